@@ -1,0 +1,1 @@
+"""Labels whole folders of photos: is the person happy or sad?"""

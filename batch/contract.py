@@ -1,0 +1,290 @@
+"""The model contract: what an .onnx file must be and say for the runner to take it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from batch.errors import ModelError
+from batch.records import Region
+
+SCHEMA_VERSION = 1
+MAX_MODEL_BYTES = 512 * 1024 * 1024
+GOLDEN_TOLERANCE = 1e-3
+STANDARD_DOMAINS = ("", "ai.onnx")
+RESIZE_RULES = ("stretch",)
+RETRAIN = "export it anew with this project's trainer, or see docs/models.md for the contract"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Sample inputs (uint8 [n, H, W, C]) and the answers (float32 [n, K]) they must give."""
+
+    inputs: npt.NDArray[np.uint8]
+    outputs: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model says of itself in its metadata.
+
+    ``margin`` widens a face crop by that share of the face's side on each side;
+    ``unsure_below`` is the confidence under which an answer counts as unsure;
+    ``label_shares`` are the training data's; ``metrics`` are free-form figures.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    region: Region
+    margin: float
+    resize: str
+    unsure_below: float
+    data_fingerprint: str
+    label_shares: Mapping[str, float]
+    metrics: Mapping[str, Any]
+    created: str
+    golden: Golden
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that keeps the contract, ready to be opened.
+
+    ``graph`` is the file's bytes, ``digest`` their SHA-256, and an input is
+    uint8 [N, height, width, channels].
+    """
+
+    path: Path
+    graph: bytes
+    digest: str
+    spec: ModelSpec
+    height: int
+    width: int
+    channels: int
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file and check it against the contract.
+
+    Raises:
+        ModelError: the file is missing, no ONNX, or breaks the contract; the message says
+            which rule and why it matters.
+    """
+    graph = _read(path)
+    proto = _parse(path, graph)
+    _refuse_foreign(path, proto)
+    spec = _spec(path, {entry.key: entry.value for entry in proto.metadata_props})
+    height, width, channels = _input_shape(path, proto)
+    _check_output(path, proto, len(spec.labels))
+    if spec.golden.inputs.shape[1:] != (height, width, channels):
+        raise _broken(path, "its golden samples do not have its input's shape")
+    return Model(
+        path=path,
+        graph=graph,
+        digest=hashlib.sha256(graph).hexdigest(),
+        spec=spec,
+        height=height,
+        width=width,
+        channels=channels,
+    )
+
+
+def metadata(spec: ModelSpec) -> dict[str, str]:
+    """Write a spec as the ``metadata_props`` of a model."""
+    return {
+        "schema_version": str(SCHEMA_VERSION),
+        "name": spec.name,
+        "version": spec.version,
+        "labels": json.dumps(spec.labels),
+        "region": spec.region.value,
+        "margin": str(spec.margin),
+        "resize": spec.resize,
+        "unsure_below": str(spec.unsure_below),
+        "data_fingerprint": spec.data_fingerprint,
+        "label_shares": json.dumps(dict(spec.label_shares)),
+        "metrics": json.dumps(dict(spec.metrics)),
+        "created": spec.created,
+        "golden": _pack_golden(spec.golden),
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise _broken(path, f"it has {size:,} bytes, more than {MAX_MODEL_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"model {path} can't be read ({error.strerror})",
+            "give the name of a shipped model or the path of an .onnx file",
+        ) from error
+
+
+def _parse(path: Path, graph: bytes) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's own exception types differ between releases
+        raise ModelError(
+            f"model {path} is not an ONNX file", "give the path of an .onnx file"
+        ) from error
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelError(f"model {path} is not an ONNX file", "give the path of an .onnx file")
+    return proto
+
+
+def _refuse_foreign(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse what would make the model more than the one file, or run code of its own."""
+    if any(_has_external_data(graph) for graph in _graphs(proto)):
+        raise _broken(path, "its weights lie in another file (external data)")
+    foreign = {
+        f"{node.domain}.{node.op_type}"
+        for graph in _graphs(proto)
+        for node in graph.node
+        if node.domain not in STANDARD_DOMAINS
+    }
+    if foreign or proto.functions:
+        names = ", ".join(sorted(foreign)) or "functions"
+        raise _broken(path, f"it uses operators outside the ONNX standard ({names})")
+
+
+def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
+    graphs, waiting = [], [proto.graph]
+    while waiting:
+        graph = waiting.pop()
+        graphs.append(graph)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+    return graphs
+
+
+def _has_external_data(graph: onnx.GraphProto) -> bool:
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+            tensors.extend(attribute.tensors)
+    return any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors)
+
+
+def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
+    _check_schema(path, props)
+    try:
+        labels = tuple(str(label) for label in json.loads(props["labels"]))
+        spec = ModelSpec(
+            name=props["name"],
+            version=props["version"],
+            labels=labels,
+            region=Region(props["region"]),
+            margin=float(props["margin"]),
+            resize=props["resize"],
+            unsure_below=float(props["unsure_below"]),
+            data_fingerprint=props["data_fingerprint"],
+            label_shares=dict(json.loads(props["label_shares"])),
+            metrics=dict(json.loads(props["metrics"])),
+            created=props["created"],
+            golden=_unpack_golden(props["golden"]),
+        )
+    except KeyError as error:
+        raise _broken(path, f"its metadata lack {error.args[0]!r}") from error
+    except (ValueError, TypeError, zlib.error) as error:
+        raise _broken(path, f"its metadata can't be understood ({error})") from error
+    _check_values(path, spec)
+    return spec
+
+
+def _check_schema(path: Path, props: Mapping[str, str]) -> None:
+    schema = props.get("schema_version")
+    if schema is None:
+        raise _broken(path, "its metadata lack 'schema_version', so its labels are unknown")
+    if not schema.isdecimal() or int(schema) < 1:
+        raise _broken(path, f"its schema_version {schema!r} is not a positive whole number")
+    if int(schema) > SCHEMA_VERSION:
+        raise ModelError(
+            f"model {path} has schema version {schema}, this program knows up to {SCHEMA_VERSION}",
+            "install a newer batch-label",
+        )
+
+
+def _check_values(path: Path, spec: ModelSpec) -> None:
+    if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels) or "" in spec.labels:
+        raise _broken(path, f"its labels {list(spec.labels)} are not two or more different names")
+    if not 0 <= spec.margin <= 10:
+        raise _broken(path, f"its margin {spec.margin} is not between 0 and 10")
+    if not 0 <= spec.unsure_below <= 1:
+        raise _broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
+    if spec.resize not in RESIZE_RULES:
+        raise _broken(path, f"its resize rule {spec.resize!r} is not one of {RESIZE_RULES}")
+    if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.labels)):
+        raise _broken(path, "its golden samples do not have one probability for each label")
+
+
+def _input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
+    if kind is None or kind.elem_type != onnx.TensorProto.UINT8 or len(kind.shape.dim) != 4:
+        raise _broken(path, "its input is not one uint8 tensor [N, height, width, channels]")
+    batch, height, width, channels = (dim.dim_value for dim in kind.shape.dim)
+    if batch:
+        raise _broken(path, f"it takes exactly {batch} pictures at a time, not any number")
+    if not (height > 0 and width > 0 and channels in (1, 3)):
+        raise _broken(path, f"its input has the shape {[batch, height, width, channels]}")
+    return height, width, channels
+
+
+def _check_output(path: Path, proto: onnx.ModelProto, labels: int) -> None:
+    outputs = proto.graph.output
+    kind = outputs[0].type.tensor_type if len(outputs) == 1 else None
+    if kind is None or kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) != 2:
+        raise _broken(path, "its output is not one float tensor [N, labels]")
+    if kind.shape.dim[1].dim_value != labels:
+        raise _broken(
+            path, f"it gives {kind.shape.dim[1].dim_value} numbers a picture for {labels} labels"
+        )
+
+
+def _pack_golden(golden: Golden) -> str:
+    packed = zlib.compress(np.ascontiguousarray(golden.inputs).tobytes(), 9)
+    return json.dumps(
+        {
+            "shape": golden.inputs.shape,
+            "inputs": base64.b64encode(packed).decode(),
+            "outputs": [[round(float(p), 6) for p in row] for row in golden.outputs],
+        }
+    )
+
+
+def _unpack_golden(text: str) -> Golden:
+    packed = json.loads(text)
+    shape = tuple(int(n) for n in packed["shape"])
+    if len(shape) != 4 or not 1 <= shape[0] <= 64 or min(shape) < 1 or max(shape) > 4096:
+        raise ValueError(f"golden samples of shape {shape}")
+    size = int(np.prod(shape))
+    # One byte more than there should be is enough to see a wrong size, and bounds a bomb.
+    raw = zlib.decompressobj().decompress(base64.b64decode(packed["inputs"]), size + 1)
+    if len(raw) != size:
+        raise ValueError(f"golden samples are not {size} bytes")
+    return Golden(
+        inputs=np.frombuffer(raw, dtype=np.uint8).reshape(shape),
+        outputs=np.asarray(packed["outputs"], dtype=np.float32),
+    )
+
+
+def _broken(path: Path, why: str) -> ModelError:
+    return ModelError(f"model {path} breaks the model contract: {why}", RETRAIN)

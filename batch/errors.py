@@ -1,0 +1,84 @@
+"""Why a run can't go on: exceptions that carry an exit code and a remedy."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells its caller when it ends."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    LOCKED = 11
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+EXIT_MEANINGS = {
+    ExitCode.OK: "every photo was read and answered",
+    ExitCode.FAILED: "the run failed; no report was published",
+    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.INCOMPLETE: "the report is published, but some files could not be read",
+    ExitCode.LOCKED: "another run is writing the same report",
+    ExitCode.INTERRUPTED: "interrupted from the keyboard; what was done is kept",
+    ExitCode.TERMINATED: "told to end by SIGTERM; what was done is kept",
+}
+
+
+class BatchLabelError(Exception):
+    """The run can't go on.
+
+    ``str()`` of it is one line: what is wrong, with the file's name, then what to do.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+class UsageError(BatchLabelError):
+    """An argument or option can't be used as given."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(BatchLabelError):
+    """A folder or file named as input does not exist."""
+
+    exit_code = ExitCode.USAGE
+
+
+class OutputError(BatchLabelError):
+    """The report can't be written."""
+
+
+class ModelError(BatchLabelError):
+    """A model is missing, broken, or does not keep the model contract."""
+
+
+class ProviderError(BatchLabelError):
+    """The execution provider that was asked for does not work."""
+
+
+class LockedError(BatchLabelError):
+    """Another run holds the lock on the same report."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class Interrupted(BatchLabelError):
+    """A signal asked the run to end."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class Terminated(Interrupted):
+    """SIGTERM asked the run to end."""
+
+    exit_code = ExitCode.TERMINATED

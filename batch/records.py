@@ -1,0 +1,150 @@
+"""The frozen records that pass from one stage to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+
+class Status(StrEnum):
+    """How a photo came out; every photo has exactly one."""
+
+    OK = "ok"
+    UNSURE = "unsure"
+    NO_FACE = "no_face"
+    FAILED = "failed"
+
+
+class Region(StrEnum):
+    """What a model looks at, and so which part of a photo spoke."""
+
+    FACE = "face"
+    IMAGE = "image"
+
+
+class Stage(StrEnum):
+    """Where a file failed."""
+
+    READ = "read"
+    DECODE = "decode"
+    FACES = "faces"
+    CLASSIFY = "classify"
+
+
+class Reason(StrEnum):
+    """Why a file failed, in one word that a program can match."""
+
+    VANISHED = "vanished"
+    UNREADABLE = "unreadable"
+    NOT_A_FILE = "not_a_file"
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED = "unsupported"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    TOO_LARGE = "too_large"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be labelled: a value in the stream, never an exception.
+
+    ``detail`` is one line for people.
+    """
+
+    path: Path
+    stage: Stage
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    ``pixels``: uint8 [height, width, 3], RGB, upright; it may be smaller than the file's
+    own ``width`` x ``height`` (pixels, upright), see ``decode``.
+    """
+
+    path: Path
+    pixels: Pixels
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face's place in pixels of the upright file, and the detector's score, 0 to 1.
+
+    It may reach over the photo's edge.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Square pixels of the upright file."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the classifier will look at in one photo.
+
+    ``crops``: uint8 [n, H, W, C] as the model takes them, one for each of ``boxes``
+    (largest face first) or, for a model of whole photos, a single one with no box.
+    """
+
+    path: Path
+    width: int
+    height: int
+    region: Region
+    boxes: tuple[Box, ...]
+    crops: Pixels
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one view: the likeliest label first among equals.
+
+    ``probabilities`` has every label in the model's order; they sum to 1.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    sure: bool
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """All that a run says of one file: the unit that is reported.
+
+    ``answer`` is the photo's, with the box of its main face; ``faces`` holds one answer
+    a face, the main face first. Both are empty where there is no face and where
+    ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
+    """
+
+    path: Path
+    status: Status
+    answer: Answer | None = None
+    source: Region | None = None
+    faces: tuple[Answer, ...] = field(default=())
+    width: int | None = None
+    height: int | None = None
+    failure: Failure | None = None

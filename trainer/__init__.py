@@ -1,0 +1,1 @@
+"""Fits, evaluates and exports the networks that ``batch-label`` runs."""

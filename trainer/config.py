@@ -1,0 +1,83 @@
+"""What a training run is told, as one frozen record read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainer.augment import Augmentation
+
+Record = TypeVar("Record", "Config", Augmentation)
+
+
+class BadConfig(ValueError):
+    """A setting does not exist or has a value of the wrong kind."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one training.
+
+    ``widths`` are the channels of the stages; ``warm_up`` is a share of all steps;
+    ``ema`` is the decay a step of the averaged weights; ``threads`` 0 leaves the number
+    to PyTorch.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    dropout: float = 0.2
+    epochs: int = 60
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.05
+    ema: float = 0.998
+    seed: int = 1
+    threads: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file (or take the defaults) and apply overrides that are not None.
+
+    Raises:
+        BadConfig: an unknown setting or a value of the wrong kind; the message names it.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BadConfig(f"{path}: {error}") from error
+    values.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    augmentation = values.pop("augmentation", {})
+    config = _apply(Config(), values, where="setting")
+    if not isinstance(augmentation, dict):
+        raise BadConfig("augmentation must be a table")
+    return replace(
+        config, augmentation=_apply(Augmentation(), augmentation, where="augmentation setting")
+    )
+
+
+def _apply(record: Record, values: Mapping[str, Any], where: str) -> Record:
+    known = {f.name: getattr(record, f.name) for f in fields(record)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise BadConfig(f"unknown {where} {name!r}; there are: {', '.join(sorted(known))}")
+        changes[name] = _as_kind_of(known[name], value, f"{where} {name!r}")
+    return replace(record, **changes)
+
+
+def _as_kind_of(default: Any, value: Any, what: str) -> Any:
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        if value and all(type(v) is int and v > 0 for v in value):
+            return tuple(value)
+        raise BadConfig(f"{what} must be a list of positive whole numbers, not {value!r}")
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise BadConfig(f"{what} must be {type(default).__name__}, not {value!r}")
+    return value

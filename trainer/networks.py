@@ -1,0 +1,107 @@
+"""The network that looks at a face: a small residual CNN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Added to the standard deviation (in grey levels, 0..255) so that a flat
+# picture is not blown up to noise.
+MIN_CONTRAST = 8.0
+
+
+class Standardise(nn.Module):
+    """Bring pixels 0..255 to zero mean and unit spread, each image by itself.
+
+    Shapes: float [N, C, H, W] in and out. Light and contrast of a photo say
+    nothing about its expression, so they are taken out before the first layer.
+    """
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        centred = pixels - _mean(pixels)
+        return centred / (_mean(centred.square()).sqrt() + MIN_CONTRAST)
+
+
+def _mean(pixels: Tensor) -> Tensor:
+    """Mean of each image, [N, 1, 1, 1].
+
+    As a pooling, because ONNX Runtime pools every image by itself: a reduction may add
+    up in another order in another batch, and the last digits of an answer with it.
+    """
+    return F.adaptive_avg_pool2d(pixels, 1).mean(dim=1, keepdim=True)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2015, arXiv 1512.03385)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.body(x) + self.shortcut(x))
+        return out
+
+
+class FaceNet(nn.Module):
+    """Logits of an expression from a small face crop.
+
+    Shapes: float [N, channels, H, W] with pixels 0..255 in, float [N, classes] out.
+    A 5x5 stem of stride 2, then one residual block a width; each block after the
+    first halves the picture.
+    """
+
+    def __init__(
+        self, classes: int, widths: tuple[int, ...], channels: int = 1, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        stem = [
+            Standardise(),
+            nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        inputs = (widths[0], *widths[:-1])
+        blocks = [
+            Residual(i, o, stride=1 if n == 0 else 2)
+            for n, (i, o) in enumerate(zip(inputs, widths, strict=True))
+        ]
+        self.features = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(widths[-1], classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(self.features(pixels)))
+        return logits
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Count the trainable numbers of a network."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def average_into(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged copy ``ema`` a step towards ``network``.
+
+    Batch-norm statistics are averaged too, so that the copy needs no second pass
+    over the data.
+    """
+    with torch.no_grad():
+        for mean, now in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(now, 1.0 - decay)
+            else:
+                mean.copy_(now)
