@@ -1,1 +1,68 @@
-"""Labels whole folders of photos: is the person happy or sad?"""
+"""Labels whole folders of photos: is the person happy or sad?
+
+From Python::
+
+    import batch
+
+    for row in batch.label(["photos/"]):
+        print(row.path, row.status, row.answer)
+
+    frame = batch.to_frame(batch.label(["photos/"]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from batch.discover import Search
+from batch.errors import BatchLabelError
+from batch.options import Options, Provider
+from batch.records import Answer, Box, Failure, Reason, Region, Row, Stage, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Answer",
+    "BatchLabelError",
+    "Box",
+    "Failure",
+    "Options",
+    "Provider",
+    "Reason",
+    "Region",
+    "Row",
+    "Search",
+    "Stage",
+    "Status",
+    "label",
+    "to_frame",
+]
+
+
+def label(paths: Sequence[str | PathLike[str]], options: Options | None = None) -> Iterator[Row]:
+    """Label folders, files and glob patterns and yield a row a file as they come.
+
+    The model is opened and the paths are checked at once, before the first row is asked for.
+
+    Raises:
+        BatchLabelError: a path does not exist, or the model or provider does not work.
+    """
+    from batch.discover import discover
+    from batch.pipeline import Pipeline
+
+    options = options or Options()
+    found = discover([str(path) for path in paths], options.search)
+    return Pipeline(options).run(found)
+
+
+def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
+    """Collect rows in a pandas DataFrame with the columns of the report.
+
+    ``per_face`` gives a row a face. See docs/report.md for the columns.
+    """
+    from batch.frame import frame_of
+
+    return frame_of(rows, per_face)

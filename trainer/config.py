@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batch.errors import UsageError
 from trainer.augment import Augmentation
 
 Record = TypeVar("Record", "Config", Augmentation)
 
 
-class BadConfig(ValueError):
+SETTINGS_REMEDY = "docs/training.md lists all settings"
+
+
+class BadConfig(UsageError):
     """A setting does not exist or has a value of the wrong kind."""
+
+    def __init__(self, problem: str, remedy: str = SETTINGS_REMEDY) -> None:
+        super().__init__(problem, remedy)
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,31 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     if path is not None:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise BadConfig(f"{path}: {error}") from error
+        except OSError as error:
+            raise BadConfig(f"{path} can't be read ({error.strerror})") from error
+        except ValueError as error:  # neither UTF-8 nor TOML
+            raise BadConfig(f"{path} is not TOML ({error})") from error
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
     augmentation = values.pop("augmentation", {})
     config = _apply(Config(), values, where="setting")
     if not isinstance(augmentation, dict):
         raise BadConfig("augmentation must be a table")
+    _check_ranges(config)
     return replace(
         config, augmentation=_apply(Augmentation(), augmentation, where="augmentation setting")
     )
+
+
+def _check_ranges(config: Config) -> None:
+    for name in ("epochs", "batch_size", "learning_rate"):
+        # Not `value <= 0`, which is False for what is not a number.
+        if not 0 < getattr(config, name) < math.inf:
+            raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")
+    for name in ("dropout", "warm_up", "ema"):
+        if not 0 <= getattr(config, name) < 1:
+            raise BadConfig(
+                f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
+            )
 
 
 def _apply(record: Record, values: Mapping[str, Any], where: str) -> Record:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from batch.errors import InputError
+from batch.records import Region
+
 Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
 
@@ -36,21 +39,35 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a photo becomes a sample: a face cut out of it, or the whole of it.
+
+    ``margin`` widens a face by that share of its side on each side; ``side`` is the
+    sample's height and width in pixels; ``channels`` 1 is grey, 3 is RGB.
+    """
+
+    region: Region = Region.FACE
+    margin: float = 0.0
+    side: int = 48
+    channels: int = 1
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A labelled data set whose three parts share no sample.
 
-    ``region`` says what a sample shows (``face`` or ``image``), ``left_out`` names the
-    files that could not be used, each with the reason, and ``fingerprint`` is a digest
-    of all pixels and votes.
+    ``left_out`` names the files that could not be used, each with the reason, and
+    ``credit`` is a sentence on who made the data and under which licence.
     """
 
     name: str
     labels: tuple[str, ...]
-    region: str
+    framing: Framing
     train: Part
     validation: Part
     test: Part
     left_out: tuple[tuple[str, str], ...] = ()
+    credit: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -62,14 +79,29 @@ class Dataset:
             digest.update(part.votes.tobytes())
         return digest.hexdigest()
 
-    def label_shares(self) -> dict[str, float]:
-        """Share of each label among the training samples people agreed on."""
-        targets = self.train.targets[self.train.certain]
-        counts = np.bincount(targets, minlength=len(self.labels))
-        return {
-            label: round(float(count) / max(1, len(targets)), 4)
-            for label, count in zip(self.labels, counts, strict=True)
-        }
+    def part(self, split: str) -> Part:
+        """One part by its name, or ``all`` of them as one.
+
+        Raises:
+            InputError: that part is empty.
+        """
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        chosen = join(tuple(parts.values())) if split == "all" else parts[split]
+        if not len(chosen):
+            raise InputError(
+                f"the {split} part of {self.name} is empty",
+                "add photos: about a tenth of them goes to validation and a tenth to test",
+            )
+        return chosen
+
+
+def join(parts: tuple[Part, ...]) -> Part:
+    """Put parts of one data set one after the other."""
+    return Part(
+        pixels=np.concatenate([part.pixels for part in parts]),
+        votes=np.concatenate([part.votes for part in parts]),
+        certain=np.concatenate([part.certain for part in parts]),
+    )
 
 
 def narrow(part: Part, columns: tuple[int, ...]) -> Part:
@@ -81,3 +113,12 @@ def narrow(part: Part, columns: tuple[int, ...]) -> Part:
         votes=votes / votes.sum(axis=1, keepdims=True),
         certain=part.certain[keep],
     )
+
+
+def label_shares(part: Part, labels: tuple[str, ...]) -> dict[str, float]:
+    """Share of each label among the samples people agreed on, rounded to 4 digits."""
+    counts = np.bincount(part.targets[part.certain], minlength=len(labels))
+    total = max(1, int(counts.sum()))
+    return {
+        label: round(float(count) / total, 4) for label, count in zip(labels, counts, strict=True)
+    }

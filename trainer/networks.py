@@ -20,16 +20,23 @@ class Standardise(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         centred = pixels - _mean(pixels)
-        return centred / (_mean(centred.square()).sqrt() + MIN_CONTRAST)
+        return centred / (_mean(centred * centred).sqrt() + MIN_CONTRAST)
+
+
+def pool(maps: Tensor) -> Tensor:
+    """Mean of each channel, [N, C, H, W] to [N, C, 1, 1].
+
+    As a pooling over the whole map, because ONNX Runtime pools every image by itself: a
+    reduction may add up in another order in another batch, and the last digits of an
+    answer with it. PyTorch's adaptive pooling is exported as such a reduction.
+    """
+    return F.avg_pool2d(maps, (maps.shape[2], maps.shape[3]))
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    """Mean of each image, [N, 1, 1, 1].
-
-    As a pooling, because ONNX Runtime pools every image by itself: a reduction may add
-    up in another order in another batch, and the last digits of an answer with it.
-    """
-    return F.adaptive_avg_pool2d(pixels, 1).mean(dim=1, keepdim=True)
+    """Mean of each image, [N, 1, 1, 1]."""
+    means = pool(pixels)
+    return means if means.shape[1] == 1 else means.mean(dim=1, keepdim=True)
 
 
 class Residual(nn.Module):
@@ -79,12 +86,12 @@ class FaceNet(nn.Module):
             Residual(i, o, stride=1 if n == 0 else 2)
             for n, (i, o) in enumerate(zip(inputs, widths, strict=True))
         ]
-        self.features = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.features = nn.Sequential(*stem, *blocks)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(widths[-1], classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.features(pixels)))
+        logits: Tensor = self.classifier(self.dropout(pool(self.features(pixels)).flatten(1)))
         return logits
 
 

@@ -1,0 +1,54 @@
+"""Runs the model over batches of crops."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.contract import GOLDEN_TOLERANCE, Model
+from batch.errors import ModelError
+from batch.options import Provider
+from batch.records import Pixels
+from batch.session import open_session
+
+Probabilities = npt.NDArray[np.float32]
+
+
+class Classifier:
+    """A model on one provider, proved to answer its golden samples rightly.
+
+    Raises:
+        ProviderError: the model does not run on the provider.
+        ModelError: it runs, but its golden samples come out wrong.
+    """
+
+    def __init__(self, model: Model, provider: Provider, batch_size: int) -> None:
+        self.labels = model.spec.labels
+        self._batch_size = batch_size
+        warm_up = np.zeros((1, model.height, model.width, model.channels), dtype=np.uint8)
+        self._session = open_session(model.graph, provider, warm_up)
+        self._check_golden(model)
+
+    def classify(self, crops: Pixels) -> Probabilities:
+        """Give the probability of each label for each crop.
+
+        Shapes: uint8 [n, H, W, C] in, float32 [n, K] out.
+        """
+        outputs = [
+            self._session.run(crops[at : at + self._batch_size])[0]
+            for at in range(0, len(crops), self._batch_size)
+        ]
+        return np.concatenate(outputs) if outputs else np.empty((0, len(self.labels)), np.float32)
+
+    def _check_golden(self, model: Model) -> None:
+        golden = model.spec.golden
+        outputs = self.classify(golden.inputs)
+        right = outputs.shape == golden.outputs.shape
+        # Not `worst > tolerance`, which is False where an answer is not a number.
+        if right and np.abs(outputs - golden.outputs).max() <= GOLDEN_TOLERANCE:
+            return
+        raise ModelError(
+            f"model {model.path} answers its own golden samples wrongly on "
+            f"{self._session.provider.value}",
+            "try --provider cpu; if that fails too, install or export the model again",
+        )

@@ -1,0 +1,64 @@
+"""The pixels that a model sees of a photo: the same in training and in serving."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from batch.records import Box, Photo, Pixels
+
+
+def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channels: int) -> Pixels:
+    """Cut out a face as a square and bring it to a model's size.
+
+    The square stands on the box's centre; its side is the box's longer side, wider by
+    ``margin`` of it on each side. Where it reaches over the photo's edge the edge pixels
+    go on. Shapes: uint8 [height, width, channels]; ``channels`` 1 is grey (ITU-R BT.601).
+    """
+    scale_x = photo.pixels.shape[1] / photo.width
+    scale_y = photo.pixels.shape[0] / photo.height
+    side = max(box.width * scale_x, box.height * scale_y) * (1 + 2 * margin)
+    left = (box.left + box.width / 2) * scale_x - side / 2
+    top = (box.top + box.height / 2) * scale_y - side / 2
+    # Whole pixels around the square, so that the resize below can start and end between them.
+    x0, y0 = math.floor(left), math.floor(top)
+    x1, y1 = max(math.ceil(left + side), x0 + 1), max(math.ceil(top + side), y0 + 1)
+    region = _cut(photo.pixels, y0, y1, x0, x1)
+    inner = (left - x0, top - y0, left - x0 + side, top - y0 + side)
+    return _resized(region, inner, height, width, channels)
+
+
+def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:
+    """Bring a whole photo to a model's size, stretched.
+
+    Shapes: uint8 [height, width, channels].
+    """
+    frame = (0.0, 0.0, float(photo.pixels.shape[1]), float(photo.pixels.shape[0]))
+    return _resized(photo.pixels, frame, height, width, channels)
+
+
+def _cut(pixels: Pixels, y0: int, y1: int, x0: int, x1: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    inside = pixels[_clip(y0, height) : _clip(y1, height), _clip(x0, width) : _clip(x1, width)]
+    if inside.shape[:2] == (y1 - y0, x1 - x0):
+        return inside
+    rows = np.clip(np.arange(y0, y1), 0, height - 1)
+    columns = np.clip(np.arange(x0, x1), 0, width - 1)
+    return pixels[rows[:, None], columns]
+
+
+def _clip(at: int, end: int) -> int:
+    return min(max(at, 0), end)
+
+
+def _resized(
+    pixels: Pixels, box: tuple[float, float, float, float], height: int, width: int, channels: int
+) -> Pixels:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if channels == 1:
+        image = image.convert("L")
+    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+    small = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(small).reshape(height, width, channels)

@@ -1,0 +1,74 @@
+"""File names as text for a report: one printable line that can be turned back into the name."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# Spreadsheets run a cell that begins with one of these as a formula.
+FORMULA_STARTS = ("=", "+", "-", "@")
+
+SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+# C0, DEL and C1 controls; line and paragraph separator with the bidirectional controls that
+# follow them; the bidirectional isolates; surrogates, which are what is no UTF-8.
+_UNPRINTABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
+_BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def path_text(path: Path) -> str:
+    r"""Write a path as one printable line of valid UTF-8 that no other path has.
+
+    A backslash becomes ``\\``, a newline ``\n``, a carriage return ``\r`` and a tab
+    ``\t``; each byte of other controls and each byte that is not UTF-8 becomes ``\xHH``.
+    A path that a spreadsheet would run as a formula gets ``./`` in front, which names the
+    same file. The separator is ``/`` on every system.
+    """
+    # By way of the bytes, since Python's own decoding of names depends on the locale.
+    text = printable(os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape"))
+    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def path_from_text(text: str) -> Path:
+    """Turn the text that ``path_text`` gave back into the path.
+
+    Raises:
+        ValueError: the text holds a backslash that begins none of the escapes.
+    """
+    return Path(os.fsdecode(_ESCAPE.sub(_unescaped, text.encode())))
+
+
+def printable(text: str) -> str:
+    """Write any string as one line of valid UTF-8, with the escapes of ``path_text``."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def label_text(label: str) -> str:
+    """Write a model's label as a cell that no spreadsheet runs as a formula.
+
+    It is ``printable``, and has an apostrophe in front where it would begin a formula.
+    """
+    text = printable(label)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match.group()
+    if char in SHORT_ESCAPES:
+        return SHORT_ESCAPES[char]
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # where "surrogateescape" keeps the byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02X}"
+    return "".join(f"\\x{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    escape = match.group(1)
+    if len(escape) == 3:
+        return bytes.fromhex(escape[1:].decode())
+    if escape not in _BYTE_OF_ESCAPE:
+        found = printable(match.group().decode("utf-8", "surrogateescape"))
+        raise ValueError(f"no path of a report: {found} at byte {match.start()} is no escape")
+    return _BYTE_OF_ESCAPE[escape]

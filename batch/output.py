@@ -1,0 +1,127 @@
+"""Where a report goes: to a file, to standard output, or to a pipe or device."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from batch.errors import OutputError
+from batch.names import path_text
+from batch.publish import ELSEWHERE, Draft, draft_path, resolved, writing
+
+STDOUT = "-"
+
+# The redirection is the shell's: opening this name anew would cut off what lies there.
+_STDOUT_NAMES = (STDOUT, "/dev/stdout")
+
+
+class Output(Protocol):
+    """Takes a report's bytes by ``stream`` and ends in exactly one of three ways.
+
+    Every method raises ``OutputError`` where the system refuses, but for ``discard``.
+    """
+
+    stream: BinaryIO
+
+    def publish(self) -> None:
+        """Let readers have the whole report under its name."""
+
+    def keep_partial(self) -> Path | None:
+        """Keep what there is apart from the report; give its path, None where it has none."""
+
+    def discard(self) -> None:
+        """Leave no trace, as far as a stream allows."""
+
+
+def open_output(output: str, stdout: BinaryIO) -> Output:
+    """Open the place that ``-o`` names.
+
+    ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    path, name = Path(output), called(output)
+    with writing(name):
+        if is_stdout(output):
+            return Stream(name, _own(stdout))
+        return Stream(name, path.open("wb")) if is_device(path) else Draft(path)
+
+
+def check_place(output: str) -> None:
+    """Try now whether a report could be published, and leave nothing behind.
+
+    Raises:
+        OutputError: it is a folder, or its folder is missing or can't be written.
+    """
+    path = Path(output)
+    if is_stdout(output) or is_device(path):
+        return
+    target = resolved(path)
+    with writing(called(output)):
+        if target.is_dir():
+            raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
+        with suppress(FileNotFoundError):  # a name that is too long shows here
+            draft_path(target).lstat()
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+
+
+def called(output: str) -> str:
+    """Name an output for people."""
+    return "standard output" if is_stdout(output) else f"report {path_text(Path(output))}"
+
+
+def is_stdout(output: str) -> bool:
+    """Tell whether an output's name stands for standard output."""
+    return output in _STDOUT_NAMES
+
+
+def is_device(path: Path) -> bool:
+    """Tell whether a path is a character device or pipe: written through, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+class Stream:
+    """Standard output, a pipe or a device: written through as the rows come."""
+
+    def __init__(self, called: str, stream: BinaryIO) -> None:
+        self._called = called
+        self.stream = stream
+
+    def publish(self) -> None:
+        """Pass on the last bytes and close."""
+        with writing(self._called):
+            self.stream.close()
+
+    def keep_partial(self) -> None:
+        """Pass on the last bytes and close: what was written can't be called back."""
+        self.publish()
+
+    def discard(self) -> None:
+        """Close."""
+        with suppress(OSError):
+            self.stream.close()
+
+
+def _own(stdout: BinaryIO) -> BinaryIO:
+    """Open standard output once more, apart from ``sys.stdout``.
+
+    Python flushes that again as it ends, and would complain a second time of a reader that
+    has gone; unbuffered (``-u``), it may write less than it is given.
+    """
+    stdout.flush()
+    return open(os.dup(stdout.fileno()), "wb")

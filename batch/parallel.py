@@ -1,0 +1,36 @@
+"""An ordered map over threads with bounded work in flight."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Results a worker may be ahead of the reader; enough to hide one slow photo.
+AHEAD = 4
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """Apply a function to items on ``workers`` threads and yield the results in order.
+
+    At most ``workers * AHEAD`` items are taken before their results are asked for. Decoding
+    and ONNX Runtime release the interpreter's lock, so threads use all cores. Closing the
+    iterator drops what has not started.
+    """
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= workers * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

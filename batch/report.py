@@ -1,0 +1,204 @@
+"""The report: every file's row, flat and rounded, in the columns of docs/report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from batch.errors import UsageError
+from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
+from batch.names import label_text, path_text, printable
+from batch.output import Output, called, check_place, is_device, is_stdout, open_output
+from batch.publish import writing
+from batch.records import Answer, Failure, Row, Status
+
+PROBABILITY_DECIMALS = 4
+PIXEL_DECIMALS = 1
+
+
+def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
+    """Name the report's columns in their order, for a model's labels in theirs."""
+    return tuple(column.name for column in _layout(labels, per_face))
+
+
+def records_of(row: Row, labels: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
+    """Flatten a row into records with the keys of ``columns``, one or one a face.
+
+    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With
+    ``per_face`` a photo without faces keeps one record, and each face has a status of its
+    own.
+    """
+    if not per_face:
+        yield _record(row, row.status, row.answer, labels)
+    elif not row.faces:
+        yield _record(row, row.status, row.answer, labels) | {"face": None}
+    for number, answer in enumerate(row.faces if per_face else (), start=1):
+        status = Status.OK if answer.sure else Status.UNSURE
+        yield _record(row, status, answer, labels) | {"face": number}
+
+
+def report_format(output: str) -> Format:
+    """Tell the format from the output's name; ``-``, pipes and devices get CSV.
+
+    Raises:
+        UsageError: the name ends in none of the known suffixes.
+    """
+    path = Path(output)
+    if is_stdout(output) or (not path.suffix and is_device(path)):
+        return Format.CSV
+    try:
+        return Format(path.suffix.lower())
+    except ValueError:
+        raise UsageError(
+            f"{called(output)} has no suffix that names a format",
+            f"end its name in {', '.join(Format)}, or give - for CSV on standard output",
+        ) from None
+
+
+def check_output(output: str) -> None:
+    """Find out before the work whether a report can be published at its end.
+
+    Raises:
+        UsageError: unknown suffix, or a package that the format needs is missing.
+        OutputError: it is a folder, or its folder is missing or can't be written.
+    """
+    check_format(report_format(output))
+    check_place(output)
+
+
+def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: BinaryIO) -> Report:
+    """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
+
+    Raises:
+        UsageError, OutputError: as ``check_output`` does.
+    """
+    check_output(output)
+    place = open_output(output, stdout)
+    try:
+        with writing(called(output)):
+            writer = open_writer(report_format(output), place.stream, _layout(labels, per_face))
+    except BaseException:
+        place.discard()
+        raise
+    return Report(called(output), place, writer, labels, per_face)
+
+
+class Report:
+    """A report in the making: rows go straight to it, and ``publish`` ends it.
+
+    As a context manager it discards what was written unless ``publish`` or
+    ``keep_partial`` was called. ``add``, ``publish`` and ``keep_partial`` raise
+    ``OutputError`` where the system refuses, and leave an earlier report as it was.
+    """
+
+    def __init__(
+        self,
+        called: str,
+        place: Output,
+        writer: RecordWriter,
+        labels: Sequence[str],
+        per_face: bool,
+    ) -> None:
+        self._called = called
+        self._place = place
+        self._writer = writer
+        self._labels = tuple(labels)
+        self._per_face = per_face
+        self._ended = False
+
+    def add(self, row: Row) -> None:
+        """Write a file's row, or one row for each of its faces."""
+        with writing(self._called):
+            for record in records_of(row, self._labels, self._per_face):
+                self._writer.write(record)
+
+    def publish(self) -> None:
+        """Let the whole report take its name, in one step."""
+        self._finish()
+        self._place.publish()
+        self._ended = True
+
+    def keep_partial(self) -> Path | None:
+        """Keep what an interrupted run has written as ``<output>.partial``.
+
+        Returns its path, or None where the rows went to a stream as they came.
+        """
+        self._finish()
+        partial = self._place.keep_partial()
+        self._ended = True
+        return partial
+
+    def _finish(self) -> None:
+        with writing(self._called):
+            self._writer.finish()
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._ended:
+            self._place.discard()
+
+
+def _layout(labels: Sequence[str], per_face: bool) -> tuple[Column, ...]:
+    boxes = ("face_left", "face_top", "face_width", "face_height")
+    return (
+        Column("path"),
+        Column("status"),
+        Column("label"),
+        Column("confidence", Kind.REAL, PROBABILITY_DECIMALS),
+        *(Column(name, Kind.REAL, PROBABILITY_DECIMALS) for name in map(_p, labels)),
+        Column("source"),
+        Column("faces", Kind.WHOLE),
+        *((Column("face", Kind.WHOLE),) if per_face else ()),
+        *(Column(name, Kind.REAL, PIXEL_DECIMALS) for name in boxes),
+        Column("face_score", Kind.REAL, PROBABILITY_DECIMALS),
+        Column("width", Kind.WHOLE),
+        Column("height", Kind.WHOLE),
+        Column("error"),
+    )
+
+
+def _p(label: str) -> str:
+    return f"p_{printable(label)}"
+
+
+def _record(
+    row: Row, status: Status, answer: Answer | None, labels: Sequence[str]
+) -> dict[str, Value]:
+    box = answer.box if answer else None
+    share = PROBABILITY_DECIMALS
+    return {
+        "path": path_text(row.path),
+        "status": status.value,
+        "label": label_text(answer.label) if answer else None,
+        "confidence": _rounded(answer.confidence, share) if answer else None,
+        **{_p(n): _rounded(answer.probabilities[n], share) if answer else None for n in labels},
+        "source": row.source.value if row.source else None,
+        # Nobody counted the faces of a file that failed.
+        "faces": None if row.failure else len(row.faces),
+        "face_left": _rounded(box.left, PIXEL_DECIMALS) if box else None,
+        "face_top": _rounded(box.top, PIXEL_DECIMALS) if box else None,
+        "face_width": _rounded(box.width, PIXEL_DECIMALS) if box else None,
+        "face_height": _rounded(box.height, PIXEL_DECIMALS) if box else None,
+        "face_score": _rounded(box.score, share) if box else None,
+        "width": row.width,
+        "height": row.height,
+        "error": _error(row.failure) if row.failure else None,
+    }
+
+
+def _rounded(value: float, decimals: int) -> float:
+    # Zero is added so that -0.04 comes out as 0.0, not as -0.0.
+    return round(float(value), decimals) + 0.0
+
+
+def _error(failure: Failure) -> str:
+    return printable(f"{failure.reason}: {failure.detail}")

@@ -1,0 +1,79 @@
+"""The run's count: what was found, and what became of every single file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batch.errors import BatchLabelError, ExitCode
+from batch.names import printable
+from batch.records import Row, Status
+
+
+@dataclass
+class Summary:
+    """Counts a run's files from both ends, so that none can get lost in between.
+
+    ``found`` and ``left_out`` are discovery's to count, the rows are counted by ``add``;
+    ``seconds`` is how long the run took. ``labels`` are the model's, in its order.
+    """
+
+    labels: Sequence[str]
+    found: int = 0
+    left_out: int = 0
+    seconds: float = 0.0
+    _by_status: Counter[Status] = field(default_factory=Counter, init=False)
+    _by_label: Counter[str] = field(default_factory=Counter, init=False)
+
+    def add(self, row: Row) -> None:
+        """Count a file's row."""
+        self._by_status[row.status] += 1
+        if row.status is Status.OK and row.answer is not None:
+            self._by_label[row.answer.label] += 1
+
+    @property
+    def done(self) -> int:
+        """Files that have a row."""
+        return self._by_status.total()
+
+    @property
+    def by_status(self) -> dict[Status, int]:
+        """Rows of every status, those without any included."""
+        return {status: self._by_status[status] for status in Status}
+
+    @property
+    def by_label(self) -> dict[str, int]:
+        """Rows of status ``ok`` by label, in the model's order."""
+        return {label: self._by_label[label] for label in self.labels}
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a run that got through all its files ends."""
+        return ExitCode.INCOMPLETE if self._by_status[Status.FAILED] else ExitCode.OK
+
+    def check(self) -> None:
+        """Make sure that a run that got to its end has one row for each file.
+
+        Raises:
+            BatchLabelError: rows are missing or too many.
+        """
+        if self.done != self.found:
+            raise BatchLabelError(
+                f"the run found {self.found} files but has rows for {self.done}",
+                "do not trust its report, and tell the makers of batch-label",
+            )
+
+    def line(self) -> str:
+        """Tell the run's outcome in one line for people, sums and speed included."""
+        found = f"{self.found} found"
+        if self.done != self.found:
+            found += f", {self.done} done"
+        statuses = " + ".join(f"{count} {status}" for status, count in self.by_status.items())
+        labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
+        return f"{found} = {statuses} ({labels}); {self.left_out} left out; {self._speed()}"
+
+    def _speed(self) -> str:
+        photos = "photo" if self.done == 1 else "photos"
+        speed = f", {self.done / self.seconds:.1f} photos/s" if self.seconds > 0 else ""
+        return f"{self.done} {photos} in {self.seconds:.1f} s{speed}"

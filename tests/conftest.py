@@ -1,0 +1,71 @@
+"""What several test files need: real photos, the shared data, and small real models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with ferplus.zip, people.zip and photos.zip."""
+    folder = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared photos are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Image.Image:
+    """A real photo with one smiling face: scikit-image's portrait of Eileen Collins."""
+    import skimage.data
+
+    return Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: Image.Image) -> Path:
+    """A folder with two photos of a face and one of none."""
+    import skimage.data
+
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    astronaut.save(folder / "astronaut.jpg", quality=92)
+    astronaut.resize((256, 256)).save(folder / "sub" / "small.png")
+    coffee = Image.fromarray(skimage.data.coffee())  # type: ignore[no-untyped-call]
+    coffee.save(folder / "coffee.jpg")
+    return folder
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run batch-label as a process of its own in an empty folder."""
+
+    def run(*args: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+            [sys.executable, "-m", "batch", *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            capture_output=True,
+            timeout=120,
+            **kwargs,
+        )
+
+    return run

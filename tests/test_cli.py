@@ -1,0 +1,268 @@
+"""The command as its users run it: a process, its exit code, and what it prints where."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.default_command import RESERVED
+from batch.errors import ExitCode
+from tests.conftest import REPOSITORY, Command
+from tests.tiny_models import bright_model, save
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Path) -> None:
+    ran = command("photos/", "-o", "results.csv")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert ran.stdout == ""
+    rows = _rows(tmp_path / "results.csv")
+    assert [row["path"] for row in rows] == [
+        "photos/astronaut.jpg",
+        "photos/coffee.jpg",
+        "photos/sub/small.png",
+    ]
+    assert [row["status"] for row in rows] == ["ok", "no_face", "ok"]
+    assert rows[0]["label"] == "happy"
+    assert float(rows[0]["p_happy"]) + float(rows[0]["p_sad"]) == pytest.approx(1, abs=2e-4)
+    assert "3 found = 2 ok + 0 unsure + 1 no_face + 0 failed" in ran.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "results.csv"]
+
+
+def test_the_default_command_has_a_name_too(command: Command, photos: Path) -> None:
+    assert command("label", "photos", "-o", "a.csv").returncode == ExitCode.OK
+
+
+def test_csv_on_standard_output_by_default(command: Command, photos: Path) -> None:
+    ran = command("photos/astronaut.jpg")
+    (row,) = csv.DictReader(io.StringIO(ran.stdout))
+    assert row["label"] == "happy"
+
+
+def test_the_other_formats_hold_the_same(command: Command, photos: Path, tmp_path: Path) -> None:
+    for name in ("r.csv", "r.jsonl", "r.parquet"):
+        assert command("photos", "-q", "-o", name).returncode == ExitCode.OK
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == [row["path"] for row in _rows(tmp_path / "r.csv")]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(tmp_path / "r.parquet")
+    assert list(frame["label"].dropna()) == [line["label"] for line in lines if line["label"]]
+
+
+def test_per_face_gives_a_row_a_face(
+    command: Command, tmp_path: Path, astronaut: Image.Image
+) -> None:
+    pair = Image.new("RGB", (1024, 512))
+    pair.paste(astronaut, (0, 0))
+    pair.paste(astronaut, (512, 0))
+    pair.save(tmp_path / "pair.png")
+    assert command("pair.png", "--per-face", "-o", "r.csv").returncode == ExitCode.OK
+    rows = _rows(tmp_path / "r.csv")
+    assert [row["face"] for row in rows] == ["1", "2"]
+    assert {row["faces"] for row in rows} == {"2"}
+
+
+def test_a_list_on_standard_input(command: Command, photos: Path, tmp_path: Path) -> None:
+    ran = command("-", "-o", "r.csv", input="photos/coffee.jpg\nphotos/gone.jpg\n")
+    assert ran.returncode == ExitCode.INCOMPLETE
+    rows = _rows(tmp_path / "r.csv")
+    assert [(row["path"], row["status"]) for row in rows] == [
+        ("photos/coffee.jpg", "no_face"),
+        ("photos/gone.jpg", "failed"),
+    ]
+    assert rows[1]["error"].startswith("vanished: ")
+
+
+def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_path: Path) -> None:
+    (photos / "notes.txt").write_text("no photo")
+    ran = command("photos", "--dry-run", "-o", "r.csv")
+    assert ran.returncode == ExitCode.OK
+    assert ran.stdout.splitlines() == [
+        "photos/astronaut.jpg",
+        "photos/coffee.jpg",
+        "photos/sub/small.png",
+    ]
+    assert "3 files would be labelled, 1 left out" in ran.stderr
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_quiet_says_nothing_when_all_is_well(command: Command, photos: Path) -> None:
+    ran = command("photos", "-q", "-o", "r.csv")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (ExitCode.OK, "", "")
+
+
+def test_files_that_could_not_be_read_are_rows_and_exit_code_3(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "a-text.jpg").write_text("no photo at all")
+    (photos / "b-empty.jpg").touch()
+    (photos / "c-cut.jpg").write_bytes((photos / "astronaut.jpg").read_bytes()[:9000])
+    # 20,000 x 20,000 pixels of one colour are a small file and 1.2 GB of pixels.
+    Image.new("1", (20_000, 20_000)).save(photos / "d-bomb.png")
+    ran = command("photos", "-q", "-o", "r.csv")
+    assert ran.returncode == ExitCode.INCOMPLETE
+    assert "7 found = 2 ok + 0 unsure + 1 no_face + 4 failed" in ran.stderr
+    errors = {row["path"]: row["error"].split(":")[0] for row in _rows(tmp_path / "r.csv")}
+    assert {path: error for path, error in errors.items() if error} == {
+        "photos/a-text.jpg": "not_an_image",
+        "photos/b-empty.jpg": "empty",
+        "photos/c-cut.jpg": "truncated",
+        "photos/d-bomb.png": "too_large",
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run the command as another user")
+def test_a_file_without_permission_is_a_row(command: Command, photos: Path, tmp_path: Path) -> None:
+    for folder in (*tmp_path.parents, tmp_path):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    (photos / "coffee.jpg").chmod(0)
+    ran = command("photos", user=65534)
+    assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
+    rows = list(csv.DictReader(io.StringIO(ran.stdout)))
+    assert [row["error"] for row in rows if row["error"]] == ["unreadable: Permission denied"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["nowhere/"], ExitCode.USAGE, ["nowhere", "spelling"]),
+        (["nothing-*.jpg"], ExitCode.USAGE, ["nothing-*.jpg"]),
+        (["photos", "-o", "no/such/folder/r.csv"], ExitCode.FAILED, ["no/such/folder", "-o"]),
+        (["photos", "-o", "photos"], ExitCode.USAGE, ["photos", ".csv"]),
+        (["photos", "-o", "r.xlsx"], ExitCode.USAGE, [".csv", ".jsonl", ".parquet"]),
+        (["photos", "-m", "gloomy"], ExitCode.FAILED, ["gloomy", "happy-sad"]),
+        (["photos", "-m", "photos/coffee.jpg"], ExitCode.FAILED, ["coffee.jpg", "not an ONNX"]),
+        (["photos", "--provider", "tpu"], ExitCode.USAGE, ["tpu", "cuda"]),
+        (["photos", "--min-confidence", "7"], ExitCode.USAGE, ["min-confidence"]),
+        (["photos", "--batch-size", "0"], ExitCode.USAGE, ["batch-size"]),
+        ([], ExitCode.USAGE, ["PHOTOS"]),
+    ],
+)
+def test_bad_input_gets_the_cause_the_remedy_and_its_exit_code(
+    command: Command, photos: Path, args: list[str], code: ExitCode, words: list[str]
+) -> None:
+    ran = command(*args)
+    assert ran.returncode == code
+    assert ran.stdout == ""
+    assert "Traceback" not in ran.stderr
+    for word in words:
+        assert word in ran.stderr
+
+
+def test_a_foreign_model_is_refused_with_the_rule_that_it_breaks(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    model = bright_model()
+    del model.metadata_props[:]
+    save(model, tmp_path / "own.onnx")
+    ran = command("photos", "-m", "own.onnx")
+    assert ran.returncode == ExitCode.FAILED
+    assert "schema_version" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_second_run_on_the_same_report_is_refused(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / ".r.csv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = command("photos", "-o", "r.csv")
+    assert ran.returncode == ExitCode.LOCKED
+    assert "r.csv" in ran.stderr
+    assert not (tmp_path / "r.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+)
+def test_a_signal_keeps_what_was_done_and_the_old_report(
+    photos: Path, tmp_path: Path, number: signal.Signals, code: ExitCode
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for n in range(400):
+        (many / f"{n:03}.jpg").hardlink_to(photos / "astronaut.jpg")
+    (tmp_path / "r.csv").write_text("the old report\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batch", "many", "-o", "r.csv"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # the model is open, the run begins
+    time.sleep(0.2)
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(timeout=20) == code, rest
+    assert (tmp_path / "r.csv").read_text() == "the old report\n"
+    partial = _rows(tmp_path / "r.csv.partial")
+    assert 0 < len(partial) < 400
+    assert f"the {len(partial)} photos that were done are kept in" in rest
+    assert all(row["status"] == "ok" for row in partial)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_of_commands_to_come_are_no_folders(command: Command, name: str) -> None:
+    ran = command(name)
+    assert ran.returncode == ExitCode.USAGE
+    assert f"./{name}" in ran.stderr
+
+
+def test_a_folder_with_a_command_s_name_takes_a_dot(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    photos.rename(tmp_path / "label")
+    assert command("./label", "-q", "-o", "r.csv").returncode == ExitCode.OK
+    assert _rows(tmp_path / "r.csv")[0]["path"] == "label/astronaut.jpg"
+
+
+def test_help_is_light_and_complete(command: Command) -> None:
+    ran = command("--help")
+    assert ran.returncode == ExitCode.OK
+    for option in ("--output", "--model", "--provider", "--per-face", "--dry-run", "--version"):
+        assert option in ran.stdout
+    heavy = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "batch", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    ).stderr
+    for module in ("numpy", "onnx", "onnxruntime", "PIL", "pandas", "pyarrow", "torch"):
+        assert f"| {module}\n" not in heavy.replace("  ", ""), module
+
+
+def test_the_version_is_the_package_s(command: Command) -> None:
+    from importlib.metadata import version
+
+    assert command("--version").stdout == f"batch-label {version('batch-label')}\n"
+
+
+def test_a_closed_pipe_is_no_traceback(photos: Path, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        f"'{sys.executable}' -m batch photos | true",
+        shell=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in ran.stderr

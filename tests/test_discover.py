@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.discover import HEAD_BYTES, SUFFIXES, Search, discover, is_image
+from batch.errors import InputError
+from batch.records import Failure, Reason, Stage
+
+NOBODY = 65534
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def put(*names: str, content: bytes = JPEG) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+
+
+def find(*inputs: str, search: Search = Search(), listing: bytes | None = None) -> list[str]:  # noqa: B008
+    """Paths as text, failures as 'path!reason'."""
+    stream = None if listing is None else io.BytesIO(listing)
+    found = []
+    for item in discover(inputs, search, listing=stream):
+        if isinstance(item, Failure):
+            assert item.stage is Stage.READ
+            found.append(f"{item.path}!{item.reason}")
+        else:
+            found.append(str(item))
+    return found
+
+
+def left_out(*inputs: str, search: Search = Search()) -> dict[str, str]:  # noqa: B008
+    told: dict[str, str] = {}
+    for _ in discover(inputs, search, left_out=lambda path, why: told.update({str(path): why})):
+        pass
+    return told
+
+
+@contextmanager
+def without_privileges(folder: Path) -> Iterator[None]:
+    """Drop root's power to read everything, for as long as the block lasts."""
+    folder.chmod(0o755)
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_walks_in_the_order_of_the_names_bytes() -> None:
+    put("photos/b.jpg", "photos/B.jpg", "photos/a/z.jpg", "photos/é.jpg", "photos/a.jpg")
+    assert find("photos") == [
+        f"photos/{name}" for name in ("B.jpg", "a/z.jpg", "a.jpg", "b.jpg", "é.jpg")
+    ]
+
+
+def test_reports_paths_as_they_were_given(tmp_path: Path) -> None:
+    put("photos/x.jpg")
+    assert find(".") == ["photos/x.jpg"]
+    assert find("photos/") == ["photos/x.jpg"]
+    assert find("photos/x.jpg") == ["photos/x.jpg"]
+    assert find(str(tmp_path)) == [str(tmp_path / "photos/x.jpg")]
+
+
+def test_names_that_are_no_text_survive() -> None:
+    name = os.fsdecode(b"photos/caf\xe9\nline.jpg")
+    put(name)
+    assert find("photos") == [name]
+    assert find("-", listing=os.fsencode(name) + b"\0") == [name]
+
+
+def test_suffix_alone_makes_a_photo_of_a_file() -> None:
+    put("photos/text.JPG", "photos/empty.heic", content=b"")
+    assert find("photos") == ["photos/empty.heic", "photos/text.JPG"]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
+def test_content_alone_makes_a_photo_of_a_file(form: str, astronaut: Image.Image) -> None:
+    Path("photos").mkdir()
+    astronaut.resize((64, 64)).save("photos/IMG_0001", form)
+    assert find("photos") == ["photos/IMG_0001"]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", True),
+        (b"\0\0\0\x1cftypmsf1\0\0\0\0msf1hevc", True),
+        (b"II+\0\x08\0\0\0", True),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", False),
+        # A brand behind the box's end belongs to something else.
+        (b"\0\0\0\x10ftypisom\0\0\0\0heicheic", False),
+        (b"RIFF\x24\0\0\0WAVEfmt ", False),
+        (b"BM is how this text begins, and on it goes", False),
+        (b"", False),
+        (b"GIF", False),
+    ],
+)
+def test_first_bytes(head: bytes, expected: bool) -> None:
+    assert len(head) <= HEAD_BYTES
+    assert is_image(head) is expected
+
+
+def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
+    put("photos/.trash/x.jpg", "photos/._x.jpg", "photos/sub/x.jpg")
+    put("photos/notes.txt", content=b"no photo")
+    os.mkfifo("photos/pipe")
+    Path("photos/link.jpg").symlink_to("sub/x.jpg")
+    Path("photos/link").symlink_to("sub")
+    expected = {
+        "photos/.trash": "hidden",
+        "photos/._x.jpg": "hidden",
+        "photos/notes.txt": "no image",
+        "photos/pipe": "not a regular file",
+        "photos/link.jpg": "symbolic link",
+        "photos/link": "symbolic link",
+    }
+    assert left_out("photos") == expected
+    assert left_out("photos", search=Search(recursive=False)) == {
+        **expected,
+        "photos/sub": "in a subfolder",
+    }
+
+
+def test_camera_raws_are_left_out_though_they_begin_like_a_tiff() -> None:
+    put("photos/DSC_1.NEF", "photos/DSC_1.jpg", content=b"II*\0\x08\0\0\0")
+    assert find("photos") == ["photos/DSC_1.jpg"]
+    assert left_out("photos") == {"photos/DSC_1.NEF": "camera raw"}
+    assert find("photos/DSC_1.NEF") == ["photos/DSC_1.NEF"]
+
+
+def test_named_files_are_found_whatever_they_are() -> None:
+    put("notes.txt", ".hidden.txt", ".h/x.jpg", content=b"no photo")
+    assert find("notes.txt", ".hidden.txt", ".h") == ["notes.txt", ".hidden.txt", ".h/x.jpg"]
+    assert find("*.txt") == ["notes.txt"]
+    assert find(".*.txt") == [".hidden.txt"]
+    assert find("-", listing=b"notes.txt\n") == ["notes.txt"]
+
+
+def test_search_options() -> None:
+    put("photos/.x.jpg", "photos/sub/y.jpg", "photos/z.jpg")
+    assert find("photos", search=Search(hidden=True)) == [
+        "photos/.x.jpg",
+        "photos/sub/y.jpg",
+        "photos/z.jpg",
+    ]
+    assert find("photos", search=Search(recursive=False)) == ["photos/z.jpg"]
+
+
+def test_patterns() -> None:
+    put("a/1.jpg", "a/2.png", "a/b/3.jpg", "a/.c/4.jpg", "a/d.jpg/5.png")
+    assert find("a/*.jpg") == ["a/1.jpg", "a/d.jpg/5.png"]
+    assert find("a/**/*.jpg") == ["a/1.jpg", "a/b/3.jpg", "a/d.jpg/5.png"]
+    assert find("a/[12].*") == ["a/1.jpg", "a/2.png"]
+    assert find("a/?/3.jpg") == ["a/b/3.jpg"]
+    assert find(str(Path("a/*.png").absolute())) == [str(Path("a/2.png").absolute())]
+
+
+def test_a_file_of_that_very_name_beats_the_pattern() -> None:
+    put("a[1].jpg", "a1.jpg")
+    assert find("a[1].jpg") == ["a[1].jpg"]
+
+
+def test_a_pattern_ends_where_links_loop() -> None:
+    put("a/x.jpg")
+    Path("a/one").symlink_to(".")
+    Path("a/two").symlink_to(".")
+    assert find("a/**/x.jpg") == ["a/x.jpg"]
+
+
+@pytest.mark.parametrize("text", ["", "missing", "missing/*.jpg", "here.jpg/below", "a**b", "-"])
+def test_wrong_inputs_stop_the_run_before_it_begins(text: str) -> None:
+    put("here.jpg")
+    with pytest.raises(InputError) as caught:
+        discover(["here.jpg", text], Search())
+    assert repr(text) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_nothing_is_no_input() -> None:
+    Path("gone.jpg").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"gone\.jpg"):
+        discover(["gone.jpg"], Search())
+
+
+def test_lists() -> None:
+    put("a.jpg", "b.jpg", "sub/c.jpg")
+    expected = ["b.jpg", "lost.jpg!vanished", "sub/c.jpg", "a.jpg"]
+    assert find("-", listing=b"b.jpg\nlost.jpg\n\nsub\r\na.jpg") == expected
+    assert find("-", listing=b"b.jpg\0lost.jpg\0\0sub\0a.jpg\0") == expected
+    assert find("-", listing=b"") == []
+    put("cr.jpg\r", "two\nlines.jpg")
+    assert find("-", listing=b"cr.jpg\r\0two\nlines.jpg\0") == ["cr.jpg\r", "two\nlines.jpg"]
+
+
+def test_each_file_comes_once() -> None:
+    put("a/x.jpg", "a/b/y.jpg")
+    Path("in").symlink_to("a/b")
+    assert find("a/b", "a", "a/x.jpg", "./a/../a/b/y.jpg", "in") == ["a/b/y.jpg", "a/x.jpg"]
+    assert find("-", "a", listing=b"in/y.jpg\nlost\na/b/y.jpg\nlost\n") == [
+        "in/y.jpg",
+        "lost!vanished",
+        "a/x.jpg",
+    ]
+    assert find(str(Path("a").absolute()), "a") == [
+        str(Path(name).absolute()) for name in ("a/b/y.jpg", "a/x.jpg")
+    ]
+
+
+def test_a_text_left_out_of_a_folder_is_found_when_it_is_named_too() -> None:
+    put("a/notes.txt", content=b"no photo")
+    assert find("a", "a/notes.txt") == ["a/notes.txt"]
+
+
+def test_hard_links_are_files_of_their_own() -> None:
+    put("a/x.jpg")
+    os.link("a/x.jpg", "a/y.jpg")
+    assert find("a", "a", search=Search(follow_symlinks=True)) == ["a/x.jpg", "a/y.jpg"]
+
+
+def test_a_link_that_is_named_is_followed() -> None:
+    put("far/x.jpg")
+    Path("near").symlink_to("far")
+    Path("x").symlink_to("far/x.jpg")
+    assert find("near") == ["near/x.jpg"]
+    assert find("x") == ["x"]
+
+
+def test_followed_links_lead_on_once_and_their_loops_end() -> None:
+    put("a/x.jpg", "far/y.jpg")
+    Path("a/again").symlink_to("..")
+    Path("a/far").symlink_to("../far")
+    Path("a/gone.txt").symlink_to("nowhere")
+    Path("a/self").symlink_to("self")
+    Path("a/z.jpg").symlink_to("x.jpg")
+    assert find("a", search=Search(follow_symlinks=True)) == [
+        "a/again/far/y.jpg",
+        "a/gone.txt!vanished",
+        "a/self!unreadable",
+        "a/x.jpg",
+    ]
+
+
+def test_what_is_no_file_is_never_opened() -> None:
+    Path("a").mkdir()
+    os.mkfifo("a/pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a/socket.png")
+        assert find("a") == ["a/pipe.jpg!not_a_file", "a/socket.png!not_a_file"]
+    assert find("a/pipe.jpg") == ["a/pipe.jpg!not_a_file"]
+    assert find("/dev/null") == ["/dev/null!not_a_file"]
+
+
+def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk() -> None:
+    put("a/1.jpg", "a/photo")
+    walk = discover(["a"], Search())
+    assert next(walk) == Path("a/1.jpg")
+    Path("a/photo").unlink()
+    os.mkfifo("a/photo")
+    assert list(walk) == []
+
+
+def test_what_may_not_be_read_is_never_lost(tmp_path: Path) -> None:
+    put("a/1.jpg", "a/locked/2.jpg", "a/photo", "a/z.jpg")
+    Path("a/photo").chmod(0)
+    Path("a/locked").chmod(0)
+    with without_privileges(tmp_path):
+        found = find("a")
+    Path("a/locked").chmod(0o755)
+    assert found == ["a/1.jpg", "a/locked!unreadable", "a/photo!unreadable", "a/z.jpg"]
+
+
+def test_an_input_behind_a_locked_folder_is_a_clear_error(tmp_path: Path) -> None:
+    put("locked/x.jpg")
+    Path("locked").chmod(0)
+    with without_privileges(tmp_path), pytest.raises(InputError, match="Permission denied"):
+        discover(["locked/x.jpg"], Search())
+    Path("locked").chmod(0o755)
+
+
+def test_folders_may_nest_deeper_than_python_calls() -> None:
+    depth = 200
+    put("/".join("d" * depth) + "/x.jpg")
+    limit = sys.getrecursionlimit()
+    # Not a deeper tree, which shutil.rmtree could not remove after the test.
+    sys.setrecursionlimit(len(inspect.stack()) + depth // 2)
+    try:
+        found = find("d")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(found) == 1
+
+
+def test_a_path_longer_than_the_system_takes_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        Path("d" * 250).mkdir()
+        monkeypatch.chdir("d" * 250)
+    monkeypatch.chdir(tmp_path)
+    put("z.jpg")
+    found = find(".")
+    assert found[-1] == "z.jpg"
+    assert [item.rpartition("!")[2] for item in found[:-1]] == [Reason.UNREADABLE]
+
+
+def test_a_folder_that_goes_during_the_walk_ends_nothing() -> None:
+    put("a/1.jpg", "a/sub/2.jpg", "a/z.jpg")
+    walk = discover(["a"], Search())
+    assert next(walk) == Path("a/1.jpg")
+    Path("a/sub/2.jpg").unlink()
+    Path("a/sub").rmdir()
+    lost, last = walk
+    assert isinstance(lost, Failure)
+    assert lost.reason is Reason.VANISHED
+    assert last == Path("a/z.jpg")
+
+
+def test_suffixes_are_lower_case_with_a_dot() -> None:
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+def test_the_module_loads_nothing_heavy(repository: Path) -> None:
+    loaded = (
+        "import sys, batch.discover; print(*{'numpy', 'PIL', 'click', 'onnx'} & {*sys.modules})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == ""

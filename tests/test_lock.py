@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batch.errors import ExitCode, LockedError, OutputError
+from batch.lock import locked
+
+HOLD = """
+import sys
+from batch.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _hold(output: Path, repository: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(output)],
+        cwd=repository,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path, repository: Path) -> None:
+    output = tmp_path / "results.csv"
+    with _hold(output, repository) as first:
+        with pytest.raises(LockedError, match=r"results\.csv") as caught, locked(str(output)):
+            pass
+        assert caught.value.exit_code is ExitCode.LOCKED
+        first.communicate()
+    with locked(str(output)):
+        pass
+
+
+def test_the_lock_ends_with_a_killed_process(tmp_path: Path, repository: Path) -> None:
+    output = tmp_path / "results.csv"
+    with _hold(output, repository) as first:
+        first.send_signal(signal.SIGKILL)
+    with locked(str(output)):
+        pass
+
+
+def test_other_reports_are_not_locked(tmp_path: Path) -> None:
+    with locked(str(tmp_path / "a.csv")), locked(str(tmp_path / "b.csv")):
+        pass
+
+
+def test_a_link_to_a_report_has_the_report_s_lock(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    link, real = str(tmp_path / "link.csv"), str(tmp_path / "real.csv")
+    with locked(link), pytest.raises(LockedError), locked(real):
+        pass
+
+
+def test_nothing_stays_behind(tmp_path: Path) -> None:
+    with locked(str(tmp_path / "results.csv")):
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stream", ["-", "/dev/null"])
+def test_streams_need_no_lock(stream: str) -> None:
+    with locked(stream), locked(stream):
+        pass
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="nowhere"), locked(str(tmp_path / "nowhere" / "r.csv")):
+        pass

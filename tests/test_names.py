@@ -1,0 +1,106 @@
+"""Paths as text: one printable line each, unambiguous, and reversible to the byte."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from batch.names import FORMULA_STARTS, label_text, path_from_text, path_text, printable
+
+INTERESTING = [
+    b"\\", b"\n", b"\r", b"\t", b"\x00"[:0], b"\x1b", b"\x7f", b"\xff", b"\xc3", b"\xa9",
+    b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xe2\x81\xa6", b"\xed\xa0\x80", b"\xc2\x85", b"x41",
+    b"n", b"=", b"+", b"-", b"@", b".", b"..", b"/", b" ", b"'", b'"', b",", b";",
+    "ä".encode(), "日本".encode(), "😀".encode(), "\u202f".encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"photos/IMG 1.jpg", "photos/IMG 1.jpg"),
+        (b"a\\b", "a\\\\b"),
+        (b"a\nb\rc\td", "a\\nb\\rc\\td"),
+        (b"\x1b[31m", "\\x1B[31m"),
+        (b"\xff.jpg", "\\xFF.jpg"),
+        ("caf\u00e9 \U0001f600.jpg".encode(), "caf\u00e9 \U0001f600.jpg"),
+        ("gpj\u202eexe".encode(), "gpj\\xE2\\x80\\xAEexe"),
+        ("a\u2028b\u2066c\u0085".encode(), "a\\xE2\\x80\\xA8b\\xE2\\x81\\xA6c\\xC2\\x85"),
+        (b"=1+1.jpg", "./=1+1.jpg"),
+        (b"+a", "./+a"),
+        (b"-a", "./-a"),
+        (b"@a", "./@a"),
+        (b"a/=b", "a/=b"),
+        (b"/=b", "/=b"),
+    ],
+)
+def test_each_rule_has_its_text(name: bytes, text: str) -> None:
+    path = Path(os.fsdecode(name))
+    assert path_text(path) == text
+    assert path_from_text(text) == path
+
+
+def test_thousands_of_random_names_come_back_and_never_collide() -> None:
+    chance = random.Random(7)
+    seen: dict[str, Path] = {}
+    for _ in range(5000):
+        if chance.random() < 0.5:
+            name = bytes(chance.choices(range(1, 256), k=chance.randint(1, 12)))
+        else:
+            name = b"".join(chance.choices(INTERESTING, k=chance.randint(1, 8)))
+        path = Path(os.fsdecode(name))
+        text = path_text(path)
+        assert path_from_text(text) == path
+        assert os.fsencode(path_from_text(text)) == os.fsencode(path)
+        assert text.encode().decode() == text
+        assert len(text.splitlines()) == 1
+        assert not text.startswith(FORMULA_STARTS)
+        assert seen.setdefault(text, path) == path
+    assert len(seen) > 4000
+
+
+def test_every_character_is_escaped_or_printable() -> None:
+    for code in range(0x110000):
+        text = printable(chr(code))
+        assert text.encode()
+        if text == chr(code):
+            assert code >= 0x20
+            assert not 0x7F <= code <= 0x9F
+            assert text.splitlines() == [text]
+
+
+def test_names_on_disk_come_back_as_the_same_files(tmp_path: Path) -> None:
+    names = [b"a\nb", b"\xff\xfe.jpg", b"back\\slash", b"=cmd", b"\xe2\x80\xaegpj.exe", b"\\n"]
+    for number, name in enumerate(names):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(str(number))
+    texts = {path_text(path): path.read_text() for path in tmp_path.iterdir()}
+    assert len(texts) == len(names)
+    for text, content in texts.items():
+        assert path_from_text(text).read_text() == content
+
+
+def test_a_formula_guard_names_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=1").write_text("here")
+    text = path_text(Path("=1"))
+    assert text == "./=1"
+    assert Path(text).read_text() == path_from_text(text).read_text() == "here"
+
+
+@pytest.mark.parametrize("text", ["a\\", "a\\q", "\\x4", "\\xgg", "\\\n"])
+def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match="is no escape") as caught:
+        path_from_text(text)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_labels_are_one_line_and_no_formula() -> None:
+    assert label_text("happy") == "happy"
+    assert label_text("=SUM(A1)") == "'=SUM(A1)"
+    assert label_text("two\nlines") == "two\\nlines"
+    assert label_text("\ud800") == "\\xED\\xA0\\x80"

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import batch
+from batch import Options, Provider, Reason, Region, Row, Status
+from batch.errors import InputError, ModelError
+from batch.options import DEFAULT_MODEL
+from batch.pipeline import Pipeline
+from tests.tiny_models import bright_model, bright_spec, save
+
+CPU = Options(provider=Provider.CPU)
+
+
+@pytest.fixture
+def bright(tmp_path: Path) -> str:
+    return str(save(bright_model(), tmp_path / "bright.onnx"))
+
+
+def test_the_astronaut_is_happy(photos: Path) -> None:
+    rows = {row.path.name: row for row in batch.label([photos], CPU)}
+    astronaut = rows["astronaut.jpg"]
+    assert astronaut.status is Status.OK
+    assert astronaut.answer is not None
+    assert astronaut.answer.label == "happy"
+    assert astronaut.answer.confidence > 0.9
+    assert astronaut.source is Region.FACE
+    assert (astronaut.width, astronaut.height) == (512, 512)
+    box = astronaut.answer.box
+    assert box is not None
+    # Her face, as seen in the picture.
+    assert 150 < box.left + box.width / 2 < 290
+    assert 60 < box.top + box.height / 2 < 190
+    assert rows["coffee.jpg"].status is Status.NO_FACE
+
+
+def test_every_file_has_its_row_in_order(photos: Path) -> None:
+    (photos / "broken.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:3000])
+    (photos / "empty.png").touch()
+    rows = list(batch.label([photos], CPU))
+    assert [row.path.relative_to(photos).as_posix() for row in rows] == [
+        "astronaut.jpg",
+        "broken.jpg",
+        "coffee.jpg",
+        "empty.png",
+        "sub/small.png",
+    ]
+    reasons = [row.failure.reason for row in rows if row.failure]
+    assert reasons == [Reason.TRUNCATED, Reason.EMPTY]
+
+
+def test_batches_and_workers_change_nothing(photos: Path) -> None:
+    expected = list(batch.label([photos], CPU))
+    for batch_size, workers in ((1, 1), (2, 3), (64, 2)):
+        options = Options(provider=Provider.CPU, batch_size=batch_size, workers=workers)
+        assert list(batch.label([photos], options)) == expected
+
+
+def test_all_faces_of_a_group_are_found(tmp_path: Path, astronaut: Image.Image) -> None:
+    group = Image.new("RGB", (1536, 512), "grey")
+    for n in range(3):
+        group.paste(astronaut, (512 * n, 0))
+    group.save(tmp_path / "group.png")
+    (row,) = batch.label([tmp_path / "group.png"], CPU)
+    assert len(row.faces) == 3
+    assert row.answer is not None
+    assert row.answer.label == "happy"
+
+
+def test_a_model_of_whole_photos_needs_no_face(photos: Path, tmp_path: Path) -> None:
+    spec = bright_spec(region=Region.IMAGE)
+    model = save(bright_model(spec), tmp_path / "whole.onnx")
+    rows = list(batch.label([photos], Options(model=str(model), provider=Provider.CPU)))
+    assert {row.source for row in rows} == {Region.IMAGE}
+    assert all(row.answer and row.answer.box is None for row in rows)
+
+
+def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: str) -> None:
+    def status(min_confidence: float | None) -> Status:
+        options = Options(model=bright, provider=Provider.CPU, min_confidence=min_confidence)
+        (row,) = batch.label([photos / "astronaut.jpg"], options)
+        return row.status
+
+    assert status(0.0) is Status.OK
+    assert status(1.0) is Status.UNSURE
+    assert Pipeline(Options(model=bright, provider=Provider.CPU)).unsure_below == 0.6
+
+
+def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:
+    golden = bright_spec().golden
+    golden.outputs[0] = (0.9, 0.1)
+    model = save(bright_model(bright_spec(golden=golden)), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="golden samples wrongly"):
+        batch.label([photos], Options(model=str(model), provider=Provider.CPU))
+
+
+def test_an_answer_that_is_no_number_is_a_failure(photos: Path, bright: str) -> None:
+    pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
+    real = pipeline._classifier.classify
+    pipeline._classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
+    (row,) = pipeline.run([photos / "astronaut.jpg"])
+    assert row.failure is not None
+    assert row.failure.reason is Reason.INTERNAL
+
+
+def test_a_defect_costs_one_row(photos: Path, bright: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
+    assert pipeline._detector is not None
+    real = pipeline._detector.detect
+
+    def detect(photo: batch.records.Photo) -> tuple[batch.Box, ...]:
+        if photo.path.name == "coffee.jpg":
+            raise IndexError("a defect")
+        return real(photo)
+
+    monkeypatch.setattr(pipeline._detector, "detect", detect)
+    rows = list(pipeline.run(sorted(photos.glob("*.jpg"))))
+    assert [row.status is Status.FAILED for row in rows] == [False, True]
+    assert rows[1].failure is not None
+    assert rows[1].failure.detail == "IndexError: a defect"
+
+
+def test_what_is_wrong_shows_before_the_first_row(photos: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        batch.label([photos, "nowhere"])
+    with pytest.raises(ModelError, match="gloomy"):
+        batch.label([photos], Options(model="gloomy"))
+
+
+def test_rows_become_a_data_frame(photos: Path) -> None:
+    rows = list(batch.label([photos], CPU))
+    frame = batch.to_frame(rows)
+    assert list(frame["status"]) == [row.status.value for row in rows]
+    assert frame["p_happy"].iloc[0] > 0.9
+    assert frame["p_happy"].iloc[1] != frame["p_happy"].iloc[1]  # no face: not a number
+    faces = batch.to_frame(rows, per_face=True)
+    assert "face" in faces.columns
+    assert len(batch.to_frame([])) == 0
+
+
+def test_the_runner_needs_neither_torch_nor_the_trainer(photos: Path, repository: Path) -> None:
+    script = f"""
+import sys
+for name in ("torch", "trainer", "onnxscript", "matplotlib", "tensorboard", "cv2"):
+    sys.modules[name] = None
+import batch
+rows = list(batch.label([{str(photos)!r}]))
+assert len(rows) == 3, rows
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_default_model_is_of_faces() -> None:
+    assert Pipeline(CPU).model.spec.name == DEFAULT_MODEL
+    assert Pipeline(CPU).model.spec.labels == ("happy", "sad")
+    assert Pipeline(CPU).model.spec.region is Region.FACE
+
+
+def test_rows_are_values(photos: Path) -> None:
+    first = next(iter(batch.label([photos], CPU)))
+    assert isinstance(first, Row)
+    with pytest.raises(AttributeError):
+        first.status = Status.FAILED  # type: ignore[misc]

@@ -1,0 +1,267 @@
+"""The report's columns and values, in each of its formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.errors import OutputError, UsageError
+from batch.formats import ROW_GROUP, Format
+from batch.names import path_from_text
+from batch.records import Answer, Box, Failure, Reason, Region, Row, Stage, Status
+from batch.report import check_output, columns, open_report, records_of, report_format
+
+LABELS = ("happy", "sad")
+
+
+def answer(happy: float, sure: bool = True, left: float = 10.0) -> Answer:
+    shares = {"happy": happy, "sad": 1 - happy}
+    label = max(shares, key=lambda name: shares[name])
+    return Answer(label, shares[label], shares, sure, Box(left, -0.04, 20.26, 30.0, 0.98765))
+
+
+FACES = (answer(0.912345), answer(0.45678, sure=False, left=99.96))
+LABELLED = Row(
+    Path("two.jpg"), Status.OK, answer(0.75), Region.FACE, FACES, width=4032, height=3024
+)
+NO_FACE = Row(Path("tree.jpg"), Status.NO_FACE, width=640, height=480)
+FAILED = Row(
+    Path("bad\n.jpg"),
+    Status.FAILED,
+    failure=Failure(Path("bad\n.jpg"), Stage.DECODE, Reason.TRUNCATED, "ends after 12\nbytes"),
+)
+ROWS = (LABELLED, NO_FACE, FAILED)
+
+
+def written(output: Path, rows: Iterable[Row] = ROWS, per_face: bool = False) -> bytes:
+    with open_report(str(output), LABELS, per_face, io.BytesIO()) as report:
+        for row in rows:
+            report.add(row)
+        report.publish()
+    return output.read_bytes()
+
+
+def many(count: int) -> Iterator[Row]:
+    for number in range(count):
+        shown = answer(0.5 + number % 50 / 100)
+        yield Row(Path(f"album/{number}.jpg"), Status.OK, shown, Region.FACE, (shown,), 640, 480)
+
+
+def test_columns_stand_in_their_documented_order() -> None:
+    answered = ("path", "status", "label", "confidence", "p_happy", "p_sad", "source", "faces")
+    place = ("face_left", "face_top", "face_width", "face_height", "face_score")
+    rest = ("width", "height", "error")
+    assert columns(LABELS, per_face=False) == (*answered, *place, *rest)
+    assert columns(LABELS, per_face=True) == (*answered, "face", *place, *rest)
+
+
+@pytest.mark.parametrize("per_face", [False, True])
+@pytest.mark.parametrize("row", ROWS)
+def test_records_have_exactly_the_columns(row: Row, per_face: bool) -> None:
+    for record in records_of(row, LABELS, per_face):
+        assert set(record) == set(columns(LABELS, per_face))
+
+
+def test_csv_is_known_to_the_byte(tmp_path: Path) -> None:
+    assert written(tmp_path / "r.csv").decode() == (
+        "path,status,label,confidence,p_happy,p_sad,source,faces,"
+        "face_left,face_top,face_width,face_height,face_score,width,height,error\n"
+        "two.jpg,ok,happy,0.7500,0.7500,0.2500,face,2,10.0,0.0,20.3,30.0,0.9877,4032,3024,\n"
+        "tree.jpg,no_face,,,,,,0,,,,,,640,480,\n"
+        "bad\\n.jpg,failed,,,,,,,,,,,,,,truncated: ends after 12\\nbytes\n"
+    )
+
+
+def test_each_face_has_a_row_and_the_faceless_keep_theirs(tmp_path: Path) -> None:
+    lines = written(tmp_path / "r.csv", per_face=True).decode().splitlines()
+    rows = list(csv.DictReader(lines))
+    shown = [(row["path"], row["face"], row["status"], row["label"], row["p_sad"]) for row in rows]
+    assert shown == [
+        ("two.jpg", "1", "ok", "happy", "0.0877"),
+        ("two.jpg", "2", "unsure", "sad", "0.5432"),
+        ("tree.jpg", "", "no_face", "", ""),
+        ("bad\\n.jpg", "", "failed", "", ""),
+    ]
+    assert [row["face_left"] for row in rows[:2]] == ["10.0", "100.0"]
+
+
+def test_json_lines_have_the_same_values_typed(tmp_path: Path) -> None:
+    lines = written(tmp_path / "r.jsonl").decode().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert records == [record for row in ROWS for record in records_of(row, LABELS, False)]
+    assert [list(record) for record in records] == [list(columns(LABELS, False))] * 3
+    assert records[0]["face_top"] == 0.0
+    assert records[0]["faces"] == 2
+    assert records[1]["label"] is None
+
+
+def test_text_outside_ascii_is_written_as_it_is(tmp_path: Path) -> None:
+    row = Row(Path("caf\u00e9.jpg"), Status.NO_FACE)
+    for name in ("r.csv", "r.jsonl"):
+        assert "caf\u00e9.jpg" in written(tmp_path / name, [row]).decode()
+
+
+def test_parquet_is_typed_and_equals_the_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    written(tmp_path / "r.parquet", per_face=True)
+    table = parquet.read_table(tmp_path / "r.parquet")
+    types = {field.name: str(field.type) for field in table.schema}
+    assert tuple(types) == columns(LABELS, per_face=True)
+    assert {types[name] for name in ("path", "status", "label", "source", "error")} == {"string"}
+    assert {types[name] for name in ("faces", "face", "width", "height")} == {"int32"}
+    assert {types[name] for name in ("confidence", "p_sad", "face_left")} == {"double"}
+    expected = [record for row in ROWS for record in records_of(row, LABELS, True)]
+    assert table.to_pylist() == expected
+
+
+def test_parquet_is_written_in_groups_and_always_the_same(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    count = ROW_GROUP * 2 + 5
+    first = written(tmp_path / "a.parquet", many(count))
+    assert first == written(tmp_path / "b.parquet", many(count))
+    with parquet.ParquetFile(tmp_path / "a.parquet") as file:
+        groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        assert groups == [ROW_GROUP, ROW_GROUP, 5]
+        names = file.read(["path"]).column("path").to_pylist()
+    assert names == [f"album/{number}.jpg" for number in range(count)]
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.jsonl", "r.parquet"])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow.parquet")
+    with open_report(str(tmp_path / name), LABELS, False, io.BytesIO()) as report:
+        for row in many(ROW_GROUP):
+            report.add(row)
+        tracemalloc.start()
+        for row in many(ROW_GROUP):
+            report.add(row)
+        snapshot = tracemalloc.take_snapshot()
+        tracemalloc.stop()
+    # Of this project's modules alone: Python's table of interned names grows in leaps.
+    ours = snapshot.filter_traces([tracemalloc.Filter(True, "*/batch/*")])
+    assert sum(trace.size for trace in ours.traces) < 100_000
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.jsonl", "r.parquet"])
+def test_leaving_without_publishing_leaves_nothing(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow.parquet")
+    with open_report(str(tmp_path / name), LABELS, False, io.BytesIO()) as report:
+        report.add(LABELLED)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_report_is_readable_as_far_as_it_goes(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with open_report(str(tmp_path / "r.parquet"), LABELS, False, io.BytesIO()) as report:
+        report.add(LABELLED)
+        partial = report.keep_partial()
+    assert partial == tmp_path / "r.parquet.partial"
+    assert list(tmp_path.iterdir()) == [partial]
+    assert parquet.read_table(partial).num_rows == 1
+
+
+@pytest.mark.parametrize("name", ["full.csv", "full.jsonl", "full.parquet"])
+def test_a_full_disk_is_one_error_and_no_noise(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow.parquet")
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="No space left on device"):
+        written(tmp_path / name, many(ROW_GROUP + 1))
+
+
+def test_standard_output_gets_csv(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "redirected").open("wb") as stdout,
+        open_report("-", LABELS, False, stdout) as report,
+    ):
+        report.add(NO_FACE)
+        report.publish()
+    assert (tmp_path / "redirected").read_bytes() == written(tmp_path / "r.csv", [NO_FACE])
+
+
+def test_labels_can_hold_anything(tmp_path: Path) -> None:
+    labels = ("=SUM(A1)", 'a "b",\nc')
+    shown = Answer(labels[0], 0.6, {labels[0]: 0.6, labels[1]: 0.4}, sure=True)
+    output = tmp_path / "r.csv"
+    with open_report(str(output), labels, False, io.BytesIO()) as report:
+        report.add(Row(Path("@a.jpg"), Status.OK, shown, Region.IMAGE))
+        report.publish()
+    lines = output.read_text().splitlines()
+    assert len(lines) == 2
+    (row,) = csv.DictReader(lines)
+    assert row["path"] == "./@a.jpg"
+    assert row["label"] == "'=SUM(A1)"
+    assert row["p_=SUM(A1)"] == "0.6000"
+    assert row['p_a "b",\\nc'] == "0.4000"
+
+
+def test_names_that_are_no_text_come_back_from_every_format(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"\xff\n=\\.jpg"))
+    failure = Failure(path, Stage.READ, Reason.VANISHED, f"{path} is gone")
+    row = Row(path, Status.FAILED, failure=failure)
+    (record,) = csv.DictReader(written(tmp_path / "r.csv", [row]).decode().splitlines())
+    assert path_from_text(record["path"]) == path
+    assert record["error"].startswith("vanished: \\xFF\\n=")
+    record = json.loads(written(tmp_path / "r.jsonl", [row]))
+    assert path_from_text(record["path"]) == path
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("-", Format.CSV),
+        ("/dev/stdout", Format.CSV),
+        ("/dev/null", Format.CSV),
+        ("a.b/r.CSV", Format.CSV),
+        ("r.jsonl", Format.JSONL),
+        ("r.parquet", Format.PARQUET),
+    ],
+)
+def test_the_name_tells_the_format(output: str, form: Format) -> None:
+    assert report_format(output) is form
+
+
+@pytest.mark.parametrize("output", ["r", "r.xlsx", "r.csv.gz", "", ".csv", "a.csv/r"])
+def test_a_name_without_a_known_suffix_is_refused(output: str) -> None:
+    with pytest.raises(UsageError, match=r"end its name in \.csv, \.jsonl, \.parquet, or give -"):
+        check_output(output)
+
+
+def test_a_missing_pyarrow_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    check_output(str(tmp_path / "r.csv"))
+    with pytest.raises(UsageError, match=r"pip install 'batch-label\[parquet\]'"):
+        check_output(str(tmp_path / "r.parquet"))
+    with pytest.raises(UsageError, match="pyarrow"):
+        open_report(str(tmp_path / "r.parquet"), LABELS, False, io.BytesIO())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_loads_nothing_heavy() -> None:
+    code = "import sys, batch.report, batch.summary; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "pandas", "pyarrow", "onnxruntime"} & set(run.stdout.split())
+
+
+def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
+    np: Any = pytest.importorskip("numpy")
+    share = np.float32(0.1)
+    shown = Answer("sad", share, {"happy": share, "sad": share}, sure=True)
+    record = json.loads(
+        written(tmp_path / "r.jsonl", [Row(Path("a"), Status.OK, shown, Region.IMAGE)])
+    )
+    assert record["confidence"] == 0.1

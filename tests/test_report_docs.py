@@ -1,0 +1,75 @@
+"""docs/report.md says what the code does: its tables and its example are checked."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.errors import EXIT_MEANINGS
+from batch.formats import ROW_GROUP, Format
+from batch.records import Reason, Row, Status
+from batch.report import columns, open_report
+
+DOCS = Path(__file__).parent.parent / "docs" / "report.md"
+TEXT = DOCS.read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    _, found, rest = TEXT.partition(f"\n## {title}\n")
+    assert found, f"no section {title}"
+    return rest.partition("\n## ")[0]
+
+
+def table(title: str) -> list[list[str]]:
+    lines = [line for line in section(title).splitlines() if line.startswith("|")]
+    cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in cells}) == 1
+    return cells[2:]
+
+
+def test_the_columns() -> None:
+    assert tuple(row[0] for row in table("Columns")) == columns(("<label>",), per_face=True)
+    marked = {row[0] for row in table("Columns") if "Only with `--per-face`" in row[2]}
+    alone = set(columns((), per_face=True)) - set(columns((), per_face=False))
+    assert marked == alone
+
+
+def test_the_statuses() -> None:
+    assert [row[0] for row in table("Statuses")] == [status.value for status in Status]
+
+
+def test_the_reasons() -> None:
+    assert [row[0] for row in table("Reasons")] == [reason.value for reason in Reason]
+
+
+def test_the_formats() -> None:
+    assert [row[0] for row in table("Formats")] == [form.value for form in Format]
+    assert f"row groups of {ROW_GROUP} rows" in section("Formats")
+
+
+def test_the_exit_codes() -> None:
+    codes = {int(code): meaning for code, meaning in table("Exit codes")}
+    assert codes == {int(code): meaning for code, meaning in EXIT_MEANINGS.items()}
+
+
+def test_no_cell_is_empty() -> None:
+    for title in ("Columns", "Statuses", "Reasons", "Paths", "Formats", "Exit codes"):
+        assert all(all(row) for row in table(title)), title
+
+
+def test_the_example_reads_a_real_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [Path("a.jpg"), Path(os.fsdecode(b"=\xff\n\\.jpg"))]
+    monkeypatch.chdir(tmp_path)
+    with open_report("results.csv", ("happy", "sad"), False, io.BytesIO()) as report:
+        for path in paths:
+            report.add(Row(path, Status.NO_FACE))
+        report.publish()
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["paths"] == paths

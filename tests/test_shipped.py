@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from batch import shipped
+from batch.contract import load_model
+from batch.errors import ModelError
+from batch.options import DEFAULT_MODEL
+from tests.tiny_models import bright_model, save
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped models with one in it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = save(bright_model(), folder / "bright.onnx")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  bright.onnx\n")
+    monkeypatch.setattr(shipped, "models_folder", lambda: folder)
+    return folder
+
+
+def test_every_shipped_model_keeps_the_contract_and_has_a_card() -> None:
+    models = shipped.shipped_models()
+    assert DEFAULT_MODEL in models
+    for name, path in models.items():
+        model = load_model(shipped.find_model(name))
+        assert model.spec.name == name
+        card = path.with_suffix(".md").read_text(encoding="utf-8")
+        assert model.digest in card
+
+
+def test_a_name_is_a_shipped_model(shelf: Path) -> None:
+    assert shipped.find_model("bright") == shelf / "bright.onnx"
+
+
+def test_a_path_is_a_model_of_the_user_s_own(shelf: Path, tmp_path: Path) -> None:
+    own = save(bright_model(), tmp_path / "own.onnx")
+    assert shipped.find_model(str(own)) == own
+
+
+def test_an_unknown_name_lists_the_known_ones(shelf: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model gloomy; .* bright"):
+        shipped.find_model("gloomy")
+
+
+def test_a_damaged_shipped_model_is_refused(shelf: Path) -> None:
+    path = shelf / "bright.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match="damaged"):
+        shipped.find_model("bright")

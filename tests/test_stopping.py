@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batch.errors import ExitCode
+from batch.stopping import stop_on_signals
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+)
+def test_a_signal_stops_the_flow_and_sets_the_exit_code(
+    number: signal.Signals, code: ExitCode
+) -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        os.kill(os.getpid(), number)
+        yield 2
+
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        assert list(stop.until(items())) == [1]
+        assert stop
+        error = stop.error("all is kept")
+    assert error.exit_code is code
+    assert number.name in str(error)
+    assert "all is kept" in str(error)
+    assert signal.getsignal(number) is before
+
+
+def test_without_a_signal_everything_flows() -> None:
+    with stop_on_signals() as stop:
+        assert list(stop.until(range(5))) == list(range(5))
+        assert not stop
+
+
+def test_the_second_signal_ends_the_process_at_once(repository: Path) -> None:
+    twice = """
+import os, signal
+from batch.stopping import stop_on_signals
+with stop_on_signals():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", twice], cwd=repository)
+    assert ended.returncode == -signal.SIGTERM

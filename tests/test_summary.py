@@ -1,0 +1,67 @@
+"""The run's count: every file found has a row, and the line's sums are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch.errors import BatchLabelError, ExitCode
+from batch.records import Answer, Failure, Reason, Row, Stage, Status
+from batch.summary import Summary
+
+PATH = Path("a.jpg")
+FAILED = Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.READ, Reason.EMPTY, "no bytes"))
+NO_FACE = Row(PATH, Status.NO_FACE)
+
+
+def labelled(label: str, sure: bool = True) -> Row:
+    status = Status.OK if sure else Status.UNSURE
+    return Row(PATH, status, Answer(label, 0.9, {"happy": 0.9, "sad": 0.1}, sure))
+
+
+def summary_of(rows: list[Row]) -> Summary:
+    summary = Summary(("happy", "sad"), found=len(rows))
+    for row in rows:
+        summary.add(row)
+    return summary
+
+
+def test_every_status_and_label_is_counted() -> None:
+    rows = [labelled("happy")] * 5 + [labelled("sad")] * 3 + [labelled("sad", sure=False)] * 2
+    summary = summary_of([*rows, NO_FACE, FAILED])
+    summary.left_out = 1
+    summary.seconds = 2.5
+    summary.check()
+    assert summary.line() == (
+        "12 found = 8 ok + 2 unsure + 1 no_face + 1 failed (happy 5, sad 3); 1 left out; "
+        "12 photos in 2.5 s, 4.8 photos/s"
+    )
+
+
+def test_an_empty_run_has_a_line_too() -> None:
+    assert Summary(("happy", "sad")).line() == (
+        "0 found = 0 ok + 0 unsure + 0 no_face + 0 failed (happy 0, sad 0); 0 left out; "
+        "0 photos in 0.0 s"
+    )
+
+
+def test_an_interrupted_run_does_not_claim_to_be_done() -> None:
+    summary = summary_of([labelled("happy")])
+    summary.found = 3
+    assert summary.line().startswith("3 found, 1 done = 1 ok + ")
+    assert "; 1 photo in" in summary.line()
+
+
+@pytest.mark.parametrize("found", [1, 3])
+def test_a_row_too_few_or_too_many_is_an_error(found: int) -> None:
+    summary = summary_of([labelled("happy"), NO_FACE])
+    summary.found = found
+    with pytest.raises(BatchLabelError, match=f"found {found} files but has rows for 2"):
+        summary.check()
+
+
+def test_only_failed_files_make_the_run_incomplete() -> None:
+    assert Summary(()).exit_code is ExitCode.OK
+    assert summary_of([NO_FACE, labelled("sad", sure=False)]).exit_code is ExitCode.OK
+    assert summary_of([NO_FACE, FAILED]).exit_code is ExitCode.INCOMPLETE

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from batch.errors import InputError
+from tests.trainer_data import drawn_dataset, drawn_part
+from trainer.data import Part, join, label_shares, narrow
+
+
+def some_part() -> Part:
+    votes = np.array([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [0.1, 0.8, 0.1]], dtype=np.float32)
+    pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    return Part(pixels=pixels, votes=votes, certain=np.array([True, False, True]))
+
+
+def test_narrow_keeps_winners_of_the_chosen_classes_in_the_chosen_order() -> None:
+    part = narrow(some_part(), (2, 0))
+    assert part.pixels.ravel().tolist() == [0, 1]
+    assert part.targets.tolist() == [1, 0]
+    assert part.certain.tolist() == [True, False]
+    np.testing.assert_allclose(part.votes, [[1 / 7, 6 / 7], [7 / 9, 2 / 9]], rtol=1e-6)
+
+
+def test_join_puts_parts_in_a_row() -> None:
+    part = join((some_part(), some_part()))
+    assert part.targets.tolist() == [0, 2, 1, 0, 2, 1]
+    assert len(part) == 6
+
+
+def test_label_shares_count_only_what_people_agreed_on() -> None:
+    assert label_shares(some_part(), ("a", "b", "c")) == {"a": 0.5, "b": 0.5, "c": 0.0}
+
+
+def test_fingerprint_changes_with_one_pixel_one_vote_and_one_name() -> None:
+    data = drawn_dataset()
+    pixels, votes = data.train.pixels.copy(), data.train.votes.copy()
+    pixels[0, 0, 0, 0] ^= 1
+    votes[0] = votes[1]
+    others = (
+        replace(data, train=replace(data.train, pixels=pixels)),
+        replace(data, train=replace(data.train, votes=votes)),
+        replace(data, labels=("happiness", "sadness", "other")),
+    )
+    assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert replace(data, name="renamed").fingerprint == data.fingerprint
+
+
+def test_an_empty_part_is_an_error_with_a_remedy() -> None:
+    data = replace(drawn_dataset(), validation=narrow(drawn_part(2, 0), (2, 0, 1)))
+    assert len(data.part("validation")) == 2
+    nobody = drawn_part(3, 0)
+    nobody = Part(nobody.pixels[:0], nobody.votes[:0], nobody.certain[:0])
+    data = replace(data, validation=nobody)
+    with pytest.raises(InputError, match="validation part of drawn is empty"):
+        data.part("validation")
+    assert len(data.part("all")) == len(data.train) + len(data.test)

@@ -1,0 +1,113 @@
+"""Drawn data sets and a tiny training of them, made once for all tests of the trainer."""
+
+from __future__ import annotations
+
+import csv
+import os
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.augment import Augmentation
+from trainer.checkpoint import Trained, load_trained
+from trainer.config import Config
+from trainer.data import Dataset, Framing, Part
+from trainer.drawn import Mood, draw_face
+from trainer.export import Exported, ExportOptions, export
+from trainer.train import train
+
+SIDE = 24
+FRAMING = Framing(side=SIDE)
+CONFIG = Config(
+    widths=(4, 8),
+    dropout=0.1,
+    epochs=4,
+    batch_size=32,
+    learning_rate=1e-2,
+    threads=1,
+    augmentation=Augmentation(min_side=12),
+)
+LABELS = ("happiness", "sadness", "neither")
+REPOSITORY = Path(__file__).parent.parent
+
+
+def drawn_part(count: int, first_seed: int) -> Part:
+    """Equal shares of happy, sad and (upside-down happy) "neither"; every tenth uncertain."""
+    faces = []
+    for n in range(count):
+        mood = Mood.SAD if n % 3 == 1 else Mood.HAPPY
+        face = draw_face(mood, SIDE, 1, first_seed + n)
+        faces.append(face[::-1] if n % 3 == 2 else face)
+    return Part(
+        pixels=np.stack(faces),
+        votes=np.eye(3, dtype=np.float32)[[n % 3 for n in range(count)]],
+        certain=np.arange(count) % 10 != 9,
+    )
+
+
+@cache
+def drawn_dataset() -> Dataset:
+    return Dataset(
+        name="drawn",
+        labels=LABELS,
+        framing=FRAMING,
+        train=drawn_part(180, 0),
+        validation=drawn_part(66, 1000),
+        test=drawn_part(60, 2000),
+        credit="Drawn for the tests.",
+    )
+
+
+@cache
+def tiny_run() -> Path:
+    run = Path(mkdtemp(prefix="tiny-run-"))
+    train(drawn_dataset(), CONFIG, run)
+    return run
+
+
+@cache
+def tiny_training() -> Trained:
+    return load_trained(tiny_run())
+
+
+@cache
+def tiny_export() -> Exported:
+    options = ExportOptions(
+        name="tiny", created="2026-01-02", labels={"happy": "happiness", "sad": "sadness"}
+    )
+    return export(tiny_training(), drawn_dataset(), options)
+
+
+def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:
+    """Write drawn faces in FER+'s layout, one for each row of ten votes."""
+    for folder, rows in votes.items():
+        (root / folder).mkdir(parents=True)
+        with (root / folder / "label.csv").open("w", newline="") as file:
+            for n, row in enumerate(rows):
+                name = f"fer{n:07}.png"
+                csv.writer(file).writerow([name, "(0, 0, 48, 48)", *row])
+                face = draw_face(Mood.HAPPY, 48, 1, n)[:, :, 0]
+                Image.fromarray(face).save(root / folder / name)
+    return root
+
+
+def write_folders(root: Path, count: int) -> Path:
+    """Write small drawn faces in a folder for each class."""
+    for mood in Mood:
+        (root / mood.value).mkdir(parents=True)
+        for n in range(count):
+            face = Image.fromarray(draw_face(mood, 32, 3, n))
+            face.save(root / mood.value / f"{n:03}.png")
+    return root
+
+
+def real_data(name: str) -> Path:
+    """Path of a real data set, or skip the test where it is absent."""
+    home = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (home / name).exists():
+        pytest.skip(f"real data {name} is absent; BATCH_LABEL_DATA names its folder")
+    return home / name

@@ -1,0 +1,141 @@
+"""A model's card: what it does, how well, on what data, and what it must not be used for.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from batch.records import Region
+from trainer.checkpoint import Trained
+from trainer.data import Dataset
+from trainer.evaluate import Estimate, Evaluation
+from trainer.export import Exported
+
+LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
+USE = """\
+It is meant for sorting one's own photos by how people look in them. What it names is the
+look of a face at one moment, as other people would name it; it does not know what a person
+feels, wants or will do. Don't use it to judge, watch, rank or select people: not at work, at
+school, in health care, at borders or by the police, and not to tell a person's health or
+honesty.
+
+How right it is differs between groups of people, ages, cultures, light and camera angles.
+Its data say nothing on who is shown, so these differences were not measured. Measure it on
+photos like your own before you rely on it."""
+
+
+def card(exported: Exported, trained: Trained, data: Dataset) -> str:
+    """Write the Markdown card of an exported model."""
+    sections = (
+        _opening(exported),
+        _facts(exported),
+        _data(data),
+        _training(trained),
+        _results(exported.test),
+        _calibration(exported),
+        f"## Use and misuse\n\n{USE}",
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _opening(exported: Exported) -> str:
+    spec = exported.spec
+    return (
+        f"# {spec.name}\n\n"
+        f"Looks at {LOOKS_AT[spec.region]} and gives the probability of each of "
+        f"{len(spec.labels)} labels: {', '.join(spec.labels)}."
+    )
+
+
+def _facts(exported: Exported) -> str:
+    spec = exported.spec
+    _, height, width, channels = spec.golden.inputs.shape
+    colour = "grey" if channels == 1 else "RGB"
+    return _table(
+        ("", ""),
+        (
+            ("Version", spec.version),
+            ("Created", spec.created),
+            ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
+            ("Face margin", f"{spec.margin:g} of the face's side on each side"),
+            ("Output", f"float32 [N, {len(spec.labels)}], probabilities in the labels' order"),
+            ("Size", f"{len(exported.graph):,} bytes, weights as {exported.weights}"),
+            ("SHA-256", f"`{exported.digest}`"),
+            ("PyTorch against ONNX Runtime", f"at most {exported.difference:.1e} apart"),
+        ),
+    )
+
+
+def _data(data: Dataset) -> str:
+    rows = [
+        (name, f"{len(part):,}", f"{int(part.certain.sum()):,}")
+        for name, part in (
+            ("train", data.train),
+            ("validation", data.validation),
+            ("test", data.test),
+        )
+    ]
+    sizes = _table(("Part", "Samples", "of which people agreed on"), rows)
+    return (
+        f"## Data\n\n{data.credit}\n\n{sizes}\n\n"
+        f"Fingerprint of pixels and labels: `{data.fingerprint}`."
+    )
+
+
+def _training(trained: Trained) -> str:
+    settings = asdict(trained.config)
+    augmentation = settings.pop("augmentation")
+    settings.pop("threads")  # changes nothing of what is learnt
+    last = trained.history[-1]
+    rows = [(f"`{name}`", _value(value)) for name, value in settings.items()]
+    rows += [(f"`augmentation.{name}`", _value(value)) for name, value in augmentation.items()]
+    return (
+        f"## Training\n\nA residual network, trained for {last.epoch} of "
+        f"{trained.config.epochs} epochs with AdamW, a cosine schedule and averaged weights on "
+        f"the labels {', '.join(trained.labels)}.\n\n{_table(('Setting', 'Value'), rows)}"
+    )
+
+
+def _results(test: Evaluation) -> str:
+    figures = (
+        ("Accuracy", _interval(test.accuracy)),
+        ("Balanced accuracy", _interval(test.balanced_accuracy)),
+        ("Macro F1", _interval(test.macro_f1)),
+    )
+    counts = [
+        (label, *map(str, row), f"{share:.1%}")
+        for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
+    ]
+    return (
+        f"## Results\n\nOn the {test.samples:,} samples of the test part that people agreed on "
+        f"and that show one of the labels; 95 % bootstrap intervals.\n\n"
+        f"{_table(('Figure', 'Value'), figures)}\n\n"
+        f"Answers (columns) for each true label (rows):\n\n"
+        f"{_table(('', *test.labels, 'recall'), counts)}"
+    )
+
+
+def _calibration(exported: Exported) -> str:
+    return (
+        f"## Confidence\n\nThe logits are divided by a temperature of {exported.temperature:g}, "
+        f"fitted on {exported.validation:,} validation samples. The expected calibration error "
+        f"on the test part is {exported.test.calibration_error:.1%}, the log loss "
+        f"{exported.test.log_loss:.4f} nats. Answers with a confidence below "
+        f"{exported.spec.unsure_below:g} count as unsure."
+    )
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,67 @@
+"""The network as it is served: pixels in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from trainer.networks import FaceNet, pool
+
+
+class Deployed(nn.Module):
+    """Calibrated probabilities of some of a network's classes.
+
+    Shapes: uint8 [N, H, W, C] in, float32 [N, K] out. ``columns`` are the classes, in
+    the order of the answer: an eight-class network answers happy or sad by the logits of
+    these two alone.
+    """
+
+    def __init__(self, network: FaceNet, columns: tuple[int, ...], temperature: float) -> None:
+        super().__init__()
+        self.features = _fused(copy.deepcopy(network.features).eval())
+        self.head = _head(network.classifier, columns, temperature)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.features(pixels.permute(0, 3, 1, 2).float())
+        return torch.softmax(self.head(pool(maps)), dim=1).squeeze(3).squeeze(2)
+
+
+def halved(deployed: Deployed) -> Deployed:
+    """Round every weight to what float16 can hold; the copy still computes in float32."""
+    rounded = copy.deepcopy(deployed)
+    for weights in rounded.parameters():
+        weights.copy_(weights.half().float())
+    return rounded
+
+
+def _head(classifier: nn.Linear, columns: tuple[int, ...], temperature: float) -> nn.Conv2d:
+    """Turn the classifier into a 1x1 convolution of the chosen classes.
+
+    A matrix product may add up in another order in another batch, a convolution takes
+    every picture by itself. The temperature divides the logits, and so the weights.
+    """
+    head = nn.Conv2d(classifier.in_features, len(columns), 1)
+    chosen = list(columns)
+    with torch.no_grad():
+        head.weight.copy_(classifier.weight[chosen, :, None, None] / temperature)
+        head.bias.copy_(classifier.bias[chosen] / temperature)  # type: ignore[union-attr]
+    return head
+
+
+def _fused(layers: nn.Sequential) -> nn.Sequential:
+    """Fold every batch norm into the convolution in front of it, at any depth."""
+    fused: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(fused[-1], nn.Conv2d):
+            fused[-1] = fuse_conv_bn_eval(fused[-1], layer)
+            continue
+        for name, child in layer.named_children():
+            if isinstance(child, nn.Sequential):
+                setattr(layer, name, _fused(child))
+        fused.append(layer)
+    return nn.Sequential(*fused)
