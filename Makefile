@@ -9,6 +9,7 @@ VENV ?= .venv
 # A folder, file or pattern to label; without it, sample pictures that scikit-image carries.
 PHOTOS ?=
 OUTPUT ?= results.csv
+SAMPLE := astronaut.png camera.png chelsea.png coffee.png rocket.jpg
 # Data to train on: FER+ (folder or zip) or a folder with one sub-folder of pictures a class.
 DATA ?= $(firstword $(wildcard data/ferplus data/ferplus.zip $(BATCH_LABEL_DATA)/ferplus.zip ../shared/data/ferplus.zip) data/ferplus)
 # Names the run and the model, so that nobody's model takes the place of a shipped one.
@@ -28,8 +29,9 @@ help: ## Show this list
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
 ifeq ($(strip $(PHOTOS)),)
-	@$(PIP) 'scikit-image>=0.24'
-	$(BIN)/batch-label "$$($(BIN)/python -c 'import skimage.data as d; print(d.__path__[0])')" -o '$(OUTPUT)'
+	@$(PIP) -e '.[sample]'
+	$(BIN)/python -c 'import skimage.data as d; print(*(f"{d.__path__[0]}/{n}" for n in "$(SAMPLE)".split()), sep="\n")' \
+	  | $(BIN)/batch-label - -o '$(OUTPUT)'
 else
 	@photos='$(PHOTOS)'; $(BIN)/batch-label "$${photos/#\~/$$HOME}" -o '$(OUTPUT)'
 endif

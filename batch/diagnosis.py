@@ -10,6 +10,8 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from batch.records import Reason
 
 DETAIL_LENGTH = 200  # characters
+# What Pillow's readers say of a sound file that they were not made for.
+UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -43,10 +45,21 @@ def diagnosis(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[
         claimed = [name for name in formats if _accepts(name, data[:16])]
         if not claimed:
             return Reason.NOT_AN_IMAGE, f"its content is none of {', '.join(FORMATS)}, HEIF"
-        text = f"its {claimed[0]} header can't be understood"
+        text = f"its {claimed[0]} header can't be understood ({_cause(claimed[0], data)})"
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    cut = "truncated" in text.lower() or _is_cut_short(data)
-    return (Reason.TRUNCATED if cut else Reason.CORRUPT), text[:DETAIL_LENGTH]
+    if "truncated" in text.lower() or _is_cut_short(data):
+        return Reason.TRUNCATED, text[:DETAIL_LENGTH]
+    unsupported = any(words in text.lower() for words in UNSUPPORTED_WORDS)
+    return (Reason.UNSUPPORTED if unsupported else Reason.CORRUPT), text[:DETAIL_LENGTH]
+
+
+def _cause(name: str, data: bytes) -> str:
+    """Ask a format's own reader, whose error `Image.open` keeps to itself."""
+    try:
+        Image.OPEN[name][0](io.BytesIO(data), None)
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return "its content is not what its first bytes say"
 
 
 def _accepts(name: str, prefix: bytes) -> bool:

@@ -570,3 +570,14 @@ def test_real_photos_decode(archive: str, shared_data: Path) -> None:
             result = photo(photos.read(name))
             assert max(result.pixels.shape) <= MAX_SIDE
     assert len(names) > 100
+
+
+def test_a_sound_file_of_a_kind_that_pillow_can_not_read_is_unsupported() -> None:
+    import skimage
+
+    # A TIFF of RGB in 64-bit floating point.
+    path = Path(skimage.__file__).parent / "data" / "multipage_rgb.tif"
+    failure = decode(path)
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.UNSUPPORTED
+    assert "unknown pixel mode" in failure.detail

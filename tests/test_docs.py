@@ -1,0 +1,87 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batch.answer import labelled_row
+from batch.cli import PROGRAM, cli
+from batch.decode import MAX_FILE_BYTES, MAX_PIXELS
+from batch.default_command import RESERVED
+from batch.errors import EXIT_MEANINGS
+from batch.faces import MIN_SCORE, SIDES
+from batch.shipped import shipped_models
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+DOCUMENTS = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+
+
+def _unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_usage_shows_the_help_word_for_word() -> None:
+    # What a terminal of 100 columns shows: click leaves two of them free.
+    help_text = CliRunner().invoke(cli, ["--help"], prog_name=PROGRAM, terminal_width=98).output
+    shown = [line[4:] for line in USAGE.splitlines() if line.startswith("    ") or not line]
+    assert help_text.strip() in "\n".join(shown)
+
+
+def test_usage_names_the_reserved_commands() -> None:
+    *first, last = (f"`{name}`" for name in RESERVED)
+    assert f"{', '.join(first)} and {last} are kept" in _unwrapped(USAGE)
+
+
+def test_usage_names_the_limits_of_the_code() -> None:
+    text = _unwrapped(USAGE)
+    assert f"{MAX_PIXELS // 1_000_000} million pixels" in text
+    assert f"more than {MAX_FILE_BYTES // 1024**2} MiB" in text
+    assert f"scores less than {MIN_SCORE}" in text
+    assert "at {} and at {} pixels".format(*SIDES) in text
+
+
+def test_the_readme_lists_the_shipped_models() -> None:
+    listed = set(re.findall(r"^\| `([a-z-]+)`", README, flags=re.MULTILINE))
+    assert listed == set(shipped_models())
+
+
+def test_the_readme_s_exit_codes_exist() -> None:
+    codes = re.search(r"exit code for the scheduler: (.*?)\[", README, flags=re.DOTALL)
+    assert codes
+    numbers = {int(number) for number in re.findall(r"\b\d+\b", codes.group(1))}
+    assert numbers <= {int(code) for code in EXIT_MEANINGS}
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for command in re.findall(r"^(?:    |`)make ([a-z -]+)", text, flags=re.MULTILINE):
+            assert set(command.split()) <= targets, f"{document.name}: make {command}"
+
+
+def test_architecture_names_every_module_of_the_runner() -> None:
+    for path in (REPOSITORY / "batch").glob("*.py"):
+        if not path.name.startswith("__"):
+            assert f"`{path.name}`" in ARCHITECTURE or f"batch/{path.name}" in ARCHITECTURE
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_rule_for_a_photo_s_label_is_the_documented_one() -> None:
+    assert labelled_row.__doc__ is not None
+    assert "weighted by its area times" in _unwrapped(labelled_row.__doc__)
+    assert "weighted by the area of its box times its score" in _unwrapped(USAGE)
