@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batch.contract import GOLDEN_TOLERANCE, Model
+from batch.contract import Model
 from batch.errors import ModelError
+from batch.golden import GOLDEN_TOLERANCE
 from batch.options import Provider
 from batch.records import Pixels
 from batch.session import open_session

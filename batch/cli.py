@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -16,11 +14,7 @@ from batch.options import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Options, Provider
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from batch.pipeline import Pipeline
-    from batch.records import Failure, Row
-    from batch.summary import Summary
+    from batch.progress import Watch
 
 PROGRAM = "batch-label"
 STDIO = "-"
@@ -156,93 +150,46 @@ def _list(photos: tuple[str, ...], options: Options) -> None:
     from batch.discover import discover
     from batch.names import path_text
     from batch.records import Failure
+    from batch.summary import Summary
 
-    left_out = _Count()
-    listed = 0
-    for found in discover(photos, options.search, listing=sys.stdin.buffer, left_out=left_out.add):
-        listed += 1
+    summary = Summary()
+    left_out = summary.leave_out
+    for found in discover(photos, options.search, listing=sys.stdin.buffer, left_out=left_out):
+        summary.found += 1
         click.echo(path_text(found.path if isinstance(found, Failure) else found))
-    click.echo(f"{listed} files would be labelled, {left_out.count} left out", err=True)
+    _say(f"{summary.found} files would be labelled, {summary.left_out} left out")
 
 
 def _label(
     photos: tuple[str, ...], options: Options, output: str, per_face: bool, quiet: bool
 ) -> ExitCode:
-    """Run in the order in which things can fail: the cheap checks first."""
-    from batch.discover import discover
-    from batch.lock import locked
-    from batch.report import check_output
-    from batch.stopping import stop_on_signals
+    from batch.run import run
 
-    check_output(output)
-    left_out = _Count()
-    found = discover(photos, options.search, listing=sys.stdin.buffer, left_out=left_out.add)
-    with locked(output), stop_on_signals() as stop:
-        from batch.pipeline import Pipeline
-        from batch.report import open_report
-        from batch.summary import Summary
-
-        pipeline = Pipeline(options)
-        if not quiet:
-            click.echo(_introduction(pipeline), err=True)
-        labels = pipeline.model.spec.labels
-        summary, started = Summary(labels), time.monotonic()
-        with open_report(output, labels, per_face, sys.stdout.buffer) as report:
-            rows, total = _rows(pipeline, summary, stop.until(found), quiet)
-            for row in _watched(rows, total, output, quiet):
-                report.add(row)
-                summary.add(row)
-            summary.left_out, summary.seconds = left_out.count, time.monotonic() - started
-            summary.check()
-            if stop:
-                partial = report.keep_partial()
-                where = f"kept in {partial}" if partial else "written"
-                raise stop.error(f"the {summary.done} photos that were done are {where}")
-            report.publish()
+    summary = run(
+        photos,
+        options,
+        output,
+        per_face,
+        listing=sys.stdin.buffer,
+        stdout=sys.stdout.buffer,
+        say=_say_nothing if quiet else _say,
+        watch=_watch(output, quiet),
+    )
     if not quiet or summary.exit_code is not ExitCode.OK:
-        click.echo(summary.line(), err=True)
+        _say(summary.line())
     return summary.exit_code
 
 
-def _rows(
-    pipeline: Pipeline, summary: Summary, found: Iterable[Path | Failure], quiet: bool
-) -> tuple[Iterator[Row], int | None]:
-    """Start labelling; only a bar, which shows the time left, needs all paths at once."""
-    total = None
-    if not quiet and sys.stderr.isatty():
-        found = list(found)
-        total = len(found)
-    return pipeline.run(_counted(found, summary)), total
-
-
-def _counted(found: Iterable[Path | Failure], summary: Summary) -> Iterator[Path | Failure]:
-    for item in found:
-        summary.found += 1
-        yield item
-
-
-def _watched(rows: Iterator[Row], total: int | None, output: str, quiet: bool) -> Iterable[Row]:
-    from batch.progress import with_bar, with_lines
+def _watch(output: str, quiet: bool) -> Watch:
+    from batch.progress import Bar, Lines, Nothing
 
     if quiet or (output == STDIO and sys.stdout.isatty()):
-        return rows
-    return with_lines(rows, sys.stderr) if total is None else with_bar(rows, total, sys.stderr)
+        return Nothing()
+    return Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
 
 
-def _introduction(pipeline: Pipeline) -> str:
-    spec = pipeline.model.spec
-    note = f" ({pipeline.provider_note})" if pipeline.provider_note else ""
-    return (
-        f"model {spec.name} {spec.version} on {pipeline.provider.value}{note}, "
-        f"{pipeline.workers} workers"
-    )
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
-class _Count:
-    """Counts what discovery leaves out."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, path: Path, why: str) -> None:
-        self.count += 1
+def _say_nothing(line: str) -> None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import zlib
@@ -11,27 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from batch.errors import ModelError
+from batch.golden import Golden, pack_golden, unpack_golden
 from batch.records import Region
 
 SCHEMA_VERSION = 1
 MAX_MODEL_BYTES = 512 * 1024 * 1024
-GOLDEN_TOLERANCE = 1e-3
 STANDARD_DOMAINS = ("", "ai.onnx")
 RESIZE_RULES = ("stretch",)
 RETRAIN = "export it anew with this project's trainer, or see docs/models.md for the contract"
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Sample inputs (uint8 [n, H, W, C]) and the answers (float32 [n, K]) they must give."""
-
-    inputs: npt.NDArray[np.uint8]
-    outputs: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
         "label_shares": json.dumps(dict(spec.label_shares)),
         "metrics": json.dumps(dict(spec.metrics)),
         "created": spec.created,
-        "golden": _pack_golden(spec.golden),
+        "golden": pack_golden(spec.golden),
     }
 
 
@@ -198,7 +187,7 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             label_shares=dict(json.loads(props["label_shares"])),
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
-            golden=_unpack_golden(props["golden"]),
+            golden=unpack_golden(props["golden"]),
         )
     except KeyError as error:
         raise _broken(path, f"its metadata lack {error.args[0]!r}") from error
@@ -257,33 +246,6 @@ def _check_output(path: Path, proto: onnx.ModelProto, labels: int) -> None:
         raise _broken(
             path, f"it gives {kind.shape.dim[1].dim_value} numbers a picture for {labels} labels"
         )
-
-
-def _pack_golden(golden: Golden) -> str:
-    packed = zlib.compress(np.ascontiguousarray(golden.inputs).tobytes(), 9)
-    return json.dumps(
-        {
-            "shape": golden.inputs.shape,
-            "inputs": base64.b64encode(packed).decode(),
-            "outputs": [[round(float(p), 6) for p in row] for row in golden.outputs],
-        }
-    )
-
-
-def _unpack_golden(text: str) -> Golden:
-    packed = json.loads(text)
-    shape = tuple(int(n) for n in packed["shape"])
-    if len(shape) != 4 or not 1 <= shape[0] <= 64 or min(shape) < 1 or max(shape) > 4096:
-        raise ValueError(f"golden samples of shape {shape}")
-    size = int(np.prod(shape))
-    # One byte more than there should be is enough to see a wrong size, and bounds a bomb.
-    raw = zlib.decompressobj().decompress(base64.b64decode(packed["inputs"]), size + 1)
-    if len(raw) != size:
-        raise ValueError(f"golden samples are not {size} bytes")
-    return Golden(
-        inputs=np.frombuffer(raw, dtype=np.uint8).reshape(shape),
-        outputs=np.asarray(packed["outputs"], dtype=np.float32),
-    )
 
 
 def _broken(path: Path, why: str) -> ModelError:

@@ -56,7 +56,7 @@ def diagnosis(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[
 def _cause(name: str, data: bytes) -> str:
     """Ask a format's own reader, whose error `Image.open` keeps to itself."""
     try:
-        Image.OPEN[name][0](io.BytesIO(data), None)
+        Image.OPEN[name][0](io.BytesIO(data), "")
     except Exception as error:
         return str(error) or type(error).__name__
     return "its content is not what its first bytes say"

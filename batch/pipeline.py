@@ -46,6 +46,15 @@ class Pipeline:
         self._classifier = Classifier(self.model, self.provider, options.batch_size)
         self._detector = Detector(self.provider) if spec.region is Region.FACE else None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that an answer can have, in the model's order."""
+        return self.model.spec.labels
+
+    def describe(self) -> str:
+        """Name the model and its version for people."""
+        return f"{self.model.spec.name} {self.model.spec.version}"
+
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come."""
         views = ordered_map(self._views, found, self.workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
@@ -17,35 +17,71 @@ if TYPE_CHECKING:
 LINE_EVERY = 30.0
 
 
-def with_bar(rows: Iterable[Row], total: int, stream: TextIO) -> Iterator[Row]:
-    """Pass rows on and draw a bar with the rate and the time left."""
-    started = time.monotonic()
-    done = 0
-    bar: ProgressBar[int] = click.progressbar(
-        length=total,
-        file=stream,
-        show_pos=True,
-        label="labelling",
-        item_show_func=lambda _: _rate(done, started),
-        update_min_steps=max(1, min(50, total // 200)),
-    )
-    with bar:
-        for row in rows:
-            done += 1
-            bar.update(1)
+class Watch(Protocol):
+    """Sees the rows of a run pass; ``wants_total`` asks for their number beforehand."""
+
+    wants_total: bool
+
+    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterable[Row]:
+        """Pass the rows on."""
+
+
+class Nothing:
+    """Looks away."""
+
+    wants_total = False
+
+    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterable[Row]:
+        """Pass the rows on."""
+        return rows
+
+
+class Bar:
+    """Draws a bar with the rate and the time left on a terminal."""
+
+    wants_total = True
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+        """Pass the rows on."""
+        started = time.monotonic()
+        done = 0
+        bar: ProgressBar[int] = click.progressbar(
+            length=total,
+            file=self._stream,
+            show_pos=True,
+            label="labelling",
+            item_show_func=lambda _: _rate(done, started),
+            update_min_steps=max(1, min(50, (total or 0) // 200)),
+        )
+        with bar:
+            for row in rows:
+                done += 1
+                bar.update(1)
+                yield row
+
+
+class Lines:
+    """Writes a line every so many seconds, for logs."""
+
+    wants_total = False
+
+    def __init__(self, stream: TextIO, every: float = LINE_EVERY) -> None:
+        self._stream = stream
+        self._every = every
+
+    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+        """Pass the rows on."""
+        started = last = time.monotonic()
+        for done, row in enumerate(rows, start=1):
+            now = time.monotonic()
+            if now - last >= self._every:
+                last = now
+                self._stream.write(f"{done} photos, {_rate(done, started)}\n")
+                self._stream.flush()
             yield row
-
-
-def with_lines(rows: Iterable[Row], stream: TextIO, every: float = LINE_EVERY) -> Iterator[Row]:
-    """Pass rows on and write a line each ``every`` seconds."""
-    started = last = time.monotonic()
-    for done, row in enumerate(rows, start=1):
-        now = time.monotonic()
-        if now - last >= every:
-            last = now
-            stream.write(f"{done} photos, {_rate(done, started)}\n")
-            stream.flush()
-        yield row
 
 
 def _rate(done: int, started: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.names import printable
@@ -19,12 +20,16 @@ class Summary:
     ``seconds`` is how long the run took. ``labels`` are the model's, in its order.
     """
 
-    labels: Sequence[str]
+    labels: Sequence[str] = ()
     found: int = 0
     left_out: int = 0
     seconds: float = 0.0
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
+
+    def leave_out(self, path: Path, why: str) -> None:
+        """Count what discovery passed over in a folder."""
+        self.left_out += 1
 
     def add(self, row: Row) -> None:
         """Count a file's row."""

@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from batch.contract import SCHEMA_VERSION, Golden, load_model, metadata
+from batch.contract import SCHEMA_VERSION, load_model, metadata
 from batch.errors import ExitCode, ModelError
+from batch.golden import Golden
 from batch.records import Region
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
 

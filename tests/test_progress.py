@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from batch.progress import with_bar, with_lines
+from batch.progress import Bar, Lines
 from batch.records import Row, Status
 
 ROWS = [Row(Path(f"{n}.jpg"), Status.NO_FACE) for n in range(5)]
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 def test_lines_come_now_and_then_and_rows_pass_through() -> None:
     stream = io.StringIO()
-    assert list(with_lines(ROWS, stream, every=0.0)) == ROWS
+    assert list(Lines(stream, every=0.0)(ROWS, None)) == ROWS
     lines = stream.getvalue().splitlines()
     assert lines[-1].startswith("5 photos, ")
     assert lines[-1].endswith(" photos/s")
@@ -24,12 +24,12 @@ def test_lines_come_now_and_then_and_rows_pass_through() -> None:
 
 def test_a_short_run_says_nothing_before_its_summary() -> None:
     stream = io.StringIO()
-    assert list(with_lines(ROWS, stream)) == ROWS
+    assert list(Lines(stream)(ROWS, None)) == ROWS
     assert stream.getvalue() == ""
 
 
 def test_the_bar_shows_count_and_rate_on_a_terminal() -> None:
     stream = Terminal()
-    assert list(with_bar(ROWS, len(ROWS), stream)) == ROWS
+    assert list(Bar(stream)(ROWS, len(ROWS))) == ROWS
     assert "5/5" in stream.getvalue()
     assert "photos/s" in stream.getvalue()

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.contract import Golden, ModelSpec, metadata
+from batch.contract import ModelSpec, metadata
+from batch.golden import Golden
 from batch.records import Region
 
 SIDE = 8

@@ -1,0 +1,55 @@
+"""Golden samples: inputs that a model carries, with the answers that it must give."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# The largest difference of a probability, for providers add up in orders of their own.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Sample inputs (uint8 [n, H, W, C]) and the answers (float32 [n, K]) they must give."""
+
+    inputs: npt.NDArray[np.uint8]
+    outputs: npt.NDArray[np.float32]
+
+
+def pack_golden(golden: Golden) -> str:
+    """Write golden samples as the text of a model's metadata."""
+    packed = zlib.compress(np.ascontiguousarray(golden.inputs).tobytes(), 9)
+    return json.dumps(
+        {
+            "shape": golden.inputs.shape,
+            "inputs": base64.b64encode(packed).decode(),
+            "outputs": [[round(float(p), 6) for p in row] for row in golden.outputs],
+        }
+    )
+
+
+def unpack_golden(text: str) -> Golden:
+    """Read golden samples from the text of a model's metadata.
+
+    Raises:
+        ValueError, TypeError, KeyError, zlib.error: the text is not what ``pack_golden`` writes.
+    """
+    packed = json.loads(text)
+    shape = tuple(int(n) for n in packed["shape"])
+    if len(shape) != 4 or not 1 <= shape[0] <= 64 or min(shape) < 1 or max(shape) > 4096:
+        raise ValueError(f"golden samples of shape {shape}")
+    size = int(np.prod(shape))
+    # One byte more than there should be is enough to see a wrong size, and bounds a bomb.
+    raw = zlib.decompressobj().decompress(base64.b64decode(packed["inputs"]), size + 1)
+    if len(raw) != size:
+        raise ValueError(f"golden samples are not {size} bytes")
+    return Golden(
+        inputs=np.frombuffer(raw, dtype=np.uint8).reshape(shape),
+        outputs=np.asarray(packed["outputs"], dtype=np.float32),
+    )
