@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.calibrate import fit_temperature, softmax, unsure_below
-from trainer.metrics import Targets, log_loss
+from trainer.calibrate import (
+    error_before,
+    fit_temperature,
+    halved_error,
+    softmax,
+    unsure_below,
+)
+from trainer.metrics import Targets, calibration_error, calibration_gaps, log_loss
 
 
 def answers(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Targets:
@@ -56,3 +62,16 @@ def test_where_no_confidence_is_good_enough_all_is_unsure() -> None:
 
 def test_never_below_what_every_answer_reaches() -> None:
     assert unsure_below(confidences(0.9, 0.6), np.array([0, 0]), 0.95) == 0.5
+
+
+def test_the_error_before_the_temperature_is_that_of_the_bare_logits() -> None:
+    logits = np.random.default_rng(2).normal(0, 3, (2_000, 3)).astype(np.float32)
+    targets = answers(logits / np.float32(2))
+    bare = float(calibration_error(calibration_gaps(softmax(logits, 1), targets).mean(axis=0)))
+    assert bare > 0.1
+    assert error_before(softmax(logits, 2), targets, 2) == pytest.approx(bare, abs=1e-4)
+
+
+def test_half_the_error_is_halfway_to_all_right() -> None:
+    shares = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1]]
+    assert halved_error(shares, np.array([0, 0, 0, 1, 0])) == pytest.approx(0.9)

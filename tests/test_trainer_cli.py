@@ -91,6 +91,9 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("train", "--config", "none.toml"), 2, "none.toml can't be read"),
         (("train", "--epochs", "0"), 2, "--epochs"),
         (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
+        (("evaluate", "gloomy"), 1, "there is no model gloomy"),
+        (("evaluate", "default", "--end-to-end", "--data", "none"), 2, "none is not a folder"),
+        (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
         (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),
         (("export",), 2, "--output"),
@@ -135,7 +138,9 @@ def test_without_torch_one_line_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("export",)])
+@pytest.mark.parametrize(
+    "command", [(), ("data",), ("train",), ("evaluate",), ("export",), ("gate",)]
+)
 def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
     code = (
         "import sys; from trainer.cli import cli\n"
@@ -153,3 +158,26 @@ def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
     assert done.stderr == "set()\n"
     assert "Usage:" in done.stdout
     assert time.monotonic() - started < 10
+
+
+def test_without_data_or_network_the_drawn_faces_lead_to_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import sources
+    from trainer.download import DownloadError
+
+    def offline(home: Path) -> None:
+        raise DownloadError("there is no network", "do it by hand")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources.choose_source, "__defaults__", (Path("data/ferplus"), offline))
+    Path("small.toml").write_text("widths = [4, 8]\n")
+    learnt = trainer("train", "--run", "run", "--config", "small.toml", "--epochs", 2)
+    assert learnt.exit_code == 0, learnt.output
+    assert Path("run/source.txt").read_text() == "drawn\n"
+    assert Path("run/left-out.csv").read_text() == "name,reason\n"
+    # FER+ that comes later is not what this run learnt from.
+    Path("data/ferplus").mkdir(parents=True)
+    result = trainer("export", "--run", "run", "--output", "mine.onnx")
+    assert result.exit_code == 0, result.output
+    assert "> **Warning: These are drawn faces" in Path("mine.md").read_text()

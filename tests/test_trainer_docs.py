@@ -18,8 +18,10 @@ TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def section(text: str, heading: str) -> str:
+    """What stands under a heading, with the smaller headings there."""
     after = text.split(f"\n{heading}\n", 1)[1]
-    return re.split(r"\n#+ ", after, maxsplit=1)[0]
+    level = len(heading.split()[0])
+    return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
 
 
 def first_cells(text: str) -> list[str]:
@@ -57,10 +59,21 @@ def test_the_bring_your_own_example_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path("my-model.onnx").exists()
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "export", "gate"])
 def test_every_option_is_documented(name: str) -> None:
     command = cli.commands[name]
     assert f"trainer {name}" in TRAINING
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.opts[0] in section(TRAINING, f"## {name.capitalize()}")
+
+
+def test_the_options_and_columns_of_data_are_documented() -> None:
+    from trainer.manifest import REQUIRED, SPLIT
+    from trainer.starter import PARTS
+
+    data = section(TRAINING, "## Data")
+    for parameter in cli.commands["data"].params:
+        assert re.search(rf"{parameter.opts[0]}\s", data)
+    assert ",".join((*REQUIRED, SPLIT)) in data
+    assert f"{sum(count for count, _ in PARTS.values())} faces that the project draws" in data

@@ -10,8 +10,9 @@ from batch.contract import Model, load_model
 from batch.errors import ModelError
 from tests.trainer_data import drawn_dataset, drawn_part, tiny_export
 from trainer.data import Part, narrow
-from trainer.evaluate import columns_of, evaluate, evaluate_model, figures, table
+from trainer.evaluate import columns_of, evaluate, evaluate_model, figures
 from trainer.ferplus import LABELS as FERPLUS
+from trainer.tables import table
 
 ALWAYS_RIGHT = np.eye(2, dtype=np.float32)[[0, 0, 1]]
 
@@ -44,7 +45,7 @@ def test_other_pictures_and_missing_labels_are_refused(model: Model) -> None:
     part = drawn_part(6, 0)
     with pytest.raises(ModelError, match=r"takes pictures of \(24, 24, 1\)"):
         evaluate_model(model, replace(part, pixels=part.pixels[:, :20, :20]), ("a", "b", "c"))
-    with pytest.raises(ModelError, match="no label happy, sad, only a, b, c"):
+    with pytest.raises(ModelError, match="knows happy, sad, the data only a, b, c"):
         evaluate_model(model, part, ("a", "b", "c"))
 
 
@@ -57,9 +58,9 @@ def test_a_part_with_none_of_the_labels_is_refused(model: Model) -> None:
 
 
 def test_labels_are_found_by_name_and_by_synonym() -> None:
-    assert columns_of(("happy", "sad"), FERPLUS) == (1, 3)
-    assert columns_of(("sadness", "happiness"), ("happy", "sad")) == (1, 0)
-    assert columns_of(("b", "a"), ("a", "b", "c")) == (1, 0)
+    assert columns_of(("happy", "sad"), FERPLUS, "m") == (1, 3)
+    assert columns_of(("sadness", "happiness"), ("happy", "sad"), "m") == (1, 0)
+    assert columns_of(("b", "a"), ("a", "b", "c"), "m") == (1, 0)
 
 
 def test_the_interval_holds_the_value_and_narrows_with_more_samples() -> None:
@@ -86,13 +87,36 @@ def test_the_same_answers_give_the_same_intervals() -> None:
     assert figures(once) == figures(again)
 
 
-def test_a_class_without_samples_is_null_in_json_and_a_row_in_the_table() -> None:
+def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> None:
     evaluation = evaluate(
         np.eye(3, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1]), ("a", "b", "never")
     )
     text = json.dumps(figures(evaluation), allow_nan=False)
-    assert json.loads(text)["recall"] == {"a": 1.0, "b": 1.0, "never": None}
+    recall = json.loads(text)["recall"]
+    assert recall == {
+        "a": {"value": 1.0, "low": 1.0, "high": 1.0},
+        "b": {"value": 1.0, "low": 1.0, "high": 1.0},
+        "never": None,
+    }
     rows = [line.split() for line in table(evaluation).splitlines()]
-    assert ["a", "2", "0", "0", "1.0000"] in rows
+    assert ["a", "2", "0", "0"] in rows
     assert ["samples", "3"] in rows
-    assert len({len(line) for line in table(evaluation).splitlines()[-4:]}) == 1
+    assert not [row for row in rows if row[:1] == ["never"]]
+    assert len({len(line) for line in table(evaluation).splitlines()[-3:]}) == 1
+
+
+def test_every_figure_has_an_interval_that_holds_it() -> None:
+    chance = np.random.default_rng(2)
+    shares = chance.dirichlet((1, 1, 1), 400).astype(np.float32)
+    targets = np.where(chance.random(400) < 0.7, shares.argmax(axis=1), chance.integers(0, 3, 400))
+    found = evaluate(shares, targets, ("a", "b", "c"))
+    estimates = (
+        found.accuracy,
+        found.balanced_accuracy,
+        found.macro_f1,
+        found.calibration_error,
+        *found.recall,
+    )
+    assert len(estimates) == 7
+    for estimate in estimates:
+        assert 0 <= estimate.low < estimate.value < estimate.high <= 1

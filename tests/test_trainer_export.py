@@ -9,17 +9,20 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from batch.contract import GOLDEN_TOLERANCE, Model, load_model
+from batch.contract import Model, load_model
 from batch.errors import InputError, ModelError, OutputError, UsageError
+from batch.golden import GOLDEN_TOLERANCE
 from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_export, tiny_training
 from trainer.data import Pixels, join
 from trainer.deploy import Deployed, halved
 from trainer.drawn import golden_faces
-from trainer.export import ExportOptions, NotAlike, Weights, check_parity, export
-from trainer.graph import to_graph, with_metadata
+from trainer.export import ExportOptions, export
+from trainer.graph import store_halved, to_graph, with_metadata
 from trainer.metrics import Probabilities
 from trainer.networks import FaceNet
-from trainer.publish import checksums, publish
+from trainer.parity import NotAlike, check_parity
+from trainer.publish import card_of, checksums, publish
+from trainer.storage import Weights
 from trainer.train import predict_logits
 
 # All of them have kernels of ONNX Runtime's CUDA provider, and none works on shapes, which
@@ -47,7 +50,7 @@ def answers(graph: bytes, pixels: Pixels, batch: int, threads: int = 1) -> Proba
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    publish(tiny_export(), "card", path)
+    publish(tiny_export().graph, "card", path)
     return load_model(path)
 
 
@@ -77,11 +80,13 @@ def test_answers_are_the_networks_own_logits_of_the_chosen_labels(model: Model) 
     assert not np.allclose(found, found[0], atol=0.05)
 
 
-def test_golden_samples_are_drawn_faces_with_pytorchs_answers(model: Model) -> None:
+def test_golden_samples_are_drawn_faces_with_the_networks_answers(model: Model) -> None:
     golden = model.spec.golden
     np.testing.assert_array_equal(golden.inputs, golden_faces(24, 1))
-    found = answers(model.graph, golden.inputs, 4)
-    assert np.abs(found - golden.outputs).max() < GOLDEN_TOLERANCE / 10
+    deployed = halved(Deployed(tiny_training().network, (0, 1), tiny_export().temperature))
+    with torch.inference_mode():
+        wanted = deployed(torch.tensor(golden.inputs)).numpy()
+    assert np.abs(wanted - golden.outputs).max() < GOLDEN_TOLERANCE / 10
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -102,6 +107,8 @@ def test_every_node_can_run_on_a_gpu(proto: onnx.ModelProto) -> None:
 def test_colour_needs_no_other_operators() -> None:
     network = FaceNet(3, (4, 8), channels=3)
     graph = to_graph(Deployed(network, (0, 2), 1.0), replace(FRAMING, channels=3))
+    assert {node.op_type for node in graph.graph.node} <= OPERATORS
+    store_halved(graph)
     assert {node.op_type for node in graph.graph.node} <= OPERATORS
     pixels = golden_faces(24, 3)
     assert check_parity(Deployed(network, (0, 2), 1.0), with_metadata(graph, {}), pixels) < 1e-4
@@ -161,6 +168,12 @@ def test_temperature_and_threshold_come_from_validation_alone() -> None:
     assert exported.test.samples == 2 * tiny_export().test.samples
 
 
+def test_the_file_names_the_data_that_the_training_saw() -> None:
+    elder = replace(tiny_training(), fingerprint="0" * 64)
+    exported = export(elder, replace(drawn_dataset(), origin="0" * 64), OPTIONS)
+    assert exported.spec.data_fingerprint == "0" * 64
+
+
 def test_other_data_and_unknown_labels_are_refused() -> None:
     data = drawn_dataset()
     with pytest.raises(InputError, match="not the data of this training"):
@@ -173,8 +186,8 @@ def test_other_data_and_unknown_labels_are_refused() -> None:
 
 def test_publishing_leaves_model_card_and_sums_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "models"
-    publish(tiny_export(), "# first\n", folder / "b.onnx")
-    publish(tiny_export(), "# second\n", folder / "a.onnx")
+    publish(tiny_export().graph, "# first\n", folder / "b.onnx")
+    publish(tiny_export().graph, "# second\n", folder / "a.onnx")
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS", "a.md", "a.onnx", "b.md", "b.onnx",
     ]  # fmt: skip
@@ -186,18 +199,42 @@ def test_publishing_leaves_model_card_and_sums_and_nothing_else(tmp_path: Path) 
 
 def test_a_file_that_breaks_the_contract_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
-    publish(tiny_export(), "card", path)
+    publish(tiny_export().graph, "card", path)
     bare = with_metadata(onnx.load_model_from_string(tiny_export().graph), {})
     with pytest.raises(ModelError, match="metadata"):
-        publish(replace(tiny_export(), graph=bare), "other card", path)
+        publish(bare, "other card", path)
     assert path.read_bytes() == tiny_export().graph
     assert path.with_suffix(".md").read_text() == "card"
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_model_s_card_must_be_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    publish(tiny_export().graph, f"# tiny {tiny_export().digest}", path)
+    assert card_of(load_model(path)).startswith("# tiny")
+    path.with_suffix(".md").write_text("# of another file")
+    with pytest.raises(InputError, match=r"tiny\.md is not the card of"):
+        card_of(load_model(path))
+    path.with_suffix(".md").unlink()
+    with pytest.raises(InputError, match=r"tiny\.md is not the card of"):
+        card_of(load_model(path))
+
+
+def test_by_default_the_sure_answers_have_half_the_errors() -> None:
+    exported = tiny_export()
+    validation = drawn_dataset().validation
+    keep = validation.certain & (validation.targets < 2)
+    found = answers(exported.graph, validation.pixels[keep], 64)
+    right = found.argmax(axis=1) == validation.targets[keep]
+    assert 1 - exported.sure_accuracy == pytest.approx((1 - right.mean()) / 2)
+    stricter = export(tiny_training(), drawn_dataset(), replace(OPTIONS, sure_accuracy=1.0))
+    sure = found.max(axis=1) >= stricter.spec.unsure_below
+    assert right[sure].all()
+
+
 def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
-        publish(tiny_export(), "card", tmp_path / "model.pt")
+        publish(tiny_export().graph, "card", tmp_path / "model.pt")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="can't be written"):
-        publish(tiny_export(), "card", tmp_path / "file" / "model.onnx")
+        publish(tiny_export().graph, "card", tmp_path / "file" / "model.onnx")

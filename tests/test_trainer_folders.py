@@ -15,7 +15,8 @@ from batch.faces import Detector
 from batch.records import Photo, Region
 from tests.trainer_data import real_data, write_folders
 from trainer.data import Dataset, Framing
-from trainer.folders import load_folders, split_of
+from trainer.folders import load_folders
+from trainer.samples import split_of
 
 FACE = Framing(side=24)
 
@@ -113,7 +114,7 @@ def test_fewer_than_two_classes_are_an_error(tmp_path: Path, classes: int) -> No
 def test_an_empty_class_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
     write_folders(tmp_path, 3)
     (tmp_path / "angry").mkdir()
-    with pytest.raises(InputError, match="angry has no usable photo"):
+    with pytest.raises(InputError, match=r"angry in .* has no usable photo"):
         load_folders(tmp_path, FACE)
     with pytest.raises(InputError, match="absent is not a folder"):
         load_folders(tmp_path / "absent", FACE)

@@ -7,6 +7,7 @@ from trainer.metrics import (
     accuracy,
     balanced_accuracy,
     calibration_error,
+    calibration_gaps,
     confusion_matrix,
     log_loss,
     macro_f1,
@@ -49,10 +50,13 @@ def test_many_matrices_at_once_are_as_one_by_one() -> None:
 def test_calibration_error_by_hand() -> None:
     # Two answers of 0.9, one right: off by 0.4; two of 0.6, both right: off by 0.4.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]], dtype=np.float32)
-    bins = reliability(probabilities, np.array([0, 1, 1, 1]))
+    targets = np.array([0, 1, 1, 1])
+    bins = reliability(probabilities, targets)
     assert bins.count.sum() == 4
     assert bins.count[13] == 2
-    assert calibration_error(bins) == pytest.approx(0.4)
+    gaps = calibration_gaps(probabilities, targets)
+    np.testing.assert_allclose(gaps[:, 13], [0.1, -0.9, 0, 0], atol=1e-6)
+    assert calibration_error(gaps.mean(axis=0)) == pytest.approx(0.4)
 
 
 def test_bins_are_closed_above() -> None:

@@ -25,7 +25,8 @@ from trainer.checkpoint import CHECKPOINT, HISTORY, load_trained
 from trainer.config import Config, load_config
 from trainer.data import Framing
 from trainer.folders import load_folders
-from trainer.train import ema_ramp, learning_rate, score, train
+from trainer.schedule import ema_ramp, learning_rate
+from trainer.train import score, train
 
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 

@@ -16,7 +16,7 @@ from trainer.augment import Augmentation
 from trainer.checkpoint import Trained, load_trained
 from trainer.config import Config
 from trainer.data import Dataset, Framing, Part
-from trainer.drawn import Mood, draw_face
+from trainer.drawn import Mood, draw_face, draw_snapshot
 from trainer.export import Exported, ExportOptions, export
 from trainer.train import train
 
@@ -83,14 +83,14 @@ def tiny_export() -> Exported:
 
 
 def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:
-    """Write drawn faces in FER+'s layout, one for each row of ten votes."""
-    for folder, rows in votes.items():
+    """Write drawn faces in FER+'s layout, one for each row of ten votes; all are different."""
+    for part, (folder, rows) in enumerate(votes.items()):
         (root / folder).mkdir(parents=True)
         with (root / folder / "label.csv").open("w", newline="") as file:
             for n, row in enumerate(rows):
                 name = f"fer{n:07}.png"
                 csv.writer(file).writerow([name, "(0, 0, 48, 48)", *row])
-                face = draw_face(Mood.HAPPY, 48, 1, n)[:, :, 0]
+                face = draw_snapshot(Mood.HAPPY, 48, 1, 1000 * part + n)[:, :, 0]
                 Image.fromarray(face).save(root / folder / name)
     return root
 
@@ -100,7 +100,7 @@ def write_folders(root: Path, count: int) -> Path:
     for mood in Mood:
         (root / mood.value).mkdir(parents=True)
         for n in range(count):
-            face = Image.fromarray(draw_face(mood, 32, 3, n))
+            face = Image.fromarray(draw_snapshot(mood, 32, 3, n))
             face.save(root / mood.value / f"{n:03}.png")
     return root
 

@@ -1,21 +1,27 @@
-"""Random changes that turn a training face into one more photo of it.
+"""Random changes that turn a training picture into one more photo of the same.
 
-They follow what a detector's crop of a real photo looks like: tilted, a little
-off-centre, taken from few pixels, under- or over-exposed, noisy, half covered.
+They follow what real photos and a detector's crops of them look like: tilted, a little
+off-centre, cut otherwise, taken from few pixels, under- or over-exposed, in another
+light, noisy, compressed, half covered.
 """
 
 from __future__ import annotations
 
+import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 # Samples that share one random resolution; each sample its own would mean one
 # resize call a sample.
 RESOLUTION_GROUP = 16
+# From where compression shows to where it no longer does, on PIL's scale.
+JPEG_QUALITIES = (20, 90)
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,10 @@ class Augmentation:
     """How far each random change goes; the defaults suit 48 pixel faces.
 
     Rotation in degrees; scale as a factor (1.22 means 1/1.22 to 1.22); shift as a
-    share of the side; ``min_side`` in pixels; contrast as a factor; brightness and
-    noise in grey levels; the others are probabilities.
+    share of the side; ``crop`` as the least share of the area that a cut-out keeps and
+    ``aspect`` as the factor it is stretched by; ``min_side`` in pixels; contrast and
+    saturation as factors; ``tint`` as the spread of each colour's own factor;
+    brightness and noise in grey levels; the others are probabilities.
     """
 
     rotation: float = 20.0
@@ -37,10 +45,36 @@ class Augmentation:
     noise: float = 10.0
     erase: float = 0.3
     erase_side: float = 0.45
+    crop: float = 1.0
+    aspect: float = 1.0
+    saturation: float = 1.0
+    grey: float = 0.0
+    tint: float = 0.0
+    jpeg: float = 0.0
+
+    def halved(self) -> Augmentation:
+        """Go half as far, and as often, in everything but the size of what is erased."""
+        return replace(
+            self,
+            rotation=self.rotation / 2,
+            scale=math.sqrt(self.scale),
+            shift=self.shift / 2,
+            low_resolution=self.low_resolution / 2,
+            contrast=math.sqrt(self.contrast),
+            brightness=self.brightness / 2,
+            noise=self.noise / 2,
+            erase=self.erase / 2,
+            crop=(1 + self.crop) / 2,
+            aspect=math.sqrt(self.aspect),
+            saturation=math.sqrt(self.saturation),
+            grey=self.grey / 2,
+            tint=self.tint / 2,
+            jpeg=self.jpeg / 2,
+        )
 
 
 def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change every face of a batch at random.
+    """Change every picture of a batch at random.
 
     Shapes: float [N, C, H, W] with pixels 0..255, in and out. The same generator
     state gives the same batch.
@@ -48,6 +82,8 @@ def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     pixels = _warp(pixels, how, generator)
     pixels = _lower_resolution(pixels, how, generator)
     pixels = _relight(pixels, how, generator)
+    pixels = _recolour(pixels, how, generator)
+    pixels = _compress(pixels, how, generator)
     return _erase(pixels, how, generator)
 
 
@@ -63,10 +99,25 @@ def _warp(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tens
     flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     # affine_grid counts in half sides, hence the factor 2.
     shift = torch.rand(n, 2, generator=generator) * 4 * how.shift - 2 * how.shift
+    sides, middle = _cut(n, how, generator)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = torch.stack([cos * flip, -sin, shift[:, 0], sin * flip, cos, shift[:, 1]], dim=1)
+    (across, down), (right, low) = sides.T, (shift + middle).T
+    rows = torch.stack(
+        [cos * flip * across, -sin * down, right, sin * flip * across, cos * down, low], dim=1
+    )
     grid = F.affine_grid(rows.view(n, 2, 3), list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
+def _cut(n: int, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sides of cut-outs, as shares of the picture's, and their middles, in half sides: [n, 2]."""
+    if how.crop == 1 and how.aspect == 1:  # nothing is drawn, so that older runs repeat
+        return torch.ones(n, 2), torch.zeros(n, 2)
+    side = _uniform(n, how.crop, 1, generator).sqrt()
+    log_aspect = math.log(how.aspect)
+    stretch = torch.exp(_uniform(n, -log_aspect, log_aspect, generator))
+    sides = torch.stack([side * stretch, side / stretch], dim=1).clamp(max=1)
+    return sides, (torch.rand(n, 2, generator=generator) * 2 - 1) * (1 - sides)
 
 
 def _lower_resolution(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
@@ -90,6 +141,40 @@ def _relight(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> T
     mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
     pixels = (pixels - mean) * contrast + mean + bright
     return (pixels + torch.randn(pixels.shape, generator=generator) * noise).clamp(0, 255)
+
+
+def _recolour(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    if how.saturation == 1 and not how.grey and not how.tint:
+        return pixels
+    n, channels = pixels.shape[:2]
+    log_saturation = math.log(how.saturation)
+    saturation = torch.exp(_uniform(n, -log_saturation, log_saturation, generator))
+    saturation[torch.rand(n, generator=generator) < how.grey] = 0.0
+    tint = torch.exp(torch.randn(n, channels, 1, 1, generator=generator) * how.tint)
+    grey = pixels.mean(dim=1, keepdim=True)
+    return (((pixels - grey) * saturation.view(n, 1, 1, 1) + grey) * tint).clamp(0, 255)
+
+
+def _compress(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    if not how.jpeg:
+        return pixels
+    chosen = torch.rand(len(pixels), generator=generator) < how.jpeg
+    qualities = torch.randint(*JPEG_QUALITIES, (len(pixels),), generator=generator)
+    pictures = [
+        _as_jpeg(picture, quality) if compress else picture
+        for picture, compress, quality in zip(
+            pixels, chosen.tolist(), qualities.tolist(), strict=True
+        )
+    ]
+    return torch.stack(pictures)
+
+
+def _as_jpeg(picture: Tensor, quality: int) -> Tensor:
+    pixels = picture.round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "JPEG", quality=quality)
+    decoded = np.asarray(Image.open(file)).reshape(pixels.shape)
+    return torch.from_numpy(decoded.copy()).permute(2, 0, 1).float()
 
 
 def _erase(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:

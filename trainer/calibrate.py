@@ -8,7 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from trainer.metrics import Probabilities, Targets, log_loss
+from trainer.metrics import (
+    Probabilities,
+    Targets,
+    calibration_error,
+    calibration_gaps,
+    log_loss,
+)
 
 TEMPERATURES = (0.05, 20.0)
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
@@ -35,6 +41,19 @@ def fit_temperature(logits: Logits, targets: Targets) -> float:
     low, high = (math.log(end) for end in TEMPERATURES)
     best = _valley(lambda at: log_loss(softmax(logits, math.exp(at)), targets), low, high)
     return round(math.exp(best), 4)
+
+
+def error_before(probabilities: Probabilities, targets: Targets, temperature: float) -> float:
+    """Give the expected calibration error that the answers had without their temperature."""
+    # The logarithms are the scaled logits but for a constant, which softmax takes out.
+    logits = np.log(probabilities.clip(1e-12)) * temperature
+    gaps = calibration_gaps(softmax(logits, 1.0), targets)
+    return float(calibration_error(gaps.mean(axis=0)))
+
+
+def halved_error(probabilities: Probabilities, targets: Targets) -> float:
+    """Give the share of right answers that has half as many wrong ones."""
+    return (1 + float((probabilities.argmax(axis=1) == targets).mean())) / 2
 
 
 def unsure_below(probabilities: Probabilities, targets: Targets, wanted: float) -> float:

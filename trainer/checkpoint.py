@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from batch.errors import InputError, OutputError
 from batch.records import Region
 from trainer.augment import Augmentation
 from trainer.config import Config
 from trainer.data import Dataset, Framing
-from trainer.networks import FaceNet
+from trainer.networks import Network
+from trainer.pretrained import build
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
@@ -38,19 +40,24 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """All that changes while a network learns; ``ema`` is its averaged copy."""
+    """All that changes while a network learns.
 
-    network: FaceNet
-    ema: FaceNet
+    ``ema`` is its averaged copy, ``best`` the one of these with the least validation loss
+    so far, which only a training with ``patience`` keeps.
+    """
+
+    network: Network
+    ema: Network
     optimizer: torch.optim.Optimizer
     history: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trained:
     """A network with averaged weights and all that is known of how it came to be."""
 
-    network: FaceNet
+    network: Network
     labels: tuple[str, ...]
     framing: Framing
     config: Config
@@ -64,6 +71,7 @@ def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
         "identity": _identity(data, config),
         "network": progress.network.state_dict(),
         "ema": progress.ema.state_dict(),
+        "best": progress.best,
         "optimizer": progress.optimizer.state_dict(),
         "history": [asdict(epoch) for epoch in progress.history],
         "labels": list(data.labels),
@@ -96,13 +104,14 @@ def restore(run: Path, data: Dataset, config: Config, progress: Progress) -> Non
         )
     progress.network.load_state_dict(state["network"])
     progress.ema.load_state_dict(state["ema"])
+    progress.best.update(state.get("best", {}))
     progress.optimizer.load_state_dict(state["optimizer"])
     progress.history.extend(Epoch(**epoch) for epoch in state["history"])
     write_history(run, progress.history)
 
 
 def load_trained(run: Path) -> Trained:
-    """Read the averaged network of a run.
+    """Read the averaged network of a run, after its last or, with ``patience``, best epoch.
 
     Raises:
         InputError: there is no checkpoint, or it can't be read.
@@ -113,8 +122,8 @@ def load_trained(run: Path) -> Trained:
     state = _load(path)
     config = _config(state["config"])
     framing = Framing(**state["framing"]) if "framing" in state else Framing()
-    network = FaceNet(len(state["labels"]), config.widths, framing.channels, config.dropout)
-    network.load_state_dict(state["ema"])
+    network = build(config, len(state["labels"]), framing.channels)
+    network.load_state_dict(state.get("best") or state["ema"])
     network.eval().requires_grad_(False)
     return Trained(
         network=network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +15,9 @@ from trainer.augment import Augmentation
 
 Record = TypeVar("Record", "Config", Augmentation)
 
+ARCHITECTURES = ("residual", "efficientnet-lite0")
+# Which part learns: everything, the classifier, or the last N blocks with what follows them.
+TRAINABLE = re.compile(r"all|head|last-[1-9]\d*")
 
 SETTINGS_REMEDY = "docs/training.md lists all settings"
 
@@ -29,18 +33,33 @@ class BadConfig(UsageError):
 class Config:
     """All settings of one training.
 
-    ``widths`` are the channels of the stages; ``warm_up`` is a share of all steps;
-    ``ema`` is the decay a step of the averaged weights; ``threads`` 0 leaves the number
-    to PyTorch.
+    ``learn_from`` is a part of the data, or ``all`` where figures come from cross-validation;
+    ``widths`` are the channels of the residual network's stages; ``init`` and
+    ``trainable`` are explained in ``pretrained``; ``pretrained_rate`` is the factor on the
+    learning rate of all but the classifier; ``probe`` is the decay of a first logistic
+    regression, 0 leaves the first classifier random; ``warm_up`` is a share of all steps,
+    ``settle`` the share of the last epochs, in which the augmentation goes half as far;
+    ``ema`` is the decay a step of the averaged weights; ``patience`` is a number of epochs,
+    0 means to the end; ``threads`` 0 leaves the number to PyTorch.
     """
 
+    learn_from: str = "train"
+    network: str = "residual"
     widths: tuple[int, ...] = (32, 64, 128, 192)
+    init: str = ""
+    trainable: str = "all"
+    pretrained_rate: float = 1.0
+    probe: float = 0.0
     dropout: float = 0.2
+    label_smoothing: float = 0.0
+    balanced: bool = False
+    patience: int = 0
     epochs: int = 60
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.05
+    settle: float = 0.1
     ema: float = 0.998
     seed: int = 1
     threads: int = 0
@@ -73,15 +92,28 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
 
 def _check_ranges(config: Config) -> None:
-    for name in ("epochs", "batch_size", "learning_rate"):
+    for name in ("epochs", "batch_size", "learning_rate", "pretrained_rate"):
         # Not `value <= 0`, which is False for what is not a number.
         if not 0 < getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")
-    for name in ("dropout", "warm_up", "ema"):
+    for name in ("dropout", "warm_up", "settle", "ema", "label_smoothing"):
         if not 0 <= getattr(config, name) < 1:
             raise BadConfig(
                 f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
             )
+    if config.learn_from not in ("train", "all"):
+        raise BadConfig(f"setting 'learn_from' must be train or all, not {config.learn_from!r}")
+    if config.network not in ARCHITECTURES:
+        raise BadConfig(f"setting 'network' must be one of: {', '.join(ARCHITECTURES)}")
+    if not TRAINABLE.fullmatch(config.trainable):
+        raise BadConfig(
+            f"setting 'trainable' must be all, head or last-N, not {config.trainable!r}"
+        )
+    for name in ("patience", "probe"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise BadConfig(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
+    if config.probe and config.network == "residual":
+        raise BadConfig("setting 'probe' needs network = \"efficientnet-lite0\"")
 
 
 def _apply(record: Record, values: Mapping[str, Any], where: str) -> Record:

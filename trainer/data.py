@@ -56,8 +56,10 @@ class Framing:
 class Dataset:
     """A labelled data set whose three parts share no sample.
 
-    ``left_out`` names the files that could not be used, each with the reason, and
-    ``credit`` is a sentence on who made the data and under which licence.
+    ``left_out`` names what could not be used, each with the reason; ``credit`` is a
+    sentence on who made the data and under which licence; ``warning``, where it is not
+    empty, says why a model of these data is not to be relied on. ``origin`` is the
+    fingerprint from before near duplicates were left out, where there were any.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Dataset:
     test: Part
     left_out: tuple[tuple[str, str], ...] = ()
     credit: str = ""
+    warning: str = ""
+    origin: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -78,6 +82,13 @@ class Dataset:
             digest.update(part.pixels.tobytes())
             digest.update(part.votes.tobytes())
         return digest.hexdigest()
+
+    def is_of(self, fingerprint: str) -> bool:
+        """Tell whether a training with that fingerprint saw these data.
+
+        Trainings of release 0.1.0 saw them with their near duplicates.
+        """
+        return fingerprint in (self.fingerprint, self.origin or self.fingerprint)
 
     def part(self, split: str) -> Part:
         """One part by its name, or ``all`` of them as one.
@@ -102,6 +113,11 @@ def join(parts: tuple[Part, ...]) -> Part:
         votes=np.concatenate([part.votes for part in parts]),
         certain=np.concatenate([part.certain for part in parts]),
     )
+
+
+def take(part: Part, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Part:
+    """Keep the chosen samples: bool [n], or their indices."""
+    return Part(part.pixels[chosen], part.votes[chosen], part.certain[chosen])
 
 
 def narrow(part: Part, columns: tuple[int, ...]) -> Part:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from trainer.networks import FaceNet, pool
+from trainer.networks import Network, pool
 
 
 class Deployed(nn.Module):
@@ -19,7 +19,7 @@ class Deployed(nn.Module):
     these two alone.
     """
 
-    def __init__(self, network: FaceNet, columns: tuple[int, ...], temperature: float) -> None:
+    def __init__(self, network: Network, columns: tuple[int, ...], temperature: float) -> None:
         super().__init__()
         self.features = _fused(copy.deepcopy(network.features).eval())
         self.head = _head(network.classifier, columns, temperature)

@@ -9,7 +9,7 @@ import random
 from enum import StrEnum
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from trainer.data import Pixels
 
@@ -34,17 +34,25 @@ def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     chance = random.Random(f"{mood.value} {seed}")
     size = side * OVERSAMPLING
     image = Image.new("RGB", (size, size), _tone(chance, 30, 120))
-    pen = ImageDraw.Draw(image)
     centre = (size * chance.uniform(0.47, 0.53), size * chance.uniform(0.47, 0.53))
-    radius = size * chance.uniform(0.40, 0.46)
-    pen.ellipse(_box(centre, radius * 0.9, radius), fill=_tone(chance, 150, 235))
-    ink = _tone(chance, 0, 60)
-    _draw_eyes(pen, mood, centre, radius, ink, chance)
-    _draw_mouth(pen, mood, centre, radius, ink, chance)
-    small = image.convert("L" if channels == 1 else "RGB").resize(
-        (side, side), Image.Resampling.BOX
-    )
-    return np.asarray(small).reshape(side, side, channels)
+    _draw_head(image, mood, centre, size * chance.uniform(0.40, 0.46), chance)
+    return _shrunk(image, side, channels)
+
+
+def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
+    """Draw one cartoon face as a bad camera may catch it: tilted, off centre, in uneven light.
+
+    Shapes: uint8 [side, side, channels], as for ``draw_face``. No two seeds give near
+    duplicates, so that a data set can be made of them.
+    """
+    chance = random.Random(f"snapshot {mood.value} {seed}")
+    size = side * OVERSAMPLING
+    image = _patches(chance, 5, 30, 225).resize((size, size), Image.Resampling.BICUBIC)
+    centre = (size * chance.uniform(0.38, 0.62), size * chance.uniform(0.38, 0.62))
+    _draw_head(image, mood, centre, size * chance.uniform(0.3, 0.5), chance)
+    tilted = image.rotate(chance.uniform(-20, 20), Image.Resampling.BILINEAR)
+    light = _patches(chance, 3, 110, 255).resize((size, size), Image.Resampling.BICUBIC)
+    return _shrunk(ImageChops.multiply(tilted, light), side, channels)
 
 
 def golden_faces(side: int, channels: int) -> Pixels:
@@ -52,6 +60,33 @@ def golden_faces(side: int, channels: int) -> Pixels:
     moods = (Mood.HAPPY, Mood.SAD, Mood.HAPPY, Mood.SAD)
     faces = [draw_face(mood, side, channels, GOLDEN_SEED + n) for n, mood in enumerate(moods)]
     return np.stack(faces)
+
+
+def _draw_head(
+    image: Image.Image,
+    mood: Mood,
+    centre: tuple[float, float],
+    radius: float,
+    chance: random.Random,
+) -> None:
+    pen = ImageDraw.Draw(image)
+    pen.ellipse(_box(centre, radius * 0.9, radius), fill=_tone(chance, 150, 235))
+    ink = _tone(chance, 0, 60)
+    _draw_eyes(pen, mood, centre, radius, ink, chance)
+    _draw_mouth(pen, mood, centre, radius, ink, chance)
+
+
+def _patches(chance: random.Random, count: int, low: int, high: int) -> Image.Image:
+    """Make ``count`` x ``count`` pixels of random tones."""
+    image = Image.new("RGB", (count, count))
+    image.putdata([_tone(chance, low, high) for _ in range(count * count)])
+    return image
+
+
+def _shrunk(image: Image.Image, side: int, channels: int) -> Pixels:
+    mode = "L" if channels == 1 else "RGB"
+    small = image.convert(mode).resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small).reshape(side, side, channels)
 
 
 def _draw_eyes(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,17 @@ from batch.classify import Classifier
 from batch.contract import Model
 from batch.errors import ModelError
 from batch.options import Provider
+from trainer.bootstrap import Estimate, of_counts, of_means
 from trainer.data import Part, narrow
 from trainer.ferplus import SYNONYMS
 from trainer.metrics import (
-    Counts,
-    Figures,
     Probabilities,
     Reliability,
     Targets,
     accuracy,
     balanced_accuracy,
     calibration_error,
+    calibration_gaps,
     confusion_matrix,
     log_loss,
     macro_f1,
@@ -30,19 +31,7 @@ from trainer.metrics import (
     reliability,
 )
 
-RESAMPLES = 2000
-BOOTSTRAP_SEED = 1
 BATCH = 64
-TABLE_CORNER = "true / answer"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -58,9 +47,9 @@ class Evaluation:
     accuracy: Estimate
     balanced_accuracy: Estimate
     macro_f1: Estimate
-    recall: tuple[float, ...]
+    recall: tuple[Estimate, ...]
     confusion: tuple[tuple[int, ...], ...]
-    calibration_error: float
+    calibration_error: Estimate
     log_loss: float
     reliability: Reliability
 
@@ -68,21 +57,21 @@ class Evaluation:
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
     """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n is not 0.
 
-    The intervals are from 2,000 bootstrap samples (Efron 1979), always the same ones.
+    The intervals are from 2,000 bootstrap samples, always the same ones.
     """
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
-    bins = reliability(probabilities, targets)
+    error = of_means(calibration_error, calibration_gaps(probabilities, targets))
     return Evaluation(
         labels=labels,
         samples=len(targets),
-        accuracy=_estimate(accuracy, counts),
-        balanced_accuracy=_estimate(balanced_accuracy, counts),
-        macro_f1=_estimate(macro_f1, counts),
-        recall=tuple(float(share) for share in recall(counts)),
+        accuracy=of_counts(accuracy, counts)[0],
+        balanced_accuracy=of_counts(balanced_accuracy, counts)[0],
+        macro_f1=of_counts(macro_f1, counts)[0],
+        recall=of_counts(recall, counts),
         confusion=tuple(tuple(int(n) for n in row) for row in counts),
-        calibration_error=calibration_error(bins),
+        calibration_error=replace(error, low=max(0.0, error.low)),
         log_loss=log_loss(probabilities, targets),
-        reliability=bins,
+        reliability=reliability(probabilities, targets),
     )
 
 
@@ -94,36 +83,56 @@ def evaluate_model(model: Model, part: Part, labels: tuple[str, ...]) -> Evaluat
     Raises:
         ModelError: the model takes other pictures, or knows a label the data lack.
     """
+    part = suited(part, labels, model)
+    return evaluate(answers(model, part), part.targets, model.spec.labels)
+
+
+def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
+    """Keep what a model can be measured on: certain samples of its labels, in its order.
+
+    Raises:
+        ModelError: the model takes other pictures, or knows a label the data lack.
+    """
     shape = (model.height, model.width, model.channels)
     if part.pixels.shape[1:] != shape:
         raise ModelError(
             f"model {model.path} takes pictures of {shape}, the data are {part.pixels.shape[1:]}",
             "give data of the model's own kind",
         )
-    columns = columns_of(model.spec.labels, labels)
-    part = certain(narrow(part, columns))
-    if not len(part):
+    kept = certain(narrow(part, columns_of(model.spec.labels, labels, model.path)))
+    if not len(kept):
         raise ModelError(
             f"the data have no sample of {', '.join(model.spec.labels)}", "give data that do"
         )
-    classifier = Classifier(model, Provider.CPU, BATCH)
-    return evaluate(classifier.classify(part.pixels), part.targets, model.spec.labels)
+    return kept
 
 
-def columns_of(wanted: tuple[str, ...], labels: tuple[str, ...]) -> tuple[int, ...]:
-    """Find each wanted label among the data's, by its name or by a synonym.
+def answers(model: Model, part: Part) -> Probabilities:
+    """Run a model file on the CPU as the runner does: float32 [n, K]."""
+    return Classifier(model, Provider.CPU, BATCH).classify(part.pixels)
+
+
+def columns_of(
+    wanted: tuple[str, ...], labels: tuple[str, ...], model: Path | str
+) -> tuple[int, ...]:
+    """Find each label of a model among the data's, by its name or by a synonym.
 
     Raises:
         ModelError: the data have no such label.
     """
-    canonical = [SYNONYMS.get(label, label) for label in labels]
-    missing = [label for label in wanted if SYNONYMS.get(label, label) not in canonical]
+    known = [canonical(label) for label in labels]
+    missing = [label for label in wanted if canonical(label) not in known]
     if missing:
         raise ModelError(
-            f"the data have no label {', '.join(missing)}, only {', '.join(labels)}",
+            f"model {model} knows {', '.join(missing)}, the data only {', '.join(labels)}",
             "give data that show all labels of the model",
         )
-    return tuple(canonical.index(SYNONYMS.get(label, label)) for label in wanted)
+    return tuple(known.index(canonical(label)) for label in wanted)
+
+
+def canonical(label: str) -> str:
+    """Give the one name that a label and its synonyms share."""
+    return SYNONYMS.get(label, label)
 
 
 def certain(part: Part) -> Part:
@@ -134,54 +143,23 @@ def certain(part: Part) -> Part:
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """Write an evaluation as plain values for JSON, rounded to 4 digits."""
-    estimates = {
-        name: {end: round(getattr(estimate, end), 4) for end in ("value", "low", "high")}
-        for name, estimate in (
-            ("accuracy", evaluation.accuracy),
-            ("balanced_accuracy", evaluation.balanced_accuracy),
-            ("macro_f1", evaluation.macro_f1),
-        )
-    }
-    shares = zip(evaluation.labels, evaluation.recall, strict=True)
     return {
         "samples": evaluation.samples,
-        **estimates,
-        # JSON has no "not a number", which the recall of a class without samples is.
-        "recall": {label: None if np.isnan(r) else round(r, 4) for label, r in shares},
+        "accuracy": plain(evaluation.accuracy),
+        "balanced_accuracy": plain(evaluation.balanced_accuracy),
+        "macro_f1": plain(evaluation.macro_f1),
+        "recall": {
+            label: plain(share)
+            for label, share in zip(evaluation.labels, evaluation.recall, strict=True)
+        },
         "confusion": [list(row) for row in evaluation.confusion],
-        "calibration_error": round(evaluation.calibration_error, 4),
+        "calibration_error": plain(evaluation.calibration_error),
         "log_loss": round(evaluation.log_loss, 4),
     }
 
 
-def _estimate(figure: Callable[[Counts], Figures], counts: Counts) -> Estimate:
-    # Drawing n samples anew is drawing new counts for the cells of the matrix.
-    chance = np.random.default_rng(BOOTSTRAP_SEED)
-    total = int(counts.sum())
-    drawn = chance.multinomial(total, counts.ravel() / total, size=RESAMPLES)
-    low, high = np.quantile(figure(drawn.reshape(-1, *counts.shape)), [0.025, 0.975])
-    return Estimate(float(figure(counts)), float(low), float(high))
-
-
-def table(evaluation: Evaluation) -> str:
-    """Lay an evaluation out as text for people, several lines."""
-    width = max(len("macro F1"), len("balanced accuracy"), *map(len, evaluation.labels)) + 2
-    lines = [f"{'samples':<{width}}{evaluation.samples}"]
-    for name, estimate in (
-        ("accuracy", evaluation.accuracy),
-        ("balanced accuracy", evaluation.balanced_accuracy),
-        ("macro F1", evaluation.macro_f1),
-    ):
-        interval = f"({estimate.low:.4f} to {estimate.high:.4f})"
-        lines.append(f"{name:<{width}}{estimate.value:.4f} {interval}")
-    lines.append(f"{'calibration error':<{width}}{evaluation.calibration_error:.4f}")
-    lines.append(f"{'log loss':<{width}}{evaluation.log_loss:.4f}")
-    column = max(7, *(len(label) + 2 for label in evaluation.labels))
-    heads = "".join(f"{head:>{column}}" for head in (*evaluation.labels, "recall"))
-    lines.extend(["", f"{TABLE_CORNER:<{width}}{heads}"])
-    for label, row, share in zip(
-        evaluation.labels, evaluation.confusion, evaluation.recall, strict=True
-    ):
-        cells = "".join(f"{n:>{column}}" for n in row)
-        lines.append(f"{label:<{width}}{cells}{share:>{column}.4f}")
-    return "\n".join(lines)
+def plain(estimate: Estimate) -> Mapping[str, float] | None:
+    """Write an estimate for JSON, which has no "not a number": that is None."""
+    if np.isnan(estimate.value):
+        return None
+    return {end: round(value, 4) for end, value in asdict(estimate).items()}

@@ -5,42 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-import numpy as np
-import torch
-
-from batch.contract import Golden, ModelSpec, metadata
-from batch.errors import BatchLabelError, InputError, UsageError
-from batch.options import Provider
-from batch.session import open_session
-from trainer.calibrate import fit_temperature, unsure_below
+from batch.contract import ModelSpec, metadata
+from batch.errors import InputError, UsageError
+from batch.golden import Golden
+from trainer.calibrate import error_before, fit_temperature, halved_error, unsure_below
 from trainer.checkpoint import Trained
-from trainer.data import Dataset, Framing, Part, Pixels, label_shares, narrow
-from trainer.deploy import Deployed, halved
+from trainer.data import Dataset, label_shares, narrow
+from trainer.deploy import Deployed
 from trainer.drawn import golden_faces
 from trainer.evaluate import Evaluation, certain, evaluate, figures
-from trainer.graph import to_graph, with_metadata
-from trainer.metrics import Probabilities
+from trainer.graph import with_metadata
+from trainer.parity import onnx_answers
+from trainer.speed import Speed, measure
+from trainer.storage import Weights, build
 from trainer.train import predict_logits
-
-# What PyTorch and ONNX Runtime may differ by in a probability.
-MAX_DIFFERENCE = 1e-4
-PARITY_BATCHES = (1, 2, 33)
-PARITY_SAMPLES = 66
-BATCH = 64
-
-
-class Weights(StrEnum):
-    """How weights are stored; ``auto`` is float16 where validation shows no loss."""
-
-    AUTO = "auto"
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-
-
-class NotAlike(BatchLabelError):
-    """PyTorch and ONNX Runtime give different answers for the same pictures."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +27,16 @@ class ExportOptions:
     """What an exported model is called and how it answers.
 
     ``labels`` maps each label of the model to the training label it stands for (empty:
-    all, as they are); ``sure_accuracy`` is the share of sure answers that shall be right;
-    ``created`` is a date, YYYY-MM-DD.
+    all, as they are); ``sure_accuracy`` is the share of sure answers that shall be right,
+    None for half as many wrong ones as there are among all answers; ``created`` is a date,
+    YYYY-MM-DD.
     """
 
     name: str
     created: str
     version: str = "1"
     labels: Mapping[str, str] | None = None
-    sure_accuracy: float = 0.95
+    sure_accuracy: float | None = None
     weights: Weights = Weights.AUTO
 
 
@@ -64,8 +44,10 @@ class ExportOptions:
 class Exported:
     """A model file's bytes and what was found out on the way.
 
-    ``validation`` is the number of samples that temperature and threshold were chosen
-    on; ``difference`` is the largest between PyTorch and ONNX Runtime.
+    ``validation`` is the number of samples that temperature and threshold were chosen on,
+    ``sure_accuracy`` the share of right answers that the threshold was chosen for;
+    ``uncalibrated`` is the test part's calibration error without the temperature;
+    ``difference`` is the largest between PyTorch and ONNX Runtime with float weights.
     """
 
     graph: bytes
@@ -73,8 +55,11 @@ class Exported:
     test: Evaluation
     validation: int
     temperature: float
+    sure_accuracy: float
+    uncalibrated: float
     weights: Weights
     difference: float
+    speed: Speed
 
     @property
     def digest(self) -> str:
@@ -94,57 +79,38 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         UsageError: the training has no such label.
         NotAlike: the exported file answers differently from the network.
     """
-    if data.fingerprint != trained.fingerprint:
+    if not data.is_of(trained.fingerprint):
         raise InputError(f"{data.name} is not the data of this training", "give the same --data")
     labels, columns = _choose(options.labels, trained.labels)
-    validation = certain(narrow(data.part("validation"), columns))
+    validation, test = (certain(narrow(data.part(p), columns)) for p in ("validation", "test"))
     logits = predict_logits(trained.network, validation.pixels)[:, list(columns)].numpy()
     temperature = fit_temperature(logits, validation.targets)
-    deployed, weights = _store(
-        Deployed(trained.network, columns, temperature), options.weights, validation
+    built = build(
+        Deployed(trained.network, columns, temperature), options.weights, data, validation
     )
-    graph = to_graph(deployed, data.framing)
-    bare = with_metadata(graph, {})
-    difference = check_parity(deployed, bare, validation.pixels)
-    threshold = unsure_below(
-        _run(bare, validation.pixels), validation.targets, options.sure_accuracy
-    )
-    test = certain(narrow(data.part("test"), columns))
-    evaluation = evaluate(_run(bare, test.pixels), test.targets, labels)
-    spec = _spec(data, options, columns, threshold, evaluation, _golden(deployed, data.framing))
+    bare = with_metadata(built.graph, {})
+    sure = onnx_answers(bare, validation.pixels)
+    wanted = options.sure_accuracy or halved_error(sure, validation.targets)
+    answers = onnx_answers(bare, test.pixels)
+    evaluation = evaluate(answers, test.targets, labels)
+    threshold = unsure_below(sure, validation.targets, wanted)
+    spec = _spec(trained, data, options, columns, threshold, evaluation, _golden(bare, data))
     return Exported(
-        graph=with_metadata(graph, metadata(spec)),
+        graph=with_metadata(built.graph, metadata(spec)),
         spec=spec,
         test=evaluation,
         validation=len(validation),
         temperature=temperature,
-        weights=weights,
-        difference=difference,
+        sure_accuracy=wanted,
+        uncalibrated=error_before(answers, test.targets, temperature),
+        weights=built.weights,
+        difference=built.difference,
+        speed=measure(bare, test.pixels),
     )
-
-
-def check_parity(deployed: Deployed, graph: bytes, pixels: Pixels) -> float:
-    """Compare PyTorch with ONNX Runtime on pictures in batches of several sizes.
-
-    Returns the largest difference of a probability.
-
-    Raises:
-        NotAlike: it is more than ``MAX_DIFFERENCE``.
-    """
-    pixels = pixels[:PARITY_SAMPLES]
-    wanted = _answers(deployed, pixels)
-    worst = max(
-        float(np.abs(_run(graph, pixels, batch) - wanted).max()) for batch in PARITY_BATCHES
-    )
-    if not worst <= MAX_DIFFERENCE:
-        raise NotAlike(
-            f"the exported model's answers differ by {worst:.2g} from the network's",
-            f"try --weights {Weights.FLOAT32}, or other versions of torch and onnxruntime",
-        )
-    return worst
 
 
 def _spec(
+    trained: Trained,
     data: Dataset,
     options: ExportOptions,
     columns: tuple[int, ...],
@@ -161,7 +127,7 @@ def _spec(
         margin=data.framing.margin,
         resize="stretch",
         unsure_below=round(threshold, 4),
-        data_fingerprint=data.fingerprint,
+        data_fingerprint=trained.fingerprint,
         label_shares=label_shares(train, test.labels),
         metrics={"data": data.name, "split": "test", **figures(test)},
         created=options.created,
@@ -169,10 +135,10 @@ def _spec(
     )
 
 
-def _golden(deployed: Deployed, framing: Framing) -> Golden:
+def _golden(graph: bytes, data: Dataset) -> Golden:
     """Faces that the project drew itself: no one's photo travels inside a model."""
-    inputs = golden_faces(framing.side, framing.channels)
-    return Golden(inputs=inputs, outputs=_answers(deployed, inputs))
+    inputs = golden_faces(data.framing.side, data.framing.channels)
+    return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
 
 
 def _choose(
@@ -189,32 +155,3 @@ def _choose(
     if len(wanted) < 2 or len(set(wanted.values())) < len(wanted):
         raise UsageError("a model needs two or more labels of their own", "name others in --labels")
     return tuple(wanted), tuple(labels.index(source) for source in wanted.values())
-
-
-def _store(deployed: Deployed, how: Weights, validation: Part) -> tuple[Deployed, Weights]:
-    """Round the weights to float16 where that is asked for, or costs no right answer."""
-    if how is Weights.FLOAT32:
-        return deployed, Weights.FLOAT32
-    rounded = halved(deployed)
-    if how is Weights.FLOAT16 or _right(rounded, validation) >= _right(deployed, validation):
-        return rounded, Weights.FLOAT16
-    return deployed, Weights.FLOAT32
-
-
-def _right(deployed: Deployed, part: Part) -> int:
-    return int((_answers(deployed, part.pixels).argmax(axis=1) == part.targets).sum())
-
-
-def _answers(deployed: Deployed, pixels: Pixels) -> Probabilities:
-    with torch.inference_mode():
-        batches = [
-            deployed(torch.tensor(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)
-        ]
-    answers: Probabilities = torch.cat(batches).numpy()
-    return answers
-
-
-def _run(graph: bytes, pixels: Pixels, batch: int = BATCH) -> Probabilities:
-    session = open_session(graph, Provider.CPU, pixels[:1])
-    outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
-    return np.concatenate(outputs)

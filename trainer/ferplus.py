@@ -6,9 +6,10 @@ import csv
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from batch.errors import InputError
 from batch.records import Region
 from trainer.data import Dataset, Framing, Part, Pixels
+from trainer.duplicates import without_twins
 
 LABELS = (
     "neutral",
@@ -41,6 +43,7 @@ CREDIT = (
 )
 FOLDERS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
 LABEL_FILE = "label.csv"
+NOT_USABLE = 'most people saw "unknown" or no face, or no two saw the same'
 
 UNPACK_ANEW = "get the data set anew"
 
@@ -49,6 +52,19 @@ Reader = Callable[[str], bytes]
 
 class NotFerPlus(InputError):
     """The given path does not hold FER+ in the layout that the loader knows."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """One part as it is published.
+
+    ``counts``: int64 [n, 10], the people who chose each of ``LABELS``, "unknown" and "not
+    a face". ``pixels``: uint8 [n, 48, 48, 1].
+    """
+
+    names: tuple[str, ...]
+    counts: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    pixels: Pixels
 
 
 def is_ferplus(source: Path) -> bool:
@@ -61,26 +77,54 @@ def is_ferplus(source: Path) -> bool:
 
 
 def load_ferplus(source: Path) -> Dataset:
-    """Read FER+ from a folder or a zip file.
+    """Read FER+ from a folder or a zip file, see ``dataset_of``.
 
-    The published split is kept. A class that a single person chose is taken for a slip
-    and dropped, and a face is left out of every part where "unknown" or "not a face"
-    won; it counts as certain where one class holds more than half of the rest, which is
-    the paper's majority rule.
+    Raises:
+        NotFerPlus: there is no such file, or it is laid out differently.
+    """
+    return dataset_of(read_ferplus(source))
+
+
+def read_ferplus(source: Path) -> dict[str, Faces]:
+    """Read every picture and vote of FER+ by the name of the part.
 
     Raises:
         NotFerPlus: there is no such file, or it is laid out differently.
     """
     with _opened(source) as read:
-        return Dataset(
-            name="ferplus",
-            labels=LABELS,
-            framing=FRAMING,
-            train=_load_part(read, FOLDERS["train"]),
-            validation=_load_part(read, FOLDERS["validation"]),
-            test=_load_part(read, FOLDERS["test"]),
-            credit=CREDIT,
-        )
+        return {split: _read_part(read, folder) for split, folder in FOLDERS.items()}
+
+
+def dataset_of(faces: Mapping[str, Faces]) -> Dataset:
+    """Make a data set of FER+'s three parts, by the rules of its paper.
+
+    The published split is kept. A class that a single person chose is taken for a slip
+    and dropped, and a face is left out of every part where "unknown" or "not a face"
+    won; it counts as certain where one class holds more than half of the rest, which is
+    the paper's majority rule. Near duplicates of held-out faces are left out as well.
+    """
+    names, parts, left_out = {}, {}, []
+    for split, part in faces.items():
+        votes = np.where(part.counts > 1, part.counts, 0).astype(np.float32)
+        usable = (votes.sum(axis=1) > 0) & (votes.argmax(axis=1) < len(LABELS))
+        certain = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
+        kept = votes[usable][:, : len(LABELS)]
+        shares = kept / kept.sum(axis=1, keepdims=True)
+        parts[split] = Part(part.pixels[usable], shares, certain[usable])
+        paths = [f"{FOLDERS[split]}/{name}" for name in part.names]
+        names[split] = [path for path, use in zip(paths, usable, strict=True) if use]
+        left_out += [(p, NOT_USABLE) for p, use in zip(paths, usable, strict=True) if not use]
+    whole = Dataset(
+        name="ferplus",
+        labels=LABELS,
+        framing=FRAMING,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        left_out=tuple(left_out),
+        credit=CREDIT,
+    )
+    return without_twins(whole, names)
 
 
 @contextmanager
@@ -123,24 +167,18 @@ def _archive_reader(archive: zipfile.ZipFile, base: PurePosixPath) -> Reader:
     return read
 
 
-def _load_part(read: Reader, folder: str) -> Part:
-    rows = csv.reader(io.StringIO(read(f"{folder}/{LABEL_FILE}").decode()))
+def _read_part(read: Reader, folder: str) -> Faces:
+    path = f"{folder}/{LABEL_FILE}"
     names, counts = [], []
-    for row in rows:
-        names.append(row[0])
-        counts.append([int(votes) for votes in row[2:]])
-    votes = np.asarray(counts, dtype=np.float32)
-    votes[votes <= 1] = 0  # the paper's rule against slips
-    winner = votes.argmax(axis=1)
-    usable = (votes.sum(axis=1) > 0) & (winner < len(LABELS))
-    certain = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
-    kept = votes[usable][:, : len(LABELS)]
-    paths = [f"{folder}/{name}" for name, use in zip(names, usable, strict=True) if use]
-    return Part(
-        pixels=_read_images(read, paths),
-        votes=kept / kept.sum(axis=1, keepdims=True),
-        certain=certain[usable],
-    )
+    try:
+        for row in csv.reader(io.StringIO(read(path).decode())):
+            name, _, *votes = row
+            names.append(name)
+            counts.append([int(n) for n in votes])
+        table = np.array(counts, np.int64).reshape(len(names), len(LABELS) + 2)
+    except ValueError as error:
+        raise NotFerPlus(f"{path} is not a table of ten votes a picture", UNPACK_ANEW) from error
+    return Faces(tuple(names), table, _read_images(read, [f"{folder}/{name}" for name in names]))
 
 
 def _read_images(read: Reader, paths: list[str]) -> Pixels:

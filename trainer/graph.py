@@ -22,10 +22,7 @@ INPUT, OUTPUT, BATCH = "pixels", "probabilities", "N"
 
 
 def to_graph(deployed: Deployed, framing: Framing) -> onnx.ModelProto:
-    """Export a network for any number of pictures: uint8 [N, H, W, C] to float [N, K].
-
-    Weights that float16 holds exactly are stored in it, which halves the file.
-    """
+    """Export a network for any number of pictures: uint8 [N, H, W, C] to float [N, K]."""
     # Two pictures, because a batch of one is taken for a constant.
     example = torch.zeros((2, framing.side, framing.side, framing.channels), dtype=torch.uint8)
     with _silence():
@@ -43,7 +40,6 @@ def to_graph(deployed: Deployed, framing: Framing) -> onnx.ModelProto:
     assert program is not None  # it is what dynamo=True returns
     graph = program.model_proto
     _strip(graph)
-    _halve(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
@@ -56,6 +52,35 @@ def with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     # Protobuf promises one order of bytes only where it is asked to.
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
+
+
+def store_halved(model: onnx.ModelProto) -> None:
+    """Store float32 weights as float16 with a cast in front, where none loses a digit.
+
+    That halves the file. ONNX Runtime folds the casts as it opens it, so they cost nothing
+    later.
+    """
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        weights = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            small = weights.astype(np.float16)
+        if weights.ndim == 0 or not np.array_equal(small.astype(np.float32), weights):
+            continue
+        name = tensor.name
+        stored = f"{name}.half"
+        tensor.CopyFrom(numpy_helper.from_array(small, stored))
+        cast = onnx.helper.make_node(
+            "Cast", [stored], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
+        )
+        casts.append(cast)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
 
 
 @contextlib.contextmanager
@@ -83,29 +108,3 @@ def _strip(message: Any) -> None:
         elif field.message_type is not None:
             for part in [value] if hasattr(value, "ListFields") else value:
                 _strip(part)
-
-
-def _halve(graph: onnx.GraphProto) -> None:
-    """Store float32 weights as float16 with a cast in front, where none loses a digit.
-
-    ONNX Runtime folds the casts as it opens the file, so they cost nothing later.
-    """
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        weights = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            small = weights.astype(np.float16)
-        if weights.ndim == 0 or not np.array_equal(small.astype(np.float32), weights):
-            continue
-        name = tensor.name
-        stored = f"{name}.half"
-        tensor.CopyFrom(numpy_helper.from_array(small, stored))
-        cast = onnx.helper.make_node(
-            "Cast", [stored], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
-        )
-        casts.append(cast)
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -33,12 +33,12 @@ def confusion_matrix(predicted: Targets, targets: Targets, classes: int) -> Coun
 
 def accuracy(confusion: Counts) -> Figures:
     """Share of right answers, of one matrix [K, K] or of many [..., K, K]."""
-    return _share(_right(confusion).sum(-1), confusion.sum((-2, -1)))
+    return share(_right(confusion).sum(-1), confusion.sum((-2, -1)))
 
 
 def recall(confusion: Counts) -> Figures:
     """Share of each class that was found, [..., K]; not a number for a class with no sample."""
-    return _share(_right(confusion), confusion.sum(-1))
+    return share(_right(confusion), confusion.sum(-1))
 
 
 def balanced_accuracy(confusion: Counts) -> Figures:
@@ -49,7 +49,7 @@ def balanced_accuracy(confusion: Counts) -> Figures:
 
 def macro_f1(confusion: Counts) -> Figures:
     """Mean F1 of the classes that occur in truth or answers."""
-    scores = _share(2 * _right(confusion), confusion.sum(-1) + confusion.sum(-2))
+    scores = share(2 * _right(confusion), confusion.sum(-1) + confusion.sum(-2))
     means: Figures = np.nanmean(scores, axis=-1)
     return means
 
@@ -58,19 +58,31 @@ def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS
     """Sort answers by confidence into equal bins over 0 to 1, each closed above."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
-    where = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    where = _bin_of(confidence, bins)
     count = np.bincount(where, minlength=bins)
     return Reliability(
         count=count,
-        confidence=_share(np.bincount(where, confidence, bins), count),
-        accuracy=_share(np.bincount(where, right, bins), count),
+        confidence=share(np.bincount(where, confidence, bins), count),
+        accuracy=share(np.bincount(where, right, bins), count),
     )
 
 
-def calibration_error(bins: Reliability) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599), 0 to 1."""
-    gaps = np.nan_to_num(np.abs(bins.accuracy - bins.confidence))
-    return float((gaps * bins.count).sum() / bins.count.sum())
+def calibration_gaps(probabilities: Probabilities, targets: Targets, bins: int = BINS) -> Figures:
+    """Right (1) or wrong (0) minus confidence, in the column of each answer's bin: [n, bins]."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    gaps = np.zeros((len(targets), bins))
+    right = probabilities.argmax(axis=1) == targets
+    gaps[np.arange(len(targets)), _bin_of(confidence, bins)] = right - confidence
+    return gaps
+
+
+def calibration_error(mean_gaps: Figures) -> Figures:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599), 0 to 1.
+
+    ``mean_gaps``: the mean of ``calibration_gaps`` over all samples, [..., bins].
+    """
+    errors: Figures = np.abs(mean_gaps).sum(axis=-1)
+    return errors
 
 
 def log_loss(probabilities: Probabilities, targets: Targets) -> float:
@@ -79,12 +91,17 @@ def log_loss(probabilities: Probabilities, targets: Targets) -> float:
     return float(-np.log(chosen.clip(1e-12)).mean())
 
 
+def _bin_of(confidence: Figures, bins: int) -> Counts:
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
 def _right(confusion: Counts) -> Counts:
     right: Counts = np.diagonal(confusion, axis1=-2, axis2=-1)
     return right
 
 
-def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
+def share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
+    """Divide a part by its whole, element by element; not a number where the whole is 0."""
     shares = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)
     return shares

@@ -1,4 +1,4 @@
-"""The network that looks at a face: a small residual CNN."""
+"""The networks' common shape, and the one that looks at a face: a small residual CNN."""
 
 from __future__ import annotations
 
@@ -63,10 +63,28 @@ class Residual(nn.Module):
         return out
 
 
-class FaceNet(nn.Module):
-    """Logits of an expression from a small face crop.
+class Network(nn.Module):
+    """Logits of a picture's classes: features, their mean over the picture, a linear layer.
 
     Shapes: float [N, channels, H, W] with pixels 0..255 in, float [N, classes] out.
+    """
+
+    def __init__(
+        self, features: nn.Sequential, width: int, classes: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(pool(self.features(pixels)).flatten(1)))
+        return logits
+
+
+class FaceNet(Network):
+    """Looks at a small face crop, grey (``channels`` 1) or RGB (3).
+
     A 5x5 stem of stride 2, then one residual block a width; each block after the
     first halves the picture.
     """
@@ -74,7 +92,6 @@ class FaceNet(nn.Module):
     def __init__(
         self, classes: int, widths: tuple[int, ...], channels: int = 1, dropout: float = 0.0
     ) -> None:
-        super().__init__()
         stem = [
             Standardise(),
             nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False),
@@ -86,13 +103,7 @@ class FaceNet(nn.Module):
             Residual(i, o, stride=1 if n == 0 else 2)
             for n, (i, o) in enumerate(zip(inputs, widths, strict=True))
         ]
-        self.features = nn.Sequential(*stem, *blocks)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(widths[-1], classes)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(pool(self.features(pixels)).flatten(1)))
-        return logits
+        super().__init__(nn.Sequential(*stem, *blocks), widths[-1], classes, dropout)
 
 
 def parameter_count(network: nn.Module) -> int:

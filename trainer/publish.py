@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 
 from batch.classify import Classifier
-from batch.contract import load_model
-from batch.errors import OutputError
+from batch.contract import Model, load_model
+from batch.errors import InputError, OutputError
 from batch.options import Provider
 from batch.shipped import SUFFIX, SUMS
-from trainer.export import Exported
 
 
-def publish(exported: Exported, card: str, output: Path) -> None:
-    """Write ``output`` and, beside it, its card and ``SHA256SUMS`` of all models there.
+def publish(graph: bytes, card: str, output: Path) -> None:
+    """Write a model file's bytes and, beside it, its card and the folder's ``SHA256SUMS``.
 
     The file is read back as the runner reads it, and must answer its golden samples,
     before it takes the place of an earlier one.
@@ -28,7 +27,7 @@ def publish(exported: Exported, card: str, output: Path) -> None:
         raise OutputError(f"{output} is no name for a model", f"give one that ends in {SUFFIX}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = _write_partial(output, exported.graph)
+        partial = _write_partial(output, graph)
         try:
             Classifier(load_model(partial), Provider.CPU, batch_size=1)
             partial.replace(output)
@@ -41,6 +40,21 @@ def publish(exported: Exported, card: str, output: Path) -> None:
         raise OutputError(
             f"{output} can't be written ({error.strerror})", "choose another --output"
         ) from error
+
+
+def card_of(model: Model) -> str:
+    """Read the card that lies beside a model file.
+
+    Raises:
+        InputError: there is none, or it is of another file.
+    """
+    path = model.path.with_suffix(".md")
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if model.digest not in card:
+        raise InputError(
+            f"{path} is not the card of {model.path}", "export the model again, with its card"
+        )
+    return card
 
 
 def checksums(folder: Path) -> str:

@@ -20,7 +20,11 @@ from trainer.augment import augment
 from trainer.checkpoint import Epoch, Progress, restore, save
 from trainer.config import Config
 from trainer.data import Dataset, Part
-from trainer.networks import FaceNet, average_into, parameter_count
+from trainer.efficientnet import PhotoNet
+from trainer.networks import average_into, parameter_count
+from trainer.pretrained import build, freeze, initialise, keep_norms
+from trainer.probe import probe
+from trainer.schedule import ema_ramp, learning_rate, optimizer, set_rate
 
 LOGS = "logs"
 EVALUATION_BATCH = 512
@@ -43,9 +47,9 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    learn, check = data.part("train"), data.part("validation")
+    learn, check = data.part(config.learn_from), data.part("validation")
     run.mkdir(parents=True, exist_ok=True)
-    progress = _start(data, config)
+    progress = _start(data, learn, config)
     restore(run, data, config, progress)
     logger.info(
         "%s: %d samples to learn from, %d to check on; %s parameters on %s",
@@ -55,23 +59,42 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
         f"{parameter_count(progress.network):,}",
         _device(progress.network),
     )
-    for epoch in range(len(progress.history) + 1, config.epochs + 1):
+    while not _finished(progress, config):
+        epoch = len(progress.history) + 1
         rate, loss, accuracy = _learn(learn, config, epoch, progress)
         progress.history.append(Epoch(epoch, rate, loss, accuracy, *score(progress.ema, check)))
+        if config.patience and _best_epoch(progress) == epoch:
+            progress.best.update(copy.deepcopy(progress.ema.state_dict()))
         save(run, data, config, progress)
         _log(run, progress.history[-1])
     return tuple(progress.history)
 
 
-def _start(data: Dataset, config: Config) -> Progress:
+def _finished(progress: Progress, config: Config) -> bool:
+    done = len(progress.history)
+    waited = done - _best_epoch(progress)
+    return done == config.epochs or (config.patience > 0 and waited >= config.patience)
+
+
+def _best_epoch(progress: Progress) -> int:
+    """Number of the epoch with the least validation loss, 0 before the first."""
+    best = min(progress.history, key=lambda epoch: epoch.validation_loss, default=None)
+    return best.epoch if best else 0
+
+
+def _start(data: Dataset, learn: Part, config: Config) -> Progress:
     torch.manual_seed(config.seed)
+    network = build(config, len(data.labels), data.framing.channels)
+    initialise(network, config.init)
+    if config.probe and isinstance(network, PhotoNet):
+        probe(network, learn, config.probe)
+    freeze(network, config.trainable)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = FaceNet(len(data.labels), config.widths, data.framing.channels, config.dropout)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Progress(
         network=network,
         ema=copy.deepcopy(network).requires_grad_(False),
-        optimizer=torch.optim.AdamW(_weight_groups(network, config.weight_decay)),
+        optimizer=optimizer(network, config),
     )
 
 
@@ -81,6 +104,9 @@ def _learn(
     """Take one pass over a part; the last learning rate, mean loss and mean accuracy."""
     loss, accuracy, rate = 0.0, 0.0, 0.0
     network = progress.network.train()
+    if config.init:
+        keep_norms(network)
+    weights = _class_weights(part) if config.balanced else None
     steps = math.ceil(len(part) / config.batch_size)
     batches = _batches(part, config, epoch)
     for step, (pixels, votes) in enumerate(
@@ -88,11 +114,10 @@ def _learn(
         start=(epoch - 1) * steps,
     ):
         rate = learning_rate(config, step, config.epochs * steps)
-        for group in progress.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(progress.optimizer, rate)
         votes = votes.to(_device(network))
         logits = _forward(network, pixels.to(votes.device))
-        batch_loss = F.cross_entropy(logits, votes)
+        batch_loss = F.cross_entropy(logits, votes, weights, label_smoothing=config.label_smoothing)
         progress.optimizer.zero_grad(set_to_none=True)
         batch_loss.backward()  # type: ignore[no-untyped-call]
         progress.optimizer.step()
@@ -101,20 +126,6 @@ def _learn(
         loss += batch_loss.item() * share
         accuracy += (logits.argmax(1) == votes.argmax(1)).float().mean().item() * share
     return rate, loss, accuracy
-
-
-def learning_rate(config: Config, step: int, total: int) -> float:
-    """Linear warm-up, then a half cosine down to zero."""
-    warm_up = max(1, int(config.warm_up * total))
-    if step < warm_up:
-        return config.learning_rate * (step + 1) / warm_up
-    done = (step - warm_up) / max(1, total - warm_up)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def ema_ramp(step: int) -> float:
-    """Let the average forget its random start: at step t it spans about t / 10 steps."""
-    return (1 + step) / (10 + step)
 
 
 def predict_logits(network: torch.nn.Module, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
@@ -152,10 +163,12 @@ def _batches(part: Part, config: Config, epoch: int) -> Iterator[tuple[Tensor, T
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     # Dropout draws from the global generator.
     torch.manual_seed(config.seed * 1_000_003 + epoch)
+    settling = epoch > config.epochs * (1 - config.settle)
+    how = config.augmentation.halved() if settling else config.augmentation
     order = torch.randperm(len(part), generator=generator).numpy()
     for at in range(0, len(order), config.batch_size):
         chosen = order[at : at + config.batch_size]
-        pixels = augment(_as_input(part.pixels[chosen]), config.augmentation, generator)
+        pixels = augment(_as_input(part.pixels[chosen]), how, generator)
         yield pixels, torch.from_numpy(part.votes[chosen])
 
 
@@ -166,14 +179,10 @@ def _forward(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     return logits.float()
 
 
-def _weight_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels only: decay on biases and norms shrinks what they scale."""
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [
-        {"params": kernels, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+def _class_weights(part: Part) -> Tensor:
+    """Weights that let every class count alike: float32 [classes], of mean 1 over samples."""
+    shares = torch.from_numpy(part.votes).mean(dim=0)
+    return 1 / (shares.clamp(min=1e-6) * len(shares))
 
 
 def _log(run: Path, epoch: Epoch) -> None:

@@ -1,0 +1,1 @@
+"""The commands of the trainer, a module each; they and ``cli.py`` alone print."""

@@ -1,0 +1,105 @@
+"""``trainer export``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from batch.errors import UsageError
+from trainer.commands.options import run_data_option, show_progress
+
+
+@click.command()
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/face"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder of a training.",
+)
+@run_data_option("the data of the run")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.onnx",
+    help="The model file; its card and SHA256SUMS are written beside it.",
+)
+@click.option("--name", help="The model's name.  [default: the output file's]")
+@click.option("--model-version", default="1", show_default=True, help="The model's version.")
+@click.option(
+    "--labels",
+    metavar="NEW=OLD,...",
+    help="Only these labels of the training, under new names: happy=happiness,sad=sadness.",
+)
+@click.option(
+    "--sure-accuracy",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of the sure answers that shall be right on the validation part.  [default: half "
+    "as many wrong ones as among all answers]",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "float16", "float32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="How weights are stored; auto takes float16 where it costs no right answer, int8 also "
+    "computes in integers.",
+)
+@click.option(
+    "--created",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="The date in the file, YYYY-MM-DD.  [default: today, UTC]",
+)
+def export(
+    run_folder: Path,
+    data: Path | None,
+    output: Path,
+    name: str | None,
+    model_version: str,
+    labels: str | None,
+    sure_accuracy: float | None,
+    weights: str,
+    created: datetime | None,
+) -> None:
+    """Write a trained network as a model file for batch-label."""
+    from trainer.card import card
+    from trainer.checkpoint import load_trained
+    from trainer.export import ExportOptions
+    from trainer.export import export as build
+    from trainer.publish import publish
+    from trainer.sources import choose_source, load_data
+    from trainer.storage import Weights
+    from trainer.tables import table
+
+    show_progress()
+    options = ExportOptions(
+        name=name or output.stem,
+        created=(created or datetime.now(UTC)).date().isoformat(),
+        version=model_version,
+        labels=_renamed(labels),
+        sure_accuracy=sure_accuracy,
+        weights=Weights(weights),
+    )
+    trained = load_trained(run_folder)
+    labelled = load_data(choose_source(data, run_folder), trained.framing)
+    exported = build(trained, labelled, options)
+    publish(exported.graph, card(exported, trained, labelled), output)
+    click.echo(table(exported.test))
+
+
+def _renamed(labels: str | None) -> dict[str, str] | None:
+    """Read ``new=old,...``; a name by itself stays as it is."""
+    if labels is None:
+        return None
+    pairs = [pair.partition("=") for pair in labels.split(",")]
+    renamed = {new.strip(): (old or new).strip() for new, _, old in pairs}
+    if len(renamed) < len(pairs) or "" in renamed:
+        raise UsageError(f"--labels {labels!r} has an empty or repeated name", "write NEW=OLD,...")
+    return renamed

@@ -1,0 +1,56 @@
+"""``trainer gate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainer.commands.options import data_option, show_progress
+
+
+@click.command()
+@click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
+@click.argument("shipped", metavar="SHIPPED")
+@data_option
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "all"]),
+    default="test",
+    show_default=True,
+    help="The part to use, which neither model may have learnt from.",
+)
+@click.option(
+    "--require",
+    type=click.Choice(["better", "as-good"]),
+    default="better",
+    show_default=True,
+    help="What the candidate must prove; as-good suits a smaller or a faster one.",
+)
+@click.option("--dry-run", is_flag=True, help="Only compare; replace nothing.")
+def gate(
+    candidate: Path, shipped: str, data: Path, split: str, require: str, dry_run: bool
+) -> None:
+    """Put a model in a shipped one's place if it is better on the same samples.
+
+    SHIPPED is a shipped model's name or a path. If the candidate is not good enough, the
+    command says why and ends with exit code 1.
+    """
+    from batch.contract import load_model
+    from trainer.gate import Require, check, check_kind, compare_models
+    from trainer.models import framing_for, open_model
+    from trainer.publish import card_of, publish
+    from trainer.sources import load_data
+    from trainer.tables import comparison_table
+
+    show_progress()
+    new, old = load_model(candidate), open_model(shipped)
+    check_kind(new, old)
+    card = card_of(new)
+    labelled = load_data(data, framing_for(old))
+    comparison = compare_models(new, old, labelled.part(split), labelled.labels)
+    click.echo(comparison_table(comparison))
+    check(comparison, Require(require), new.path)
+    if not dry_run:
+        publish(new.graph, card, old.path)
+        click.echo(f"{old.path} is now {new.path}")

