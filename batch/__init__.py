@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from batch.discover import Search
 from batch.errors import BatchLabelError
 from batch.options import Options, Provider
-from batch.records import Answer, Box, Failure, Reason, Region, Row, Stage, Status
+from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ __all__ = [
     "Region",
     "Row",
     "Search",
+    "Source",
     "Stage",
     "Status",
     "label",

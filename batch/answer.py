@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from batch.classify import Probabilities
-from batch.records import Answer, Box, Failure, Region, Row, Status, Views
+from batch.ensemble import Evidence
+from batch.fusion import Fusion
+from batch.records import Answer, Box, Failure, Probabilities, Row, Source, Status, Views
+
+
+class Rules(Protocol):
+    """What decides on an answer, beside the models' own; an ``Ensemble`` has it."""
+
+    labels: tuple[str, ...]
+    fusion: Fusion | None
+    unsure_below: float
+    face_unsure_below: float
 
 
 def failed_row(failure: Failure) -> Row:
@@ -15,36 +26,50 @@ def failed_row(failure: Failure) -> Row:
     return Row(path=failure.path, status=Status.FAILED, failure=failure)
 
 
-def labelled_row(
-    views: Views, probabilities: Probabilities, labels: Sequence[str], unsure_below: float
-) -> Row:
-    """Make a photo's row from the probabilities of its views (float32 [n, K]).
+def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
+    """Make a photo's row from what the models say of its views.
 
-    The photo's probabilities are the mean of its faces', each weighted by its area times
+    The faces' answer is the mean of their probabilities, each weighted by its area times
     the detector's score: who fills the picture is whom the photo is about, and what the
-    detector doubts may be no face.
+    detector doubts may be no face. With a whole-photo model beside the face model, the
+    photo's answer is the fusion of both; with one model, it is that model's.
     """
-    if not len(probabilities):
-        return Row(path=views.path, status=Status.NO_FACE, width=views.width, height=views.height)
-    boxes: Sequence[Box | None] = views.boxes or (None,) * len(probabilities)
     faces = tuple(
-        _answer(p, labels, unsure_below, box) for p, box in zip(probabilities, boxes, strict=True)
+        _answer(p, ensemble.labels, ensemble.face_unsure_below, box)
+        for p, box in zip(evidence.faces, views.boxes, strict=True)
     )
-    photo = faces[0]
-    if len(faces) > 1:
-        photo = _answer(_mean(probabilities, views.boxes), labels, unsure_below, views.boxes[0])
+    source, probabilities = _decided(views, evidence, ensemble.fusion)
+    if probabilities is None:
+        return Row(path=views.path, status=Status.NO_FACE, width=views.width, height=views.height)
+    box = views.boxes[0] if faces else None
+    photo = _answer(probabilities, ensemble.labels, ensemble.unsure_below, box)
     return Row(
         path=views.path,
         status=Status.OK if photo.sure else Status.UNSURE,
         answer=photo,
-        source=views.region,
-        faces=faces if views.region is Region.FACE else (),
+        source=source,
+        faces=faces,
         width=views.width,
         height=views.height,
     )
 
 
+def _decided(
+    views: Views, evidence: Evidence, fusion: Fusion | None
+) -> tuple[Source | None, Probabilities | None]:
+    face = _mean(evidence.faces, views.boxes) if views.boxes else None
+    image = evidence.image[0] if len(evidence.image) else None
+    if fusion and image is not None:
+        return (Source.IMAGE if face is None else Source.BOTH), fusion.fuse(face, image)
+    if image is not None:
+        return Source.IMAGE, image
+    return (None if face is None else Source.FACE), face
+
+
 def _mean(probabilities: Probabilities, boxes: Sequence[Box]) -> Probabilities:
+    if len(boxes) == 1:
+        only: Probabilities = probabilities[0]
+        return only
     weights = np.asarray([box.area * box.score for box in boxes])
     mean: Probabilities = (weights / weights.sum()) @ probabilities
     return mean

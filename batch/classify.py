@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from batch.contract import Model
 from batch.errors import ModelError
 from batch.golden import GOLDEN_TOLERANCE
 from batch.options import Provider
-from batch.records import Pixels
+from batch.records import Pixels, Probabilities
 from batch.session import open_session
-
-Probabilities = npt.NDArray[np.float32]
 
 
 class Classifier:

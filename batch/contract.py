@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from batch.errors import ModelError
+from batch.fusion import Fusion, pack_fusion, unpack_fusion
 from batch.golden import Golden, pack_golden, unpack_golden
 from batch.records import Region
 
@@ -29,7 +30,8 @@ class ModelSpec:
 
     ``margin`` widens a face crop by that share of the face's side on each side;
     ``unsure_below`` is the confidence under which an answer counts as unsure;
-    ``label_shares`` are the training data's; ``metrics`` are free-form figures.
+    ``label_shares`` are the training data's; ``metrics`` are free-form figures; ``fusion``
+    joins a whole-photo model of two labels to a face model.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelSpec:
     metrics: Mapping[str, Any]
     created: str
     golden: Golden
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
         "metrics": json.dumps(dict(spec.metrics)),
         "created": spec.created,
         "golden": pack_golden(spec.golden),
+        **({"fusion": pack_fusion(spec.fusion)} if spec.fusion else {}),
     }
 
 
@@ -188,6 +192,7 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
             golden=unpack_golden(props["golden"]),
+            fusion=unpack_fusion(props["fusion"]) if "fusion" in props else None,
         )
     except KeyError as error:
         raise _broken(path, f"its metadata lack {error.args[0]!r}") from error
@@ -219,6 +224,8 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise _broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
     if spec.resize not in RESIZE_RULES:
         raise _broken(path, f"its resize rule {spec.resize!r} is not one of {RESIZE_RULES}")
+    if spec.fusion and (spec.region is not Region.IMAGE or len(spec.labels) != 2):
+        raise _broken(path, "only a whole-photo model of two labels can have a fusion")
     if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.labels)):
         raise _broken(path, "its golden samples do not have one probability for each label")
 

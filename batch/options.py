@@ -23,7 +23,8 @@ class Provider(StrEnum):
 class Options:
     """How photos are found and labelled.
 
-    ``model`` is the name of a shipped model or the path of an .onnx file; ``batch_size``
+    ``model`` is the name of a shipped model or the path of an .onnx file, or two of them
+    joined by ``+``; ``batch_size``
     counts the crops of one call of the model; ``workers`` are the photos worked on at the
     same time, None for as many as there are cores; an answer below ``min_confidence``
     (0 to 1) is unsure, None for what the model's metadata say.

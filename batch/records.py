@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
     import numpy.typing as npt
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+Probabilities: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class Status(StrEnum):
@@ -25,10 +26,18 @@ class Status(StrEnum):
 
 
 class Region(StrEnum):
-    """What a model looks at, and so which part of a photo spoke."""
+    """What a model looks at."""
 
     FACE = "face"
     IMAGE = "image"
+
+
+class Source(StrEnum):
+    """Which part of a photo its answer rests on."""
+
+    FACE = "face"
+    IMAGE = "image"
+    BOTH = "both"
 
 
 class Stage(StrEnum):
@@ -103,18 +112,19 @@ class Box:
 
 @dataclass(frozen=True)
 class Views:
-    """What the classifier will look at in one photo.
+    """What the models will look at in one photo.
 
-    ``crops``: uint8 [n, H, W, C] as the model takes them, one for each of ``boxes``
-    (largest face first) or, for a model of whole photos, a single one with no box.
+    ``faces``: uint8 [n, H, W, C] as the face model takes them, one for each of ``boxes``,
+    the largest first. ``images``: uint8 [1, H, W, C], the whole photo, or [0, ...] where no
+    model looks at it.
     """
 
     path: Path
     width: int
     height: int
-    region: Region
     boxes: tuple[Box, ...]
-    crops: Pixels
+    faces: Pixels
+    images: Pixels
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,7 @@ class Row:
     path: Path
     status: Status
     answer: Answer | None = None
-    source: Region | None = None
+    source: Source | None = None
     faces: tuple[Answer, ...] = field(default=())
     width: int | None = None
     height: int | None = None

@@ -44,7 +44,7 @@ def run(
     with locked(output), stop_on_signals() as stop:
         pipeline = Pipeline(options)
         say(_introduction(pipeline))
-        summary.labels = labels = pipeline.labels
+        summary.labels = labels = pipeline.ensemble.labels
         started = time.monotonic()
         with open_report(output, labels, per_face, stdout) as report:
             paths: Iterable[Path | Failure] = found
@@ -72,5 +72,7 @@ def _counted(found: Iterable[Path | Failure], summary: Summary) -> Iterator[Path
 
 
 def _introduction(pipeline: Pipeline) -> str:
-    note = f" ({pipeline.provider_note})" if pipeline.provider_note else ""
-    return f"{pipeline.describe()} on {pipeline.provider.value}{note}, {pipeline.workers} workers"
+    ensemble = pipeline.ensemble
+    note = f" ({ensemble.provider_note})" if ensemble.provider_note else ""
+    provider = ensemble.provider.value
+    return f"{ensemble.describe()} on {provider}{note}, {pipeline.workers} workers"

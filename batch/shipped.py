@@ -9,6 +9,7 @@ from batch.errors import ModelError
 
 SUMS = "SHA256SUMS"
 SUFFIX = ".onnx"
+JOIN = "+"
 
 
 def models_folder() -> Path:
@@ -21,6 +22,17 @@ def models_folder() -> Path:
 def shipped_models() -> dict[str, Path]:
     """Paths of the shipped models by name."""
     return {path.stem: path for path in sorted(models_folder().glob(f"*{SUFFIX}"))}
+
+
+def find_models(names: str) -> list[Path]:
+    """Find one model, or the two whose names or paths are joined by ``+``.
+
+    Raises:
+        ModelError: as ``find_model`` does.
+    """
+    if names in shipped_models() or Path(names).is_file():
+        return [find_model(names)]
+    return [find_model(name) for name in names.split(JOIN)]
 
 
 def find_model(name: str) -> Path:

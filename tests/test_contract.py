@@ -10,9 +10,12 @@ from onnx import TensorProto, helper
 
 from batch.contract import SCHEMA_VERSION, load_model, metadata
 from batch.errors import ExitCode, ModelError
+from batch.fusion import Fusion, pack_fusion
 from batch.golden import Golden
 from batch.records import Region
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
+
+FUSION = Fusion("face", bias=0.0, face=1.0, photo=1.0, limit=4.0, unsure_below=0.5)
 
 
 def _set(model: onnx.ModelProto, key: str, value: str | None) -> None:
@@ -25,7 +28,7 @@ def _set(model: onnx.ModelProto, key: str, value: str | None) -> None:
 
 
 def test_a_model_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    spec = bright_spec(margin=0.25, region=Region.IMAGE, metrics={"accuracy": 0.9})
+    spec = bright_spec(margin=0.25, region=Region.IMAGE, metrics={"accuracy": 0.9}, fusion=FUSION)
     model = load_model(save(bright_model(spec), tmp_path / "m.onnx"))
     assert (model.height, model.width, model.channels) == (SIDE, SIDE, 1)
     assert metadata(model.spec) == metadata(spec)
@@ -125,6 +128,8 @@ def test_a_graph_that_breaks_the_contract_is_refused(
         ("margin", "nan", "margin"),
         ("unsure_below", "7", "unsure_below"),
         ("resize", "magic", "resize"),
+        ("fusion", "{}", "understood"),
+        ("fusion", pack_fusion(FUSION), "only a whole-photo model"),
         ("golden", "{}", "lack"),
         ("golden", '{"shape": [1, 8, 8, 1], "inputs": "eA==", "outputs": [[1, 0]]}', "understood"),
         ("golden", '{"shape": [9999, 8, 8, 1], "inputs": "", "outputs": []}', "golden"),

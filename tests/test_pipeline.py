@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import batch
-from batch import Options, Provider, Reason, Region, Row, Status
+from batch import Options, Provider, Reason, Region, Row, Source, Status
 from batch.errors import InputError, ModelError
+from batch.fusion import Fusion
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
 from tests.tiny_models import bright_model, bright_spec, save
@@ -29,7 +32,7 @@ def test_the_astronaut_is_happy(photos: Path) -> None:
     assert astronaut.answer is not None
     assert astronaut.answer.label == "happy"
     assert astronaut.answer.confidence > 0.9
-    assert astronaut.source is Region.FACE
+    assert astronaut.source is Source.FACE
     assert (astronaut.width, astronaut.height) == (512, 512)
     box = astronaut.answer.box
     assert box is not None
@@ -76,8 +79,49 @@ def test_a_model_of_whole_photos_needs_no_face(photos: Path, tmp_path: Path) -> 
     spec = bright_spec(region=Region.IMAGE)
     model = save(bright_model(spec), tmp_path / "whole.onnx")
     rows = list(batch.label([photos], Options(model=str(model), provider=Provider.CPU)))
-    assert {row.source for row in rows} == {Region.IMAGE}
+    assert {row.source for row in rows} == {Source.IMAGE}
     assert all(row.answer and row.answer.box is None for row in rows)
+
+
+def _pair(folder: Path, fusion: Fusion | None, **changes: object) -> Options:
+    """A face model and a whole-photo model, joined."""
+    save(bright_model(bright_spec(name="face")), folder / "face.onnx")
+    spec = bright_spec(name="whole", region=Region.IMAGE, fusion=fusion, **changes)
+    save(bright_model(spec), folder / "whole.onnx")
+    return Options(model=f"{folder}/face.onnx+{folder}/whole.onnx", provider=Provider.CPU)
+
+
+def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
+    fusion = Fusion("face", bias=0.3, face=0.7, photo=0.5, limit=4.0, unsure_below=0.55)
+    rows = list(batch.label([photos], _pair(tmp_path, fusion)))
+    assert [row.source for row in rows] == [Source.BOTH, Source.IMAGE, Source.BOTH]
+    face, whole = (
+        list(batch.label([photos], Options(model=f"{tmp_path}/{name}.onnx", provider=Provider.CPU)))
+        for name in ("face", "whole")
+    )
+    for row, one, other in zip(rows, face, whole, strict=True):
+        assert row.answer
+        assert other.answer
+        seen = list(one.answer.probabilities.values()) if one.answer else None
+        fused = fusion.fuse(
+            None if seen is None else np.asarray(seen, dtype=np.float32),
+            np.asarray(list(other.answer.probabilities.values()), dtype=np.float32),
+        )
+        assert list(row.answer.probabilities.values()) == pytest.approx(fused.tolist())
+        assert row.faces == one.faces
+
+
+def test_models_that_do_not_go_together_are_refused(photos: Path, tmp_path: Path) -> None:
+    fusion = Fusion("face", bias=0.0, face=1.0, photo=1.0, limit=4.0, unsure_below=0.5)
+    with pytest.raises(ModelError, match="fitted to no face model"):
+        batch.label([photos], _pair(tmp_path, None))
+    with pytest.raises(ModelError, match="fitted only to other"):
+        batch.label([photos], _pair(tmp_path, replace(fusion, face_model="other")))
+    with pytest.raises(ModelError, match="different labels"):
+        batch.label([photos], _pair(tmp_path, fusion, labels=("sad", "happy")))
+    twice = Options(model=f"{tmp_path}/face.onnx+{tmp_path}/face.onnx", provider=Provider.CPU)
+    with pytest.raises(ModelError, match="only a face model and a whole-photo model"):
+        batch.label([photos], twice)
 
 
 def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: str) -> None:
@@ -88,7 +132,7 @@ def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: s
 
     assert status(0.0) is Status.OK
     assert status(1.0) is Status.UNSURE
-    assert Pipeline(Options(model=bright, provider=Provider.CPU)).unsure_below == 0.6
+    assert Pipeline(Options(model=bright, provider=Provider.CPU)).ensemble.unsure_below == 0.6
 
 
 def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:
@@ -101,8 +145,9 @@ def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> No
 
 def test_an_answer_that_is_no_number_is_a_failure(photos: Path, bright: str) -> None:
     pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
-    real = pipeline._classifier.classify
-    pipeline._classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
+    (classifier,) = pipeline.ensemble._classifiers.values()
+    real = classifier.classify
+    classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
     (row,) = pipeline.run([photos / "astronaut.jpg"])
     assert row.failure is not None
     assert row.failure.reason is Reason.INTERNAL
@@ -159,9 +204,10 @@ assert len(rows) == 3, rows
 
 
 def test_the_default_model_is_of_faces() -> None:
-    assert Pipeline(CPU).model.spec.name == DEFAULT_MODEL
-    assert Pipeline(CPU).model.spec.labels == ("happy", "sad")
-    assert Pipeline(CPU).model.spec.region is Region.FACE
+    ensemble = Pipeline(CPU).ensemble
+    assert ensemble.face is not None
+    assert ensemble.labels == ("happy", "sad")
+    assert "+".join(model.spec.name for model in ensemble.models) == DEFAULT_MODEL
 
 
 def test_rows_are_values(photos: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from batch.errors import OutputError, UsageError
 from batch.formats import ROW_GROUP, Format
 from batch.names import path_from_text
-from batch.records import Answer, Box, Failure, Reason, Region, Row, Stage, Status
+from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.report import check_output, columns, open_report, records_of, report_format
 
 LABELS = ("happy", "sad")
@@ -32,7 +32,7 @@ def answer(happy: float, sure: bool = True, left: float = 10.0) -> Answer:
 
 FACES = (answer(0.912345), answer(0.45678, sure=False, left=99.96))
 LABELLED = Row(
-    Path("two.jpg"), Status.OK, answer(0.75), Region.FACE, FACES, width=4032, height=3024
+    Path("two.jpg"), Status.OK, answer(0.75), Source.FACE, FACES, width=4032, height=3024
 )
 NO_FACE = Row(Path("tree.jpg"), Status.NO_FACE, width=640, height=480)
 FAILED = Row(
@@ -54,7 +54,7 @@ def written(output: Path, rows: Iterable[Row] = ROWS, per_face: bool = False) ->
 def many(count: int) -> Iterator[Row]:
     for number in range(count):
         shown = answer(0.5 + number % 50 / 100)
-        yield Row(Path(f"album/{number}.jpg"), Status.OK, shown, Region.FACE, (shown,), 640, 480)
+        yield Row(Path(f"album/{number}.jpg"), Status.OK, shown, Source.FACE, (shown,), 640, 480)
 
 
 def test_columns_stand_in_their_documented_order() -> None:
@@ -196,7 +196,7 @@ def test_labels_can_hold_anything(tmp_path: Path) -> None:
     shown = Answer(labels[0], 0.6, {labels[0]: 0.6, labels[1]: 0.4}, sure=True)
     output = tmp_path / "r.csv"
     with open_report(str(output), labels, False, io.BytesIO()) as report:
-        report.add(Row(Path("@a.jpg"), Status.OK, shown, Region.IMAGE))
+        report.add(Row(Path("@a.jpg"), Status.OK, shown, Source.IMAGE))
         report.publish()
     lines = output.read_text().splitlines()
     assert len(lines) == 2
@@ -262,6 +262,6 @@ def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
     share = np.float32(0.1)
     shown = Answer("sad", share, {"happy": share, "sad": share}, sure=True)
     record = json.loads(
-        written(tmp_path / "r.jsonl", [Row(Path("a"), Status.OK, shown, Region.IMAGE)])
+        written(tmp_path / "r.jsonl", [Row(Path("a"), Status.OK, shown, Source.IMAGE)])
     )
     assert record["confidence"] == 0.1

@@ -1,0 +1,72 @@
+"""How a face model's and a whole-photo model's answers become one.
+
+Logistic regression on both (Platt 1999), of the first label against the second:
+
+    log-odds = bias + face * face_log_odds + photo * photo_log_odds
+
+where a photo without a face has ``face_log_odds`` 0. Log-odds are cut off at ``limit``:
+beyond it lies more certainty than the photos behind these numbers can prove.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from batch.records import Probabilities
+
+# Keeps the log-odds of a probability of 0 or 1 finite.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The numbers of the formula, fitted for the face model called ``face_model``.
+
+    An answer less likely than ``unsure_below`` (0 to 1) is unsure.
+    """
+
+    face_model: str
+    bias: float
+    face: float
+    photo: float
+    limit: float
+    unsure_below: float
+
+    def fuse(self, face: Probabilities | None, photo: Probabilities) -> Probabilities:
+        """Join the two labels' probabilities, float32 [2]; ``face`` is None without a face."""
+        odds = self.bias + self.photo * self._log_odds(photo)
+        if face is not None:
+            odds += self.face * self._log_odds(face)
+        first = 1 / (1 + math.exp(-odds))
+        return np.asarray([first, 1 - first], dtype=np.float32)
+
+    def _log_odds(self, probabilities: Probabilities) -> float:
+        first = min(max(float(probabilities[0]), LEAST), 1 - LEAST)
+        return min(max(math.log(first / (1 - first)), -self.limit), self.limit)
+
+
+def pack_fusion(fusion: Fusion) -> str:
+    """Write a fusion as the text of a model's metadata."""
+    return json.dumps(asdict(fusion))
+
+
+def unpack_fusion(text: str) -> Fusion:
+    """Read a fusion from the text of a model's metadata.
+
+    Raises:
+        ValueError, TypeError: the text is not what ``pack_fusion`` writes.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise TypeError("the fusion is no table")
+    fusion = Fusion(**values)
+    numbers = (fusion.bias, fusion.face, fusion.photo, fusion.limit, fusion.unsure_below)
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"fusion with {numbers}")
+    if not (0 < fusion.limit <= 100 and 0 <= fusion.unsure_below <= 1):
+        raise ValueError(f"fusion with limit {fusion.limit}, unsure_below {fusion.unsure_below}")
+    return fusion

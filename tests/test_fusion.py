@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from batch.fusion import Fusion, pack_fusion, unpack_fusion
+
+FUSION = Fusion("happy-sad", bias=-0.2, face=0.5, photo=0.9, limit=2.0, unsure_below=0.6)
+
+
+def _p(first: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.asarray([first, 1 - first], dtype=np.float32)
+
+
+def _logistic(odds: float) -> float:
+    return 1 / (1 + math.exp(-odds))
+
+
+def test_the_formula() -> None:
+    fused = FUSION.fuse(_p(0.7), _p(0.4))
+    odds = -0.2 + 0.5 * math.log(0.7 / 0.3) + 0.9 * math.log(0.4 / 0.6)
+    assert fused == pytest.approx([_logistic(odds), 1 - _logistic(odds)], abs=1e-6)
+
+
+def test_no_face_counts_nothing() -> None:
+    assert FUSION.fuse(None, _p(0.5))[0] == pytest.approx(_logistic(-0.2), abs=1e-6)
+
+
+@pytest.mark.parametrize("certain", [0.0, 1.0])
+def test_certainty_is_cut_off(certain: float) -> None:
+    odds = -0.2 + (1.4 * 2.0 if certain else -1.4 * 2.0)
+    assert FUSION.fuse(_p(certain), _p(certain))[0] == pytest.approx(_logistic(odds), abs=1e-6)
+
+
+def test_it_comes_back_as_it_was_written() -> None:
+    assert unpack_fusion(pack_fusion(FUSION)) == FUSION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "fusion",
+        pack_fusion(FUSION).replace("0.5", "NaN"),
+        pack_fusion(FUSION).replace("0.5", '"much"'),
+        pack_fusion(FUSION).replace("2.0", "-1"),
+        pack_fusion(FUSION).replace("0.6", "60"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        unpack_fusion(text)
