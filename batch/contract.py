@@ -15,13 +15,12 @@ import onnx
 from batch.errors import ModelError
 from batch.fusion import Fusion, pack_fusion, unpack_fusion
 from batch.golden import Golden, pack_golden, unpack_golden
+from batch.graph import broken, check_output, input_shape, refuse_foreign
 from batch.records import Region
 
 SCHEMA_VERSION = 1
 MAX_MODEL_BYTES = 512 * 1024 * 1024
-STANDARD_DOMAINS = ("", "ai.onnx")
 RESIZE_RULES = ("stretch",)
-RETRAIN = "export it anew with this project's trainer, or see docs/models.md for the contract"
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,12 @@ def load_model(path: Path) -> Model:
     """
     graph = _read(path)
     proto = _parse(path, graph)
-    _refuse_foreign(path, proto)
+    refuse_foreign(path, proto)
     spec = _spec(path, {entry.key: entry.value for entry in proto.metadata_props})
-    height, width, channels = _input_shape(path, proto)
-    _check_output(path, proto, len(spec.labels))
+    height, width, channels = input_shape(path, proto)
+    check_output(path, proto, len(spec.labels))
     if spec.golden.inputs.shape[1:] != (height, width, channels):
-        raise _broken(path, "its golden samples do not have its input's shape")
+        raise broken(path, "its golden samples do not have its input's shape")
     return Model(
         path=path,
         graph=graph,
@@ -116,7 +115,7 @@ def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_MODEL_BYTES:
-            raise _broken(path, f"it has {size:,} bytes, more than {MAX_MODEL_BYTES:,}")
+            raise broken(path, f"it has {size:,} bytes, more than {MAX_MODEL_BYTES:,}")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(
@@ -135,44 +134,6 @@ def _parse(path: Path, graph: bytes) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"model {path} is not an ONNX file", "give the path of an .onnx file")
     return proto
-
-
-def _refuse_foreign(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse what would make the model more than the one file, or run code of its own."""
-    if any(_has_external_data(graph) for graph in _graphs(proto)):
-        raise _broken(path, "its weights lie in another file (external data)")
-    foreign = {
-        f"{node.domain}.{node.op_type}"
-        for graph in _graphs(proto)
-        for node in graph.node
-        if node.domain not in STANDARD_DOMAINS
-    }
-    if foreign or proto.functions:
-        names = ", ".join(sorted(foreign)) or "functions"
-        raise _broken(path, f"it uses operators outside the ONNX standard ({names})")
-
-
-def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
-    graphs, waiting = [], [proto.graph]
-    while waiting:
-        graph = waiting.pop()
-        graphs.append(graph)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
-    return graphs
-
-
-def _has_external_data(graph: onnx.GraphProto) -> bool:
-    tensors = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                tensors.append(attribute.t)
-            tensors.extend(attribute.tensors)
-    return any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors)
 
 
 def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
@@ -195,9 +156,9 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             fusion=unpack_fusion(props["fusion"]) if "fusion" in props else None,
         )
     except KeyError as error:
-        raise _broken(path, f"its metadata lack {error.args[0]!r}") from error
+        raise broken(path, f"its metadata lack {error.args[0]!r}") from error
     except (ValueError, TypeError, zlib.error) as error:
-        raise _broken(path, f"its metadata can't be understood ({error})") from error
+        raise broken(path, f"its metadata can't be understood ({error})") from error
     _check_values(path, spec)
     return spec
 
@@ -205,9 +166,9 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
 def _check_schema(path: Path, props: Mapping[str, str]) -> None:
     schema = props.get("schema_version")
     if schema is None:
-        raise _broken(path, "its metadata lack 'schema_version', so its labels are unknown")
+        raise broken(path, "its metadata lack 'schema_version', so its labels are unknown")
     if not schema.isdecimal() or int(schema) < 1:
-        raise _broken(path, f"its schema_version {schema!r} is not a positive whole number")
+        raise broken(path, f"its schema_version {schema!r} is not a positive whole number")
     if int(schema) > SCHEMA_VERSION:
         raise ModelError(
             f"model {path} has schema version {schema}, this program knows up to {SCHEMA_VERSION}",
@@ -217,43 +178,14 @@ def _check_schema(path: Path, props: Mapping[str, str]) -> None:
 
 def _check_values(path: Path, spec: ModelSpec) -> None:
     if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels) or "" in spec.labels:
-        raise _broken(path, f"its labels {list(spec.labels)} are not two or more different names")
+        raise broken(path, f"its labels {list(spec.labels)} are not two or more different names")
     if not 0 <= spec.margin <= 10:
-        raise _broken(path, f"its margin {spec.margin} is not between 0 and 10")
+        raise broken(path, f"its margin {spec.margin} is not between 0 and 10")
     if not 0 <= spec.unsure_below <= 1:
-        raise _broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
+        raise broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
     if spec.resize not in RESIZE_RULES:
-        raise _broken(path, f"its resize rule {spec.resize!r} is not one of {RESIZE_RULES}")
+        raise broken(path, f"its resize rule {spec.resize!r} is not one of {RESIZE_RULES}")
     if spec.fusion and (spec.region is not Region.IMAGE or len(spec.labels) != 2):
-        raise _broken(path, "only a whole-photo model of two labels can have a fusion")
+        raise broken(path, "only a whole-photo model of two labels can have a fusion")
     if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.labels)):
-        raise _broken(path, "its golden samples do not have one probability for each label")
-
-
-def _input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants]
-    kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
-    if kind is None or kind.elem_type != onnx.TensorProto.UINT8 or len(kind.shape.dim) != 4:
-        raise _broken(path, "its input is not one uint8 tensor [N, height, width, channels]")
-    batch, height, width, channels = (dim.dim_value for dim in kind.shape.dim)
-    if batch:
-        raise _broken(path, f"it takes exactly {batch} pictures at a time, not any number")
-    if not (height > 0 and width > 0 and channels in (1, 3)):
-        raise _broken(path, f"its input has the shape {[batch, height, width, channels]}")
-    return height, width, channels
-
-
-def _check_output(path: Path, proto: onnx.ModelProto, labels: int) -> None:
-    outputs = proto.graph.output
-    kind = outputs[0].type.tensor_type if len(outputs) == 1 else None
-    if kind is None or kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) != 2:
-        raise _broken(path, "its output is not one float tensor [N, labels]")
-    if kind.shape.dim[1].dim_value != labels:
-        raise _broken(
-            path, f"it gives {kind.shape.dim[1].dim_value} numbers a picture for {labels} labels"
-        )
-
-
-def _broken(path: Path, why: str) -> ModelError:
-    return ModelError(f"model {path} breaks the model contract: {why}", RETRAIN)
+        raise broken(path, "its golden samples do not have one probability for each label")
