@@ -68,7 +68,8 @@ def cli() -> None:
     default=DEFAULT_MODEL,
     show_default=True,
     metavar="NAME|FILE",
-    help="A shipped model's name or the path of an .onnx file.",
+    help="A shipped model's name, the path of an .onnx file, or a face model and a whole-photo "
+    "model as FACE+PHOTO.",
 )
 @click.option(
     "--provider",

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from batch.discover import Search
 
-DEFAULT_MODEL = "happy-sad"
+# A face model, and the whole-photo model that speaks with it and where there is no face.
+DEFAULT_MODEL = "happy-sad+people"
 DEFAULT_BATCH_SIZE = 32
 
 

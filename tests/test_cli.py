@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,11 +39,22 @@ def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Pat
         "photos/coffee.jpg",
         "photos/sub/small.png",
     ]
-    assert [row["status"] for row in rows] == ["ok", "no_face", "ok"]
+    assert [row["source"] for row in rows] == ["both", "image", "both"]
+    assert [row["faces"] for row in rows] == ["1", "0", "1"]
+    assert {row["status"] for row in rows} <= {"ok", "unsure"}
     assert rows[0]["label"] == "happy"
     assert float(rows[0]["p_happy"]) + float(rows[0]["p_sad"]) == pytest.approx(1, abs=2e-4)
-    assert "3 found = 2 ok + 0 unsure + 1 no_face + 0 failed" in ran.stderr
+    assert re.search(r"3 found = \d ok \+ \d unsure \+ 0 no_face \+ 0 failed", ran.stderr)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "results.csv"]
+
+
+def test_a_face_model_alone_leaves_photos_without_a_face(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    ran = command("photos/", "-m", "happy-sad", "-o", "r.csv")
+    assert ran.returncode == ExitCode.OK
+    assert [row["status"] for row in _rows(tmp_path / "r.csv")] == ["ok", "no_face", "ok"]
+    assert "3 found = 2 ok + 0 unsure + 1 no_face + 0 failed" in ran.stderr
 
 
 def test_the_default_command_has_a_name_too(command: Command, photos: Path) -> None:
@@ -79,7 +91,9 @@ def test_per_face_gives_a_row_a_face(
 
 
 def test_a_list_on_standard_input(command: Command, photos: Path, tmp_path: Path) -> None:
-    ran = command("-", "-o", "r.csv", input="photos/coffee.jpg\nphotos/gone.jpg\n")
+    ran = command(
+        "-", "-o", "r.csv", "-m", "happy-sad", input="photos/coffee.jpg\nphotos/gone.jpg\n"
+    )
     assert ran.returncode == ExitCode.INCOMPLETE
     rows = _rows(tmp_path / "r.csv")
     assert [(row["path"], row["status"]) for row in rows] == [
@@ -115,7 +129,7 @@ def test_files_that_could_not_be_read_are_rows_and_exit_code_3(
     (photos / "c-cut.jpg").write_bytes((photos / "astronaut.jpg").read_bytes()[:9000])
     # 20,000 x 20,000 pixels of one colour are a small file and 1.2 GB of pixels.
     Image.new("1", (20_000, 20_000)).save(photos / "d-bomb.png")
-    ran = command("photos", "-q", "-o", "r.csv")
+    ran = command("photos", "-q", "-o", "r.csv", "-m", "happy-sad")
     assert ran.returncode == ExitCode.INCOMPLETE
     assert "7 found = 2 ok + 0 unsure + 1 no_face + 4 failed" in ran.stderr
     errors = {row["path"]: row["error"].split(":")[0] for row in _rows(tmp_path / "r.csv")}
@@ -229,7 +243,7 @@ def test_a_signal_keeps_what_was_done_and_the_old_report(
     partial = _rows(tmp_path / "r.csv.partial")
     assert 0 < len(partial) < 400
     assert f"the {len(partial)} photos that were done are kept in" in rest
-    assert all(row["status"] == "ok" for row in partial)
+    assert {row["label"] for row in partial} == {"happy"}
 
 
 @pytest.mark.parametrize("name", RESERVED)

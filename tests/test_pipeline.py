@@ -18,6 +18,7 @@ from batch.pipeline import Pipeline
 from tests.tiny_models import bright_model, bright_spec, save
 
 CPU = Options(provider=Provider.CPU)
+FACES = Options(provider=Provider.CPU, model="happy-sad")
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def bright(tmp_path: Path) -> str:
 
 
 def test_the_astronaut_is_happy(photos: Path) -> None:
-    rows = {row.path.name: row for row in batch.label([photos], CPU)}
+    rows = {row.path.name: row for row in batch.label([photos], FACES)}
     astronaut = rows["astronaut.jpg"]
     assert astronaut.status is Status.OK
     assert astronaut.answer is not None
@@ -59,6 +60,7 @@ def test_every_file_has_its_row_in_order(photos: Path) -> None:
 
 def test_batches_and_workers_change_nothing(photos: Path) -> None:
     expected = list(batch.label([photos], CPU))
+    assert {row.source for row in expected} == {Source.BOTH, Source.IMAGE}
     for batch_size, workers in ((1, 1), (2, 3), (64, 2)):
         options = Options(provider=Provider.CPU, batch_size=batch_size, workers=workers)
         assert list(batch.label([photos], options)) == expected
@@ -178,7 +180,7 @@ def test_what_is_wrong_shows_before_the_first_row(photos: Path) -> None:
 
 
 def test_rows_become_a_data_frame(photos: Path) -> None:
-    rows = list(batch.label([photos], CPU))
+    rows = list(batch.label([photos], FACES))
     frame = batch.to_frame(rows)
     assert list(frame["status"]) == [row.status.value for row in rows]
     assert frame["p_happy"].iloc[0] > 0.9
@@ -203,9 +205,10 @@ assert len(rows) == 3, rows
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_default_model_is_of_faces() -> None:
+def test_the_default_is_a_face_model_with_a_model_of_whole_photos() -> None:
     ensemble = Pipeline(CPU).ensemble
     assert ensemble.face is not None
+    assert ensemble.image is not None
     assert ensemble.labels == ("happy", "sad")
     assert "+".join(model.spec.name for model in ensemble.models) == DEFAULT_MODEL
 

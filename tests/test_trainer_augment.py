@@ -52,6 +52,10 @@ def test_with_nothing_asked_faces_are_only_mirrored() -> None:
         replace(NOTHING, brightness=30),
         replace(NOTHING, noise=20),
         replace(NOTHING, erase=1),
+        replace(NOTHING, crop=0.5),
+        replace(NOTHING, aspect=1.3),
+        replace(NOTHING, tint=0.2),
+        replace(NOTHING, jpeg=1),
     ],
 )
 def test_each_change_by_itself_changes_faces(how: Augmentation) -> None:
@@ -79,3 +83,34 @@ def test_shift_moves_by_at_most_its_share_of_the_side() -> None:
     down = (weights.sum(dim=2) * places).sum(dim=1) - 20
     furthest = torch.cat([across, down]).abs().max()
     assert 3.0 < furthest <= 4.11
+
+
+def colours(count: int = 24) -> Tensor:
+    drawn = [torch.tensor(draw_face(Mood.SAD, 24, 3, seed)) for seed in range(count)]
+    return torch.stack(drawn).permute(0, 3, 1, 2).float()
+
+
+def spread(pixels: Tensor) -> Tensor:
+    """How far the colours of each picture lie apart."""
+    return (pixels.amax(dim=1) - pixels.amin(dim=1)).mean(dim=(1, 2))
+
+
+def test_colour_can_be_weaker_stronger_or_gone() -> None:
+    before = spread(colours())
+    after = spread(changed(replace(NOTHING, saturation=2.0), colours()))
+    assert bool((after < before).any())
+    assert bool((after > before).any())
+    assert float(spread(changed(replace(NOTHING, grey=1.0), colours())).max()) < 1e-3
+
+
+def test_a_crop_shows_a_part_and_nothing_from_outside() -> None:
+    ramp = torch.linspace(0, 255, 24).expand(200, 1, 24, 24)
+    after = changed(replace(NOTHING, crop=0.25), ramp)
+    widths = (after.amax(dim=(1, 2, 3)) - after.amin(dim=(1, 2, 3))) / 255
+    assert 0.4 < float(widths.min()) < 0.6
+    assert float(widths.max()) > 0.9
+
+
+def test_a_picture_smaller_than_the_smallest_side_is_still_changed() -> None:
+    how = replace(NOTHING, low_resolution=1, min_side=100)
+    assert changed(how, faces()).shape == faces().shape

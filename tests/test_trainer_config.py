@@ -46,6 +46,11 @@ def test_overrides_win_and_none_is_no_override(tmp_path: Path) -> None:
         ("augmentation = 3", "augmentation"),
         ("[augmentation]\nspin = 1", "'spin'"),
         ("epochs 3", "settings.toml"),
+        ('network = "resnet"', "efficientnet-lite0"),
+        ('trainable = "last-0"', "'trainable'"),
+        ('learn_from = "test"', "'learn_from'"),
+        ("patience = -1", "'patience'"),
+        ("probe = 1.0", "'probe'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,10 +24,11 @@ from tests.trainer_data import (
 )
 from trainer.checkpoint import CHECKPOINT, HISTORY, load_trained
 from trainer.config import Config, load_config
-from trainer.data import Framing
+from trainer.crossvalidate import crossvalidate
+from trainer.data import Framing, take
 from trainer.folders import load_folders
 from trainer.schedule import ema_ramp, learning_rate
-from trainer.train import score, train
+from trainer.train import predict_logits, score, train
 
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 
@@ -133,6 +135,45 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
 def test_the_average_starts_short_and_grows_long() -> None:
     assert ema_ramp(0) == 0.1
     assert ema_ramp(10_000) > 0.999
+
+
+def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    # At this rate steps are too long, so that the validation loss soon climbs.
+    config = replace(CONFIG, epochs=30, patience=1, learning_rate=0.05, ema=0.0)
+    history = train(drawn_dataset(), config, tmp_path)
+    losses = [epoch.validation_loss for epoch in history]
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 1 < 30
+    kept = score(load_trained(tmp_path).network, drawn_dataset().validation)
+    assert kept[0] == pytest.approx(losses[best], rel=1e-5)
+    assert train(drawn_dataset(), config, tmp_path) == history
+
+
+def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    rare = data.train.targets == 1
+    rare[np.flatnonzero(rare)[:4]] = False
+    few = replace(data, train=take(data.train, ~rare))
+    runs = {balanced: tmp_path / str(balanced) for balanced in (False, True)}
+    for balanced, run in runs.items():
+        train(few, replace(CONFIG, balanced=balanced), run)
+    found = {
+        balanced: (predict_logits(load_trained(run).network, data.test.pixels).argmax(1) == 1).sum()
+        for balanced, run in runs.items()
+    }
+    assert found[True] > found[False]
+
+
+def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, learn_from="all")
+    train(drawn_dataset(), config, tmp_path)
+    with pytest.raises(InputError, match="trainer crossvalidate --run"):
+        load_trained(tmp_path)
+    answers = crossvalidate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
+    held_out = load_trained(tmp_path).held_out
+    assert held_out is not None
+    assert held_out.names == answers.names
+    assert np.array_equal(held_out.targets, answers.targets)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")

@@ -125,7 +125,7 @@ def _lower_resolution(pixels: Tensor, how: Augmentation, generator: torch.Genera
     groups = []
     for group in torch.split(pixels, RESOLUTION_GROUP):
         if torch.rand(1, generator=generator).item() < how.low_resolution:
-            small = int(torch.randint(how.min_side, side, (1,), generator=generator))
+            small = int(torch.randint(min(how.min_side, side - 1), side, (1,), generator=generator))
             group = F.interpolate(group, size=(small, small), mode="area")
             group = F.interpolate(group, size=(side, side), mode="bilinear", align_corners=False)
         groups.append(group)

@@ -13,8 +13,18 @@ from trainer.bootstrap import Estimate
 from trainer.checkpoint import Trained
 from trainer.data import Dataset
 from trainer.evaluate import Evaluation
-from trainer.export import Exported
+from trainer.export import Exported, judged_on
 
+_SAMPLES_OF = {
+    "test": "the {:,} samples of the test part that people agreed on and that show one of the "
+    "labels",
+    "cross-validation": "{:,} samples, each answered by a network of the same recipe that had "
+    "learnt neither from it nor from a near duplicate",
+}
+NETWORKS = {
+    "residual": "A residual network",
+    "efficientnet-lite0": "An EfficientNet-Lite0, pretrained on ImageNet",
+}
 LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
 USE = """\
 It is meant for sorting one's own photos by how people look in them. What it names is the
@@ -35,7 +45,7 @@ def card(exported: Exported, trained: Trained, data: Dataset) -> str:
         _facts(exported),
         _data(data, trained),
         _training(trained),
-        _results(exported.test),
+        _results(exported.test, judged_on(trained)),
         _calibration(exported),
         f"## Use and misuse\n\n{USE}",
     )
@@ -110,13 +120,13 @@ def _training(trained: Trained) -> str:
     rows = [(f"`{name}`", _value(value)) for name, value in settings.items()]
     rows += [(f"`augmentation.{name}`", _value(value)) for name, value in augmentation.items()]
     return (
-        f"## Training\n\nA residual network, trained for {last.epoch} of "
+        f"## Training\n\n{NETWORKS[trained.config.network]}, trained for {last.epoch} of "
         f"{trained.config.epochs} epochs with AdamW, a cosine schedule and averaged weights on "
         f"the labels {', '.join(trained.labels)}.\n\n{_table(('Setting', 'Value'), rows)}"
     )
 
 
-def _results(test: Evaluation) -> str:
+def _results(test: Evaluation, split: str) -> str:
     figures = (
         ("Accuracy", _interval(test.accuracy)),
         ("Balanced accuracy", _interval(test.balanced_accuracy)),
@@ -127,8 +137,8 @@ def _results(test: Evaluation) -> str:
         for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
     ]
     return (
-        f"## Results\n\nOn the {test.samples:,} samples of the test part that people agreed on "
-        f"and that show one of the labels; 95 % bootstrap intervals.\n\n"
+        f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % bootstrap "
+        f"intervals.\n\n"
         f"{_table(('Figure', 'Value'), figures)}\n\n"
         f"Answers (columns) for each true label (rows):\n\n"
         f"{_table(('', *test.labels, 'recall'), counts)}"
@@ -139,11 +149,11 @@ def _calibration(exported: Exported) -> str:
     test = exported.test
     return (
         f"## Confidence\n\nThe logits are divided by a temperature of {exported.temperature:g}, "
-        f"fitted on {exported.validation:,} validation samples. Without it "
-        f"the expected calibration error on the test part is {exported.uncalibrated:.1%}, with it "
+        f"fitted on {exported.validation:,} samples that the network had not learnt from. "
+        f"Without it the expected calibration error is {exported.uncalibrated:.1%}, with it "
         f"{_interval(test.calibration_error)}; the log loss is {test.log_loss:.4f} nats. Answers "
         f"with a confidence below {exported.spec.unsure_below:g} count as unsure: of the others, "
-        f"{exported.sure_accuracy:.1%} are right on the validation part."
+        f"{exported.sure_accuracy:.1%} are right on those samples."
     )
 
 

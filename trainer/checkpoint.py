@@ -19,6 +19,7 @@ from batch.records import Region
 from trainer.augment import Augmentation
 from trainer.config import Config
 from trainer.data import Dataset, Framing
+from trainer.folds import OUT_OF_FOLD, OutOfFold, read_out_of_fold
 from trainer.networks import Network
 from trainer.pretrained import build
 
@@ -55,7 +56,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with averaged weights and all that is known of how it came to be."""
+    """A network with averaged weights and all that is known of how it came to be.
+
+    ``held_out`` are the answers of a cross-validation with the same settings, which judge
+    a network that has learnt from all samples; None for one that has not.
+    """
 
     network: Network
     labels: tuple[str, ...]
@@ -63,6 +68,7 @@ class Trained:
     config: Config
     history: tuple[Epoch, ...]
     fingerprint: str
+    held_out: OutOfFold | None = None
 
 
 def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
@@ -114,7 +120,8 @@ def load_trained(run: Path) -> Trained:
     """Read the averaged network of a run, after its last or, with ``patience``, best epoch.
 
     Raises:
-        InputError: there is no checkpoint, or it can't be read.
+        InputError: there is no checkpoint, or it can't be read, or the run learnt from all
+            samples and has no cross-validation to judge it by.
     """
     path = run / CHECKPOINT
     if not path.exists():
@@ -132,6 +139,7 @@ def load_trained(run: Path) -> Trained:
         config=config,
         history=tuple(Epoch(**epoch) for epoch in state["history"]),
         fingerprint=json.loads(state["identity"])[0],
+        held_out=read_out_of_fold(run / OUT_OF_FOLD) if config.learn_from == "all" else None,
     )
 
 

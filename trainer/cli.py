@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from batch.errors import BatchLabelError
+from trainer.commands.crossvalidate import crossvalidate
 from trainer.commands.data import data
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
+from trainer.commands.fuse import fuse
 from trainer.commands.gate import gate
 from trainer.commands.train import train
 
@@ -42,7 +44,7 @@ class Commands(click.Group):
 @click.group(
     PROGRAM,
     cls=Commands,
-    commands=[data, train, evaluate, export, gate],
+    commands=[data, train, crossvalidate, fuse, evaluate, export, gate],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:

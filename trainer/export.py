@@ -8,14 +8,17 @@ from dataclasses import dataclass
 
 from batch.contract import ModelSpec, metadata
 from batch.errors import InputError, UsageError
+from batch.fusion import Fusion
 from batch.golden import Golden
 from trainer.calibrate import error_before, fit_temperature, halved_error, unsure_below
 from trainer.checkpoint import Trained
-from trainer.data import Dataset, label_shares, narrow
+from trainer.data import Dataset, Part, label_shares, narrow
 from trainer.deploy import Deployed
 from trainer.drawn import golden_faces
 from trainer.evaluate import Evaluation, certain, evaluate, figures
+from trainer.folds import calibrated
 from trainer.graph import with_metadata
+from trainer.metrics import Probabilities, Targets
 from trainer.parity import onnx_answers
 from trainer.speed import Speed, measure
 from trainer.storage import Weights, build
@@ -29,7 +32,7 @@ class ExportOptions:
     ``labels`` maps each label of the model to the training label it stands for (empty:
     all, as they are); ``sure_accuracy`` is the share of sure answers that shall be right,
     None for half as many wrong ones as there are among all answers; ``created`` is a date,
-    YYYY-MM-DD.
+    YYYY-MM-DD; ``fusion`` joins a whole-photo model to a face model.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ExportOptions:
     labels: Mapping[str, str] | None = None
     sure_accuracy: float | None = None
     weights: Weights = Weights.AUTO
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,20 @@ class Exported:
         return hashlib.sha256(self.graph).hexdigest()
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Answers, float32 [n, K], and the true labels' indices, int64 [n]."""
+
+    answers: Probabilities
+    targets: Targets
+
+
 def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     """Build a model file from a training and the data it was trained on.
 
     The temperature, the threshold of being unsure and the storage of weights are chosen
-    on the validation part; the test part is used once, for the figures in the metadata.
+    on the validation part; the test part is used once, for the figures in the metadata. A
+    training that learnt from all samples is judged by its cross-validation in both places.
     The same arguments give the same bytes.
 
     Raises:
@@ -83,30 +96,40 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         raise InputError(f"{data.name} is not the data of this training", "give the same --data")
     labels, columns = _choose(options.labels, trained.labels)
     validation, test = (certain(narrow(data.part(p), columns)) for p in ("validation", "test"))
-    logits = predict_logits(trained.network, validation.pixels)[:, list(columns)].numpy()
-    temperature = fit_temperature(logits, validation.targets)
+    temperature = _temperature(trained, validation, columns)
     built = build(
         Deployed(trained.network, columns, temperature), options.weights, data, validation
     )
     bare = with_metadata(built.graph, {})
-    sure = onnx_answers(bare, validation.pixels)
-    wanted = options.sure_accuracy or halved_error(sure, validation.targets)
-    answers = onnx_answers(bare, test.pixels)
-    evaluation = evaluate(answers, test.targets, labels)
-    threshold = unsure_below(sure, validation.targets, wanted)
+    if trained.held_out is None:
+        chosen_on = Judged(onnx_answers(bare, validation.pixels), validation.targets)
+        judged = Judged(onnx_answers(bare, test.pixels), test.targets)
+    else:
+        held = trained.held_out
+        chosen_on = judged = Judged(calibrated(held), held.targets)
+    wanted = options.sure_accuracy or halved_error(chosen_on.answers, chosen_on.targets)
+    threshold = unsure_below(chosen_on.answers, chosen_on.targets, wanted)
+    evaluation = evaluate(judged.answers, judged.targets, labels)
     spec = _spec(trained, data, options, columns, threshold, evaluation, _golden(bare, data))
     return Exported(
         graph=with_metadata(built.graph, metadata(spec)),
         spec=spec,
         test=evaluation,
-        validation=len(validation),
+        validation=len(chosen_on.targets),
         temperature=temperature,
         sure_accuracy=wanted,
-        uncalibrated=error_before(answers, test.targets, temperature),
+        uncalibrated=error_before(judged.answers, judged.targets, temperature),
         weights=built.weights,
         difference=built.difference,
         speed=measure(bare, test.pixels),
     )
+
+
+def _temperature(trained: Trained, validation: Part, columns: tuple[int, ...]) -> float:
+    if trained.held_out is not None:
+        return fit_temperature(trained.held_out.logits, trained.held_out.targets)
+    logits = predict_logits(trained.network, validation.pixels)[:, list(columns)].numpy()
+    return fit_temperature(logits, validation.targets)
 
 
 def _spec(
@@ -129,10 +152,16 @@ def _spec(
         unsure_below=round(threshold, 4),
         data_fingerprint=trained.fingerprint,
         label_shares=label_shares(train, test.labels),
-        metrics={"data": data.name, "split": "test", **figures(test)},
+        metrics={"data": data.name, "split": judged_on(trained), **figures(test)},
         created=options.created,
         golden=golden,
+        fusion=options.fusion,
     )
+
+
+def judged_on(trained: Trained) -> str:
+    """Name what a training's figures come from."""
+    return "test" if trained.held_out is None else "cross-validation"
 
 
 def _golden(graph: bytes, data: Dataset) -> Golden:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
+from trainer.calibrate import fit_temperature, softmax
 from trainer.data import Pixels
-from trainer.metrics import Targets
+from trainer.metrics import Probabilities, Targets
 
 OUT_OF_FOLD = "out-of-fold.csv"
 # Hexadecimal digits of a sample's name.
@@ -57,6 +58,16 @@ def assign(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDAr
             dealt[groups == numbers[n]] = turn % folds
             turn += 1
     return dealt
+
+
+def calibrated(answers: OutOfFold) -> Probabilities:
+    """Probabilities of each fold by a temperature fitted on the other folds: float32 [n, K]."""
+    probabilities = np.empty(answers.logits.shape, dtype=np.float32)
+    for fold in np.unique(answers.folds):
+        held = answers.folds == fold
+        temperature = fit_temperature(answers.logits[~held], answers.targets[~held])
+        probabilities[held] = softmax(answers.logits[held], temperature)
+    return probabilities
 
 
 def write_out_of_fold(path: Path, answers: OutOfFold) -> None:

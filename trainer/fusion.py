@@ -1,4 +1,4 @@
-"""How far to trust the face and how far the whole photo: both log-odds made into one.
+"""Finds how far to trust the face and how far the whole photo, for the runner's fusion.
 
 Logistic regression on the two (Platt 1999): for a photo with a face
 
@@ -12,11 +12,13 @@ few photos behind these numbers can prove.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from batch.fusion import Fusion
+from trainer.calibrate import halved_error, unsure_below
 from trainer.metrics import Probabilities, Targets
 
 LIMIT = 8.0
@@ -28,7 +30,7 @@ LogOdds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Weights:
     """The numbers of the formula; see the module."""
 
     bias: float
@@ -62,29 +64,29 @@ def log_odds(probability: float) -> float:
     return math.log(inside / (1 - inside))
 
 
-def fuse(fusion: Fusion, face: LogOdds, photo: LogOdds) -> Probabilities:
+def fuse(weights: Weights, face: LogOdds, photo: LogOdds) -> Probabilities:
     """Probabilities of the two labels, float32 [n, 2]; ``face`` may hold not-a-number."""
-    answers = _design(face, photo, fusion.limit) @ [fusion.bias, fusion.face, fusion.photo]
+    answers = _design(face, photo, weights.limit) @ [weights.bias, weights.face, weights.photo]
     first = 1 / (1 + np.exp(-answers))
     both: Probabilities = np.stack([first, 1 - first], axis=1).astype(np.float32)
     return both
 
 
-def fit(evidence: Evidence, limit: float = LIMIT) -> Fusion:
+def fit(evidence: Evidence, limit: float = LIMIT) -> Weights:
     """Find the numbers of least log loss, by Newton's method.
 
     The photos' log-odds must come from networks that had not learnt from them.
     """
     design = _design(evidence.face, evidence.photo, limit)
     truth = (evidence.targets == 0).astype(np.float64)
-    weights = np.zeros(design.shape[1])
+    numbers = np.zeros(design.shape[1])
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-design @ weights))
-        slope = design.T @ (chance - truth) + DECAY * weights
-        curvature = (design.T * (chance * (1 - chance))) @ design + DECAY * np.eye(len(weights))
-        weights -= np.linalg.solve(curvature, slope)
-    bias, face, photo = (round(float(weight), 4) for weight in weights)
-    return Fusion(bias, face, photo, limit)
+        chance = 1 / (1 + np.exp(-design @ numbers))
+        slope = design.T @ (chance - truth) + DECAY * numbers
+        curvature = (design.T * (chance * (1 - chance))) @ design + DECAY * np.eye(len(numbers))
+        numbers -= np.linalg.solve(curvature, slope)
+    bias, face, photo = (round(float(weight), 4) for weight in numbers)
+    return Weights(bias, face, photo, limit)
 
 
 def nested(evidence: Evidence) -> Probabilities:
@@ -92,9 +94,20 @@ def nested(evidence: Evidence) -> Probabilities:
     answers = np.empty((len(evidence.targets), 2), dtype=np.float32)
     for fold in np.unique(evidence.folds):
         held = evidence.folds == fold
-        fusion = fit(_take(evidence, ~held))
-        answers[held] = fuse(fusion, evidence.face[held], evidence.photo[held])
+        weights = fit(_take(evidence, ~held))
+        answers[held] = fuse(weights, evidence.face[held], evidence.photo[held])
     return answers
+
+
+def fusion_for(face_model: str, evidence: Evidence) -> Fusion:
+    """Fit the record that a whole-photo model carries for the runner.
+
+    Below its threshold an answer is unsure: above it half as many are wrong as among all,
+    by the nested answers.
+    """
+    answers = nested(evidence)
+    threshold = unsure_below(answers, evidence.targets, halved_error(answers, evidence.targets))
+    return Fusion(face_model, unsure_below=round(threshold, 4), **asdict(fit(evidence)))
 
 
 def _take(evidence: Evidence, chosen: npt.NDArray[np.bool_]) -> Evidence:

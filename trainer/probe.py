@@ -41,7 +41,8 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     standard.eval()
     with torch.inference_mode():
         features = standard(means[:, :, None, None]).flatten(1)
-    weight, bias = _regression(features.clone(), votes, decay)
+    # The gain must not change how strong the decay is.
+    weight, bias = _regression(features.clone(), votes, decay * GAIN**2)
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from batch.errors import UsageError
+from batch.errors import InputError, UsageError
 from trainer.commands.options import run_data_option, show_progress
+
+if TYPE_CHECKING:
+    from batch.fusion import Fusion
 
 
 @click.command()
@@ -52,6 +57,13 @@ from trainer.commands.options import run_data_option, show_progress
     "computes in integers.",
 )
 @click.option(
+    "--fusion",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The fusion.json of `trainer fuse`, for a model that speaks together with a face model.",
+)
+@click.option("--credit", metavar="TEXT", help="What the card says of the data and their licence.")
+@click.option(
     "--created",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DATE",
@@ -66,6 +78,8 @@ def export(
     labels: str | None,
     sure_accuracy: float | None,
     weights: str,
+    fusion: Path | None,
+    credit: str | None,
     created: datetime | None,
 ) -> None:
     """Write a trained network as a model file for batch-label."""
@@ -86,12 +100,24 @@ def export(
         labels=_renamed(labels),
         sure_accuracy=sure_accuracy,
         weights=Weights(weights),
+        fusion=_read_fusion(fusion) if fusion else None,
     )
     trained = load_trained(run_folder)
     labelled = load_data(choose_source(data, run_folder), trained.framing)
+    if credit:
+        labelled = replace(labelled, credit=credit)
     exported = build(trained, labelled, options)
     publish(exported.graph, card(exported, trained, labelled), output)
     click.echo(table(exported.test))
+
+
+def _read_fusion(path: Path) -> Fusion:
+    from batch.fusion import unpack_fusion
+
+    try:
+        return unpack_fusion(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is no fusion ({error})", "make it with `trainer fuse`") from error
 
 
 def _renamed(labels: str | None) -> dict[str, str] | None:

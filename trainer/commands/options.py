@@ -63,7 +63,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def framing_options(command: Command) -> Command:
-    """Add what says how samples are cut from photos: ``--region``, ``--side``, ``--rgb``, ``--margin``."""
+    """Add what says how samples are cut from photos: what ``framing_of`` takes."""
     command = click.option(
         "--margin",
         type=click.FloatRange(0, 10),
@@ -79,9 +79,8 @@ def framing_options(command: Command) -> Command:
         metavar="PIXELS",
         help="Size of a sample, 48 by default; for folders of photos.",
     )(command)
-    command = click.option(
+    return click.option(
         "--region",
         type=click.Choice(["face", "image"]),
         help="Learn from the largest face (default) or the whole photo; for folders of photos.",
     )(command)
-    return command

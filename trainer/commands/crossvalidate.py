@@ -1,0 +1,64 @@
+"""``trainer crossvalidate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainer.commands.options import data_option, framing_options, show_progress
+
+
+@click.command()
+@data_option
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings as TOML; docs/training.md lists them.",
+)
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/crossvalidation"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the folds' trainings and out-of-fold.csv go; what was cut off goes on.",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Start of all random numbers, those that deal out the photos among them.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
+@framing_options
+def crossvalidate(
+    data: Path,
+    config_file: Path | None,
+    run_folder: Path,
+    folds: int,
+    seed: int | None,
+    threads: int | None,
+    **framing: Any,
+) -> None:
+    """Judge a training's settings on small data: hold each photo out once.
+
+    Near duplicates are held out together.
+    """
+    from trainer.config import load_config
+    from trainer.crossvalidate import crossvalidate as hold_out
+    from trainer.evaluate import evaluate
+    from trainer.folds import calibrated
+    from trainer.sources import framing_of, load_data
+    from trainer.tables import table
+
+    show_progress()
+    config = load_config(config_file, {"seed": seed, "threads": threads})
+    labelled = load_data(data, framing_of(**framing))
+    answers = hold_out(labelled, config, run_folder, folds, config.seed)
+    click.echo(table(evaluate(calibrated(answers), answers.targets, answers.labels)))

@@ -1,0 +1,61 @@
+"""``trainer fuse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainer.commands.options import framing_options, show_progress, write_text
+
+FUSION_FILE = "fusion.json"
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="PATH",
+    help="The folder of photos that was cross-validated.",
+)
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/crossvalidation"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder of the cross-validation; fusion.json goes there.",
+)
+@click.option(
+    "--face",
+    default="happy-sad",
+    show_default=True,
+    metavar="MODEL",
+    help="The face model: the name of a shipped one or a path.",
+)
+@framing_options
+def fuse(data: Path, run_folder: Path, face: str, **framing: Any) -> None:
+    """Fit how far to trust face and whole photo, and print how right both are together.
+
+    The figures are nested: each fold is fused by numbers fitted on the other folds.
+    """
+    from batch.fusion import pack_fusion
+    from trainer.data import Framing
+    from trainer.evaluate import evaluate
+    from trainer.evidence import gather
+    from trainer.folds import OUT_OF_FOLD, read_out_of_fold
+    from trainer.fusion import fusion_for, nested
+    from trainer.models import open_model
+    from trainer.sources import framing_of
+    from trainer.tables import table
+
+    show_progress()
+    answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
+    evidence = gather(data, face, answers, framing_of(**framing) or Framing())
+    click.echo(table(evaluate(nested(evidence), evidence.targets, answers.labels)))
+    record = pack_fusion(fusion_for(open_model(face).spec.name, evidence))
+    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    click.echo(record)
