@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 import pytest
 
 from batch.contract import metadata
+from batch.fusion import Fusion
 from tests.trainer_data import REPOSITORY, tiny_export
 from trainer.cli import cli
 from trainer.config import Config, load_config
@@ -29,7 +30,9 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_every_metadata_key_is_documented_in_order() -> None:
-    assert first_cells(section(MODELS, "## Metadata")) == list(metadata(tiny_export().spec))
+    fusion = Fusion("face", bias=0.0, face=1.0, photo=1.0, limit=8.0, unsure_below=0.5)
+    spec = replace(tiny_export().spec, fusion=fusion)
+    assert first_cells(section(MODELS, "## Metadata")) == list(metadata(spec))
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
