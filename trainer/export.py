@@ -95,6 +95,10 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     if not data.is_of(trained.fingerprint):
         raise InputError(f"{data.name} is not the data of this training", "give the same --data")
     labels, columns = _choose(options.labels, trained.labels)
+    if trained.held_out is not None and len(columns) < len(trained.labels):
+        raise UsageError(
+            "a cross-validated training can't be exported with some labels only", "drop --labels"
+        )
     validation, test = (certain(narrow(data.part(p), columns)) for p in ("validation", "test"))
     temperature = _temperature(trained, validation, columns)
     built = build(
