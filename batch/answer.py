@@ -32,7 +32,7 @@ def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
     The faces' answer is the mean of their probabilities, each weighted by its area times
     the detector's score: who fills the picture is whom the photo is about, and what the
     detector doubts may be no face. With a whole-photo model beside the face model, the
-    photo's answer is the fusion of both; with one model, it is that model's.
+    photo's answer is what the fusion makes of both; with one model, it is that model's.
     """
     faces = tuple(
         _answer(p, ensemble.labels, ensemble.face_unsure_below, box)
@@ -60,7 +60,8 @@ def _decided(
     face = _mean(evidence.faces, views.boxes) if views.boxes else None
     image = evidence.image[0] if len(evidence.image) else None
     if fusion and image is not None:
-        return (Source.IMAGE if face is None else Source.BOTH), fusion.fuse(face, image)
+        mixed = Source.FACE if fusion.face_first else Source.BOTH
+        return (Source.IMAGE if face is None else mixed), fusion.fuse(face, image)
     if image is not None:
         return Source.IMAGE, image
     return (None if face is None else Source.FACE), face

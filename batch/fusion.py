@@ -5,7 +5,9 @@ Logistic regression on both (Platt 1999), of the first label against the second:
     log-odds = bias + face * face_log_odds + photo * photo_log_odds
 
 where a photo without a face has ``face_log_odds`` 0. Log-odds are cut off at ``limit``:
-beyond it lies more certainty than the photos behind these numbers can prove.
+beyond it lies more certainty than the photos behind these numbers can prove. With ``photo``
+0 nothing is mixed: the face answers where there is one, and the whole photo where there is
+none.
 """
 
 from __future__ import annotations
@@ -36,8 +38,15 @@ class Fusion:
     limit: float
     unsure_below: float
 
+    @property
+    def face_first(self) -> bool:
+        """Whether the whole photo is asked only where there is no face."""
+        return self.photo == 0
+
     def fuse(self, face: Probabilities | None, photo: Probabilities) -> Probabilities:
         """Join the two labels' probabilities, float32 [2]; ``face`` is None without a face."""
+        if self.face_first:
+            return photo if face is None else face
         odds = self.bias + self.photo * self._log_odds(photo)
         if face is not None:
             odds += self.face * self._log_odds(face)

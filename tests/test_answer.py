@@ -120,6 +120,17 @@ def test_without_a_face_the_photo_speaks_alone() -> None:
     assert row.faces == ()
 
 
+def test_face_first_asks_the_photo_only_without_a_face() -> None:
+    first = Fusion("happy-sad", bias=0.0, face=1.0, photo=0.0, limit=8.0, unsure_below=0.7)
+    rules = Rules(fusion=first)
+    row = _row([Box(0, 0, 9, 9, 1)], _array((0.75, 0.25)), _array((0.1, 0.9)), rules)
+    assert row.answer is not None
+    assert (row.source, row.answer.label) == (Source.FACE, "happy")
+    row = _row([], _array(), _array((0.1, 0.9)), rules)
+    assert row.answer is not None
+    assert (row.source, row.answer.label) == (Source.IMAGE, "sad")
+
+
 def test_a_failure_becomes_a_row() -> None:
     failure = Failure(Path("p.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut off")
     row = failed_row(failure)

@@ -34,6 +34,14 @@ def test_certainty_is_cut_off(certain: float) -> None:
     assert FUSION.fuse(_p(certain), _p(certain))[0] == pytest.approx(_logistic(odds), abs=1e-6)
 
 
+def test_face_first_mixes_nothing() -> None:
+    fusion = Fusion("happy-sad", bias=0.0, face=1.0, photo=0.0, limit=8.0, unsure_below=0.6)
+    assert fusion.face_first
+    assert not FUSION.face_first
+    np.testing.assert_array_equal(fusion.fuse(_p(0.7), _p(0.1)), _p(0.7))
+    np.testing.assert_array_equal(fusion.fuse(None, _p(0.1)), _p(0.1))
+
+
 def test_it_comes_back_as_it_was_written() -> None:
     assert unpack_fusion(pack_fusion(FUSION)) == FUSION
 

@@ -21,7 +21,7 @@ def test_the_card_says_what_the_file_says() -> None:
         data.fingerprint,
         f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
         exported.speed.processor,
-        f"calibration error on the test part is {exported.uncalibrated:.1%}, with it",
+        f"calibration error is {exported.uncalibrated:.1%}, with it",
         f"temperature of {exported.temperature:g}",
         f"below {exported.spec.unsure_below:g} count as unsure",
         "| train | 180 | 162 |",

@@ -54,7 +54,7 @@ def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
     sample = sample_name(whole(Photo(Path(), photo, *astronaut.size), 16, 16, 3))
     place = answers.names.index(sample)
     assert answers.labels[evidence.targets[place]] == "happy"
-    (row,) = batch.label([root / "happy" / "astronaut.png"])
+    (row,) = batch.label([root / "happy" / "astronaut.png"], batch.Options(model="happy-sad"))
     assert row.answer is not None
     assert evidence.face[place] == log_odds(row.answer.probabilities["happy"]) > 1
 

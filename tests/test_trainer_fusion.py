@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from trainer.fusion import Evidence, Weights, fit, fuse, fusion_for, log_odds, nested
+from trainer.fusion import Evidence, Weights, face_or_photo, fit, fuse, fusion_for, log_odds, nested
 
 
 def drawn_evidence(count: int, seed: int) -> Evidence:
@@ -75,3 +75,13 @@ def test_the_runner_fuses_as_the_fit_assumed() -> None:
         assert fusion.fuse(both[0], both[1]) == pytest.approx(answer, abs=1e-4)
     assert fusion.face_model == "happy-sad"
     assert 0.5 <= fusion.unsure_below < 1
+
+
+def test_face_first_answers_by_the_face_where_there_is_one() -> None:
+    evidence = drawn_evidence(300, 5)
+    answers = face_or_photo(evidence)
+    decides = np.where(evidence.has_face, evidence.face, evidence.photo)
+    assert np.array_equal(answers.argmax(1) == 0, decides > 0)
+    fusion = fusion_for("happy-sad", evidence, face_first=True)
+    assert fusion.face_first
+    assert (fusion.bias, fusion.face) == (0, 1)

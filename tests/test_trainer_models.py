@@ -10,12 +10,18 @@ from batch.records import Region
 from batch.shipped import shipped_models
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
 from trainer.data import Framing
-from trainer.models import framing_for, open_model
+from trainer.models import framing_for, open_model, runner_name
 
 
 def test_default_is_what_the_runner_takes_by_itself() -> None:
-    assert open_model("default").path == shipped_models()[DEFAULT_MODEL]
-    assert open_model(DEFAULT_MODEL).digest == open_model("default").digest
+    assert runner_name("default") == DEFAULT_MODEL
+    assert runner_name("people") == "people"
+    assert open_model("people").path == shipped_models()["people"]
+
+
+def test_a_pair_is_for_the_runner() -> None:
+    with pytest.raises(ModelError, match=r"two models; add --end-to-end"):
+        open_model("default")
 
 
 def test_a_path_is_opened_and_says_what_data_it_needs(tmp_path: Path) -> None:

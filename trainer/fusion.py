@@ -39,6 +39,10 @@ class Weights:
     limit: float = LIMIT
 
 
+# Takes log-odds as they are.
+AS_IT_IS = Weights(0.0, 0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known of photos: log-odds, float64 [n], and the index of the true label, int64 [n].
@@ -99,15 +103,23 @@ def nested(evidence: Evidence) -> Probabilities:
     return answers
 
 
-def fusion_for(face_model: str, evidence: Evidence) -> Fusion:
+def face_or_photo(evidence: Evidence) -> Probabilities:
+    """Answer by the face where there is one, else by the whole photo: float32 [n, 2]."""
+    odds = np.where(evidence.has_face, evidence.face, evidence.photo)
+    return fuse(AS_IT_IS, np.full(len(odds), np.nan), odds)
+
+
+def fusion_for(face_model: str, evidence: Evidence, face_first: bool = False) -> Fusion:
     """Fit the record that a whole-photo model carries for the runner.
 
-    Below its threshold an answer is unsure: above it half as many are wrong as among all,
-    by the nested answers.
+    ``face_first`` mixes nothing, which is safer where photos differ from those behind the
+    numbers. Below the threshold an answer is unsure: above it half as many are wrong as
+    among all, by answers that were not fitted to their own photos.
     """
-    answers = nested(evidence)
+    answers = face_or_photo(evidence) if face_first else nested(evidence)
     threshold = unsure_below(answers, evidence.targets, halved_error(answers, evidence.targets))
-    return Fusion(face_model, unsure_below=round(threshold, 4), **asdict(fit(evidence)))
+    weights = Weights(0.0, 1.0, 0.0) if face_first else fit(evidence)
+    return Fusion(face_model, unsure_below=round(threshold, 4), **asdict(weights))
 
 
 def _take(evidence: Evidence, chosen: npt.NDArray[np.bool_]) -> Evidence:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from batch.contract import Model, load_model
+from batch.errors import ModelError
 from batch.options import DEFAULT_MODEL
-from batch.shipped import SUFFIX, find_model
+from batch.shipped import JOIN, SUFFIX, find_model
 from trainer.data import Framing
 
 DEFAULT = "default"
@@ -16,9 +17,12 @@ def open_model(name: str) -> Model:
     """Open a shipped model by its name, ``default``, or any model by its path.
 
     Raises:
-        ModelError: there is none, or it does not keep the model contract.
+        ModelError: there is none, it does not keep the model contract, or the name stands for
+            two models, which answer together in the runner alone.
     """
     name = runner_name(name)
+    if JOIN in name and not Path(name).is_file():
+        raise ModelError(f"{name} are two models", "add --end-to-end, or name one of them")
     # A name that ends as a file's does is meant as one, so the message is about the file.
     return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))
 

@@ -36,8 +36,13 @@ FUSION_FILE = "fusion.json"
     metavar="MODEL",
     help="The face model: the name of a shipped one or a path.",
 )
+@click.option(
+    "--face-first",
+    is_flag=True,
+    help="Mix nothing: the face answers where there is one, else the whole photo.",
+)
 @framing_options
-def fuse(data: Path, run_folder: Path, face: str, **framing: Any) -> None:
+def fuse(data: Path, run_folder: Path, face: str, face_first: bool, **framing: Any) -> None:
     """Fit how far to trust face and whole photo, and print how right both are together.
 
     The figures are nested: each fold is fused by numbers fitted on the other folds.
@@ -47,7 +52,7 @@ def fuse(data: Path, run_folder: Path, face: str, **framing: Any) -> None:
     from trainer.evaluate import evaluate
     from trainer.evidence import gather
     from trainer.folds import OUT_OF_FOLD, read_out_of_fold
-    from trainer.fusion import fusion_for, nested
+    from trainer.fusion import face_or_photo, fusion_for, nested
     from trainer.models import open_model
     from trainer.sources import framing_of
     from trainer.tables import table
@@ -55,7 +60,8 @@ def fuse(data: Path, run_folder: Path, face: str, **framing: Any) -> None:
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
     evidence = gather(data, face, answers, framing_of(**framing) or Framing())
-    click.echo(table(evaluate(nested(evidence), evidence.targets, answers.labels)))
-    record = pack_fusion(fusion_for(open_model(face).spec.name, evidence))
+    joined = face_or_photo(evidence) if face_first else nested(evidence)
+    click.echo(table(evaluate(joined, evidence.targets, answers.labels)))
+    record = pack_fusion(fusion_for(open_model(face).spec.name, evidence, face_first))
     write_text(run_folder / FUSION_FILE, f"{record}\n")
     click.echo(record)
