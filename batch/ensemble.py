@@ -66,7 +66,9 @@ class Ensemble:
         if self.face:
             margin, size = self.face.spec.margin, _size(self.face)
             faces = [crop(photo, box, margin, *size) for box in boxes]
-        images = [whole(photo, *_size(self.image))] if self.image else []
+        # A model whose answer would not count is not asked.
+        spare = self.fusion is not None and self.fusion.face_first and bool(boxes)
+        images = [whole(photo, *_size(self.image))] if self.image and not spare else []
         return Views(
             path=photo.path,
             width=photo.width,
