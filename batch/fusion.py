@@ -47,15 +47,20 @@ class Fusion:
         """Join the two labels' probabilities, float32 [2]; ``face`` is None without a face."""
         if self.face_first:
             return photo if face is None else face
-        odds = self.bias + self.photo * self._log_odds(photo)
+        odds = self.bias + self.photo * self._held(photo)
         if face is not None:
-            odds += self.face * self._log_odds(face)
+            odds += self.face * self._held(face)
         first = 1 / (1 + math.exp(-odds))
         return np.asarray([first, 1 - first], dtype=np.float32)
 
-    def _log_odds(self, probabilities: Probabilities) -> float:
-        first = min(max(float(probabilities[0]), LEAST), 1 - LEAST)
-        return min(max(math.log(first / (1 - first)), -self.limit), self.limit)
+    def _held(self, probabilities: Probabilities) -> float:
+        return min(max(log_odds(float(probabilities[0])), -self.limit), self.limit)
+
+
+def log_odds(probability: float) -> float:
+    """Turn a probability into log-odds, finite for 0 and 1 too."""
+    inside = min(max(probability, LEAST), 1 - LEAST)
+    return math.log(inside / (1 - inside))
 
 
 def pack_fusion(fusion: Fusion) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 import batch
 from batch.crop import whole
 from batch.errors import InputError, ModelError
-from batch.fusion import unpack_fusion
+from batch.fusion import log_odds, unpack_fusion
 from batch.records import Photo, Region
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer_data import CONFIG, write_folders
@@ -22,7 +22,6 @@ from trainer.data import Framing
 from trainer.evidence import gather
 from trainer.folders import load_folders
 from trainer.folds import OutOfFold, sample_name
-from trainer.fusion import log_odds
 
 FRAMING = Framing(Region.IMAGE, side=16, channels=3)
 

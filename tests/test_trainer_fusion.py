@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from trainer.fusion import Evidence, Weights, face_or_photo, fit, fuse, fusion_for, log_odds, nested
+from batch.fusion import log_odds
+from trainer.fusion import Evidence, Weights, face_or_photo, fit, fuse, fusion_for, nested
 
 
 def drawn_evidence(count: int, seed: int) -> Evidence:

@@ -11,13 +11,14 @@ import batch
 from batch.crop import whole
 from batch.decode import decode_bytes, read
 from batch.errors import InputError, ModelError
+from batch.fusion import log_odds
 from batch.options import Options, Provider
 from batch.records import Failure, Photo
 from trainer.calibrate import fit_temperature
 from trainer.data import Framing
 from trainer.evaluate import canonical
 from trainer.folds import OutOfFold, sample_name
-from trainer.fusion import Evidence, log_odds
+from trainer.fusion import Evidence
 
 REMEDY = "cross-validate on the same folder, with --region image"
 

@@ -11,7 +11,6 @@ few photos behind these numbers can prove.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -60,12 +59,6 @@ class Evidence:
     def has_face(self) -> npt.NDArray[np.bool_]:
         """Which photos have a face, bool [n]."""
         return ~np.isnan(self.face)
-
-
-def log_odds(probability: float) -> float:
-    """Turn the first label's probability into log-odds, finite for 0 and 1 too."""
-    inside = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(inside / (1 - inside))
 
 
 def fuse(weights: Weights, face: LogOdds, photo: LogOdds) -> Probabilities:

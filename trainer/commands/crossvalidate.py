@@ -7,26 +7,21 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import data_option, framing_options, show_progress
+from trainer.commands.options import (
+    config_option,
+    data_option,
+    framing_options,
+    run_option,
+    show_progress,
+)
 
 
 @click.command()
 @data_option
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Settings as TOML; docs/training.md lists them.",
-)
-@click.option(
-    "--run",
-    "run_folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs/crossvalidation"),
-    show_default=True,
-    metavar="DIR",
-    help="Where the folds' trainings and out-of-fold.csv go; what was cut off goes on.",
+@config_option
+@run_option(
+    "runs/crossvalidation",
+    "Where the folds' trainings and out-of-fold.csv go; what was cut off goes on.",
 )
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, metavar="N")
 @click.option(

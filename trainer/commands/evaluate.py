@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer.commands.options import data_option, show_progress, write_text
+from trainer.commands.options import data_option, show_progress, split_option, write_text
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", metavar="MODEL")
 @data_option
-@click.option(
-    "--split",
-    type=click.Choice(["test", "validation", "all"]),
-    default="test",
-    show_default=True,
-    help="The part to use; all suits data that the model never saw.",
-)
+@split_option("The part to use; all suits data that the model never saw.")
 @click.option(
     "--end-to-end",
     is_flag=True,

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.errors import InputError, UsageError
-from trainer.commands.options import run_data_option, show_progress
+from trainer.commands.options import run_data_option, run_option, show_progress
 
 if TYPE_CHECKING:
     from batch.fusion import Fusion
 
 
 @click.command()
-@click.option(
-    "--run",
-    "run_folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs/face"),
-    show_default=True,
-    metavar="DIR",
-    help="The folder of a training.",
-)
+@run_option("runs/face", "The folder of a training.")
 @run_data_option("the data of the run")
 @click.option(
     "--output",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import framing_options, show_progress, write_text
+from trainer.commands.options import framing_options, run_option, show_progress, write_text
 
 FUSION_FILE = "fusion.json"
 
@@ -20,15 +20,7 @@ FUSION_FILE = "fusion.json"
     metavar="PATH",
     help="The folder of photos that was cross-validated.",
 )
-@click.option(
-    "--run",
-    "run_folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs/crossvalidation"),
-    show_default=True,
-    metavar="DIR",
-    help="The folder of the cross-validation; fusion.json goes there.",
-)
+@run_option("runs/crossvalidation", "The folder of the cross-validation; fusion.json goes there.")
 @click.option(
     "--face",
     default="happy-sad",

@@ -6,20 +6,14 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import data_option, show_progress
+from trainer.commands.options import data_option, show_progress, split_option
 
 
 @click.command()
 @click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
 @click.argument("shipped", metavar="SHIPPED")
 @data_option
-@click.option(
-    "--split",
-    type=click.Choice(["test", "validation", "all"]),
-    default="test",
-    show_default=True,
-    help="The part to use, which neither model may have learnt from.",
-)
+@split_option("The part to use, which neither model may have learnt from.")
 @click.option(
     "--require",
     type=click.Choice(["better", "as-good"]),

@@ -42,6 +42,41 @@ def run_data_option(default: str) -> Callable[[Command], Command]:
     )
 
 
+def config_option(command: Command) -> Command:
+    """Add ``--config``, passed as ``config_file``."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings as TOML; docs/training.md lists them.",
+    )(command)
+
+
+def run_option(default: str, purpose: str) -> Callable[[Command], Command]:
+    """Add ``--run``, passed as ``run_folder``."""
+    return click.option(
+        "--run",
+        "run_folder",
+        type=click.Path(path_type=Path),
+        default=Path(default),
+        show_default=True,
+        metavar="DIR",
+        help=purpose,
+    )
+
+
+def split_option(purpose: str) -> Callable[[Command], Command]:
+    """Add ``--split``, passed as ``split``."""
+    return click.option(
+        "--split",
+        type=click.Choice(["test", "validation", "all"]),
+        default="test",
+        show_default=True,
+        help=purpose,
+    )
+
+
 def show_progress() -> None:
     """Let the trainer's own messages reach stderr."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")

@@ -7,28 +7,23 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import framing_options, run_data_option, show_progress
+from trainer.commands.options import (
+    config_option,
+    framing_options,
+    run_data_option,
+    run_option,
+    show_progress,
+)
 
 CURVES = "curves.png"
 
 
 @click.command()
 @run_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Settings as TOML; docs/training.md lists them.",
-)
-@click.option(
-    "--run",
-    "run_folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs/face"),
-    show_default=True,
-    metavar="DIR",
-    help="Where checkpoint, figures and logs go; a training that was cut off goes on from there.",
+@config_option
+@run_option(
+    "runs/face",
+    "Where checkpoint, figures and logs go; a training that was cut off goes on from there.",
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Start of all random numbers.")
