@@ -40,6 +40,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     augmentation = settings.pop("augmentation")
     settings |= {f"augmentation.{name}": value for name, value in augmentation.items()}
     rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", TRAINING, flags=re.MULTILINE)
+    assert len({name for name, _ in rows}) == len(rows)
     documented = {name: tomllib.loads(f"value = {value}")["value"] for name, value in rows}
     assert documented == {
         name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()

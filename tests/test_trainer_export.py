@@ -134,6 +134,30 @@ def test_weights_are_stored_as_float16_without_loss(proto: onnx.ModelProto) -> N
     np.testing.assert_allclose(answers(tiny_export().graph, pixels, 64), wanted, atol=1e-6)
 
 
+def test_a_mirrored_model_answers_a_picture_and_its_mirror_image_alike() -> None:
+    options = replace(OPTIONS, mirrored=True, weights=Weights.FLOAT32)
+    exported = export(tiny_training(), drawn_dataset(), options)
+    pixels = drawn_dataset().test.pixels
+    mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
+    found = answers(exported.graph, pixels, 64)
+    np.testing.assert_allclose(found, answers(exported.graph, mirrored, 7), atol=1e-6)
+    network = tiny_training().network
+    logits = (predict_logits(network, pixels) + predict_logits(network, mirrored)) / 2
+    wanted = torch.softmax(logits[:, :2] / exported.temperature, dim=1).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    plain = answers(tiny_export().graph, pixels, 64)
+    assert not np.allclose(plain, answers(tiny_export().graph, mirrored, 64), atol=0.01)
+
+
+def test_a_mirrored_model_keeps_to_the_last_bit_and_to_the_gpu(tmp_path: Path) -> None:
+    options = replace(OPTIONS, mirrored=True)
+    graph = export(tiny_training(), drawn_dataset(), options).graph
+    pixels = drawn_dataset().test.pixels
+    assert np.array_equal(answers(graph, pixels, 1), answers(graph, pixels, 33))
+    used = {node.op_type for node in onnx.load_model_from_string(graph).graph.node}
+    assert used <= OPERATORS | {"Concat", "Gather", "Reshape", "Slice"}
+
+
 def test_the_same_training_gives_the_same_bytes_but_for_the_date() -> None:
     again = export(tiny_training(), drawn_dataset(), OPTIONS)
     later = export(tiny_training(), drawn_dataset(), replace(OPTIONS, created="2026-01-03"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,26 +9,30 @@ import pytest
 import torch
 
 from batch.errors import InputError, UsageError
+from batch.records import Region
 from tests.trainer_data import CONFIG, drawn_dataset, tiny_run
-from trainer.checkpoint import CHECKPOINT
+from trainer.card import card
+from trainer.checkpoint import CHECKPOINT, load_trained
 from trainer.config import Config
-from trainer.data import Part
+from trainer.data import Framing, Part
 from trainer.deploy import Deployed
 from trainer.drawn import Mood, draw_face
-from trainer.efficientnet import HEAD_WIDTH, InvertedResidual, PhotoNet
+from trainer.efficientnet import HEAD_WIDTH, SIZES, InvertedResidual, PhotoNet
+from trainer.export import ExportOptions, export
 from trainer.networks import FaceNet
-from trainer.pretrained import _imagenet, build, freeze, initialise, keep_norms
+from trainer.pretrained import build, freeze, imagenet_weights, initialise, keep_norms
 from trainer.probe import GAIN, probe
 from trainer.schedule import optimizer, set_rate
+from trainer.train import predict_logits, train
 
 PHOTO = Config(network="efficientnet-lite0", init="imagenet")
 # ImageNet's tabby, tiger cat, Persian, Siamese and Egyptian cat.
 CATS = range(281, 286)
 
 
-@pytest.fixture(scope="module")
-def pretrained() -> PhotoNet:
-    network = PhotoNet(2)
+@pytest.fixture(scope="module", params=SIZES)
+def pretrained(request: pytest.FixtureRequest) -> PhotoNet:
+    network = PhotoNet(2, name=request.param)
     initialise(network, "imagenet")
     return network.eval()
 
@@ -41,7 +46,7 @@ def drawn_photos(count: int) -> Part:
 
 def test_the_published_weights_still_know_a_cat(pretrained: PhotoNet) -> None:
     data = pytest.importorskip("skimage.data")
-    published = torch.load(_imagenet(), weights_only=True)
+    published = torch.load(imagenet_weights(SIZES[pretrained.name]), weights_only=True)
     cat = torch.from_numpy(data.chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None].float()
     pixels = torch.nn.functional.interpolate(cat, size=(224, 224), mode="area")
     with torch.inference_mode():
@@ -52,8 +57,10 @@ def test_the_published_weights_still_know_a_cat(pretrained: PhotoNet) -> None:
 
 def test_the_network_computes_what_the_published_one_does(pretrained: PhotoNet) -> None:
     reference = pytest.importorskip("efficientnet_lite_pytorch")
-    theirs = reference.EfficientNet.from_name("efficientnet-lite0")
-    theirs.load_state_dict(torch.load(_imagenet(), weights_only=True))
+    # Theirs pads for one size of picture, ours as is right for any even size.
+    theirs = reference.EfficientNet.from_name(pretrained.name, image_size=160)
+    published = imagenet_weights(SIZES[pretrained.name])
+    theirs.load_state_dict(torch.load(published, weights_only=True))
     data = pytest.importorskip("skimage.data")
     photo = torch.from_numpy(data.astronaut()[:160, 100:260].copy()).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
@@ -92,7 +99,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
         initialise(PhotoNet(2), str(broken))
     with pytest.raises(InputError, match="the weights of another network"):
         initialise(PhotoNet(2), str(tiny_run() / CHECKPOINT))
-    with pytest.raises(UsageError, match='set network = "efficientnet-lite0"'):
+    with pytest.raises(UsageError, match="set network to efficientnet-lite0 or efficientnet-lite2"):
         initialise(FaceNet(2, (4,)), "imagenet")
 
 
@@ -122,7 +129,7 @@ def test_pretrained_weights_learn_more_slowly() -> None:
 
 
 def test_kept_norms_learn_no_statistics(pretrained: PhotoNet) -> None:
-    network = PhotoNet(2)
+    network = PhotoNet(2, name=pretrained.name)
     network.load_state_dict(pretrained.state_dict())
     network.train()
     keep_norms(network)
@@ -141,6 +148,23 @@ def test_a_probe_tells_drawn_moods_apart_before_any_training() -> None:
     assert logits.argmax(1).tolist() == [1, 0]
     features = network.features(torch.rand(1, 3, 64, 64) * 255)
     assert bool(features.isfinite().all())
+
+
+def test_a_probe_may_be_all_there_is(tmp_path: Path) -> None:
+    data = replace(
+        drawn_dataset(),
+        labels=("happy", "sad"),
+        framing=Framing(Region.IMAGE, 0.0, 64, 3),
+        train=drawn_photos(24),
+        validation=drawn_photos(4),
+        test=drawn_photos(4),
+    )
+    config = replace(PHOTO, probe=1.0, epochs=0, threads=1)
+    assert train(data, config, tmp_path) == ()
+    trained = load_trained(tmp_path)
+    assert predict_logits(trained.network, data.train.pixels).argmax(1).tolist() == [1, 0] * 12
+    exported = export(trained, data, ExportOptions(name="photo", created="2026-01-02"))
+    assert "its classifier fitted by logistic regression" in card(exported, trained, data)
 
 
 def test_a_drawn_data_set_is_too_grey_for_it(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _SAMPLES_OF = {
 NETWORKS = {
     "residual": "A residual network",
     "efficientnet-lite0": "An EfficientNet-Lite0, pretrained on ImageNet",
+    "efficientnet-lite2": "An EfficientNet-Lite2, pretrained on ImageNet",
 }
 LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
 USE = """\
@@ -106,6 +107,11 @@ def _data(data: Dataset, trained: Trained) -> str:
         if data.fingerprint == trained.fingerprint
         else " The training saw near duplicates as well, which the table leaves out."
     )
+    if data.beside is not None:
+        more += (
+            f" Beside them it learnt from {len(data.beside):,} photos whose labels are a face "
+            f"model's sure answers."
+        )
     return (
         f"## Data\n\n{data.credit}\n\n{sizes}\n\n"
         f"Fingerprint of the pixels and labels of the training: `{trained.fingerprint}`.{more}"
@@ -116,13 +122,17 @@ def _training(trained: Trained) -> str:
     settings = asdict(trained.config)
     augmentation = settings.pop("augmentation")
     settings.pop("threads")  # changes nothing of what is learnt
-    last = trained.history[-1]
     rows = [(f"`{name}`", _value(value)) for name, value in settings.items()]
     rows += [(f"`augmentation.{name}`", _value(value)) for name, value in augmentation.items()]
+    how = "its classifier fitted by logistic regression"
+    if trained.history:
+        how = (
+            f"trained for {trained.history[-1].epoch} of {trained.config.epochs} epochs with "
+            f"AdamW, a cosine schedule and averaged weights"
+        )
     return (
-        f"## Training\n\n{NETWORKS[trained.config.network]}, trained for {last.epoch} of "
-        f"{trained.config.epochs} epochs with AdamW, a cosine schedule and averaged weights on "
-        f"the labels {', '.join(trained.labels)}.\n\n{_table(('Setting', 'Value'), rows)}"
+        f"## Training\n\n{NETWORKS[trained.config.network]}, {how} on the labels "
+        f"{', '.join(trained.labels)}.\n\n{_table(('Setting', 'Value'), rows)}"
     )
 
 

@@ -19,6 +19,7 @@ from batch.records import Region
 from trainer.augment import Augmentation
 from trainer.config import Config
 from trainer.data import Dataset, Framing
+from trainer.distill import teacher_digest
 from trainer.folds import OUT_OF_FOLD, OutOfFold, read_out_of_fold
 from trainer.networks import Network
 from trainer.pretrained import build
@@ -169,6 +170,7 @@ def _config(settings: Mapping[str, Any]) -> Config:
 
 
 def _identity(data: Dataset, config: Config) -> str:
-    """What must be equal for a training to go on: all but the number of threads."""
+    """What must be equal for a training to go on: all but threads and the teacher's path."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
+    settings["teacher"] = teacher_digest(config)
     return json.dumps([data.fingerprint, settings], sort_keys=True)

@@ -15,7 +15,7 @@ from trainer.augment import Augmentation
 
 Record = TypeVar("Record", "Config", Augmentation)
 
-ARCHITECTURES = ("residual", "efficientnet-lite0")
+ARCHITECTURES = ("residual", "efficientnet-lite0", "efficientnet-lite2")
 # Which part learns: everything, the classifier, or the last N blocks with what follows them.
 TRAINABLE = re.compile(r"all|head|last-[1-9]\d*")
 
@@ -37,10 +37,11 @@ class Config:
     ``widths`` are the channels of the residual network's stages; ``init`` and
     ``trainable`` are explained in ``pretrained``; ``pretrained_rate`` is the factor on the
     learning rate of all but the classifier; ``probe`` is the decay of a first logistic
-    regression, 0 leaves the first classifier random; ``warm_up`` is a share of all steps,
-    ``settle`` the share of the last epochs, in which the augmentation goes half as far;
-    ``ema`` is the decay a step of the averaged weights; ``patience`` is a number of epochs,
-    0 means to the end; ``threads`` 0 leaves the number to PyTorch.
+    regression, 0 leaves the first classifier random, and with ``epochs`` 0 it is all;
+    ``warm_up`` is a share of all steps, ``settle`` the share of the last epochs, in which the
+    augmentation goes half as far; ``ema`` is the decay a step of the averaged weights;
+    ``teacher`` is explained in ``distill``; ``patience`` is a number of epochs, 0 means to
+    the end; ``threads`` 0 leaves the number to PyTorch.
     """
 
     learn_from: str = "train"
@@ -52,6 +53,8 @@ class Config:
     probe: float = 0.0
     dropout: float = 0.2
     label_smoothing: float = 0.0
+    teacher: str = ""
+    teacher_share: float = 0.5
     balanced: bool = False
     patience: int = 0
     epochs: int = 60
@@ -92,11 +95,11 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
 
 def _check_ranges(config: Config) -> None:
-    for name in ("epochs", "batch_size", "learning_rate", "pretrained_rate"):
+    for name in ("batch_size", "learning_rate", "pretrained_rate"):
         # Not `value <= 0`, which is False for what is not a number.
         if not 0 < getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")
-    for name in ("dropout", "warm_up", "settle", "ema", "label_smoothing"):
+    for name in ("dropout", "warm_up", "settle", "ema", "label_smoothing", "teacher_share"):
         if not 0 <= getattr(config, name) < 1:
             raise BadConfig(
                 f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
@@ -109,11 +112,15 @@ def _check_ranges(config: Config) -> None:
         raise BadConfig(
             f"setting 'trainable' must be all, head or last-N, not {config.trainable!r}"
         )
-    for name in ("patience", "probe"):
+    for name in ("epochs", "patience", "probe"):
         if not 0 <= getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
+    if not config.epochs and not config.probe:
+        raise BadConfig("setting 'epochs' must be above 0 where there is no probe")
     if config.probe and config.network == "residual":
-        raise BadConfig("setting 'probe' needs network = \"efficientnet-lite0\"")
+        raise BadConfig(
+            'setting \'probe\' needs network = "efficientnet-lite0" or "efficientnet-lite2"'
+        )
 
 
 def _apply(record: Record, values: Mapping[str, Any], where: str) -> Record:

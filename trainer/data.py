@@ -58,7 +58,8 @@ class Dataset:
 
     ``left_out`` names what could not be used, each with the reason; ``credit`` is a
     sentence on who made the data and under which licence; ``warning``, where it is not
-    empty, says why a model of these data is not to be relied on. ``origin`` is the
+    empty, says why a model of these data is not to be relied on. ``beside`` are samples to
+    learn from whatever part is learnt from, see ``beside``. ``origin`` is the
     fingerprint from before near duplicates were left out, where there were any.
     """
 
@@ -72,12 +73,15 @@ class Dataset:
     credit: str = ""
     warning: str = ""
     origin: str = ""
+    beside: Part | None = None
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the labels and over every part's pixels and votes."""
         digest = hashlib.sha256("\0".join(self.labels).encode())
-        for part in (self.train, self.validation, self.test):
+        for part in (self.train, self.validation, self.test, self.beside):
+            if part is None:
+                continue
             digest.update(str(len(part)).encode())
             digest.update(part.pixels.tobytes())
             digest.update(part.votes.tobytes())

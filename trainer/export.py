@@ -32,7 +32,8 @@ class ExportOptions:
     ``labels`` maps each label of the model to the training label it stands for (empty:
     all, as they are); ``sure_accuracy`` is the share of sure answers that shall be right,
     None for half as many wrong ones as there are among all answers; ``created`` is a date,
-    YYYY-MM-DD; ``fusion`` joins a whole-photo model to a face model.
+    YYYY-MM-DD; ``mirrored`` is explained in ``deploy``; ``fusion`` joins a whole-photo model
+    to a face model.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ExportOptions:
     labels: Mapping[str, str] | None = None
     sure_accuracy: float | None = None
     weights: Weights = Weights.AUTO
+    mirrored: bool = False
     fusion: Fusion | None = None
 
 
@@ -93,17 +95,22 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         NotAlike: the exported file answers differently from the network.
     """
     if not data.is_of(trained.fingerprint):
-        raise InputError(f"{data.name} is not the data of this training", "give the same --data")
+        raise InputError(
+            f"{data.name} is not the data of this training", "give the same --data and --beside"
+        )
     labels, columns = _choose(options.labels, trained.labels)
     if trained.held_out is not None and len(columns) < len(trained.labels):
         raise UsageError(
             "a cross-validated training can't be exported with some labels only", "drop --labels"
         )
+    if trained.held_out is not None and options.mirrored:
+        raise UsageError(
+            "a cross-validated training was not judged with mirrored pictures", "drop --mirrored"
+        )
     validation, test = (certain(narrow(data.part(p), columns)) for p in ("validation", "test"))
-    temperature = _temperature(trained, validation, columns)
-    built = build(
-        Deployed(trained.network, columns, temperature), options.weights, data, validation
-    )
+    temperature = _temperature(trained, validation, columns, options.mirrored)
+    deployed = Deployed(trained.network, columns, temperature, options.mirrored)
+    built = build(deployed, options.weights, data, validation)
     bare = with_metadata(built.graph, {})
     if trained.held_out is None:
         chosen_on = Judged(onnx_answers(bare, validation.pixels), validation.targets)
@@ -129,11 +136,15 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     )
 
 
-def _temperature(trained: Trained, validation: Part, columns: tuple[int, ...]) -> float:
+def _temperature(
+    trained: Trained, validation: Part, columns: tuple[int, ...], mirrored: bool
+) -> float:
     if trained.held_out is not None:
         return fit_temperature(trained.held_out.logits, trained.held_out.targets)
-    logits = predict_logits(trained.network, validation.pixels)[:, list(columns)].numpy()
-    return fit_temperature(logits, validation.targets)
+    logits = predict_logits(trained.network, validation.pixels)
+    if mirrored:
+        logits = (logits + predict_logits(trained.network, validation.pixels[:, :, ::-1])) / 2
+    return fit_temperature(logits[:, list(columns)].numpy(), validation.targets)
 
 
 def _spec(

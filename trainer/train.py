@@ -19,7 +19,8 @@ from tqdm import tqdm
 from trainer.augment import augment
 from trainer.checkpoint import Epoch, Progress, restore, save
 from trainer.config import Config
-from trainer.data import Dataset, Part
+from trainer.data import Dataset, Part, join
+from trainer.distill import taught
 from trainer.efficientnet import PhotoNet
 from trainer.networks import average_into, parameter_count
 from trainer.pretrained import build, freeze, initialise, keep_norms
@@ -48,6 +49,9 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
     if config.threads:
         torch.set_num_threads(config.threads)
     learn, check = data.part(config.learn_from), data.part("validation")
+    if data.beside is not None:
+        learn = join((learn, data.beside))
+    learn = taught(learn, data, config)
     run.mkdir(parents=True, exist_ok=True)
     progress = _start(data, learn, config)
     restore(run, data, config, progress)
@@ -59,6 +63,8 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
         f"{parameter_count(progress.network):,}",
         _device(progress.network),
     )
+    if not config.epochs:  # the probe is all there is
+        save(run, data, config, progress)
     while not _finished(progress, config):
         epoch = len(progress.history) + 1
         rate, loss, accuracy = _learn(learn, config, epoch, progress)

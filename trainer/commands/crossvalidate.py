@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from trainer.commands.options import (
+    beside_option,
     config_option,
     data_option,
     framing_options,
@@ -18,6 +19,7 @@ from trainer.commands.options import (
 
 @click.command()
 @data_option
+@beside_option
 @config_option
 @run_option(
     "runs/crossvalidation",
@@ -34,6 +36,7 @@ from trainer.commands.options import (
 @framing_options
 def crossvalidate(
     data: Path,
+    beside: Path | None,
     config_file: Path | None,
     run_folder: Path,
     folds: int,
@@ -54,6 +57,6 @@ def crossvalidate(
 
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
-    labelled = load_data(data, framing_of(**framing))
+    labelled = load_data(data, framing_of(**framing), beside)
     answers = hold_out(labelled, config, run_folder, folds, config.seed)
     click.echo(table(evaluate(calibrated(answers), answers.targets, answers.labels)))

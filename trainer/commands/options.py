@@ -42,6 +42,17 @@ def run_data_option(default: str) -> Callable[[Command], Command]:
     )
 
 
+def beside_option(command: Command) -> Command:
+    """Add ``--beside``, passed as ``beside``."""
+    return click.option(
+        "--beside",
+        type=click.Path(path_type=Path),
+        metavar="REPORT.csv",
+        help="Learn from the sure answers of this report of batch-label as well, as many photos "
+        "of each label.",
+    )(command)
+
+
 def config_option(command: Command) -> Command:
     """Add ``--config``, passed as ``config_file``."""
     return click.option(

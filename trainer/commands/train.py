@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from trainer.commands.options import (
+    beside_option,
     config_option,
     framing_options,
     run_data_option,
@@ -20,6 +21,7 @@ CURVES = "curves.png"
 
 @click.command()
 @run_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
+@beside_option
 @config_option
 @run_option(
     "runs/face",
@@ -31,6 +33,7 @@ CURVES = "curves.png"
 @framing_options
 def train(
     data: Path | None,
+    beside: Path | None,
     config_file: Path | None,
     run_folder: Path,
     epochs: int | None,
@@ -49,8 +52,9 @@ def train(
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
     config = load_config(config_file, settings)
     source = choose_source(data, run_folder)
-    labelled = load_data(source, framing_of(**framing))
+    labelled = load_data(source, framing_of(**framing), beside)
     if not (run_folder / CHECKPOINT).exists():  # else a training with other data is refused
         record(run_folder, source, labelled)
     history = fit(labelled, config, run_folder)
-    curves(history, run_folder / CURVES)
+    if history:
+        curves(history, run_folder / CURVES)

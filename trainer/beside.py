@@ -1,0 +1,80 @@
+"""Photos that a model has labelled, not a person: learnt from beside the data, never judged by.
+
+Lee 2013, "Pseudo-Label". A network that looks at whole photos learns from few; what it has
+never seen, such as close portraits, it takes for what looks alike by chance. A face model's sure
+answers show it such photos.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from batch.errors import InputError
+from batch.names import path_from_text
+from batch.records import Status
+from trainer.data import Dataset, Part, join, take
+from trainer.duplicates import twins
+from trainer.evaluate import canonical
+from trainer.samples import Labelled, part_of, read_samples
+
+COLUMNS = {"path", "status", "label"}
+REMEDY = "give a CSV report that batch-label wrote, and start where it was written"
+
+logger = logging.getLogger(__name__)
+
+
+def with_beside(data: Dataset, report: Path) -> Dataset:
+    """Add the photos of a report (CSV) whose answers are sure, as many of each label.
+
+    Which of a frequent label's photos are taken depends on their bytes alone. Near duplicates
+    of the data's own photos are passed over.
+
+    Raises:
+        InputError: it is no report, or one of the labels has no photo.
+    """
+    labels = {canonical(label): n for n, label in enumerate(data.labels)}
+    files = [
+        Labelled(path, str(path), labels[canonical(label)], "train")
+        for path, label in _sure(report)
+        if canonical(label) in labels
+    ]
+    samples, _ = read_samples(files, data.framing)
+    unique = {sample.digest: sample for sample in samples}
+    ordered = [unique[digest] for digest in sorted(unique)]
+    part = part_of(ordered, len(labels), data.framing)
+    part = _even(_apart(part, data))
+    if not len(part):
+        raise InputError(f"{report} has no sure photo for each of {', '.join(data.labels)}", REMEDY)
+    logger.info("%s: %s photos beside the data", report, f"{len(part):,}")
+    return replace(data, beside=part)
+
+
+def _sure(report: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        with report.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if COLUMNS - set(rows.fieldnames or ()):
+                raise InputError(f"{report} lacks the columns of a report", REMEDY)
+            for row in rows:
+                if row["status"] == Status.OK:
+                    yield path_from_text(row["path"]), row["label"]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{report} can't be read as a report ({error})", REMEDY) from error
+
+
+def _apart(part: Part, data: Dataset) -> Part:
+    own = join((data.train, data.validation, data.test))
+    return take(part, twins(part.pixels, own.pixels) < 0)
+
+
+def _even(part: Part) -> Part:
+    """Keep as many samples of each class as the rarest has, the first of each."""
+    classes = [np.flatnonzero(part.targets == n) for n in range(part.votes.shape[1])]
+    fewest = min(map(len, classes))
+    return take(part, np.sort(np.concatenate([chosen[:fewest] for chosen in classes])))
