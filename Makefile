@@ -19,6 +19,13 @@ SHIPPED := happy-sad expressions people
 # More options for `trainer train`, such as TRAIN="--epochs 5 --config mine.toml".
 TRAIN ?=
 
+# Photos for `make evaluate` to cross-validate the whole-photo model and the default on, and a
+# report of photos to learn from beside them.
+PEOPLE ?=
+BESIDE ?=
+PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
+  --config configs/people.toml
+
 RUN := runs/$(NAME)
 FROM := $(if $(DATA),--data '$(DATA)')
 BIN := $(VENV)/bin
@@ -27,7 +34,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -67,9 +74,13 @@ export: $(VENV)/dev.done ## Turn the trained run into models/NAME.onnx with its 
 	$(BIN)/trainer export $(FROM) --run '$(RUN)' --name '$(NAME)' --output 'models/$(NAME).onnx'
 
 .PHONY: evaluate
-evaluate: $(VENV)/dev.done ## Measure the face models on the test part of DATA (FER+)
+evaluate: $(VENV)/dev.done ## Measure the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
 	$(BIN)/trainer evaluate happy-sad $(FROM)
 	$(BIN)/trainer evaluate expressions $(FROM)
+ifneq ($(strip $(PEOPLE)),)
+	$(BIN)/trainer crossvalidate $(PHOTO) $(if $(BESIDE),--beside '$(BESIDE)')
+	$(BIN)/trainer fuse $(filter-out --config configs/people.toml,$(PHOTO))
+endif
 
 .PHONY: gate
 gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME if it is better on DATA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -24,8 +25,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from batch.diagnosis import FORMATS, diagnosis, is_heif, os_reason
-from batch.records import Failure, Photo, Reason, Stage
+from batch.diagnosis import FORMATS, diagnosis, os_reason
+from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.signatures import is_heif
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
@@ -91,6 +93,15 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
 
 def read(path: Path) -> bytes | Failure:
     """Read a file of at most ``MAX_FILE_BYTES``, without ever waiting for a pipe."""
+    read = read_with_state(path)
+    return read if isinstance(read, Failure) else read[0]
+
+
+def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
+    """Read a file as ``read`` does, and say what it was just before.
+
+    If it is changed meanwhile, the next look at it finds another size or time.
+    """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
@@ -99,7 +110,9 @@ def read(path: Path) -> bytes | Failure:
             if status.st_size > MAX_FILE_BYTES:
                 detail = f"{status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            return file.read()
+            data = file.read()
+            digest = hashlib.sha256(data).digest()
+            return data, FileState(status.st_size, status.st_mtime_ns, digest)
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:

@@ -13,10 +13,6 @@ DETAIL_LENGTH = 200  # characters
 # What Pillow's readers say of a sound file that they were not made for.
 UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-)
-AVIF_BRANDS = frozenset((b"avif", b"avis"))
 
 
 def os_reason(error: OSError) -> Reason:
@@ -27,15 +23,6 @@ def os_reason(error: OSError) -> Reason:
     if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
         return Reason.NOT_A_FILE
     return Reason.UNREADABLE
-
-
-def is_heif(data: bytes) -> bool:
-    """Tell HEIF apart from AVIF, which shares its container (ISO/IEC 23008-12, annex B)."""
-    if data[4:8] != b"ftyp":
-        return False
-    end = min(int.from_bytes(data[:4], "big"), len(data))
-    brands = {data[at : at + 4] for at in (8, *range(16, end, 4))}
-    return bool(brands & HEIF_BRANDS) and not brands & AVIF_BRANDS
 
 
 def diagnosis(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[Reason, str]:

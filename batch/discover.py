@@ -7,45 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
+from batch.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 
 LIST = "-"
 WILDCARDS = frozenset("*?[")
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}
-    | {".png", ".apng"}
-    | {".webp"}
-    | {".gif"}
-    | {".bmp", ".dib"}
-    | {".tif", ".tiff"}
-    | {".avif", ".avifs"}
-    | {".heic", ".heics", ".heif", ".heifs", ".hif"}
-)
-
-# They begin like a TIFF, but hold a small preview at best; mostly a JPEG lies beside them.
-RAW_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .dcr .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .rw2"
-    " .sr2 .srw".split()
-)
-
-HEAD_BYTES = 64
-SIGNATURES = (
-    b"\xff\xd8\xff",  # JPEG
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"II*\0",  # TIFF, then BigTIFF, in either byte order
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-)
-# HEIF (ISO/IEC 23008-12, annex B) and AVIF (AV1 Image File Format, section 6).
-BRANDS = frozenset(b"avif avis heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
-# "BM" alone begins many a text, so the size of the header that follows must be a known one.
-BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 LeftOut = Callable[[Path, str], None]
 
@@ -63,6 +32,18 @@ class Search:
     follow_symlinks: bool = False
 
 
+class Found(NamedTuple):
+    """A file that was found, with its size in bytes and time of change (nanoseconds).
+
+    Of one that can't be looked at there is a ``failure`` instead.
+    """
+
+    path: str
+    size: int | None = None
+    mtime_ns: int | None = None
+    failure: Failure | None = None
+
+
 def discover(
     inputs: Sequence[str],
     search: Search,
@@ -70,34 +51,46 @@ def discover(
     listing: BinaryIO | None = None,
     left_out: LeftOut = lambda path, why: None,
 ) -> Iterator[Path | Failure]:
-    """Find the photos that the inputs stand for, each file once and in a stable order.
+    """Find the photos that the inputs stand for: a ``Survey``'s files by their paths alone.
+
+    Raises:
+        InputError: as ``Survey`` does, before anything is yielded.
+    """
+    survey = Survey(inputs, search, listing=listing, left_out=left_out)
+    return (found.failure or Path(found.path) for found in survey)
+
+
+class Survey:
+    """Finds the photos that inputs stand for, each file once and in a stable order.
 
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
     file has that very name) or ``-`` for a list of paths on ``listing``, which ends each
     with a newline or with NUL. What is named by itself is found whatever it holds. In a
     folder a file is found for its suffix or its first bytes, and any other entry is told
     to ``left_out`` with the reason. A folder's entries come in the order of their names'
-    bytes. Hard links are files of their own.
+    bytes. Hard links are files of their own. Every iteration looks anew.
 
     Raises:
-        InputError: an input does not exist or matches nothing; before anything is yielded.
+        InputError: an input does not exist or matches nothing.
     """
-    starts = [start for text in inputs for start in _starts(text, search, listing)]
-    # A lone folder can't reach a file twice, so a tree of any size needs no memory.
-    seen = _Seen() if search.follow_symlinks or len(starts) > 1 else None
-    return _Explorer(search, left_out, seen).explore(starts)
 
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        search: Search,
+        *,
+        listing: BinaryIO | None = None,
+        left_out: LeftOut = lambda path, why: None,
+    ) -> None:
+        self._starts = [start for text in inputs for start in _starts(text, search, listing)]
+        self._search = search
+        self._left_out = left_out
 
-def is_image(head: bytes) -> bool:
-    """Tell whether a file's first ``HEAD_BYTES`` are those of a known image format."""
-    if head.startswith(SIGNATURES):
-        return True
-    if head[:4] == b"RIFF":
-        return head[8:12] == b"WEBP"
-    if head[4:8] == b"ftyp":
-        end = min(int.from_bytes(head[:4], "big"), len(head))
-        return any(head[at : at + 4] in BRANDS for at in (8, *range(16, end, 4)))
-    return head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADER_BYTES
+    def __iter__(self) -> Iterator[Found]:
+        # A lone folder can't reach a file twice, so a tree of any size needs no memory.
+        several = self._search.follow_symlinks or len(self._starts) > 1
+        seen = _Seen() if several else None
+        return _Explorer(self._search, self._left_out, seen).explore(self._starts)
 
 
 def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
@@ -152,19 +145,20 @@ class _Seen:
 
     files: set[str] = field(default_factory=set)
     folders: set[tuple[int, int]] = field(default_factory=set)
-    parent: tuple[Path, str] | None = None
+    parent: tuple[str, str] | None = None
 
-    def is_new_file(self, path: Path) -> bool:
+    def is_new_file(self, path: str) -> bool:
         # realpath asks the system about every part of a path: once a folder is enough.
-        if self.parent is None or self.parent[0] != path.parent:
-            self.parent = path.parent, os.path.realpath(path.parent)
-        real = os.path.realpath(path) if path.is_symlink() else f"{self.parent[1]}/{path.name}"
+        parent, name = os.path.split(path)
+        if self.parent is None or self.parent[0] != parent:
+            self.parent = parent, os.path.realpath(parent)
+        real = os.path.realpath(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
         known = len(self.files)
         self.files.add(real)
         return len(self.files) > known
 
-    def is_new_folder(self, path: Path) -> bool:
-        status = path.stat()
+    def is_new_folder(self, path: str) -> bool:
+        status = os.stat(path)  # noqa: PTH116
         known = len(self.folders)
         self.folders.add((status.st_dev, status.st_ino))
         return len(self.folders) > known
@@ -172,71 +166,65 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Explorer:
+    """Walks folders. Paths are text here: `Path` objects would take half of the time."""
+
     search: Search
     left_out: LeftOut
     seen: _Seen | None
 
-    def explore(self, starts: Iterable[str]) -> Iterator[Path | Failure]:
-        for found in self._reach(starts):
-            path = found.path if isinstance(found, Failure) else found
-            if self.seen is None or self.seen.is_new_file(path):
-                yield found
+    def explore(self, starts: Iterable[str]) -> Iterator[Found]:
+        if self.seen is None:
+            return self._reach(starts)
+        new = self.seen.is_new_file
+        return (found for found in self._reach(starts) if new(found.path))
 
-    def _reach(self, starts: Iterable[str]) -> Iterator[Path | Failure]:
-        for path in map(Path, starts):
+    def _reach(self, starts: Iterable[str]) -> Iterator[Found]:
+        for path in (os.fspath(Path(start)) for start in starts):
             try:
-                mode = path.stat().st_mode
+                status = os.stat(path)  # noqa: PTH116
             except OSError as error:
-                yield _failure(path, error)
+                yield _failed(path, error)
                 continue
-            if S_ISDIR(mode):
+            if S_ISDIR(status.st_mode):
                 yield from self._walk(path)
-            elif S_ISREG(mode):
-                yield path
             else:
-                yield Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
+                yield _found(path, status)
 
-    def _walk(self, top: Path) -> Iterator[Path | Failure]:
+    def _walk(self, top: str) -> Iterator[Found]:
         levels = [self._entries(top)]  # a stack of its own: folders nest deeper than Python calls
         while levels:
             entry = next(levels[-1], None)
             if entry is None:
                 levels.pop()
-            elif isinstance(entry, Failure):
+            elif isinstance(entry, Found):
                 yield entry
-            elif (found := self._found(entry)) is not None:
-                if isinstance(found, Path) and entry.is_dir():
-                    levels.append(self._entries(found))
-                else:
-                    yield found
+            else:
+                levels.append(self._entries(entry))
 
-    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str] | Failure]:
+    def _entries(self, folder: str) -> Iterator[Found | str]:
+        """Give a folder's files, and the paths of the folders in it."""
         try:
             if self.seen is not None and not self.seen.is_new_folder(folder):
                 return
             with os.scandir(folder) as entries:
                 ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            yield _failure(folder, error)
-        else:
-            yield from ordered
+            yield _failed(folder, error)
+            return
+        # "." stands for nothing in a path, as `Path` has it.
+        inside = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
+        for entry in ordered:
+            path = inside + entry.name
+            try:
+                why = self._why_not(entry)
+                if why:
+                    self.left_out(Path(path), why)
+                else:
+                    yield path if entry.is_dir() else _found(path, entry.stat())
+            except OSError as error:
+                yield _failed(path, error)
 
-    def _found(self, entry: os.DirEntry[str]) -> Path | Failure | None:
-        """Judge an entry: a folder to enter, a file, a failure, or None for one left out."""
-        path = Path(entry.path)
-        try:
-            why = self._why_not(entry, path)
-            special = not (entry.is_file() or entry.is_dir())
-        except OSError as error:
-            return _failure(path, error)
-        if why:
-            self.left_out(path, why)
-            return None
-        if special:
-            return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
-        return path
-
-    def _why_not(self, entry: os.DirEntry[str], path: Path) -> str | None:
+    def _why_not(self, entry: os.DirEntry[str]) -> str | None:
         if entry.name.startswith(".") and not self.search.hidden:
             return "hidden"
         if entry.is_symlink():
@@ -245,16 +233,24 @@ class _Explorer:
             entry.stat()  # raises where the link leads nowhere, unlike the questions below
         if entry.is_dir():
             return None if self.search.recursive else "in a subfolder"
-        if path.suffix.lower() in SUFFIXES:
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if suffix in SUFFIXES:
             return None
-        if path.suffix.lower() in RAW_SUFFIXES:
+        if suffix in RAW_SUFFIXES:
             return "camera raw"
         if not entry.is_file():
             return "not a regular file"
-        return None if is_image(_head(path)) else "no image"
+        return None if is_image(_head(entry.path)) else "no image"
 
 
-def _head(path: Path) -> bytes:
+def _found(path: str, status: os.stat_result) -> Found:
+    if S_ISREG(status.st_mode):
+        return Found(path, status.st_size, status.st_mtime_ns)
+    failure = Failure(Path(path), Stage.READ, Reason.NOT_A_FILE, "not a regular file")
+    return Found(path, failure=failure)
+
+
+def _head(path: str) -> bytes:
     # Without O_NONBLOCK a pipe that has just taken the file's place would never open.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -263,7 +259,8 @@ def _head(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _failure(path: Path, error: OSError) -> Failure:
+def _failed(path: str, error: OSError) -> Found:
     gone = isinstance(error, FileNotFoundError | NotADirectoryError)
     reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return Failure(path, Stage.READ, reason, error.strerror or type(error).__name__)
+    detail = error.strerror or type(error).__name__
+    return Found(path, failure=Failure(Path(path), Stage.READ, reason, detail))

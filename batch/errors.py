@@ -12,7 +12,9 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     INCOMPLETE = 3
+    TIME_IS_UP = 4
     LOCKED = 11
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -22,7 +24,9 @@ EXIT_MEANINGS = {
     ExitCode.FAILED: "the run failed; no report was published",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "the report is published, but some files could not be read",
+    ExitCode.TIME_IS_UP: "the deadline or time limit came; what was done is kept",
     ExitCode.LOCKED: "another run is writing the same report",
+    ExitCode.HUNG_UP: "the terminal went away (SIGHUP); what was done is kept",
     ExitCode.INTERRUPTED: "interrupted from the keyboard; what was done is kept",
     ExitCode.TERMINATED: "told to end by SIGTERM; what was done is kept",
 }
@@ -72,6 +76,16 @@ class LockedError(BatchLabelError):
     exit_code = ExitCode.LOCKED
 
 
+class DriftError(BatchLabelError):
+    """The answers differ from the last run's by more than they should."""
+
+
+class TimeIsUp(BatchLabelError):
+    """The run's deadline or time limit came before it was done."""
+
+    exit_code = ExitCode.TIME_IS_UP
+
+
 class Interrupted(BatchLabelError):
     """A signal asked the run to end."""
 
@@ -82,3 +96,9 @@ class Terminated(Interrupted):
     """SIGTERM asked the run to end."""
 
     exit_code = ExitCode.TERMINATED
+
+
+class HungUp(Interrupted):
+    """SIGHUP asked the run to end."""
+
+    exit_code = ExitCode.HUNG_UP

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import LockedError
+from batch.names import path_text
 from batch.output import is_device, is_stdout
 from batch.publish import ELSEWHERE, resolved, writing
 
+# Seconds between two looks at a lock that is waited for.
+LOOK_EVERY = 0.5
+
+Waiting = Callable[[], None]
+
 
 @contextmanager
-def locked(output: str) -> Iterator[None]:
-    """Hold the lock of a report while the block runs.
+def locked(output: str, waiting: Waiting | None = None) -> Iterator[None]:
+    """Hold the lock of a report, or of another file, while the block runs.
 
     The lock is an advisory one (``flock``) on a hidden file beside the report, so it ends
     with the process, however that dies; the file is removed in the end. Standard output,
-    pipes and devices have no lock.
+    pipes and devices have no lock. While another process holds it, ``waiting`` is called
+    again and again, and ends the waiting by raising what it likes.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds it, and nobody wants to wait.
         OutputError: the lock file can't be made.
     """
     if is_stdout(output) or is_device(Path(output)):
@@ -30,7 +38,7 @@ def locked(output: str) -> Iterator[None]:
         return
     report = resolved(Path(output))
     path = report.with_name(f".{report.name}.lock")
-    descriptor = _acquire(path, report)
+    descriptor = _acquire(path, report, waiting)
     try:
         yield
     finally:
@@ -40,7 +48,7 @@ def locked(output: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, output: Path) -> int:
+def _acquire(path: Path, output: Path, waiting: Waiting | None) -> int:
     while True:
         with writing(f"report {output}"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -48,9 +56,14 @@ def _acquire(path: Path, output: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise LockedError(
-                f"another run is writing {output}", f"wait for it to end or {ELSEWHERE}"
-            ) from error
+            if waiting is None:
+                raise LockedError(
+                    f"another run is writing {path_text(output)}",
+                    f"wait for it to end, with --wait, or {ELSEWHERE}",
+                ) from error
+            waiting()
+            time.sleep(LOOK_EVERY)
+            continue
         if _is_current(path, descriptor):
             return descriptor
         os.close(descriptor)

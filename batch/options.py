@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from batch.discover import Search
+from batch.limits import Limits
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
 DEFAULT_MODEL = "happy-sad+people"
@@ -37,3 +39,38 @@ class Options:
     workers: int | None = None
     min_confidence: float | None = None
     search: Search = field(default_factory=Search)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a run does with what earlier runs left.
+
+    ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
+    ``verify_hash`` reads every file to see whether it has changed; ``keep_missing`` keeps the
+    rows of files that are gone.
+    """
+
+    state: Path | None = None
+    fresh: bool = False
+    verify_hash: bool = False
+    keep_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run of the command is asked for.
+
+    ``photos`` and ``output`` are as on the command line; with ``wait`` the run waits for
+    another one of the same report; with ``fail_on_drift`` it fails where the answers differ
+    much from the last run's.
+    """
+
+    photos: tuple[str, ...]
+    output: str
+    per_face: bool = False
+    options: Options = field(default_factory=Options)
+    memory: Memory = field(default_factory=Memory)
+    limits: Limits = field(default_factory=Limits)
+    wait: bool = False
+    metrics_file: Path | None = None
+    fail_on_drift: bool = False

@@ -21,7 +21,7 @@ _STDOUT_NAMES = (STDOUT, "/dev/stdout")
 
 
 class Output(Protocol):
-    """Takes a report's bytes by ``stream`` and ends in exactly one of three ways.
+    """Takes a report's bytes by ``stream`` and ends in exactly one of two ways.
 
     Every method raises ``OutputError`` where the system refuses, but for ``discard``.
     """
@@ -30,9 +30,6 @@ class Output(Protocol):
 
     def publish(self) -> None:
         """Let readers have the whole report under its name."""
-
-    def keep_partial(self) -> Path | None:
-        """Keep what there is apart from the report; give its path, None where it has none."""
 
     def discard(self) -> None:
         """Leave no trace, as far as a stream allows."""
@@ -106,10 +103,6 @@ class Stream:
         """Pass on the last bytes and close."""
         with writing(self._called):
             self.stream.close()
-
-    def keep_partial(self) -> None:
-        """Pass on the last bytes and close: what was written can't be called back."""
-        self.publish()
 
     def discard(self) -> None:
         """Close."""

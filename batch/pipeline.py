@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from batch.answer import failed_row, labelled_row
-from batch.decode import decode_bytes, read
+from batch.decode import decode_bytes, read_with_state
 from batch.ensemble import Ensemble, Evidence
 from batch.faces import Detector
 from batch.options import Options
 from batch.parallel import ordered_map
-from batch.records import Failure, Photo, Reason, Row, Stage, Views
+from batch.records import Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
 from batch.session import available_cores
+from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
+
+# Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
+Known = Callable[[Path, bytes], Row | None]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a worker made of a file; ``state`` is None where it could not be read."""
+
+    content: Views | Failure | Row
+    state: FileState | None = None
 
 
 class Pipeline:
     """Models, a detector and a provider, opened and proved, ready for any number of photos.
+
+    ``timings`` grow as photos pass.
 
     Raises:
         ModelError: a model is missing, breaks the contract or answers wrongly.
@@ -28,38 +43,60 @@ class Pipeline:
     def __init__(self, options: Options) -> None:
         self.ensemble = Ensemble(options)
         self.workers = options.workers or available_cores()
+        self.timings = Timings()
         self._batch_size = options.batch_size
         self._detector = Detector(self.ensemble.provider) if self.ensemble.face else None
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come."""
-        views = ordered_map(self._views, found, self.workers)
-        for batch in _batches(views, self._batch_size):
-            yield from self._rows(batch)
+        return (finished.row for finished in self.label(found))
 
-    def _views(self, found: Path | Failure) -> Views | Failure:
+    def label(
+        self, found: Iterable[Path | Failure], known: Known = lambda path, digest: None
+    ) -> Iterator[Finished]:
+        """Label files as ``run`` does, but take over rows that are ``known``."""
+        prepared = ordered_map(lambda item: self._prepared(item, known), found, self.workers)
+        for batch in _batches(prepared, self._batch_size):
+            yield from self._finished(batch)
+
+    def _prepared(self, found: Path | Failure, known: Known) -> _Prepared:
         if isinstance(found, Failure):
-            return found
+            return _Prepared(found)
+        with self.timings.of(READ):
+            read = read_with_state(found)
+        if isinstance(read, Failure):
+            return _Prepared(read)
+        data, state = read
+        assert state.digest is not None
+        # Outside of what is caught below: a journal that fails must end the run.
+        row = known(found, state.digest)
+        return _Prepared(row or self._views(found, data), state)
+
+    def _views(self, path: Path, data: bytes) -> Views | Failure:
         try:
-            data = read(found)
-            photo = decode_bytes(found, data) if isinstance(data, bytes) else data
-            return self._views_of(photo) if isinstance(photo, Photo) else photo
+            with self.timings.of(DECODE):
+                photo = decode_bytes(path, data)
+            with self.timings.of(FACES):
+                return self._views_of(photo) if isinstance(photo, Photo) else photo
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
-            return Failure(found, Stage.FACES, Reason.INTERNAL, detail)
+            return Failure(path, Stage.FACES, Reason.INTERNAL, detail)
 
     def _views_of(self, photo: Photo) -> Views:
         boxes = self._detector.detect(photo) if self._detector else ()
         return self.ensemble.views(photo, boxes)
 
-    def _rows(self, batch: list[Views | Failure]) -> Iterator[Row]:
-        views = [item for item in batch if isinstance(item, Views)]
-        evidence = iter(self.ensemble.ask(views) if views else ())
+    def _finished(self, batch: list[_Prepared]) -> Iterator[Finished]:
+        views = [item.content for item in batch if isinstance(item.content, Views)]
+        with self.timings.of(CLASSIFY):
+            evidence = iter(self.ensemble.ask(views) if views else ())
         for item in batch:
-            if isinstance(item, Failure):
-                yield failed_row(item)
+            if isinstance(item.content, Row):
+                yield Finished(item.content, item.state, copied=True)
+            elif isinstance(item.content, Failure):
+                yield Finished(failed_row(item.content), item.state)
             else:
-                yield self._row(item, next(evidence))
+                yield Finished(self._row(item.content, next(evidence)), item.state)
 
     def _row(self, views: Views, evidence: Evidence) -> Row:
         if not (np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all()):
@@ -68,13 +105,14 @@ class Pipeline:
         return labelled_row(views, evidence, self.ensemble)
 
 
-def _batches(views: Iterable[Views | Failure], batch_size: int) -> Iterator[list[Views | Failure]]:
+def _batches(prepared: Iterable[_Prepared], batch_size: int) -> Iterator[list[_Prepared]]:
     """Gather photos until their crops fill a batch; a photo is never split between two."""
-    batch: list[Views | Failure] = []
+    batch: list[_Prepared] = []
     crops = 0
-    for item in views:
+    for item in prepared:
         batch.append(item)
-        crops += len(item.faces) + len(item.images) if isinstance(item, Views) else 0
+        if isinstance(item.content, Views):
+            crops += len(item.content.faces) + len(item.content.images)
         if crops >= batch_size or len(batch) >= batch_size:
             yield batch
             batch, crops = [], 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 import click
 
-from batch.records import Row
+from batch.log import Event, Log
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
+
+Item = TypeVar("Item")
 
 # Seconds between two lines where there is no terminal.
 LINE_EVERY = 30.0
@@ -22,7 +24,7 @@ class Watch(Protocol):
 
     wants_total: bool
 
-    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterable[Row]:
+    def __call__(self, rows: Iterable[Item], total: int | None) -> Iterable[Item]:
         """Pass the rows on."""
 
 
@@ -31,7 +33,7 @@ class Nothing:
 
     wants_total = False
 
-    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterable[Row]:
+    def __call__(self, rows: Iterable[Item], total: int | None) -> Iterable[Item]:
         """Pass the rows on."""
         return rows
 
@@ -44,7 +46,7 @@ class Bar:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+    def __call__(self, rows: Iterable[Item], total: int | None) -> Iterator[Item]:
         """Pass the rows on."""
         started = time.monotonic()
         done = 0
@@ -64,23 +66,24 @@ class Bar:
 
 
 class Lines:
-    """Writes a line every so many seconds, for logs."""
+    """Tells the log every so many seconds."""
 
     wants_total = False
 
-    def __init__(self, stream: TextIO, every: float = LINE_EVERY) -> None:
-        self._stream = stream
+    def __init__(self, log: Log, every: float = LINE_EVERY) -> None:
+        self._log = log
         self._every = every
 
-    def __call__(self, rows: Iterable[Row], total: int | None) -> Iterator[Row]:
+    def __call__(self, rows: Iterable[Item], total: int | None) -> Iterator[Item]:
         """Pass the rows on."""
         started = last = time.monotonic()
+        of = "" if total is None else f" of {total}"
         for done, row in enumerate(rows, start=1):
             now = time.monotonic()
             if now - last >= self._every:
                 last = now
-                self._stream.write(f"{done} photos, {_rate(done, started)}\n")
-                self._stream.flush()
+                message = f"{done}{of} photos, {_rate(done, started)}"
+                self._log(Event.PROGRESS, message, done=done, pending=total)
             yield row
 
 

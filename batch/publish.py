@@ -15,8 +15,6 @@ from typing import BinaryIO
 from batch.errors import OutputError
 from batch.names import path_text, printable
 
-PARTIAL_SUFFIX = ".partial"
-
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {
     errno.ENOSPC: f"free some space there or {ELSEWHERE}, then run again",
@@ -62,13 +60,12 @@ class Draft:
 
     def publish(self) -> None:
         """Put the draft in the report's place, safe against a loss of power."""
-        self._rename(self._target)
-
-    def keep_partial(self) -> Path:
-        """Put the draft beside the report as ``<report>.partial``."""
-        partial = self._target.with_name(self._target.name + PARTIAL_SUFFIX)
-        self._rename(partial)
-        return partial
+        with writing(self._called):
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            self.stream.close()
+            self._path.replace(self._target)
+        _sync_folder(self._target.parent)
 
     def discard(self) -> None:
         """Remove the draft."""
@@ -76,14 +73,6 @@ class Draft:
             self.stream.close()
         with suppress(OSError):
             self._path.unlink()
-
-    def _rename(self, target: Path) -> None:
-        with writing(self._called):
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-            self.stream.close()
-            self._path.replace(target)
-        _sync_folder(target.parent)
 
 
 def resolved(output: Path) -> Path:

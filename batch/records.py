@@ -78,6 +78,15 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class FileState:
+    """What a file was as it was read: bytes, nanoseconds, SHA-256; None where that is unknown."""
+
+    size: int | None
+    mtime_ns: int | None
+    digest: bytes | None
+
+
+@dataclass(frozen=True)
 class Photo:
     """A decoded photo.
 
@@ -148,6 +157,7 @@ class Row:
     ``answer`` is the photo's, with the box of its main face; ``faces`` holds one answer
     a face, the main face first. Both are empty where there is no face and where
     ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
+    ``missing`` marks what is known of a file that is no longer there.
     """
 
     path: Path
@@ -158,3 +168,16 @@ class Row:
     width: int | None = None
     height: int | None = None
     failure: Failure | None = None
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that was just made, with what its file was then.
+
+    ``copied`` rows are those of another file with the same bytes.
+    """
+
+    row: Row
+    state: FileState | None = None
+    copied: bool = False

@@ -12,10 +12,12 @@ from batch.formats import Column, Format, Kind, RecordWriter, Value, check_forma
 from batch.names import label_text, path_text, printable
 from batch.output import Output, called, check_place, is_device, is_stdout, open_output
 from batch.publish import writing
-from batch.records import Answer, Failure, Row, Status
+from batch.records import Answer, Row, Status
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
+# What the column `error` says of a row that was kept for a file that is gone.
+MISSING = "missing: not found in this run"
 
 
 def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
@@ -88,9 +90,9 @@ def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: Bina
 class Report:
     """A report in the making: rows go straight to it, and ``publish`` ends it.
 
-    As a context manager it discards what was written unless ``publish`` or
-    ``keep_partial`` was called. ``add``, ``publish`` and ``keep_partial`` raise
-    ``OutputError`` where the system refuses, and leave an earlier report as it was.
+    As a context manager it discards what was written unless ``publish`` was called. ``add``
+    and ``publish`` raise ``OutputError`` where the system refuses, and leave an earlier report
+    as it was.
     """
 
     def __init__(
@@ -119,16 +121,6 @@ class Report:
         self._finish()
         self._place.publish()
         self._ended = True
-
-    def keep_partial(self) -> Path | None:
-        """Keep what an interrupted run has written as ``<output>.partial``.
-
-        Returns its path, or None where the rows went to a stream as they came.
-        """
-        self._finish()
-        partial = self._place.keep_partial()
-        self._ended = True
-        return partial
 
     def _finish(self) -> None:
         with writing(self._called):
@@ -191,7 +183,7 @@ def _record(
         "face_score": _rounded(box.score, share) if box else None,
         "width": row.width,
         "height": row.height,
-        "error": _error(row.failure) if row.failure else None,
+        "error": _error(row),
     }
 
 
@@ -200,5 +192,9 @@ def _rounded(value: float, decimals: int) -> float:
     return round(float(value), decimals) + 0.0
 
 
-def _error(failure: Failure) -> str:
-    return printable(f"{failure.reason}: {failure.detail}")
+def _error(row: Row) -> str | None:
+    if row.missing:
+        return MISSING
+    if row.failure is None:
+        return None
+    return printable(f"{row.failure.reason}: {row.failure.detail}")

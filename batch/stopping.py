@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it finishes what it has in hand and keeps it."""
+"""What ends a run early: signals and time. It finishes what it has in hand and keeps it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,58 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from batch.errors import Interrupted, Terminated
+from batch.errors import BatchLabelError, HungUp, Interrupted, Terminated, TimeIsUp
+from batch.limits import Limits, Timer
 
 Item = TypeVar("Item")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+KINDS = {
+    signal.SIGINT: Interrupted,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 
 
 class Stop:
-    """Remembers that the run was asked to end."""
+    """Remembers that the run was asked to end.
 
-    def __init__(self) -> None:
+    ``cut`` is True once something was left undone for that.
+    """
+
+    def __init__(self, timer: Timer | None = None) -> None:
+        self._timer = timer or Timer(Limits())
         self._signal: int | None = None
+        self.cut = False
+
+    @property
+    def by_signal(self) -> bool:
+        """Whether a signal came."""
+        return self._signal is not None
 
     def __bool__(self) -> bool:
-        return self._signal is not None
+        return self.by_signal or self._timer.is_up
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until the run is asked to end."""
         for item in items:
             if self:
+                self.cut = True
                 return
             yield item
 
-    def error(self, kept: str) -> Interrupted:
+    def until_signal(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass items on until a signal comes, for what is worth finishing in any case."""
+        for item in items:
+            if self.by_signal:
+                self.cut = True
+                return
+            yield item
+
+    def error(self, kept: str) -> BatchLabelError:
         """Make the exception that ends the run; ``kept`` says where its results are."""
-        kind = Terminated if self._signal == signal.SIGTERM else Interrupted
-        return kind(f"stopped by {signal.Signals(self._signal or signal.SIGINT).name}", kept)
+        if self._signal is None:
+            return TimeIsUp(f"time is up: {self._timer.why}", kept)
+        name = signal.Signals(self._signal).name
+        return KINDS[signal.Signals(self._signal)](f"stopped by {name}", kept)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -42,10 +68,14 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a note for the length of the block."""
-    stop = Stop()
-    before = {number: signal.signal(number, stop._notice) for number in SIGNALS}
+def stop_on_signals(timer: Timer | None = None) -> Iterator[Stop]:
+    """Turn SIGINT, SIGTERM and SIGHUP into a note for the length of the block.
+
+    A SIGHUP that the caller had ignored, as ``nohup`` does, stays ignored.
+    """
+    stop = Stop(timer)
+    heard = [n for n in KINDS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop._notice) for number in heard}
     try:
         yield stop
     finally:

@@ -9,21 +9,28 @@ from pathlib import Path
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.names import printable
-from batch.records import Row, Status
+from batch.records import Finished, Reason, Row, Status
 
 
 @dataclass
 class Summary:
     """Counts a run's files from both ends, so that none can get lost in between.
 
-    ``found`` and ``left_out`` are discovery's to count, the rows are counted by ``add``;
-    ``seconds`` is how long the run took. ``labels`` are the model's, in its order.
+    ``found`` and ``left_out`` are discovery's to count, ``unchanged`` the journal's, which
+    takes those rows from an earlier run; what this run looked at is counted by ``look``, the
+    rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
+    model's, in its order.
     """
 
     labels: Sequence[str] = ()
     found: int = 0
+    unchanged: int = 0
     left_out: int = 0
     seconds: float = 0.0
+    labelled_now: int = field(default=0, init=False)
+    missing: int = field(default=0, init=False)
+    by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
+    _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
@@ -31,9 +38,21 @@ class Summary:
         """Count what discovery passed over in a folder."""
         self.left_out += 1
 
+    def look(self, finished: Finished) -> None:
+        """Count a file that this run looked at: labelled, or found to repeat another."""
+        if finished.copied:
+            self._copied += 1
+        else:
+            self.labelled_now += 1
+
     def add(self, row: Row) -> None:
-        """Count a file's row."""
+        """Count a row of the report."""
+        if row.missing:
+            self.missing += 1
+            return
         self._by_status[row.status] += 1
+        if row.failure:
+            self.by_reason[row.failure.reason] += 1
         if row.status is Status.OK and row.answer is not None:
             self._by_label[row.answer.label] += 1
 
@@ -41,6 +60,16 @@ class Summary:
     def done(self) -> int:
         """Files that have a row."""
         return self._by_status.total()
+
+    @property
+    def reused(self) -> int:
+        """Files whose row is an earlier run's, or that of a file with the same bytes."""
+        return self.unchanged + self._copied
+
+    @property
+    def looked_at(self) -> int:
+        """Files that this run labelled, or found to repeat another."""
+        return self.labelled_now + self._copied
 
     @property
     def by_status(self) -> dict[Status, int]:
@@ -63,10 +92,16 @@ class Summary:
         Raises:
             BatchLabelError: rows are missing or too many.
         """
+        remedy = "tell the makers of batch-label; an earlier report is left as it was"
         if self.done != self.found:
             raise BatchLabelError(
-                f"the run found {self.found} files but has rows for {self.done}",
-                "do not trust its report, and tell the makers of batch-label",
+                f"the run found {self.found} files but has rows for {self.done}", remedy
+            )
+        if self.labelled_now + self.reused != self.found:
+            raise BatchLabelError(
+                f"the run found {self.found} files, but labelled {self.labelled_now} and reused "
+                f"{self.reused}",
+                remedy,
             )
 
     def line(self) -> str:
@@ -76,9 +111,13 @@ class Summary:
             found += f", {self.done} done"
         statuses = " + ".join(f"{count} {status}" for status, count in self.by_status.items())
         labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
-        return f"{found} = {statuses} ({labels}); {self.left_out} left out; {self._speed()}"
+        reused = f"{self.reused} reused; " if self.reused else ""
+        missing = f"{self.missing} missing; " if self.missing else ""
+        left_out = f"{self.left_out} left out"
+        return f"{found} = {statuses} ({labels}); {reused}{missing}{left_out}; {self._speed()}"
 
     def _speed(self) -> str:
-        photos = "photo" if self.done == 1 else "photos"
-        speed = f", {self.done / self.seconds:.1f} photos/s" if self.seconds > 0 else ""
-        return f"{self.done} {photos} in {self.seconds:.1f} s{speed}"
+        count = self.labelled_now
+        photos = "photo" if count == 1 else "photos"
+        speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
+        return f"{count} {photos} in {self.seconds:.1f} s{speed}"

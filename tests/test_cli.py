@@ -9,10 +9,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,7 +43,12 @@ def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Pat
     assert rows[0]["label"] == "happy"
     assert float(rows[0]["p_happy"]) + float(rows[0]["p_sad"]) == pytest.approx(1, abs=2e-4)
     assert re.search(r"3 found = \d ok \+ \d unsure \+ 0 no_face \+ 0 failed", ran.stderr)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "results.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".results.csv.journal",
+        "photos",
+        "results.csv",
+        "results.csv.run.json",
+    ]
 
 
 def test_a_face_model_alone_leaves_photos_without_a_face(
@@ -212,38 +215,6 @@ def test_a_second_run_on_the_same_report_is_refused(
     assert ran.returncode == ExitCode.LOCKED
     assert "r.csv" in ran.stderr
     assert not (tmp_path / "r.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
-)
-def test_a_signal_keeps_what_was_done_and_the_old_report(
-    photos: Path, tmp_path: Path, number: signal.Signals, code: ExitCode
-) -> None:
-    many = tmp_path / "many"
-    many.mkdir()
-    for n in range(400):
-        (many / f"{n:03}.jpg").hardlink_to(photos / "astronaut.jpg")
-    (tmp_path / "r.csv").write_text("the old report\n")
-    with subprocess.Popen(
-        [sys.executable, "-m", "batch", "many", "-o", "r.csv"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        process.stderr.readline()  # the model is open, the run begins
-        time.sleep(0.2)
-        process.send_signal(number)
-        rest = process.stderr.read()
-    assert process.returncode == code, rest
-    assert (tmp_path / "r.csv").read_text() == "the old report\n"
-    partial = _rows(tmp_path / "r.csv.partial")
-    assert 0 < len(partial) < 400
-    assert f"the {len(partial)} photos that were done are kept in" in rest
-    assert {row["label"] for row in partial} == {"happy"}
 
 
 @pytest.mark.parametrize("name", RESERVED)

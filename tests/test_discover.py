@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.discover import HEAD_BYTES, SUFFIXES, Search, discover, is_image
+from batch.discover import Search, discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
+from batch.signatures import HEAD_BYTES, SUFFIXES, is_image
 
 NOBODY = 65534
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"

@@ -38,7 +38,7 @@ def test_standard_output_is_written_through_and_stays_open(tmp_path: Path, outpu
         stdout.write(b"before ")
         place = open_output(output, stdout)
         place.stream.write(b"row")
-        assert place.keep_partial() is None
+        place.publish()
         stdout.write(b" after")
     assert (tmp_path / "redirected").read_bytes() == b"before row after"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from batch.log import TextLog
 from batch.progress import Bar, Lines
 from batch.records import Row, Status
 
@@ -16,15 +17,15 @@ class Terminal(io.StringIO):
 
 def test_lines_come_now_and_then_and_rows_pass_through() -> None:
     stream = io.StringIO()
-    assert list(Lines(stream, every=0.0)(ROWS, None)) == ROWS
+    assert list(Lines(TextLog(stream), every=0.0)(ROWS, 7)) == ROWS
     lines = stream.getvalue().splitlines()
-    assert lines[-1].startswith("5 photos, ")
+    assert lines[-1].startswith("5 of 7 photos, ")
     assert lines[-1].endswith(" photos/s")
 
 
 def test_a_short_run_says_nothing_before_its_summary() -> None:
     stream = io.StringIO()
-    assert list(Lines(stream)(ROWS, None)) == ROWS
+    assert list(Lines(TextLog(stream))(ROWS, None)) == ROWS
     assert stream.getvalue() == ""
 
 

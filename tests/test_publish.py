@@ -94,16 +94,6 @@ def test_a_discarded_draft_leaves_no_trace(report: Path) -> None:
     assert names(report.parent) == {report.name}
 
 
-def test_a_partial_report_lies_beside_the_earlier_one(report: Path) -> None:
-    draft = Draft(report)
-    draft.stream.write(b"half")
-    partial = draft.keep_partial()
-    assert partial == report.with_name("results.csv.partial")
-    assert partial.read_bytes() == b"half"
-    assert report.read_bytes() == OLD
-    assert names(report.parent) == {report.name, partial.name}
-
-
 def test_a_killed_run_leaves_the_earlier_report_and_the_next_run_tidies_up(report: Path) -> None:
     run = start(report)
     kill(run)

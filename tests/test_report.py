@@ -162,16 +162,6 @@ def test_leaving_without_publishing_leaves_nothing(tmp_path: Path, name: str) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_report_is_readable_as_far_as_it_goes(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    with open_report(str(tmp_path / "r.parquet"), LABELS, False, io.BytesIO()) as report:
-        report.add(LABELLED)
-        partial = report.keep_partial()
-    assert partial == tmp_path / "r.parquet.partial"
-    assert list(tmp_path.iterdir()) == [partial]
-    assert parquet.read_table(partial).num_rows == 1
-
-
 @pytest.mark.parametrize("name", ["full.csv", "full.jsonl", "full.parquet"])
 def test_a_full_disk_is_one_error_and_no_noise(tmp_path: Path, name: str) -> None:
     if name.endswith("parquet"):

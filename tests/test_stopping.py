@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
+from batch.limits import Limits, Timer
 from batch.stopping import stop_on_signals
 
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)],
+    [
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (signal.SIGTERM, ExitCode.TERMINATED),
+        (signal.SIGHUP, ExitCode.HUNG_UP),
+    ],
 )
 def test_a_signal_stops_the_flow_and_sets_the_exit_code(
     number: signal.Signals, code: ExitCode
@@ -41,6 +46,29 @@ def test_without_a_signal_everything_flows() -> None:
     with stop_on_signals() as stop:
         assert list(stop.until(range(5))) == list(range(5))
         assert not stop
+
+
+def test_what_is_worth_finishing_goes_on_when_time_is_up() -> None:
+    with stop_on_signals(
+        Timer(Limits(time_limit=1), clock=iter((0.0, 5.0, 5.0, 5.0)).__next__)
+    ) as stop:
+        assert list(stop.until_signal(range(3))) == [0, 1, 2]
+        assert not stop.cut
+        assert list(stop.until(range(3))) == []
+        assert stop.cut
+        error = stop.error("all is kept")
+    assert error.exit_code is ExitCode.TIME_IS_UP
+    assert "the time limit 1s is over" in str(error)
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_signal_ends_the_process_at_once(repository: Path) -> None:

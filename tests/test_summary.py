@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from batch.errors import BatchLabelError, ExitCode
-from batch.records import Answer, Failure, Reason, Row, Stage, Status
+from batch.records import Answer, Failure, Finished, Reason, Row, Stage, Status
 from batch.summary import Summary
 
 PATH = Path("a.jpg")
@@ -23,6 +24,7 @@ def labelled(label: str, sure: bool = True) -> Row:
 def summary_of(rows: list[Row]) -> Summary:
     summary = Summary(("happy", "sad"), found=len(rows))
     for row in rows:
+        summary.look(Finished(row))
         summary.add(row)
     return summary
 
@@ -59,6 +61,26 @@ def test_a_row_too_few_or_too_many_is_an_error(found: int) -> None:
     summary.found = found
     with pytest.raises(BatchLabelError, match=f"found {found} files but has rows for 2"):
         summary.check()
+
+
+def test_a_file_must_be_labelled_now_or_reused() -> None:
+    summary = summary_of([labelled("happy"), NO_FACE])
+    summary.add(NO_FACE)
+    summary.found = 3
+    with pytest.raises(BatchLabelError, match="found 3 files, but labelled 2 and reused 0"):
+        summary.check()
+    summary.unchanged = 1
+    summary.check()
+    assert "; 1 reused; " in summary.line()
+
+
+def test_a_copied_row_is_reused_and_a_missing_one_is_not_found() -> None:
+    summary = Summary(("happy", "sad"), found=1)
+    summary.look(Finished(labelled("sad"), copied=True))
+    summary.add(labelled("sad"))
+    summary.add(replace(labelled("sad"), missing=True))
+    summary.check()
+    assert (summary.labelled_now, summary.reused, summary.missing) == (0, 1, 1)
 
 
 def test_only_failed_files_make_the_run_incomplete() -> None:

@@ -1,0 +1,1 @@
+"""The commands of ``batch-label``, a module each."""

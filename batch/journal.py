@@ -1,0 +1,221 @@
+"""The journal: what is known of every file, on disk, so that no work is done twice.
+
+An SQLite database beside the report. Every finished file's row goes into it and is on disk a
+second later; a run that was killed goes on from there, and the next night's run labels only
+what is new or changed. The order of the report comes from here, not from memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from batch.discover import Found
+from batch.journal_errors import JournalDamaged, refusals
+from batch.records import Failure, FileState, Finished, Row, Status
+from batch.stored import pack_failure, pack_row, unpack_failure, unpack_row
+
+APPLICATION_ID = 0x424C4A4E
+VERSION = 1
+# Seconds between commits: what a kill can cost.
+COMMIT_EVERY = 1.0
+# Rows that are taken from the database at a time.
+CHUNK = 1_000
+
+SCHEMA = f"""
+CREATE TABLE photos (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB,
+    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX photos_by_digest ON photos (digest) WHERE digest IS NOT NULL;
+CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+# Tables of this run alone, in a file that SQLite removes: memory stays the same for any number.
+OF_THIS_RUN = """
+CREATE TEMP TABLE found (
+    position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, failure TEXT
+);
+CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY);
+"""
+# Files that failed are tried again. `IS NOT` also tells a value from none.
+PENDING = """
+INSERT INTO pending SELECT position FROM found LEFT JOIN photos USING (path)
+WHERE :all OR photos.path IS NULL OR failed OR basis IS NOT :basis
+   OR photos.size IS NOT found.size OR photos.mtime_ns IS NOT found.mtime_ns
+ORDER BY position
+"""
+NEXT_PENDING = """
+SELECT position, path, failure FROM pending JOIN found USING (position)
+WHERE position > :after ORDER BY position LIMIT :chunk
+"""
+NEXT_ROWS = """
+SELECT position, path, row FROM found JOIN photos USING (path)
+WHERE position > :after ORDER BY position LIMIT :chunk
+"""
+MISSING = "path NOT IN (SELECT path FROM found)"
+NEXT_MISSING = f"""
+SELECT path, path, row FROM photos
+WHERE path > :after AND NOT failed AND basis IS :basis AND {MISSING} ORDER BY path LIMIT :chunk
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many files a run found, and how many of them are to be labelled."""
+
+    found: int
+    pending: int
+
+
+class Journal:
+    """One run's view of the database; ``basis`` is what its answers depend on.
+
+    Safe to share between threads.
+
+    Raises:
+        JournalDamaged: the database is not what this version of the program wrote; all
+            methods may raise it.
+        OutputError: the system refuses, or another program holds the database; likewise.
+    """
+
+    def __init__(self, path: Path, basis: bytes) -> None:
+        self.path = path
+        self._basis = basis
+        self._lock = threading.Lock()
+        with refusals(path):
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                self._open()
+            except BaseException:
+                self._database.close()
+                raise
+        self._committed = time.monotonic()
+
+    def _open(self) -> None:
+        run = self._database.execute
+        run("PRAGMA journal_mode = DELETE")
+        run("PRAGMA synchronous = NORMAL")
+        if not self.path.stat().st_size:
+            self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        written_by = run("PRAGMA application_id").fetchone()[0]
+        version = run("PRAGMA user_version").fetchone()[0]
+        if (written_by, version) != (APPLICATION_ID, VERSION):
+            raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        self._database.executescript(OF_THIS_RUN)
+        run("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        """Put everything on disk and let go of the database."""
+        try:
+            self.commit()
+        finally:
+            self._database.close()
+
+    def plan(self, found: Iterable[Found], *, fresh: bool, verify: bool) -> Plan:
+        """Take in what discovery found, in its order, and find out what is to be done.
+
+        With ``fresh`` everything that was known is forgotten first; with ``verify`` no file
+        is taken to be unchanged for its size and time.
+        """
+        rows = ((n, *_stored(item)) for n, item in enumerate(found))
+        with self._using() as run:
+            if fresh:
+                run("DELETE FROM photos")
+            while chunk := list(islice(rows, CHUNK)):
+                self._database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?)", chunk)
+            run(PENDING, {"all": verify, "basis": self._basis})
+            return Plan(
+                found=run("SELECT count(*) FROM found").fetchone()[0],
+                pending=run("SELECT count(*) FROM pending").fetchone()[0],
+            )
+
+    def pending(self) -> Iterator[Path | Failure]:
+        """Give the files that are to be labelled, in order."""
+        for name, failure in self._chunks(NEXT_PENDING, -1):
+            path = Path(os.fsdecode(name))
+            yield unpack_failure(path, json.loads(failure)) if failure else path
+
+    def known(self, path: Path, digest: bytes) -> Row | None:
+        """Look for the row of a file with the same bytes, and give it to ``path``."""
+        query = "SELECT row FROM photos WHERE digest IS ? AND basis IS ? AND NOT failed LIMIT 1"
+        with self._using() as run:
+            row = run(query, (digest, self._basis)).fetchone()
+            return unpack_row(path, row[0]) if row else None
+
+    def add(self, finished: Finished) -> None:
+        """Keep a file's row; it is on disk about a second later."""
+        row, state = finished.row, finished.state or FileState(None, None, None)
+        values = (
+            *(os.fsencode(row.path), state.size, state.mtime_ns, state.digest),
+            *(self._basis, row.status is Status.FAILED, pack_row(row)),
+        )
+        with self._using() as run:
+            run("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        if time.monotonic() - self._committed >= COMMIT_EVERY:
+            self.commit()
+
+    def commit(self) -> None:
+        """Put everything on disk."""
+        with self._using() as run:
+            if self._database.in_transaction:
+                run("COMMIT")
+            run("BEGIN IMMEDIATE")
+            self._committed = time.monotonic()
+
+    def rows(self) -> Iterator[Row]:
+        """Give the rows of all files that were found, in order."""
+        for name, row in self._chunks(NEXT_ROWS, -1):
+            yield unpack_row(Path(os.fsdecode(name)), row)
+
+    def missing(self) -> Iterator[Row]:
+        """Give the last rows of files that were not found, in the order of their paths."""
+        for name, row in self._chunks(NEXT_MISSING, b""):
+            yield replace(unpack_row(Path(os.fsdecode(name)), row), missing=True)
+
+    def forget_missing(self) -> None:
+        """Forget the files that were not found."""
+        with self._using() as run:
+            run(f"DELETE FROM photos WHERE {MISSING}")
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a text under a name for later runs."""
+        with self._using() as run:
+            run("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+    def noted(self, name: str) -> str | None:
+        """Give the text that was kept under a name."""
+        with self._using() as run:
+            row = run("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[bytes, str]]:
+        """Run a query from one key on to the next, so that writing in between disturbs nothing."""
+        after = start
+        while True:
+            values = {"after": after, "basis": self._basis, "chunk": CHUNK}
+            with self._using() as run:
+                chunk = run(query, values).fetchall()
+            yield from ((name, text) for _, name, text in chunk)
+            if len(chunk) < CHUNK:
+                return
+            after = chunk[-1][0]
+
+    @contextmanager
+    def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        with self._lock, refusals(self.path):
+            yield self._database.execute
+
+
+def _stored(found: Found) -> tuple[bytes, int | None, int | None, str | None]:
+    failure = json.dumps(pack_failure(found.failure)) if found.failure else None
+    return os.fsencode(found.path), found.size, found.mtime_ns, failure

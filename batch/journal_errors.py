@@ -1,0 +1,46 @@
+"""What can be wrong with the journal's database, in the terms of the rest of the program."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batch.names import path_text
+from batch.publish import writing
+
+_NUMBERS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+}
+
+
+class JournalDamaged(Exception):
+    """The database is not what this version of the program wrote."""
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system refuse into the exceptions of the journal.
+
+    Raises:
+        JournalDamaged: the database is damaged, or was written by something else.
+        OutputError: anything else is wrong with it.
+    """
+    with writing(f"journal {path_text(path)}"):
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            # The low byte is the kind of error, the others say more of it.
+            number = _NUMBERS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+            raise OSError(number, f"{os.strerror(number)}: {error}") from error
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            raise JournalDamaged(str(error)) from error

@@ -1,0 +1,49 @@
+"""Where a run's journal lies, and what becomes of one that can't be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batch.errors import OutputError
+from batch.journal_errors import JournalDamaged
+from batch.names import path_text
+from batch.options import Job
+from batch.output import is_device, is_stdout
+from batch.publish import resolved, writing
+
+BROKEN_SUFFIX = ".broken"
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def journal_path(job: Job) -> Path | None:
+    """Name the journal: what was asked for, or hidden beside the report.
+
+    None for a report that is streamed, unless one was asked for.
+    """
+    if job.memory.state is not None:
+        return resolved(job.memory.state)
+    output = Path(job.output)
+    if is_stdout(job.output) or is_device(output):
+        return None
+    report = resolved(output)
+    return report.with_name(f".{report.name}.journal")
+
+
+def set_aside(journal: Path, damage: JournalDamaged, given: bool) -> Path:
+    """Rename a damaged journal, so that nothing that it holds is lost, and give its new name.
+
+    Raises:
+        OutputError: it can't be renamed, or it was ``given`` by name and is of another kind.
+    """
+    with writing(f"journal {path_text(journal)}"):
+        with journal.open("rb") as file:
+            head = file.read(len(SQLITE_MAGIC))
+        if given and head and head != SQLITE_MAGIC:
+            raise OutputError(
+                f"{path_text(journal)} is no journal ({damage})", "name another file with --state"
+            )
+        broken = journal.with_name(journal.name + BROKEN_SUFFIX)
+        journal.replace(broken)
+        # What SQLite keeps beside a database belongs to it.
+        journal.with_name(f"{journal.name}-journal").unlink(missing_ok=True)
+    return broken

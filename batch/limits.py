@@ -1,0 +1,182 @@
+"""The limits of a run: a deadline, a time limit, and how many files may fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+from batch.clock import steady, utc_now
+from batch.errors import BatchLabelError, UsageError
+from batch.names import printable
+from batch.records import Reason
+
+_CLOCK_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})")
+# Six digits are more than a hundred years of hours, and keep dates within the calendar.
+_DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
+_COUNT = re.compile(r"[0-9]{1,12}")
+_PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many failed files a run may have: ``number`` of them, or per cent of those found."""
+
+    number: Decimal
+    is_percentage: bool
+
+    def __str__(self) -> str:
+        """Give the notation that ``parse_max_failures`` reads."""
+        return f"{self.number:f}{'%' if self.is_percentage else ''}"
+
+    def is_exceeded(self, failed: int, found: int) -> bool:
+        """Tell whether more files failed than the limit allows."""
+        # In decimals, since 0.07 % of 10,000 files is 7 and not a little more.
+        allowed = self.number * found / 100 if self.is_percentage else self.number
+        return failed > allowed
+
+    def check(self, by_reason: Mapping[Reason, int], found: int) -> None:
+        """Make sure that no more files failed than the limit allows.
+
+        Raises:
+            BatchLabelError: more did; its message has the most frequent reason.
+        """
+        failed = sum(by_reason.values())
+        if self.is_exceeded(failed, found):
+            reason, count = max(by_reason.items(), key=lambda item: item[1])
+            raise BatchLabelError(
+                f"{failed} of {found} files failed, more than --max-failures {self} allows "
+                f"(most often {reason.value}: {count})",
+                "put those files right or raise the limit, then run again",
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of a run, None where there is none.
+
+    ``deadline`` is local clock time, ``time_limit`` is in seconds.
+    """
+
+    deadline: time | None = None
+    time_limit: int | None = None
+    max_failures: FailureLimit | None = None
+
+
+class Timer:
+    """Tells whether a run's time is up; it begins to count as it is made.
+
+    ``started`` is the time on the wall as the run begins, an aware datetime; ``clock`` tells
+    seconds. The deadline is turned into seconds once, at the start, so that setting the
+    machine's clock during the run changes nothing. ``ends`` is when time will be up, an
+    aware local datetime or None, and ``why`` names the limit that comes first.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        started: datetime | None = None,
+        clock: Callable[[], float] = steady,
+    ) -> None:
+        started = started or utc_now()
+        ends: list[tuple[datetime, str]] = []
+        if limits.deadline is not None:
+            moment = next_time(limits.deadline, started)
+            ends.append((moment, f"the deadline {limits.deadline:%H:%M} has come"))
+        if limits.time_limit is not None:
+            moment = (started + timedelta(seconds=limits.time_limit)).astimezone()
+            ends.append((moment, f"the time limit {duration_text(limits.time_limit)} is over"))
+        self._clock = clock
+        self._end: float | None = None
+        self.ends: datetime | None = None
+        self.why = ""
+        if ends:
+            self.ends, self.why = min(ends, key=lambda end: end[0])
+            self._end = clock() + (self.ends - started).total_seconds()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether no more photos are to be begun."""
+        return self._end is not None and self._clock() >= self._end
+
+
+def parse_deadline(text: str) -> time:
+    """Read a time of the day, ``05:30``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _CLOCK_TIME.fullmatch(text)
+    if match and int(match[1]) < 24 and int(match[2]) < 60:
+        return time(int(match[1]), int(match[2]))
+    raise UsageError(
+        f"--deadline {printable(text)} is no time of the day",
+        "write hours (0 to 23) and minutes, such as 05:30",
+    )
+
+
+def parse_time_limit(text: str) -> int:
+    """Read a duration, ``2h30m``, ``90m`` or ``3600s``, and give it in seconds.
+
+    Raises:
+        UsageError: it is none, or it is zero.
+    """
+    match = _DURATION.fullmatch(text)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = hours * 3600 + minutes * 60 + seconds
+    if total:
+        return total
+    raise UsageError(
+        f"--time-limit {printable(text)} is no duration",
+        "write hours, minutes and seconds, such as 2h30m, 90m or 3600s",
+    )
+
+
+def parse_max_failures(text: str) -> FailureLimit:
+    """Read a number of files, ``5``, or a share of those found, ``2%``.
+
+    Raises:
+        UsageError: it is neither, or more than 100%.
+    """
+    if _COUNT.fullmatch(text):
+        return FailureLimit(Decimal(text), is_percentage=False)
+    match = _PERCENTAGE.fullmatch(text)
+    if match and Decimal(match[1]) <= 100:
+        return FailureLimit(Decimal(match[1]), is_percentage=True)
+    raise UsageError(
+        f"--max-failures {printable(text)} is neither a number nor a percentage",
+        "write a number of files, such as 5, or a share of those found, such as 2%",
+    )
+
+
+def duration_text(seconds: int) -> str:
+    """Write seconds as ``parse_time_limit`` reads them, in the largest units that fit."""
+    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def next_time(at: time, after: datetime) -> datetime:
+    """Find when clocks here will next show ``at``, later than the aware datetime ``after``."""
+    today = after.astimezone().date()
+    days = (today + timedelta(days=days) for days in range(3))
+    return next(moment for day in days for moment in _moments(day, at) if moment > after)
+
+
+def _moments(day: date, at: time) -> Iterator[datetime]:
+    """Give the moments of a day at which local clocks show a time, mostly one.
+
+    A time that the clocks skip as summer begins counts by winter's clock, an hour later by
+    the new one; as summer ends, a time may come twice.
+    """
+    # By way of the timestamp, since `astimezone` moves a skipped time back by an hour.
+    first, second = (
+        datetime.fromtimestamp(
+            datetime.combine(day, at.replace(fold=fold)).timestamp(), UTC
+        ).astimezone()
+        for fold in (0, 1)
+    )
+    yield first
+    if second > first:
+        yield second

@@ -1,0 +1,136 @@
+"""Writes down how a run went, however it ends: run.json and the metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from batch.clock import steady, utc_now
+from batch.drift import Drift
+from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
+from batch.faces import detector_digest
+from batch.host import installed_versions, this_host
+from batch.log import Event, Level, Log
+from batch.metrics import metrics_file, write_metrics
+from batch.names import path_text
+from batch.options import Job
+from batch.output import is_device, is_stdout
+from batch.pipeline import Pipeline
+from batch.publish import resolved
+from batch.runfile import (
+    Counts,
+    DetectorRecord,
+    ModelRecord,
+    Outcome,
+    RunRecord,
+    Seconds,
+    run_file,
+    settings_of,
+    write_run,
+)
+from batch.session import available_cores
+from batch.summary import Summary
+
+# What the record is called of a run that Python itself gave up on.
+UNEXPECTED = "an error in batch-label: "
+
+
+class Recorder:
+    """Knows all about a run; as a context manager it writes that down as the block ends.
+
+    The run sets ``pipeline``, ``summary``, ``drift`` and ``published`` as it gets to them.
+    """
+
+    def __init__(self, job: Job, log: Log) -> None:
+        self.summary = Summary()
+        self.pipeline: Pipeline | None = None
+        self.drift: Drift | None = None
+        self.published = False
+        self._job = job
+        self._log = log
+        self._started = utc_now()
+        self._clock = steady()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        record = self._record(error)
+        output = Path(self._job.output)
+        try:
+            if not (is_stdout(self._job.output) or is_device(output)):
+                write_run(run_file(resolved(output)), record)
+            if self._job.metrics_file is not None:
+                write_metrics(metrics_file(self._job.metrics_file), record)
+        except OutputError as refusal:  # the run's own outcome stands
+            self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
+
+    def _record(self, error: BaseException | None) -> RunRecord:
+        code = _code(self.summary, error)
+        ensemble = self.pipeline.ensemble if self.pipeline else None
+        settings = settings_of(self._job)
+        del settings["photos"]  # these are the record's inputs
+        return RunRecord(
+            outcome=_outcome(code, error),
+            exit_code=int(code),
+            published=self.published,
+            error=_words(error),
+            started=self._started,
+            ended=utc_now(),
+            report=path_text(resolved(Path(self._job.output))),
+            inputs=self._job.photos,
+            seconds=self._seconds(),
+            counts=_counts(self.summary),
+            models=tuple(
+                ModelRecord(model.spec.name, model.spec.version, model.digest)
+                for model in (ensemble.models if ensemble else ())
+            ),
+            detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
+            provider=ensemble.provider.value if ensemble else None,
+            settings=settings,
+            versions=installed_versions(),
+            host=this_host(available_cores()),
+            drift=self.drift,
+        )
+
+    def _seconds(self) -> Seconds:
+        stages = self.pipeline.timings.seconds() if self.pipeline else {}
+        return Seconds(wall=round(steady() - self._clock, 3), **stages)
+
+
+def _counts(summary: Summary) -> Counts:
+    return Counts(
+        found=summary.found,
+        labelled_now=summary.labelled_now,
+        reused=summary.reused,
+        missing=summary.missing,
+        left_out=summary.left_out,
+        by_status={status.value: count for status, count in summary.by_status.items()},
+        by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
+        by_label=summary.by_label,
+    )
+
+
+def _code(summary: Summary, error: BaseException | None) -> ExitCode:
+    if error is None:
+        return summary.exit_code
+    return error.exit_code if isinstance(error, BatchLabelError) else ExitCode.FAILED
+
+
+def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
+    if error is None:
+        return Outcome.INCOMPLETE if code is ExitCode.INCOMPLETE else Outcome.DONE
+    if isinstance(error, TimeIsUp):
+        return Outcome.TIME_IS_UP
+    return Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.FAILED
+
+
+def _words(error: BaseException | None) -> str | None:
+    if error is None or isinstance(error, BatchLabelError):
+        return str(error) if error else None
+    return f"{UNEXPECTED}{type(error).__name__}: {error}"

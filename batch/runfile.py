@@ -1,0 +1,199 @@
+"""The record of a run, ``results.csv.run.json`` beside ``results.csv``: see docs/run-record.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from datetime import datetime, time
+from enum import Enum, StrEnum
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from batch.clock import utc_text
+from batch.drift import Drift
+from batch.host import HostRecord
+from batch.limits import FailureLimit
+from batch.names import path_text
+from batch.wholefile import WholeFile
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SCHEMA_VERSION = 1
+SUFFIX = ".run.json"
+
+Setting: TypeAlias = str | int | float | bool | tuple[str, ...] | None
+
+
+class Outcome(StrEnum):
+    """How a run ended, in one word that a program can match."""
+
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    TIME_IS_UP = "time_is_up"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long it took: ``wall`` on the clock, the stages summed over the workers."""
+
+    wall: float = 0.0
+    discover: float = 0.0
+    read: float = 0.0
+    decode: float = 0.0
+    faces: float = 0.0
+    classify: float = 0.0
+    report: float = 0.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was found, and what became of every single file."""
+
+    found: int = 0
+    labelled_now: int = 0
+    reused: int = 0
+    missing: int = 0
+    left_out: int = 0
+    by_status: Mapping[str, int] = field(default_factory=dict)
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+    by_label: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model that ran, and its file's SHA-256 in hexadecimal."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DetectorRecord:
+    """The face detector that ran, by its file's SHA-256 in hexadecimal."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is kept of a run; the fields are the keys of run.json, in their order.
+
+    ``started`` and ``ended`` are aware datetimes. What a run did not get to is None or empty.
+    """
+
+    outcome: Outcome
+    exit_code: int
+    published: bool
+    error: str | None
+    started: datetime
+    ended: datetime
+    report: str
+    inputs: tuple[str, ...]
+    seconds: Seconds
+    counts: Counts
+    models: tuple[ModelRecord, ...]
+    detector: DetectorRecord | None
+    provider: str | None
+    settings: Mapping[str, Setting]
+    versions: Mapping[str, str | None]
+    host: HostRecord
+    drift: Drift | None = None
+
+
+def run_file(report: Path) -> WholeFile:
+    """Name the record of a report's runs: ``results.csv.run.json`` beside ``results.csv``."""
+    return WholeFile(
+        report.with_name(report.name + SUFFIX), "run record", "choose another place with -o"
+    )
+
+
+def write_run(file: WholeFile, record: RunRecord) -> None:
+    """Write a run's record in the earlier one's place.
+
+    Raises:
+        OutputError: the system refuses; the earlier record stays.
+    """
+    text = json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False)
+    # What is no UTF-8 becomes an escape, which is JSON's own as well.
+    file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def read_run(file: WholeFile) -> RunRecord | None:
+    """Read the record that an earlier run left.
+
+    None where there is none, and where it is damaged or of another schema: a record is for
+    people and monitors, and no run depends on one.
+    """
+    try:
+        values = json.loads(file.read() or b"")
+        return _record(values) if values["schema_version"] == SCHEMA_VERSION else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def as_json(record: RunRecord) -> dict[str, Any]:
+    """Give a record as the object that run.json holds."""
+    times = {"started": utc_text(record.started), "ended": utc_text(record.ended)}
+    return {"schema_version": SCHEMA_VERSION} | asdict(record) | times
+
+
+def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
+    """Flatten records of options, those inside them too, into the settings of run.json."""
+    settings: dict[str, Setting] = {}
+    for record in options:
+        for option in fields(record):
+            value = getattr(record, option.name)
+            if is_dataclass(value) and not isinstance(value, type | FailureLimit):
+                settings.update(settings_of(value))
+            else:
+                settings[option.name] = _setting(value)
+    return settings
+
+
+def _setting(value: object) -> Setting:
+    if isinstance(value, Enum):
+        return _setting(value.value)
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
+    if isinstance(value, PurePath):
+        return path_text(Path(value))
+    if isinstance(value, tuple | list):
+        return tuple(str(item) for item in value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _record(values: dict[str, Any]) -> RunRecord:
+    """Build a record from run.json's object, whatever a later version added to it.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is none.
+    """
+    own = {option.name: values[option.name] for option in fields(RunRecord)}
+    own |= {
+        "outcome": Outcome(own["outcome"]),
+        "started": datetime.fromisoformat(own["started"]),
+        "ended": datetime.fromisoformat(own["ended"]),
+        "inputs": tuple(own["inputs"]),
+        "seconds": Seconds(**own["seconds"]),
+        "counts": Counts(**own["counts"]),
+        "models": tuple(ModelRecord(**model) for model in own["models"]),
+        "detector": DetectorRecord(**own["detector"]) if own["detector"] else None,
+        "settings": {name: _tupled(value) for name, value in own["settings"].items()},
+        "host": HostRecord(**own["host"]),
+        "drift": _drift(own["drift"]) if own["drift"] else None,
+    }
+    return RunRecord(**own)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _drift(values: dict[str, Any]) -> Drift:
+    lines = {name: tuple(values[name]) for name in ("warnings", "since_last_run")}
+    return Drift(**values | lines)

@@ -1,0 +1,40 @@
+"""How long each stage takes, summed over the workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+DISCOVER: Final = "discover"
+READ: Final = "read"
+DECODE: Final = "decode"
+FACES: Final = "faces"
+CLASSIFY: Final = "classify"
+REPORT: Final = "report"
+
+
+class Timings:
+    """Seconds by stage; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - started
+            with self._lock:
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + passed
+
+    def seconds(self) -> dict[str, float]:
+        """Give the sums so far, in milliseconds' precision."""
+        with self._lock:
+            return {stage: round(passed, 3) for stage, passed in self._seconds.items()}

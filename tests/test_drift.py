@@ -1,0 +1,202 @@
+"""Drift is told by what changed and by how much, and never by chance alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from batch.drift import (
+    MAX_CHANGE_OF_CONFIDENCE,
+    MAX_CHANGE_OF_SHARES,
+    MAX_DISTANCE_FROM_MODEL,
+    MIN_PHOTOS,
+    chance,
+    distance,
+    find_drift,
+)
+from batch.profile import Profile
+from batch.records import Source
+
+NO_SHARES: Mapping[Source, Mapping[str, float]] = {}
+EVEN = {Source.FACE: {"happy": 0.5, "sad": 0.5}}
+
+
+def profile(
+    happy: int,
+    sad: int,
+    confidence: float = 0.9,
+    spread: float = 0.1,
+    unsure: int = 0,
+    image: int = 0,
+) -> Profile:
+    answers = happy + sad + unsure
+    return Profile(
+        by_label={"happy": happy, "sad": sad},
+        by_source={"face": happy + sad - image, "image": image, "both": 0},
+        answers=answers,
+        confidence=confidence * answers,
+        confidence_squared=(confidence**2 + spread**2) * answers,
+    )
+
+
+def test_the_same_answers_do_not_drift() -> None:
+    drift = find_drift(profile(3000, 1000), profile(3000, 1000), NO_SHARES)
+    assert drift.from_last_run == 0
+    assert drift.confidence_change == 0
+    assert drift.from_model is None
+    assert drift.photos == 4000
+    assert drift.mean_confidence == pytest.approx(0.9)
+    assert drift.warnings == ()
+
+
+@pytest.mark.parametrize(("happy", "warned"), [(6900, False), (7100, True)])
+def test_shares_that_move_by_more_than_the_limit_are_told(happy: int, warned: bool) -> None:
+    drift = find_drift(profile(happy, 10_000 - happy), profile(6000, 4000), NO_SHARES)
+    assert drift.from_last_run == pytest.approx(abs(happy - 6000) / 10_000)
+    assert bool(drift.warnings) is warned
+    assert all("happy is 71%, not 60%" in line for line in drift.warnings)
+
+
+@pytest.mark.parametrize(
+    ("mean", "warned"), [(0.86, False), (0.84, True), (0.94, False), (0.96, True)]
+)
+def test_confidence_that_moves_by_more_than_the_limit_is_told(mean: float, warned: bool) -> None:
+    drift = find_drift(profile(600, 400, mean), profile(600, 400, 0.9), NO_SHARES)
+    assert drift.confidence_change == pytest.approx(mean - 0.9)
+    assert bool(drift.warnings) is warned
+    assert all(f"is {mean:.2f}, not 0.90" in line for line in drift.warnings)
+
+
+@pytest.mark.parametrize(("happy", "warned"), [(7400, False), (7600, True)])
+def test_shares_far_from_the_training_data_are_told(happy: int, warned: bool) -> None:
+    drift = find_drift(profile(happy, 10_000 - happy), None, EVEN)
+    assert drift.from_model == pytest.approx((happy - 5000) / 10_000)
+    assert drift.from_last_run is drift.confidence_change is None
+    assert bool(drift.warnings) is warned
+    assert all("training data" in line for line in drift.warnings)
+
+
+def test_each_model_is_expected_to_answer_as_it_was_trained() -> None:
+    shares = {
+        Source.FACE: {"happy": 1.0, "sad": 0.0},
+        Source.IMAGE: {"happy": 0.0, "sad": 1.0},
+    }
+    drift = find_drift(profile(600, 400, image=400), None, shares)
+    assert drift.from_model == pytest.approx(0)
+    together = Profile({"happy": 500, "sad": 500}, {"face": 0, "image": 0, "both": 1000}, 0, 0, 0)
+    assert find_drift(together, None, shares).from_model == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"happy": 1.0},
+        {"happy": 0.0, "sad": 0.0},
+        {"happy": -1.0, "sad": 2.0},
+        {"happy": float("nan"), "sad": 0.5},
+        {"happy": "0.5", "sad": "0.5"},
+    ],
+)
+def test_shares_that_are_none_are_not_compared(own: dict[str, float]) -> None:
+    assert find_drift(profile(900, 100), None, {Source.FACE: own}).from_model is None
+
+
+def test_shares_need_not_sum_to_one() -> None:
+    drift = find_drift(profile(500, 500), None, {Source.FACE: {"happy": 3, "sad": 3}})
+    assert drift.from_model == pytest.approx(0)
+
+
+@pytest.mark.parametrize("few", ["now", "before"])
+def test_few_photos_are_not_compared(few: str) -> None:
+    all_sad, all_happy = profile(0, MIN_PHOTOS - 1, 0.5), profile(10_000, 0)
+    pair = (all_sad, all_happy) if few == "now" else (all_happy, all_sad)
+    drift = find_drift(*pair, EVEN if few == "now" else NO_SHARES)
+    assert drift.from_last_run is drift.confidence_change is drift.from_model is None
+    assert drift.warnings == ()
+
+
+def test_nothing_is_not_compared() -> None:
+    drift = find_drift(profile(0, 0), profile(0, 0), EVEN)
+    assert (drift.photos, drift.mean_confidence, drift.warnings) == (0, None, ())
+
+
+def test_another_models_labels_are_not_compared() -> None:
+    other = Profile({"joy": 500, "grief": 500}, {"face": 1000}, 1000, 900.0, 810.0)
+    drift = find_drift(profile(900, 100), other, NO_SHARES)
+    assert drift.from_last_run is drift.confidence_change is None
+
+
+def test_unsure_answers_count_for_the_confidence_alone() -> None:
+    drift = find_drift(profile(10, 0, 0.6, unsure=500), profile(500, 500, 0.9), NO_SHARES)
+    assert drift.from_last_run is None
+    assert len(drift.warnings) == 1
+    assert "confidence" in drift.warnings[0]
+
+
+def test_a_change_that_chance_explains_gives_no_warning() -> None:
+    """Of a hundred photos more have to change than of thousands."""
+    drift = find_drift(profile(72, 28, 0.9), profile(60_000, 40_000, 0.9), NO_SHARES)
+    assert drift.from_last_run == pytest.approx(0.12)
+    assert MAX_CHANGE_OF_SHARES < 0.12
+    assert drift.warnings == ()
+    wide = find_drift(profile(60, 40, 0.84, 0.3), profile(600, 400, 0.9, 0.3), NO_SHARES)
+    assert wide.confidence_change == pytest.approx(-0.06)
+    assert wide.warnings == ()
+
+
+@pytest.mark.parametrize("photos", [MIN_PHOTOS, 300, 3000])
+def test_samples_of_the_same_photos_give_hardly_a_warning(photos: int) -> None:
+    """Two nights drawn from the same eight labels, a thousand times.
+
+    The bound on shares is never passed here; that on confidence is passed at the rate of
+    FALSE_ALARMS, which is 0.1 in these nights.
+    """
+    random = np.random.default_rng(5)
+    shares = dict(zip("abcdefgh", (0.36, 0.3, 0.11, 0.12, 0.08, 0.01, 0.01, 0.01), strict=True))
+    labels = list(shares)
+
+    def night() -> Profile:
+        counts = random.multinomial(photos, list(shares.values())).tolist()
+        by_label = dict(zip(labels, counts, strict=True))
+        sure = random.beta(4, 2, size=photos)
+        return Profile(
+            by_label, {"face": photos}, photos, float(sure.sum()), float((sure**2).sum())
+        )
+
+    nights = [find_drift(night(), night(), {Source.FACE: shares}) for _ in range(1000)]
+    warnings = [line for drift in nights for line in drift.warnings]
+    assert [line for line in warnings if "confidence" not in line] == []
+    assert len(warnings) <= 2
+    # It is the bound on chance that spares the small ones, and not the threshold alone.
+    far = max(drift.from_last_run or 0 for drift in nights)
+    assert (far > MAX_CHANGE_OF_SHARES) is (photos < 1000)
+
+
+def test_a_large_change_in_a_hundred_photos_is_told() -> None:
+    drift = find_drift(profile(20, 80), profile(6000, 4000), NO_SHARES)
+    assert len(drift.warnings) == 1
+
+
+def test_distance_is_the_share_that_would_have_to_change() -> None:
+    assert distance({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
+    assert distance({"a": 1.0}, {"b": 1.0}) == 1
+
+
+def test_chance_shrinks_with_the_number_of_photos() -> None:
+    shares = {"happy": 0.5, "sad": 0.5}
+    assert chance(shares, 1 / 100) == pytest.approx(10 * chance(shares, 1 / 10_000))
+    assert chance(shares, 1 / 100) > 0.2
+
+
+def test_a_label_is_told_in_one_line() -> None:
+    names = {"a\nb": 500, "c": 0}
+    now = Profile(names, {"face": 500}, 500, 450.0, 405.0)
+    (line,) = find_drift(now, None, {Source.FACE: {"a\nb": 0.1, "c": 0.9}}).warnings
+    assert "a\\nb is 100%, not 10%" in line
+
+
+def test_the_limits_lie_in_their_order() -> None:
+    assert 0 < MAX_CHANGE_OF_CONFIDENCE < MAX_CHANGE_OF_SHARES < MAX_DISTANCE_FROM_MODEL < 1
