@@ -29,6 +29,7 @@ VERSION = 1
 COMMIT_EVERY = 1.0
 # Rows that are taken from the database at a time.
 CHUNK = 1_000
+INSERTED_AT_ONCE = 200
 
 SCHEMA = f"""
 CREATE TABLE photos (
@@ -111,6 +112,8 @@ class Journal:
         version = run("PRAGMA user_version").fetchone()[0]
         if (written_by, version) != (APPLICATION_ID, VERSION):
             raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        # Nothing of this run's own tables is ever taken back.
+        run("PRAGMA temp.journal_mode = OFF")
         self._database.executescript(OF_THIS_RUN)
         run("BEGIN IMMEDIATE")
 
@@ -127,17 +130,30 @@ class Journal:
         With ``fresh`` everything that was known is forgotten first; with ``verify`` no file
         is taken to be unchanged for its size and time.
         """
-        rows = ((n, *_stored(item)) for n, item in enumerate(found))
+        files = iter(found)
         with self._using() as run:
             if fresh:
                 run("DELETE FROM photos")
-            while chunk := list(islice(rows, CHUNK)):
-                self._database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?)", chunk)
+            while chunk := list(islice(files, INSERTED_AT_ONCE)):
+                self._insert(chunk)
             run(PENDING, {"all": verify, "basis": self._basis})
             return Plan(
                 found=run("SELECT count(*) FROM found").fetchone()[0],
                 pending=run("SELECT count(*) FROM pending").fetchone()[0],
             )
+
+    def _insert(self, chunk: list[Found]) -> None:
+        # One statement for many rows takes half of the time of as many statements.
+        values = (v for f in chunk for v in (os.fsencode(f.path), f.size, f.mtime_ns))
+        rows = ", ".join(["(?, ?, ?)"] * len(chunk))
+        run = self._database.execute
+        last = run(
+            f"INSERT INTO found (path, size, mtime_ns) VALUES {rows}", tuple(values)
+        ).lastrowid
+        for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
+            if item.failure:
+                failure = json.dumps(pack_failure(item.failure))
+                run("UPDATE found SET failure = ? WHERE position = ?", (failure, position))
 
     def pending(self) -> Iterator[Path | Failure]:
         """Give the files that are to be labelled, in order."""
@@ -214,8 +230,3 @@ class Journal:
     def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         with self._lock, refusals(self.path):
             yield self._database.execute
-
-
-def _stored(found: Found) -> tuple[bytes, int | None, int | None, str | None]:
-    failure = json.dumps(pack_failure(found.failure)) if found.failure else None
-    return os.fsencode(found.path), found.size, found.mtime_ns, failure
