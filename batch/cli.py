@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import click
 
+from batch.commands.diff import diff
 from batch.commands.label import label
 from batch.default_command import DefaultGroup
 from batch.log import PROGRAM
@@ -45,6 +46,7 @@ def cli() -> None:
 
 
 cli.add_command(_VERSION_OPTION(label))
+cli.add_command(diff)
 
 
 def main() -> NoReturn:

@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
+
+# From release 1.29 on, ONNX Runtime reports to its makers over the network and keeps a database
+# of it in the user's home. Photos and models are nobody's business. Once it is loaded is too late
+# to say so, for an event has gone out by then.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from batch.errors import ProviderError

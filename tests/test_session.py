@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -7,6 +12,7 @@ import pytest
 from batch.errors import ExitCode, ProviderError
 from batch.options import Provider
 from batch.session import available_cores, choose_provider, open_session
+from tests.conftest import REPOSITORY
 from tests.tiny_models import SIDE, bright_model
 
 GRAPH = bright_model().SerializeToString()
@@ -61,3 +67,11 @@ def test_a_model_that_does_not_run_is_found_at_the_start() -> None:
 
 def test_cores_are_those_of_this_process() -> None:
     assert available_cores() >= 1
+
+
+def test_nothing_is_reported_to_the_makers_of_onnx_runtime(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    code = "from batch import Options; from batch.pipeline import Pipeline; Pipeline(Options())"
+    subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True)
+    assert not list(tmp_path.rglob("*.db"))

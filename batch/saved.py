@@ -1,0 +1,142 @@
+"""Reports read back: what an earlier run said of every file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.formats import Value
+from batch.names import printable
+from batch.readers import REMEDY, RecordReader, ReportError, damaged, open_records
+from batch.records import Status
+
+# The columns that a report must have; `face` and `p_<label>` depend on the run, and others
+# are passed over, so that reports of other versions can be read.
+NEEDED = ("path", "status", "label", "confidence", "error")
+# How the error of a row begins that was kept for a photo that is gone.
+MISSING = "missing:"
+
+_STATUSES = frozenset(map(str, Status))
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRow:
+    """What a report says of a photo, or of one of its faces.
+
+    ``path`` and ``label`` are texts as the report has them, ``face`` is 1 for the main face
+    and None in a row about the photo, ``confidence`` is 0 to 1, and ``missing`` tells that
+    the photo was gone and its row was kept.
+    """
+
+    path: str
+    status: str
+    label: str | None = None
+    confidence: float | None = None
+    face: int | None = None
+    missing: bool = False
+
+
+class SavedReport:
+    """A report that is open for reading.
+
+    ``called`` is its name in messages. ``labels`` are the model's, in its order and as the
+    columns have them; None where a report in JSON Lines has no rows to name them.
+    """
+
+    def __init__(self, reader: RecordReader) -> None:
+        columns = reader.columns
+        self.called = reader.called
+        self.per_face = "face" in columns
+        self.labels: tuple[str, ...] | None = None
+        self._reader = reader
+        if columns:
+            _check(columns, reader.called)
+            self.labels = tuple(name[2:] for name in columns if name.startswith("p_"))
+
+    def rows(self) -> Iterator[SavedRow]:
+        """Read the rows in the report's order, once.
+
+        Raises:
+            ReportError: one is damaged; the message has its number.
+        """
+        wanted = (*NEEDED, "face") if self.per_face else NEEDED
+        for number, values in self._reader.records(wanted):
+            try:
+                row = _row(*values)
+            except ValueError as error:
+                raise damaged(self._reader, number, str(error)) from error
+            yield row
+
+
+@contextmanager
+def open_saved(report: str | Path) -> Iterator[SavedReport]:
+    """Open a report of any of the three formats to read it back.
+
+    Raises:
+        ReportError: it is missing, no report, or its beginning is damaged.
+        UsageError: a package that its format needs is not installed.
+    """
+    with open_records(Path(report)) as reader:
+        yield SavedReport(reader)
+
+
+def _check(columns: tuple[str, ...], called: str) -> None:
+    absent = [name for name in NEEDED if name not in columns]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if absent or twice:
+        what = f"lacks {', '.join(absent)}" if absent else f"has {', '.join(twice)} twice"
+        shown = printable(", ".join(columns))[:200]
+        raise ReportError(f"{called} is no report: it {what} (its columns are {shown})", REMEDY)
+
+
+def _row(
+    path: Value, status: Value, label: Value, confidence: Value, error: Value, face: Value = None
+) -> SavedRow:
+    name = _text(path, "path")
+    if name is None:
+        raise ValueError("no path")
+    if not isinstance(status, str) or status not in _STATUSES:
+        raise ValueError(f"status {status} is none of {', '.join(Status)}")
+    failure = _text(error, "error")
+    return SavedRow(
+        name,
+        status,
+        _text(label, "label"),
+        _share(confidence),
+        None if face is None else _number(face),
+        failure is not None and failure.startswith(MISSING),
+    )
+
+
+def _text(value: Value, column: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{column} {value} is no text")
+    value.encode()  # JSON can spell what is no Unicode text: that is a ValueError
+    return value
+
+
+def _share(value: Value) -> float | None:
+    if value is None:
+        return None
+    share = _real(value, "confidence")
+    if not 0 <= share <= 1:
+        raise ValueError(f"confidence {value} is not between 0 and 1")
+    return share
+
+
+def _number(value: Value) -> int:
+    number = _real(value, "face")
+    if number < 1 or not number.is_integer():
+        raise ValueError(f"face {value} is no number of a face")
+    return int(number)
+
+
+def _real(value: Value, column: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{column} {value} is no number") from None

@@ -1,0 +1,501 @@
+"""What lies in deploy/ and docs/scheduling.md: its command lines, units, images and alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from batch.cli import cli
+from batch.default_command import DEFAULT_COMMAND
+from batch.errors import ExitCode
+from batch.metrics import METRICS
+from tests.conftest import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
+SERVICE = (DEPLOY / "batch-label.service").read_text(encoding="utf-8")
+TIMER = (DEPLOY / "batch-label.timer").read_text(encoding="utf-8")
+CRON = (DEPLOY / "batch-label.cron").read_text(encoding="utf-8")
+RULES = (DEPLOY / "batch-label.rules.yml").read_text(encoding="utf-8")
+DOCKERFILES = {name: (DEPLOY / name).read_text() for name in ("Dockerfile", "Dockerfile.cuda")}
+DOCS = (REPOSITORY / "docs" / "scheduling.md").read_text(encoding="utf-8")
+INSTALLED = "/opt/batch-label/bin/batch-label"
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+
+
+def tool(name: str) -> str:
+    """Find a program beside Python or in the path; without it the test is skipped by its name."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def logical_lines(text: str) -> list[str]:
+    return [line.strip() for line in re.sub(r"\\\n\s*", " ", text).splitlines()]
+
+
+def arguments(line: str) -> Iterator[list[str]]:
+    """Give what a line of shell, unit or Docker hands to batch-label."""
+    words = shlex.split(line) if "batch-label" in line and "'" not in line else []
+    for number, word in enumerate(words):
+        is_named = word == "batch-label" and not (number and words[number - 1].startswith("-"))
+        if words[number + 1 :] and (is_named or word.endswith("/bin/batch-label")):
+            yield words[number + 1 :]
+
+
+def service_lines() -> list[list[str]]:
+    lines = [line.replace("%%", "%") for line in logical_lines(SERVICE) if line[:4] == "Exec"]
+    return [args for line in lines for args in arguments(line)]
+
+
+def cron_lines() -> list[list[str]]:
+    jobs = [line for line in CRON.splitlines() if re.match("[0-9*]", line)]
+    commands = [line.split(maxsplit=6)[6].replace(r"\%", "%") for line in jobs]
+    return [args for command in commands for args in arguments(command)]
+
+
+def docker_lines(name: str) -> list[list[str]]:
+    return [json.loads(text) for text in re.findall("^CMD (.*)$", DOCKERFILES[name], re.MULTILINE)]
+
+
+def documented_lines() -> list[list[str]]:
+    """Take the indented blocks of code alone, not what the text says."""
+    code = "\n".join(line for line in DOCS.splitlines() if line.startswith("    "))
+    return [args for line in logical_lines(code) for args in arguments(line)]
+
+
+def parsed(args: Sequence[str]) -> click.Context:
+    """Let the real command line take the arguments, without running anything."""
+    name, rest = (args[0], args[1:]) if args[0] in cli.commands else (DEFAULT_COMMAND, args)
+    return cli.commands[name].make_context(name, list(rest))
+
+
+def manifests() -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    documents = yaml.safe_load_all((DEPLOY / "cronjob.yaml").read_text(encoding="utf-8"))
+    return {document["kind"]: document for document in documents}
+
+
+def job() -> Any:
+    return manifests()["CronJob"]["spec"]["jobTemplate"]["spec"]
+
+
+def container() -> Any:
+    (only,) = job()["template"]["spec"]["containers"]
+    return only
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *service_lines(),
+        *cron_lines(),
+        *docker_lines("Dockerfile"),
+        *docker_lines("Dockerfile.cuda"),
+        *documented_lines(),
+    ],
+    ids=" ".join,
+)
+def test_every_command_line_is_one_that_batch_label_takes(args: list[str]) -> None:
+    assert parsed(args)
+
+
+def test_the_command_line_of_the_cron_job_is_one_that_batch_label_takes() -> None:
+    assert parsed(container()["args"])
+
+
+def test_command_lines_are_found_where_they_are() -> None:
+    assert len(service_lines()) == len(cron_lines()) == 1
+    assert len(docker_lines("Dockerfile")) == len(docker_lines("Dockerfile.cuda")) == 1
+    assert len(documented_lines()) >= 4
+    assert ["diff", "previous.csv"] in [args[:2] for args in documented_lines()]
+    with pytest.raises(click.UsageError):
+        parsed(["photos", "--no-such-option"])
+
+
+def test_the_jobs_agree_on_what_they_do() -> None:
+    (service,), (cron,) = service_lines(), cron_lines()
+    assert [arg for arg in service if arg not in ("--log-format", "json")] == cron
+    shown = next(args for args in documented_lines() if "--deadline" in args)
+    assert shown == service
+    (cpu,), (cuda,) = docker_lines("Dockerfile"), docker_lines("Dockerfile.cuda")
+    assert [arg for arg in cuda if arg not in ("--provider", "cuda")] == cpu
+    for option in ("--output", "--state", "--metrics-file", "--quiet"):
+        assert option in service
+        assert option in cpu
+
+
+def test_no_job_lets_onnx_runtime_report_home() -> None:
+    assert f"\nEnvironment={NO_TELEMETRY}=1\n" in SERVICE
+    assert f"\n{NO_TELEMETRY}=1\n" in CRON
+    for text in DOCKERFILES.values():
+        assert re.search(rf"^ENV .*(\\\n.*)*\b{NO_TELEMETRY}=1\b", text, re.MULTILINE)
+    assert f"{{name: {NO_TELEMETRY}, value: " in (DEPLOY / "cronjob.yaml").read_text()
+
+
+def test_onnx_runtime_keeps_nothing_in_the_home(photos: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), NO_TELEMETRY: "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "batch", photos], env=env, capture_output=True, text=True
+    )
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert list(home.rglob("*")) == []
+
+
+# systemd
+
+
+def verified(folder: Path, service: str) -> str:
+    """Give what `systemd-analyze verify` has to say of the units, with a program that exists."""
+    program = folder / "batch-label"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    units = [folder / "batch-label.service", folder / "batch-label.timer"]
+    units[0].write_text(service.replace(INSTALLED, str(program)))
+    units[1].write_text(TIMER)
+    ran = subprocess.run(
+        [tool("systemd-analyze"), "verify", "--man=no", *units],
+        capture_output=True,
+        text=True,
+    )
+    # Other units of the machine are none of ours.
+    said = [line for line in ran.stderr.splitlines() if "batch-label" in line]
+    return "\n".join(said) or ("" if ran.returncode == 0 else ran.stderr)
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    assert verified(tmp_path, SERVICE) == ""
+
+
+def test_systemd_would_find_a_mistake_in_the_units(tmp_path: Path) -> None:
+    assert "PrivateTemp" in verified(tmp_path, SERVICE.replace("PrivateTmp", "PrivateTemp"))
+
+
+def test_the_service_is_as_hard_as_the_document_says(tmp_path: Path) -> None:
+    (tmp_path / "batch-label.service").write_text(SERVICE)
+    ran = subprocess.run(
+        [tool("systemd-analyze"), "security", "--offline=true", tmp_path / "batch-label.service"],
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode and "exposure" not in ran.stdout:
+        pytest.skip(f"systemd-analyze can't judge a file here: {ran.stderr.strip()}")
+    level = re.search(r"exposure level for batch-label\.service: ([0-9.]+)", ran.stdout)
+    documented = re.search(r"gives it ([0-9.]+) of 10", DOCS)
+    assert level
+    assert documented
+    assert float(level[1]) <= float(documented[1])
+
+
+def system_calls() -> set[str]:
+    """Give the system calls that the service's filter lets through."""
+    text = subprocess.run(
+        [tool("systemd-analyze"), "syscall-filter"], capture_output=True, text=True, check=True
+    ).stdout
+    groups = {
+        block.split()[0]: [line.strip() for line in block.splitlines()[1:] if "#" not in line]
+        for block in re.split(r"\n(?=@)", text.strip())
+    }
+
+    def members(name: str) -> set[str]:
+        if not name.startswith("@"):
+            return {name}
+        return {call for inner in groups[name] if inner for call in members(inner)}
+
+    calls: set[str] = set()
+    for given in re.findall("^SystemCallFilter=(~?)(.*)$", SERVICE, re.MULTILINE):
+        named = {call for name in given[1].split() for call in members(name)}
+        calls = calls - named if given[0] else calls | named
+    return calls
+
+
+def test_a_run_makes_no_system_call_that_the_service_forbids(photos: Path, tmp_path: Path) -> None:
+    counted = tmp_path / "calls"
+    run = [sys.executable, "-m", "batch", "photos", "-o", "r.csv", "--workers", "2"]
+    ran = subprocess.run(
+        [tool("strace"), "-f", "-c", "-o", counted, *run],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
+        capture_output=True,
+        text=True,
+    )
+    if not (tmp_path / "r.csv").exists() and "ptrace" in ran.stderr:
+        pytest.skip(f"strace may not look at processes here: {ran.stderr.strip()}")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    lines = [line.split() for line in counted.read_text().splitlines()[2:]]
+    made = {words[-1] for words in lines if len(words) > 3 and words[-1].isidentifier()} - {"total"}
+    assert "openat" in made
+    # SQLite gives its files to their owner where it runs as root, as the service does not.
+    as_root = {"fchown"} if os.geteuid() == 0 else set()
+    assert made - as_root <= system_calls()
+
+
+def test_a_run_needs_no_memory_that_is_written_and_executed(photos: Path, tmp_path: Path) -> None:
+    # What MemoryDenyWriteExecute= asks for: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN).
+    script = (
+        "import ctypes, runpy, sys\n"
+        "refused = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)\n"
+        "if refused: sys.exit(99)\n"
+        "runpy.run_module('batch', run_name='__main__')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "photos", "-o", "r.csv", "--provider", "cpu"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), NO_TELEMETRY: "1"},
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode == 99:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+
+
+def test_the_timer_starts_what_there_is() -> None:
+    assert "OnCalendar=" in TIMER
+    assert "Persistent=true" in TIMER
+    assert "RandomizedDelaySec=" in TIMER
+    assert "Unit=" not in TIMER, "it starts the service of its own name"
+
+
+def test_the_line_for_cron_is_one_that_cron_takes() -> None:
+    (line,) = (line for line in CRON.splitlines() if re.match("[0-9*]", line))
+    assert len(line) < 1000, "cron cuts off what is longer"
+    assert re.findall(r"(?<!\\)%", line) == [], "a bare % is a newline to cron"
+    assert CRON.endswith("\n"), "cron passes over a last line without its end"
+
+
+# Exit codes
+
+
+def exit_codes() -> dict[int, list[str]]:
+    section = DOCS.partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    return {int(row[0]): row[1:] for row in cells[1:] if row[0].isdigit()}
+
+
+def test_every_exit_code_is_documented() -> None:
+    assert sorted(exit_codes()) == sorted(map(int, ExitCode))
+
+
+def test_systemd_s_idea_of_success_is_the_documented_one() -> None:
+    documented = {code for code, row in exit_codes().items() if row[1] == "success"}
+    (given,) = re.findall("^SuccessExitStatus=(.*)$", SERVICE, re.MULTILINE)
+    assert {0, *map(int, given.split())} == documented
+
+
+def test_kubernetes_tries_again_where_it_is_documented() -> None:
+    documented = {code for code, row in exit_codes().items() if row[3].startswith("Job failed")}
+    rules = job()["podFailurePolicy"]["rules"]
+    (values,) = (rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule)
+    assert set(values) == documented
+
+
+# Kubernetes
+
+
+def test_the_pod_may_do_nothing_but_read_photos_and_write_its_state() -> None:
+    spec, only = job()["template"]["spec"], container()
+    assert spec["restartPolicy"] == "Never", "podFailurePolicy needs it"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert only["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["name"]: mount for mount in only["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert set(mounts) == set(volumes)
+    assert mounts["photos"]["readOnly"] is True
+    assert volumes["photos"]["persistentVolumeClaim"]["readOnly"] is True
+    claim = manifests()["PersistentVolumeClaim"]["metadata"]["name"]
+    assert volumes["state"]["persistentVolumeClaim"]["claimName"] == claim
+    user = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILES["Dockerfile"], re.MULTILINE)
+    context = spec["securityContext"]
+    assert user == [(str(context["runAsUser"]), str(context["runAsGroup"]))]
+
+
+def test_the_cron_job_is_bounded() -> None:
+    cron = manifests()["CronJob"]["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    assert job()["activeDeadlineSeconds"] > 0
+    resources = container()["resources"]
+    assert {"cpu", "memory"} <= set(resources["limits"])
+    assert {"cpu", "memory"} <= set(resources["requests"])
+    assert f"--workers={resources['limits']['cpu']}" in container()["args"]
+
+
+def test_the_network_policy_is_for_the_job_s_pods() -> None:
+    labels = job()["template"]["metadata"]["labels"]
+    policy = manifests()["NetworkPolicy"]["spec"]
+    assert policy == {
+        "podSelector": {"matchLabels": labels},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+
+
+# Images
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    ran = subprocess.run(
+        [tool("hadolint"), "--no-color", DEPLOY / name], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout == ""
+
+
+@pytest.mark.parametrize("text", DOCKERFILES.values(), ids=DOCKERFILES)
+def test_an_image_is_small_pinned_and_not_root_s(text: str) -> None:
+    stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    assert len(stages) == 2
+    bases = [stage.split()[0] for stage in stages]
+    assert bases[0] == bases[1], "the environment is made for the Python that it was made with"
+    assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", bases[0])
+    final = stages[1]
+    assert not re.search(r"apt-get|pip install|pip wheel|gcc|make", final)
+    assert "pip uninstall --yes pip" in final
+    assert re.findall(r"^USER (.*)$", final, re.MULTILINE) == ["10001:10001"]
+    assert "\nHEALTHCHECK NONE\n" in final
+    assert "\nSTOPSIGNAL SIGTERM\n" in final
+    assert '\nENTRYPOINT ["batch-label"]\n' in final, "in exec form, so that signals reach it"
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_builder_is_sent_what_it_copies_and_no_more(name: str) -> None:
+    lines = (DEPLOY / f"{name}.dockerignore").read_text().splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILES[name], re.MULTILINE)
+    assert {source for sources in copied for source in sources.split()} == sent
+    assert "*" in lines
+    for source in sent:
+        assert (REPOSITORY / source).exists(), source
+
+
+def test_the_wheel_is_made_of_what_the_builder_is_sent() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"]}
+    needed |= {*project["project"]["license-files"], "pyproject.toml"}
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert needed == {line[1:] for line in lines if line.startswith("!")}
+
+
+def test_the_image_for_the_cpu_asks_for_the_cpu_s_onnx_runtime(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^RUN (sed .*) \\$", DOCKERFILES["Dockerfile"], re.MULTILINE)
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+
+    def needs(file: Path) -> list[str]:
+        return list(tomllib.loads(file.read_text())["project"]["dependencies"])
+
+    before, after = needs(REPOSITORY / "pyproject.toml"), needs(tmp_path / "pyproject.toml")
+    runtimes = [need for need in after if need.startswith("onnxruntime")]
+    assert [re.sub(r">=[0-9.]+$", "", need) for need in runtimes] == ["onnxruntime"]
+    assert set(before) - set(after) == {need for need in before if "onnxruntime" in need}
+    assert len(before) - len(after) == 1
+
+
+# Alerts
+
+
+def test_alerts_and_documents_name_metrics_that_there_are() -> None:
+    names = {metric.name for metric in METRICS}
+    used = set(re.findall(r"\bbatch_label_[a-z_]+", RULES))
+    assert used <= names
+    assert len(used) >= 5
+    assert set(re.findall(r"\bbatch_label_[a-z_]+", DOCS)) <= names
+
+
+def test_the_documented_alerts_are_those_of_the_rules() -> None:
+    documented = re.findall(r"^\| `(BatchLabel\w+)`", DOCS, re.MULTILINE)
+    assert documented == re.findall(r"- alert: (\w+)", RULES)
+
+
+def test_the_rules_are_yaml_with_an_expression_each() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    (group,) = yaml.safe_load(RULES)["groups"]
+    for rule in group["rules"]:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["expr"]
+        assert rule["annotations"]["summary"]
+
+
+def test_the_alerts_ring_when_they_should(tmp_path: Path) -> None:
+    def series(report: str, **values: str) -> list[dict[str, str]]:
+        labels = f'instance="nas",report="{report}"'
+        names = {name: f"batch_label_{name}" for name in values}
+        names["photos"] = 'batch_label_photos{status="failed",'
+        return [
+            {
+                "series": names[name] + ("" if "{" in names[name] else "{") + labels + "}",
+                "values": text,
+            }
+            for name, text in values.items()
+        ]
+
+    good = {"last_run_exit_code": "3x2400", "last_success_timestamp_seconds": "0+60x2400"}
+    bad = {"last_run_exit_code": "1x2400", "last_success_timestamp_seconds": "0x2400"}
+    sound = {"photos_found": "1000x2400", "photos": "2x2400", "drift_warnings": "0x2400"}
+    ill = {"photos_found": "1000x2000 500x400", "photos": "20x2400", "drift_warnings": "1x2400"}
+    kube = {"series": 'kube_cronjob_status_last_successful_time{cronjob="batch-label"}'}
+    rings = dict.fromkeys(re.findall(r"- alert: (\w+)", RULES), 1) | {"BatchLabelFailed": 2}
+    test = {
+        "rule_files": [str(DEPLOY / "batch-label.rules.yml")],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    *series("good", **good, **sound),
+                    *series("bad", **bad, **ill),
+                    *series("never", last_run_exit_code="4x2400"),
+                    kube | {"values": "0x2400"},
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                        "eval_time": "2390m",
+                        "exp_samples": [
+                            {"labels": f'{{alertname="{name}"}}', "value": count}
+                            for name, count in rings.items()
+                        ],
+                    },
+                    {
+                        "expr": 'count(ALERTS{report="good"})',
+                        "eval_time": "2390m",
+                        "exp_samples": [],
+                    },
+                ],
+            }
+        ],
+    }
+    (tmp_path / "alerts.yml").write_text(json.dumps(test))
+    ran = subprocess.run(
+        [tool("promtool"), "test", "rules", tmp_path / "alerts.yml"],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_file_is_documented() -> None:
+    for path in DEPLOY.iterdir():
+        assert f"`{path.name}`" in DOCS or path.suffix == ".dockerignore", path.name
