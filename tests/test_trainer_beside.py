@@ -56,6 +56,20 @@ def report(tmp_path: Path) -> Path:
     )
 
 
+@pytest.fixture(autouse=True)
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.beside.MOST", 1.0)
+
+
+def test_they_are_few_against_the_data(
+    data: Dataset, report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.beside.MOST", 0.1)
+    beside = with_beside(data, report).beside
+    assert beside is not None
+    assert beside.votes.sum(axis=0).tolist() == [2.0, 2.0]
+
+
 def test_sure_answers_come_in_even_numbers(data: Dataset, report: Path) -> None:
     beside = with_beside(data, report).beside
     assert beside is not None

@@ -48,7 +48,7 @@ def beside_option(command: Command) -> Command:
         "--beside",
         type=click.Path(path_type=Path),
         metavar="REPORT.csv",
-        help="Learn from the sure answers of this report of batch-label as well, as many photos "
+        help="Learn from some sure answers of this report of batch-label as well, as many photos "
         "of each label.",
     )(command)
 
