@@ -116,6 +116,10 @@ def _open(graph: bytes, provider: Provider, strict: bool) -> ort.InferenceSessio
     # the cores, and sums come out the same however many there are.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    if provider is not Provider.CPU:
+        # Integer weights are then turned into floats as the file is opened: the integer kernels
+        # are the CPU's alone, and elsewhere each conversion would be a node of its own.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if strict and provider is not Provider.CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return ort.InferenceSession(graph, options, providers=[NAMES[provider]], enable_fallback=0)
