@@ -63,6 +63,9 @@ NEXT_ROWS = """
 SELECT position, path, row FROM found JOIN photos USING (path)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
+LOOKED_EVERYWHERE = (
+    "EXISTS (SELECT 1 FROM found) AND NOT EXISTS (SELECT 1 FROM found WHERE failure IS NOT NULL)"
+)
 MISSING = "path NOT IN (SELECT path FROM found)"
 NEXT_MISSING = f"""
 SELECT path, path, row FROM photos
@@ -144,7 +147,7 @@ class Journal:
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
-        values = (v for f in chunk for v in (os.fsencode(f.path), f.size, f.mtime_ns))
+        values = (v for f in chunk for v in (os.fsencode(f.path), f.size, _whole(f.mtime_ns)))
         rows = ", ".join(["(?, ?, ?)"] * len(chunk))
         run = self._database.execute
         last = run(
@@ -172,7 +175,7 @@ class Journal:
         """Keep a file's row; it is on disk about a second later."""
         row, state = finished.row, finished.state or FileState(None, None, None)
         values = (
-            *(os.fsencode(row.path), state.size, state.mtime_ns, state.digest),
+            *(os.fsencode(row.path), state.size, _whole(state.mtime_ns), state.digest),
             *(self._basis, row.status is Status.FAILED, pack_row(row)),
         )
         with self._using() as run:
@@ -191,17 +194,21 @@ class Journal:
     def rows(self) -> Iterator[Row]:
         """Give the rows of all files that were found, in order."""
         for name, row in self._chunks(NEXT_ROWS, -1):
-            yield unpack_row(Path(os.fsdecode(name)), row)
+            yield self._row(name, row)
 
     def missing(self) -> Iterator[Row]:
         """Give the last rows of files that were not found, in the order of their paths."""
         for name, row in self._chunks(NEXT_MISSING, b""):
-            yield replace(unpack_row(Path(os.fsdecode(name)), row), missing=True)
+            yield replace(self._row(name, row), missing=True)
 
     def forget_missing(self) -> None:
-        """Forget the files that were not found."""
+        """Forget the files that were not found.
+
+        Nothing is forgotten where nothing was found or something could not be looked at: more
+        likely than that all photos are gone, their disk is, and comes back tomorrow.
+        """
         with self._using() as run:
-            run(f"DELETE FROM photos WHERE {MISSING}")
+            run(f"DELETE FROM photos WHERE {MISSING} AND {LOOKED_EVERYWHERE}")
 
     def note(self, name: str, value: str) -> None:
         """Keep a text under a name for later runs."""
@@ -213,6 +220,10 @@ class Journal:
         with self._using() as run:
             row = run("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def _row(self, name: bytes, text: str) -> Row:
+        with refusals(self.path):
+            return unpack_row(Path(os.fsdecode(name)), text)
 
     def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[bytes, str]]:
         """Run a query from one key on to the next, so that writing in between disturbs nothing."""
@@ -230,3 +241,8 @@ class Journal:
     def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         with self._lock, refusals(self.path):
             yield self._database.execute
+
+
+def _whole(nanoseconds: int | None) -> int | None:
+    """Bring a time into SQLite's 64 bits, which end in 2262: file systems go further."""
+    return None if nanoseconds is None else max(-(2**63), min(nanoseconds, 2**63 - 1))

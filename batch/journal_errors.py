@@ -39,8 +39,12 @@ def refusals(path: Path) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
-            # The low byte is the kind of error, the others say more of it.
-            number = _NUMBERS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+            # The low byte is the kind of error, the others say more of it. Text that is no UTF-8
+            # has none, and a table that is missing the plainest.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code == sqlite3.SQLITE_ERROR:
+                raise JournalDamaged(str(error)) from error
+            number = _NUMBERS.get(code, errno.EIO)
             raise OSError(number, f"{os.strerror(number)}: {error}") from error
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
             raise JournalDamaged(str(error)) from error

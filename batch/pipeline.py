@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from batch.parallel import ordered_map
 from batch.records import Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
 from batch.session import available_cores
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
+
+# Seconds that a photo waits for others before it is classified.
+LONGEST_WAIT = 1.0
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
 Known = Callable[[Path, bytes], Row | None]
@@ -106,15 +110,19 @@ class Pipeline:
 
 
 def _batches(prepared: Iterable[_Prepared], batch_size: int) -> Iterator[list[_Prepared]]:
-    """Gather photos until their crops fill a batch; a photo is never split between two."""
+    """Gather photos until their crops fill a batch; a photo is never split between two.
+
+    Photos that take long do not wait for others, so that what is done is kept soon.
+    """
     batch: list[_Prepared] = []
-    crops = 0
+    crops, begun = 0, time.monotonic()
     for item in prepared:
         batch.append(item)
         if isinstance(item.content, Views):
             crops += len(item.content.faces) + len(item.content.images)
-        if crops >= batch_size or len(batch) >= batch_size:
+        full = crops >= batch_size or len(batch) >= batch_size
+        if full or time.monotonic() - begun >= LONGEST_WAIT:
             yield batch
-            batch, crops = [], 0
+            batch, crops, begun = [], 0, time.monotonic()
     if batch:
         yield batch
