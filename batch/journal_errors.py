@@ -44,7 +44,14 @@ def refusals(path: Path) -> Iterator[None]:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code == sqlite3.SQLITE_ERROR:
                 raise JournalDamaged(str(error)) from error
-            number = _NUMBERS.get(code, errno.EIO)
+            number = _gone(path) or _NUMBERS.get(code, errno.EIO)
             raise OSError(number, f"{os.strerror(number)}: {error}") from error
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
             raise JournalDamaged(str(error)) from error
+
+
+def _gone(path: Path) -> int | None:
+    """Find out whether there is no place for a file, of which SQLite tells in many ways."""
+    if not path.parent.is_dir():
+        return errno.ENOENT
+    return errno.EISDIR if path.is_dir() else None

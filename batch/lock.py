@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import LockedError
@@ -44,7 +44,8 @@ def locked(output: str, waiting: Waiting | None = None) -> Iterator[None]:
     finally:
         # Removed while still held: whoever waits for this very file then finds, by
         # `_is_current`, that it has lost its name and makes a new one.
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone or read-only by now
+            path.unlink()
         os.close(descriptor)
 
 

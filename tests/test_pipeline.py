@@ -60,7 +60,7 @@ def test_every_file_has_its_row_in_order(photos: Path) -> None:
 
 def test_batches_and_workers_change_nothing(photos: Path) -> None:
     expected = list(batch.label([photos], CPU))
-    assert {row.source for row in expected} == {Source.FACE, Source.IMAGE}
+    assert {row.source for row in expected} == {Source.BOTH, Source.IMAGE}
     for batch_size, workers in ((1, 1), (2, 3), (64, 2)):
         options = Options(provider=Provider.CPU, batch_size=batch_size, workers=workers)
         assert list(batch.label([photos], options)) == expected

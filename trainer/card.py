@@ -74,6 +74,7 @@ def _facts(exported: Exported) -> str:
             ("Version", spec.version),
             ("Created", spec.created),
             ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
+            ("Looks", "twice, the second time in a mirror" if exported.mirrored else "once"),
             ("Face margin", f"{spec.margin:g} of the face's side on each side"),
             ("Output", f"float32 [N, {len(spec.labels)}], probabilities in the labels' order"),
             ("Size", f"{len(exported.graph):,} bytes, weights as {exported.weights}"),

@@ -64,6 +64,7 @@ class Exported:
     sure_accuracy: float
     uncalibrated: float
     weights: Weights
+    mirrored: bool
     difference: float
     speed: Speed
 
@@ -131,6 +132,7 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         sure_accuracy=wanted,
         uncalibrated=error_before(judged.answers, judged.targets, temperature),
         weights=built.weights,
+        mirrored=options.mirrored,
         difference=built.difference,
         speed=measure(bare, test.pixels),
     )
