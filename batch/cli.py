@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NoReturn
 
 import click
@@ -51,5 +52,9 @@ cli.add_command(diff)
 
 def main() -> NoReturn:
     """Run the program and end the process with the exit code of what happened."""
+    # Until a run heeds it, Ctrl-C ends the process as it ends others: by Python's own way the
+    # imports would end in a traceback, and click in the exit code of a failure.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     cli.main(prog_name=PROGRAM)
     raise AssertionError("click ends the process")

@@ -192,47 +192,58 @@ class _Explorer:
                 yield _found(path, status)
 
     def _walk(self, top: str) -> Iterator[Found]:
-        levels = [self._entries(top)]  # a stack of its own: folders nest deeper than Python calls
+        levels = [iter(self._inside(top))]  # a stack: folders nest deeper than Python calls
         while levels:
-            entry = next(levels[-1], None)
-            if entry is None:
-                levels.pop()
-            elif isinstance(entry, Found):
-                yield entry
+            for item in levels[-1]:
+                if isinstance(item, str):
+                    levels.append(iter(self._inside(item)))
+                    break
+                yield item
             else:
-                levels.append(self._entries(entry))
+                levels.pop()
 
-    def _entries(self, folder: str) -> Iterator[Found | str]:
-        """Give a folder's files, and the paths of the folders in it."""
+    def _inside(self, folder: str) -> list[Found | str]:
+        """List a folder's files, and the paths of the folders in it, in order."""
+        inside: list[Found | str] = []
         try:
             if self.seen is not None and not self.seen.is_new_folder(folder):
-                return
-            with os.scandir(folder) as entries:
-                ordered = _in_order(list(entries))
+                return []
+            # By its descriptor, which spares the system the way to each file.
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with os.scandir(descriptor) as entries:
+                    ordered = _in_order(list(entries))
+                self._judge(folder, ordered, inside)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            yield _failed(folder, error)
-            return
+            inside.append(_failed(folder, error))
+        return inside
+
+    def _judge(
+        self, folder: str, entries: list[os.DirEntry[str]], inside: list[Found | str]
+    ) -> None:
         # "." stands for nothing in a path, as `Path` has it.
-        inside = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
-        for entry in ordered:
+        before = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
+        for entry in entries:
             name = entry.name
-            path = inside + name
+            path = before + name
             try:
                 # Nearly all there is, told apart by few questions, for there may be millions.
-                plain = entry.is_file(follow_symlinks=False) and not name.startswith(".")
+                plain = entry.is_file(follow_symlinks=False) and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
                     status = entry.stat()
-                    yield Found(path, status.st_size, status.st_mtime_ns)
+                    inside.append(Found(path, status.st_size, status.st_mtime_ns))
                     continue
-                why = self._why_not(entry)
+                why = self._why_not(entry, path)
                 if why:
                     self.left_out(Path(path), why)
                 else:
-                    yield path if entry.is_dir() else _found(path, entry.stat())
+                    inside.append(path if entry.is_dir() else _found(path, entry.stat()))
             except OSError as error:
-                yield _failed(path, error)
+                inside.append(_failed(path, error))
 
-    def _why_not(self, entry: os.DirEntry[str]) -> str | None:
+    def _why_not(self, entry: os.DirEntry[str], path: str) -> str | None:
         if entry.name.startswith(".") and not self.search.hidden:
             return "hidden"
         if entry.is_symlink():
@@ -248,7 +259,7 @@ class _Explorer:
             return "camera raw"
         if not entry.is_file():
             return "not a regular file"
-        return None if is_image(_head(entry.path)) else "no image"
+        return None if is_image(_head(path)) else "no image"
 
 
 def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:

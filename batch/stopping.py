@@ -40,8 +40,9 @@ class Stop:
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until the run is asked to end."""
-        for item in items:
-            if self:
+        timed = self._timer.ends is not None
+        for item in items:  # of which there may be millions
+            if self._signal is not None or (timed and self._timer.is_up):
                 self.cut = True
                 return
             yield item
