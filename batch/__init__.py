@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from batch.discover import Search
 from batch.errors import BatchLabelError
 from batch.options import Options, Provider
 from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
+from batch.walk import Search
 
 if TYPE_CHECKING:
     import pandas as pd

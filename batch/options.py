@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from batch.discover import Search
 from batch.limits import Limits
+from batch.walk import Search
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
 DEFAULT_MODEL = "happy-sad+people"

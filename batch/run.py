@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import BinaryIO
 
-from batch.basis import basis_of
 from batch.discover import Survey
-from batch.drift import find_drift
-from batch.errors import DriftError
-from batch.journal import Journal
-from batch.journal_errors import JournalDamaged
-from batch.journal_place import journal_path, set_aside
+from batch.labelling import Labelling, Terminal
 from batch.limits import Timer
 from batch.lock import locked
-from batch.log import Event, Level, Log
+from batch.log import Event, Log
 from batch.metrics import metrics_file
 from batch.options import Job
 from batch.pipeline import Pipeline
-from batch.profile import Profile, Tally
-from batch.progress import Watch
 from batch.recorder import Recorder
-from batch.records import Failure, Row, Source
-from batch.report import check_output, open_report
+from batch.report import check_output
 from batch.stopping import Stop, stop_on_signals
 from batch.summary import Summary
-from batch.timings import DISCOVER, REPORT
-
-# Under this name the journal keeps the profile of the last published report.
-PROFILE = "profile"
-KEPT = "what is done is kept: run the same command again to go on"
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """What a run talks to: a list of paths, standard output, the log, and who looks on."""
-
-    listing: BinaryIO
-    stdout: BinaryIO
-    log: Log
-    watch: Watch
 
 
 def run(job: Job, terminal: Terminal) -> Summary:
@@ -71,7 +44,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
             started = time.monotonic()
             recorder.pipeline = pipeline = Pipeline(job.options)
             terminal.log(Event.OPENED, _introduction(pipeline), provider=pipeline.ensemble.provider)
-            _Run(job, terminal, stop, recorder, pipeline).through(survey)
+            Labelling(job, terminal, stop, recorder, pipeline).through(survey)
             recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 
@@ -92,162 +65,6 @@ def _locks(job: Job, stop: Stop, log: Log) -> Iterator[None]:
         for place in places:
             stack.enter_context(locked(place, waiting if job.wait else None))
         yield
-
-
-@dataclass(frozen=True)
-class _Run:
-    job: Job
-    terminal: Terminal
-    stop: Stop
-    recorder: Recorder
-    pipeline: Pipeline
-
-    def through(self, survey: Survey) -> None:
-        """Label everything, with a journal where there is a place for one."""
-        place = journal_path(self.job)
-        if place is None:
-            self._stream(survey)
-            return
-        try:
-            self._with_journal(place, survey)
-        except JournalDamaged as damage:
-            broken = set_aside(place, damage, given=self.job.memory.state is not None)
-            self.terminal.log(
-                Event.JOURNAL_BROKEN,
-                f"the journal {place} can't be used ({damage}): it is now {broken}, and every "
-                "photo is labelled anew",
-                Level.WARNING,
-            )
-            self._with_journal(place, survey)
-
-    def _begin(self) -> Summary:
-        self.recorder.summary = summary = Summary(self.pipeline.ensemble.labels)
-        return summary
-
-    def _stream(self, survey: Survey) -> None:
-        """Write rows as they come, and remember nothing."""
-        summary = self._begin()
-        found: Iterable[Path | Failure] = (f.failure or Path(f.path) for f in survey)
-        total = None
-        if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
-            found = list(found)
-            total = len(found)
-        rows = self.pipeline.label(_counted(self.stop.until(found), summary))
-        with open_report(
-            self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
-        ) as report:
-            for finished in self.terminal.watch(rows, total):
-                report.add(finished.row)
-                summary.look(finished)
-                summary.add(finished.row)
-            summary.check()
-            self._check_failures(summary)
-            report.publish()
-        self.recorder.published = not self.stop.cut
-        if self.stop.cut:
-            raise self.stop.error(f"the {summary.done} photos that were done are written")
-
-    def _with_journal(self, place: Path, survey: Survey) -> None:
-        summary, memory = self._begin(), self.job.memory
-        basis = basis_of(self.pipeline.ensemble.models, self.job.options.min_confidence)
-        journal = Journal(place, basis)
-        try:
-            with self.pipeline.timings.of(DISCOVER):
-                plan = journal.plan(
-                    self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
-                )
-            self._check_stop()
-            summary.found, summary.unchanged = plan.found, plan.found - plan.pending
-            self.terminal.log(
-                Event.FOUND,
-                f"{plan.found} photos found, {plan.pending} to be labelled",
-                found=plan.found,
-                pending=plan.pending,
-            )
-            now = self._label(journal, plan.pending, summary)
-            self._publish(journal, summary, now)
-        finally:
-            journal.close()
-        self._check_drift()
-
-    def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
-        now = Tally(summary.labels)
-        files = self.stop.until(journal.pending())
-        for finished in self.terminal.watch(self.pipeline.label(files, journal.known), pending):
-            journal.add(finished)
-            summary.look(finished)
-            if not finished.copied:
-                now.add(finished.row)
-        journal.commit()
-        self._check_stop()
-        return now.profile()
-
-    def _publish(self, journal: Journal, summary: Summary, now: Profile) -> None:
-        whole = Tally(summary.labels)
-        keep = self.job.memory.keep_missing
-        with (
-            self.pipeline.timings.of(REPORT),
-            open_report(
-                self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
-            ) as report,
-        ):
-            for row in self.stop.until_signal(_all_rows(journal, keep)):
-                report.add(row)
-                summary.add(row)
-                whole.add(row)
-            self._check_stop()
-            summary.check()
-            self._check_failures(summary)
-            report.publish()
-        self.recorder.published = True
-        self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
-        self.recorder.drift = find_drift(now, _last(journal), self._shares())
-        journal.note(PROFILE, json.dumps(asdict(whole.profile())))
-        if not keep:
-            journal.forget_missing()
-
-    def _shares(self) -> dict[Source, dict[str, float]]:
-        models = self.pipeline.ensemble.models
-        return {Source(m.spec.region.value): dict(m.spec.label_shares) for m in models}
-
-    def _check_stop(self) -> None:
-        if self.stop.cut:
-            raise self.stop.error(KEPT)
-
-    def _check_failures(self, summary: Summary) -> None:
-        limit = self.job.limits.max_failures
-        if limit is not None and not self.stop.cut:
-            limit.check(summary.by_reason, summary.found)
-
-    def _check_drift(self) -> None:
-        drift = self.recorder.drift
-        for warning in drift.warnings if drift else ():
-            self.terminal.log(Event.DRIFT, warning, Level.WARNING)
-        if drift and drift.since_last_run and self.job.fail_on_drift:
-            raise DriftError(
-                f"the answers have drifted: {'; '.join(drift.since_last_run)}",
-                "the report is published: look at it, and at the photos' source",
-            )
-
-
-def _counted(found: Iterable[Path | Failure], summary: Summary) -> Iterator[Path | Failure]:
-    for item in found:
-        summary.found += 1
-        yield item
-
-
-def _all_rows(journal: Journal, keep_missing: bool) -> Iterator[Row]:
-    yield from journal.rows()
-    if keep_missing:
-        yield from journal.missing()
-
-
-def _last(journal: Journal) -> Profile | None:
-    text = journal.noted(PROFILE)
-    try:
-        return Profile(**json.loads(text)) if text else None
-    except (ValueError, TypeError):
-        return None
 
 
 def _introduction(pipeline: Pipeline) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.discover import Search, discover
+from batch.discover import discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
 from batch.signatures import HEAD_BYTES, SUFFIXES, is_image
+from batch.walk import Search
 
 NOBODY = 65534
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
@@ -281,7 +282,7 @@ def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk(
         os.mkfifo("a/photo")
         return entries
 
-    monkeypatch.setattr("batch.discover._in_order", meanwhile)
+    monkeypatch.setattr("batch.walk._in_order", meanwhile)
     assert find("a") == []
 
 

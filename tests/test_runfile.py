@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Search
 from batch.drift import Drift
 from batch.errors import OutputError
 from batch.host import HostRecord
@@ -29,6 +28,7 @@ from batch.runfile import (
     settings_of,
     write_run,
 )
+from batch.walk import Search
 
 RECORD = RunRecord(
     outcome=Outcome.INCOMPLETE,

@@ -3,157 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch.commands.options import (
+    memory_options,
+    model_options,
+    schedule_options,
+    search_options,
+)
 from batch.default_command import DEFAULT_COMMAND
-from batch.discover import Search
 from batch.errors import BatchLabelError, ExitCode
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
 from batch.log import Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Job, Memory, Options, Provider
+from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
+from batch.walk import Search
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
     from batch.progress import Watch
 
 STDIO = "-"
-FILE = click.Path(path_type=Path)
-
-Command = Callable[..., None]
-
-
-def _model_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "-m",
-                "--model",
-                default=DEFAULT_MODEL,
-                show_default=True,
-                metavar="NAME|FILE",
-                help="A shipped model's name, the path of an .onnx file, or a face model and a "
-                "whole-photo model as FACE+PHOTO.",
-            ),
-            click.option(
-                "--provider",
-                type=click.Choice([provider.value for provider in Provider]),
-                default=Provider.AUTO.value,
-                show_default=True,
-                help="Where the model runs. auto: CUDA where it works, else the CPU. cuda: CUDA or "
-                "nothing.",
-            ),
-            click.option(
-                "--per-face", is_flag=True, help="Write one row a face, not one row a photo."
-            ),
-            click.option(
-                "--min-confidence",
-                type=click.FloatRange(0, 1),
-                metavar="P",
-                help="Answers less likely than this (0 to 1) are unsure.  [default: what the model "
-                "says]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _search_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
-            ),
-            click.option(
-                "--hidden", is_flag=True, help="Take names that begin with a dot as well."
-            ),
-            click.option(
-                "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
-            ),
-            click.option(
-                "--dry-run", is_flag=True, help="Only list the files that would be labelled."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _memory_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "--state",
-                type=FILE,
-                metavar="FILE",
-                help="The journal of what is done.  [default: hidden beside the report]",
-            ),
-            click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
-            click.option(
-                "--verify-hash",
-                is_flag=True,
-                help="Read every file to see whether it has changed, whatever size and time say.",
-            ),
-            click.option(
-                "--keep-missing",
-                is_flag=True,
-                help="Keep the rows of photos that are gone, marked as missing.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _schedule_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option(
-                "--deadline",
-                metavar="HH:MM",
-                help="Begin no photo after this time of the day; the next run goes on.",
-            ),
-            click.option(
-                "--time-limit", metavar="DURATION", help="The same after so long: 2h30m, 90m, 45s."
-            ),
-            click.option(
-                "--max-failures",
-                metavar="N|P%",
-                help="Fail, and publish nothing, if more files than this can't be read.",
-            ),
-            click.option(
-                "--wait", is_flag=True, help="Wait while another run is at work on the report."
-            ),
-            click.option(
-                "--metrics-file",
-                type=FILE,
-                metavar="FILE.prom",
-                help="Write the run's figures for Prometheus' textfile collector.",
-            ),
-            click.option(
-                "--fail-on-drift",
-                is_flag=True,
-                help="Fail, once the report is published, if the answers differ much from the last "
-                "run's.",
-            ),
-            click.option(
-                "--log-format",
-                type=click.Choice([form.value for form in LogFormat]),
-                default=LogFormat.TEXT.value,
-                show_default=True,
-                help="What is written on standard error: lines for people or JSON.",
-            ),
-            click.option(
-                "-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @click.command(DEFAULT_COMMAND)
@@ -165,10 +37,10 @@ def _schedule_options(command: Command) -> Command:
     metavar="FILE",
     help="The report: a .csv, .jsonl or .parquet file, or - for CSV on standard output (default).",
 )
-@_model_options
-@_search_options
-@_memory_options
-@_schedule_options
+@model_options
+@search_options
+@memory_options
+@schedule_options
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
@@ -270,7 +142,8 @@ def _list(job: Job, log: Log) -> None:
 
 
 def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
-    from batch.run import Terminal, run
+    from batch.labelling import Terminal
+    from batch.run import run
 
     watch = _watch(job.output, log, quiet, form)
     summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch))
