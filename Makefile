@@ -26,6 +26,9 @@ BESIDE ?=
 PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
   --config configs/people.toml
 
+# A zip file of photos for `make bench`.
+BENCH ?= ../shared/data/photos.zip
+
 RUN := runs/$(NAME)
 FROM := $(if $(DATA),--data '$(DATA)')
 BIN := $(VENV)/bin
@@ -34,7 +37,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH; PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -85,6 +88,11 @@ endif
 .PHONY: gate
 gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME if it is better on DATA
 	$(BIN)/trainer gate '$(CANDIDATE)' '$(NAME)' $(FROM)
+
+.PHONY: bench
+bench: $(VENV)/dev.done ## Measure speed on BENCH=photos.zip, and a night on which nothing changed
+	$(BIN)/python bench/throughput.py --photos '$(BENCH)'
+	$(BIN)/python bench/nochange.py
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
