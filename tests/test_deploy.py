@@ -80,7 +80,9 @@ def documented_lines() -> list[list[str]]:
 def parsed(args: Sequence[str]) -> click.Context:
     """Let the real command line take the arguments, without running anything."""
     name, rest = (args[0], args[1:]) if args[0] in cli.commands else (DEFAULT_COMMAND, args)
-    return cli.commands[name].make_context(name, list(rest))
+    # Within the group, for a command remembers what its first context calls the option for help.
+    group = click.Context(cli, **cli.context_settings)
+    return cli.commands[name].make_context(name, list(rest), parent=group)
 
 
 def manifests() -> dict[str, Any]:
