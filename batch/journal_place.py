@@ -6,13 +6,17 @@ from pathlib import Path
 
 from batch.errors import OutputError
 from batch.journal_errors import JournalDamaged
+from batch.journal_schema import APPLICATION_ID
 from batch.names import path_text
 from batch.options import Job
 from batch.output import is_device, is_stdout
 from batch.publish import resolved, writing
 
 BROKEN_SUFFIX = ".broken"
+# How a database begins, and where in it its application's number lies, of 4 bytes (see
+# https://www.sqlite.org/fileformat.html).
 SQLITE_MAGIC = b"SQLite format 3\0"
+APPLICATION_AT = 68
 
 
 def journal_path(job: Job) -> Path | None:
@@ -37,8 +41,8 @@ def set_aside(journal: Path, damage: JournalDamaged, given: bool) -> Path:
     """
     with writing(f"journal {path_text(journal)}"):
         with journal.open("rb") as file:
-            head = file.read(len(SQLITE_MAGIC))
-        if given and head and head != SQLITE_MAGIC:
+            head = file.read(APPLICATION_AT + 4)
+        if given and head and not _is_journal(head):
             raise OutputError(
                 f"{path_text(journal)} is no journal ({damage})", "name another file with --state"
             )
@@ -47,3 +51,8 @@ def set_aside(journal: Path, damage: JournalDamaged, given: bool) -> Path:
         # What SQLite keeps beside a database belongs to it.
         journal.with_name(f"{journal.name}-journal").unlink(missing_ok=True)
     return broken
+
+
+def _is_journal(head: bytes) -> bool:
+    number = APPLICATION_ID.to_bytes(4, "big")
+    return head.startswith(SQLITE_MAGIC) and head[APPLICATION_AT:] == number

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from batch.basis import basis_of
 from batch.discover import Survey
 from batch.drift import find_drift
-from batch.errors import DriftError
+from batch.errors import DriftError, OutputError
 from batch.journal import Journal
 from batch.journal_errors import JournalDamaged
 from batch.journal_place import journal_path, set_aside
@@ -70,7 +70,16 @@ class Labelling:
                 "photo is labelled anew",
                 Level.WARNING,
             )
+            self._anew(place, survey)
+
+    def _anew(self, place: Path, survey: Survey) -> None:
+        try:
             self._with_journal(place, survey)
+        except JournalDamaged as damage:
+            raise OutputError(
+                f"the new journal {path_text(place)} is damaged too ({damage})",
+                "look after its disk, or name another place with --state",
+            ) from damage
 
     def _begin(self) -> Summary:
         self.recorder.summary = summary = Summary(self.pipeline.ensemble.labels)

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import batch.journal
+from batch.journal import CHUNK, INSERTED_AT_ONCE, Journal, Plan
+from batch.journal_schema import SCHEMA
+from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
+from batch.walk import Found
+
+BASIS = b"basis"
+A, B, C = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "abc")
+UNREADABLE = Failure(Path("photos/d.jpg"), Stage.READ, Reason.UNREADABLE, "Permission denied")
+D = Found("photos/d.jpg", failure=UNREADABLE)
+
+DIE_IN_THE_FIRST_COMMIT = f"""
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+for statement in {SCHEMA!r}.split(";"):
+    database.execute(statement)
+for number in range(100):
+    database.execute("INSERT INTO notes VALUES (?, ?)", (number, "x" * 500))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    journal = Journal(path, BASIS)
+    yield journal
+    journal.close()
+
+
+def _row(path: str, label: str = "happy") -> Row:
+    answer = Answer(label, 0.9, {"happy": 0.9, "sad": 0.1}, sure=True)
+    return Row(Path(path), Status.OK, answer, Source.IMAGE, width=10, height=10)
+
+
+def _finished(found: Found, digest: bytes | None = None) -> Finished:
+    if found.failure:
+        return Finished(Row(Path(found.path), Status.FAILED, failure=found.failure))
+    return Finished(_row(found.path), FileState(found.size, found.mtime_ns, digest))
+
+
+def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
+    """Label everything that is pending and close the journal."""
+    with_digest = {file.path: file.path.encode() for file in found}
+    journal = Journal(path, basis)
+    journal.plan(found, fresh=False, verify=False)
+    by_path = {Path(file.path): file for file in found}
+    for item in list(journal.pending()):
+        file = by_path[item.path if isinstance(item, Failure) else item]
+        journal.add(_finished(file, with_digest[file.path]))
+    journal.close()
+
+
+def _plan(path: Path, *found: Found, **how: bool) -> Plan:
+    journal = Journal(path, BASIS)
+    try:
+        return journal.plan(found, **{"fresh": False, "verify": False, **how})
+    finally:
+        journal.close()
+
+
+def test_the_first_run_has_everything_to_do_and_the_second_nothing(path: Path) -> None:
+    _do_all(path, A, B, C)
+    assert _plan(path, A, B, C) == Plan(found=3, pending=0)
+
+
+def test_a_file_is_pending_once_size_or_time_differ(path: Path) -> None:
+    _do_all(path, A, B, C)
+    larger, later = A._replace(size=101), B._replace(mtime_ns=999)
+    assert _plan(path, larger, later, C) == Plan(found=3, pending=2)
+
+
+def test_failures_are_pending_again(path: Path) -> None:
+    _do_all(path, A, D)
+    assert _plan(path, A, D) == Plan(found=2, pending=1)
+
+
+def test_everything_is_pending_for_another_basis_and_on_demand(path: Path) -> None:
+    _do_all(path, A, B, basis=b"another")
+    assert _plan(path, A, B).pending == 2
+    _do_all(path, A, B)
+    assert _plan(path, A, B, verify=True).pending == 2
+    assert _plan(path, A, B, fresh=True).pending == 2
+
+
+def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
+    _do_all(path, A)
+    journal = Journal(path, BASIS)
+    journal.plan([A], fresh=False, verify=True)
+    assert journal.known(Path("copy.jpg"), A.path.encode()) == _row("copy.jpg")
+    journal.close()
+    _plan(path, A, fresh=True)
+    journal = Journal(path, BASIS)
+    assert journal.known(Path("copy.jpg"), A.path.encode()) is None
+    journal.close()
+
+
+def test_pending_files_and_rows_come_in_the_order_of_discovery(journal: Journal) -> None:
+    journal.plan([C, D, A], fresh=False, verify=False)
+    assert list(journal.pending()) == [Path(C.path), UNREADABLE, Path(A.path)]
+    for found in (A, C, D):
+        journal.add(_finished(found))
+    assert [row.path.name for row in journal.rows()] == ["c.jpg", "d.jpg", "a.jpg"]
+    assert [row.failure for row in journal.rows()] == [None, UNREADABLE, None]
+
+
+@pytest.mark.parametrize("number", [CHUNK, INSERTED_AT_ONCE * 3 + 1, 2 * CHUNK + 1])
+def test_no_file_is_lost_between_two_chunks(journal: Journal, number: int) -> None:
+    names = [f"{n:05}.jpg" for n in range(number)]
+    plan = journal.plan((Found(name, 1, 1) for name in names), fresh=False, verify=False)
+    assert plan == Plan(number, number)
+    for path in journal.pending():
+        assert isinstance(path, Path)
+        journal.add(Finished(_row(str(path)), FileState(1, 1, None)))
+    assert [str(row.path) for row in journal.rows()] == names
+
+
+def test_a_row_is_known_by_its_bytes_alone(path: Path) -> None:
+    _do_all(path, A)
+    other = Journal(path, b"another")
+    assert other.known(Path("copy.jpg"), A.path.encode()) is None
+    other.close()
+    journal = Journal(path, BASIS)
+    assert journal.known(Path("copy.jpg"), A.path.encode()) == _row("copy.jpg")
+    assert journal.known(Path("copy.jpg"), b"other bytes") is None
+    journal.close()
+
+
+def test_a_failure_is_not_taken_over(journal: Journal) -> None:
+    failure = Failure(Path("a.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut")
+    row = Row(Path("a.jpg"), Status.FAILED, failure=failure)
+    journal.add(Finished(row, FileState(1, 1, b"digest")))
+    assert journal.known(Path("b.jpg"), b"digest") is None
+
+
+def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -> None:
+    _do_all(path, C, B, A, D)
+    journal = Journal(path, BASIS)
+    journal.plan([B], fresh=False, verify=False)
+    missing = list(journal.missing())
+    assert [row.path.name for row in missing] == ["a.jpg", "c.jpg"]
+    assert all(row.missing for row in missing)
+    assert not any(row.missing for row in journal.rows())
+    journal.forget_missing()
+    assert list(journal.missing()) == []
+    assert [row.path.name for row in journal.rows()] == ["b.jpg"]
+    journal.close()
+
+
+@pytest.mark.parametrize("found", [(), (A, D)])
+def test_nothing_is_forgotten_where_a_disk_may_be_away(path: Path, found: tuple[Found]) -> None:
+    _do_all(path, A, B)
+    journal = Journal(path, BASIS)
+    journal.plan(found, fresh=False, verify=False)
+    journal.forget_missing()
+    assert Path(B.path) in [row.path for row in journal.missing()]
+    journal.close()
+
+
+def test_notes_are_kept_and_replaced(path: Path) -> None:
+    journal = Journal(path, BASIS)
+    assert journal.noted("profile") is None
+    journal.note("profile", "one")
+    journal.note("profile", "two")
+    journal.close()
+    journal = Journal(path, b"another")
+    assert journal.noted("profile") == "two"
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.jpg", b"line\nbreak.jpg", "日本.jpg".encode(), b"a" * 255]
+)
+def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
+    path = os.fsdecode(name)
+    journal.plan([Found(path, 1, 1)], fresh=False, verify=False)
+    assert list(journal.pending()) == [Path(path)]
+    journal.add(Finished(_row(path), FileState(1, 1, None)))
+    assert [row.path for row in journal.rows()] == [Path(path)]
+
+
+@pytest.mark.parametrize("time", [-(10**18), 0, 2**63 - 1, 2**63, 10**19])
+def test_times_of_any_year_are_told_apart_from_others(path: Path, time: int) -> None:
+    photo = A._replace(mtime_ns=time)
+    _do_all(path, photo)
+    assert _plan(path, photo).pending == 0
+    assert _plan(path, A).pending == 1
+
+
+def test_rows_are_on_disk_after_a_while_without_a_close(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch.journal, "COMMIT_EVERY", 0.0)
+    journal = Journal(path, BASIS)
+    journal.add(_finished(A))
+    with sqlite3.connect(path) as reader:
+        assert reader.execute("SELECT path FROM photos").fetchall() == [(A.path.encode(),)]
+    reader.close()
+    journal.close()
+
+
+def test_what_was_not_committed_before_a_kill_is_not_there(path: Path, repository: Path) -> None:
+    program = """
+import os, signal, sys
+from pathlib import Path
+from batch.journal import Journal
+journal = Journal(Path(sys.argv[1]), b"basis")
+journal.note("kept", "yes")
+journal.commit()
+for number in range(50_000):  # more than SQLite holds in memory
+    journal.note(f"lost {number}", "x" * 100)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    _die(program, path, repository)
+    assert path.with_name("journal-journal").exists()
+    journal = Journal(path, BASIS)
+    assert (journal.noted("kept"), journal.noted("lost 0")) == ("yes", None)
+    journal.close()
+
+
+def test_a_journal_that_died_at_its_birth_is_born_again(path: Path, repository: Path) -> None:
+    _die(DIE_IN_THE_FIRST_COMMIT, path, repository)
+    assert path.stat().st_size > 0
+    _do_all(path, A)
+    assert _plan(path, A).pending == 0
+
+
+def _die(program: str, path: Path, repository: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", program, path], cwd=repository)
+    assert ran.returncode == -signal.SIGKILL
+
+
+def test_an_empty_file_becomes_a_journal(path: Path) -> None:
+    path.touch()
+    _do_all(path, A)
+    assert _plan(path, A).pending == 0

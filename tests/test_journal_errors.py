@@ -1,0 +1,130 @@
+"""Damage to a journal, which is mended, is told apart from what the system refuses."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from batch.errors import OutputError
+from batch.journal import Journal
+from batch.journal_errors import JournalDamaged
+from batch.journal_schema import APPLICATION_ID, VERSION
+from batch.records import FileState, Finished, Row, Status
+from batch.walk import Found
+
+BASIS = b"basis"
+A, B = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "ab")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def _do_all(path: Path, *found: Found) -> None:
+    journal = Journal(path, BASIS)
+    for file in found:
+        row = Row(Path(file.path), Status.NO_FACE, width=10, height=10)
+        journal.add(Finished(row, FileState(file.size, file.mtime_ns, file.path.encode())))
+    journal.close()
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 100)
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _run(statement: str) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute(statement)
+        database.close()
+
+    return spoil
+
+
+SPOILT = {
+    "garbage": _garbage,
+    "cut": _cut,
+    "another program's": _run(f"PRAGMA application_id = {APPLICATION_ID + 1}"),
+    "a later version's": _run(f"PRAGMA user_version = {VERSION + 1}"),
+    "without its table": _run("DROP TABLE photos"),
+    "with a row that is no JSON": _run("UPDATE photos SET row = '{\"status\":'"),
+    "with a row of another kind": _run("UPDATE photos SET row = '[]'"),
+    "with a row that lacks all": _run("UPDATE photos SET row = '{}'"),
+    "with a status of its own": _run('UPDATE photos SET row = \'{"status": "fine"}\''),
+    "with a text that is none": _run("UPDATE photos SET row = CAST(x'ff80' AS TEXT)"),
+    "with bytes for a text": _run("UPDATE photos SET row = x'ff80'"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_what_this_version_did_not_write_is_damage(
+    path: Path, spoil: Callable[[Path], None]
+) -> None:
+    _do_all(path, A, B)
+    spoil(path)
+    with pytest.raises(JournalDamaged):
+        _read_all(path)
+
+
+def _read_all(path: Path) -> None:
+    journal = Journal(path, BASIS)
+    try:
+        journal.plan([A], fresh=False, verify=False)
+        list(journal.rows())
+    finally:
+        journal.close()
+
+
+def test_damage_shows_in_rows_that_are_missing_or_known_too(path: Path) -> None:
+    _do_all(path, A, B)
+    _run("UPDATE photos SET row = '{}'")(path)
+    journal = Journal(path, BASIS)
+    journal.plan([A], fresh=False, verify=False)
+    with pytest.raises(JournalDamaged):
+        list(journal.missing())
+    with pytest.raises(JournalDamaged):
+        journal.known(Path("copy.jpg"), A.path.encode())
+    journal.close()
+
+
+def test_a_database_that_another_program_holds_is_no_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _do_all(path, A)
+    holder = sqlite3.connect(path, isolation_level=None)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0))
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(OutputError, match="database is locked"):
+        Journal(path, BASIS)
+    holder.close()
+
+
+def test_a_folder_in_its_place_is_named(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutputError, match=r"journal .*journal can't be written \(Is a directory"):
+        Journal(path, BASIS)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"No such file or directory.*create its folder"):
+        Journal(tmp_path / "no" / "journal", BASIS)
+
+
+def test_a_folder_that_goes_away_is_no_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    journal = Journal(folder / "journal", BASIS)
+    journal.note("name", "value")
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="No such file or directory"):
+        journal.close()
