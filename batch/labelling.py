@@ -122,6 +122,8 @@ class Labelling:
             self.terminal.log(
                 Event.FOUND,
                 f"{plan.found} photos found, {plan.pending} to be labelled",
+                # Nobody labels nothing on purpose: mostly a disk is not there.
+                Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
                 pending=plan.pending,
             )
