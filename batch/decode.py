@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -110,9 +109,7 @@ def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
             if status.st_size > MAX_FILE_BYTES:
                 detail = f"{status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            data = file.read()
-            digest = hashlib.sha256(data).digest()
-            return data, FileState(status.st_size, status.st_mtime_ns, digest)
+            return file.read(), FileState(status.st_size, status.st_mtime_ns)
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:

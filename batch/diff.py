@@ -13,7 +13,7 @@ from typing import BinaryIO
 from batch.errors import UsageError
 from batch.formats import Column, Kind, Record, Value, open_writer
 from batch.names import path_text
-from batch.output import called, is_device, is_stdout, open_output
+from batch.output import called, is_streamed, open_output
 from batch.pairs import Pair, open_pairs
 from batch.publish import writing
 from batch.records import Status
@@ -163,7 +163,7 @@ def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callab
 
 def _check_apart(output: str, *reports: str) -> None:
     place = Path(output)
-    if is_stdout(output) or is_device(place) or not place.exists():
+    if is_streamed(output) or not place.exists():
         return
     for report in reports:
         if Path(report).exists() and place.samefile(report):

@@ -6,6 +6,7 @@ Intelligence Research 2023. The model file (2023mar, MIT) comes with the package
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -85,6 +86,7 @@ class Detector:
         return found
 
 
+@functools.cache
 def detector_digest() -> str:
     """SHA-256 of the detector's model file."""
     return hashlib.sha256(_model_bytes()).hexdigest()

@@ -142,7 +142,7 @@ class Journal:
 
     def add(self, finished: Finished) -> None:
         """Keep a file's row; it is on disk about a second later."""
-        row, state = finished.row, finished.state or FileState(None, None, None)
+        row, state = finished.row, finished.state or FileState()
         values = (
             *(os.fsencode(row.path), state.size, _whole(state.mtime_ns), state.digest),
             *(self._basis, row.status is Status.FAILED, pack_row(row)),

@@ -9,7 +9,7 @@ from batch.journal_errors import JournalDamaged
 from batch.journal_schema import APPLICATION_ID
 from batch.names import path_text
 from batch.options import Job
-from batch.output import is_device, is_stdout
+from batch.output import is_streamed
 from batch.publish import resolved, writing
 
 BROKEN_SUFFIX = ".broken"
@@ -26,10 +26,9 @@ def journal_path(job: Job) -> Path | None:
     """
     if job.memory.state is not None:
         return resolved(job.memory.state)
-    output = Path(job.output)
-    if is_stdout(job.output) or is_device(output):
+    if is_streamed(job.output):
         return None
-    report = resolved(output)
+    report = resolved(Path(job.output))
     return report.with_name(f".{report.name}.journal")
 
 

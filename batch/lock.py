@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batch.errors import LockedError
 from batch.names import path_text
-from batch.output import is_device, is_stdout
+from batch.output import is_streamed
 from batch.publish import ELSEWHERE, resolved, writing
 
 # Seconds between two looks at a lock that is waited for.
@@ -33,7 +33,7 @@ def locked(output: str, waiting: Waiting | None = None) -> Iterator[None]:
         LockedError: another process holds it, and nobody wants to wait.
         OutputError: the lock file can't be made.
     """
-    if is_stdout(output) or is_device(Path(output)):
+    if is_streamed(output):
         yield
         return
     report = resolved(Path(output))

@@ -56,10 +56,9 @@ def check_place(output: str) -> None:
     Raises:
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
-    path = Path(output)
-    if is_stdout(output) or is_device(path):
+    if is_streamed(output):
         return
-    target = resolved(path)
+    target = resolved(Path(output))
     with writing(called(output)):
         if target.is_dir():
             raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
@@ -81,6 +80,11 @@ def called(output: str) -> str:
 def is_stdout(output: str) -> bool:
     """Tell whether an output's name stands for standard output."""
     return output in _STDOUT_NAMES
+
+
+def is_streamed(output: str) -> bool:
+    """Tell whether rows go out as they come: to standard output, a pipe or a device."""
+    return is_stdout(output) or is_device(Path(output))
 
 
 def is_device(path: Path) -> bool:

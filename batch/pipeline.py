@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,14 @@ class Pipeline:
         return (finished.row for finished in self.label(found))
 
     def label(
-        self, found: Iterable[Path | Failure], known: Known = lambda path, digest: None
+        self, found: Iterable[Path | Failure], known: Known | None = None
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
         prepared = ordered_map(lambda item: self._prepared(item, known), found, self.workers)
         for batch in _batches(prepared, self._batch_size):
             yield from self._finished(batch)
 
-    def _prepared(self, found: Path | Failure, known: Known) -> _Prepared:
+    def _prepared(self, found: Path | Failure, known: Known | None) -> _Prepared:
         if isinstance(found, Failure):
             return _Prepared(found)
         with self.timings.of(READ):
@@ -71,9 +72,12 @@ class Pipeline:
         if isinstance(read, Failure):
             return _Prepared(read)
         data, state = read
-        assert state.digest is not None
-        # Outside of what is caught below: a journal that fails must end the run.
-        row = known(found, state.digest)
+        row = None
+        if known is not None:
+            digest = hashlib.sha256(data).digest()
+            state = replace(state, digest=digest)
+            # Outside of what is caught below: a journal that fails must end the run.
+            row = known(found, digest)
         return _Prepared(row or self._views(found, data), state)
 
     def _views(self, path: Path, data: bytes) -> Views | Failure:

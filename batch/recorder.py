@@ -14,7 +14,7 @@ from batch.log import Event, Level, Log
 from batch.metrics import metrics_file, write_metrics
 from batch.names import path_text
 from batch.options import Job
-from batch.output import is_device, is_stdout
+from batch.output import is_streamed
 from batch.pipeline import Pipeline
 from batch.publish import resolved
 from batch.runfile import (
@@ -61,10 +61,9 @@ class Recorder:
         traceback: TracebackType | None,
     ) -> None:
         record = self._record(error)
-        output = Path(self._job.output)
         try:
-            if not (is_stdout(self._job.output) or is_device(output)):
-                write_run(run_file(resolved(output)), record)
+            if not is_streamed(self._job.output):
+                write_run(run_file(resolved(Path(self._job.output))), record)
             if self._job.metrics_file is not None:
                 write_metrics(metrics_file(self._job.metrics_file), record)
         except OutputError as refusal:  # the run's own outcome stands

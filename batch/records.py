@@ -81,9 +81,9 @@ class Failure:
 class FileState:
     """What a file was as it was read: bytes, nanoseconds, SHA-256; None where that is unknown."""
 
-    size: int | None
-    mtime_ns: int | None
-    digest: bytes | None
+    size: int | None = None
+    mtime_ns: int | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from batch.records import Answer, Row, Status
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
-# What the column `error` says of a row that was kept for a file that is gone.
-MISSING = "missing: not found in this run"
+# How the column `error` begins in a row that was kept for a file that is gone.
+MISSING = "missing:"
 
 
 def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ def _rounded(value: float, decimals: int) -> float:
 
 def _error(row: Row) -> str | None:
     if row.missing:
-        return MISSING
+        return f"{MISSING} not found in this run"
     if row.failure is None:
         return None
     return printable(f"{row.failure.reason}: {row.failure.detail}")

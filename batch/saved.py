@@ -11,12 +11,11 @@ from batch.formats import Value
 from batch.names import printable
 from batch.readers import REMEDY, RecordReader, ReportError, damaged, open_records
 from batch.records import Status
+from batch.report import MISSING
 
 # The columns that a report must have; `face` and `p_<label>` depend on the run, and others
 # are passed over, so that reports of other versions can be read.
 NEEDED = ("path", "status", "label", "confidence", "error")
-# How the error of a row begins that was kept for a photo that is gone.
-MISSING = "missing:"
 
 _STATUSES = frozenset(map(str, Status))
 

@@ -67,11 +67,6 @@ class Summary:
         return self.unchanged + self._copied
 
     @property
-    def looked_at(self) -> int:
-        """Files that this run labelled, or found to repeat another."""
-        return self.labelled_now + self._copied
-
-    @property
     def by_status(self) -> dict[Status, int]:
         """Rows of every status, those without any included."""
         return {status: self._by_status[status] for status in Status}

@@ -13,137 +13,117 @@ from batch.options import DEFAULT_MODEL, Provider
 FILE = click.Path(path_type=Path)
 
 Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 
-def model_options(command: Command) -> Command:
-    """Add what is asked and where it runs."""
-    for option in reversed(
-        (
-            click.option(
-                "-m",
-                "--model",
-                default=DEFAULT_MODEL,
-                show_default=True,
-                metavar="NAME|FILE",
-                help="A shipped model's name, the path of an .onnx file, or a face model and a "
-                "whole-photo model as FACE+PHOTO.",
-            ),
-            click.option(
-                "--provider",
-                type=click.Choice([provider.value for provider in Provider]),
-                default=Provider.AUTO.value,
-                show_default=True,
-                help="Where the model runs. auto: CUDA where it works, else the CPU. cuda: CUDA or "
-                "nothing.",
-            ),
-            click.option(
-                "--per-face", is_flag=True, help="Write one row a face, not one row a photo."
-            ),
-            click.option(
-                "--min-confidence",
-                type=click.FloatRange(0, 1),
-                metavar="P",
-                help="Answers less likely than this (0 to 1) are unsure.  [default: what the model "
-                "says]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def _group(*options: Decorator) -> Decorator:
+    """Make a decorator that adds options in the order in which they are named."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def search_options(command: Command) -> Command:
-    """Add what is looked at."""
-    for option in reversed(
-        (
-            click.option(
-                "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
-            ),
-            click.option(
-                "--hidden", is_flag=True, help="Take names that begin with a dot as well."
-            ),
-            click.option(
-                "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
-            ),
-            click.option(
-                "--dry-run", is_flag=True, help="Only list the files that would be labelled."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# What is asked, and where it runs.
+model_options = _group(
+    click.option(
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        metavar="NAME|FILE",
+        help="A shipped model's name, the path of an .onnx file, or a face model and a "
+        "whole-photo model as FACE+PHOTO.",
+    ),
+    click.option(
+        "--provider",
+        type=click.Choice([provider.value for provider in Provider]),
+        default=Provider.AUTO.value,
+        show_default=True,
+        help="Where the model runs. auto: CUDA where it works, else the CPU. cuda: CUDA or "
+        "nothing.",
+    ),
+    click.option("--per-face", is_flag=True, help="Write one row a face, not one row a photo."),
+    click.option(
+        "--min-confidence",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="Answers less likely than this (0 to 1) are unsure.  [default: what the model says]",
+    ),
+)
 
 
-def memory_options(command: Command) -> Command:
-    """Add what becomes of earlier runs' work."""
-    for option in reversed(
-        (
-            click.option(
-                "--state",
-                type=FILE,
-                metavar="FILE",
-                help="The journal of what is done.  [default: hidden beside the report]",
-            ),
-            click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
-            click.option(
-                "--verify-hash",
-                is_flag=True,
-                help="Read every file to see whether it has changed, whatever size and time say.",
-            ),
-            click.option(
-                "--keep-missing",
-                is_flag=True,
-                help="Keep the rows of photos that are gone, marked as missing.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# What is looked at.
+search_options = _group(
+    click.option(
+        "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
+    ),
+    click.option("--hidden", is_flag=True, help="Take names that begin with a dot as well."),
+    click.option(
+        "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
+    ),
+    click.option("--dry-run", is_flag=True, help="Only list the files that would be labelled."),
+)
 
 
-def schedule_options(command: Command) -> Command:
-    """Add what a scheduler wants to say."""
-    for option in reversed(
-        (
-            click.option(
-                "--deadline",
-                metavar="HH:MM",
-                help="Begin no photo after this time of the day; the next run goes on.",
-            ),
-            click.option(
-                "--time-limit", metavar="DURATION", help="The same after so long: 2h30m, 90m, 45s."
-            ),
-            click.option(
-                "--max-failures",
-                metavar="N|P%",
-                help="Fail, and publish nothing, if more files than this can't be read.",
-            ),
-            click.option(
-                "--wait", is_flag=True, help="Wait while another run is at work on the report."
-            ),
-            click.option(
-                "--metrics-file",
-                type=FILE,
-                metavar="FILE.prom",
-                help="Write the run's figures for Prometheus' textfile collector.",
-            ),
-            click.option(
-                "--fail-on-drift",
-                is_flag=True,
-                help="Fail, once the report is published, if the answers differ much from the last "
-                "run's.",
-            ),
-            click.option(
-                "--log-format",
-                type=click.Choice([form.value for form in LogFormat]),
-                default=LogFormat.TEXT.value,
-                show_default=True,
-                help="What is written on standard error: lines for people or JSON.",
-            ),
-            click.option(
-                "-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# What becomes of earlier runs' work.
+memory_options = _group(
+    click.option(
+        "--state",
+        type=FILE,
+        metavar="FILE",
+        help="The journal of what is done.  [default: hidden beside the report]",
+    ),
+    click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
+    click.option(
+        "--verify-hash",
+        is_flag=True,
+        help="Read every file to see whether it has changed, whatever size and time say.",
+    ),
+    click.option(
+        "--keep-missing",
+        is_flag=True,
+        help="Keep the rows of photos that are gone, marked as missing.",
+    ),
+)
+
+
+# What a scheduler wants to say.
+schedule_options = _group(
+    click.option(
+        "--deadline",
+        metavar="HH:MM",
+        help="Begin no photo after this time of the day; the next run goes on.",
+    ),
+    click.option(
+        "--time-limit", metavar="DURATION", help="The same after so long: 2h30m, 90m, 45s."
+    ),
+    click.option(
+        "--max-failures",
+        metavar="N|P%",
+        help="Fail, and publish nothing, if more files than this can't be read.",
+    ),
+    click.option("--wait", is_flag=True, help="Wait while another run is at work on the report."),
+    click.option(
+        "--metrics-file",
+        type=FILE,
+        metavar="FILE.prom",
+        help="Write the run's figures for Prometheus' textfile collector.",
+    ),
+    click.option(
+        "--fail-on-drift",
+        is_flag=True,
+        help="Fail, once the report is published, if the answers differ much from the last run's.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice([form.value for form in LogFormat]),
+        default=LogFormat.TEXT.value,
+        show_default=True,
+        help="What is written on standard error: lines for people or JSON.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
+)
