@@ -110,7 +110,7 @@ class Labelling:
 
     def _with_journal(self, place: Path, survey: Survey) -> None:
         summary, memory = self._begin(), self.job.memory
-        basis = basis_of(self.pipeline.ensemble.models, self.job.options.min_confidence)
+        basis = basis_of(self.pipeline.ensemble.models, self.job.options)
         journal = Journal(place, basis)
         try:
             with self.pipeline.timings.of(DISCOVER):

@@ -8,7 +8,6 @@ from types import TracebackType
 from batch.clock import steady, utc_now
 from batch.drift import Drift
 from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
-from batch.faces import detector_digest
 from batch.host import installed_versions, this_host
 from batch.log import Event, Level, Log
 from batch.metrics import metrics_file, write_metrics
@@ -30,6 +29,7 @@ from batch.runfile import (
 )
 from batch.session import available_cores
 from batch.summary import Summary
+from batch.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED = "an error in batch-label: "

@@ -37,7 +37,7 @@ def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Pat
         "photos/coffee.jpg",
         "photos/sub/small.png",
     ]
-    assert [row["source"] for row in rows] == ["both", "image", "both"]
+    assert [row["source"] for row in rows] == ["face", "image", "face"]
     assert [row["faces"] for row in rows] == ["1", "0", "1"]
     assert {row["status"] for row in rows} <= {"ok", "unsure"}
     assert rows[0]["label"] == "happy"

@@ -87,7 +87,7 @@ def _job(
         per_face=per_face,
         memory=memory,
         limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
-        options=_options(**given),
+        options=_options(every_face=per_face, **given),
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
@@ -106,6 +106,7 @@ def _options(
     model: str,
     provider: str,
     min_confidence: float | None,
+    every_face: bool,
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
@@ -118,6 +119,7 @@ def _options(
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
+        every_face=every_face,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
     )
 

@@ -46,7 +46,11 @@ model_options = _group(
         help="Where the model runs. auto: CUDA where it works, else the CPU. cuda: CUDA or "
         "nothing.",
     ),
-    click.option("--per-face", is_flag=True, help="Write one row a face, not one row a photo."),
+    click.option(
+        "--per-face",
+        is_flag=True,
+        help="Write one row a face, not one row a photo, and look for small faces everywhere.",
+    ),
     click.option(
         "--min-confidence",
         type=click.FloatRange(0, 1),
