@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from batch.answer import failed_row, labelled_row
+from batch.cores import available_cores
 from batch.decode import decode_bytes, read_with_state
 from batch.ensemble import Ensemble, Evidence
 from batch.faces import Detector
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.records import Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
-from batch.session import available_cores
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
 
 # Seconds that a photo waits for others before it is classified.

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from batch.clock import steady, utc_now
+from batch.cores import available_cores
 from batch.drift import Drift
 from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
 from batch.faces import detector_digest
@@ -28,7 +29,6 @@ from batch.runfile import (
     settings_of,
     write_run,
 )
-from batch.session import available_cores
 from batch.summary import Summary
 
 # What the record is called of a run that Python itself gave up on.

@@ -93,13 +93,6 @@ def open_session(graph: bytes, provider: Provider, warm_up: Array) -> Session:
     return session
 
 
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _prove_loaded(graph: bytes, provider: Provider) -> None:
     _load_cuda_libraries()
     with _silenced():

@@ -11,7 +11,7 @@ import pytest
 
 from batch.errors import ExitCode, ProviderError
 from batch.options import Provider
-from batch.session import available_cores, choose_provider, open_session
+from batch.session import choose_provider, open_session
 from tests.conftest import REPOSITORY
 from tests.tiny_models import SIDE, bright_model
 
@@ -63,10 +63,6 @@ def test_a_model_that_does_not_run_is_found_at_the_start() -> None:
     wrong = np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8)
     with pytest.raises(ProviderError, match="does not run on cpu"):
         open_session(GRAPH, Provider.CPU, wrong)
-
-
-def test_cores_are_those_of_this_process() -> None:
-    assert available_cores() >= 1
 
 
 def test_nothing_is_reported_to_the_makers_of_onnx_runtime(tmp_path: Path) -> None:
