@@ -90,7 +90,8 @@ class Recorder:
                 for model in (ensemble.models if ensemble else ())
             ),
             detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
-            provider=ensemble.provider.value if ensemble else None,
+            provider=ensemble.place.provider.value if ensemble else None,
+            devices=ensemble.place.devices if ensemble else (),
             settings=settings,
             versions=installed_versions(),
             host=this_host(available_cores()),
