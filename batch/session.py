@@ -34,9 +34,19 @@ class Session:
         return self.place.provider
 
     def run(self, inputs: Array) -> list[Array]:
-        """Run the model on inputs [n, ...] and return all its outputs."""
+        """Run the model on inputs [n, ...] and return all its outputs.
+
+        Raises:
+            ProviderError: a device has failed, which no photo is to blame for.
+        """
         if self.gathering is not None:
-            return self.gathering.run(inputs)
+            try:
+                return self.gathering.run(inputs)
+            except Exception as error:  # of ONNX Runtime's making
+                raise ProviderError(
+                    f"{self.provider.value} has failed at a batch ({reason(error)})",
+                    "run the same command again, or use --provider cpu; what is done is kept",
+                ) from error
         name = self.inference.get_inputs()[0].name
         outputs: list[Array] = self.inference.run(None, {name: inputs})
         return outputs
