@@ -26,7 +26,7 @@ BESIDE ?=
 PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
   --config configs/people.toml
 
-# A zip file of photos for `make bench`.
+# A zip file of photos for `make bench` and `make gpu-check`.
 BENCH ?= ../shared/data/photos.zip
 
 RUN := runs/$(NAME)
@@ -93,6 +93,10 @@ gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME
 bench: $(VENV)/dev.done ## Measure speed on BENCH=photos.zip, and a night on which nothing changed
 	$(BIN)/python bench/throughput.py --photos '$(BENCH)'
 	$(BIN)/python bench/nochange.py
+
+.PHONY: gpu-check
+gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
+	$(BIN)/python bench/gpucheck.py --photos '$(BENCH)'
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/

@@ -14,17 +14,17 @@ from batch.errors import ModelError
 from batch.fusion import Fusion
 from batch.options import Options
 from batch.records import Box, Evidence, Photo, Probabilities, Region
-from batch.session import choose_provider
+from batch.session import choose_place
 from batch.shipped import find_models
 
 
 class Ensemble:
     """A face model, a whole-photo model, or one of each with the fusion that joins them.
 
-    ``provider`` is the one that runs; ``provider_note`` says why it is not CUDA where that
-    was not asked for, else it is empty. ``unsure_below`` and ``face_unsure_below`` are the
-    thresholds for a photo and for a single face; from ``settled_from`` on, the face model's own
-    threshold, its answer counts without a closer look.
+    ``place`` is where they run, ``provider`` what runs them; ``provider_note`` says why that
+    is not CUDA where it could have been, else it is empty. ``unsure_below`` and
+    ``face_unsure_below`` are the thresholds for a photo and for a single face; from
+    ``settled_from`` on, the face model's own threshold, its answer counts without a closer look.
 
     Raises:
         ModelError: a model is missing, breaks the contract, answers wrongly, or the two do
@@ -39,15 +39,15 @@ class Ensemble:
         self.labels = models[0].spec.labels
         first = models[0]
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-        self.provider, self.provider_note = choose_provider(options.provider, first.graph, warm_up)
+        self.place, self.provider_note = choose_place(options.place, first.graph, warm_up)
+        self.provider = self.place.provider
         least = options.min_confidence
         own = self.fusion.unsure_below if self.fusion else first.spec.unsure_below
         self.unsure_below = own if least is None else least
         self.settled_from = first.spec.unsure_below
         self.face_unsure_below = first.spec.unsure_below if least is None else least
         self._classifiers = {
-            model.spec.region: Classifier(model, self.provider, options.batch_size)
-            for model in models
+            model.spec.region: Classifier(model, self.place, options.batch_size) for model in models
         }
 
     def describe(self) -> str:

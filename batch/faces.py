@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from batch.options import Provider
+from batch.bound import Array, Shape
+from batch.options import Place, Provider
 from batch.records import Box, Photo, Pixels
-from batch.session import Array, Session, open_session
+from batch.session import Session, open_session
 from batch.yunet import MULTIPLE, STRIDES, detector_graph
 
 # Pixels of the longer side at a glance, at most, and at a close look; never enlarged. The close
@@ -24,6 +25,8 @@ MIN_SCORE = 0.6
 # others beside them that it can't see, and if the largest one scores so much.
 GLANCE_FACE = 32
 GLANCE_SCORE = 0.7
+# Photos in a batch on a device, where each is framed as a square of one of the two sides.
+BATCH = 16
 # Boxes that overlap by more than this (intersection over union) are one face.
 MAX_OVERLAP = 0.3
 
@@ -46,11 +49,13 @@ class Glance:
 
 
 class Detector:
-    """YuNet on one provider; safe to share between threads."""
+    """YuNet on one place; safe to share between threads."""
 
-    def __init__(self, provider: Provider = Provider.CPU, min_score: float = MIN_SCORE) -> None:
-        warm_up = np.zeros((1, MULTIPLE * 2, MULTIPLE * 2, 3), dtype=np.uint8)
-        self._session: Session = open_session(detector_graph(), provider, warm_up)
+    def __init__(
+        self, place: Place | Provider = Provider.CPU, min_score: float = MIN_SCORE
+    ) -> None:
+        frames = (np.zeros((1, side, side, 3), np.uint8) for side in (GLANCE_SIDE, CLOSE_SIDE))
+        self._session: Session = open_session(detector_graph(), place, *frames, batch=BATCH)
         self._min_score = min_score
 
     def detect(self, photo: Photo) -> tuple[Box, ...]:
@@ -81,8 +86,9 @@ class Detector:
 
     def _found(self, pixels: Pixels, small: Pixels) -> Boxes:
         """Look at ``small`` and give boxes in pixels of ``pixels``."""
-        scores, deltas = self._session.run(_padded(small)[None])
-        found = _decoded(scores[0], deltas[0], small.shape, self._min_score)
+        framed = _framed(small, self._session.shape_for(_rounded_up(small.shape)))
+        scores, deltas = self._session.run(framed[None])
+        found = _decoded(scores[0], deltas[0], framed.shape, self._min_score)
         found[:, [0, 2]] *= pixels.shape[1] / small.shape[1]
         found[:, [1, 3]] *= pixels.shape[0] / small.shape[0]
         return found
@@ -104,22 +110,22 @@ def _shrunk(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def _padded(pixels: Pixels) -> Pixels:
-    """Go on in black up to the next multiple of the coarsest stride."""
-    height, width = pixels.shape[:2]
-    padded = np.zeros((*_rounded_up(pixels.shape), 3), dtype=np.uint8)
-    padded[:height, :width] = pixels
-    return padded
+def _rounded_up(shape: Shape) -> Shape:
+    """The next multiples of the coarsest stride."""
+    return -(-shape[0] // MULTIPLE) * MULTIPLE, -(-shape[1] // MULTIPLE) * MULTIPLE, shape[2]
 
 
-def _rounded_up(shape: tuple[int, ...]) -> tuple[int, int]:
-    return -(-shape[0] // MULTIPLE) * MULTIPLE, -(-shape[1] // MULTIPLE) * MULTIPLE
+def _framed(pixels: Pixels, shape: Shape) -> Pixels:
+    """Go on in black to the right and below."""
+    framed = np.zeros(shape, dtype=np.uint8)
+    framed[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return framed
 
 
-def _decoded(scores: Array, deltas: Array, shape: tuple[int, ...], min_score: float) -> Boxes:
+def _decoded(scores: Array, deltas: Array, shape: Shape, min_score: float) -> Boxes:
     """Decode the cells that saw a face: centre = (cell + d) * stride, size = exp(d) * stride."""
     cells = np.flatnonzero(scores >= min_score)
-    rows, columns = _rounded_up(shape)
+    rows, columns, _ = shape
     found, first = [], 0
     for stride in STRIDES:
         count = (rows // stride) * (columns // stride)

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from batch.answer import failed_row, is_settled, labelled_row
+from batch.cores import available_cores
 from batch.decode import decode_bytes, read_with_state
 from batch.ensemble import Ensemble
+from batch.errors import BatchLabelError
 from batch.faces import Detector
-from batch.options import Options
+from batch.options import Options, Place
 from batch.parallel import ordered_map
 from batch.records import Box, Evidence, Failure, Finished, Photo, Reason, Row, Stage
-from batch.session import available_cores
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
+
+WORKERS_A_CORE_ON_DEVICES = 2
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
 Known = Callable[[Path, bytes], Row | None]
@@ -35,10 +38,10 @@ class Pipeline:
 
     def __init__(self, options: Options) -> None:
         self.ensemble = Ensemble(options)
-        self.workers = options.workers or available_cores()
+        self.workers = options.workers or available_cores() * _threads_a_core(self.ensemble.place)
         self.timings = Timings()
         self._every_face = options.every_face
-        self._detector = Detector(self.ensemble.provider) if self.ensemble.face else None
+        self._detector = Detector(self.ensemble.place) if self.ensemble.face else None
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come."""
@@ -81,6 +84,8 @@ class Pipeline:
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
                 return labelled_row(photo, evidence, self.ensemble)
             detail = "the model's answer is not a number"
+        except BatchLabelError:  # such as a device that has failed, whatever the photo
+            raise
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
         return failed_row(Failure(path, Stage.CLASSIFY, Reason.INTERNAL, detail))
@@ -109,3 +114,8 @@ class Pipeline:
     def _ask_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
         with self.timings.of(CLASSIFY):
             return self.ensemble.ask_faces(photo, boxes)
+
+
+def _threads_a_core(place: Place) -> int:
+    """One, but more on devices, as a worker leaves its core alone while a device works for it."""
+    return WORKERS_A_CORE_ON_DEVICES if place.devices else 1
