@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ GLANCE_FACE = 32
 GLANCE_SCORE = 0.7
 # Photos in a batch on a device, where each is framed as a square of one of the two sides.
 BATCH = 16
+# Shapes of photos whose cells are remembered, of 100 kB at most each.
+GRIDS = 64
 # Boxes that overlap by more than this (intersection over union) are one face.
 MAX_OVERLAP = 0.3
 
@@ -123,20 +126,24 @@ def _framed(pixels: Pixels, shape: Shape) -> Pixels:
 
 
 def _decoded(scores: Array, deltas: Array, shape: Shape, min_score: float) -> Boxes:
-    """Decode the cells that saw a face: centre = (cell + d) * stride, size = exp(d) * stride."""
+    """Decode the cells that saw a face: centre = corner + d * stride, size = exp(d) * stride."""
     cells = np.flatnonzero(scores >= min_score)
-    rows, columns, _ = shape
-    found, first = [], 0
+    corners, strides = (each[cells] for each in _grid(shape))
+    centres = corners + deltas[cells, :2] * strides
+    sizes = np.exp(deltas[cells, 2:]) * strides
+    return np.concatenate([centres - sizes / 2, sizes, scores[cells, None]], axis=1)
+
+
+@functools.lru_cache(maxsize=GRIDS)
+def _grid(shape: Shape) -> tuple[Boxes, Boxes]:
+    """Each cell's corner (float32 [cells, 2], left and top) and stride ([cells, 1]) in pixels."""
+    corners, strides = [], []
     for stride in STRIDES:
-        count = (rows // stride) * (columns // stride)
-        mine = cells[(cells >= first) & (cells < first + count)]
-        place = mine - first
-        origin = np.stack([place % (columns // stride), place // (columns // stride)], axis=1)
-        centres = (origin.astype(np.float32) + deltas[mine, :2]) * stride
-        sizes = np.exp(deltas[mine, 2:]) * stride
-        found.append(np.concatenate([centres - sizes / 2, sizes, scores[mine, None]], axis=1))
-        first += count
-    return np.concatenate(found)
+        rows, columns = shape[0] // stride, shape[1] // stride
+        left, top = np.meshgrid(np.arange(columns), np.arange(rows))
+        corners.append(np.stack([left.ravel(), top.ravel()], axis=1) * stride)
+        strides.append(np.full((rows * columns, 1), stride))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
 def _distinct(boxes: Boxes) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,9 +48,13 @@ class Session:
                     f"{self.provider.value} has failed at a batch ({reason(error)})",
                     "run the same command again, or use --provider cpu; what is done is kept",
                 ) from error
-        name = self.inference.get_inputs()[0].name
-        outputs: list[Array] = self.inference.run(None, {name: inputs})
+        outputs: list[Array] = self.inference.run(None, {self._input_name: inputs})
         return outputs
+
+    @functools.cached_property
+    def _input_name(self) -> str:
+        name: str = self.inference.get_inputs()[0].name
+        return name
 
     def shape_for(self, shape: Shape) -> Shape:
         """Give the shape that an input, without its first dimension, is to be padded to.
