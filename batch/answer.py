@@ -40,7 +40,13 @@ def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
     )
     source, probabilities = _decided(views, evidence, ensemble.fusion)
     if probabilities is None:
-        return Row(path=views.path, status=Status.NO_FACE, width=views.width, height=views.height)
+        return Row(
+            path=views.path,
+            status=Status.NO_FACE,
+            width=views.width,
+            height=views.height,
+            salvaged=views.salvaged,
+        )
     box = views.boxes[0] if faces else None
     photo = _answer(probabilities, ensemble.labels, ensemble.unsure_below, box)
     return Row(
@@ -51,6 +57,7 @@ def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
         faces=faces,
         width=views.width,
         height=views.height,
+        salvaged=views.salvaged,
     )
 
 

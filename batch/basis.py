@@ -14,7 +14,7 @@ from batch.faces import detector_digest
 PREPROCESSING = 1
 
 
-def basis_of(models: Sequence[Model], min_confidence: float | None) -> bytes:
+def basis_of(models: Sequence[Model], min_confidence: float | None, salvage: bool = False) -> bytes:
     """Digest models, detector, settings and the way of preparing photos: 32 bytes.
 
     The provider, batch size and number of workers are no part of it: a night without a GPU
@@ -25,5 +25,6 @@ def basis_of(models: Sequence[Model], min_confidence: float | None) -> bytes:
         "models": [model.digest for model in models],
         "detector": detector_digest(),
         "min_confidence": min_confidence,
+        "salvage": salvage,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -30,7 +30,8 @@ class Options:
     joined by ``+``; ``batch_size``
     counts the crops of one call of the model; ``workers`` are the photos worked on at the
     same time, None for as many as there are cores; an answer below ``min_confidence``
-    (0 to 1) is unsure, None for what the model's metadata say.
+    (0 to 1) is unsure, None for what the model's metadata say; ``salvage`` labels what is
+    there of truncated photos.
     """
 
     model: str = DEFAULT_MODEL
@@ -38,6 +39,7 @@ class Options:
     batch_size: int = DEFAULT_BATCH_SIZE
     workers: int | None = None
     min_confidence: float | None = None
+    salvage: bool = False
     search: Search = field(default_factory=Search)
 
 

@@ -34,6 +34,7 @@ def test_all_that_answers_depend_on_counts(
         basis_of([model], None),
         basis_of([model], 0.0),
         basis_of([model], 0.7),
+        basis_of([model], None, salvage=True),
         basis_of([other], None),
         basis_of([model, other], None),
         basis_of([other, model], None),

@@ -109,6 +109,7 @@ def _options(
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
+    salvage: bool,
     batch_size: int,
     workers: int | None,
 ) -> Options:
@@ -118,6 +119,7 @@ def _options(
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
+        salvage=salvage,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
     )
 
