@@ -10,8 +10,8 @@ import pytest
 
 from batch.decode import decode_bytes
 from batch.records import Photo
+from tests.fuzz.apart import check_apart
 from tests.fuzz.cases import case
-from tests.fuzz.decoding import decode_cases
 from tests.fuzz.invariants import check_photo
 from tests.fuzz.labelling import label_files
 from tests.fuzz.mutations import MUTATIONS, Mutation, with_checksums
@@ -54,7 +54,7 @@ def test_a_case_comes_again_by_its_number() -> None:
 
 
 def test_broken_photos_are_photos_or_failures() -> None:
-    outcome = decode_cases(SEED, 0, 600)
+    outcome = check_apart("photos", SEED, 0, 600)
     assert outcome.troubles == []
     assert outcome.words.total() == 600
     assert {"photo", "corrupt", "truncated", "unsupported"} <= set(outcome.words)

@@ -1,4 +1,4 @@
-"""Cases decoded in a process of their own, so that a crash or a hang is seen and told."""
+"""Cases checked in a process of their own, so that a crash or a hang is seen and told."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.fuzz.cases import case
+from tests.fuzz.cases import Case, case
 from tests.fuzz.invariants import check
+from tests.fuzz.models import check_model, model_case
 
 AT_ONCE = 1000  # cases for one process
 LONGEST = 20.0  # seconds that one case may take, on a busy machine and under a sanitizer too
 PATIENCE = 300.0  # seconds for all cases of a process
+
+# How a case of each kind is made and checked.
+KINDS: dict[str, tuple[Callable[[int, int], Case], Callable[[Case], str]]] = {
+    "photos": (case, check),
+    "models": (model_case, check_model),
+}
 
 
 @dataclass
@@ -40,23 +47,23 @@ class Outcome:
         self.slowest = max(self.slowest, other.slowest)
 
 
-def decode_cases(seed: int, first: int, count: int) -> Outcome:
-    """Decode cases in other processes; one that dies or hangs is a trouble, and the next go on."""
+def check_apart(kind: str, seed: int, first: int, count: int) -> Outcome:
+    """Check cases in other processes; one that dies or hangs is a trouble, and the next go on."""
     outcome = Outcome()
     at, end = first, first + count
     while at < end:
         stop = min(end, at + AT_ONCE)
-        done, at = _in_a_process(seed, at, stop)
+        done, at = _in_a_process(kind, seed, at, stop)
         outcome.add(done)
     return outcome
 
 
-def _in_a_process(seed: int, first: int, stop: int) -> tuple[Outcome, int]:
-    """Decode cases until ``stop`` or the first that kills; give the number to go on with."""
+def _in_a_process(kind: str, seed: int, first: int, stop: int) -> tuple[Outcome, int]:
+    """Check cases until ``stop`` or the first that kills; give the number to go on with."""
     with tempfile.TemporaryDirectory() as folder:
         diary = Path(folder) / "diary"
         command = [sys.executable, "-W", "error", "-m", __name__]
-        arguments = [str(seed), str(first), str(stop), str(diary)]
+        arguments = [kind, str(seed), str(first), str(stop), str(diary)]
         try:
             ran = subprocess.run(
                 command + arguments,
@@ -72,9 +79,9 @@ def _in_a_process(seed: int, first: int, stop: int) -> tuple[Outcome, int]:
         except subprocess.TimeoutExpired:
             why = f"more than {PATIENCE} s"
         killer = int(diary.read_text()) if diary.exists() else first
-        # What came before is decoded once more for its counts; it has killed nothing.
-        before = _in_a_process(seed, first, killer)[0] if killer > first else Outcome()
-        before.troubles.append(f"{case(seed, killer).name}: {why}")
+        # What came before is checked once more for its counts; it has killed nothing.
+        before = _in_a_process(kind, seed, first, killer)[0] if killer > first else Outcome()
+        before.troubles.append(f"{KINDS[kind][0](seed, killer).name}: {why}")
         return before, killer + 1
 
 
@@ -87,13 +94,13 @@ def _outcome(told: dict[str, object]) -> Outcome:
     return Outcome(Counter(words), troubles, peak, (slowest[0], slowest[1]))
 
 
-def _work(seed: int, first: int, stop: int, diary: Path) -> Outcome:
+def _work(kind: str, seed: int, first: int, stop: int, diary: Path) -> Outcome:
     outcome = Outcome()
     for number in range(first, stop):
         diary.write_text(str(number))
-        made = case(seed, number)
+        made = KINDS[kind][0](seed, number)
         started = time.monotonic()
-        for trouble in _troubles(outcome, seed, number):
+        for trouble in _troubles(outcome, kind, made):
             outcome.troubles.append(f"{made.name}: {trouble}")
         took = time.monotonic() - started
         outcome.slowest = max(outcome.slowest, (took, made.name))
@@ -103,15 +110,15 @@ def _work(seed: int, first: int, stop: int, diary: Path) -> Outcome:
     return outcome
 
 
-def _troubles(outcome: Outcome, seed: int, number: int) -> Iterator[str]:
+def _troubles(outcome: Outcome, kind: str, made: Case) -> Iterator[str]:
     try:
-        outcome.words[check(case(seed, number))] += 1
-    except Exception as error:  # whatever it is, it should have been a Failure
+        outcome.words[KINDS[kind][1](made)] += 1
+    except Exception as error:  # whatever it is, it should have been told in the usual way
         yield f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":
     faulthandler.enable()
-    seed, first, stop = map(int, sys.argv[1:4])
-    done = _work(seed, first, stop, Path(sys.argv[4]))
+    seed, first, stop = map(int, sys.argv[2:5])
+    done = _work(sys.argv[1], seed, first, stop, Path(sys.argv[5]))
     json.dump(vars(done), sys.stdout)
