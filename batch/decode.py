@@ -111,7 +111,9 @@ def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
             if status.st_size > MAX_FILE_BYTES:
                 detail = f"{status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            return file.read(), FileState(status.st_size, status.st_mtime_ns)
+            # A file that grows meanwhile is not read on and on: one byte more shows it.
+            data = file.read(status.st_size + 1)
+            return data, FileState(status.st_size, status.st_mtime_ns)
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:

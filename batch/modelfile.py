@@ -30,8 +30,8 @@ def read_model(path: Path) -> bytes:
                 raise broken(
                     path, f"it has {status.st_size:,} bytes, more than {MAX_MODEL_BYTES:,}"
                 )
-            # It may grow meanwhile.
-            return file.read(MAX_MODEL_BYTES)
+            # It may grow meanwhile, and is then no sound model.
+            return file.read(status.st_size + 1)
     except OSError as error:
         raise ModelError(f"model {path} can't be read ({error.strerror})", REMEDY) from error
 

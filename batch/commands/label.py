@@ -134,7 +134,9 @@ def _list(job: Job, log: Log) -> None:
     search, left_out = job.options.search, summary.leave_out
     for found in discover(job.photos, search, listing=sys.stdin.buffer, left_out=left_out):
         summary.found += 1
-        click.echo(path_text(found.path if isinstance(found, Failure) else found))
+        path = found.path if isinstance(found, Failure) else found
+        # As bytes: names are UTF-8 whatever the terminal's encoding is.
+        click.echo(path_text(path).encode())
     log(
         Event.FOUND,
         f"{summary.found} files would be labelled, {summary.left_out} left out",
