@@ -87,7 +87,7 @@ def open_session(graph: bytes, provider: Provider, warm_up: Array) -> Session:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ProviderError(
-            f"the model does not run on {provider.value} ({_first_line(error)})",
+            f"the model does not run on {provider.value} ({first_line(error)})",
             CUDA_REMEDY if provider is Provider.CUDA else "try another model",
         ) from error
     return session
@@ -143,5 +143,6 @@ def _load_cuda_libraries() -> None:
             ort.preload_dlls()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give what is worth telling of an error of ONNX Runtime, which may go on for pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,11 +14,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from batch.classify import Classifier
 from batch.contract import MAX_LABELS, MAX_NAME, load_model
 from batch.errors import ExitCode, ModelError
 from batch.fusion import Fusion
 from batch.golden import MAX_BYTES
 from batch.modelfile import MAX_MODEL_BYTES
+from batch.options import Provider
 from tests.conftest import Command
 from tests.fuzz.apart import check_apart
 from tests.tiny_models import bright_model, save
@@ -175,6 +177,15 @@ def test_what_is_no_file_is_no_model(kind: str, command: Command, tmp_path: Path
     assert "path of an .onnx file" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_model_that_runs_on_one_picture_and_not_on_three_is_refused(tmp_path: Path) -> None:
+    model = bright_model()
+    model.graph.node[3].op_type = "Mean"
+    path = save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx fails on 3 pictures at a time") as caught:
+        Classifier(load_model(path), Provider.CPU, batch_size=32)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_broken_models_are_refused_or_proved() -> None:
