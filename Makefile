@@ -26,7 +26,7 @@ BESIDE ?=
 PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
   --config configs/people.toml
 
-# A zip file of photos for `make bench`.
+# A zip file of photos for `make bench` and `make gpu-check`.
 BENCH ?= ../shared/data/photos.zip
 
 # Broken photos for `make fuzz`, and the number that they are made from.
@@ -105,6 +105,10 @@ fuzz: $(VENV)/dev.done ## Break real photos in FUZZ ways (SEED chooses which) an
 .PHONY: corpus
 corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip brings into data/corpus
 	$(BIN)/python -m tests.fuzz.corpus
+
+.PHONY: gpu-check
+gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
+	$(BIN)/python bench/gpucheck.py --photos '$(BENCH)'
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/

@@ -7,9 +7,18 @@ from typing import Protocol
 
 import numpy as np
 
-from batch.ensemble import Evidence
 from batch.fusion import Fusion
-from batch.records import Answer, Box, Failure, Probabilities, Row, Source, Status, Views
+from batch.records import (
+    Answer,
+    Box,
+    Evidence,
+    Failure,
+    Photo,
+    Probabilities,
+    Row,
+    Source,
+    Status,
+)
 
 
 class Rules(Protocol):
@@ -19,6 +28,7 @@ class Rules(Protocol):
     fusion: Fusion | None
     unsure_below: float
     face_unsure_below: float
+    settled_from: float
 
 
 def failed_row(failure: Failure) -> Row:
@@ -26,8 +36,21 @@ def failed_row(failure: Failure) -> Row:
     return Row(path=failure.path, status=Status.FAILED, failure=failure)
 
 
-def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
-    """Make a photo's row from what the models say of its views.
+def is_settled(evidence: Evidence, rules: Rules) -> bool:
+    """Whether the faces that were seen answer for the photo, so that no one need look closer.
+
+    They do if they answer alone in a fusion, or surely in a face model of its own.
+    """
+    if not evidence.boxes:
+        return False
+    face = _mean(evidence)
+    if rules.fusion:
+        return rules.fusion.answers_alone(face)
+    return bool(face.max() >= rules.settled_from)
+
+
+def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
+    """Make a photo's row from what detector and models say of it.
 
     The faces' answer is the mean of their probabilities, each weighted by its area times
     the detector's score: who fills the picture is whom the photo is about, and what the
@@ -35,51 +58,51 @@ def labelled_row(views: Views, evidence: Evidence, ensemble: Rules) -> Row:
     photo's answer is what the fusion makes of both; with one model, it is that model's.
     """
     faces = tuple(
-        _answer(p, ensemble.labels, ensemble.face_unsure_below, box)
-        for p, box in zip(evidence.faces, views.boxes, strict=True)
+        _answer(p, rules.labels, rules.face_unsure_below, box)
+        for p, box in zip(evidence.faces, evidence.boxes, strict=True)
     )
-    source, probabilities = _decided(views, evidence, ensemble.fusion)
+    source, probabilities = _decided(evidence, rules.fusion)
     if probabilities is None:
         return Row(
-            path=views.path,
+            path=photo.path,
             status=Status.NO_FACE,
-            width=views.width,
-            height=views.height,
-            salvaged=views.salvaged,
+            width=photo.width,
+            height=photo.height,
+            salvaged=photo.salvaged,
         )
-    box = views.boxes[0] if faces else None
-    photo = _answer(probabilities, ensemble.labels, ensemble.unsure_below, box)
+    box = evidence.boxes[0] if faces else None
+    answer = _answer(probabilities, rules.labels, rules.unsure_below, box)
     return Row(
-        path=views.path,
-        status=Status.OK if photo.sure else Status.UNSURE,
-        answer=photo,
+        path=photo.path,
+        status=Status.OK if answer.sure else Status.UNSURE,
+        answer=answer,
         source=source,
         faces=faces,
-        width=views.width,
-        height=views.height,
-        salvaged=views.salvaged,
+        width=photo.width,
+        height=photo.height,
+        salvaged=photo.salvaged,
     )
 
 
 def _decided(
-    views: Views, evidence: Evidence, fusion: Fusion | None
+    evidence: Evidence, fusion: Fusion | None
 ) -> tuple[Source | None, Probabilities | None]:
-    face = _mean(evidence.faces, views.boxes) if views.boxes else None
+    face = _mean(evidence) if evidence.boxes else None
     image = evidence.image[0] if len(evidence.image) else None
-    if fusion and image is not None:
-        mixed = Source.FACE if fusion.face_first else Source.BOTH
-        return (Source.IMAGE if face is None else mixed), fusion.fuse(face, image)
-    if image is not None:
-        return Source.IMAGE, image
-    return (None if face is None else Source.FACE), face
+    if image is None:
+        return (None if face is None else Source.FACE), face
+    if face is None or fusion is None:
+        return Source.IMAGE, fusion.fuse(None, image) if fusion else image
+    alone = fusion.answers_alone(face)
+    return (Source.FACE if alone else Source.BOTH), fusion.fuse(face, image)
 
 
-def _mean(probabilities: Probabilities, boxes: Sequence[Box]) -> Probabilities:
-    if len(boxes) == 1:
-        only: Probabilities = probabilities[0]
+def _mean(evidence: Evidence) -> Probabilities:
+    if len(evidence.boxes) == 1:
+        only: Probabilities = evidence.faces[0]
         return only
-    weights = np.asarray([box.area * box.score for box in boxes])
-    mean: Probabilities = (weights / weights.sum()) @ probabilities
+    weights = np.asarray([box.area * box.score for box in evidence.boxes])
+    mean: Probabilities = (weights / weights.sum()) @ evidence.faces
     return mean
 
 

@@ -7,14 +7,15 @@ import json
 from collections.abc import Sequence
 
 from batch.contract import Model
-from batch.faces import detector_digest
+from batch.options import Options
+from batch.yunet import detector_digest
 
 # To be raised whenever decoding, the search for faces, cropping or the making of an answer
 # changes what comes out: then every photo is labelled anew.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 
-def basis_of(models: Sequence[Model], min_confidence: float | None, salvage: bool = False) -> bytes:
+def basis_of(models: Sequence[Model], options: Options) -> bytes:
     """Digest models, detector, settings and the way of preparing photos: 32 bytes.
 
     The provider, batch size and number of workers are no part of it: a night without a GPU
@@ -24,7 +25,8 @@ def basis_of(models: Sequence[Model], min_confidence: float | None, salvage: boo
         "preprocessing": PREPROCESSING,
         "models": [model.digest for model in models],
         "detector": detector_digest(),
-        "min_confidence": min_confidence,
-        "salvage": salvage,
+        "min_confidence": options.min_confidence,
+        "every_face": options.every_face,
+        "salvage": options.salvage,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -5,27 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from batch.contract import Model
-from batch.errors import ModelError
+from batch.errors import BatchLabelError, ModelError
 from batch.golden import GOLDEN_TOLERANCE
-from batch.options import Provider
+from batch.options import Place, Provider
+from batch.providers import reason
 from batch.records import Pixels, Probabilities
-from batch.session import first_line, open_session
+from batch.session import open_session
 
 
 class Classifier:
-    """A model on one provider, proved to answer its golden samples rightly.
+    """A model on one place, proved to answer its golden samples rightly.
 
     Raises:
         ProviderError: the model does not run on the provider.
         ModelError: it runs, but its golden samples come out wrong.
     """
 
-    def __init__(self, model: Model, provider: Provider, batch_size: int) -> None:
+    def __init__(self, model: Model, place: Place | Provider, batch_size: int) -> None:
         self.labels = model.spec.labels
         self._path = model.path
         self._batch_size = batch_size
         warm_up = np.zeros((1, model.height, model.width, model.channels), dtype=np.uint8)
-        self._session = open_session(model.graph, provider, warm_up)
+        self._session = open_session(model.graph, place, warm_up, batch=batch_size)
         self._check_golden(model)
 
     def classify(self, crops: Pixels) -> Probabilities:
@@ -45,10 +46,11 @@ class Classifier:
     def _run(self, batch: Pixels) -> Probabilities:
         try:
             answers: Probabilities = self._session.run(batch)[0]
+        except BatchLabelError:  # such as a device that has failed
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise ModelError(
-                f"model {self._path} fails on {len(batch)} pictures at a time "
-                f"({first_line(error)})",
+                f"model {self._path} fails on {len(batch)} pictures at a time ({reason(error)})",
                 "try a smaller --batch-size; if that fails too, another model",
             ) from error
         return answers

@@ -25,9 +25,9 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
     # Whole pixels around the square, so that the resize below can start and end between them.
     x0, y0 = math.floor(left), math.floor(top)
     x1, y1 = max(math.ceil(left + side), x0 + 1), max(math.ceil(top + side), y0 + 1)
-    region = _cut(photo.pixels, y0, y1, x0, x1)
+    region = _cut(photo.pixels, y0, y1, x0, x1, channels)
     inner = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-    return _resized(region, inner, height, width, channels)
+    return _resized(region, inner, height, width)
 
 
 def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:
@@ -36,29 +36,29 @@ def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:
     Shapes: uint8 [height, width, channels].
     """
     frame = (0.0, 0.0, float(photo.pixels.shape[1]), float(photo.pixels.shape[0]))
-    return _resized(photo.pixels, frame, height, width, channels)
+    return _resized(_image(photo.pixels, channels), frame, height, width)
 
 
-def _cut(pixels: Pixels, y0: int, y1: int, x0: int, x1: int) -> Pixels:
+def _cut(pixels: Pixels, y0: int, y1: int, x0: int, x1: int, channels: int) -> Image.Image:
     height, width = pixels.shape[:2]
-    inside = pixels[_clip(y0, height) : _clip(y1, height), _clip(x0, width) : _clip(x1, width)]
-    if inside.shape[:2] == (y1 - y0, x1 - x0):
-        return inside
     rows = np.clip(np.arange(y0, y1), 0, height - 1)
     columns = np.clip(np.arange(x0, x1), 0, width - 1)
-    return pixels[rows[:, None], columns]
+    inside = _image(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], channels)
+    if inside.size == (x1 - x0, y1 - y0):
+        return inside
+    # One axis after the other takes a tenth of the time of both at once.
+    around = np.asarray(inside).take(rows - rows[0], axis=0).take(columns - columns[0], axis=1)
+    return Image.fromarray(around)
 
 
-def _clip(at: int, end: int) -> int:
-    return min(max(at, 0), end)
+def _image(pixels: Pixels, channels: int) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return image.convert("L") if channels == 1 else image
 
 
 def _resized(
-    pixels: Pixels, box: tuple[float, float, float, float], height: int, width: int, channels: int
+    image: Image.Image, box: tuple[float, float, float, float], height: int, width: int
 ) -> Pixels:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if channels == 1:
-        image = image.convert("L")
     box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
     small = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(small).reshape(height, width, channels)
+    return np.asarray(small).reshape(height, width, -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,25 +13,18 @@ from batch.crop import crop, whole
 from batch.errors import ModelError
 from batch.fusion import Fusion
 from batch.options import Options
-from batch.records import Box, Photo, Pixels, Probabilities, Region, Views
-from batch.session import choose_provider
+from batch.records import Box, Evidence, Photo, Probabilities, Region
+from batch.session import choose_place
 from batch.shipped import find_models
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the models say of one photo: float32 [faces, K] and [1, K], or [0, K] if not asked."""
-
-    faces: Probabilities
-    image: Probabilities
 
 
 class Ensemble:
     """A face model, a whole-photo model, or one of each with the fusion that joins them.
 
-    ``provider`` is the one that runs; ``provider_note`` says why it is not CUDA where that
-    was not asked for, else it is empty. ``unsure_below`` and ``face_unsure_below`` are the
-    thresholds for a photo and for a single face.
+    ``place`` is where they run, ``provider`` what runs them; ``provider_note`` says why that
+    is not CUDA where it could have been, else it is empty. ``unsure_below`` and
+    ``face_unsure_below`` are the thresholds for a photo and for a single face; from
+    ``settled_from`` on, the face model's own threshold, its answer counts without a closer look.
 
     Raises:
         ModelError: a model is missing, breaks the contract, answers wrongly, or the two do
@@ -46,50 +39,37 @@ class Ensemble:
         self.labels = models[0].spec.labels
         first = models[0]
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-        self.provider, self.provider_note = choose_provider(options.provider, first.graph, warm_up)
+        self.place, self.provider_note = choose_place(options.place, first.graph, warm_up)
+        self.provider = self.place.provider
         least = options.min_confidence
         own = self.fusion.unsure_below if self.fusion else first.spec.unsure_below
         self.unsure_below = own if least is None else least
+        self.settled_from = first.spec.unsure_below
         self.face_unsure_below = first.spec.unsure_below if least is None else least
         self._classifiers = {
-            model.spec.region: Classifier(model, self.provider, options.batch_size)
-            for model in models
+            model.spec.region: Classifier(model, self.place, options.batch_size) for model in models
         }
 
     def describe(self) -> str:
         """Name the models and their versions for people."""
         return " + ".join(f"{model.spec.name} {model.spec.version}" for model in self.models)
 
-    def views(self, photo: Photo, boxes: tuple[Box, ...]) -> Views:
-        """Cut out what the models will look at."""
-        faces: list[Pixels] = []
-        if self.face:
-            margin, size = self.face.spec.margin, _size(self.face)
-            faces = [crop(photo, box, margin, *size) for box in boxes]
-        # A model whose answer would not count is not asked.
-        spare = self.fusion is not None and self.fusion.face_first and bool(boxes)
-        images = [whole(photo, *_size(self.image))] if self.image and not spare else []
-        return Views(
-            path=photo.path,
-            width=photo.width,
-            height=photo.height,
-            boxes=boxes,
-            faces=_stacked(faces, self.face),
-            images=_stacked(images, self.image),
-        )
+    def ask_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+        """Classify the faces in a photo's boxes; without a face model there are none."""
+        none = np.empty((0, len(self.labels)), dtype=np.float32)
+        if self.face is None or not boxes:
+            return Evidence((), faces=none, image=none)
+        margin, size = self.face.spec.margin, _size(self.face)
+        crops = np.stack([crop(photo, box, margin, *size) for box in boxes])
+        return Evidence(boxes, self._classifiers[Region.FACE].classify(crops), image=none)
 
-    def ask(self, views: Sequence[Views]) -> list[Evidence]:
-        """Classify the views of many photos in batches."""
-        faces = self._classified(Region.FACE, [view.faces for view in views])
-        images = self._classified(Region.IMAGE, [view.images for view in views])
-        return [Evidence(face, image) for face, image in zip(faces, images, strict=True)]
-
-    def _classified(self, region: Region, crops: list[Pixels]) -> list[Probabilities]:
-        classifier = self._classifiers.get(region)
-        if classifier is None:
-            return [np.empty((0, len(self.labels)), dtype=np.float32)] * len(crops)
-        together = classifier.classify(np.concatenate(crops))
-        return np.split(together, np.cumsum([len(crop) for crop in crops])[:-1])
+    def ask_image(self, photo: Photo, evidence: Evidence) -> Evidence:
+        """Add what the whole-photo model says, if there is one."""
+        if self.image is None:
+            return evidence
+        small = whole(photo, *_size(self.image))[None]
+        image: Probabilities = self._classifiers[Region.IMAGE].classify(small)
+        return replace(evidence, image=image)
 
 
 def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
@@ -111,9 +91,3 @@ def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion 
 
 def _size(model: Model) -> tuple[int, int, int]:
     return model.height, model.width, model.channels
-
-
-def _stacked(crops: list[Pixels], model: Model | None) -> Pixels:
-    if crops:
-        return np.stack(crops)
-    return np.empty((0, *(_size(model) if model else (1, 1, 1))), dtype=np.uint8)

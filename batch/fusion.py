@@ -5,9 +5,10 @@ Logistic regression on both (Platt 1999), of the first label against the second:
     log-odds = bias + face * face_log_odds + photo * photo_log_odds
 
 where a photo without a face has ``face_log_odds`` 0. Log-odds are cut off at ``limit``:
-beyond it lies more certainty than the photos behind these numbers can prove. With ``photo``
-0 nothing is mixed: the face answers where there is one, and the whole photo where there is
-none.
+beyond it lies more certainty than the photos behind these numbers can prove. Beside a face the
+photo's are cut off at ``photo_limit``, for what surrounds a face, and the light on it, must not
+outweigh it; and a face whose own log-odds reach ``alone`` answers alone. With ``photo`` 0
+nothing is mixed: the face answers where there is one, and the whole photo where there is none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ LARGEST = 700.0
 class Fusion:
     """The numbers of the formula, fitted for the face model called ``face_model``.
 
-    An answer less likely than ``unsure_below`` (0 to 1) is unsure.
+    An answer less likely than ``unsure_below`` (0 to 1) is unsure. ``photo_limit`` None is
+    ``limit``; with ``alone`` None no face answers alone.
     """
 
     face_model: str
@@ -39,24 +41,36 @@ class Fusion:
     photo: float
     limit: float
     unsure_below: float
+    photo_limit: float | None = None
+    alone: float | None = None
 
     @property
     def face_first(self) -> bool:
         """Whether the whole photo is asked only where there is no face."""
         return self.photo == 0
 
+    def answers_alone(self, face: Probabilities) -> bool:
+        """Whether a face's probabilities, float32 [2], need no look at the whole photo."""
+        if self.face_first:
+            return True
+        return self.alone is not None and abs(log_odds(float(face[0]))) >= self.alone
+
     def fuse(self, face: Probabilities | None, photo: Probabilities) -> Probabilities:
         """Join the two labels' probabilities, float32 [2]; ``face`` is None without a face."""
+        if face is not None and self.answers_alone(face):
+            return face
         if self.face_first:
-            return photo if face is None else face
-        odds = self.bias + self.photo * self._held(photo)
+            return photo
+        photo_limit = self.limit if face is None else self.photo_limit or self.limit
+        odds = self.bias + self.photo * _held(photo, photo_limit)
         if face is not None:
-            odds += self.face * self._held(face)
+            odds += self.face * _held(face, self.limit)
         first = 1 / (1 + math.exp(min(-odds, LARGEST)))
         return np.asarray([first, 1 - first], dtype=np.float32)
 
-    def _held(self, probabilities: Probabilities) -> float:
-        return min(max(log_odds(float(probabilities[0])), -self.limit), self.limit)
+
+def _held(probabilities: Probabilities, limit: float) -> float:
+    return min(max(log_odds(float(probabilities[0])), -limit), limit)
 
 
 def log_odds(probability: float) -> float:
@@ -80,9 +94,11 @@ def unpack_fusion(text: str) -> Fusion:
     if not isinstance(values, dict):
         raise TypeError("the fusion is no table")
     fusion = Fusion(**values)
-    numbers = (fusion.bias, fusion.face, fusion.photo, fusion.limit, fusion.unsure_below)
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+    numbers = tuple(value for name, value in values.items() if name != "face_model")
+    needed = [n for n in numbers if n is not None]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in needed):
         raise ValueError(f"fusion with {numbers}")
-    if not (0 < fusion.limit <= 100 and 0 <= fusion.unsure_below <= 1):
-        raise ValueError(f"fusion with limit {fusion.limit}, unsure_below {fusion.unsure_below}")
+    limits = [n for n in (fusion.limit, fusion.photo_limit, fusion.alone) if n is not None]
+    if not (all(0 < n <= 100 for n in limits) and 0 <= fusion.unsure_below <= 1):
+        raise ValueError(f"fusion with limits {limits}, unsure_below {fusion.unsure_below}")
     return fusion

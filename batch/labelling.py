@@ -110,9 +110,7 @@ class Labelling:
 
     def _with_journal(self, place: Path, survey: Survey) -> None:
         summary, memory = self._begin(), self.job.memory
-        options = self.job.options
-        models = self.pipeline.ensemble.models
-        basis = basis_of(models, options.min_confidence, options.salvage)
+        basis = basis_of(self.pipeline.ensemble.models, self.job.options)
         journal = Journal(place, basis)
         try:
             with self.pipeline.timings.of(DISCOVER):

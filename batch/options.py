@@ -15,11 +15,40 @@ DEFAULT_BATCH_SIZE = 32
 
 
 class Provider(StrEnum):
-    """Where a model runs; ``auto`` is CUDA where it works and else the CPU."""
+    """What runs a model; ``auto`` is CUDA where it works and else the CPU."""
 
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+class ConvolutionSearch(StrEnum):
+    """How cuDNN finds the fastest way to compute a convolution.
+
+    By trying all of them, by a rule, or not at all. Source:
+    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+    """
+
+    EXHAUSTIVE = "exhaustive"
+    HEURISTIC = "heuristic"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where models run: a provider, and the numbers of its devices.
+
+    Without ``devices`` every caller runs a model by itself; on devices, inputs of many callers are
+    gathered into batches of a fixed size. ``engine_cache`` is the folder for TensorRT's engines,
+    None to keep none. The search is by a rule, for a run of a few photos must not wait until all
+    ways are tried.
+    """
+
+    provider: Provider = Provider.CPU
+    devices: tuple[int, ...] = ()
+    engine_cache: Path | None = None
+    search: ConvolutionSearch = ConvolutionSearch.HEURISTIC
 
 
 @dataclass(frozen=True)
@@ -27,20 +56,31 @@ class Options:
     """How photos are found and labelled.
 
     ``model`` is the name of a shipped model or the path of an .onnx file, or two of them
-    joined by ``+``; ``batch_size``
+    joined by ``+``; ``devices`` are the numbers of the GPUs, empty for the first; TensorRT's
+    engines are kept in the folder ``engine_cache``, None to build them on every start;
+    ``batch_size``
     counts the crops of one call of the model; ``workers`` are the photos worked on at the
     same time, None for as many as there are cores; an answer below ``min_confidence``
-    (0 to 1) is unsure, None for what the model's metadata say; ``salvage`` labels what is
+    (0 to 1) is unsure, None for what the model's metadata say; with ``every_face`` a photo is
+    searched for small faces even where large ones answer for it; ``salvage`` labels what is
     there of truncated photos.
     """
 
     model: str = DEFAULT_MODEL
     provider: Provider = Provider.AUTO
+    devices: tuple[int, ...] = ()
+    engine_cache: Path | None = None
     batch_size: int = DEFAULT_BATCH_SIZE
     workers: int | None = None
     min_confidence: float | None = None
+    every_face: bool = False
     salvage: bool = False
     search: Search = field(default_factory=Search)
+
+    @property
+    def place(self) -> Place:
+        """Where the models are to run."""
+        return Place(self.provider, self.devices, self.engine_cache)
 
 
 @dataclass(frozen=True)

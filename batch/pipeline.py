@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from batch.answer import failed_row, labelled_row
+from batch.answer import failed_row, is_settled, labelled_row
+from batch.cores import available_cores
 from batch.decode import decode_bytes, read_with_state
-from batch.ensemble import Ensemble, Evidence
+from batch.ensemble import Ensemble
+from batch.errors import BatchLabelError
 from batch.faces import Detector
-from batch.options import Options
+from batch.options import Options, Place
 from batch.parallel import ordered_map
-from batch.records import Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
-from batch.session import available_cores
+from batch.records import Box, Evidence, Failure, Finished, Photo, Reason, Row, Stage
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
 
-# Seconds that a photo waits for others before it is classified.
-LONGEST_WAIT = 1.0
+WORKERS_A_CORE_ON_DEVICES = 2
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
 Known = Callable[[Path, bytes], Row | None]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What a worker made of a file; ``state`` is None where it could not be read."""
-
-    content: Views | Failure | Row
-    state: FileState | None = None
 
 
 class Pipeline:
@@ -47,10 +38,10 @@ class Pipeline:
 
     def __init__(self, options: Options) -> None:
         self.ensemble = Ensemble(options)
-        self.workers = options.workers or available_cores()
+        self.workers = options.workers or available_cores() * _threads_a_core(self.ensemble.place)
         self.timings = Timings()
-        self._batch_size = options.batch_size
-        self._detector = Detector(self.ensemble.provider) if self.ensemble.face else None
+        self._every_face = options.every_face
+        self._detector = Detector(self.ensemble.place) if self.ensemble.face else None
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come."""
@@ -59,74 +50,72 @@ class Pipeline:
     def label(
         self, found: Iterable[Path | Failure], known: Known | None = None
     ) -> Iterator[Finished]:
-        """Label files as ``run`` does, but take over rows that are ``known``."""
-        prepared = ordered_map(lambda item: self._prepared(item, known), found, self.workers)
-        for batch in _batches(prepared, self._batch_size):
-            yield from self._finished(batch)
+        """Label files as ``run`` does, but take over rows that are ``known``.
 
-    def _prepared(self, found: Path | Failure, known: Known | None) -> _Prepared:
+        A worker takes one photo all the way: then all cores are busy whatever stage is slow,
+        and no photo waits for others.
+        """
+        return ordered_map(lambda item: self._finished(item, known), found, self.workers)
+
+    def _finished(self, found: Path | Failure, known: Known | None) -> Finished:
         if isinstance(found, Failure):
-            return _Prepared(found)
+            return Finished(failed_row(found))
         with self.timings.of(READ):
             read = read_with_state(found)
         if isinstance(read, Failure):
-            return _Prepared(read)
+            return Finished(failed_row(read))
         data, state = read
-        row = None
         if known is not None:
             digest = hashlib.sha256(data).digest()
             state = replace(state, digest=digest)
             # Outside of what is caught below: a journal that fails must end the run.
             row = known(found, digest)
-        return _Prepared(row or self._views(found, data), state)
+            if row is not None:
+                return Finished(row, state, copied=True)
+        return Finished(self._row(found, data), state)
 
-    def _views(self, path: Path, data: bytes) -> Views | Failure:
+    def _row(self, path: Path, data: bytes) -> Row:
         try:
             with self.timings.of(DECODE):
                 photo = decode_bytes(path, data)
-            with self.timings.of(FACES):
-                return self._views_of(photo) if isinstance(photo, Photo) else photo
+            if isinstance(photo, Failure):
+                return failed_row(photo)
+            evidence = self._evidence(photo)
+            if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
+                return labelled_row(photo, evidence, self.ensemble)
+            detail = "the model's answer is not a number"
+        except BatchLabelError:  # such as a device that has failed, whatever the photo
+            raise
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
-            return Failure(path, Stage.FACES, Reason.INTERNAL, detail)
+        return failed_row(Failure(path, Stage.CLASSIFY, Reason.INTERNAL, detail))
 
-    def _views_of(self, photo: Photo) -> Views:
-        boxes = self._detector.detect(photo) if self._detector else ()
-        return self.ensemble.views(photo, boxes)
-
-    def _finished(self, batch: list[_Prepared]) -> Iterator[Finished]:
-        views = [item.content for item in batch if isinstance(item.content, Views)]
+    def _evidence(self, photo: Photo) -> Evidence:
+        """Look no closer at a photo than its answer needs."""
+        evidence = self._faces(photo)
+        if is_settled(evidence, self.ensemble):
+            return evidence
         with self.timings.of(CLASSIFY):
-            evidence = iter(self.ensemble.ask(views) if views else ())
-        for item in batch:
-            if isinstance(item.content, Row):
-                yield Finished(item.content, item.state, copied=True)
-            elif isinstance(item.content, Failure):
-                yield Finished(failed_row(item.content), item.state)
-            else:
-                yield Finished(self._row(item.content, next(evidence)), item.state)
+            return self.ensemble.ask_image(photo, evidence)
 
-    def _row(self, views: Views, evidence: Evidence) -> Row:
-        if not (np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all()):
-            detail = "the model's answer is not a number"
-            return failed_row(Failure(views.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
-        return labelled_row(views, evidence, self.ensemble)
+    def _faces(self, photo: Photo) -> Evidence:
+        if self._detector is None:
+            return self.ensemble.ask_faces(photo, ())
+        with self.timings.of(FACES):
+            glance = self._detector.glance(photo)
+        if glance.is_all or (glance.is_clear and not self._every_face):
+            evidence = self._ask_faces(photo, glance.boxes)
+            if glance.is_all or is_settled(evidence, self.ensemble):
+                return evidence
+        with self.timings.of(FACES):
+            boxes = self._detector.look_closely(photo, glance)
+        return self._ask_faces(photo, boxes)
+
+    def _ask_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+        with self.timings.of(CLASSIFY):
+            return self.ensemble.ask_faces(photo, boxes)
 
 
-def _batches(prepared: Iterable[_Prepared], batch_size: int) -> Iterator[list[_Prepared]]:
-    """Gather photos until their crops fill a batch; a photo is never split between two.
-
-    Photos that take long do not wait for others, so that what is done is kept soon.
-    """
-    batch: list[_Prepared] = []
-    crops, begun = 0, time.monotonic()
-    for item in prepared:
-        batch.append(item)
-        if isinstance(item.content, Views):
-            crops += len(item.content.faces) + len(item.content.images)
-        full = crops >= batch_size or len(batch) >= batch_size
-        if full or time.monotonic() - begun >= LONGEST_WAIT:
-            yield batch
-            batch, crops, begun = [], 0, time.monotonic()
-    if batch:
-        yield batch
+def _threads_a_core(place: Place) -> int:
+    """One, but more on devices, as a worker leaves its core alone while a device works for it."""
+    return WORKERS_A_CORE_ON_DEVICES if place.devices else 1

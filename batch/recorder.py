@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 
 from batch.clock import steady, utc_now
+from batch.cores import available_cores
 from batch.drift import Drift
 from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
-from batch.faces import detector_digest
 from batch.host import installed_versions, this_host
 from batch.log import Event, Level, Log
 from batch.metrics import metrics_file, write_metrics
@@ -28,8 +28,8 @@ from batch.runfile import (
     settings_of,
     write_run,
 )
-from batch.session import available_cores
 from batch.summary import Summary
+from batch.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED = "an error in batch-label: "
@@ -90,7 +90,8 @@ class Recorder:
                 for model in (ensemble.models if ensemble else ())
             ),
             detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
-            provider=ensemble.provider.value if ensemble else None,
+            provider=ensemble.place.provider.value if ensemble else None,
+            devices=ensemble.place.devices if ensemble else (),
             settings=settings,
             versions=installed_versions(),
             host=this_host(available_cores()),

@@ -122,21 +122,17 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Views:
-    """What the models will look at in one photo.
+class Evidence:
+    """What detector and models say of one photo, before anything is concluded from it.
 
-    ``faces``: uint8 [n, H, W, C] as the face model takes them, one for each of ``boxes``,
-    the largest first. ``images``: uint8 [1, H, W, C], the whole photo, or [0, ...] where no
-    model looks at it. ``salvaged`` is the photo's.
+    ``boxes`` are its faces, the largest first. ``faces``: float32 [len(boxes), K], each one's
+    probabilities; ``image``: float32 [1, K], the whole photo's, or [0, K] where no model was
+    asked.
     """
 
-    path: Path
-    width: int
-    height: int
     boxes: tuple[Box, ...]
-    faces: Pixels
-    images: Pixels
-    salvaged: str = ""
+    faces: Probabilities
+    image: Probabilities
 
 
 @dataclass(frozen=True)

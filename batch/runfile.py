@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SUFFIX = ".run.json"
 
-Setting: TypeAlias = str | int | float | bool | tuple[str, ...] | None
+Setting: TypeAlias = str | int | float | bool | tuple[str | int, ...] | None
 
 
 class Outcome(StrEnum):
@@ -100,6 +100,7 @@ class RunRecord:
     models: tuple[ModelRecord, ...]
     detector: DetectorRecord | None
     provider: str | None
+    devices: tuple[int, ...]
     settings: Mapping[str, Setting]
     versions: Mapping[str, str | None]
     host: HostRecord
@@ -164,7 +165,7 @@ def _setting(value: object) -> Setting:
     if isinstance(value, PurePath):
         return path_text(Path(value))
     if isinstance(value, tuple | list):
-        return tuple(str(item) for item in value)
+        return tuple(item if isinstance(item, int) else str(item) for item in value)
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
@@ -184,6 +185,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
         "counts": Counts(**own["counts"]),
         "models": tuple(ModelRecord(**model) for model in own["models"]),
         "detector": DetectorRecord(**own["detector"]) if own["detector"] else None,
+        "devices": tuple(own["devices"]),
         "settings": {name: _tupled(value) for name, value in own["settings"].items()},
         "host": HostRecord(**own["host"]),
         "drift": _drift(own["drift"]) if own["drift"] else None,

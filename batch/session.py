@@ -1,71 +1,92 @@
-"""ONNX Runtime sessions on a provider that was proved to run."""
+"""Models opened on a place that was proved to work."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy.typing as npt
-
-# From release 1.29 on, ONNX Runtime reports to its makers over the network and keeps a database
-# of it in the user's home. Photos and models are nobody's business. Once it is loaded is too late
-# to say so, for an event has gone out by then.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime as ort
-
+from batch.bound import Array, DeviceModel, Shape
 from batch.errors import ProviderError
-from batch.options import Provider
+from batch.gathering import Gathering
+from batch.options import DEFAULT_BATCH_SIZE, Place, Provider
+from batch.providers import NAMES, REMEDIES, open_inference, reason
+from batch.runtime import ort
 
-Array = npt.NDArray[Any]
-# ONNX Runtime's levels. Sessions log fatal errors only: what goes wrong reaches the user as
-# an exception with a remedy.
-LOG_WARNING, LOG_FATAL = 2, 4
-
-
-NAMES = {Provider.CPU: "CPUExecutionProvider", Provider.CUDA: "CUDAExecutionProvider"}
-CUDA_REMEDY = "install `batch-label[cuda]` and an NVIDIA driver for CUDA 13, or use --provider cpu"
+__all__ = ["Array", "Session", "choose_place", "open_session"]
 
 
 @dataclass(frozen=True)
 class Session:
-    """An open model: ``provider`` is the one that really runs it."""
+    """An open model, safe to share between threads; ``place`` is where it really runs.
+
+    On devices ``gathering`` runs it, at its fastest for inputs of ``shapes``.
+    """
 
     inference: ort.InferenceSession
-    provider: Provider
+    place: Place
+    shapes: tuple[Shape, ...] = ()
+    gathering: Gathering | None = None
+
+    @property
+    def provider(self) -> Provider:
+        """What runs the model."""
+        return self.place.provider
 
     def run(self, inputs: Array) -> list[Array]:
-        """Run the model on one batch and return all its outputs."""
+        """Run the model on inputs [n, ...] and return all its outputs.
+
+        Raises:
+            ProviderError: a device has failed, which no photo is to blame for.
+        """
+        if self.gathering is not None:
+            try:
+                return self.gathering.run(inputs)
+            except Exception as error:  # of ONNX Runtime's making
+                raise ProviderError(
+                    f"{self.provider.value} has failed at a batch ({reason(error)})",
+                    "run the same command again, or use --provider cpu; what is done is kept",
+                ) from error
         name = self.inference.get_inputs()[0].name
         outputs: list[Array] = self.inference.run(None, {name: inputs})
         return outputs
 
+    def shape_for(self, shape: Shape) -> Shape:
+        """Give the shape that an input, without its first dimension, is to be padded to.
 
-def choose_provider(wanted: Provider, graph: bytes, warm_up: Array) -> tuple[Provider, str]:
-    """Find the provider that will run and, where it is not CUDA by choice, say why.
+        The smallest of the session's shapes that has room for it; its own where there is none.
+        """
+        fitting = [
+            fixed
+            for fixed in self.shapes
+            if all(room >= size for room, size in zip(fixed, shape, strict=True))
+        ]
+        return min(fitting, key=math.prod, default=shape)
 
-    ``graph`` (an ONNX file's bytes) is opened and run once on ``warm_up`` to know.
 
-    Raises:
-        ProviderError: ``wanted`` is CUDA and it does not work.
+def choose_place(wanted: Place, graph: bytes, warm_up: Array) -> tuple[Place, str]:
+    """Find out where ``auto`` runs and, where that is not CUDA, say why.
+
+    ``graph`` (an ONNX file's bytes) is opened and run once on ``warm_up`` to know. A provider
+    that was asked for by name is taken at its word: what is opened on it is proved then.
     """
-    if wanted is Provider.CPU:
-        return Provider.CPU, ""
+    if wanted.provider is not Provider.AUTO:
+        return _with_devices(wanted), ""
+    cuda = _with_devices(replace(wanted, provider=Provider.CUDA))
     try:
-        open_session(graph, Provider.CUDA, warm_up)
+        open_session(graph, cuda, warm_up, batch=len(warm_up))
     except ProviderError as error:
-        if wanted is Provider.CUDA:
-            raise
-        return Provider.CPU, error.problem
-    return Provider.CUDA, ""
+        return Place(Provider.CPU), error.problem
+    return cuda, ""
 
 
-def open_session(graph: bytes, provider: Provider, warm_up: Array) -> Session:
-    """Open a model on exactly one provider and run it once.
+def open_session(
+    graph: bytes, place: Place | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
+) -> Session:
+    """Open a model on exactly one provider and run it on each of the warm-ups.
+
+    ``place`` may be a provider alone; that of CUDA and TensorRT is their first device. On devices
+    inputs are gathered into batches of ``batch``, and the warm-ups' shapes are those made ready.
 
     ONNX Runtime falls back to the CPU without a word when a provider does not load, and
     moves single nodes there; both are refused, so that the provider on record is the one
@@ -74,75 +95,41 @@ def open_session(graph: bytes, provider: Provider, warm_up: Array) -> Session:
     Raises:
         ProviderError: the provider is not in this build, does not load, or fails to run.
     """
-    name = NAMES[provider]
-    if name not in ort.get_available_providers():
-        raise ProviderError(f"{provider.value} is not in the installed ONNX Runtime", CUDA_REMEDY)
+    place = _with_devices(place)
+    provider = place.provider
+    if NAMES[provider] not in ort.get_available_providers():
+        raise ProviderError(
+            f"{provider.value} is not in the installed ONNX Runtime", REMEDIES[provider]
+        )
     try:
-        if provider is not Provider.CPU:
-            _prove_loaded(graph, provider)
-        inference = _open(graph, provider, strict=True)
-        session = Session(inference, provider)
-        session.run(warm_up)
+        if place.devices:
+            return _open_on_devices(graph, place, warm_ups, batch)
+        session = Session(open_inference(graph, place), place)
+        for warm_up in warm_ups:
+            session.run(warm_up)
     except ProviderError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ProviderError(
-            f"the model does not run on {provider.value} ({first_line(error)})",
-            CUDA_REMEDY if provider is Provider.CUDA else "try another model",
+            f"the model does not run on {provider.value} ({reason(error)})",
+            REMEDIES[provider],
         ) from error
     return session
 
 
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _with_devices(place: Place | Provider) -> Place:
+    if isinstance(place, Provider):
+        place = Place(place)
+    if place.provider is Provider.CPU or place.devices:
+        return place
+    return replace(place, devices=(0,))
 
 
-def _prove_loaded(graph: bytes, provider: Provider) -> None:
-    _load_cuda_libraries()
-    with _silenced():
-        loaded = _open(graph, provider, strict=False).get_providers()
-    if loaded[0] != NAMES[provider]:
-        raise ProviderError(f"{provider.value} does not load", CUDA_REMEDY)
-
-
-def _open(graph: bytes, provider: Provider, strict: bool) -> ort.InferenceSession:
-    """Open a session; a strict one may leave no part of the graph to another provider."""
-    options = ort.SessionOptions()
-    options.log_severity_level = LOG_FATAL
-    # Photos are worked on side by side, so one thread a session call is the fastest use of
-    # the cores, and sums come out the same however many there are.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    if provider is not Provider.CPU:
-        # Integer weights are then turned into floats as the file is opened: the integer kernels
-        # are the CPU's alone, and elsewhere each conversion would be a node of its own.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if strict and provider is not Provider.CPU:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return ort.InferenceSession(graph, options, providers=[NAMES[provider]], enable_fallback=0)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep ONNX Runtime from logging a page about each library that it misses."""
-    ort.set_default_logger_severity(LOG_FATAL)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(LOG_WARNING)
-
-
-def _load_cuda_libraries() -> None:
-    """Let ONNX Runtime find the CUDA and cuDNN libraries that pip installed, if any."""
-    # It reports what it misses by printing, and stdout belongs to the report.
-    if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
-
-
-def first_line(error: Exception) -> str:
-    """Give what is worth telling of an error of ONNX Runtime, which may go on for pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _open_on_devices(graph: bytes, place: Place, warm_ups: Sequence[Array], batch: int) -> Session:
+    models = [DeviceModel(graph, place, device, batch) for device in place.devices]
+    for model in models:
+        for warm_up in warm_ups:
+            model.run([warm_up[:batch]])
+    first = models[0]
+    gathering = Gathering([model.run for model in models], batch)
+    return Session(first.inference, place, first.shapes, gathering)

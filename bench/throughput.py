@@ -26,6 +26,7 @@ from typing import Any
 from PIL import Image
 
 from batch.answer import labelled_row
+from batch.cores import available_cores
 from batch.decode import decode_bytes, read_with_state
 from batch.ensemble import Ensemble
 from batch.faces import Detector
@@ -33,7 +34,6 @@ from batch.host import installed_versions
 from batch.options import Options, Provider
 from batch.records import Failure, Finished, Photo, Views
 from batch.report import open_report
-from batch.session import available_cores
 from batch.timings import CLASSIFY, DECODE, FACES, READ, REPORT, Timings
 
 # Name, side in pixels (None: as they are), JPEG quality, and how many of the photos.

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from batch.answer import failed_row, labelled_row
-from batch.ensemble import Evidence
 from batch.fusion import Fusion
 from batch.records import (
     Box,
+    Evidence,
     Failure,
+    Photo,
     Probabilities,
     Reason,
     Row,
     Source,
     Stage,
     Status,
-    Views,
 )
 
 LABELS = ("happy", "sad")
@@ -32,6 +32,7 @@ class Rules:
     fusion: Fusion | None = None
     unsure_below: float = 0.6
     face_unsure_below: float = 0.6
+    settled_from: float = 0.8
 
 
 def _array(*rows: tuple[float, float]) -> Probabilities:
@@ -44,11 +45,9 @@ def _row(
     image: Probabilities | None = None,
     rules: Rules | None = None,
 ) -> Row:
-    crops = np.zeros((len(faces), 8, 8, 1), dtype=np.uint8)
-    image = _array() if image is None else image
-    whole = np.zeros((len(image), 8, 8, 3), dtype=np.uint8)
-    views = Views(Path("p.jpg"), 640, 480, tuple(boxes), crops, whole)
-    return labelled_row(views, Evidence(faces, image), rules or Rules())
+    photo = Photo(Path("p.jpg"), np.zeros((8, 8, 3), dtype=np.uint8), 640, 480)
+    evidence = Evidence(tuple(boxes), faces, _array() if image is None else image)
+    return labelled_row(photo, evidence, rules or Rules())
 
 
 def test_one_face_speaks_for_the_photo() -> None:

@@ -8,6 +8,7 @@ import pytest
 import batch.basis
 from batch.basis import basis_of
 from batch.contract import Model, load_model
+from batch.options import Options
 from tests.tiny_models import bright_model, bright_spec, save
 
 
@@ -23,25 +24,27 @@ def other(tmp_path: Path) -> Model:
 
 def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> None:
     copy = load_model(save(bright_model(), tmp_path / "copy-elsewhere.onnx"))
-    assert basis_of([model], 0.7) == basis_of([copy], 0.7)
-    assert len(basis_of([model], None)) == 32
+    options = Options(min_confidence=0.7)
+    assert basis_of([model], options) == basis_of([copy], replace(options, workers=3, batch_size=1))
+    assert len(basis_of([model], Options())) == 32
 
 
 def test_all_that_answers_depend_on_counts(
     model: Model, other: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bases = [
-        basis_of([model], None),
-        basis_of([model], 0.0),
-        basis_of([model], 0.7),
-        basis_of([model], None, salvage=True),
-        basis_of([other], None),
-        basis_of([model, other], None),
-        basis_of([other, model], None),
-        basis_of([replace(model, digest=other.digest[::-1])], None),
+        basis_of([model], Options()),
+        basis_of([model], Options(min_confidence=0.0)),
+        basis_of([model], Options(min_confidence=0.7)),
+        basis_of([model], Options(every_face=True)),
+        basis_of([model], Options(salvage=True)),
+        basis_of([other], Options()),
+        basis_of([model, other], Options()),
+        basis_of([other, model], Options()),
+        basis_of([replace(model, digest=other.digest[::-1])], Options()),
     ]
     monkeypatch.setattr(batch.basis, "detector_digest", lambda: "another detector")
-    bases.append(basis_of([model], None))
+    bases.append(basis_of([model], Options()))
     monkeypatch.setattr(batch.basis, "PREPROCESSING", batch.basis.PREPROCESSING + 1)
-    bases.append(basis_of([model], None))
+    bases.append(basis_of([model], Options()))
     assert len(set(bases)) == len(bases)

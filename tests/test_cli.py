@@ -37,7 +37,7 @@ def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Pat
         "photos/coffee.jpg",
         "photos/sub/small.png",
     ]
-    assert [row["source"] for row in rows] == ["both", "image", "both"]
+    assert [row["source"] for row in rows] == ["face", "image", "face"]
     assert [row["faces"] for row in rows] == ["1", "0", "1"]
     assert {row["status"] for row in rows} <= {"ok", "unsure"}
     assert rows[0]["label"] == "happy"
@@ -263,3 +263,57 @@ def test_a_closed_pipe_is_no_traceback(photos: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--devices", "0,x"), "is not a list of numbers such as 0,1"),
+        (("--devices", ""), "is not a list of numbers"),
+        (("--devices", "-1"), "is not a list of numbers"),
+        (("--devices", "1,0,1"), "names a device twice"),
+        (("--devices", "0", "--provider", "cpu"), "--devices names GPUs"),
+    ],
+)
+def test_devices_that_can_be_none(
+    command: Command, photos: Path, args: tuple[str, ...], words: str
+) -> None:
+    ran = command("photos", *args, "-o", "r.csv")
+    assert ran.returncode == ExitCode.USAGE
+    assert words in ran.stderr
+
+
+def test_the_record_says_where_it_ran(command: Command, photos: Path, tmp_path: Path) -> None:
+    save(bright_model(), tmp_path / "bright.onnx")
+    ran = command("photos", "-m", "bright.onnx", "--provider", "cpu", "-q", "-o", "r.csv")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    record = json.loads((tmp_path / "r.csv.run.json").read_text())
+    assert (record["provider"], record["devices"]) == ("cpu", [])
+    assert record["settings"]["devices"] == []
+    assert record["settings"]["engine_cache"] is None
+
+
+@pytest.mark.parametrize(
+    ("cache", "args", "expected"),
+    [
+        ("{}/caches", (), "{}/caches/batch-label/tensorrt"),
+        ("caches", (), "{}/home/.cache/batch-label/tensorrt"),
+        ("", (), "{}/home/.cache/batch-label/tensorrt"),
+        ("{}/caches", ("--engine-cache", "mine"), "mine"),
+    ],
+)
+def test_where_engines_are_kept(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: str,
+    args: tuple[str, ...],
+    expected: str,
+) -> None:
+    monkeypatch.setenv("HOME", f"{tmp_path}/home")
+    monkeypatch.setenv("XDG_CACHE_HOME", cache.format(tmp_path))
+    (tmp_path / "empty").mkdir()
+    # The record is written whether TensorRT works here or not.
+    command("empty", "--provider", "tensorrt", *args, "-q", "-o", "r.csv")
+    record = json.loads((tmp_path / "r.csv.run.json").read_text())
+    assert record["settings"]["engine_cache"] == expected.format(tmp_path)

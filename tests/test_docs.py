@@ -13,7 +13,7 @@ from batch.cli import cli
 from batch.decode import MAX_FILE_BYTES, MAX_PIXELS
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
-from batch.faces import MIN_SCORE, SIDES
+from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, MIN_SCORE
 from batch.log import PROGRAM
 from batch.shipped import shipped_models
 from tests.conftest import REPOSITORY
@@ -45,7 +45,9 @@ def test_usage_names_the_limits_of_the_code() -> None:
     assert f"{MAX_PIXELS // 1_000_000} million pixels" in text
     assert f"more than {MAX_FILE_BYTES // 1024**2} MiB" in text
     assert f"scores less than {MIN_SCORE}" in text
-    assert "at {} and at {} pixels".format(*SIDES) in text
+    assert f"longer side at {GLANCE_SIDE} pixels or less" in text
+    assert f"smaller than {GLANCE_FACE} pixels of it" in text
+    assert f"looks closely, at {CLOSE_SIDE} pixels" in text
 
 
 def test_the_readme_lists_the_shipped_models() -> None:

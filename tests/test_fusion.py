@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,23 @@ def test_certainty_is_cut_off(certain: float) -> None:
     assert FUSION.fuse(_p(certain), _p(certain))[0] == pytest.approx(_logistic(odds), abs=1e-6)
 
 
+def test_a_photo_beside_a_face_is_held_back() -> None:
+    fusion = replace(FUSION, photo_limit=0.5)
+    fused = fusion.fuse(_p(0.7), _p(0.01))
+    assert fused[0] == pytest.approx(_logistic(-0.2 + 0.5 * math.log(0.7 / 0.3) - 0.45), abs=1e-6)
+    assert fusion.fuse(None, _p(0.01))[0] == pytest.approx(_logistic(-0.2 - 1.8), abs=1e-6)
+
+
+def test_a_sure_face_answers_alone() -> None:
+    fusion = replace(FUSION, alone=2.0)
+    sure, doubtful = _p(_logistic(-2.01)), _p(_logistic(1.99))
+    assert fusion.answers_alone(sure)
+    assert not fusion.answers_alone(doubtful)
+    assert not FUSION.answers_alone(sure)
+    np.testing.assert_array_equal(fusion.fuse(sure, _p(0.99)), sure)
+    np.testing.assert_array_equal(fusion.fuse(doubtful, _p(0.1)), FUSION.fuse(doubtful, _p(0.1)))
+
+
 def test_face_first_mixes_nothing() -> None:
     fusion = Fusion("happy-sad", bias=0.0, face=1.0, photo=0.0, limit=8.0, unsure_below=0.6)
     assert fusion.face_first
@@ -44,6 +62,14 @@ def test_face_first_mixes_nothing() -> None:
 
 def test_it_comes_back_as_it_was_written() -> None:
     assert unpack_fusion(pack_fusion(FUSION)) == FUSION
+    bounded = replace(FUSION, photo_limit=1.0, alone=2.0)
+    assert unpack_fusion(pack_fusion(bounded)) == bounded
+
+
+def test_one_from_before_there_were_bounds_has_none() -> None:
+    bounds = ', "photo_limit": null, "alone": null'
+    assert bounds in pack_fusion(FUSION)
+    assert unpack_fusion(pack_fusion(FUSION).replace(bounds, "")) == FUSION
 
 
 @pytest.mark.parametrize(
@@ -56,6 +82,8 @@ def test_it_comes_back_as_it_was_written() -> None:
         pack_fusion(FUSION).replace("0.5", '"much"'),
         pack_fusion(FUSION).replace("2.0", "-1"),
         pack_fusion(FUSION).replace("0.6", "60"),
+        pack_fusion(replace(FUSION, alone=-3.0)),
+        pack_fusion(replace(FUSION, photo_limit=0.0)),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str) -> None:

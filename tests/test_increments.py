@@ -154,10 +154,10 @@ def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: Pla
     assert place.report.read_bytes() == _fresh(place) != report
 
 
-@pytest.mark.parametrize("args", [("--min-confidence", "0.9"), ("-m", "other.onnx")])
-def test_another_threshold_or_model_labels_everything_anew(
-    place: Place, args: tuple[str, str]
-) -> None:
+@pytest.mark.parametrize(
+    "args", [("--min-confidence", "0.9"), ("-m", "other.onnx"), ("--per-face",)]
+)
+def test_what_changes_answers_labels_everything_anew(place: Place, args: tuple[str, ...]) -> None:
     save(bright_model(bright_spec(unsure_below=0.9)), place.folder / "other.onnx")
     assert place.label(*args)["labelled_now"] == NUMBER
     assert place.label(*args)["labelled_now"] == 0
@@ -167,11 +167,11 @@ def test_another_threshold_or_model_labels_everything_anew(
 def test_one_journal_does_for_reports_of_any_kind(place: Place) -> None:
     state = ("--state", "photos.journal")
     assert place.label(*state)["labelled_now"] == NUMBER
-    for name, args in {"faces.csv": ("--per-face",), "r.jsonl": (), "r.parquet": ()}.items():
-        ran = place.run("photos", "-o", name, *args, *state)
+    for name in ("again.csv", "r.jsonl", "r.parquet"):
+        ran = place.run("photos", "-o", name, *state)
         assert ran.returncode == ExitCode.OK, ran.stderr
         assert f"{NUMBER} reused" in ran.stderr
-        alone = place.run("photos", "-o", f"alone-{name}", *args)
+        alone = place.run("photos", "-o", f"alone-{name}")
         assert alone.returncode == ExitCode.OK, alone.stderr
         assert (place.folder / name).read_bytes() == (place.folder / f"alone-{name}").read_bytes()
         assert not (place.folder / f".{name}.journal").exists()

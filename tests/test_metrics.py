@@ -51,7 +51,7 @@ def test_a_runs_figures_are_all_there() -> None:
     assert flat["batch_label_photos_reused"] == 10
     assert flat["batch_label_drift_warnings"] == 1
     assert samples["batch_label_run_info"] == [
-        ({"report": "results.csv", "version": "0.1.0", "provider": "cpu"}, 1)
+        ({"report": "results.csv", "version": "0.1.0", "provider": "cuda"}, 1)
     ]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
 from batch.errors import InputError, ModelError
+from batch.faces import Glance
 from batch.fusion import Fusion
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
@@ -60,7 +61,7 @@ def test_every_file_has_its_row_in_order(photos: Path) -> None:
 
 def test_batches_and_workers_change_nothing(photos: Path) -> None:
     expected = list(batch.label([photos], CPU))
-    assert {row.source for row in expected} == {Source.BOTH, Source.IMAGE}
+    assert {row.source for row in expected} == {Source.FACE, Source.IMAGE}
     for batch_size, workers in ((1, 1), (2, 3), (64, 2)):
         options = Options(provider=Provider.CPU, batch_size=batch_size, workers=workers)
         assert list(batch.label([photos], options)) == expected
@@ -158,14 +159,14 @@ def test_an_answer_that_is_no_number_is_a_failure(photos: Path, bright: str) -> 
 def test_a_defect_costs_one_row(photos: Path, bright: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
     assert pipeline._detector is not None
-    real = pipeline._detector.detect
+    real = pipeline._detector.glance
 
-    def detect(photo: batch.records.Photo) -> tuple[batch.Box, ...]:
+    def glance(photo: batch.records.Photo) -> Glance:
         if photo.path.name == "coffee.jpg":
             raise IndexError("a defect")
         return real(photo)
 
-    monkeypatch.setattr(pipeline._detector, "detect", detect)
+    monkeypatch.setattr(pipeline._detector, "glance", glance)
     rows = list(pipeline.run(sorted(photos.glob("*.jpg"))))
     assert [row.status is Status.FAILED for row in rows] == [False, True]
     assert rows[1].failure is not None

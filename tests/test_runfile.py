@@ -50,7 +50,8 @@ RECORD = RunRecord(
     ),
     models=(ModelRecord("happy-sad", "1", "ab" * 32), ModelRecord("people", "2", "cd" * 32)),
     detector=DetectorRecord("ef" * 32),
-    provider="cpu",
+    provider="cuda",
+    devices=(0, 1),
     settings={"min_confidence": None, "batch_size": 32, "labels": ("a", "b")},
     versions={"batch-label": "0.1.0", "onnxruntime": None},
     host=HostRecord("night", "Linux 6.1 x86_64", 2),
@@ -67,6 +68,7 @@ EARLY = replace(
     models=(),
     detector=None,
     provider=None,
+    devices=(),
     drift=None,
 )
 
@@ -163,14 +165,15 @@ def test_the_record_lies_beside_the_report(report: str, name: str) -> None:
 
 
 def test_settings_are_the_options_flat() -> None:
-    options = Options(provider=Provider.CPU, search=Search(hidden=True))
+    options = Options(provider=Provider.CUDA, devices=(0, 2), search=Search(hidden=True))
     limits = Limits(time(5, 30), 5400, parse_max_failures("2%"))
     settings = settings_of(options, limits)
-    assert settings["provider"] == "cpu"
+    assert settings["provider"] == "cuda"
+    assert settings["devices"] == (0, 2)
     assert settings["hidden"] is True
     assert settings["min_confidence"] is None
     assert settings["deadline"] == "05:30"
     assert settings["time_limit"] == 5400
     assert settings["max_failures"] == "2%"
     assert "search" not in settings
-    assert json.loads(json.dumps(settings)) == settings
+    assert json.loads(json.dumps(settings)) == settings | {"devices": [0, 2]}

@@ -13,9 +13,8 @@ from PIL import ExifTags, Image
 
 from batch.answer import labelled_row
 from batch.decode import decode_bytes
-from batch.ensemble import Evidence
 from batch.fusion import Fusion
-from batch.records import Answer, Failure, Photo, Reason, Row, Source, Status, Views
+from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
 from batch.report import open_report, records_of
 from batch.salvage import is_enough, leniency
 from batch.saved import open_saved
@@ -41,6 +40,7 @@ class Asked:
     fusion: Fusion | None = None
     unsure_below: float = 0.6
     face_unsure_below: float = 0.6
+    settled_from: float = 0.9
 
 
 def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
@@ -138,15 +138,14 @@ def test_a_photo_is_enough_by_its_rows_or_columns() -> None:
         assert not is_enough(part)
 
 
-def test_the_mark_goes_from_views_to_the_row() -> None:
-    none = np.empty((0, 1, 1, 1), dtype=np.uint8)
-    views = Views(NAME, 9, 9, (), none, none, salvaged="no end")
+def test_the_mark_goes_from_the_photo_to_the_row() -> None:
+    pixels = np.zeros((9, 9, 3), dtype=np.uint8)
     nobody = np.empty((0, 2), dtype=np.float32)
     for image in (nobody, np.asarray([[0.1, 0.9]], dtype=np.float32)):
-        evidence = Evidence(nobody, image)
-        row = labelled_row(views, evidence, Asked())
+        evidence = Evidence((), nobody, image)
+        row = labelled_row(Photo(NAME, pixels, 9, 9, "no end"), evidence, Asked())
         assert row.salvaged == "no end"
-        whole = labelled_row(replace(views, salvaged=""), evidence, Asked())
+        whole = labelled_row(Photo(NAME, pixels, 9, 9), evidence, Asked())
         assert row == replace(whole, salvaged="no end")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from batch.fusion import log_odds
+from batch.records import Probabilities
 from trainer.fusion import Evidence, Weights, face_or_photo, fit, fuse, fusion_for, nested
 
 
@@ -21,7 +22,7 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
 
 
 def test_fitted_weights_are_those_of_the_world_that_made_the_evidence() -> None:
-    fusion = fit(drawn_evidence(40_000, 1), limit=100.0)
+    fusion = fit(drawn_evidence(40_000, 1), limit=100.0, photo_limit=100.0)
     # Of two normal distributions m apart from 0 the log-odds of x are 2 m x / variance.
     assert (fusion.bias, fusion.face, fusion.photo) == pytest.approx((0, 1, 1), abs=0.06)
 
@@ -43,11 +44,12 @@ def test_a_fold_is_not_fused_by_its_own_labels() -> None:
 
 
 def test_the_formula_by_hand() -> None:
-    weights = Weights(bias=0.5, face=2.0, photo=1.5, limit=3.0)
-    answers = fuse(weights, np.array([1.0, np.nan, 9.0]), np.array([-1.0, 2.0, 0.0]))
-    by_hand = [0.5 + 2 - 1.5, 0.5 + 3, 0.5 + 6]
+    weights = Weights(bias=0.5, face=2.0, photo=1.5, limit=3.0, photo_limit=1.0, alone=4.0)
+    face = np.array([1.0, np.nan, 3.5, -3.5, 9.0, -4.0])
+    answers = fuse(weights, face, np.array([-1.0, 2.0, 0.0, 9.0, -9.0, 9.0]))
+    by_hand = [0.5 + 2 - 1.5, 0.5 + 3, 0.5 + 6, 0.5 - 6 + 1.5, 9.0, -4.0]
     assert answers[:, 0] == pytest.approx([1 / (1 + math.exp(-x)) for x in by_hand], abs=1e-6)
-    assert answers.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert answers.sum(axis=1) == pytest.approx(np.ones(6))
 
 
 def test_certainty_has_finite_log_odds() -> None:
@@ -63,14 +65,17 @@ def test_evidence_without_an_error_still_has_a_fit() -> None:
     assert fusion.face == 0
 
 
+def _both(first: float) -> Probabilities:
+    return np.asarray([first, 1 - first], dtype=np.float32)
+
+
 def test_the_runner_fuses_as_the_fit_assumed() -> None:
     evidence = drawn_evidence(300, 4)
     fusion = fusion_for("happy-sad", evidence)
     expected = fuse(fit(evidence), evidence.face, evidence.photo)
     for face, photo, answer in zip(evidence.face, evidence.photo, expected, strict=True):
         both = [
-            None if np.isnan(odds) else np.asarray([1 / (1 + math.exp(-odds)), 0], np.float32)
-            for odds in (face, photo)
+            None if np.isnan(odds) else _both(1 / (1 + math.exp(-odds))) for odds in (face, photo)
         ]
         assert both[1] is not None
         assert fusion.fuse(both[0], both[1]) == pytest.approx(answer, abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ from batch.commands.options import (
     search_options,
 )
 from batch.default_command import DEFAULT_COMMAND
-from batch.errors import BatchLabelError, ExitCode
+from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
-from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
 from batch.walk import Search
 
@@ -87,7 +88,7 @@ def _job(
         per_face=per_face,
         memory=memory,
         limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
-        options=_options(**given),
+        options=_options(every_face=per_face, **given),
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
@@ -105,7 +106,10 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
 def _options(
     model: str,
     provider: str,
+    devices: tuple[int, ...],
+    engine_cache: Path | None,
     min_confidence: float | None,
+    every_face: bool,
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
@@ -113,15 +117,38 @@ def _options(
     batch_size: int,
     workers: int | None,
 ) -> Options:
+    if devices and provider == Provider.CPU:
+        raise UsageError(
+            "--devices names GPUs, and --provider cpu uses none", "leave one of the two out"
+        )
+    if engine_cache is None and provider == Provider.TENSORRT:
+        engine_cache = _user_cache() / PROGRAM / "tensorrt"
     return Options(
         model=model,
         provider=Provider(provider),
+        devices=devices,
+        engine_cache=engine_cache,
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
+        every_face=every_face,
         salvage=salvage,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
     )
+
+
+def _user_cache() -> Path:
+    """Find the user's folder for what can be made again, by the XDG Base Directory spec."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():  # by the spec, others are to be ignored
+        return given
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError as error:
+        raise UsageError(
+            "TensorRT's engines have no place, for this user has no home",
+            "name a folder with --engine-cache",
+        ) from error
 
 
 def _list(job: Job, log: Log) -> None:

@@ -16,6 +16,19 @@ Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 
 
+def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Read numbers of devices such as ``0,1``."""
+    if value is None:
+        return ()
+    words = value.split(",")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0,1.")
+    numbers = tuple(int(word) for word in words)
+    if len(set(numbers)) < len(numbers):
+        raise click.BadParameter(f"{value!r} names a device twice.")
+    return numbers
+
+
 def _group(*options: Decorator) -> Decorator:
     """Make a decorator that adds options in the order in which they are named."""
 
@@ -43,10 +56,26 @@ model_options = _group(
         type=click.Choice([provider.value for provider in Provider]),
         default=Provider.AUTO.value,
         show_default=True,
-        help="Where the model runs. auto: CUDA where it works, else the CPU. cuda: CUDA or "
-        "nothing.",
+        help="What runs the model. auto: CUDA where it works, else the CPU. cuda, tensorrt: that "
+        "or nothing.",
     ),
-    click.option("--per-face", is_flag=True, help="Write one row a face, not one row a photo."),
+    click.option(
+        "--devices",
+        callback=_devices,
+        metavar="N,N,...",
+        help="The GPUs to use, by their numbers.  [default: 0]",
+    ),
+    click.option(
+        "--engine-cache",
+        type=FILE,
+        metavar="DIR",
+        help="Where TensorRT's engines are kept.  [default: ~/.cache/batch-label/tensorrt]",
+    ),
+    click.option(
+        "--per-face",
+        is_flag=True,
+        help="Write one row a face, not one row a photo, and look for small faces everywhere.",
+    ),
     click.option(
         "--min-confidence",
         type=click.FloatRange(0, 1),

@@ -1,0 +1,164 @@
+"""Gathers the inputs of many threads into batches, which a device runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+# Runs parts [n, ...] as one batch; outputs are [sum of n, ...].
+RunBatch = Callable[[Sequence[Array]], list[Array]]
+
+# Seconds that an input waits for others to share its batch. A batch costs the same however full
+# it is, and decoding a photo takes longer than this.
+LONGEST_WAIT = 0.002
+
+
+class Gathering:
+    """Threads that run what other threads hand in, one for each device, from one queue.
+
+    ``run`` blocks until the answer is there. Inputs share a batch of at most ``batch`` rows only
+    with others of their shape and type, and whom they share it with changes no answer. It ends
+    with ``close``, or when nobody holds it any more.
+    """
+
+    def __init__(
+        self, devices: Sequence[RunBatch], batch: int, longest_wait: float = LONGEST_WAIT
+    ) -> None:
+        self._batch = batch
+        self._queue = _Queue(batch, longest_wait)
+        threads = [
+            threading.Thread(
+                # Not a method, which would hold this object for as long as its threads live.
+                target=_serve,
+                args=(self._queue, device),
+                name=f"device {number}",
+                # Python waits for other threads before it closes anything.
+                daemon=True,
+            )
+            for number, device in enumerate(devices)
+        ]
+        for thread in threads:
+            thread.start()
+        self.close = weakref.finalize(self, _close, self._queue, threads)
+
+    def run(self, inputs: Array) -> list[Array]:
+        """Run inputs [n, ...] and return all outputs, each [n, ...].
+
+        Raises:
+            RuntimeError: the gathering is closed.
+            Exception: whatever the batch ended with, to each of those that shared it.
+        """
+        starts = range(0, max(len(inputs), 1), self._batch)
+        parts = [_Part(inputs[at : at + self._batch]) for at in starts]
+        for part in parts:
+            self._queue.put(part)
+        answers = [part.answer.result() for part in parts]
+        if len(answers) == 1:
+            return answers[0]
+        return [np.concatenate(outputs) for outputs in zip(*answers, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """At most a batch of one caller's inputs."""
+
+    inputs: Array
+    answer: Future[list[Array]] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+
+
+class _Queue:
+    """What waits, by shape and type; batches leave it in the order of their oldest part."""
+
+    def __init__(self, batch: int, longest_wait: float) -> None:
+        self._batch, self._longest_wait = batch, longest_wait
+        self._changed = threading.Condition()
+        self._waiting: dict[tuple[tuple[int, ...], np.dtype[Any]], deque[_Part]] = {}
+        self._closed = False
+
+    def put(self, part: _Part) -> None:
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the gathering is closed")
+            parts = self._waiting.setdefault((part.inputs.shape[1:], part.inputs.dtype), deque())
+            parts.append(part)
+            # Nobody has a use for news in between: a device waits for a first part or a full batch.
+            if len(parts) == 1 or self._is_full(parts):
+                self._changed.notify()
+
+    def take(self) -> list[_Part]:
+        """Wait for a batch: a full one, or one whose oldest part has waited long enough.
+
+        Empty once the queue is closed and nothing waits any more.
+        """
+        with self._changed:
+            while True:
+                parts = self._ripest()
+                if parts is None:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                    continue
+                patience = parts[0].since + self._longest_wait - time.monotonic()
+                if patience <= 0 or self._closed or self._is_full(parts):
+                    return self._cut(parts)
+                self._changed.wait(patience)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _ripest(self) -> deque[_Part] | None:
+        """The parts of a full batch, or else those with the oldest one."""
+        kinds = [parts for parts in self._waiting.values() if parts]
+        return min(
+            kinds, key=lambda parts: (not self._is_full(parts), parts[0].since), default=None
+        )
+
+    def _is_full(self, parts: deque[_Part]) -> bool:
+        return sum(len(part.inputs) for part in parts) >= self._batch
+
+    def _cut(self, parts: deque[_Part]) -> list[_Part]:
+        """Take what fits into one batch, in the order in which it came."""
+        batch: list[_Part] = []
+        rows = 0
+        while parts and (not batch or rows + len(parts[0].inputs) <= self._batch):
+            batch.append(parts.popleft())
+            rows += len(batch[-1].inputs)
+        if any(self._waiting.values()):
+            self._changed.notify()  # another device may look after the rest
+        return batch
+
+
+def _serve(queue: _Queue, run: RunBatch) -> None:
+    """Run batches until the queue is closed and empty; what goes wrong is its callers' affair."""
+    while batch := queue.take():
+        try:
+            outputs = run([part.inputs for part in batch])
+            ends = np.cumsum([len(part.inputs) for part in batch])[:-1]
+            answers = zip(*(np.split(output, ends) for output in outputs), strict=True)
+            for part, answer in zip(batch, answers, strict=True):
+                part.answer.set_result(list(answer))
+        except Exception as error:
+            for part in batch:
+                if not part.answer.done():
+                    part.answer.set_exception(error)
+
+
+def _close(queue: _Queue, threads: Sequence[threading.Thread]) -> None:
+    queue.close()
+    # Where the last holder goes away on one of these threads, it can't wait for them.
+    if threading.current_thread() not in threads:
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,101 @@
+"""How fast photos are decoded, labelled by the command, and run through the models in batches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batch.contract import Model
+from batch.cores import available_cores
+from batch.decode import decode_bytes, read_with_state
+from batch.errors import ExitCode, ProviderError
+from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
+from batch.parallel import ordered_map
+from batch.records import Failure, Photo
+from batch.session import open_session
+
+# Workers mostly wait for the GPU, so more of them than cores may pay.
+WORKERS_A_CORE = (1, 2, 4)
+
+
+def decoding(photos: list[Path], runs: int) -> dict[str, float]:
+    """Read and decode all photos on all cores, which no GPU can make faster."""
+
+    def decoded(path: Path) -> bool:
+        read = read_with_state(path)
+        return not isinstance(read, Failure) and isinstance(decode_bytes(path, read[0]), Photo)
+
+    rates = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        readable = sum(ordered_map(decoded, photos, available_cores()))
+        rates.append(readable / (time.perf_counter() - started))
+    return {"cores": available_cores(), "rate": max(rates)}
+
+
+def commands(
+    photos: list[Path], place: Place, runs: int, workers: tuple[int, ...] | None
+) -> list[dict[str, float]]:
+    """Run the whole command, start-up and journal included, with several numbers of workers."""
+    where = ["--provider", place.provider.value]
+    if place.provider is not Provider.CPU:
+        where += ["--devices", ",".join(map(str, place.devices))]
+    results = []
+    for number in workers or [available_cores() * each for each in WORKERS_A_CORE]:
+        timed = [command(photos, number, where) for _ in range(runs)]
+        results.append({"workers": number, "rate": max(timed)})
+    return results
+
+
+def command(photos: list[Path], workers: int, where: list[str]) -> float:
+    """Run the command once; the provider is named, so that it runs on that one or not at all.
+
+    Raises:
+        ProviderError: it labelled nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        own = ["-o", str(Path(folder) / "r.csv"), "-q", "--workers", str(workers), *where]
+        started = time.perf_counter()
+        ran = subprocess.run([sys.executable, "-m", "batch", str(photos[0].parent), *own])
+        passed = time.perf_counter() - started
+    if ran.returncode not in (ExitCode.OK, ExitCode.INCOMPLETE):
+        raise ProviderError(f"the command ended with code {ran.returncode}", "see what it said")
+    return len(photos) / passed
+
+
+def searches(models: Sequence[Model], place: Place, runs: int) -> list[dict[str, Any]]:
+    """Open the models with each way to search, and run full batches; the CPU knows none."""
+    on_gpu = place.provider is not Provider.CPU
+    ways = list(ConvolutionSearch) if on_gpu else [place.search]
+    return [
+        {"search": way.value if on_gpu else None}
+        | searched(models, replace(place, search=way), runs)
+        for way in ways
+    ]
+
+
+def searched(models: Sequence[Model], place: Place, runs: int) -> dict[str, float]:
+    """Seconds to open the models, and milliseconds that a full batch of each takes in sum."""
+    random = np.random.default_rng(0)
+    opened, spent = 0.0, 0.0
+    for model in models:
+        shape = (DEFAULT_BATCH_SIZE, model.height, model.width, model.channels)
+        batch = random.integers(0, 256, shape, dtype=np.uint8)
+        started = time.perf_counter()
+        session = open_session(model.graph, place, batch[:1], batch=len(batch))
+        opened += time.perf_counter() - started
+        times = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            session.run(batch)
+            times.append(time.perf_counter() - started)
+        spent += min(times)
+    return {"open_s": opened, "batch_ms": spent * 1000}

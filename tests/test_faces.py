@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import batch
+from batch import Options, Provider
+from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, Detector
+from batch.records import Box, Photo
+from batch.session import open_session
+from batch.yunet import DELTAS, SCORES, STRIDES, _model_bytes, detector_graph
+
+# Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
+FACE = (170, 60, 280, 210)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector()
+
+
+def _photo(image: Image.Image) -> Photo:
+    return Photo(Path("p.png"), np.asarray(image.convert("RGB")), *image.size)
+
+
+def _crowd(astronaut: Image.Image, sizes: tuple[int, ...], side: int) -> Image.Image:
+    """Put copies of a picture of these sizes side by side, in rows, on grey."""
+    crowd = Image.new("RGB", (side, side), "grey")
+    x = y = row = 0
+    for size in sizes:
+        if x + size > side:
+            x, y, row = 0, y + row, 0
+        crowd.paste(astronaut.resize((size, size)), (x, y))
+        x, row = x + size, max(row, size)
+    return crowd
+
+
+def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
+    # 640 x 640 is the one size that the file itself takes.
+    pixels = np.asarray(astronaut.convert("RGB").resize((640, 640)))
+    blue_first = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
+    names = [value.name for value in onnx.load_model_from_string(_model_bytes()).graph.output]
+    outputs = open_session(_model_bytes(), Provider.CPU, blue_first).run(blue_first)
+    raw = dict(zip(names, outputs, strict=True))
+
+    ours = open_session(detector_graph(), Provider.CPU, pixels[None])
+    assert [output.name for output in ours.inference.get_outputs()] == [SCORES, DELTAS]
+    scores, deltas = ours.run(pixels[None])
+    cls, obj, boxes = (
+        np.concatenate([raw[f"{kind}_{stride}"] for stride in STRIDES], axis=1)
+        for kind in ("cls", "obj", "bbox")
+    )
+    assert scores.max() > 0.8
+    np.testing.assert_allclose(scores, np.sqrt(cls * obj)[:, :, 0], atol=1e-3)
+    np.testing.assert_allclose(deltas, boxes, atol=1e-3)
+
+
+def test_photos_side_by_side_are_seen_as_each_alone(astronaut: Image.Image) -> None:
+    pixels = np.asarray(astronaut.convert("RGB").resize((192, 192)))
+    both = np.stack([pixels, pixels[:, ::-1]])
+    session = open_session(detector_graph(), Provider.CPU, both)
+    for together, alone in zip(session.run(both), session.run(both[1:]), strict=True):
+        np.testing.assert_allclose(together[1:], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_large_face_is_found_at_a_glance(
+    detector: Detector, astronaut: Image.Image, scale: int
+) -> None:
+    large = astronaut.resize((512 * scale, 512 * scale))
+    glance = detector.glance(_photo(large))
+    assert glance.is_clear
+    assert not glance.is_all
+    (box,) = glance.boxes
+    left, top, right, bottom = (edge * scale for edge in FACE)
+    assert left < box.left + box.width / 2 < right
+    assert top < box.top + box.height / 2 < bottom
+    assert 60 * scale < box.width < 120 * scale
+
+
+def test_a_small_photo_has_no_more_to_show(detector: Detector, astronaut: Image.Image) -> None:
+    glance = detector.glance(_photo(astronaut.resize((GLANCE_SIDE, GLANCE_SIDE))))
+    assert glance.is_all
+    assert len(glance.boxes) == 1
+
+
+def test_what_a_glance_misses_is_looked_for(detector: Detector, astronaut: Image.Image) -> None:
+    # The face is a sixth of the picture: 15 pixels of 640, and too few of 256.
+    photo = _photo(_crowd(astronaut, (90,) * 4, CLOSE_SIDE))
+    glance = detector.glance(photo)
+    assert not glance.is_clear
+    assert len(detector.detect(photo)) == 4
+
+
+def test_small_faces_make_a_glance_unclear(detector: Detector, astronaut: Image.Image) -> None:
+    glance = detector.glance(_photo(_crowd(astronaut, (600, 256), 1024)))
+    assert len(glance.boxes) == 2
+    assert glance.boxes[1].width * GLANCE_SIDE / 1024 < GLANCE_FACE
+    assert not glance.is_clear
+
+
+def test_a_face_that_both_looks_see_counts_once(detector: Detector, astronaut: Image.Image) -> None:
+    photo = _photo(astronaut)
+    glance = detector.glance(photo)
+    (close,) = detector.look_closely(photo, glance)
+    assert close != glance.boxes[0]
+    assert detector.detect(photo) == (close,)
+
+
+def test_the_largest_face_is_first_in_pixels_of_the_file(
+    detector: Detector, astronaut: Image.Image
+) -> None:
+    crowd = _crowd(astronaut, (300, 450), 768)
+    decoded = np.asarray(crowd.resize((384, 384)))
+    whole, shrunk = (
+        detector.detect(Photo(Path("p"), pixels, 768, 768))
+        for pixels in (np.asarray(crowd), decoded)
+    )
+    for boxes in (whole, shrunk):
+        assert [round(box.left + box.width / 2) // 300 for box in boxes] == [1, 0]
+    assert shrunk[0].width == pytest.approx(whole[0].width, rel=0.15)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 1000), (2000, 3), (31, 33), (257, 5)])
+def test_photos_of_any_shape_are_searched(detector: Detector, size: tuple[int, int]) -> None:
+    boxes: tuple[Box, ...] = detector.detect(_photo(Image.new("RGB", size, "white")))
+    assert boxes == ()
+
+
+def test_every_face_is_looked_for_if_asked(tmp_path: Path, astronaut: Image.Image) -> None:
+    crowd = _crowd(astronaut, (640, 80, 80, 80), 800)
+    crowd.save(tmp_path / "crowd.png")
+    models = Options(provider=Provider.CPU, model="happy-sad")
+    (row,) = batch.label([tmp_path / "crowd.png"], models)
+    (every,) = batch.label(
+        [tmp_path / "crowd.png"], Options(provider=Provider.CPU, model="happy-sad", every_face=True)
+    )
+    assert len(row.faces) == 1
+    assert len(every.faces) == 4
+    assert row.answer
+    assert every.answer
+    assert row.answer.label == every.answer.label == "happy"
