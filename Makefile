@@ -29,6 +29,10 @@ PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160
 # A zip file of photos for `make bench` and `make gpu-check`.
 BENCH ?= ../shared/data/photos.zip
 
+# Broken photos for `make fuzz`, and the number that they are made from.
+FUZZ ?= 20000
+SEED ?= 1
+
 RUN := runs/$(NAME)
 FROM := $(if $(DATA),--data '$(DATA)')
 BIN := $(VENV)/bin
@@ -37,7 +41,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH; PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH; FUZZ, SEED (fuzz); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -93,6 +97,14 @@ gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME
 bench: $(VENV)/dev.done ## Measure speed on BENCH=photos.zip, and a night on which nothing changed
 	$(BIN)/python bench/throughput.py --photos '$(BENCH)'
 	$(BIN)/python bench/nochange.py
+
+.PHONY: fuzz
+fuzz: $(VENV)/dev.done ## Break real photos in FUZZ ways (SEED chooses which) and label them
+	$(BIN)/python -m tests.fuzz --cases $(FUZZ) --seed $(SEED)
+
+.PHONY: corpus
+corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip brings into data/corpus
+	$(BIN)/python -m tests.fuzz.corpus
 
 .PHONY: gpu-check
 gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip

@@ -63,7 +63,13 @@ def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
     )
     source, probabilities = _decided(evidence, rules.fusion)
     if probabilities is None:
-        return Row(path=photo.path, status=Status.NO_FACE, width=photo.width, height=photo.height)
+        return Row(
+            path=photo.path,
+            status=Status.NO_FACE,
+            width=photo.width,
+            height=photo.height,
+            salvaged=photo.salvaged,
+        )
     box = evidence.boxes[0] if faces else None
     answer = _answer(probabilities, rules.labels, rules.unsure_below, box)
     return Row(
@@ -74,6 +80,7 @@ def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
         faces=faces,
         width=photo.width,
         height=photo.height,
+        salvaged=photo.salvaged,
     )
 
 

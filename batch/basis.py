@@ -27,5 +27,6 @@ def basis_of(models: Sequence[Model], options: Options) -> bytes:
         "detector": detector_digest(),
         "min_confidence": options.min_confidence,
         "every_face": options.every_face,
+        "salvage": options.salvage,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

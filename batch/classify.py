@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from batch.contract import Model
-from batch.errors import ModelError
+from batch.errors import BatchLabelError, ModelError
 from batch.golden import GOLDEN_TOLERANCE
 from batch.options import Place, Provider
+from batch.providers import reason
 from batch.records import Pixels, Probabilities
 from batch.session import open_session
 
@@ -22,6 +23,7 @@ class Classifier:
 
     def __init__(self, model: Model, place: Place | Provider, batch_size: int) -> None:
         self.labels = model.spec.labels
+        self._path = model.path
         self._batch_size = batch_size
         warm_up = np.zeros((1, model.height, model.width, model.channels), dtype=np.uint8)
         self._session = open_session(model.graph, place, warm_up, batch=batch_size)
@@ -31,12 +33,27 @@ class Classifier:
         """Give the probability of each label for each crop.
 
         Shapes: uint8 [n, H, W, C] in, float32 [n, K] out.
+
+        Raises:
+            ModelError: the model does not run on so many.
         """
         outputs = [
-            self._session.run(crops[at : at + self._batch_size])[0]
+            self._run(crops[at : at + self._batch_size])
             for at in range(0, len(crops), self._batch_size)
         ]
         return np.concatenate(outputs) if outputs else np.empty((0, len(self.labels)), np.float32)
+
+    def _run(self, batch: Pixels) -> Probabilities:
+        try:
+            answers: Probabilities = self._session.run(batch)[0]
+        except BatchLabelError:  # such as a device that has failed
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise ModelError(
+                f"model {self._path} fails on {len(batch)} pictures at a time ({reason(error)})",
+                "try a smaller --batch-size; if that fails too, another model",
+            ) from error
+        return answers
 
     def _check_golden(self, model: Model) -> None:
         golden = model.spec.golden

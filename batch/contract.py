@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from batch.errors import ModelError
 from batch.fusion import Fusion, pack_fusion, unpack_fusion
 from batch.golden import Golden, pack_golden, unpack_golden
-from batch.graph import broken, check_output, input_shape, refuse_foreign
+from batch.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
+from batch.modelfile import parse_model, read_model
+from batch.names import printable
 from batch.records import Region
 
 SCHEMA_VERSION = 1
-MAX_MODEL_BYTES = 512 * 1024 * 1024
+MAX_LABELS = 1000
+MAX_NAME = 200  # characters of a label, a name or a version
 RESIZE_RULES = ("stretch",)
 
 
@@ -72,9 +73,10 @@ def load_model(path: Path) -> Model:
         ModelError: the file is missing, no ONNX, or breaks the contract; the message says
             which rule and why it matters.
     """
-    graph = _read(path)
-    proto = _parse(path, graph)
+    graph = read_model(path)
+    proto = parse_model(path, graph)
     refuse_foreign(path, proto)
+    refuse_unbounded(path, proto, len(graph))
     spec = _spec(path, {entry.key: entry.value for entry in proto.metadata_props})
     height, width, channels = input_shape(path, proto)
     check_output(path, proto, len(spec.labels))
@@ -111,45 +113,19 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_MODEL_BYTES:
-            raise broken(path, f"it has {size:,} bytes, more than {MAX_MODEL_BYTES:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"model {path} can't be read ({error.strerror})",
-            "give the name of a shipped model or the path of an .onnx file",
-        ) from error
-
-
-def _parse(path: Path, graph: bytes) -> onnx.ModelProto:
-    try:
-        proto = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's own exception types differ between releases
-        raise ModelError(
-            f"model {path} is not an ONNX file", "give the path of an .onnx file"
-        ) from error
-    if not proto.graph.node or not proto.opset_import:
-        raise ModelError(f"model {path} is not an ONNX file", "give the path of an .onnx file")
-    return proto
-
-
 def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
     _check_schema(path, props)
     try:
-        labels = tuple(str(label) for label in json.loads(props["labels"]))
         spec = ModelSpec(
             name=props["name"],
             version=props["version"],
-            labels=labels,
+            labels=_labels(props["labels"]),
             region=Region(props["region"]),
             margin=float(props["margin"]),
             resize=props["resize"],
             unsure_below=float(props["unsure_below"]),
             data_fingerprint=props["data_fingerprint"],
-            label_shares=dict(json.loads(props["label_shares"])),
+            label_shares=_shares(props["label_shares"]),
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
             golden=unpack_golden(props["golden"]),
@@ -157,18 +133,34 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
         )
     except KeyError as error:
         raise broken(path, f"its metadata lack {error.args[0]!r}") from error
-    except (ValueError, TypeError, zlib.error) as error:
-        raise broken(path, f"its metadata can't be understood ({error})") from error
+    except (ValueError, TypeError, OverflowError, RecursionError, zlib.error) as error:
+        why = printable(str(error))[:MAX_NAME]
+        raise broken(path, f"its metadata can't be understood ({why})") from error
     _check_values(path, spec)
     return spec
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise TypeError("the labels are no list of texts")
+    return tuple(labels)
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = json.loads(text)
+    if not isinstance(shares, dict):
+        raise TypeError("the label_shares are no object")
+    return {label: float(share) for label, share in shares.items()}
 
 
 def _check_schema(path: Path, props: Mapping[str, str]) -> None:
     schema = props.get("schema_version")
     if schema is None:
         raise broken(path, "its metadata lack 'schema_version', so its labels are unknown")
-    if not schema.isdecimal() or int(schema) < 1:
-        raise broken(path, f"its schema_version {schema!r} is not a positive whole number")
+    if len(schema) > 9 or not schema.isdecimal() or int(schema) < 1:
+        shown = repr(schema[:MAX_NAME])
+        raise broken(path, f"its schema_version {shown} is not a positive whole number")
     if int(schema) > SCHEMA_VERSION:
         raise ModelError(
             f"model {path} has schema version {schema}, this program knows up to {SCHEMA_VERSION}",
@@ -177,6 +169,10 @@ def _check_schema(path: Path, props: Mapping[str, str]) -> None:
 
 
 def _check_values(path: Path, spec: ModelSpec) -> None:
+    if len(spec.labels) > MAX_LABELS:
+        raise broken(path, f"it has {len(spec.labels):,} labels, more than {MAX_LABELS:,}")
+    if max(map(len, (*spec.labels, spec.name, spec.version))) > MAX_NAME:
+        raise broken(path, f"a label, its name or its version is longer than {MAX_NAME} characters")
     if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels) or "" in spec.labels:
         raise broken(path, f"its labels {list(spec.labels)} are not two or more different names")
     if not 0 <= spec.margin <= 10:
@@ -184,7 +180,9 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
     if not 0 <= spec.unsure_below <= 1:
         raise broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
     if spec.resize not in RESIZE_RULES:
-        raise broken(path, f"its resize rule {spec.resize!r} is not one of {RESIZE_RULES}")
+        raise broken(
+            path, f"its resize rule {spec.resize[:MAX_NAME]!r} is not one of {RESIZE_RULES}"
+        )
     if spec.fusion and (spec.region is not Region.IMAGE or len(spec.labels) != 2):
         raise broken(path, "only a whole-photo model of two labels can have a fusion")
     if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.labels)):

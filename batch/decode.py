@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from types import ModuleType
@@ -26,6 +27,7 @@ from PIL import (
 
 from batch.diagnosis import FORMATS, diagnosis, os_reason
 from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.salvage import is_enough, is_salvageable, leniency
 from batch.signatures import is_heif
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
@@ -109,14 +111,34 @@ def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
             if status.st_size > MAX_FILE_BYTES:
                 detail = f"{status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            return file.read(), FileState(status.st_size, status.st_mtime_ns)
+            # A file that grows meanwhile is not read on and on: one byte more shows it.
+            data = file.read(status.st_size + 1)
+            return data, FileState(status.st_size, status.st_mtime_ns)
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:
         return Failure(path, Stage.READ, os_reason(error), error.strerror or type(error).__name__)
 
 
-def decode_bytes(path: Path, data: bytes, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
+def decode_bytes(
+    path: Path, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+) -> Photo | Failure:
+    """Decode a file's bytes to upright RGB, see ``_decoded``.
+
+    With ``salvage`` a truncated file gives what is there of its photo, marked as
+    ``salvaged``, unless that is less than half.
+    """
+    result = _decoded(path, data, max_pixels)
+    if not salvage or not is_salvageable(result):
+        return result
+    with leniency():
+        rest = _decoded(path, data, max_pixels)
+    if isinstance(result, Failure) and isinstance(rest, Photo) and is_enough(rest.pixels):
+        return replace(rest, salvaged=result.detail)
+    return result
+
+
+def _decoded(path: Path, data: bytes, max_pixels: int) -> Photo | Failure:
     """Decode a file's bytes to upright RGB.
 
     The format is told by content: JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, AVIF and,

@@ -23,6 +23,8 @@ from batch.records import Probabilities
 
 # Keeps the log-odds of a probability of 0 or 1 finite.
 LEAST = 1e-6
+# And this the exponential of log-odds, whatever weights a model carries.
+LARGEST = 700.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Fusion:
         odds = self.bias + self.photo * _held(photo, photo_limit)
         if face is not None:
             odds += self.face * _held(face, self.limit)
-        first = 1 / (1 + math.exp(-odds))
+        first = 1 / (1 + math.exp(min(-odds, LARGEST)))
         return np.asarray([first, 1 - first], dtype=np.float32)
 
 
@@ -86,7 +88,7 @@ def unpack_fusion(text: str) -> Fusion:
     """Read a fusion from the text of a model's metadata.
 
     Raises:
-        ValueError, TypeError: the text is not what ``pack_fusion`` writes.
+        ValueError, TypeError, OverflowError: the text is not what ``pack_fusion`` writes.
     """
     values = json.loads(text)
     if not isinstance(values, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ import numpy.typing as npt
 # 8-bit integers that moves a value by a whole step here and there, and of 3,545 faces one answer by
 # 0.011. What a wrong layout, colour or operator does is far larger.
 GOLDEN_TOLERANCE = 1e-2
+MAX_PICTURES = 64
+MAX_SIDE = 4096  # pixels
+MAX_BYTES = 64 * 1024 * 1024  # of all pictures, unpacked
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,16 @@ def unpack_golden(text: str) -> Golden:
     """Read golden samples from the text of a model's metadata.
 
     Raises:
-        ValueError, TypeError, KeyError, zlib.error: the text is not what ``pack_golden`` writes.
+        ValueError, TypeError, KeyError, OverflowError, zlib.error: the text is not what
+            ``pack_golden`` writes.
     """
     packed = json.loads(text)
     shape = tuple(int(n) for n in packed["shape"])
-    if len(shape) != 4 or not 1 <= shape[0] <= 64 or min(shape) < 1 or max(shape) > 4096:
+    if len(shape) != 4 or shape[0] > MAX_PICTURES or min(shape) < 1 or max(shape) > MAX_SIDE:
         raise ValueError(f"golden samples of shape {shape}")
-    size = int(np.prod(shape))
+    size = math.prod(shape)
+    if size > MAX_BYTES:
+        raise ValueError(f"golden samples of {size:,} bytes, more than {MAX_BYTES:,}")
     # One byte more than there should be is enough to see a wrong size, and bounds a bomb.
     raw = zlib.decompressobj().decompress(base64.b64decode(packed["inputs"]), size + 1)
     if len(raw) != size:

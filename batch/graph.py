@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
 from batch.errors import ModelError
+from batch.names import printable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+# The smallest type of a constant has two bits.
+MOST_VALUES_A_BYTE = 4
 RETRAIN = "export it anew with this project's trainer, or see docs/models.md for the contract"
 
 
@@ -16,9 +21,9 @@ def refuse_foreign(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse what would make the model more than the one file, or run code of its own.
 
     Raises:
-        ModelError: the model has external data, functions or foreign operators.
+        ModelError: the model has external data, functions, training steps or foreign operators.
     """
-    if any(_has_external_data(graph) for graph in _graphs(proto)):
+    if any(map(_is_external, _tensors(proto))):
         raise broken(path, "its weights lie in another file (external data)")
     foreign = {
         f"{node.domain}.{node.op_type}"
@@ -26,9 +31,32 @@ def refuse_foreign(path: Path, proto: onnx.ModelProto) -> None:
         for node in graph.node
         if node.domain not in STANDARD_DOMAINS
     }
-    if foreign or proto.functions:
-        names = ", ".join(sorted(foreign)) or "functions"
-        raise broken(path, f"it uses operators outside the ONNX standard ({names})")
+    if foreign or proto.functions or proto.training_info:
+        names = ", ".join(sorted(foreign)[:10]) or "functions or training steps"
+        raise broken(path, f"it uses operators outside the ONNX standard ({printable(names)})")
+
+
+def refuse_unbounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
+    """Refuse what lets a model of ``size`` bytes run without end or take any memory.
+
+    A loop's end can depend on its data, and the steps from pixels to probabilities need none,
+    nor a branch. A constant can't have more values than its bytes hold.
+
+    Raises:
+        ModelError: the model has inner graphs, or constants larger than itself.
+    """
+    inner = sorted(
+        {node.op_type for node in proto.graph.node if any(map(_has_graph, node.attribute))}
+    )
+    if inner:
+        raise broken(path, f"it has loops or branches ({printable(', '.join(inner[:10]))})")
+    claimed = 0
+    for tensor in _tensors(proto):
+        if any(dim < 0 for dim in tensor.dims):
+            raise broken(path, f"its constant {printable(tensor.name)[:99]} has a negative size")
+        claimed += math.prod(tensor.dims)
+    if claimed > size * MOST_VALUES_A_BYTE:
+        raise broken(path, f"its constants claim {claimed:,} values, more than its bytes can hold")
 
 
 def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
@@ -44,14 +72,28 @@ def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
     return graphs
 
 
-def _has_external_data(graph: onnx.GraphProto) -> bool:
-    tensors = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                tensors.append(attribute.t)
-            tensors.extend(attribute.tensors)
-    return any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors)
+def _has_graph(attribute: onnx.AttributeProto) -> bool:
+    return attribute.HasField("g") or len(attribute.graphs) > 0
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in _graphs(proto):
+        yield from graph.initializer
+        sparse = list(graph.sparse_initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                if attribute.HasField("sparse_tensor"):
+                    sparse.append(attribute.sparse_tensor)
+                sparse.extend(attribute.sparse_tensors)
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices, onnx.TensorProto(dims=tensor.dims))
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
 
 
 def input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:

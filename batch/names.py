@@ -6,14 +6,19 @@ import os
 import re
 from pathlib import Path
 
-# Spreadsheets run a cell that begins with one of these as a formula.
-FORMULA_STARTS = ("=", "+", "-", "@")
+# Spreadsheets run a cell that begins with one of these as a formula; the full-width forms are
+# taken for the same where East Asian languages are set.
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # C0, DEL and C1 controls; line and paragraph separator with the bidirectional controls that
-# follow them; the bidirectional isolates; surrogates, which are what is no UTF-8.
-_UNPRINTABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# follow them; the bidirectional isolates; surrogates, which are what is no UTF-8. And a semicolon
+# before what begins a formula: where a comma is the decimal sign, it ends a spreadsheet's cell.
+_UNPRINTABLE = re.compile(
+    "[\\\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    f"|;(?= *[{re.escape(''.join(FORMULA_STARTS))}])"
+)
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -22,7 +27,8 @@ def path_text(path: Path) -> str:
     r"""Write a path as one printable line of valid UTF-8 that no other path has.
 
     A backslash becomes ``\\``, a newline ``\n``, a carriage return ``\r`` and a tab
-    ``\t``; each byte of other controls and each byte that is not UTF-8 becomes ``\xHH``.
+    ``\t``; each byte of other controls and each byte that is not UTF-8 becomes ``\xHH``, and
+    so does a semicolon before what begins a formula.
     A path that a spreadsheet would run as a formula gets ``./`` in front, which names the
     same file. The separator is ``/`` on every system.
     """

@@ -62,7 +62,8 @@ class Options:
     counts the crops of one call of the model; ``workers`` are the photos worked on at the
     same time, None for as many as there are cores; an answer below ``min_confidence``
     (0 to 1) is unsure, None for what the model's metadata say; with ``every_face`` a photo is
-    searched for small faces even where large ones answer for it.
+    searched for small faces even where large ones answer for it; ``salvage`` labels what is
+    there of truncated photos.
     """
 
     model: str = DEFAULT_MODEL
@@ -73,6 +74,7 @@ class Options:
     workers: int | None = None
     min_confidence: float | None = None
     every_face: bool = False
+    salvage: bool = False
     search: Search = field(default_factory=Search)
 
     @property

@@ -109,6 +109,7 @@ def _counts(summary: Summary) -> Counts:
         labelled_now=summary.labelled_now,
         reused=summary.reused,
         missing=summary.missing,
+        salvaged=summary.salvaged,
         left_out=summary.left_out,
         by_status={status.value: count for status, count in summary.by_status.items()},
         by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},

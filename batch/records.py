@@ -91,13 +91,15 @@ class Photo:
     """A decoded photo.
 
     ``pixels``: uint8 [height, width, 3], RGB, upright; it may be smaller than the file's
-    own ``width`` x ``height`` (pixels, upright), see ``decode``.
+    own ``width`` x ``height`` (pixels, upright), see ``decode``. ``salvaged`` says what
+    is wrong with a file of which only a part is there, and is empty for a whole one.
     """
 
     path: Path
     pixels: Pixels
     width: int
     height: int
+    salvaged: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ class Row:
     ``answer`` is the photo's, with the box of its main face; ``faces`` holds one answer
     a face, the main face first. Both are empty where there is no face and where
     ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
-    ``missing`` marks what is known of a file that is no longer there.
+    ``salvaged`` says why only a part of the photo was looked at, and is empty for a whole
+    one. ``missing`` marks what is known of a file that is no longer there.
     """
 
     path: Path
@@ -165,6 +168,7 @@ class Row:
     width: int | None = None
     height: int | None = None
     failure: Failure | None = None
+    salvaged: str = ""
     missing: bool = False
 
 

@@ -12,12 +12,14 @@ from batch.formats import Column, Format, Kind, RecordWriter, Value, check_forma
 from batch.names import label_text, path_text, printable
 from batch.output import Output, called, check_place, is_device, is_stdout, open_output
 from batch.publish import writing
-from batch.records import Answer, Row, Status
+from batch.records import Answer, Reason, Row, Status
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
 # How the column `error` begins in a row that was kept for a file that is gone.
 MISSING = "missing:"
+# What `error` says, after its reason, of a photo of which only a part is there.
+SALVAGED = "labelled from what is there"
 
 
 def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
@@ -193,8 +195,9 @@ def _rounded(value: float, decimals: int) -> float:
 
 
 def _error(row: Row) -> str | None:
-    if row.missing:
-        return f"{MISSING} not found in this run"
-    if row.failure is None:
-        return None
-    return printable(f"{row.failure.reason}: {row.failure.detail}")
+    parts = [f"{MISSING} not found in this run"] if row.missing else []
+    if row.failure:
+        parts.append(f"{row.failure.reason}: {row.failure.detail}")
+    elif row.salvaged:
+        parts.append(f"{Reason.TRUNCATED}: {SALVAGED} ({row.salvaged})")
+    return printable("; ".join(parts)) or None

@@ -57,6 +57,7 @@ class Counts:
     labelled_now: int = 0
     reused: int = 0
     missing: int = 0
+    salvaged: int = 0
     left_out: int = 0
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_reason: Mapping[str, int] = field(default_factory=dict)

@@ -30,7 +30,7 @@ def find_models(names: str) -> list[Path]:
     Raises:
         ModelError: as ``find_model`` does.
     """
-    if names in shipped_models() or Path(names).is_file():
+    if names in shipped_models() or Path(names).exists():
         return [find_model(names)]
     return [find_model(name) for name in names.split(JOIN)]
 
@@ -46,7 +46,7 @@ def find_model(name: str) -> Path:
         _verify(shipped)
         return shipped
     path = Path(name)
-    if path.is_file():
+    if path.exists():
         return path
     names = ", ".join(shipped_models()) or "none is shipped"
     raise ModelError(

@@ -16,6 +16,8 @@ def pack_row(row: Row) -> str:
         kept["failure"] = pack_failure(row.failure)
     if row.width is not None:
         kept |= {"width": row.width, "height": row.height}
+    if row.salvaged:
+        kept["salvaged"] = row.salvaged
     if row.answer:
         kept["answer"] = _answer(row.answer)
     if row.source:
@@ -40,6 +42,7 @@ def unpack_row(path: Path, text: str) -> Row:
         faces=tuple(map(_as_answer, kept.get("faces", ()))),
         width=kept.get("width"),
         height=kept.get("height"),
+        salvaged=str(kept.get("salvaged", "")),
         failure=unpack_failure(path, kept["failure"]) if "failure" in kept else None,
     )
 

@@ -29,6 +29,7 @@ class Summary:
     seconds: float = 0.0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
+    salvaged: int = field(default=0, init=False)
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
@@ -51,6 +52,8 @@ class Summary:
             self.missing += 1
             return
         self._by_status[row.status] += 1
+        if row.salvaged:
+            self.salvaged += 1
         if row.failure:
             self.by_reason[row.failure.reason] += 1
         if row.status is Status.OK and row.answer is not None:
@@ -108,8 +111,10 @@ class Summary:
         labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
         reused = f"{self.reused} reused; " if self.reused else ""
         missing = f"{self.missing} missing; " if self.missing else ""
+        salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
         left_out = f"{self.left_out} left out"
-        return f"{found} = {statuses} ({labels}); {reused}{missing}{left_out}; {self._speed()}"
+        notes = f"{reused}{missing}{salvaged}{left_out}"
+        return f"{found} = {statuses} ({labels}); {notes}; {self._speed()}"
 
     def _speed(self) -> str:
         count = self.labelled_now

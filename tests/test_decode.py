@@ -20,7 +20,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from batch import decode as decode_module
-from batch.decode import MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
+from batch.decode import MAX_PIXELS, MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
 from batch.records import Failure, Photo, Pixels, Reason, Stage
 
 NAME = Path("photo")
@@ -37,8 +37,8 @@ def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
     return file.getvalue()
 
 
-def photo(data: bytes, **how: int) -> Photo:
-    result = decode_bytes(NAME, data, **how)
+def photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
+    result = decode_bytes(NAME, data, max_pixels)
     assert isinstance(result, Photo), result
     assert result.pixels.dtype == np.uint8
     assert result.pixels.ndim == 3
@@ -47,8 +47,8 @@ def photo(data: bytes, **how: int) -> Photo:
     return result
 
 
-def failure(data: bytes, **how: int) -> Failure:
-    result = decode_bytes(NAME, data, **how)
+def failure(data: bytes, max_pixels: int = MAX_PIXELS) -> Failure:
+    result = decode_bytes(NAME, data, max_pixels)
     assert isinstance(result, Failure), "decoded"
     assert result.stage is Stage.DECODE
     assert result.detail.isprintable()

@@ -322,6 +322,15 @@ def test_pairs_are_kept_on_disk_beyond_the_cache() -> None:
     assert name == "", "a name of SQLite's own: a temporary file, not :memory:"
 
 
+@pytest.mark.parametrize("header", [HEADER, HEADER.replace("p_sad", "p_\x1b[2J")])
+def test_a_report_can_t_steer_the_terminal(command: Command, header: str) -> None:
+    Path("old.csv").write_text(f"{HEADER}a.jpg,ok,happy,0.9,0.9,0.1,\n")
+    Path("new.csv").write_text(f"{header}a.jpg,ok,\x1b[31msad,0.9,0.9,0.1,\n")
+    ran = command("diff", "old.csv", "new.csv", "-o", "list.csv")
+    assert "\\x1B[" in ran.stderr
+    assert "\x1b" not in ran.stderr
+
+
 def test_the_command_is_light_to_load() -> None:
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import batch.commands.diff"],

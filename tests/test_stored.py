@@ -26,6 +26,7 @@ ROWS = {
     ),
     "the whole photo": Row(PATH, Status.OK, SAD, Source.IMAGE, (), 1, 1),
     "no face": Row(PATH, Status.NO_FACE, width=640, height=480),
+    "a part of a photo": Row(PATH, Status.OK, SAD, Source.IMAGE, (), 1, 1, salvaged="cut\n日本"),
     "odd labels": Row(PATH, Status.OK, ODD_LABEL, Source.IMAGE, (), 1, 1),
 }
 

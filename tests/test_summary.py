@@ -83,6 +83,12 @@ def test_a_copied_row_is_reused_and_a_missing_one_is_not_found() -> None:
     assert (summary.labelled_now, summary.reused, summary.missing) == (0, 1, 1)
 
 
+def test_what_was_salvaged_is_told_and_no_failure() -> None:
+    summary = summary_of([labelled("happy"), replace(labelled("sad"), salvaged="no end")])
+    assert (summary.salvaged, summary.exit_code) == (1, ExitCode.OK)
+    assert "; 1 salvaged; 0 left out" in summary.line()
+
+
 def test_only_failed_files_make_the_run_incomplete() -> None:
     assert Summary(()).exit_code is ExitCode.OK
     assert summary_of([NO_FACE, labelled("sad", sure=False)]).exit_code is ExitCode.OK

@@ -7,6 +7,7 @@ import sys
 import click
 
 from batch.errors import BatchLabelError, ExitCode
+from batch.log import one_line
 
 # As with diff(1): 1 says that there are differences, so what goes wrong must have another.
 DIFFERENT = 1
@@ -36,10 +37,11 @@ def diff(old: str, new: str, output: str, exit_code: bool) -> None:
     try:
         comparison = comparing.diff(old, new, output, sys.stdout.buffer)
     except BatchLabelError as error:
-        click.echo(f"batch-label: {error}", err=True)
+        click.echo(one_line(f"batch-label: {error}"), err=True)
         sys.exit(TROUBLE)
     except KeyboardInterrupt:  # which click would make the 1 that means differences
         sys.exit(ExitCode.INTERRUPTED)
     for line in comparison.lines(old, new):
-        click.echo(line, err=True)
+        # Labels are a report's, and may be anything.
+        click.echo(one_line(line), err=True)
     sys.exit(DIFFERENT if exit_code and comparison.is_different else ExitCode.OK)

@@ -113,6 +113,7 @@ def _options(
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
+    salvage: bool,
     batch_size: int,
     workers: int | None,
 ) -> Options:
@@ -131,6 +132,7 @@ def _options(
         workers=workers,
         min_confidence=min_confidence,
         every_face=every_face,
+        salvage=salvage,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
     )
 
@@ -159,7 +161,9 @@ def _list(job: Job, log: Log) -> None:
     search, left_out = job.options.search, summary.leave_out
     for found in discover(job.photos, search, listing=sys.stdin.buffer, left_out=left_out):
         summary.found += 1
-        click.echo(path_text(found.path if isinstance(found, Failure) else found))
+        path = found.path if isinstance(found, Failure) else found
+        # As bytes: names are UTF-8 whatever the terminal's encoding is.
+        click.echo(path_text(path).encode())
     log(
         Event.FOUND,
         f"{summary.found} files would be labelled, {summary.left_out} left out",

@@ -94,6 +94,11 @@ search_options = _group(
     click.option(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
+    click.option(
+        "--salvage",
+        is_flag=True,
+        help="Label what is there of truncated photos, and say so in the column error.",
+    ),
     click.option("--dry-run", is_flag=True, help="Only list the files that would be labelled."),
 )
 

@@ -1,0 +1,111 @@
+"""The whole command over a list of broken files: what must hold whatever is in them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.errors import ExitCode
+from batch.names import path_from_text
+from tests.conftest import REPOSITORY
+
+PATIENCE = 900.0  # seconds for one run
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of the command went, and the most that it held at a time.
+
+    ``peak_mib`` is the largest process's resident memory; ``descriptors`` were open in the
+    first process.
+    """
+
+    code: int
+    stderr: str
+    seconds: float
+    peak_mib: int
+    descriptors: int
+
+    def __str__(self) -> str:
+        return (
+            f"exit code {self.code}, {self.seconds:.1f} s, {self.peak_mib} MiB, "
+            f"{self.descriptors} descriptors"
+        )
+
+
+def label_files(files: Sequence[Path], work: Path, *options: str) -> list[Run]:
+    """Label files twice into ``work`` and once more with the first one's journal.
+
+    Raises:
+        AssertionError: a run fails, a file has no row, or two runs differ.
+    """
+    listing = work / "files"
+    listing.write_bytes(b"\0".join(map(os.fsencode, files)))
+    runs = [_label(listing, work / name, *options) for name in ("1.csv", "2.csv", "1.csv")]
+    for run in runs:
+        assert run.code in (ExitCode.OK, ExitCode.INCOMPLETE), run.stderr
+        assert "Traceback" not in run.stderr, run.stderr
+    assert (work / "1.csv").read_bytes() == (work / "2.csv").read_bytes(), "another report"
+    with (work / "1.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    paths = [path_from_text(row["path"]) for row in rows]
+    assert paths == list(files), f"{len(rows)} rows for {len(files)} files"
+    assert not [row["error"] for row in rows if row["error"].startswith("internal")]
+    return runs
+
+
+def _label(listing: Path, report: Path, *options: str) -> Run:
+    started = time.monotonic()
+    # A pipe could fill up with nobody to read it before the end.
+    log = report.with_suffix(".log")
+    words = ("-W", "error", "-m", "batch", "label", "-", "-o", str(report))
+    with listing.open("rb") as stdin, log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, *words, "--provider", "cpu", *options],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+        watch = _Descriptors(process.pid)
+        killer = threading.Timer(PATIENCE, process.kill)
+        killer.start()
+        _, status, used = os.wait4(process.pid, 0)
+        killer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Run(
+        code=process.returncode,
+        stderr=log.read_text(encoding="utf-8", errors="replace"),
+        seconds=time.monotonic() - started,
+        peak_mib=used.ru_maxrss // 1024,
+        descriptors=watch.most(),
+    )
+
+
+class _Descriptors:
+    """Counts the open descriptors of a process again and again until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path(f"/proc/{pid}/fd")
+        self._most = 0
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+
+    def _count(self) -> None:
+        while True:
+            try:
+                self._most = max(self._most, len(list(self._folder.iterdir())))
+            except OSError:  # it has ended, or this system has no such folder
+                return
+            time.sleep(0.02)
+
+    def most(self) -> int:
+        self._thread.join()
+        return self._most

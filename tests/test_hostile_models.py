@@ -1,0 +1,194 @@
+"""What a model's file may do to a run: be refused, in one line that says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from batch.classify import Classifier
+from batch.contract import MAX_LABELS, MAX_NAME, load_model
+from batch.errors import ExitCode, ModelError
+from batch.fusion import Fusion
+from batch.golden import MAX_BYTES
+from batch.modelfile import MAX_MODEL_BYTES
+from batch.options import Provider
+from tests.conftest import Command
+from tests.fuzz.apart import check_apart
+from tests.tiny_models import bright_model, save
+
+Spoil = Callable[[onnx.ModelProto], None]
+
+
+def refusal(model: onnx.ModelProto, folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_model(save(model, folder / "m.onnx"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 1000
+    return str(caught.value)
+
+
+def _inner(op_type: str, attribute: str) -> Spoil:
+    def spoil(model: onnx.ModelProto) -> None:
+        inner = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "inner", [], [])
+        node = helper.make_node(op_type, ["mean"], ["unused"], **{attribute: inner})
+        model.graph.node.append(node)
+
+    return spoil
+
+
+def _external(model: onnx.ModelProto) -> TensorProto:
+    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    return tensor
+
+
+def _sparse_external(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add(values=_external(model), dims=[1])
+
+
+def _sparse_external_in_a_constant(model: onnx.ModelProto) -> None:
+    sparse = onnx.SparseTensorProto(values=_external(model), dims=[1])
+    model.graph.node.append(helper.make_node("Constant", [], ["x"], sparse_value=sparse))
+
+
+def _training_step(model: onnx.ModelProto) -> None:
+    model.training_info.add().algorithm.node.add(op_type="Identity", domain="com.example")
+
+
+def _large_claim(model: onnx.ModelProto) -> None:
+    model.graph.initializer.add(data_type=TensorProto.FLOAT, dims=[2**31, 2**31], name="big")
+
+
+def _large_sparse_claim(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add(dims=[2**40])
+
+
+def _negative_size(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[0] = -1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_inner("Loop", "body"), "loops or branches (Loop)"),
+        (_inner("Scan", "body"), "loops or branches (Scan)"),
+        (_inner("If", "then_branch"), "loops or branches (If)"),
+        (_inner("Odd\n\x1b[31m", "body"), "loops or branches (Odd\\n\\x1B[31m)"),
+        (_sparse_external, "external data"),
+        (_sparse_external_in_a_constant, "external data"),
+        (_training_step, "training steps"),
+        (_large_claim, "4,611,686,018,427,387,"),
+        (_large_sparse_claim, "more than its bytes can hold"),
+        (_negative_size, "constant weights has a negative size"),
+    ],
+)
+def test_a_graph_without_bounds_is_refused(tmp_path: Path, spoil: Spoil, reason: str) -> None:
+    model = bright_model()
+    spoil(model)
+    assert reason in refusal(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("schema_version", "1" * 5000, "whole number"),
+        ("schema_version", "²", "whole number"),
+        ("labels", '"ab"', "no list"),
+        ("labels", '["a", 2]', "no list"),
+        ("labels", '{"a": 1, "b": 2}', "no list"),
+        ("labels", "[" * 100_000, "understood"),
+        ("labels", json.dumps([str(n) for n in range(MAX_LABELS + 1)]), "1,001 labels"),
+        ("labels", json.dumps(["a", "b" * (MAX_NAME + 1)]), "longer than 200"),
+        ("name", "n" * 10_000_000, "longer than 200"),
+        ("resize", "r" * 10_000_000, "resize"),
+        ("region", "r" * 10_000_000, "understood"),
+        ("label_shares", '["ab"]', "no object"),
+        ("label_shares", '{"happy": "most"}', "understood"),
+        ("label_shares", '{"happy": 1' + 400 * "0" + "}", "understood"),
+        ("metrics", "7", "understood"),
+        ("golden", "7", "understood"),
+        ("golden", '{"shape": [1, 8, 8, 1], "inputs": "", "outputs": [[1' + "0" * 400 + ", 0]]}",
+         "understood"),
+        ("fusion", '{"face_model": "f", "bias": 1' + "0" * 400 + ', "face": 1, "photo": 1, '
+         '"limit": 4, "unsure_below": 0.5}', "understood"),
+    ],
+)  # fmt: skip
+def test_metadata_of_odd_types_and_sizes_are_refused(
+    tmp_path: Path, key: str, value: str, reason: str
+) -> None:
+    model = bright_model()
+    props = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    helper.set_model_props(model, props)
+    assert reason in refusal(model, tmp_path)
+
+
+@pytest.mark.parametrize("shape", [[64, 4096, 4096, 3], [1, 8, 8, 1]])
+def test_golden_samples_that_unpack_without_end_are_refused(
+    tmp_path: Path, shape: list[int]
+) -> None:
+    bomb = zlib.compress(bytes(MAX_BYTES + 1), 9)
+    golden = {"shape": shape, "inputs": b64encode(bomb).decode(), "outputs": [[1, 0]]}
+    model = bright_model()
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, props | {"golden": json.dumps(golden)})
+    assert "golden samples" in refusal(model, tmp_path)
+
+
+def test_a_fusion_with_any_weights_gives_probabilities() -> None:
+    for weight in (-1e308, -1000.0, 1000.0, 1e308):
+        fusion = Fusion("face", weight, 1.0, 1.0, limit=100.0, unsure_below=0.5)
+        answer = fusion.fuse(np.asarray([1, 0]), np.asarray([0, 1]))
+        assert np.isfinite(answer).all()
+        assert answer.sum() == pytest.approx(1)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with path.open("wb") as file:
+        file.truncate(MAX_MODEL_BYTES + 1)  # sparse: it takes no room
+    with pytest.raises(ModelError, match="536,870,913 bytes"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop"])
+def test_what_is_no_file_is_no_model(kind: str, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    ran = command(tmp_path, "-m", path, "-o", "r.csv")
+    assert ran.returncode == ExitCode.FAILED
+    assert str(path) in ran.stderr
+    assert "path of an .onnx file" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_model_that_runs_on_one_picture_and_not_on_three_is_refused(tmp_path: Path) -> None:
+    model = bright_model()
+    model.graph.node[3].op_type = "Mean"
+    path = save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx fails on 3 pictures at a time") as caught:
+        Classifier(load_model(path), Provider.CPU, batch_size=32)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_broken_models_are_refused_or_proved() -> None:
+    outcome = check_apart("models", 7, 0, 250)
+    assert outcome.troubles == []
+    assert {"ModelError", "ProviderError", "proved"} == set(outcome.words)
