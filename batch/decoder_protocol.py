@@ -1,0 +1,95 @@
+"""What passes between a run and the processes that decode for it: a question and an answer.
+
+A file may have taken over the process that answers, so nothing that it says is believed
+unless it is checked, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.decode import MAX_SIDE, Upright
+from batch.records import Failure, FileState, Reason, Stage
+
+# The length of a path in bytes, which follows, and whether a digest is asked for.
+QUESTION = struct.Struct("<I?")
+# Whether there is a photo; whether the file was read, its size, time and digest; seconds spent
+# on reading; rows and columns; width and height; stage, reason and detail of a failure.
+ANSWER = struct.Struct("<? ?qq32s d II II BB1000s")
+PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
+
+_STAGES, _REASONS = tuple(Stage), tuple(Reason)
+_NO_DIGEST = bytes(32)
+
+
+class BadAnswer(Exception):
+    """An answer that no sound process gives."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How the pixels that were handed over are to be read: rows, columns, and the file's size."""
+
+    rows: int
+    columns: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a process says of one file; its pixels are in the memory that is shared with it."""
+
+    content: Picture | Failure
+    state: FileState | None
+    read_seconds: float
+
+
+def pack_question(path: bytes, digest: bool) -> bytes:
+    """Ask for a photo, and for the SHA-256 of its file if ``digest`` is True."""
+    return QUESTION.pack(len(path), digest) + path
+
+
+def pack_answer(
+    content: Upright | Failure, state: FileState | None, read_seconds: float = 0.0
+) -> bytes:
+    """Put an answer into ``ANSWER.size`` bytes."""
+    known = state or FileState()
+    read = (state is not None, known.size or 0, known.mtime_ns or 0, known.digest or _NO_DIGEST)
+    if isinstance(content, Failure):
+        stage, reason = _STAGES.index(content.stage), _REASONS.index(content.reason)
+        detail = content.detail.encode(errors="replace")
+        return ANSWER.pack(False, *read, read_seconds, 0, 0, 0, 0, stage, reason, detail)
+    columns, rows = content.image.size
+    size = (rows, columns, content.width, content.height)
+    return ANSWER.pack(True, *read, read_seconds, *size, 0, 0, b"")
+
+
+def unpack_answer(path: Path, data: bytes, digest: bool) -> Answer:
+    """Read the answer to a question for ``path``.
+
+    Raises:
+        BadAnswer: it can't be true.
+    """
+    is_photo, is_known, size, mtime_ns, sha256, *found = ANSWER.unpack(data)
+    seconds, rows, columns, width, height, stage, reason, detail = found
+    if not 0 <= seconds < 1e9:  # which is False for what is no number
+        raise BadAnswer(f"{seconds} seconds")
+    if size < 0:
+        raise BadAnswer(f"{size} bytes")
+    state = FileState(size, mtime_ns, sha256 if digest else None) if is_known else None
+    if not is_photo:
+        return Answer(_failure(path, stage, reason, detail), state, seconds)
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height and state):
+        raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
+    return Answer(Picture(rows, columns, width, height), state, seconds)
+
+
+def _failure(path: Path, stage: int, reason: int, detail: bytes) -> Failure:
+    try:
+        words = _STAGES[stage], _REASONS[reason]
+    except IndexError as error:
+        raise BadAnswer(f"stage {stage}, reason {reason}") from error
+    return Failure(path, *words, detail.rstrip(b"\0").decode(errors="replace"))
