@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from batch.file_limits import FileLimits
 from batch.limits import Limits
 from batch.walk import Search
 
@@ -39,6 +40,7 @@ class Options:
     workers: int | None = None
     min_confidence: float | None = None
     search: Search = field(default_factory=Search)
+    file_limits: FileLimits = field(default_factory=FileLimits)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.commands.options import (
+    file_options,
     memory_options,
     model_options,
     schedule_options,
@@ -16,7 +17,14 @@ from batch.commands.options import (
 )
 from batch.default_command import DEFAULT_COMMAND
 from batch.errors import BatchLabelError, ExitCode
-from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
+from batch.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
+from batch.limits import (
+    Limits,
+    parse_deadline,
+    parse_duration,
+    parse_max_failures,
+    parse_time_limit,
+)
 from batch.log import Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
 from batch.walk import Search
@@ -39,6 +47,7 @@ STDIO = "-"
 )
 @model_options
 @search_options
+@file_options
 @memory_options
 @schedule_options
 @click.option(
@@ -102,6 +111,14 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
     )
 
 
+def _file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
+    return FileLimits(
+        decode_timeout=parse_duration(decode_timeout, "--decode-timeout"),
+        max_pixels=parse_max_pixels(max_pixels),
+        max_file_size=parse_max_file_size(max_file_size),
+    )
+
+
 def _options(
     model: str,
     provider: str,
@@ -111,6 +128,7 @@ def _options(
     follow_symlinks: bool,
     batch_size: int,
     workers: int | None,
+    **file_limits: str,
 ) -> Options:
     return Options(
         model=model,
@@ -119,6 +137,7 @@ def _options(
         workers=workers,
         min_confidence=min_confidence,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
+        file_limits=_file_limits(**file_limits),
     )
 
 
