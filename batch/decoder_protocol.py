@@ -16,12 +16,14 @@ from batch.records import Failure, FileState, Reason, Stage
 # The length of a path in bytes, which follows, and whether a digest is asked for.
 QUESTION = struct.Struct("<I?")
 # Whether there is a photo; whether the file was read, its size, time and digest; seconds spent
-# on reading; rows and columns; width and height; stage, reason and detail of a failure.
-ANSWER = struct.Struct("<? ?qq32s d II II BB1000s")
+# on reading; rows and columns; width and height; stage, reason and detail of a failure. The time
+# is in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
+ANSWER = struct.Struct("<? ?qqI32s d II II BB1000s")
 PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
 
 _STAGES, _REASONS = tuple(Stage), tuple(Reason)
 _NO_DIGEST = bytes(32)
+_NS = 1_000_000_000
 
 
 class BadAnswer(Exception):
@@ -57,7 +59,8 @@ def pack_answer(
 ) -> bytes:
     """Put an answer into ``ANSWER.size`` bytes."""
     known = state or FileState()
-    read = (state is not None, known.size or 0, known.mtime_ns or 0, known.digest or _NO_DIGEST)
+    mtime = divmod(known.mtime_ns or 0, _NS)
+    read = (state is not None, known.size or 0, *mtime, known.digest or _NO_DIGEST)
     if isinstance(content, Failure):
         stage, reason = _STAGES.index(content.stage), _REASONS.index(content.reason)
         detail = content.detail.encode(errors="replace")
@@ -73,16 +76,16 @@ def unpack_answer(path: Path, data: bytes, digest: bool) -> Answer:
     Raises:
         BadAnswer: it can't be true.
     """
-    is_photo, is_known, size, mtime_ns, sha256, *found = ANSWER.unpack(data)
+    is_photo, is_known, size, mtime, nanoseconds, sha256, *found = ANSWER.unpack(data)
     seconds, rows, columns, width, height, stage, reason, detail = found
     if not 0 <= seconds < 1e9:  # which is False for what is no number
         raise BadAnswer(f"{seconds} seconds")
-    if size < 0:
-        raise BadAnswer(f"{size} bytes")
-    state = FileState(size, mtime_ns, sha256 if digest else None) if is_known else None
+    if size < 0 or nanoseconds >= _NS:
+        raise BadAnswer(f"{size} bytes, {nanoseconds} ns")
+    state = FileState(size, mtime * _NS + nanoseconds, sha256 if digest else None)
     if not is_photo:
-        return Answer(_failure(path, stage, reason, detail), state, seconds)
-    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height and state):
+        return Answer(_failure(path, stage, reason, detail), state if is_known else None, seconds)
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height and is_known):
         raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
     return Answer(Picture(rows, columns, width, height), state, seconds)
 

@@ -22,7 +22,7 @@ from batch.records import Failure, FileState, Reason, Stage
 PATH = Path("photo.jpg")
 STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)))
 FIELDS = (
-    *("is_photo", "is_known", "size", "mtime_ns", "digest", "seconds"),
+    *("is_photo", "is_known", "size", "mtime", "nanoseconds", "digest", "seconds"),
     *("rows", "columns", "width", "height", "stage", "reason", "detail"),
 )
 
@@ -38,6 +38,13 @@ def test_the_digest_counts_only_where_it_was_asked_for() -> None:
     upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
     answer = unpack_answer(PATH, pack_answer(upright, STATE), digest=False)
     assert answer.state == FileState(STATE.size, STATE.mtime_ns)
+
+
+@pytest.mark.parametrize("mtime_ns", [0, -1, -(10**18) - 1, 9_600_000_000 * 10**9 + 999_999_999])
+def test_times_before_1970_and_after_2262(mtime_ns: int) -> None:
+    state = FileState(1, mtime_ns)
+    upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
+    assert unpack_answer(PATH, pack_answer(upright, state), digest=False).state == state
 
 
 @pytest.mark.parametrize("state", [None, STATE])
@@ -74,6 +81,7 @@ def test_the_largest_picture_fits_into_what_is_shared() -> None:
         {"height": 0},
         {"is_known": False},
         {"size": -1},
+        {"nanoseconds": 1_000_000_000},
         {"seconds": float("nan")},
         {"seconds": -1.0},
         {"seconds": float("inf")},

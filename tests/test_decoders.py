@@ -219,7 +219,7 @@ class TestBadFiles:
         (before,) = self.processes(hostile, deed)
         started = time.monotonic()
         decoded = hostile.decode(deed(word))
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5
         assert decoded.state is None
         failure = failed(decoded)
         assert (failure.path, failure.stage) == (deed(word), Stage.DECODE)
