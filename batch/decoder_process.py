@@ -22,6 +22,14 @@ PROGRAM = "batch.decoder_program"
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
 # finishes what it has in hand.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
+ENVIRONMENT = {
+    # glibc: keep what one photo took for the next. To ask the kernel for it anew costs 0.3 ms for
+    # a portrait of 350 pixels, which is decoded in 0.45 ms.
+    "MALLOC_MMAP_THRESHOLD_": str(8 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**2),
+    # Numpy's sums, where numpy is needed at all, are not worth a thread a core.
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 def start(
@@ -47,6 +55,7 @@ def start(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(connection, pixels),
+            env=os.environ | ENVIRONMENT,
         )
 
 

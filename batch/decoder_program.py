@@ -54,8 +54,6 @@ def guard(limits: FileLimits) -> None:
     # Should the run have been started with the alarm blocked or ignored.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    # Numpy's sums, where numpy is needed at all, are not worth a thread a core.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, PIXEL_BYTES)
     with suppress(OSError):  # there is no /proc on macOS, nor does it enforce the limit

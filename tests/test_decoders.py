@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -324,6 +325,21 @@ class TestProcesses:
         assert core.split()[4:6] == ["0", "0"]
         assert resource.prlimit(hostile._idle[0].pid, resource.RLIMIT_AS)[1] < 2 * allowance(TIGHT)
 
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
+    def test_memory_is_kept_from_photo_to_photo(
+        self, tmp_path: Path, astronaut: Image.Image
+    ) -> None:
+        astronaut.resize((350, 350)).save(tmp_path / "portrait.jpg")
+        with Decoders(FileLimits()) as fresh:
+            for _ in range(5):
+                fresh.decode(tmp_path / "portrait.jpg")
+            stat = Path(f"/proc/{fresh._idle[0].pid}/stat")
+            before = page_faults(stat)
+            for _ in range(20):
+                fresh.decode(tmp_path / "portrait.jpg")
+            # Its pixels alone take 120 pages.
+            assert page_faults(stat) - before < 20 * 30
+
     @linux
     def test_a_process_needs_neither_numpy_nor_onnx_runtime(
         self, decoders: Decoders, deed: Deed
@@ -457,6 +473,11 @@ class TestSignals:
         ran.kill()
         ran.communicate()
         wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
+
+
+def page_faults(stat: Path) -> int:
+    """Count them as proc_pid_stat(5) says: the eighth field after the command in parentheses."""
+    return int(stat.read_text().rpartition(")")[2].split()[7])
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:
