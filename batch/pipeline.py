@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from batch.answer import failed_row, labelled_row
-from batch.decode import decode_bytes, read_with_state
+from batch.decoders import Decoders
 from batch.ensemble import Ensemble, Evidence
 from batch.faces import Detector
 from batch.options import Options
 from batch.parallel import ordered_map
-from batch.records import Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
+from batch.records import Decoded, Failure, FileState, Finished, Photo, Reason, Row, Stage, Views
 from batch.session import available_cores
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
 
@@ -50,6 +50,7 @@ class Pipeline:
         self.workers = options.workers or available_cores()
         self.timings = Timings()
         self._batch_size = options.batch_size
+        self._file_limits = options.file_limits
         self._detector = Detector(self.ensemble.provider) if self.ensemble.face else None
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
@@ -60,35 +61,40 @@ class Pipeline:
         self, found: Iterable[Path | Failure], known: Known | None = None
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
-        prepared = ordered_map(lambda item: self._prepared(item, known), found, self.workers)
-        for batch in _batches(prepared, self._batch_size):
-            yield from self._finished(batch)
+        with (
+            Decoders(self._file_limits) as decoders,
+            closing(
+                ordered_map(lambda item: self._prepared(item, known, decoders), found, self.workers)
+            ) as prepared,
+        ):
+            for batch in _batches(prepared, self._batch_size):
+                yield from self._finished(batch)
 
-    def _prepared(self, found: Path | Failure, known: Known | None) -> _Prepared:
+    def _prepared(
+        self, found: Path | Failure, known: Known | None, decoders: Decoders
+    ) -> _Prepared:
         if isinstance(found, Failure):
             return _Prepared(found)
-        with self.timings.of(READ):
-            read = read_with_state(found)
-        if isinstance(read, Failure):
-            return _Prepared(read)
-        data, state = read
-        row = None
-        if known is not None:
-            digest = hashlib.sha256(data).digest()
-            state = replace(state, digest=digest)
-            # Outside of what is caught below: a journal that fails must end the run.
-            row = known(found, digest)
-        return _Prepared(row or self._views(found, data), state)
+        decoded = self._decoded(found, known is not None, decoders)
+        state = decoded.state
+        # A journal that fails must end the run, so this is outside of what `_views` catches.
+        row = known(found, state.digest) if known and state and state.digest else None
+        return _Prepared(row or self._views(decoded.content), state)
 
-    def _views(self, path: Path, data: bytes) -> Views | Failure:
+    def _decoded(self, path: Path, digest: bool, decoders: Decoders) -> Decoded:
+        started = time.perf_counter()
+        decoded = decoders.decode(path, digest)
+        self.timings.add(READ, decoded.read_seconds)
+        self.timings.add(DECODE, time.perf_counter() - started - decoded.read_seconds)
+        return decoded
+
+    def _views(self, photo: Photo | Failure) -> Views | Failure:
         try:
-            with self.timings.of(DECODE):
-                photo = decode_bytes(path, data)
             with self.timings.of(FACES):
                 return self._views_of(photo) if isinstance(photo, Photo) else photo
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
-            return Failure(path, Stage.FACES, Reason.INTERNAL, detail)
+            return Failure(photo.path, Stage.FACES, Reason.INTERNAL, detail)
 
     def _views_of(self, photo: Photo) -> Views:
         boxes = self._detector.detect(photo) if self._detector else ()
