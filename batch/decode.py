@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
-from types import ModuleType
 
-import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile
 
 from batch.diagnosis import FORMATS, diagnosis, os_reason
+from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.pillow import has_heif_reader, open_image
 from batch.records import Failure, FileState, Photo, Reason, Stage
-from batch.salvage import is_enough, is_salvageable, leniency
+from batch.salvage import is_enough, leniency
 from batch.signatures import is_heif
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
-MAX_PIXELS = 100_000_000  # pixels that one photo may take in memory, at up to 8 bytes each
-MAX_FILE_BYTES = 512 * 1024 * 1024
 JPEG_FORMATS = ("JPEG", "MPO")
 
 # EXIF 2.32, tag 274: how the stored rows and columns become the upright picture.
@@ -49,41 +33,18 @@ UPRIGHT = {
 SIDEWAYS = (5, 6, 7, 8)
 
 
-class _Silence:
-    @staticmethod
-    def warn(*args: object, **kwargs: object) -> None: ...
+@dataclass(frozen=True)
+class Upright:
+    """A decoded picture as Pillow holds it: RGB, upright, of a file of ``width`` x ``height``.
 
-
-def _silence(modules: tuple[ModuleType, ...]) -> None:
-    """Keep Pillow from warning of a file's flaws: they become a Failure or do not matter.
-
-    The filters of ``warnings`` belong to the whole process, so that to change them for a
-    call is not safe beside other threads, and to change them for good lasts only until
-    the next ``catch_warnings`` ends. So the name is taken out of the readers themselves.
+    ``image`` is at most ``MAX_SIDE`` pixels wide and high; ``width`` and ``height`` are the
+    file's own, in pixels, upright; ``salvaged`` says what is wrong with a truncated file.
     """
-    for module in modules:
-        if "warnings" in vars(module):
-            vars(module)["warnings"] = _Silence
 
-
-_silence(
-    (
-        Image,
-        ImageFile,
-        AvifImagePlugin,
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        MpoImagePlugin,
-        PngImagePlugin,
-        TiffImagePlugin,
-        WebPImagePlugin,
-    )
-)
-# Pillow's limit counts a JPEG's pixels before DCT scaling; max_pixels below takes its place.
-Image.MAX_IMAGE_PIXELS = None
-# The cores have photos of their own; Pillow's AVIF reader would take them all for one.
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    image: Image.Image
+    width: int
+    height: int
+    salvaged: str = ""
 
 
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
@@ -98,7 +59,9 @@ def read(path: Path) -> bytes | Failure:
     return read if isinstance(read, Failure) else read[0]
 
 
-def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
+def read_with_state(
+    path: Path, max_bytes: int = MAX_FILE_BYTES
+) -> tuple[bytes, FileState] | Failure:
     """Read a file as ``read`` does, and say what it was just before.
 
     If it is changed meanwhile, the next look at it finds another size or time.
@@ -108,8 +71,8 @@ def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                detail = f"{status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
+            if status.st_size > max_bytes:
+                detail = f"{status.st_size:,} bytes, more than --max-file-size {max_bytes:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
             # A file that grows meanwhile is not read on and on: one byte more shows it.
             data = file.read(status.st_size + 1)
@@ -123,22 +86,36 @@ def read_with_state(path: Path) -> tuple[bytes, FileState] | Failure:
 def decode_bytes(
     path: Path, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
 ) -> Photo | Failure:
+    """Decode a file's bytes to upright RGB in an array, see ``decode_upright``."""
+    upright = decode_upright(path, data, max_pixels, salvage)
+    if isinstance(upright, Failure):
+        return upright
+    # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
+    import numpy as np
+
+    pixels = np.asarray(upright.image)
+    return Photo(path, pixels, upright.width, upright.height, upright.salvaged)
+
+
+def decode_upright(
+    path: Path, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+) -> Upright | Failure:
     """Decode a file's bytes to upright RGB, see ``_decoded``.
 
     With ``salvage`` a truncated file gives what is there of its photo, marked as
     ``salvaged``, unless that is less than half.
     """
     result = _decoded(path, data, max_pixels)
-    if not salvage or not is_salvageable(result):
+    if not salvage or isinstance(result, Upright) or result.reason is not Reason.TRUNCATED:
         return result
     with leniency():
         rest = _decoded(path, data, max_pixels)
-    if isinstance(result, Failure) and isinstance(rest, Photo) and is_enough(rest.pixels):
+    if isinstance(rest, Upright) and is_enough(rest.image):
         return replace(rest, salvaged=result.detail)
     return result
 
 
-def _decoded(path: Path, data: bytes, max_pixels: int) -> Photo | Failure:
+def _decoded(path: Path, data: bytes, max_pixels: int) -> Upright | Failure:
     """Decode a file's bytes to upright RGB.
 
     The format is told by content: JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, AVIF and,
@@ -147,27 +124,28 @@ def _decoded(path: Path, data: bytes, max_pixels: int) -> Photo | Failure:
     ``WORKING_SIDE`` and ``MAX_SIDE``, a JPEG as far as it goes while decoding. EXIF
     orientation is applied, transparency is laid on white, 16-bit grey keeps its high
     byte, 32-bit grey is stretched from its darkest to its brightest value, and colour
-    profiles are not applied. ``pixels`` are read-only. ``max_pixels`` limits the pixels
-    held while decoding: a JPEG's after DCT scaling, but all of a progressive one's.
+    profiles are not applied. ``max_pixels`` limits the pixels held while decoding: a JPEG's
+    after DCT scaling, but all of a progressive one's.
     """
     if not data:
         return Failure(path, Stage.DECODE, Reason.EMPTY, "no bytes in the file")
     formats: tuple[str, ...] = FORMATS
     if is_heif(data):
-        if not _has_heif_reader():
+        if not has_heif_reader():
             detail = "HEIC needs an extra: pip install 'batch-label[heic]'"
             return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
         formats = ("HEIF",)
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            return _photo(path, image, max_pixels)
+        with open_image(data, formats) as image:
+            return _upright(path, image, max_pixels)
     except MemoryError:
-        return Failure(path, Stage.DECODE, Reason.TOO_LARGE, "not enough memory for its pixels")
+        detail = "not enough memory for its pixels"
+        return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
     except Exception as error:  # Pillow's readers raise nearly every built-in exception
         return Failure(path, Stage.DECODE, *diagnosis(data, formats, error))
 
 
-def _photo(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> Photo | Failure:
+def _upright(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> Upright | Failure:
     width, height = image.size
     scaled = image.format in JPEG_FORMATS
     if scaled:
@@ -176,18 +154,19 @@ def _photo(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> Photo | F
     # A progressive JPEG's coefficients are all kept until the last scan has been read.
     held = (width, height) if image.info.get("progressive") else image.size
     if held[0] * held[1] > max_pixels:
-        detail = f"{held[0]} x {held[1]} = {held[0] * held[1]:,} pixels, limit {max_pixels:,}"
+        pixels = f"{held[0]} x {held[1]} = {held[0] * held[1]:,} pixels"
+        detail = f"{pixels}, more than --max-pixels {max_pixels:,}"
         return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
     image.load()
     if not scaled:  # a TIFF is turned, and a HEIF may change its size, while it is loaded
         width, height = image.size
     orientation = _orientation(image)
-    upright = _rgb(image)
+    picture = _rgb(image)
     if orientation in UPRIGHT:
-        upright = upright.transpose(UPRIGHT[orientation])
+        picture = picture.transpose(UPRIGHT[orientation])
     if orientation in SIDEWAYS:
         width, height = height, width
-    return Photo(path, np.asarray(upright), width, height)
+    return Upright(picture, width, height)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -199,7 +178,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _high_byte(image)
     elif image.mode in ("I", "F"):
         image = _stretched(image)
     if not image.has_transparency_data:
@@ -211,11 +190,22 @@ def _rgb(image: Image.Image) -> Image.Image:
     return opaque
 
 
+def _high_byte(image: Image.Image) -> Image.Image:
+    import numpy as np
+
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
 def _stretched(image: Image.Image) -> Image.Image:
-    grey = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+    import numpy as np
+
+    grey = np.asarray(image).astype(np.float64)
+    # In place, since 8 bytes a pixel are more than what any other picture takes.
+    np.nan_to_num(grey, copy=False, posinf=0, neginf=0)
     darkest, brightest = grey.min(), grey.max()
-    grey = (grey - darkest) * (255 / (brightest - darkest or 1))
-    return Image.fromarray(np.rint(grey).astype(np.uint8))
+    grey -= darkest
+    grey *= 255 / (brightest - darkest or 1)
+    return Image.fromarray(np.rint(grey, out=grey).astype(np.uint8))
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
@@ -225,13 +215,3 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-@functools.cache
-def _has_heif_reader() -> bool:
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True

@@ -70,6 +70,10 @@ class ProviderError(BatchLabelError):
     """The execution provider that was asked for does not work."""
 
 
+class DecoderError(BatchLabelError):
+    """The processes that decode photos can't be started."""
+
+
 class LockedError(BatchLabelError):
     """Another run holds the lock on the same report."""
 

@@ -118,7 +118,12 @@ def parse_deadline(text: str) -> time:
 
 
 def parse_time_limit(text: str) -> int:
-    """Read a duration, ``2h30m``, ``90m`` or ``3600s``, and give it in seconds.
+    """Read the time limit of a run, in seconds; see ``parse_duration``."""
+    return parse_duration(text, "--time-limit")
+
+
+def parse_duration(text: str, option: str) -> int:
+    """Read an option's duration, ``2h30m``, ``90m`` or ``3600s``, and give it in seconds.
 
     Raises:
         UsageError: it is none, or it is zero.
@@ -129,7 +134,7 @@ def parse_time_limit(text: str) -> int:
     if total:
         return total
     raise UsageError(
-        f"--time-limit {printable(text)} is no duration",
+        f"{option} {printable(text)} is no duration",
         "write hours, minutes and seconds, such as 2h30m, 90m or 3600s",
     )
 
@@ -152,7 +157,7 @@ def parse_max_failures(text: str) -> FailureLimit:
 
 
 def duration_text(seconds: int) -> str:
-    """Write seconds as ``parse_time_limit`` reads them, in the largest units that fit."""
+    """Write seconds as ``parse_duration`` reads them, in the largest units that fit."""
     parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 

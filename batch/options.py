@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from batch.file_limits import FileLimits
 from batch.limits import Limits
 from batch.walk import Search
 
@@ -76,6 +77,7 @@ class Options:
     every_face: bool = False
     salvage: bool = False
     search: Search = field(default_factory=Search)
+    file_limits: FileLimits = field(default_factory=FileLimits)
 
     @property
     def place(self) -> Place:

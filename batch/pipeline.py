@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from batch.answer import failed_row, is_settled, labelled_row
 from batch.cores import available_cores
-from batch.decode import decode_bytes, read_with_state
+from batch.decoders import Decoders
 from batch.ensemble import Ensemble
 from batch.errors import BatchLabelError
 from batch.faces import Detector
 from batch.options import Options, Place
 from batch.parallel import ordered_map
-from batch.records import Box, Evidence, Failure, Finished, Photo, Reason, Row, Stage
+from batch.records import Box, Decoded, Evidence, Failure, Finished, Photo, Reason, Row, Stage
 from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
 
 WORKERS_A_CORE_ON_DEVICES = 2
@@ -40,7 +40,7 @@ class Pipeline:
         self.ensemble = Ensemble(options)
         self.workers = options.workers or available_cores() * _threads_a_core(self.ensemble.place)
         self.timings = Timings()
-        self._every_face = options.every_face
+        self._options = options
         self._detector = Detector(self.ensemble.place) if self.ensemble.face else None
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
@@ -55,31 +55,37 @@ class Pipeline:
         A worker takes one photo all the way: then all cores are busy whatever stage is slow,
         and no photo waits for others.
         """
-        return ordered_map(lambda item: self._finished(item, known), found, self.workers)
+        with (
+            Decoders(self._options.file_limits) as decoders,
+            closing(
+                ordered_map(lambda item: self._finished(item, known, decoders), found, self.workers)
+            ) as finished,
+        ):
+            yield from finished
 
-    def _finished(self, found: Path | Failure, known: Known | None) -> Finished:
+    def _finished(self, found: Path | Failure, known: Known | None, decoders: Decoders) -> Finished:
         if isinstance(found, Failure):
             return Finished(failed_row(found))
-        with self.timings.of(READ):
-            read = read_with_state(found)
-        if isinstance(read, Failure):
-            return Finished(failed_row(read))
-        data, state = read
-        if known is not None:
-            digest = hashlib.sha256(data).digest()
-            state = replace(state, digest=digest)
+        decoded = self._decoded(found, known is not None, decoders)
+        state = decoded.state
+        if known and state and state.digest:
             # Outside of what is caught below: a journal that fails must end the run.
-            row = known(found, digest)
+            row = known(found, state.digest)
             if row is not None:
                 return Finished(row, state, copied=True)
-        return Finished(self._row(found, data), state)
+        return Finished(self._row(decoded.content), state)
 
-    def _row(self, path: Path, data: bytes) -> Row:
+    def _decoded(self, path: Path, digest: bool, decoders: Decoders) -> Decoded:
+        started = time.perf_counter()
+        decoded = decoders.decode(path, digest, self._options.salvage)
+        self.timings.add(READ, decoded.read_seconds)
+        self.timings.add(DECODE, time.perf_counter() - started - decoded.read_seconds)
+        return decoded
+
+    def _row(self, photo: Photo | Failure) -> Row:
+        if isinstance(photo, Failure):
+            return failed_row(photo)
         try:
-            with self.timings.of(DECODE):
-                photo = decode_bytes(path, data)
-            if isinstance(photo, Failure):
-                return failed_row(photo)
             evidence = self._evidence(photo)
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
                 return labelled_row(photo, evidence, self.ensemble)
@@ -88,7 +94,7 @@ class Pipeline:
             raise
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
-        return failed_row(Failure(path, Stage.CLASSIFY, Reason.INTERNAL, detail))
+        return failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
 
     def _evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
@@ -103,7 +109,7 @@ class Pipeline:
             return self.ensemble.ask_faces(photo, ())
         with self.timings.of(FACES):
             glance = self._detector.glance(photo)
-        if glance.is_all or (glance.is_clear and not self._every_face):
+        if glance.is_all or (glance.is_clear and not self._options.every_face):
             evidence = self._ask_faces(photo, glance.boxes)
             if glance.is_all or is_settled(evidence, self.ensemble):
                 return evidence

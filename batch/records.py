@@ -61,6 +61,8 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     TOO_LARGE = "too_large"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
     INTERNAL = "internal"
 
 
@@ -100,6 +102,19 @@ class Photo:
     width: int
     height: int
     salvaged: str = ""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of a file that was read and decoded.
+
+    ``state`` is None where the file could not be read, or nothing came back of it;
+    ``read_seconds`` is the part of the time that reading and digesting took.
+    """
+
+    content: Photo | Failure
+    state: FileState | None = None
+    read_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

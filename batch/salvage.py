@@ -6,9 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import ImageFile
-
-from batch.records import Failure, Photo, Pixels, Reason
+from PIL import Image, ImageFile
 
 # Share of a photo's rows that must be there: with less it says more of its sky than of anybody.
 LEAST_ROWS = 0.5
@@ -39,17 +37,16 @@ def leniency() -> Iterator[None]:
         _LENIENCY.on = False
 
 
-def is_salvageable(failure: Photo | Failure) -> bool:
-    """Tell whether a second, lenient try may give a photo."""
-    return isinstance(failure, Failure) and failure.reason is Reason.TRUNCATED
-
-
-def is_enough(pixels: Pixels) -> bool:
+def is_enough(image: Image.Image) -> bool:
     """Tell whether at least ``LEAST_ROWS`` of a salvaged photo's rows are there.
 
     Decoders leave what is missing in one colour: rows in the file, which are columns where
     the photo was turned.
     """
+    # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
+    import numpy as np
+
+    pixels = np.asarray(image)
     rows = (pixels == pixels[:, :1]).all(axis=(1, 2)).mean()
     columns = (pixels == pixels[:1]).all(axis=(0, 2)).mean()
     return bool(max(rows, columns) <= 1 - LEAST_ROWS)

@@ -30,9 +30,12 @@ class Timings:
         try:
             yield
         finally:
-            passed = time.perf_counter() - started
-            with self._lock:
-                self._seconds[stage] = self._seconds.get(stage, 0.0) + passed
+            self.add(stage, time.perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add time that was measured elsewhere to a stage."""
+        with self._lock:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
         """Give the sums so far, in milliseconds' precision."""

@@ -20,7 +20,9 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from batch import decode as decode_module
-from batch.decode import MAX_PIXELS, MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
+from batch.decode import MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
+from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.pillow import has_heif_reader
 from batch.records import Failure, Photo, Pixels, Reason, Stage
 
 NAME = Path("photo")
@@ -140,11 +142,11 @@ class TestFormats:
         self, astronaut: Image.Image, heif: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
-        decode_module._has_heif_reader.cache_clear()
+        has_heif_reader.cache_clear()
         try:
             result = failure(encoded(astronaut, "HEIF"))
         finally:
-            decode_module._has_heif_reader.cache_clear()
+            has_heif_reader.cache_clear()
         assert result.reason is Reason.UNSUPPORTED
         assert "pip install 'batch-label[heic]'" in result.detail
 
@@ -550,7 +552,7 @@ class TestRead:
     def test_too_many_bytes(self, tmp_path: Path) -> None:
         path = tmp_path / "huge.jpg"
         with path.open("wb") as file:
-            file.truncate(decode_module.MAX_FILE_BYTES + 1)  # sparse: it takes no room
+            file.truncate(MAX_FILE_BYTES + 1)  # sparse: it takes no room
         assert self.refused(path) is Reason.TOO_LARGE
 
     def test_an_empty_file_was_read_but_holds_no_photo(self, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from batch.answer import labelled_row
 from batch.cli import cli
-from batch.decode import MAX_FILE_BYTES, MAX_PIXELS
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
 from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, MIN_SCORE
+from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
 from batch.log import PROGRAM
 from batch.shipped import shipped_models
 from tests.conftest import REPOSITORY

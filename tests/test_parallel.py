@@ -29,7 +29,7 @@ def test_work_in_flight_is_bounded() -> None:
     results = ordered_map(lambda n: n, items(), workers=2)
     next(results)
     assert taken <= 2 * AHEAD
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert taken <= 2 * AHEAD
 
 

@@ -67,8 +67,10 @@ def test_no_system_call_changes_anything_elsewhere(place: Place) -> None:
     written = changed_paths(log.read_text(errors="replace"))
     inside = {path for path in written if (place.folder / path).parent.name == "out"}
     assert {f"out/.{REPORT}.lock", "out/state.db"} <= {path[path.find("out/") :] for path in inside}
-    # The folder itself is opened for a file without a name, to see whether it takes any.
-    assert written - inside <= {"/dev/null", str(place.folder / "out")}
+    # The folder itself is opened for a file without a name, to see whether it takes any, and a
+    # process that decodes offers itself to the kernel for when memory runs short.
+    harmless = {"/dev/null", str(place.folder / "out"), "/proc/self/oom_score_adj"}
+    assert written - inside <= harmless
 
 
 def changed_paths(trace: str) -> set[str]:

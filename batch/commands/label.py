@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.commands.options import (
+    file_options,
     memory_options,
     model_options,
     schedule_options,
@@ -17,7 +18,14 @@ from batch.commands.options import (
 )
 from batch.default_command import DEFAULT_COMMAND
 from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
+from batch.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
+from batch.limits import (
+    Limits,
+    parse_deadline,
+    parse_duration,
+    parse_max_failures,
+    parse_time_limit,
+)
 from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
 from batch.walk import Search
@@ -40,6 +48,7 @@ STDIO = "-"
 )
 @model_options
 @search_options
+@file_options
 @memory_options
 @schedule_options
 @click.option(
@@ -103,6 +112,14 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
     )
 
 
+def _file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
+    return FileLimits(
+        decode_timeout=parse_duration(decode_timeout, "--decode-timeout"),
+        max_pixels=parse_max_pixels(max_pixels),
+        max_file_size=parse_max_file_size(max_file_size),
+    )
+
+
 def _options(
     model: str,
     provider: str,
@@ -116,6 +133,7 @@ def _options(
     salvage: bool,
     batch_size: int,
     workers: int | None,
+    **file_limits: str,
 ) -> Options:
     if devices and provider == Provider.CPU:
         raise UsageError(
@@ -134,6 +152,7 @@ def _options(
         every_face=every_face,
         salvage=salvage,
         search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
+        file_limits=_file_limits(**file_limits),
     )
 
 

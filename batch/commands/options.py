@@ -103,6 +103,32 @@ search_options = _group(
 )
 
 
+# What one file may cost.
+file_options = _group(
+    click.option(
+        "--decode-timeout",
+        default="30s",
+        show_default=True,
+        metavar="DURATION",
+        help="Give up a photo that takes longer than this to be read and decoded.",
+    ),
+    click.option(
+        "--max-pixels",
+        default="100M",
+        show_default=True,
+        metavar="N",
+        help="Refuse photos that take more pixels than this to be decoded.",
+    ),
+    click.option(
+        "--max-file-size",
+        default="512M",
+        show_default=True,
+        metavar="SIZE",
+        help="Refuse files of more bytes than this: K, M and G are powers of 1024.",
+    ),
+)
+
+
 # What becomes of earlier runs' work.
 memory_options = _group(
     click.option(

@@ -1,0 +1,74 @@
+"""A decoding program that does what some files make image libraries do, told by the file."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from batch import decoder_program
+from batch.decode import MAX_SIDE, Upright, decode_upright
+from batch.decoder_protocol import ANSWER, PIXEL_BYTES
+from batch.records import Failure
+
+SLOW = 0.4  # seconds
+GRACE = 1  # seconds, fewer than a real one's for those who wait
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _spin() -> None:
+    # In C and without a look at signals, as a decoder that does not come to an end.
+    ctypes.PyDLL(None).pause()
+
+
+def _eat() -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(64 * 1024**2))
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+DEEDS: dict[bytes, Callable[[], object]] = {
+    b"segfault": _segfault,
+    b"abort": os.abort,
+    b"kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    b"exit": lambda: os._exit(3),
+    b"raise": lambda: 1 / 0,
+    b"spin": _spin,
+    b"stop": _stop,
+    b"eat": _eat,
+    b"wait": lambda: time.sleep(SLOW),
+}
+
+
+def main(connection: int, pixels: int, *limits: int) -> None:
+    def talk_nonsense() -> None:
+        os.write(connection, b"\xff" * ANSWER.size)
+
+    def grow() -> None:
+        os.pwrite(pixels, b"more", PIXEL_BYTES)
+
+    def cut_short() -> None:
+        os.ftruncate(pixels, 0)
+        whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
+        os.write(connection, ANSWER.pack(True, True, 1, 1, 1, bytes(32), 0, *whole, 0, 0, b""))
+
+    deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
+
+    def misled(path: Path, data: bytes, max_pixels: int, salvage: bool) -> Upright | Failure:
+        word, _, rest = data.partition(b"\n")
+        if word in deeds:
+            deeds[word]()
+        return decode_upright(path, rest if word in deeds else data, max_pixels, salvage)
+
+    vars(decoder_program).update(decode_upright=misled, GRACE=GRACE)
+    decoder_program.main(connection, pixels, *limits)

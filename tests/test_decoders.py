@@ -1,0 +1,511 @@
+"""A file that crashes, hangs or eats memory costs a row: real processes, signals and files."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.decode import decode, read_with_state
+from batch.decoder import Decoder
+from batch.decoder_process import GROUP_SIGNALS
+from batch.decoder_program import OOM_SCORE, allowance
+from batch.decoders import Decoders
+from batch.errors import DecoderError
+from batch.file_limits import FileLimits
+from batch.records import Decoded, Failure, FileState, Photo, Reason, Stage
+from tests.bombs import bombs
+from tests.conftest import REPOSITORY
+from tests.hostile_decoder import GRACE, SLOW
+
+HOSTILE = "tests.hostile_decoder"
+# The least time that can be set, and room for a small picture alone.
+TIGHT = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+
+Deed = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(FileLimits()) as decoders:
+        yield decoders
+
+
+@pytest.fixture
+def hostile() -> Iterator[Decoders]:
+    with Decoders(TIGHT, HOSTILE) as decoders:
+        yield decoders
+
+
+@pytest.fixture
+def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
+    """Make a photo that leads the hostile program to something, or to nothing."""
+
+    def make(word: str) -> Path:
+        path = tmp_path / f"{word}.jpg"
+        photo = BytesIO()
+        astronaut.resize((64, 48)).save(photo, "JPEG")
+        path.write_bytes(word.encode() + b"\n" + photo.getvalue() if word else photo.getvalue())
+        return path
+
+    return make
+
+
+def failed(decoded: Decoded) -> Failure:
+    assert isinstance(decoded.content, Failure), "decoded"
+    return decoded.content
+
+
+def decoded_well(decoded: Decoded) -> bool:
+    return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    if sys.platform != "linux":
+        return False
+    # Nobody may have buried it yet, as in a container whose first process buries nobody.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until_gone(pid: int, seconds: float) -> None:
+    give_up = time.monotonic() + seconds
+    while not is_gone(pid):
+        assert time.monotonic() < give_up, "it lives on"
+        time.sleep(0.02)
+
+
+class TestSoundFiles:
+    @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+    def test_the_very_same_pixels(
+        self, form: str, decoders: Decoders, tmp_path: Path, astronaut: Image.Image
+    ) -> None:
+        path = tmp_path / "photo"
+        for side in (1, 350, 1300):
+            astronaut.resize((side, side // 2 + 1)).save(path, form)
+            here, there = decode(path), decoders.decode(path).content
+            assert isinstance(here, Photo)
+            assert isinstance(there, Photo)
+            assert (there.path, there.width, there.height) == (path, here.width, here.height)
+            assert np.array_equal(there.pixels, here.pixels)
+            assert there.pixels.dtype == np.uint8
+            assert not there.pixels.flags.writeable
+            assert there.pixels.flags.c_contiguous
+
+    def test_sixteen_bits_a_pixel(self, decoders: Decoders, tmp_path: Path) -> None:
+        ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+        Image.fromarray(ramp).save(tmp_path / "grey.png")
+        photo = decoders.decode(tmp_path / "grey.png").content
+        assert isinstance(photo, Photo)
+        assert (photo.pixels == (ramp >> 8)[..., None]).all()
+
+    def test_heic(self, decoders: Decoders, tmp_path: Path, astronaut: Image.Image) -> None:
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        astronaut.save(tmp_path / "photo.heic")
+        here, there = decode(tmp_path / "photo.heic"), decoders.decode(tmp_path / "photo.heic")
+        assert isinstance(here, Photo)
+        assert isinstance(there.content, Photo)
+        assert np.array_equal(there.content.pixels, here.pixels)
+
+    def test_a_photo_is_not_changed_by_the_next_one(self, decoders: Decoders, deed: Deed) -> None:
+        first = decoders.decode(deed("")).content
+        assert isinstance(first, Photo)
+        before = first.pixels.copy()
+        white = deed("white")
+        Image.new("RGB", (64, 48), "white").save(white)
+        decoders.decode(white)
+        assert np.array_equal(first.pixels, before)
+
+    def test_the_state_of_the_file(self, decoders: Decoders, deed: Deed) -> None:
+        path = deed("")
+        os.utime(path, ns=(0, 1_600_000_000_123_456_789))
+        read = read_with_state(path)
+        assert not isinstance(read, Failure)
+        data, state = read
+        assert state == FileState(len(data), 1_600_000_000_123_456_789)
+        plain, digested = decoders.decode(path), decoders.decode(path, digest=True)
+        assert plain.state == state
+        assert digested.state == FileState(
+            state.size, state.mtime_ns, hashlib.sha256(data).digest()
+        )
+        assert 0 < digested.read_seconds < 10
+
+    def test_a_name_may_be_any_bytes_and_relative(
+        self, deed: Deed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        sound = deed("").read_bytes()
+        with Decoders(FileLimits()) as decoders:
+            for name in (b"\n", b"--", b"caf\xe9", "☺".encode(), b"x" * 255):
+                try:
+                    Path(os.fsdecode(name)).write_bytes(sound)
+                except OSError:  # macOS has only names in UTF-8
+                    continue
+                assert decoded_well(decoders.decode(Path(os.fsdecode(name))))
+            too_long = failed(decoders.decode(Path("x" * 100_000)))
+        assert (too_long.stage, too_long.reason) == (Stage.READ, Reason.UNREADABLE)
+
+
+class TestBadFiles:
+    def test_what_can_not_be_read(self, decoders: Decoders, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "empty").touch()
+        reasons = {
+            name: failed(decoders.decode(tmp_path / name)).reason
+            for name in ("pipe", "empty", "nothing")
+        }
+        assert reasons == {
+            "pipe": Reason.NOT_A_FILE,
+            "empty": Reason.EMPTY,
+            "nothing": Reason.VANISHED,
+        }
+        assert failed(decoders.decode(Path("/dev/zero"))).reason is Reason.NOT_A_FILE
+
+    def test_the_limits_are_the_given_ones(self, hostile: Decoders, tmp_path: Path) -> None:
+        path = tmp_path / "photo.png"
+        Image.new("RGB", (1001, 1000)).save(path)
+        failure = failed(hostile.decode(path))
+        assert failure.reason is Reason.TOO_LARGE
+        assert "more than --max-pixels 1,000,000" in failure.detail
+        path.write_bytes(bytes(1_000_001))
+        failure = failed(hostile.decode(path))
+        assert failure.reason is Reason.TOO_LARGE
+        assert "1,000,001 bytes, more than --max-file-size 1,000,000" in failure.detail
+
+    @pytest.mark.parametrize("name", bombs())
+    def test_bombs(self, name: str, decoders: Decoders, tmp_path: Path) -> None:
+        path = tmp_path / name
+        path.write_bytes(bombs()[name])
+        started = time.monotonic()
+        failure = failed(decoders.decode(path))
+        assert time.monotonic() - started < 5
+        assert failure.reason in (Reason.TOO_LARGE, Reason.CORRUPT, Reason.TRUNCATED)
+        assert failure == decode(path)
+
+    @pytest.mark.parametrize(
+        ("word", "reason", "detail"),
+        [
+            ("segfault", Reason.CRASHED, "its decoder was killed by SIGSEGV"),
+            ("abort", Reason.CRASHED, "its decoder was killed by SIGABRT"),
+            ("kill", Reason.CRASHED, "killed by SIGKILL, as when memory runs short"),
+            ("exit", Reason.CRASHED, "its decoder ended with exit status 3"),
+            ("talk", Reason.CRASHED, "its decoder gave a senseless answer"),
+            ("cut", Reason.CRASHED, "its decoder gave a senseless answer: 0 bytes of (1280"),
+            ("spin", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
+            ("stop", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
+        ],
+    )
+    def test_one_that_its_process_does_not_survive(
+        self, word: str, reason: Reason, detail: str, hostile: Decoders, deed: Deed
+    ) -> None:
+        (before,) = self.processes(hostile, deed)
+        started = time.monotonic()
+        decoded = hostile.decode(deed(word))
+        assert time.monotonic() - started < 5
+        assert decoded.state is None
+        failure = failed(decoded)
+        assert (failure.path, failure.stage) == (deed(word), Stage.DECODE)
+        assert failure.reason is reason
+        assert detail in failure.detail
+        assert is_gone(before)
+        assert decoded_well(hostile.decode(deed("")))
+
+    @pytest.mark.parametrize(
+        ("word", "reason", "detail"),
+        [
+            ("raise", Reason.INTERNAL, "ZeroDivisionError: division by zero"),
+            ("grow", Reason.INTERNAL, "OSError: [Errno 27] File too large"),
+            ("eat", Reason.TOO_LARGE, "not enough memory to decode it"),
+        ],
+    )
+    def test_one_that_its_process_survives(
+        self, word: str, reason: Reason, detail: str, hostile: Decoders, deed: Deed
+    ) -> None:
+        if word == "eat" and sys.platform != "linux":
+            pytest.skip("the system does not keep a process from taking memory")
+        before = self.processes(hostile, deed)
+        failure = failed(hostile.decode(deed(word)))
+        assert (failure.reason, failure.detail) == (reason, detail)
+        assert self.processes(hostile, deed) == before
+
+    def processes(self, decoders: Decoders, deed: Deed) -> list[int]:
+        assert decoded_well(decoders.decode(deed("")))
+        return [decoder.pid for decoder in decoders._idle]
+
+
+class TestProcesses:
+    def test_one_that_was_killed_while_it_was_idle_costs_no_row(
+        self, hostile: Decoders, deed: Deed
+    ) -> None:
+        assert decoded_well(hostile.decode(deed("")))
+        pid = hostile._idle[0].pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid, 5)
+        assert decoded_well(hostile.decode(deed("")))
+
+    def test_threads_have_one_each(
+        self, decoders: Decoders, tmp_path: Path, astronaut: Image.Image
+    ) -> None:
+        paths = [tmp_path / f"{n}.png" for n in range(24)]
+        for n, path in enumerate(paths):
+            astronaut.resize((100 + n, 50)).save(path)
+        with ThreadPoolExecutor(2) as pool:
+            for n, decoded in enumerate(pool.map(decoders.decode, paths * 4)):
+                assert isinstance(decoded.content, Photo)
+                assert decoded.content.width == 100 + n % 24
+                assert decoded.content.path == paths[n % 24]
+        assert len(decoders._idle) <= 2
+
+    def test_a_crash_beside_a_sound_photo(self, hostile: Decoders, deed: Deed) -> None:
+        words = ["wait", "segfault", "", "abort", "", "wait"]
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(hostile.decode, map(deed, words)))
+        assert [decoded_well(result) for result in results] == [
+            word in ("", "wait") for word in words
+        ]
+
+    def test_a_thousand_photos_leave_nothing_behind(self, deed: Deed) -> None:
+        sound, crash = deed(""), deed("exit")
+        before = open_descriptors()
+        with Decoders(TIGHT, HOSTILE) as decoders:
+            for n in range(1000):
+                assert decoded_well(decoders.decode(crash if n % 100 == 99 else sound)) is (
+                    n % 100 != 99
+                )
+                # The socket and the shared file.
+                assert open_descriptors() <= before + 2
+            pids = [decoder.pid for decoder in decoders._idle]
+        assert open_descriptors() == before
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):  # a zombie would still have its number
+                os.kill(pid, 0)
+
+    def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
+        decoders = Decoders(TIGHT, HOSTILE)
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(decoders.decode, deed("wait"))
+            time.sleep(SLOW / 2)
+            decoders.close()
+            assert decoded_well(result.result())
+        assert not decoders._idle
+
+    @linux
+    def test_nothing_is_inherited_and_the_kernel_knows_whom_to_kill(
+        self, hostile: Decoders, deed: Deed
+    ) -> None:
+        with deed("").open("rb") as file:
+            os.set_inheritable(file.fileno(), True)  # as some libraries do with theirs
+            hostile.decode(deed(""))
+        process = Path(f"/proc/{hostile._idle[0].pid}")
+        names = {str(link.readlink()).split(":")[0] for link in (process / "fd").iterdir()}
+        assert names == {"/dev/null", "/memfd", "socket"}
+        score = int(Path("/proc/self/oom_score_adj").read_text())
+        assert int((process / "oom_score_adj").read_text()) == min(1000, score + OOM_SCORE)
+        limits = (process / "limits").read_text()
+        (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+        assert core.split()[4:6] == ["0", "0"]
+        assert resource.prlimit(hostile._idle[0].pid, resource.RLIMIT_AS)[1] < 2 * allowance(TIGHT)
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
+    def test_memory_is_kept_from_photo_to_photo(
+        self, tmp_path: Path, astronaut: Image.Image
+    ) -> None:
+        astronaut.resize((350, 350)).save(tmp_path / "portrait.jpg")
+        with Decoders(FileLimits()) as fresh:
+            for _ in range(5):
+                fresh.decode(tmp_path / "portrait.jpg")
+            stat = Path(f"/proc/{fresh._idle[0].pid}/stat")
+            before = page_faults(stat)
+            for _ in range(20):
+                fresh.decode(tmp_path / "portrait.jpg")
+            # Its pixels alone take 120 pages.
+            assert page_faults(stat) - before < 20 * 30
+
+    @linux
+    def test_a_process_needs_neither_numpy_nor_onnx_runtime(
+        self, decoders: Decoders, deed: Deed
+    ) -> None:
+        with Decoders(FileLimits()) as fresh:
+            assert decoded_well(fresh.decode(deed("")))
+            maps = Path(f"/proc/{fresh._idle[0].pid}/maps").read_text()
+        assert "_imaging" in maps
+        assert "onnxruntime" not in maps
+        assert "numpy" not in maps
+
+
+class TestStart:
+    def test_a_program_that_is_missing(self, deed: Deed) -> None:
+        with (
+            Decoders(FileLimits(), "batch.nowhere") as decoders,
+            pytest.raises(DecoderError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
+        ):
+            decoders.decode(deed(""))
+
+    def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        before = open_descriptors()
+        with pytest.raises(DecoderError, match=r"No such file.*look whether /nowhere/python runs"):
+            Decoder(FileLimits())
+        assert open_descriptors() == before
+
+    def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        with pytest.raises(DecoderError, match="it ended with exit status 1"):
+            Decoder(FileLimits())
+
+    @pytest.mark.parametrize("how", ["script", "-c"])
+    def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
+        """A user's script, without a guard of its main part, run where the photos lie."""
+        photo, folder = deed(""), tmp_path / "here"
+        folder.mkdir()
+        for name in ("PIL", "struct", "socket", "batch", "hashlib", "mmap"):
+            (folder / f"{name}.py").write_text("raise SystemExit('shadowed')")
+        code = f"""
+import sys
+sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
+from pathlib import Path
+import PIL.Image
+from batch.decoders import Decoders
+from batch.file_limits import FileLimits
+sys.path.remove({str(REPOSITORY)!r})
+if {how == "-c"}:
+    sys.path.insert(0, "")
+with Decoders(FileLimits()) as decoders:
+    print(decoders.decode(Path({str(photo)!r})).content.pixels.shape)
+"""
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        command = [sys.executable, str(script)] if how == "script" else [sys.executable, "-c", code]
+        environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert (ran.stdout, ran.stderr) == ("(48, 64, 3)\n", "")
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
+    def test_photos_in_hand_are_finished(
+        self, number: signal.Signals, hostile: Decoders, deed: Deed
+    ) -> None:
+        hostile.decode(deed(""))
+        pid = hostile._idle[0].pid
+        timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
+        timer.start()
+        assert decoded_well(hostile.decode(deed("wait")))
+        assert [decoder.pid for decoder in hostile._idle] == [pid]
+
+    def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
+        ran = script(
+            """
+            signal.signal(signal.SIGINT, lambda *_: None)
+            for delay in (0, 5, 10, 20, 40, 80):
+                threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
+                with Decoders(TIGHT, HOSTILE) as decoders:
+                    print(decoders.decode(photo).content.pixels.shape, flush=True)
+            """,
+            deed(""),
+        )
+        stdout, stderr = ran.communicate(timeout=30)
+        assert (stdout, stderr) == ("(48, 64, 3)\n" * 6, "")
+
+    def test_an_interrupt_by_python_gives_no_photo_to_the_next(
+        self, hostile: Decoders, deed: Deed
+    ) -> None:
+        def interrupt(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        hostile.decode(deed(""))
+        pid = hostile._idle[0].pid
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
+        try:
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                hostile.decode(deed("wait"))
+        finally:
+            timer.join()
+            signal.signal(signal.SIGUSR1, before)
+        assert is_gone(pid)
+        vanished = failed(hostile.decode(Path("nowhere")))
+        assert vanished.reason is Reason.VANISHED
+
+    def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
+        ran = script("print(decoders.decode(photo).content.pixels.shape)", deed("wait"))
+        assert ran.stdout is not None
+        pid = int(ran.stdout.readline())
+        time.sleep(SLOW / 2)
+        os.killpg(ran.pid, signal.SIGSTOP)
+        time.sleep(1.2 * TIGHT.decode_timeout)
+        os.killpg(ran.pid, signal.SIGCONT)
+        stdout, stderr = ran.communicate(timeout=30)
+        assert (stdout, stderr) == ("(48, 64, 3)\n", "")
+        assert is_gone(pid)
+
+    @pytest.mark.parametrize("word", ["", "spin"])
+    def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
+        ran = script(
+            "decoders.decode(photo); print('done', flush=True); signal.pause()", deed(word)
+        )
+        assert ran.stdout is not None
+        pid = int(ran.stdout.readline())
+        if word:
+            time.sleep(0.2)
+        else:
+            assert ran.stdout.readline() == "done\n"
+        ran.kill()
+        ran.communicate()
+        wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
+
+
+def page_faults(stat: Path) -> int:
+    """Count them as proc_pid_stat(5) says: the eighth field after the command in parentheses."""
+    return int(stat.read_text().rpartition(")")[2].split()[7])
+
+
+def script(code: str, photo: Path) -> subprocess.Popen[str]:
+    """Run lines of Python, which first print the number of the process that decodes."""
+    start = f"""
+import os, signal, threading
+from pathlib import Path
+from batch.decoders import Decoders
+from tests.test_decoders import HOSTILE, TIGHT
+photo = Path({str(photo)!r})
+"""
+    if "with Decoders" not in code:
+        start += """
+decoders = Decoders(TIGHT, HOSTILE)
+decoders._give_back(decoders._taken())
+print(decoders._idle[0].pid, flush=True)
+"""
+        code += "\ndecoders.close()"
+    return subprocess.Popen(
+        [sys.executable, "-c", start + inspect.cleandoc(code)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
