@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from batch.crop import crop, whole
 from batch.errors import ModelError
 from batch.fusion import Fusion
 from batch.options import Options
-from batch.records import Box, Evidence, Photo, Probabilities, Region
+from batch.records import Box, Photo, Pixels, Probabilities, Region
 from batch.session import choose_place
 from batch.shipped import find_models
 
@@ -54,22 +53,21 @@ class Ensemble:
         """Name the models and their versions for people."""
         return " + ".join(f"{model.spec.name} {model.spec.version}" for model in self.models)
 
-    def ask_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
-        """Classify the faces in a photo's boxes; without a face model there are none."""
-        none = np.empty((0, len(self.labels)), dtype=np.float32)
-        if self.face is None or not boxes:
-            return Evidence((), faces=none, image=none)
+    def cut_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
+        """Cut out what the face model looks at: uint8 [len(boxes), H, W, C]."""
+        assert self.face is not None
         margin, size = self.face.spec.margin, _size(self.face)
-        crops = np.stack([crop(photo, box, margin, *size) for box in boxes])
-        return Evidence(boxes, self._classifiers[Region.FACE].classify(crops), image=none)
+        crops = [crop(photo, box, margin, *size) for box in boxes]
+        return np.stack(crops) if crops else np.empty((0, *size), dtype=np.uint8)
 
-    def ask_image(self, photo: Photo, evidence: Evidence) -> Evidence:
-        """Add what the whole-photo model says, if there is one."""
-        if self.image is None:
-            return evidence
-        small = whole(photo, *_size(self.image))[None]
-        image: Probabilities = self._classifiers[Region.IMAGE].classify(small)
-        return replace(evidence, image=image)
+    def cut_image(self, photo: Photo) -> Pixels:
+        """Bring a photo to what the whole-photo model looks at: uint8 [1, H, W, C]."""
+        assert self.image is not None
+        return whole(photo, *_size(self.image))[None]
+
+    def ask(self, region: Region, crops: Pixels) -> Probabilities:
+        """Give the probability of each label, float32 [n, K], for crops made for a region."""
+        return self._classifiers[region].classify(crops)
 
 
 def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:

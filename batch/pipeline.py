@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,21 @@ from batch.errors import BatchLabelError
 from batch.faces import Detector
 from batch.options import Options, Place
 from batch.parallel import ordered_map
-from batch.records import Box, Decoded, Evidence, Failure, Finished, Photo, Reason, Row, Stage
-from batch.timings import CLASSIFY, DECODE, FACES, READ, Timings
+from batch.records import (
+    Box,
+    Decoded,
+    Evidence,
+    Failure,
+    Finished,
+    Photo,
+    Pixels,
+    Probabilities,
+    Reason,
+    Region,
+    Row,
+    Stage,
+)
+from batch.timings import CLASSIFY, CROP, DECODE, FACES, READ, Timings
 
 WORKERS_A_CORE_ON_DEVICES = 2
 
@@ -73,7 +87,7 @@ class Pipeline:
             row = known(found, state.digest)
             if row is not None:
                 return Finished(row, state, copied=True)
-        return Finished(self._row(decoded.content), state)
+        return Finished(self.row(decoded.content), state)
 
     def _decoded(self, path: Path, digest: bool, decoders: Decoders) -> Decoded:
         started = time.perf_counter()
@@ -82,7 +96,8 @@ class Pipeline:
         self.timings.add(DECODE, time.perf_counter() - started - decoded.read_seconds)
         return decoded
 
-    def _row(self, photo: Photo | Failure) -> Row:
+    def row(self, photo: Photo | Failure) -> Row:
+        """Find a decoded photo's faces, classify what there is to see and conclude its label."""
         if isinstance(photo, Failure):
             return failed_row(photo)
         try:
@@ -98,28 +113,37 @@ class Pipeline:
 
     def _evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
-        evidence = self._faces(photo)
-        if is_settled(evidence, self.ensemble):
+        evidence = self._seen_in_faces(photo)
+        if self.ensemble.image is None or is_settled(evidence, self.ensemble):
             return evidence
-        with self.timings.of(CLASSIFY):
-            return self.ensemble.ask_image(photo, evidence)
+        with self.timings.of(CROP):
+            small = self.ensemble.cut_image(photo)
+        return replace(evidence, image=self._asked(Region.IMAGE, small))
 
-    def _faces(self, photo: Photo) -> Evidence:
+    def _seen_in_faces(self, photo: Photo) -> Evidence:
         if self._detector is None:
-            return self.ensemble.ask_faces(photo, ())
+            return self._classified(photo, ())
         with self.timings.of(FACES):
             glance = self._detector.glance(photo)
         if glance.is_all or (glance.is_clear and not self._options.every_face):
-            evidence = self._ask_faces(photo, glance.boxes)
+            evidence = self._classified(photo, glance.boxes)
             if glance.is_all or is_settled(evidence, self.ensemble):
                 return evidence
         with self.timings.of(FACES):
             boxes = self._detector.look_closely(photo, glance)
-        return self._ask_faces(photo, boxes)
+        return self._classified(photo, boxes)
 
-    def _ask_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+    def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+        none = np.empty((0, len(self.ensemble.labels)), dtype=np.float32)
+        if not boxes:
+            return Evidence((), faces=none, image=none)
+        with self.timings.of(CROP):
+            crops = self.ensemble.cut_faces(photo, boxes)
+        return Evidence(boxes, faces=self._asked(Region.FACE, crops), image=none)
+
+    def _asked(self, region: Region, crops: Pixels) -> Probabilities:
         with self.timings.of(CLASSIFY):
-            return self.ensemble.ask_faces(photo, boxes)
+            return self.ensemble.ask(region, crops)
 
 
 def _threads_a_core(place: Place) -> int:

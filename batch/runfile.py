@@ -45,6 +45,7 @@ class Seconds:
     read: float = 0.0
     decode: float = 0.0
     faces: float = 0.0
+    crop: float = 0.0
     classify: float = 0.0
     report: float = 0.0
 

@@ -12,6 +12,7 @@ DISCOVER: Final = "discover"
 READ: Final = "read"
 DECODE: Final = "decode"
 FACES: Final = "faces"
+CROP: Final = "crop"
 CLASSIFY: Final = "classify"
 REPORT: Final = "report"
 

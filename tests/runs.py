@@ -149,7 +149,7 @@ class Crowd:
         photos = make_photos(folder / "photos", few)
         place.label()
         stages = place.record()["seconds"]
-        once = sum(stages[stage] for stage in ("read", "decode", "faces", "classify")) / few
+        once = sum(stages[stage] for stage in ("read", "decode", "faces", "crop", "classify")) / few
         number = max(few, math.ceil(seconds / once))
         make_photos(photos, number - few, first=few)
         place.label()
