@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.errors import ExitCode
 from bench.memory import Peak, Sampler
 
 COMMAND = (sys.executable, "-m", "batch")
@@ -39,8 +40,12 @@ def label(
     report: Path | None = None,
     expected: int | None = None,
     looked_at: bool = False,
+    incomplete: bool = False,
 ) -> Run:
     """Label folders into a report, a new one unless it is named.
+
+    With ``looked_at`` its memory is sampled, which takes time. With ``incomplete`` it may meet
+    files that can't be read.
 
     Raises:
         CommandError: the command failed, or labelled another number of photos than ``expected``.
@@ -48,7 +53,8 @@ def label(
     with tempfile.TemporaryDirectory() as place:
         report = report or Path(place) / "r.csv"
         arguments = [*map(str, photos), "-o", str(report), "-q", *options]
-        seconds, peak = _timed([*COMMAND, *arguments], looked_at)
+        fine = (ExitCode.OK, ExitCode.INCOMPLETE) if incomplete else (ExitCode.OK,)
+        seconds, peak = _timed([*COMMAND, *arguments], looked_at, fine)
         record = json.loads(report.with_name(f"{report.name}.run.json").read_text("utf-8"))
     labelled = record["counts"]["labelled_now"]
     if expected is not None and labelled != expected:
@@ -56,7 +62,9 @@ def label(
     return Run(seconds, peak, record)
 
 
-def _timed(command: Sequence[str], looked_at: bool) -> tuple[float, Peak | None]:
+def _timed(
+    command: Sequence[str], looked_at: bool, fine: Sequence[int]
+) -> tuple[float, Peak | None]:
     """Run a process; give its seconds and, if it is looked at, its peak memory."""
     started = time.perf_counter()
     with subprocess.Popen(
@@ -66,7 +74,7 @@ def _timed(command: Sequence[str], looked_at: bool) -> tuple[float, Peak | None]
         _, complaints = process.communicate()
         seconds = time.perf_counter() - started
         peak = sampler.peak() if sampler else None
-    if process.returncode:
+    if process.returncode not in fine:
         shown = " ".join(command)
         raise CommandError(f"{shown} ended with {process.returncode}: {complaints.strip()}")
     return seconds, peak
