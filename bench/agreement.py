@@ -35,14 +35,21 @@ def table(found: Agreement, sides: Sequence[int]) -> Table:
     rows = [
         ("Photos", f"{found.photos:,}"),
         ("Same label", f"{found.same_label:.2%}"),
+        ("Same label where either is sure", _of(found.same_label_of_sure, found.sure)),
         ("Same status", f"{found.same_status:.2%}"),
         ("Faces, command and reference", faces),
     ]
-    if found.accuracy is not None and found.reference_accuracy is not None:
-        both = f"{found.accuracy:.2%} and {found.reference_accuracy:.2%} of {found.named}"
-        rows.append(("Right, command and reference", both))
+    if found.named:
+        rows += [
+            ("Right, command", _of(found.accuracy, found.named)),
+            ("Right, reference", _of(found.reference_accuracy, found.named)),
+        ]
     searched = " and ".join(map(str, sides))
     return Table(f"Agreement with the reference at {searched} pixels", ("", "Value"), rows)
+
+
+def _of(share: float | None, photos: int) -> str:
+    return "none" if share is None else f"{share:.2%} of {photos:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

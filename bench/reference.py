@@ -41,10 +41,13 @@ class Reference:
         # Its thresholds and its fusion are asked for, and none of its sessions.
         self._rules = Ensemble(Options(model=model, provider=Provider.CPU))
         self._sessions = {m.digest: _floats(m) for m in self._rules.models}
-        self._sides = tuple(sides)
-        self._finder = cv2.FaceDetectorYN.create(
-            str(_detector_file()), "", (64, 64), MIN_SCORE, MAX_OVERLAP
-        )
+        # One of each size: changed from photo to photo, OpenCV's finds boxes that are not there.
+        self._finders = {
+            side: cv2.FaceDetectorYN.create(
+                str(_detector_file()), "", (side, side), MIN_SCORE, MAX_OVERLAP
+            )
+            for side in sides
+        }
 
     def row(self, path: Path) -> Row:
         """Label a photo, or say that it can't be decoded."""
@@ -75,19 +78,20 @@ class Reference:
 
     def _faces(self, upright: Image.Image) -> tuple[Box, ...]:
         """Find faces at each side and keep the best of those that overlap; the largest first."""
-        longest = max(upright.size)
-        sides = dict.fromkeys(min(side, longest) for side in self._sides)
-        found = [box for side in sides for box in self._faces_at(upright, side / longest)]
+        found = [box for side in self._finders for box in self._faces_at(upright, side)]
         rectangles = [(box.left, box.top, box.width, box.height) for box in found]
         scores = [box.score for box in found]
         kept = cv2.dnn.NMSBoxes(rectangles, scores, MIN_SCORE, MAX_OVERLAP) if found else ()
         return tuple(sorted((found[n] for n in kept), key=lambda b: (-b.area, b.left, b.top)))
 
-    def _faces_at(self, upright: Image.Image, scale: float) -> list[Box]:
+    def _faces_at(self, upright: Image.Image, side: int) -> list[Box]:
+        """Find faces on a black square of ``side`` pixels; a photo is never enlarged."""
+        scale = min(1.0, side / max(upright.size))
         size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
-        small = np.asarray(upright.resize(size, Image.Resampling.BILINEAR))
-        self._finder.setInputSize(size)
-        _, found = self._finder.detect(np.ascontiguousarray(small[:, :, ::-1]))
+        square = Image.new("RGB", (side, side))
+        square.paste(upright.resize(size, Image.Resampling.BILINEAR))
+        bgr = np.ascontiguousarray(np.asarray(square)[:, :, ::-1])
+        _, found = self._finders[side].detect(bgr)
         across, down = upright.width / size[0], upright.height / size[1]
         return [
             Box(x * across, y * down, width * across, height * down, float(score))

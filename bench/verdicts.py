@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.names import path_text
-from batch.records import Row
+from batch.records import Row, Status
 from bench.command import CommandError, label
 from bench.reference import Reference
 
@@ -39,11 +39,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shares (0 to 1) of photos, and counts; the accuracies are None without named folders."""
+    """Shares (0 to 1) of photos, and counts.
+
+    ``sure`` photos are those of which either way is; the accuracies, of the ``named`` photos, are
+    None without folders named like labels.
+    """
 
     photos: int
     same_label: float
     same_status: float
+    sure: int
+    same_label_of_sure: float | None
     faces: int
     reference_faces: int
     photos_with_more_faces: int
@@ -89,11 +95,14 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
 def agreement(pairs: Sequence[Pair]) -> Agreement:
     """Sum up verdicts."""
     more = [pair.command.faces - pair.reference.faces for pair in pairs]
+    sure = [pair for pair in pairs if Status.OK in (pair.command.status, pair.reference.status)]
     named = [pair for pair in pairs if pair.truth is not None]
     return Agreement(
         photos=len(pairs),
         same_label=_share(p.command.label == p.reference.label for p in pairs) or 0.0,
         same_status=_share(p.command.status == p.reference.status for p in pairs) or 0.0,
+        sure=len(sure),
+        same_label_of_sure=_share(p.command.label == p.reference.label for p in sure),
         faces=sum(pair.command.faces for pair in pairs),
         reference_faces=sum(pair.reference.faces for pair in pairs),
         photos_with_more_faces=sum(n > 0 for n in more),

@@ -335,6 +335,7 @@ class TestAgreement:
         assert (found.photos, found.same_label, found.same_status) == (4, 0.75, 0.5)
         assert (found.faces, found.reference_faces) == (4, 4)
         assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
+        assert (found.sure, found.same_label_of_sure) == (4, 0.75)
         assert found.accuracy == pytest.approx(2 / 3)
         assert found.reference_accuracy == 1
         assert not found.holds
