@@ -26,8 +26,12 @@ BESIDE ?=
 PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
   --config configs/people.toml
 
-# A zip file of photos for `make bench` and `make gpu-check`.
+# A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and more options for
+# the first, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
 BENCH ?= ../shared/data/photos.zip
+MEASURE ?=
+# What others' programs are measured in: an environment that shares nothing with this project's.
+PEERS ?= .venv-peers
 
 # Broken photos for `make fuzz`, and the number that they are made from.
 FUZZ ?= 20000
@@ -40,8 +44,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH; FUZZ, SEED (fuzz); PYTHON, VENV'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -94,9 +98,18 @@ gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME
 	$(BIN)/trainer gate '$(CANDIDATE)' '$(NAME)' $(FROM)
 
 .PHONY: bench
-bench: $(VENV)/dev.done ## Measure speed on BENCH=photos.zip, and a night on which nothing changed
-	$(BIN)/python bench/throughput.py --photos '$(BENCH)'
-	$(BIN)/python bench/nochange.py
+bench: $(VENV)/dev.done ## Measure speed, memory and waits on BENCH=photos.zip, and fer if it is there
+	$(BIN)/python -m bench --photos '$(BENCH)' --peer '$(PEERS)/bin/python' $(MEASURE)
+
+.PHONY: bench-peers
+bench-peers: $(PEERS)/peers.done ## Install fer into PEERS, for `make bench` to measure beside this (2 GB)
+
+.PHONY: agreement
+agreement: $(VENV)/dev.done ## Compare labels of BENCH, and of PEOPLE=folder, with a way without short cuts
+	$(BIN)/python -m bench.agreement '$(BENCH)'
+ifneq ($(strip $(PEOPLE)),)
+	$(BIN)/python -m bench.agreement '$(PEOPLE)'
+endif
 
 .PHONY: fuzz
 fuzz: $(VENV)/dev.done ## Break real photos in FUZZ ways (SEED chooses which) and label them
@@ -108,7 +121,7 @@ corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip br
 
 .PHONY: gpu-check
 gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
-	$(BIN)/python bench/gpucheck.py --photos '$(BENCH)'
+	$(BIN)/python -m bench.gpucheck --photos '$(BENCH)'
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
@@ -121,7 +134,7 @@ format: $(VENV)/dev.done ## Bring the code into its one format
 
 .PHONY: clean
 clean: ## Remove environments, caches and builds; models, runs and reports stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -139,3 +152,10 @@ $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label with all that its development needs into $(VENV) ...'
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/label.done
+
+# --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos.
+$(PEERS)/peers.done: bench/peers.txt
+	@echo 'Installing what is measured beside batch-label into $(PEERS) ...'
+	@$(PYTHON) -m venv '$(PEERS)'
+	@'$(PEERS)/bin/python' -m pip install --quiet --disable-pip-version-check --no-deps -r bench/peers.txt
+	@touch $@

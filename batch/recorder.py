@@ -99,7 +99,8 @@ class Recorder:
         )
 
     def _seconds(self) -> Seconds:
-        stages = self.pipeline.timings.seconds() if self.pipeline else {}
+        passed = self.pipeline.timings.seconds() if self.pipeline else {}
+        stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
         return Seconds(wall=round(steady() - self._clock, 3), **stages)
 
 

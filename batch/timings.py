@@ -39,6 +39,6 @@ class Timings:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
-        """Give the sums so far, in milliseconds' precision."""
+        """Give the sums so far."""
         with self._lock:
-            return {stage: round(passed, 3) for stage, passed in self._seconds.items()}
+            return dict(self._seconds)

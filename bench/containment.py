@@ -1,89 +1,68 @@
-"""What it costs to decode photos in processes of their own.
-
-    python bench/containment.py --photos FOLDER [--rounds N]
-
-Reads, digests and decodes all photos of a folder, by turns in the run's own process and in
-processes of their own, with 1, 2, ... threads; then starts and ends a process some times. The
-figures are the medians of the rounds.
-"""
+"""What it costs to read and decode photos in processes of their own."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import statistics
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from batch.decode import decode_bytes, read_with_state
-from batch.decoder import Decoder
 from batch.decoders import Decoders
-from batch.discover import discover
 from batch.file_limits import FileLimits
 from batch.records import Failure
-from batch.session import available_cores
-from batch.walk import Search
+from bench.figure import Figure
+from bench.machine import on_cores, usable_cores
+from bench.sets import PhotoSet
+from bench.stages import Stages
 
-STARTS = 20
-
-
-def main() -> None:
-    """Measure and print a table."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--photos", required=True, help="a folder")
-    asked.add_argument("--rounds", type=int, default=7)
-    given = asked.parse_args()
-    paths = [found for found in discover([given.photos], Search()) if isinstance(found, Path)]
-    print(f"{len(paths)} photos, {available_cores()} cores, medians of {given.rounds} rounds")
-    with Decoders(FileLimits()) as decoders:
-        for threads in range(1, available_cores() + 1):
-            compare(paths, decoders, threads, given.rounds)
-    print(f"start of a process: {start() * 1000:.0f} ms")
+WARM_UP = 8
 
 
-def compare(paths: list[Path], decoders: Decoders, threads: int, rounds: int) -> None:
-    """Print milliseconds a photo by either way, alternating, and how far they are apart."""
-    here: list[float] = []
-    there: list[float] = []
-    with ThreadPoolExecutor(threads) as pool:
+@dataclass(frozen=True)
+class Containment:
+    """Milliseconds a photo on one core, by turns in the run's process and in another one.
+
+    ``share``: what the other process adds, as a part of all that is done for a photo.
+    """
+
+    photos: str
+    inside_ms: Figure
+    outside_ms: Figure
+    share: Figure
+
+
+def measure_containment(photos: PhotoSet, sample: int, rounds: int) -> Containment:
+    """Read, digest and decode some photos both ways, and take them through all stages."""
+    paths = photos.spread(sample)
+    inside, outside, shares = [], [], []
+    with on_cores(usable_cores()[:1]), Decoders(FileLimits()) as decoders:
+        stages = Stages()
+
+        def contained(path: Path) -> object:
+            return decoders.decode(path, digest=True)
+
+        for path in paths[:WARM_UP]:
+            contained(path)
+        stages.once(paths[:WARM_UP])
         for _ in range(rounds):
-            here.append(timed(pool, in_process, paths))
-            there.append(timed(pool, lambda path: decoders.decode(path, digest=True), paths))
-    inside, outside = statistics.median(here), statistics.median(there)
-    print(
-        f"{threads} threads: {inside:.3f} ms a photo in the run's process, {outside:.3f} ms in "
-        f"their own, ratio {outside / inside:.2f}, {outside - inside:+.3f} ms"
-    )
+            inside.append(_timed(_in_process, paths))
+            outside.append(_timed(contained, paths))
+            whole = 1000 * sum(stages.once(paths).values())
+            shares.append((outside[-1] - inside[-1]) / whole)
+    return Containment(photos.name, Figure.of(inside), Figure.of(outside), Figure.of(shares))
 
 
-def timed(pool: ThreadPoolExecutor, work: Callable[[Path], object], paths: list[Path]) -> float:
-    """Milliseconds a photo on the clock."""
+def _timed(work: Callable[[Path], object], paths: Sequence[Path]) -> float:
     started = time.perf_counter()
-    for _ in pool.map(work, paths):
-        pass
+    for path in paths:
+        work(path)
     return (time.perf_counter() - started) * 1000 / len(paths)
 
 
-def in_process(path: Path) -> None:
-    """Do the same without another process."""
+def _in_process(path: Path) -> None:
     read = read_with_state(path)
-    if not isinstance(read, Failure):
-        hashlib.sha256(read[0]).digest()
-        decode_bytes(path, read[0])
-
-
-def start() -> float:
-    """Seconds until a new process is ready; the median of some."""
-    seconds = []
-    for _ in range(STARTS):
-        started = time.perf_counter()
-        decoder = Decoder(FileLimits())
-        seconds.append(time.perf_counter() - started)
-        decoder.end()
-    return statistics.median(seconds)
-
-
-if __name__ == "__main__":
-    main()
+    assert not isinstance(read, Failure), read
+    hashlib.sha256(read[0]).digest()
+    decode_bytes(path, read[0])

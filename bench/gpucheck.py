@@ -1,6 +1,6 @@
 """Whether the GPU answers as the CPU does, and how near it comes to what the cores can decode.
 
-    python bench/gpucheck.py --photos ZIP|FOLDER [--provider cuda] [--devices 0,1] [--json FILE]
+    python -m bench.gpucheck --photos ZIP|FOLDER [--provider cuda] [--devices 0,1] [--json FILE]
 
 Everything is measured in one run: the answers of both, the whole command with several numbers of
 workers, decoding alone on all cores, and the ways in which cuDNN can search. Rates are photos a
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rates import commands, decoding, searches
 
 from batch.errors import BatchLabelError, InputError
 from batch.host import installed_versions
 from batch.options import Options, Provider
 from batch.pipeline import Pipeline
+from bench.rates import commands, decoding, searches
 
 # Integer models compute with floats on a GPU. Of 900 portraits that alone, tried on the CPU, moved
 # one probability by 0.042; a wrong layout or colour moves them by far more.

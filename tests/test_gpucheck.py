@@ -17,7 +17,7 @@ from tests.test_session import needs_no_cuda
 
 def _check(*args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "bench" / "gpucheck.py"), *map(str, args)],
+        [sys.executable, "-m", "bench.gpucheck", *map(str, args)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

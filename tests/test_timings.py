@@ -45,14 +45,6 @@ def test_stages_may_lie_in_one_another(clock: list[float]) -> None:
     assert timings.seconds() == {READ: 2.0, REPORT: 10.0}
 
 
-def test_milliseconds_are_precise_enough(clock: list[float]) -> None:
-    clock += [0.0, 1 / 3]
-    timings = Timings()
-    with timings.of(READ):
-        pass
-    assert timings.seconds() == {READ: 0.333}
-
-
 def test_no_time_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = threading.local()
 

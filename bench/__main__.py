@@ -1,0 +1,72 @@
+"""Measure the command's speed, memory and waits on this machine; see docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.camera import CameraError
+from bench.command import CommandError
+from bench.plan import FULL, QUICK
+from bench.results import Bench, Part
+from bench.sets import SetError
+from bench.tables import written
+
+PEER = Path(".venv-peers/bin/python")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print tables, write JSON where that is asked for, and return the exit code."""
+    asked = _parser().parse_args(arguments)
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    plan = QUICK if asked.quick else FULL
+    try:
+        with _home(asked.sets) as home:
+            bench = Bench(plan, asked.photos, home, asked.peer, tell)
+            results = bench.measure(asked.parts)
+    except (SetError, CameraError, CommandError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(written(results, asked.markdown))
+    if asked.json:
+        asked.json.write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
+    tell("done")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    add = parser.add_argument
+    add("--photos", type=Path, required=True, help="a zip file with JPEGs")
+    add("--sets", type=Path, help="keep the sets of photos in this folder (4 GB)")
+    add("--peer", type=Path, default=PEER, help="the Python that has fer, see make bench-peers")
+    add("--parts", type=Part, nargs="+", default=list(Part), help=", ".join(Part))
+    add("--quick", action="store_true", help="a few photos once, to see that all works")
+    add("--markdown", action="store_true", help="print the tables of docs/performance.md")
+    add("--json", type=Path, help="write all figures here as well")
+    return parser
+
+
+@contextlib.contextmanager
+def _home(kept: Path | None) -> Iterator[Path]:
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

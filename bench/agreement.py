@@ -1,0 +1,105 @@
+"""Whether the command's labels are those of the reference, which takes no short cut.
+
+    python -m bench.agreement PHOTOS [--sides 640 320] [--markdown] [--json FILE]
+
+PHOTOS is a folder or a zip file. Where photos lie in folders that are named like labels, as
+happy/ and sad/, the share of right answers of both is told too. The exit code is 1 if fewer than
+99 % of the labels are the same, or fewer are right by more than half a point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from batch.options import DEFAULT_MODEL
+from bench.command import CommandError
+from bench.reference import SIDES, Reference
+from bench.tables import Table
+from bench.verdicts import Agreement, agreement, compare
+
+
+def table(found: Agreement, sides: Sequence[int]) -> Table:
+    """Lay the sums out."""
+    faces = (
+        f"{found.faces:,} and {found.reference_faces:,}; more in "
+        f"{found.photos_with_more_faces} photos, fewer in {found.photos_with_fewer_faces}"
+    )
+    rows = [
+        ("Photos", f"{found.photos:,}"),
+        ("Same label", f"{found.same_label:.2%}"),
+        ("Same label where either is sure", _of(found.same_label_of_sure, found.sure)),
+        ("Same status", f"{found.same_status:.2%}"),
+        ("Faces, command and reference", faces),
+    ]
+    if found.named:
+        rows += [
+            ("Right, command", _of(found.accuracy, found.named)),
+            ("Right, reference", _of(found.reference_accuracy, found.named)),
+        ]
+    searched = " and ".join(map(str, sides))
+    return Table(f"Agreement with the reference at {searched} pixels", ("", "Value"), rows)
+
+
+def _of(share: float | None, photos: int) -> str:
+    return "none" if share is None else f"{share:.2%} of {photos:,}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the sums and the photos that differ, and return the exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        with _folder(asked.photos) as folder:
+            pairs = compare(folder, Reference(asked.model, asked.sides), asked.model)
+    except CommandError as error:
+        print(f"agreement: {error}", file=sys.stderr)
+        return 2
+    found = agreement(pairs)
+    shown = table(found, asked.sides)
+    print(shown.markdown() if asked.markdown else shown.aligned())
+    for pair in pairs:
+        if pair.command.label != pair.reference.label:
+            print(f"{pair.path}: {pair.command}, {pair.reference}", file=sys.stderr)
+    if asked.json:
+        whole = {"sums": asdict(found), "photos": [asdict(pair) for pair in pairs]}
+        asked.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return 0 if found.holds else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.agreement", description=__doc__)
+    add = parser.add_argument
+    add("photos", type=Path, help="a folder or a zip file of photos")
+    add("--sides", type=int, nargs="+", default=list(SIDES), help="pixels to find faces at")
+    add("--model", default=DEFAULT_MODEL, help="as the command's")
+    add("--markdown", action="store_true", help="print the table of docs/performance.md")
+    add("--json", type=Path, help="write the sums and both verdicts on each photo here")
+    return parser
+
+
+@contextlib.contextmanager
+def _folder(photos: Path) -> Iterator[Path]:
+    """Unpack a zip file for a while, or give the folder as it is."""
+    if photos.is_dir():
+        yield photos
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(photos) as pack:
+                pack.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise CommandError(
+                f"can't read {photos} ({error}): name a folder or a zip file of photos"
+            ) from error
+        yield Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

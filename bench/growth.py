@@ -1,0 +1,31 @@
+"""Whether memory grows with the number of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.command import label
+from bench.memory import Peak
+from bench.sets import PhotoSet
+
+TWO_WORKERS = ("--provider", "cpu", "--workers", "2")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The memory of a run with two workers; None on a system without /proc."""
+
+    photos: str
+    count: int
+    peak: Peak | None
+
+
+def measure_growth(photos: PhotoSet, counts: Sequence[int]) -> list[Growth]:
+    """Label more and more photos, each time anew, and look at the memory."""
+    found = []
+    for count in counts:
+        some = photos.first(count)
+        run = label(some.folders(), *TWO_WORKERS, expected=some.count, looked_at=True)
+        found.append(Growth(photos.name, some.count, run.peak))
+    return found

@@ -1,0 +1,80 @@
+"""The memory of a process and all that it started, as the kernel counts it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROCESSES = Path("/proc")
+# Seconds between two looks. Each takes the kernel about a millisecond, during which the process
+# may have to wait for memory, so that no run is both looked at and timed.
+EVERY = 0.05
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peaks in MiB.
+
+    ``greatest`` is the most that any one process had resident (VmHWM, which the kernel keeps).
+    ``together`` is the greatest sum that was seen of all processes' proportional set sizes: a
+    page that several processes share counts once.
+    """
+
+    greatest: float
+    together: float
+
+
+class Sampler:
+    """Looks at a process's tree from time to time, until it has ended.
+
+    Not ``ru_maxrss``, which the kernel carries over from the process that started this one: a
+    benchmark that once held much would find its own peak in every run.
+    """
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._greatest = self._together = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+        self._thread.start()
+
+    def peak(self) -> Peak | None:
+        """End, and give what was seen; None where there is no /proc."""
+        self._ended.set()
+        self._thread.join()
+        if not self._greatest:
+            return None
+        return Peak(self._greatest / 1024, self._together / 1024)
+
+    def _look(self) -> None:
+        while not self._ended.wait(EVERY):
+            processes = tree(self._process)
+            peaks = [kibibytes(process, "status", "VmHWM") for process in processes]
+            self._greatest = max(self._greatest, *peaks, 0)
+            shares = [kibibytes(process, "smaps_rollup", "Pss") for process in processes]
+            self._together = max(self._together, sum(shares))
+
+
+def tree(process: int) -> list[int]:
+    """Number a process and all that it and its children started; empty without /proc."""
+    children: dict[int, list[int]] = {}
+    for folder in PROCESSES.glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            # The name, in brackets, may hold anything; the parent is the second field behind it.
+            behind = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            children.setdefault(int(behind[1]), []).append(int(folder.name))
+    found = [process] if (PROCESSES / str(process)).is_dir() else []
+    for parent in found:
+        found += children.get(parent, [])
+    return found
+
+
+def kibibytes(process: int, file: str, key: str) -> int:
+    """Read a size of a process from a file of /proc; 0 where the kernel does not say."""
+    with suppress(OSError):
+        for line in (PROCESSES / str(process) / file).read_text(errors="replace").splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1])
+    return 0

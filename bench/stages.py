@@ -1,0 +1,75 @@
+"""The stages of a photo, each timed alone: the only module here that knows how they are called."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from batch.decode import decode_bytes, read_with_state
+from batch.options import DEFAULT_MODEL, Options, Provider
+from batch.pipeline import Pipeline
+from batch.records import Failure, Row
+from batch.report import open_report
+from batch.timings import CROP as CUT
+from batch.timings import FACES
+
+READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
+STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)
+
+# Seconds a photo, by stage.
+Pass = dict[str, float]
+
+
+class Stages:
+    """A pipeline through which photos go on one thread, as a worker of the command takes them."""
+
+    def __init__(self, model: str = DEFAULT_MODEL) -> None:
+        self._pipeline = Pipeline(Options(model=model, provider=Provider.CPU))
+
+    def once(self, paths: Sequence[Path]) -> Pass:
+        """Take all photos through all stages once, one photo after the other."""
+        clock = _Clock()
+        before = self._pipeline.timings.seconds()
+        rows = [self._row(path, clock) for path in paths]
+        after = self._pipeline.timings.seconds()
+        for stage, name in ((DETECT, FACES), (CROP, CUT)):
+            clock.seconds[stage] = after[name] - before.get(name, 0.0)
+            # What a worker does besides is to ask the models and to make a row of the answers.
+            clock.seconds[CLASSIFY] -= clock.seconds[stage]
+        self._write(rows, clock)
+        return {stage: clock.seconds[stage] / len(paths) for stage in STAGES}
+
+    def _row(self, path: Path, clock: _Clock) -> Row:
+        with clock.of(READ):
+            read = read_with_state(path)
+        assert not isinstance(read, Failure), read
+        with clock.of(DECODE):
+            photo = decode_bytes(path, read[0])
+        with clock.of(CLASSIFY):
+            return self._pipeline.row(photo)
+
+    def _write(self, rows: list[Row], clock: _Clock) -> None:
+        with tempfile.TemporaryDirectory() as folder, clock.of(WRITE):
+            output = str(Path(folder) / "r.csv")
+            labels = self._pipeline.ensemble.labels
+            with open_report(output, labels, False, sys.stdout.buffer) as report:
+                for row in rows:
+                    report.add(row)
+                report.publish()
+
+
+class _Clock:
+    """Sums up seconds by stage, finer than the run record's milliseconds."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - started

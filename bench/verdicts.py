@@ -1,0 +1,138 @@
+"""What the command and the reference say of the same photos, and how often they agree."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.names import path_text
+from batch.records import Row, Status
+from bench.command import CommandError, label
+from bench.reference import Reference
+
+LEAST_SAME = 0.99
+MOST_LOST = 0.005
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one way says of a photo; ``label`` is empty where it has none, ``faces`` counts."""
+
+    status: str
+    label: str
+    confidence: float
+    faces: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both verdicts on a photo; ``truth`` is the label that its folder is named after."""
+
+    path: str
+    truth: str | None
+    command: Verdict
+    reference: Verdict
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares (0 to 1) of photos, and counts.
+
+    ``sure`` photos are those of which either way is; the accuracies, of the ``named`` photos, are
+    None without folders named like labels.
+    """
+
+    photos: int
+    same_label: float
+    same_status: float
+    sure: int
+    same_label_of_sure: float | None
+    faces: int
+    reference_faces: int
+    photos_with_more_faces: int
+    photos_with_fewer_faces: int
+    named: int
+    accuracy: float | None
+    reference_accuracy: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the command may be called as good as the reference."""
+        lost = (self.reference_accuracy or 0) - (self.accuracy or 0)
+        return self.same_label >= LEAST_SAME and lost <= MOST_LOST
+
+
+def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
+    """Label a folder both ways.
+
+    Raises:
+        CommandError: the command failed, or found no photo.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place) / "r.csv"
+        label([folder], "--provider", "cpu", "-m", model, report=report, incomplete=True)
+        with report.open(encoding="utf-8", newline="") as file:
+            found = {row["path"]: row for row in csv.DictReader(file)}
+    if not found:
+        raise CommandError(f"there is no photo in {folder}")
+    columns = next(iter(found.values()))
+    labels = [column.removeprefix("p_") for column in columns if column.startswith("p_")]
+    return [
+        Pair(
+            path=path_text(path.relative_to(folder)),
+            truth=_truth(path.relative_to(folder), labels),
+            command=_reported(found[path_text(path)]),
+            reference=_verdict(reference.row(path)),
+        )
+        for path in sorted(folder.rglob("*"))
+        if path_text(path) in found
+    ]
+
+
+def agreement(pairs: Sequence[Pair]) -> Agreement:
+    """Sum up verdicts."""
+    more = [pair.command.faces - pair.reference.faces for pair in pairs]
+    sure = [pair for pair in pairs if Status.OK in (pair.command.status, pair.reference.status)]
+    named = [pair for pair in pairs if pair.truth is not None]
+    return Agreement(
+        photos=len(pairs),
+        same_label=_share(p.command.label == p.reference.label for p in pairs) or 0.0,
+        same_status=_share(p.command.status == p.reference.status for p in pairs) or 0.0,
+        sure=len(sure),
+        same_label_of_sure=_share(p.command.label == p.reference.label for p in sure),
+        faces=sum(pair.command.faces for pair in pairs),
+        reference_faces=sum(pair.reference.faces for pair in pairs),
+        photos_with_more_faces=sum(n > 0 for n in more),
+        photos_with_fewer_faces=sum(n < 0 for n in more),
+        named=len(named),
+        accuracy=_share(pair.command.label == pair.truth for pair in named),
+        reference_accuracy=_share(pair.reference.label == pair.truth for pair in named),
+    )
+
+
+def _truth(path: Path, labels: Sequence[str]) -> str | None:
+    """Find the innermost of a photo's folders that is named like a label."""
+    return next((part for part in path.parent.parts[::-1] if part in labels), None)
+
+
+def _reported(row: dict[str, str]) -> Verdict:
+    confidence = float(row["confidence"] or 0)
+    return Verdict(row["status"], row["label"], confidence, int(row["faces"] or 0))
+
+
+def _verdict(row: Row) -> Verdict:
+    answer = row.answer
+    return Verdict(
+        row.status.value,
+        answer.label if answer else "",
+        round(answer.confidence, 4) if answer else 0.0,
+        len(row.faces),
+    )
+
+
+def _share(equal: Iterable[bool]) -> float | None:
+    found = list(equal)
+    return sum(found) / len(found) if found else None

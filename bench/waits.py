@@ -1,0 +1,94 @@
+"""What a person waits for: the help, the models, the first label, and one photo's report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.log import Event
+from bench.command import COMMAND, CommandError
+from bench.figure import Figure
+from bench.sets import PhotoSet
+
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Seconds from a process's start.
+
+    ``help``: to the end of ``--help``. ``models_open``: until the models are proved.
+    ``first_label``: until the first row of a report on standard output can be read.
+    ``one_photo``: until the report of one photo is published and the process has ended.
+    """
+
+    help: Figure
+    models_open: Figure
+    first_label: Figure
+    one_photo: Figure
+
+
+def measure_waits(photos: PhotoSet, repeats: int) -> Waits:
+    """Measure new processes; the files of program and models are in the system's cache."""
+    helps, single, first = [], [], []
+    for _ in range(repeats):
+        helps.append(_timed(_help))
+        single.append(_one_photo(photos.paths()[0]))
+        first.append(_first_label(photos))
+    return Waits(
+        help=Figure.of(helps),
+        models_open=Figure.of(opened for opened, _ in single),
+        first_label=Figure.of(first),
+        one_photo=Figure.of(ended for _, ended in single),
+    )
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _help() -> None:
+    subprocess.run([*COMMAND, "--help"], stdout=subprocess.DEVNULL, check=True)
+
+
+def _one_photo(photo: Path) -> tuple[float, float]:
+    """Label one photo; give the seconds until the models were open and until all was done."""
+    opened = None
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place) / "r.csv"
+        command = [*COMMAND, str(photo), "-o", str(report), "--log-format", "json"]
+        started = time.perf_counter()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if opened is None and json.loads(line)["event"] == Event.OPENED:
+                    opened = time.perf_counter() - started
+        ended = time.perf_counter() - started
+        if opened is None or process.returncode or not report.is_file():
+            raise CommandError(f"{' '.join(command)} ended with {process.returncode}")
+    return opened, ended
+
+
+def _first_label(photos: PhotoSet) -> float:
+    """Stream a report and stop as soon as a row has come."""
+    command = [*COMMAND, *map(str, photos.folders()), "-o", "-", "-q"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        seen = b""
+        while seen.count(b"\n") < 2:  # the header is a line too
+            chunk = os.read(process.stdout.fileno(), CHUNK)
+            if not chunk:
+                raise CommandError(f"{' '.join(command)} ended without a row")
+            seen += chunk
+        passed = time.perf_counter() - started
+        process.terminate()
+    return passed

@@ -1,0 +1,375 @@
+"""The benchmark for real, on a handful of photos: it must not rot while nobody measures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import asdict, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.decode import decode
+from batch.faces import Detector
+from batch.options import DEFAULT_MODEL
+from batch.records import Photo
+from bench import agreement, tables, verdicts
+from bench.__main__ import main
+from bench.camera import Camera, CameraError
+from bench.command import CommandError, label
+from bench.cores import on_each_core, rate
+from bench.figure import Figure
+from bench.machine import usable_cores
+from bench.memory import Sampler, tree
+from bench.peers import measure_peer
+from bench.plan import Lot, Plan
+from bench.reference import Reference
+from bench.results import Bench, Part, Results
+from bench.sets import RECIPE, Kind, SetError, make_set, numbered
+from bench.speed import settings
+from bench.stages import STAGES
+from bench.verdicts import Pair, Verdict
+from tests.conftest import REPOSITORY
+
+PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+PEER = REPOSITORY / ".venv-peers" / "bin" / "python"
+MIB = 1024**2
+needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="no /proc")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def source(astronaut: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip file with three different photos of a face, and a text."""
+    file = tmp_path_factory.mktemp("source") / "photos.zip"
+    with zipfile.ZipFile(file, "w") as pack:
+        pack.writestr("LICENSE.txt", "free")
+        for n, side in enumerate((256, 320, 350)):
+            pack.writestr(f"{n}/face.jpg", jpeg(astronaut.resize((side, side))))
+    return file
+
+
+class TestSets:
+    def test_copies_differ_in_bytes_and_not_in_pixels(self, astronaut: Image.Image) -> None:
+        first = jpeg(astronaut)
+        copies = [numbered(first, n) for n in range(3)]
+        assert len({first, *copies}) == 4
+        for copy in copies:
+            with Image.open(BytesIO(copy)) as image, Image.open(BytesIO(first)) as original:
+                assert image.info["jfif"] == original.info["jfif"]
+                assert image.tobytes() == original.tobytes()
+
+    def test_a_set_has_as_many_different_files_as_asked_for(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        photos = make_set(Kind("as they are", count=25, bases=3), source, tmp_path)
+        files = [path.read_bytes() for path in photos.paths()]
+        assert (len(set(files)), photos.count) == (25, 25)
+        assert photos.mean_bytes == sum(map(len, files)) // 25
+        found = [file for folder in photos.folders() for file in sorted(folder.iterdir())]
+        assert found == photos.paths()
+        assert photos.first(3).count == 20
+        assert photos.first(99) == photos
+
+    def test_a_set_is_made_once_and_anew_if_it_is_another(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        kind = Kind("as they are", count=2, bases=2)
+        first = make_set(kind, source, tmp_path)
+        first.paths()[0].write_bytes(b"still here")
+        make_set(kind, source, tmp_path)
+        assert first.paths()[0].read_bytes() == b"still here"
+        assert make_set(replace(kind, bases=1), source, tmp_path).mean_bytes > 100
+
+    def test_half_a_set_is_made_anew(self, source: Path, tmp_path: Path) -> None:
+        kind = Kind("as they are", count=2, bases=2)
+        first = make_set(kind, source, tmp_path)
+        (first.folder / RECIPE).unlink()
+        first.paths()[1].unlink()
+        assert make_set(kind, source, tmp_path) == first
+
+    @pytest.mark.parametrize("content", [None, b"no zip file"])
+    def test_what_is_no_zip_file_is_named(self, content: bytes | None, tmp_path: Path) -> None:
+        file = tmp_path / "photos.zip"
+        if content:
+            file.write_bytes(content)
+        with pytest.raises(SetError, match=r"photos\.zip \(.*--photos"):
+            make_set(Kind("any", 1, 1), file, tmp_path)
+
+    def test_a_zip_file_without_a_jpeg_is_named(self, tmp_path: Path) -> None:
+        file = tmp_path / "photos.zip"
+        with zipfile.ZipFile(file, "w") as pack:
+            pack.writestr("a.jpg", "a text")
+        with pytest.raises(SetError, match=r"no JPEG in .*photos\.zip"):
+            make_set(Kind("any", 1, 1), file, tmp_path)
+
+
+class TestCamera:
+    def test_photos_weigh_what_they_should_and_show_the_same(self, astronaut: Image.Image) -> None:
+        taken = Camera(side=700, least=82_000, most=163_000).taken(jpeg(astronaut))
+        assert 82_000 <= len(taken) <= 163_000
+        with Image.open(BytesIO(taken)) as image:
+            assert image.size == (700, 700)
+            small = np.asarray(image.resize(astronaut.size), dtype=float)
+        assert np.abs(small - np.asarray(astronaut, dtype=float)).mean() < 6
+
+    def test_a_weight_that_can_not_be_had_is_an_error(self, astronaut: Image.Image) -> None:
+        with pytest.raises(CameraError, match="64 x 64 pixels to between 1 and 2 bytes"):
+            Camera(side=64, least=1, most=2).taken(jpeg(astronaut))
+
+
+class TestMemory:
+    @needs_proc
+    def test_the_peak_of_a_process_and_its_child(self) -> None:
+        child = f"a = b'x' * {64 * MIB}; input()"
+        parent = (
+            f"import subprocess, sys; a = b'x' * {32 * MIB};"
+            f"subprocess.run([sys.executable, '-c', {child!r}])"
+        )
+        # A bench that holds more than what it looks at: that must not count.
+        mine = b"x" * (256 * MIB)
+        with subprocess.Popen(
+            [sys.executable, "-c", parent], stdin=subprocess.PIPE, text=True
+        ) as process:
+            sampler = Sampler(process.pid)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            assert len(tree(process.pid)) == 2
+            process.communicate("\n")
+        peak = sampler.peak()
+        assert peak
+        assert 64 < peak.greatest < 64 + 48
+        assert 96 < peak.together < 96 + 64
+        assert len(mine) > peak.together
+
+    def test_no_process_no_peak(self) -> None:
+        with subprocess.Popen([sys.executable, "-c", ""]) as process:
+            process.wait()
+        assert Sampler(process.pid).peak() is None
+
+
+class TestFigures:
+    def test_a_figure_is_the_median_with_its_spread(self) -> None:
+        assert Figure.of([3, 1, 2, 9, 2.5]) == Figure(2.5, 1, 9)
+        assert Figure.of([0.5, 0.25, 0.75]).text(".0%") == "50% (25%–75%)"  # noqa: RUF001
+        assert Figure.of([7]).text() == "7"
+
+    @pytest.mark.parametrize(
+        ("cores", "workers"), [(1, [1, 1]), (2, [1, 2, 2]), (6, [1, 2, 4, 6, 6])]
+    )
+    def test_settings_go_from_one_worker_to_all_cores(self, cores: int, workers: list[int]) -> None:
+        assert [setting.workers for setting in settings(cores)] == workers
+        assert settings(cores)[-1].options == ()
+
+    def test_stages_are_all_timed_on_each_core(self, source: Path, tmp_path: Path) -> None:
+        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        found = on_each_core(photos.paths(), usable_cores()[:1] * 2, passes=2)
+        assert [len(passes) for passes in found] == [2, 2]
+        for passes in found:
+            assert all(set(once) == set(STAGES) for once in passes)
+            assert all(seconds > 0 for once in passes for seconds in once.values())
+            assert rate(passes) == pytest.approx(
+                2 / (sum(passes[0].values()) + sum(passes[1].values()))
+            )
+
+
+class TestCommand:
+    def test_a_run_that_fails_says_why(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandError, match=r"ended with 2: .*nowhere"):
+            label([tmp_path / "nowhere"])
+
+    def test_copies_that_are_not_labelled_do_not_count(self, source: Path, tmp_path: Path) -> None:
+        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        with pytest.raises(CommandError, match="2 photos were labelled where 3 were to be"):
+            label(photos.folders(), expected=3)
+
+
+class TestPeers:
+    def test_a_peer_that_fails_is_named(self, source: Path, tmp_path: Path) -> None:
+        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
+        with pytest.raises(CommandError, match=r"fer failed: .*No module named"):
+            measure_peer(Path(sys.executable), photos, 2, 1)
+
+    @pytest.mark.skipif(not PEER.is_file(), reason="make bench-peers was not run")
+    def test_fer_and_the_command_label_the_same_pictures(
+        self, source: Path, tmp_path: Path
+    ) -> None:
+        photos = make_set(Kind("as they are", 6, 3), source, tmp_path)
+        peer = measure_peer(PEER, photos, 3, 1)
+        assert (peer.count, peer.with_face) == (3, 3)
+        assert [ours.count for ours in peer.against] == [6, 6]
+        for ours in peer.against:
+            assert ours.times.median == pytest.approx(ours.rate.median / peer.rate.median)
+
+
+@pytest.fixture(scope="module")
+def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str]]:
+    """All parts of a benchmark of a few photos, and what it told."""
+    kind = Kind("200 pixels", count=30, bases=2, camera=Camera(200, 5_000, 30_000))
+    plan = Plan(
+        rounds=1,
+        repeats=1,
+        lots=(Lot(kind, sample=2, measured=20, growth=(20, 30)),),
+        peer_pictures=1,
+        peer_copies=1,
+        nights=(12,),
+    )
+    told: list[str] = []
+    home = tmp_path_factory.mktemp("sets")
+    return Bench(plan, source, home, Path("nowhere"), told.append).measure(list(Part)), told
+
+
+class TestResults:
+    def test_speed_is_measured_with_all_settings(self, measured: tuple[Results, list[str]]) -> None:
+        (speed,) = measured[0].speed
+        assert speed.count == 20
+        assert set(speed.stages_ms) == set(STAGES)
+        assert speed.floor.median == pytest.approx(
+            measured[0].machine.cores * 1000 / speed.sum_ms.median
+        )
+        one, *_, default = speed.reached
+        assert (one.setting, default.setting) == ("1 worker", "default")
+        assert one.to_one_worker == Figure(1, 1, 1)
+        assert one.of_floor.median == pytest.approx(one.rate.median / speed.one_core.median)
+        assert one.of_machine == one.of_floor
+
+    def test_waits_are_in_their_order(self, measured: tuple[Results, list[str]]) -> None:
+        waits = measured[0].waits
+        assert waits
+        assert 0 < waits.help.median < waits.one_photo.median
+        assert waits.models_open.median < waits.one_photo.median
+        assert waits.first_label.median > 0
+
+    def test_memory_and_nights_are_measured(self, measured: tuple[Results, list[str]]) -> None:
+        results, _ = measured
+        assert [growth.count for growth in results.growth] == [20, 30]
+        assert [night.files for night in results.night] == [12]
+        if Path("/proc/self/smaps_rollup").is_file():
+            assert all(one.peak and one.peak.greatest > 30 for one in results.growth)
+
+    def test_a_peer_that_is_missing_is_told_and_left_out(
+        self, measured: tuple[Results, list[str]]
+    ) -> None:
+        results, told = measured
+        assert results.peer is None
+        assert any("make bench-peers" in line for line in told)
+
+    def test_all_can_be_written_as_json_and_as_tables(
+        self, measured: tuple[Results, list[str]]
+    ) -> None:
+        results, _ = measured
+        assert json.loads(json.dumps(asdict(results)))["speed"][0]["photos"] == "200 pixels"
+        for markdown in (True, False):
+            text = tables.written(results, markdown)
+            assert results.machine.processor in text
+            assert "200 pixels" in text
+
+    def test_the_docs_show_the_tables_that_are_printed(
+        self, measured: tuple[Results, list[str]]
+    ) -> None:
+        for table in tables.tables(measured[0]):
+            title, _, header, *_ = table.markdown().splitlines()
+            assert f"{title}\n\n{header}\n" in PERFORMANCE
+
+
+def test_what_can_not_be_measured_ends_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--photos", str(tmp_path / "no.zip"), "--parts", "waits"]) == 1
+    assert "bench: can't read" in capsys.readouterr().err.splitlines()[-1]
+
+
+class TestReference:
+    def test_it_finds_the_face_that_the_command_finds(self, photos: Path) -> None:
+        path = photos / "astronaut.jpg"
+        photo = decode(path)
+        assert isinstance(photo, Photo)
+        ours, *_ = Detector().detect(photo)
+        theirs = Reference("happy-sad").row(path).faces[0].box
+        assert theirs
+        for side in ("left", "top", "width", "height"):
+            assert getattr(ours, side) == pytest.approx(getattr(theirs, side), abs=16)
+
+    def test_what_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
+        path = photos / "astronaut.jpg"
+        one, both = (Reference("happy-sad", sides).row(path) for sides in ((640,), (512, 320)))
+        assert len(one.faces) == len(both.faces) == 1
+
+    def test_its_weights_are_floats(self, photos: Path, tmp_path: Path) -> None:
+        path, report = photos / "astronaut.jpg", tmp_path / "r.jsonl"
+        label([path], "-m", "people", "--provider", "cpu", report=report)
+        ours = json.loads(report.read_text("utf-8"))["p_happy"]
+        answer = Reference("people").row(path).answer
+        assert answer
+        assert 0 < abs(answer.probabilities["happy"] - ours) < 0.1
+
+    def test_a_broken_photo_is_a_row(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
+        assert Reference(DEFAULT_MODEL).row(tmp_path / "a.jpg").status == "failed"
+
+
+def verdict(text: str, faces: int = 1) -> Verdict:
+    status, label_of_it = text.split()
+    return Verdict(status, label_of_it, 0.9, faces)
+
+
+class TestAgreement:
+    def test_shares_are_of_all_photos_and_accuracy_of_the_named(self) -> None:
+        pairs = [
+            Pair("happy/a.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
+            Pair("happy/b.jpg", "happy", verdict("ok sad", 2), verdict("unsure happy")),
+            Pair("sad/c.jpg", "sad", verdict("unsure sad", 0), verdict("ok sad")),
+            Pair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
+        ]
+        found = verdicts.agreement(pairs)
+        assert (found.photos, found.same_label, found.same_status) == (4, 0.75, 0.5)
+        assert (found.faces, found.reference_faces) == (4, 4)
+        assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
+        assert (found.sure, found.same_label_of_sure) == (4, 0.75)
+        assert found.accuracy == pytest.approx(2 / 3)
+        assert found.reference_accuracy == 1
+        assert not found.holds
+
+    def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
+        same = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
+        other = Pair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
+        assert verdicts.agreement([*same, other]).holds
+        assert not verdicts.agreement([*same, other, other]).holds
+
+    def test_a_folder_and_its_zip_file_are_compared_alike(
+        self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (photos / "sub").rename(photos / "happy")
+        (photos / "torn.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:2000])
+        pack = tmp_path / "photos.zip"
+        with zipfile.ZipFile(pack, "w") as zipped:
+            for path in sorted(photos.rglob("*.*g")):
+                zipped.write(path, path.relative_to(photos))
+        sums = []
+        for given in (photos, pack):
+            written = tmp_path / f"{given.name}.json"
+            assert agreement.main([str(given), "--json", str(written)]) == 0
+            sums.append(json.loads(written.read_text("utf-8")))
+        assert sums[0] == sums[1]
+        assert sums[0]["sums"]["photos"] == 4
+        assert sums[0]["sums"]["named"] == 1
+        assert sums[0]["sums"]["same_status"] == 1
+        assert "Same label" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("name", ["no.zip", "empty"])
+    def test_no_photos_is_an_error(
+        self, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        assert agreement.main([str(tmp_path / name)]) == 2
+        assert name in capsys.readouterr().err
