@@ -23,33 +23,35 @@ from batch.options import DEFAULT_MODEL
 from bench.command import CommandError
 from bench.reference import SIDES, Reference
 from bench.tables import Table
-from bench.verdicts import Agreement, agreement, compare
+from bench.verdicts import Agreement, Verdict, agreement, compare
 
 
-def table(found: Agreement, sides: Sequence[int]) -> Table:
-    """Lay the sums out."""
-    faces = (
-        f"{found.faces:,} and {found.reference_faces:,}; more in "
-        f"{found.photos_with_more_faces} photos, fewer in {found.photos_with_fewer_faces}"
-    )
-    rows = [
-        ("Photos", f"{found.photos:,}"),
-        ("Same label", f"{found.same_label:.2%}"),
-        ("Same label where either is sure", _of(found.same_label_of_sure, found.sure)),
-        ("Same status", f"{found.same_status:.2%}"),
-        ("Faces, command and reference", faces),
-    ]
-    if found.named:
-        rows += [
-            ("Right, command", _of(found.accuracy, found.named)),
-            ("Right, reference", _of(found.reference_accuracy, found.named)),
-        ]
+def table(found: Agreement, photos: str, sides: Sequence[int]) -> Table:
+    """Lay the sums out in one row, so that those of several sets of photos fit together."""
+    row = {
+        "Photos": f"{found.photos:,} of {photos}",
+        "Same label": f"{found.same_label:.2%}",
+        "Same label where either is sure": _of(found.same_label_of_sure, found.sure),
+        "Same status": f"{found.same_status:.2%}",
+        "Faces, command": f"{found.faces:,}",
+        "Faces, reference": f"{found.reference_faces:,}",
+        "Photos with more faces": str(found.photos_with_more_faces),
+        "With fewer": str(found.photos_with_fewer_faces),
+        "Right, command": _of(found.accuracy, found.named),
+        "Right, reference": _of(found.reference_accuracy, found.named),
+    }
     searched = " and ".join(map(str, sides))
-    return Table(f"Agreement with the reference at {searched} pixels", ("", "Value"), rows)
+    title = f"Agreement with the reference at {searched} pixels"
+    return Table(title, tuple(row), [tuple(row.values())])
+
+
+def _said(verdict: Verdict) -> str:
+    label = f", {verdict.label} {verdict.confidence:.2f}" if verdict.label else ""
+    return f"{verdict.status}{label}, {verdict.faces} faces"
 
 
 def _of(share: float | None, photos: int) -> str:
-    return "none" if share is None else f"{share:.2%} of {photos:,}"
+    return "-" if share is None else f"{share:.2%} of {photos:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,11 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
     found = agreement(pairs)
-    shown = table(found, asked.sides)
+    shown = table(found, asked.photos.name, asked.sides)
     print(shown.markdown() if asked.markdown else shown.aligned())
     for pair in pairs:
         if pair.command.label != pair.reference.label:
-            print(f"{pair.path}: {pair.command}, {pair.reference}", file=sys.stderr)
+            said = f"{_said(pair.command)}; the reference: {_said(pair.reference)}"
+            print(f"{pair.path}: {said}", file=sys.stderr)
     if asked.json:
         whole = {"sums": asdict(found), "photos": [asdict(pair) for pair in pairs]}
         asked.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

@@ -278,8 +278,7 @@ class TestResults:
         self, measured: tuple[Results, list[str]]
     ) -> None:
         for table in tables.tables(measured[0]):
-            title, _, header, *_ = table.markdown().splitlines()
-            assert f"{title}\n\n{header}\n" in PERFORMANCE
+            assert_documented(table)
 
 
 def test_what_can_not_be_measured_ends_with_one_line(
@@ -287,6 +286,11 @@ def test_what_can_not_be_measured_ends_with_one_line(
 ) -> None:
     assert main(["--photos", str(tmp_path / "no.zip"), "--parts", "waits"]) == 1
     assert "bench: can't read" in capsys.readouterr().err.splitlines()[-1]
+
+
+def assert_documented(table: tables.Table) -> None:
+    title, _, header, *_ = table.markdown().splitlines()
+    assert f"{title}\n\n{header}\n" in PERFORMANCE
 
 
 class TestReference:
@@ -339,6 +343,10 @@ class TestAgreement:
         assert found.accuracy == pytest.approx(2 / 3)
         assert found.reference_accuracy == 1
         assert not found.holds
+
+    def test_the_docs_show_the_table_that_is_printed(self) -> None:
+        pairs = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
+        assert_documented(agreement.table(verdicts.agreement(pairs), "a.zip", (640,)))
 
     def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
         same = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
