@@ -24,11 +24,16 @@ from batch.records import (
 class Rules(Protocol):
     """What decides on an answer, beside the models' own; an ``Ensemble`` has it."""
 
-    labels: tuple[str, ...]
-    fusion: Fusion | None
-    unsure_below: float
-    face_unsure_below: float
-    settled_from: float
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def fusion(self) -> Fusion | None: ...
+    @property
+    def unsure_below(self) -> float: ...
+    @property
+    def face_unsure_below(self) -> float: ...
+    @property
+    def settled_from(self) -> float: ...
 
 
 def failed_row(failure: Failure) -> Row:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from batch.contract import Model
+from batch.model import Model
 from batch.options import Options
 from batch.yunet import detector_digest
 

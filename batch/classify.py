@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from batch.contract import Model
 from batch.errors import BatchLabelError, ModelError
 from batch.golden import GOLDEN_TOLERANCE
+from batch.model import Model
 from batch.options import Place, Provider
 from batch.providers import reason
 from batch.records import Pixels, Probabilities

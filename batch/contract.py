@@ -6,14 +6,13 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from batch.errors import ModelError
-from batch.fusion import Fusion, pack_fusion, unpack_fusion
-from batch.golden import Golden, pack_golden, unpack_golden
+from batch.fusion import pack_fusion, unpack_fusion
+from batch.golden import pack_golden, unpack_golden
 from batch.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
+from batch.model import Model, ModelSpec
 from batch.modelfile import parse_model, read_model
 from batch.names import printable
 from batch.records import Region
@@ -22,48 +21,6 @@ SCHEMA_VERSION = 1
 MAX_LABELS = 1000
 MAX_NAME = 200  # characters of a label, a name or a version
 RESIZE_RULES = ("stretch",)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model says of itself in its metadata.
-
-    ``margin`` widens a face crop by that share of the face's side on each side;
-    ``unsure_below`` is the confidence under which an answer counts as unsure;
-    ``label_shares`` are the training data's; ``metrics`` are free-form figures; ``fusion``
-    joins a whole-photo model of two labels to a face model.
-    """
-
-    name: str
-    version: str
-    labels: tuple[str, ...]
-    region: Region
-    margin: float
-    resize: str
-    unsure_below: float
-    data_fingerprint: str
-    label_shares: Mapping[str, float]
-    metrics: Mapping[str, Any]
-    created: str
-    golden: Golden
-    fusion: Fusion | None = None
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that keeps the contract, ready to be opened.
-
-    ``graph`` is the file's bytes, ``digest`` their SHA-256, and an input is
-    uint8 [N, height, width, channels].
-    """
-
-    path: Path
-    graph: bytes
-    digest: str
-    spec: ModelSpec
-    height: int
-    width: int
-    channels: int
 
 
 def load_model(path: Path) -> Model:

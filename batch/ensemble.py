@@ -1,73 +1,68 @@
-"""The model, or the pair of models, that a run asks, on one provider."""
+"""The model, or the pair of models, that answer for a photo, and the rules by which they do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from batch.classify import Classifier
-from batch.contract import Model, load_model
-from batch.crop import crop, whole
 from batch.errors import ModelError
 from batch.fusion import Fusion
+from batch.model import Model
 from batch.options import Options
-from batch.records import Box, Photo, Pixels, Probabilities, Region
-from batch.session import choose_place
-from batch.shipped import find_models
+from batch.records import Region
 
 
+@dataclass(frozen=True)
 class Ensemble:
     """A face model, a whole-photo model, or one of each with the fusion that joins them.
 
-    ``place`` is where they run, ``provider`` what runs them; ``provider_note`` says why that
-    is not CUDA where it could have been, else it is empty. ``unsure_below`` and
-    ``face_unsure_below`` are the thresholds for a photo and for a single face; from
-    ``settled_from`` on, the face model's own threshold, its answer counts without a closer look.
-
-    Raises:
-        ModelError: a model is missing, breaks the contract, answers wrongly, or the two do
-            not go together.
-        ProviderError: the provider that was asked for does not work.
+    ``unsure_below`` and ``face_unsure_below`` are the thresholds for a photo and for a single
+    face; from ``settled_from`` on, the face model's own threshold, its answer counts without a
+    closer look. ``every_face`` asks for that look in any case.
     """
 
-    def __init__(self, options: Options) -> None:
-        models = [load_model(path) for path in find_models(options.model)]
-        self.face, self.image, self.fusion = _roles(models)
-        self.models = tuple(models)
-        self.labels = models[0].spec.labels
-        first = models[0]
-        warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-        self.place, self.provider_note = choose_place(options.place, first.graph, warm_up)
-        self.provider = self.place.provider
-        least = options.min_confidence
-        own = self.fusion.unsure_below if self.fusion else first.spec.unsure_below
-        self.unsure_below = own if least is None else least
-        self.settled_from = first.spec.unsure_below
-        self.face_unsure_below = first.spec.unsure_below if least is None else least
-        self._classifiers = {
-            model.spec.region: Classifier(model, self.place, options.batch_size) for model in models
-        }
+    models: tuple[Model, ...]
+    face: Model | None
+    image: Model | None
+    fusion: Fusion | None
+    unsure_below: float
+    face_unsure_below: float
+    settled_from: float
+    every_face: bool
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, which all models have."""
+        return self.models[0].spec.labels
 
     def describe(self) -> str:
         """Name the models and their versions for people."""
         return " + ".join(f"{model.spec.name} {model.spec.version}" for model in self.models)
 
-    def cut_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
-        """Cut out what the face model looks at: uint8 [len(boxes), H, W, C]."""
-        assert self.face is not None
-        margin, size = self.face.spec.margin, _size(self.face)
-        crops = [crop(photo, box, margin, *size) for box in boxes]
-        return np.stack(crops) if crops else np.empty((0, *size), dtype=np.uint8)
 
-    def cut_image(self, photo: Photo) -> Pixels:
-        """Bring a photo to what the whole-photo model looks at: uint8 [1, H, W, C]."""
-        assert self.image is not None
-        return whole(photo, *_size(self.image))[None]
+def load_ensemble(options: Options) -> Ensemble:
+    """Read the models that are asked for and see how they go together.
 
-    def ask(self, region: Region, crops: Pixels) -> Probabilities:
-        """Give the probability of each label, float32 [n, K], for crops made for a region."""
-        return self._classifiers[region].classify(crops)
+    Raises:
+        ModelError: a model is missing or breaks the contract, or the two do not go together.
+    """
+    # Here, as a process that labels is given its models and has no use for the package onnx.
+    from batch.contract import load_model
+    from batch.shipped import find_models
+
+    models = tuple(load_model(path) for path in find_models(options.model))
+    face, image, fusion = _roles(models)
+    least, own = options.min_confidence, models[0].spec.unsure_below
+    return Ensemble(
+        models=models,
+        face=face,
+        image=image,
+        fusion=fusion,
+        unsure_below=(fusion.unsure_below if fusion else own) if least is None else least,
+        face_unsure_below=own if least is None else least,
+        settled_from=own,
+        every_face=options.every_face,
+    )
 
 
 def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
@@ -85,7 +80,3 @@ def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion 
     if face.spec.labels != image.spec.labels:
         raise ModelError(f"models {face.path} and {image.path} have different labels", remedy)
     return face, image, fusion
-
-
-def _size(model: Model) -> tuple[int, int, int]:
-    return model.height, model.width, model.channels

@@ -70,8 +70,8 @@ class ProviderError(BatchLabelError):
     """The execution provider that was asked for does not work."""
 
 
-class DecoderError(BatchLabelError):
-    """The processes that decode photos can't be started."""
+class WorkerError(BatchLabelError):
+    """The worker processes can't be started."""
 
 
 class LockedError(BatchLabelError):

@@ -13,8 +13,10 @@ from batch.bound import Array, Shape
 from batch.options import Place, Provider
 from batch.records import Box, Photo, Pixels
 from batch.session import Session, open_session
-from batch.yunet import MULTIPLE, STRIDES, detector_graph
 
+STRIDES = (8, 16, 32)
+# Input sides must be multiples of the coarsest stride.
+MULTIPLE = STRIDES[-1]
 # Pixels of the longer side at a glance, at most, and at a close look; never enlarged. The close
 # look finds small faces, the glance those that fill the frame.
 GLANCE_SIDE = 256
@@ -52,13 +54,24 @@ class Glance:
 
 
 class Detector:
-    """YuNet on one place; safe to share between threads."""
+    """YuNet on one place; safe to share between threads.
+
+    ``graph`` is what ``detector_graph`` gives, None to have it read.
+    """
 
     def __init__(
-        self, place: Place | Provider = Provider.CPU, min_score: float = MIN_SCORE
+        self,
+        place: Place | Provider = Provider.CPU,
+        min_score: float = MIN_SCORE,
+        graph: bytes | None = None,
     ) -> None:
+        if graph is None:
+            # Here, as a process that labels is given the graph and has no use for package onnx.
+            from batch.yunet import detector_graph
+
+            graph = detector_graph()
         frames = (np.zeros((1, side, side, 3), np.uint8) for side in (GLANCE_SIDE, CLOSE_SIDE))
-        self._session: Session = open_session(detector_graph(), place, *frames, batch=BATCH)
+        self._session: Session = open_session(graph, place, *frames, batch=BATCH)
         self._min_score = min_score
 
     def detect(self, photo: Photo) -> tuple[Box, ...]:

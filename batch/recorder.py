@@ -71,7 +71,8 @@ class Recorder:
 
     def _record(self, error: BaseException | None) -> RunRecord:
         code = _code(self.summary, error)
-        ensemble = self.pipeline.ensemble if self.pipeline else None
+        pipeline = self.pipeline
+        ensemble = pipeline.ensemble if pipeline else None
         settings = settings_of(self._job)
         del settings["photos"]  # these are the record's inputs
         return RunRecord(
@@ -90,8 +91,8 @@ class Recorder:
                 for model in (ensemble.models if ensemble else ())
             ),
             detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
-            provider=ensemble.place.provider.value if ensemble else None,
-            devices=ensemble.place.devices if ensemble else (),
+            provider=pipeline.place.provider.value if pipeline else None,
+            devices=pipeline.place.devices if pipeline else (),
             settings=settings,
             versions=installed_versions(),
             host=this_host(available_cores()),

@@ -105,19 +105,6 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """What became of a file that was read and decoded.
-
-    ``state`` is None where the file could not be read, or nothing came back of it;
-    ``read_seconds`` is the part of the time that reading and digesting took.
-    """
-
-    content: Photo | Failure
-    state: FileState | None = None
-    read_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class Box:
     """A face's place in pixels of the upright file, and the detector's score, 0 to 1.
 
@@ -196,4 +183,19 @@ class Finished:
 
     row: Row
     state: FileState | None = None
+    copied: bool = False
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What a worker made of a file, and of which state of it.
+
+    ``content`` is a Row where workers label, or where one with the same bytes was known
+    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on labelling, by stage.
+    """
+
+    content: Photo | Failure | Row
+    state: FileState | None = None
+    read_seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     copied: bool = False

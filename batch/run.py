@@ -42,9 +42,11 @@ def run(job: Job, terminal: Terminal) -> Summary:
         )
         with _locks(job, stop, terminal.log), recorder:
             started = time.monotonic()
-            recorder.pipeline = pipeline = Pipeline(job.options)
-            terminal.log(Event.OPENED, _introduction(pipeline), provider=pipeline.ensemble.provider)
-            Labelling(job, terminal, stop, recorder, pipeline).through(survey)
+            with Pipeline(job.options) as pipeline:
+                recorder.pipeline = pipeline
+                provider = pipeline.place.provider
+                terminal.log(Event.OPENED, _introduction(pipeline), provider=provider)
+                Labelling(job, terminal, stop, recorder, pipeline).through(survey)
             recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 
@@ -68,7 +70,6 @@ def _locks(job: Job, stop: Stop, log: Log) -> Iterator[None]:
 
 
 def _introduction(pipeline: Pipeline) -> str:
-    ensemble = pipeline.ensemble
-    note = f" ({ensemble.provider_note})" if ensemble.provider_note else ""
-    provider = ensemble.provider.value
-    return f"{ensemble.describe()} on {provider}{note}, {pipeline.workers} workers"
+    note = f" ({pipeline.provider_note})" if pipeline.provider_note else ""
+    models, provider = pipeline.ensemble.describe(), pipeline.place.provider.value
+    return f"{models} on {provider}{note}, {pipeline.workers} workers"

@@ -40,7 +40,7 @@ def leniency() -> Iterator[None]:
 def is_enough(image: Image.Image) -> bool:
     """Tell whether at least ``LEAST_ROWS`` of a salvaged photo's rows are there.
 
-    Decoders leave what is missing in one colour: rows in the file, which are columns where
+    Workers leave what is missing in one colour: rows in the file, which are columns where
     the photo was turned.
     """
     # Here, as what starts for every worker needs no arrays, and numpy is half of its start.

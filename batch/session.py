@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from batch.bound import Array, DeviceModel, Shape
 from batch.errors import ProviderError
 from batch.gathering import Gathering
 from batch.options import DEFAULT_BATCH_SIZE, Place, Provider
+from batch.places import with_devices
 from batch.providers import NAMES, REMEDIES, open_inference, reason
 from batch.runtime import ort
 
-__all__ = ["Array", "Session", "choose_place", "open_session"]
+__all__ = ["Array", "Session", "open_session"]
 
 
 @dataclass(frozen=True)
@@ -69,22 +70,6 @@ class Session:
         return min(fitting, key=math.prod, default=shape)
 
 
-def choose_place(wanted: Place, graph: bytes, warm_up: Array) -> tuple[Place, str]:
-    """Find out where ``auto`` runs and, where that is not CUDA, say why.
-
-    ``graph`` (an ONNX file's bytes) is opened and run once on ``warm_up`` to know. A provider
-    that was asked for by name is taken at its word: what is opened on it is proved then.
-    """
-    if wanted.provider is not Provider.AUTO:
-        return _with_devices(wanted), ""
-    cuda = _with_devices(replace(wanted, provider=Provider.CUDA))
-    try:
-        open_session(graph, cuda, warm_up, batch=len(warm_up))
-    except ProviderError as error:
-        return Place(Provider.CPU), error.problem
-    return cuda, ""
-
-
 def open_session(
     graph: bytes, place: Place | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
 ) -> Session:
@@ -100,7 +85,7 @@ def open_session(
     Raises:
         ProviderError: the provider is not in this build, does not load, or fails to run.
     """
-    place = _with_devices(place)
+    place = with_devices(place)
     provider = place.provider
     if NAMES[provider] not in ort.get_available_providers():
         raise ProviderError(
@@ -120,14 +105,6 @@ def open_session(
             REMEDIES[provider],
         ) from error
     return session
-
-
-def _with_devices(place: Place | Provider) -> Place:
-    if isinstance(place, Provider):
-        place = Place(place)
-    if place.provider is Provider.CPU or place.devices:
-        return place
-    return replace(place, devices=(0,))
 
 
 def _open_on_devices(graph: bytes, place: Place, warm_ups: Sequence[Array], batch: int) -> Session:

@@ -38,6 +38,12 @@ class Timings:
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
+    def taken(self) -> dict[str, float]:
+        """Give the sums since they were last taken."""
+        with self._lock:
+            taken, self._seconds = self._seconds, {}
+        return taken
+
     def seconds(self) -> dict[str, float]:
         """Give the sums so far."""
         with self._lock:

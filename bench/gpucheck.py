@@ -48,7 +48,7 @@ def main() -> int:
         try:
             photos = photos_of(given.photos, given.count, Path(folder) / "photos")
             pipeline = Pipeline(options)
-            place = pipeline.ensemble.place
+            place = pipeline.place
             found["answers"] = compared(photos, pipeline)
             found["decoding"] = decoding(photos, given.runs)
             found["command"] = commands(photos, place, given.runs, given.workers)
@@ -132,7 +132,7 @@ def compared(photos: list[Path], pipeline: Pipeline) -> dict[str, Any]:
         max(abs(cpu.probabilities[label] - own.probabilities[label]) for label in cpu.probabilities)
         for cpu, own in pairs
     ]
-    place = pipeline.ensemble.place
+    place = pipeline.place
     return {
         "provider": place.provider.value,
         "devices": list(place.devices),

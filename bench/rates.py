@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from batch.contract import Model
 from batch.cores import available_cores
 from batch.decode import decode_bytes, read_with_state
 from batch.errors import ExitCode, ProviderError
+from batch.model import Model
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
 from batch.parallel import ordered_map
 from batch.records import Failure, Photo

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from batch.answer import failed_row, labelled_row
-from batch.contract import Model
-from batch.ensemble import Ensemble
+from batch.ensemble import load_ensemble
 from batch.faces import MAX_OVERLAP, MIN_SCORE
-from batch.options import Options, Provider
+from batch.model import Model
+from batch.options import Options
 from batch.records import Box, Evidence, Failure, Photo, Pixels, Probabilities, Reason, Row, Stage
 from batch.yunet import MODEL_FILE, MODEL_PACKAGE
 
@@ -39,8 +39,8 @@ class Reference:
     """
 
     def __init__(self, model: str, sides: Sequence[int] = SIDES) -> None:
-        # Its thresholds and its fusion are asked for, and none of its sessions.
-        self._rules = Ensemble(Options(model=model, provider=Provider.CPU))
+        # With its thresholds and its fusion.
+        self._rules = load_ensemble(Options(model=model))
         self._sessions = {m.digest: _floats(m) for m in self._rules.models}
         # One of each size: changed from photo to photo, OpenCV's finds boxes that are not there.
         self._finders = {

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.decode import decode_bytes, read_with_state
-from batch.options import DEFAULT_MODEL, Options, Provider
-from batch.pipeline import Pipeline
-from batch.records import Failure, Row
+from batch.ensemble import load_ensemble
+from batch.labeller import Labeller
+from batch.options import DEFAULT_MODEL, Options, Place, Provider
+from batch.plan import Plan
+from batch.records import Failure, Photo, Row
 from batch.report import open_report
 from batch.timings import CROP as CUT
 from batch.timings import FACES
+from batch.yunet import detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)
@@ -25,17 +28,21 @@ Pass = dict[str, float]
 
 
 class Stages:
-    """A pipeline through which photos go on one thread, as a worker of the command takes them."""
+    """Models through which photos go on one thread, as a worker of the command takes them."""
 
     def __init__(self, model: str = DEFAULT_MODEL) -> None:
-        self._pipeline = Pipeline(Options(model=model, provider=Provider.CPU))
+        options = Options(model=model)
+        ensemble = load_ensemble(options)
+        plan = Plan(ensemble, detector_graph(), options.batch_size)
+        self._labels = ensemble.labels
+        self._labeller = Labeller(plan, Place(Provider.CPU))
 
     def once(self, paths: Sequence[Path]) -> Pass:
         """Take all photos through all stages once, one photo after the other."""
         clock = _Clock()
-        before = self._pipeline.timings.seconds()
+        before = self._labeller.timings.seconds()
         rows = [self._row(path, clock) for path in paths]
-        after = self._pipeline.timings.seconds()
+        after = self._labeller.timings.seconds()
         for stage, name in ((DETECT, FACES), (CROP, CUT)):
             clock.seconds[stage] = after[name] - before.get(name, 0.0)
             # What a worker does besides is to ask the models and to make a row of the answers.
@@ -49,14 +56,14 @@ class Stages:
         assert not isinstance(read, Failure), read
         with clock.of(DECODE):
             photo = decode_bytes(path, read[0])
+        assert isinstance(photo, Photo), photo
         with clock.of(CLASSIFY):
-            return self._pipeline.row(photo)
+            return self._labeller.row(photo)
 
     def _write(self, rows: list[Row], clock: _Clock) -> None:
         with tempfile.TemporaryDirectory() as folder, clock.of(WRITE):
             output = str(Path(folder) / "r.csv")
-            labels = self._pipeline.ensemble.labels
-            with open_report(output, labels, False, sys.stdout.buffer) as report:
+            with open_report(output, self._labels, False, sys.stdout.buffer) as report:
                 for row in rows:
                     report.add(row)
                 report.publish()

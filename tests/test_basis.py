@@ -7,7 +7,8 @@ import pytest
 
 import batch.basis
 from batch.basis import basis_of
-from batch.contract import Model, load_model
+from batch.contract import load_model
+from batch.model import Model
 from batch.options import Options
 from tests.tiny_models import bright_model, bright_spec, save
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider
-from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, Detector
+from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, STRIDES, Detector
 from batch.records import Box, Photo
 from batch.session import open_session
-from batch.yunet import DELTAS, SCORES, STRIDES, _model_bytes, detector_graph
+from batch.yunet import DELTAS, SCORES, _model_bytes, detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)

@@ -11,8 +11,8 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
+from batch.ensemble import load_ensemble
 from batch.errors import InputError, ModelError
-from batch.faces import Glance
 from batch.fusion import Fusion
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
@@ -135,7 +135,7 @@ def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: s
 
     assert status(0.0) is Status.OK
     assert status(1.0) is Status.UNSURE
-    assert Pipeline(Options(model=bright, provider=Provider.CPU)).ensemble.unsure_below == 0.6
+    assert load_ensemble(Options(model=bright)).unsure_below == 0.6
 
 
 def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:
@@ -144,33 +144,6 @@ def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> No
     model = save(bright_model(bright_spec(golden=golden)), tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="golden samples wrongly"):
         batch.label([photos], Options(model=str(model), provider=Provider.CPU))
-
-
-def test_an_answer_that_is_no_number_is_a_failure(photos: Path, bright: str) -> None:
-    pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
-    (classifier,) = pipeline.ensemble._classifiers.values()
-    real = classifier.classify
-    classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
-    (row,) = pipeline.run([photos / "astronaut.jpg"])
-    assert row.failure is not None
-    assert row.failure.reason is Reason.INTERNAL
-
-
-def test_a_defect_costs_one_row(photos: Path, bright: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = Pipeline(Options(model=bright, provider=Provider.CPU))
-    assert pipeline._detector is not None
-    real = pipeline._detector.glance
-
-    def glance(photo: batch.records.Photo) -> Glance:
-        if photo.path.name == "coffee.jpg":
-            raise IndexError("a defect")
-        return real(photo)
-
-    monkeypatch.setattr(pipeline._detector, "glance", glance)
-    rows = list(pipeline.run(sorted(photos.glob("*.jpg"))))
-    assert [row.status is Status.FAILED for row in rows] == [False, True]
-    assert rows[1].failure is not None
-    assert rows[1].failure.detail == "IndexError: a defect"
 
 
 def test_what_is_wrong_shows_before_the_first_row(photos: Path) -> None:
@@ -207,7 +180,7 @@ assert len(rows) == 3, rows
 
 
 def test_the_default_is_a_face_model_with_a_model_of_whole_photos() -> None:
-    ensemble = Pipeline(CPU).ensemble
+    ensemble = load_ensemble(CPU)
     assert ensemble.face is not None
     assert ensemble.image is not None
     assert ensemble.labels == ("happy", "sad")
@@ -219,3 +192,27 @@ def test_rows_are_values(photos: Path) -> None:
     assert isinstance(first, Row)
     with pytest.raises(AttributeError):
         first.status = Status.FAILED  # type: ignore[misc]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
+    before = _children()
+    rows = batch.label([photos], CPU)
+    assert _children() > before
+    del rows
+    assert _children() == before
+
+
+def test_a_pipeline_labels_more_than_once(photos: Path) -> None:
+    with Pipeline(CPU) as pipeline:
+        first, second = (
+            [finished.row for finished in pipeline.label([photos / "astronaut.jpg"])]
+            for _ in range(2)
+        )
+        assert first == second
+        assert pipeline.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}
+
+
+def _children() -> int:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return sum(len(task.read_text().split()) for task in tasks)

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from batch.classify import Classifier
-from batch.contract import Model, load_model
+from batch.contract import load_model
 from batch.errors import InputError, OutputError
+from batch.model import Model
 from batch.options import Provider
 from batch.shipped import SUFFIX, SUMS
 

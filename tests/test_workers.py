@@ -22,18 +22,18 @@ import pytest
 from PIL import Image
 
 from batch.decode import decode, read_with_state
-from batch.decoder import Decoder
-from batch.decoder_process import GROUP_SIGNALS
-from batch.decoder_program import OOM_SCORE, allowance
-from batch.decoders import Decoders
-from batch.errors import DecoderError
+from batch.errors import WorkerError
 from batch.file_limits import FileLimits
-from batch.records import Decoded, Failure, FileState, Photo, Reason, Stage
+from batch.records import Failure, FileState, Photo, Reason, Stage, Worked
+from batch.worker import Task, Worker
+from batch.worker_process import GROUP_SIGNALS
+from batch.worker_program import OOM_SCORE, allowance
+from batch.workers import Workers
 from tests.bombs import bombs
 from tests.conftest import REPOSITORY
-from tests.hostile_decoder import GRACE, SLOW
+from tests.hostile_worker import GRACE, SLOW
 
-HOSTILE = "tests.hostile_decoder"
+HOSTILE = "tests.hostile_worker"
 # The least time that can be set, and room for a small picture alone.
 TIGHT = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
@@ -42,14 +42,14 @@ Deed = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(FileLimits()) as decoders:
+def decoders() -> Iterator[Workers]:
+    with Workers(Task(FileLimits())) as decoders:
         yield decoders
 
 
 @pytest.fixture
-def hostile() -> Iterator[Decoders]:
-    with Decoders(TIGHT, HOSTILE) as decoders:
+def hostile() -> Iterator[Workers]:
+    with Workers(Task(TIGHT, HOSTILE)) as decoders:
         yield decoders
 
 
@@ -67,12 +67,16 @@ def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
     return make
 
 
-def failed(decoded: Decoded) -> Failure:
+def unknown(path: Path, digest: bytes) -> None:
+    """Know no row of any file."""
+
+
+def failed(decoded: Worked) -> Failure:
     assert isinstance(decoded.content, Failure), "decoded"
     return decoded.content
 
 
-def decoded_well(decoded: Decoded) -> bool:
+def decoded_well(decoded: Worked) -> bool:
     return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
 
 
@@ -97,12 +101,12 @@ def wait_until_gone(pid: int, seconds: float) -> None:
 class TestSoundFiles:
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
     def test_the_very_same_pixels(
-        self, form: str, decoders: Decoders, tmp_path: Path, astronaut: Image.Image
+        self, form: str, decoders: Workers, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         path = tmp_path / "photo"
         for side in (1, 350, 1300):
             astronaut.resize((side, side // 2 + 1)).save(path, form)
-            here, there = decode(path), decoders.decode(path).content
+            here, there = decode(path), decoders.work(path).content
             assert isinstance(here, Photo)
             assert isinstance(there, Photo)
             assert (there.path, there.width, there.height) == (path, here.width, here.height)
@@ -111,38 +115,38 @@ class TestSoundFiles:
             assert not there.pixels.flags.writeable
             assert there.pixels.flags.c_contiguous
 
-    def test_sixteen_bits_a_pixel(self, decoders: Decoders, tmp_path: Path) -> None:
+    def test_sixteen_bits_a_pixel(self, decoders: Workers, tmp_path: Path) -> None:
         ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
         Image.fromarray(ramp).save(tmp_path / "grey.png")
-        photo = decoders.decode(tmp_path / "grey.png").content
+        photo = decoders.work(tmp_path / "grey.png").content
         assert isinstance(photo, Photo)
         assert (photo.pixels == (ramp >> 8)[..., None]).all()
 
-    def test_heic(self, decoders: Decoders, tmp_path: Path, astronaut: Image.Image) -> None:
+    def test_heic(self, decoders: Workers, tmp_path: Path, astronaut: Image.Image) -> None:
         pytest.importorskip("pillow_heif").register_heif_opener()
         astronaut.save(tmp_path / "photo.heic")
-        here, there = decode(tmp_path / "photo.heic"), decoders.decode(tmp_path / "photo.heic")
+        here, there = decode(tmp_path / "photo.heic"), decoders.work(tmp_path / "photo.heic")
         assert isinstance(here, Photo)
         assert isinstance(there.content, Photo)
         assert np.array_equal(there.content.pixels, here.pixels)
 
-    def test_a_photo_is_not_changed_by_the_next_one(self, decoders: Decoders, deed: Deed) -> None:
-        first = decoders.decode(deed("")).content
+    def test_a_photo_is_not_changed_by_the_next_one(self, decoders: Workers, deed: Deed) -> None:
+        first = decoders.work(deed("")).content
         assert isinstance(first, Photo)
         before = first.pixels.copy()
         white = deed("white")
         Image.new("RGB", (64, 48), "white").save(white)
-        decoders.decode(white)
+        decoders.work(white)
         assert np.array_equal(first.pixels, before)
 
-    def test_the_state_of_the_file(self, decoders: Decoders, deed: Deed) -> None:
+    def test_the_state_of_the_file(self, decoders: Workers, deed: Deed) -> None:
         path = deed("")
         os.utime(path, ns=(0, 1_600_000_000_123_456_789))
         read = read_with_state(path)
         assert not isinstance(read, Failure)
         data, state = read
         assert state == FileState(len(data), 1_600_000_000_123_456_789)
-        plain, digested = decoders.decode(path), decoders.decode(path, digest=True)
+        plain, digested = decoders.work(path), decoders.work(path, unknown)
         assert plain.state == state
         assert digested.state == FileState(
             state.size, state.mtime_ns, hashlib.sha256(data).digest()
@@ -154,23 +158,23 @@ class TestSoundFiles:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         sound = deed("").read_bytes()
-        with Decoders(FileLimits()) as decoders:
+        with Workers(Task(FileLimits())) as decoders:
             for name in (b"\n", b"--", b"caf\xe9", "☺".encode(), b"x" * 255):
                 try:
                     Path(os.fsdecode(name)).write_bytes(sound)
                 except OSError:  # macOS has only names in UTF-8
                     continue
-                assert decoded_well(decoders.decode(Path(os.fsdecode(name))))
-            too_long = failed(decoders.decode(Path("x" * 100_000)))
+                assert decoded_well(decoders.work(Path(os.fsdecode(name))))
+            too_long = failed(decoders.work(Path("x" * 100_000)))
         assert (too_long.stage, too_long.reason) == (Stage.READ, Reason.UNREADABLE)
 
 
 class TestBadFiles:
-    def test_what_can_not_be_read(self, decoders: Decoders, tmp_path: Path) -> None:
+    def test_what_can_not_be_read(self, decoders: Workers, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "empty").touch()
         reasons = {
-            name: failed(decoders.decode(tmp_path / name)).reason
+            name: failed(decoders.work(tmp_path / name)).reason
             for name in ("pipe", "empty", "nothing")
         }
         assert reasons == {
@@ -178,25 +182,25 @@ class TestBadFiles:
             "empty": Reason.EMPTY,
             "nothing": Reason.VANISHED,
         }
-        assert failed(decoders.decode(Path("/dev/zero"))).reason is Reason.NOT_A_FILE
+        assert failed(decoders.work(Path("/dev/zero"))).reason is Reason.NOT_A_FILE
 
-    def test_the_limits_are_the_given_ones(self, hostile: Decoders, tmp_path: Path) -> None:
+    def test_the_limits_are_the_given_ones(self, hostile: Workers, tmp_path: Path) -> None:
         path = tmp_path / "photo.png"
         Image.new("RGB", (1001, 1000)).save(path)
-        failure = failed(hostile.decode(path))
+        failure = failed(hostile.work(path))
         assert failure.reason is Reason.TOO_LARGE
         assert "more than --max-pixels 1,000,000" in failure.detail
         path.write_bytes(bytes(1_000_001))
-        failure = failed(hostile.decode(path))
+        failure = failed(hostile.work(path))
         assert failure.reason is Reason.TOO_LARGE
         assert "1,000,001 bytes, more than --max-file-size 1,000,000" in failure.detail
 
     @pytest.mark.parametrize("name", bombs())
-    def test_bombs(self, name: str, decoders: Decoders, tmp_path: Path) -> None:
+    def test_bombs(self, name: str, decoders: Workers, tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(bombs()[name])
         started = time.monotonic()
-        failure = failed(decoders.decode(path))
+        failure = failed(decoders.work(path))
         assert time.monotonic() - started < 5
         assert failure.reason in (Reason.TOO_LARGE, Reason.CORRUPT, Reason.TRUNCATED)
         assert failure == decode(path)
@@ -204,22 +208,22 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("word", "reason", "detail"),
         [
-            ("segfault", Reason.CRASHED, "its decoder was killed by SIGSEGV"),
-            ("abort", Reason.CRASHED, "its decoder was killed by SIGABRT"),
+            ("segfault", Reason.CRASHED, "its worker was killed by SIGSEGV"),
+            ("abort", Reason.CRASHED, "its worker was killed by SIGABRT"),
             ("kill", Reason.CRASHED, "killed by SIGKILL, as when memory runs short"),
-            ("exit", Reason.CRASHED, "its decoder ended with exit status 3"),
-            ("talk", Reason.CRASHED, "its decoder gave a senseless answer"),
-            ("cut", Reason.CRASHED, "its decoder gave a senseless answer: 0 bytes of (1280"),
+            ("exit", Reason.CRASHED, "its worker ended with exit status 3"),
+            ("talk", Reason.CRASHED, "its worker gave a senseless answer"),
+            ("cut", Reason.CRASHED, "its worker gave a senseless answer: 0 bytes of (1280"),
             ("spin", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
             ("stop", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
         ],
     )
     def test_one_that_its_process_does_not_survive(
-        self, word: str, reason: Reason, detail: str, hostile: Decoders, deed: Deed
+        self, word: str, reason: Reason, detail: str, hostile: Workers, deed: Deed
     ) -> None:
         (before,) = self.processes(hostile, deed)
         started = time.monotonic()
-        decoded = hostile.decode(deed(word))
+        decoded = hostile.work(deed(word))
         assert time.monotonic() - started < 5
         assert decoded.state is None
         failure = failed(decoded)
@@ -227,7 +231,7 @@ class TestBadFiles:
         assert failure.reason is reason
         assert detail in failure.detail
         assert is_gone(before)
-        assert decoded_well(hostile.decode(deed("")))
+        assert decoded_well(hostile.work(deed("")))
 
     @pytest.mark.parametrize(
         ("word", "reason", "detail"),
@@ -238,47 +242,47 @@ class TestBadFiles:
         ],
     )
     def test_one_that_its_process_survives(
-        self, word: str, reason: Reason, detail: str, hostile: Decoders, deed: Deed
+        self, word: str, reason: Reason, detail: str, hostile: Workers, deed: Deed
     ) -> None:
         if word == "eat" and sys.platform != "linux":
             pytest.skip("the system does not keep a process from taking memory")
         before = self.processes(hostile, deed)
-        failure = failed(hostile.decode(deed(word)))
+        failure = failed(hostile.work(deed(word)))
         assert (failure.reason, failure.detail) == (reason, detail)
         assert self.processes(hostile, deed) == before
 
-    def processes(self, decoders: Decoders, deed: Deed) -> list[int]:
-        assert decoded_well(decoders.decode(deed("")))
+    def processes(self, decoders: Workers, deed: Deed) -> list[int]:
+        assert decoded_well(decoders.work(deed("")))
         return [decoder.pid for decoder in decoders._idle]
 
 
 class TestProcesses:
     def test_one_that_was_killed_while_it_was_idle_costs_no_row(
-        self, hostile: Decoders, deed: Deed
+        self, hostile: Workers, deed: Deed
     ) -> None:
-        assert decoded_well(hostile.decode(deed("")))
+        assert decoded_well(hostile.work(deed("")))
         pid = hostile._idle[0].pid
         os.kill(pid, signal.SIGKILL)
         wait_until_gone(pid, 5)
-        assert decoded_well(hostile.decode(deed("")))
+        assert decoded_well(hostile.work(deed("")))
 
     def test_threads_have_one_each(
-        self, decoders: Decoders, tmp_path: Path, astronaut: Image.Image
+        self, decoders: Workers, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         paths = [tmp_path / f"{n}.png" for n in range(24)]
         for n, path in enumerate(paths):
             astronaut.resize((100 + n, 50)).save(path)
         with ThreadPoolExecutor(2) as pool:
-            for n, decoded in enumerate(pool.map(decoders.decode, paths * 4)):
+            for n, decoded in enumerate(pool.map(decoders.work, paths * 4)):
                 assert isinstance(decoded.content, Photo)
                 assert decoded.content.width == 100 + n % 24
                 assert decoded.content.path == paths[n % 24]
         assert len(decoders._idle) <= 2
 
-    def test_a_crash_beside_a_sound_photo(self, hostile: Decoders, deed: Deed) -> None:
+    def test_a_crash_beside_a_sound_photo(self, hostile: Workers, deed: Deed) -> None:
         words = ["wait", "segfault", "", "abort", "", "wait"]
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(hostile.decode, map(deed, words)))
+            results = list(pool.map(hostile.work, map(deed, words)))
         assert [decoded_well(result) for result in results] == [
             word in ("", "wait") for word in words
         ]
@@ -286,9 +290,9 @@ class TestProcesses:
     def test_a_thousand_photos_leave_nothing_behind(self, deed: Deed) -> None:
         sound, crash = deed(""), deed("exit")
         before = open_descriptors()
-        with Decoders(TIGHT, HOSTILE) as decoders:
+        with Workers(Task(TIGHT, HOSTILE)) as decoders:
             for n in range(1000):
-                assert decoded_well(decoders.decode(crash if n % 100 == 99 else sound)) is (
+                assert decoded_well(decoders.work(crash if n % 100 == 99 else sound)) is (
                     n % 100 != 99
                 )
                 # The socket and the shared file.
@@ -300,9 +304,9 @@ class TestProcesses:
                 os.kill(pid, 0)
 
     def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
-        decoders = Decoders(TIGHT, HOSTILE)
+        decoders = Workers(Task(TIGHT, HOSTILE))
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(decoders.decode, deed("wait"))
+            result = pool.submit(decoders.work, deed("wait"))
             time.sleep(SLOW / 2)
             decoders.close()
             assert decoded_well(result.result())
@@ -310,11 +314,11 @@ class TestProcesses:
 
     @linux
     def test_nothing_is_inherited_and_the_kernel_knows_whom_to_kill(
-        self, hostile: Decoders, deed: Deed
+        self, hostile: Workers, deed: Deed
     ) -> None:
         with deed("").open("rb") as file:
             os.set_inheritable(file.fileno(), True)  # as some libraries do with theirs
-            hostile.decode(deed(""))
+            hostile.work(deed(""))
         process = Path(f"/proc/{hostile._idle[0].pid}")
         names = {str(link.readlink()).split(":")[0] for link in (process / "fd").iterdir()}
         assert names == {"/dev/null", "/memfd", "socket"}
@@ -330,22 +334,22 @@ class TestProcesses:
         self, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         astronaut.resize((350, 350)).save(tmp_path / "portrait.jpg")
-        with Decoders(FileLimits()) as fresh:
+        with Workers(Task(FileLimits())) as fresh:
             for _ in range(5):
-                fresh.decode(tmp_path / "portrait.jpg")
+                fresh.work(tmp_path / "portrait.jpg")
             stat = Path(f"/proc/{fresh._idle[0].pid}/stat")
             before = page_faults(stat)
             for _ in range(20):
-                fresh.decode(tmp_path / "portrait.jpg")
+                fresh.work(tmp_path / "portrait.jpg")
             # Its pixels alone take 120 pages.
             assert page_faults(stat) - before < 20 * 30
 
     @linux
     def test_a_process_needs_neither_numpy_nor_onnx_runtime(
-        self, decoders: Decoders, deed: Deed
+        self, decoders: Workers, deed: Deed
     ) -> None:
-        with Decoders(FileLimits()) as fresh:
-            assert decoded_well(fresh.decode(deed("")))
+        with Workers(Task(FileLimits())) as fresh:
+            assert decoded_well(fresh.work(deed("")))
             maps = Path(f"/proc/{fresh._idle[0].pid}/maps").read_text()
         assert "_imaging" in maps
         assert "onnxruntime" not in maps
@@ -355,22 +359,22 @@ class TestProcesses:
 class TestStart:
     def test_a_program_that_is_missing(self, deed: Deed) -> None:
         with (
-            Decoders(FileLimits(), "batch.nowhere") as decoders,
-            pytest.raises(DecoderError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
+            Workers(Task(FileLimits(), "batch.nowhere")) as decoders,
+            pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
         ):
-            decoders.decode(deed(""))
+            decoders.work(deed(""))
 
     def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         before = open_descriptors()
-        with pytest.raises(DecoderError, match=r"No such file.*look whether /nowhere/python runs"):
-            Decoder(FileLimits())
+        with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
+            Worker(Task(FileLimits()))
         assert open_descriptors() == before
 
     def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")
-        with pytest.raises(DecoderError, match="it ended with exit status 1"):
-            Decoder(FileLimits())
+        with pytest.raises(WorkerError, match="it ended with exit status 1"):
+            Worker(Task(FileLimits()))
 
     @pytest.mark.parametrize("how", ["script", "-c"])
     def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
@@ -384,13 +388,14 @@ import sys
 sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
 from pathlib import Path
 import PIL.Image
-from batch.decoders import Decoders
+from batch.worker import Task
+from batch.workers import Workers
 from batch.file_limits import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")
-with Decoders(FileLimits()) as decoders:
-    print(decoders.decode(Path({str(photo)!r})).content.pixels.shape)
+with Workers(Task(FileLimits())) as decoders:
+    print(decoders.work(Path({str(photo)!r})).content.pixels.shape)
 """
         script = tmp_path / "script.py"
         script.write_text(code)
@@ -403,13 +408,13 @@ with Decoders(FileLimits()) as decoders:
 class TestSignals:
     @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
     def test_photos_in_hand_are_finished(
-        self, number: signal.Signals, hostile: Decoders, deed: Deed
+        self, number: signal.Signals, hostile: Workers, deed: Deed
     ) -> None:
-        hostile.decode(deed(""))
+        hostile.work(deed(""))
         pid = hostile._idle[0].pid
         timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
         timer.start()
-        assert decoded_well(hostile.decode(deed("wait")))
+        assert decoded_well(hostile.work(deed("wait")))
         assert [decoder.pid for decoder in hostile._idle] == [pid]
 
     def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
@@ -418,8 +423,8 @@ class TestSignals:
             signal.signal(signal.SIGINT, lambda *_: None)
             for delay in (0, 5, 10, 20, 40, 80):
                 threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
-                with Decoders(TIGHT, HOSTILE) as decoders:
-                    print(decoders.decode(photo).content.pixels.shape, flush=True)
+                with Workers(Task(TIGHT, HOSTILE)) as decoders:
+                    print(decoders.work(photo).content.pixels.shape, flush=True)
             """,
             deed(""),
         )
@@ -427,28 +432,28 @@ class TestSignals:
         assert (stdout, stderr) == ("(48, 64, 3)\n" * 6, "")
 
     def test_an_interrupt_by_python_gives_no_photo_to_the_next(
-        self, hostile: Decoders, deed: Deed
+        self, hostile: Workers, deed: Deed
     ) -> None:
         def interrupt(number: int, frame: object) -> None:
             raise KeyboardInterrupt
 
-        hostile.decode(deed(""))
+        hostile.work(deed(""))
         pid = hostile._idle[0].pid
         before = signal.signal(signal.SIGUSR1, interrupt)
         timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
         try:
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                hostile.decode(deed("wait"))
+                hostile.work(deed("wait"))
         finally:
             timer.join()
             signal.signal(signal.SIGUSR1, before)
         assert is_gone(pid)
-        vanished = failed(hostile.decode(Path("nowhere")))
+        vanished = failed(hostile.work(Path("nowhere")))
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.decode(photo).content.pixels.shape)", deed("wait"))
+        ran = script("print(decoders.work(photo).content.pixels.shape)", deed("wait"))
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
@@ -461,9 +466,7 @@ class TestSignals:
 
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
-        ran = script(
-            "decoders.decode(photo); print('done', flush=True); signal.pause()", deed(word)
-        )
+        ran = script("decoders.work(photo); print('done', flush=True); signal.pause()", deed(word))
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         if word:
@@ -485,13 +488,14 @@ def script(code: str, photo: Path) -> subprocess.Popen[str]:
     start = f"""
 import os, signal, threading
 from pathlib import Path
-from batch.decoders import Decoders
-from tests.test_decoders import HOSTILE, TIGHT
+from batch.worker import Task
+from batch.workers import Workers
+from tests.test_workers import HOSTILE, TIGHT
 photo = Path({str(photo)!r})
 """
-    if "with Decoders" not in code:
+    if "with Workers" not in code:
         start += """
-decoders = Decoders(TIGHT, HOSTILE)
+decoders = Workers(Task(TIGHT, HOSTILE))
 decoders._give_back(decoders._taken())
 print(decoders._idle[0].pid, flush=True)
 """

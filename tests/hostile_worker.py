@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from batch import decoder_program
+from batch import worker_program
 from batch.decode import MAX_SIDE, Upright, decode_upright
-from batch.decoder_protocol import ANSWER, PIXEL_BYTES
 from batch.records import Failure
+from batch.worker_protocol import ANSWER, PIXEL_BYTES, Kind
 
 SLOW = 0.4  # seconds
 GRACE = 1  # seconds, fewer than a real one's for those who wait
@@ -60,7 +60,8 @@ def main(connection: int, pixels: int, *limits: int) -> None:
     def cut_short() -> None:
         os.ftruncate(pixels, 0)
         whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
-        os.write(connection, ANSWER.pack(True, True, 1, 1, 1, bytes(32), 0, *whole, 0, 0, b""))
+        read = (True, 1, 1, 1, bytes(32), 0)
+        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", 0))
 
     deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 
@@ -70,5 +71,5 @@ def main(connection: int, pixels: int, *limits: int) -> None:
             deeds[word]()
         return decode_upright(path, rest if word in deeds else data, max_pixels, salvage)
 
-    vars(decoder_program).update(decode_upright=misled, GRACE=GRACE)
-    decoder_program.main(connection, pixels, *limits)
+    vars(worker_program).update(decode_upright=misled, GRACE=GRACE)
+    worker_program.main(connection, pixels, *limits)

@@ -1,6 +1,7 @@
-"""What a process runs that decodes photos for a run: see ``decoder.py`` for the other side.
+"""What a worker runs, a process of its own: see ``worker.py`` for the run's side.
 
-It may be killed at any moment, by a file or by the run, so it owns nothing that lasts.
+It may be killed at any moment, by a file or by the run, so it owns nothing that lasts. Here it
+hands over a photo's pixels; ``labelling_program.py`` goes on and hands over its label.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from batch.decode import Upright, decode_upright, read_with_state
-from batch.decoder_protocol import PIXEL_BYTES, QUESTION, pack_answer
+from batch.errors import BatchLabelError
 from batch.file_limits import FileLimits
 from batch.records import Failure, Reason, Stage
+from batch.worker_protocol import GO_ON, PIXEL_BYTES, QUESTION, pack_answer, pack_refusal
 
 # What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
 BYTES_A_PIXEL = 20
@@ -31,22 +34,41 @@ GRACE = 5
 OOM_SCORE = 500
 
 
+# Turns a decoded photo into the rest of an answer: its content.
+Handing = Callable[[Path, Upright], Upright | bytes]
+
+
 def main(connection: int, pixels: int, *limits: int) -> None:
     """Answer questions until nobody is left to ask.
 
     ``connection`` and ``pixels`` are descriptors, of a socket and of a file of
     ``PIXEL_BYTES``; ``limits`` are those of ``FileLimits``, in its order.
     """
+    with mmap.mmap(pixels, PIXEL_BYTES) as shared:
+
+        def hand_over(_: Path, photo: Upright) -> Upright:
+            data = photo.image.tobytes()
+            shared[: len(data)] = data
+            return photo
+
+        serve(connection, lambda: hand_over, FileLimits(*limits))
+
+
+def serve(connection: int, opened: Callable[[], Handing], limits: FileLimits) -> None:
+    """Get ready and say so, or what keeps it from that; then answer questions until the end."""
     with (
         socket.socket(fileno=connection) as asker,
-        mmap.mmap(pixels, PIXEL_BYTES) as shared,
         # The run may be gone, and then nobody needs the answer.
         suppress(BrokenPipeError, ConnectionResetError),
     ):
-        given = FileLimits(*limits)
-        guard(given)
+        try:
+            handing = opened()
+        except BatchLabelError as error:
+            asker.sendall(pack_refusal(error))
+            return
+        guard(limits)
         asker.sendall(b"\n")
-        answer_all(asker, shared, given)
+        answer_all(asker, handing, limits)
 
 
 def guard(limits: FileLimits) -> None:
@@ -75,15 +97,21 @@ def _limit(kind: int, most: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def answer_all(asker: socket.socket, shared: mmap.mmap, limits: FileLimits) -> None:
+def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> None:
     """Answer one question after the other, until the other side hangs up."""
     while question := _received(asker, QUESTION.size):
         length, digest, salvage = QUESTION.unpack(question)
         path = Path(os.fsdecode(_received(asker, length)))
         signal.alarm(limits.decode_timeout + GRACE)
-        answer = _answer(path, digest, salvage, shared, limits)
+        try:
+            _answer(asker, path, digest, salvage, handing, limits)
+        except MemoryError:
+            _fail(asker, path, Reason.TOO_LARGE, "not enough memory to decode it")
+        except ConnectionError:
+            raise
+        except Exception as error:  # one photo must not end a night, whatever is wrong with it
+            _fail(asker, path, Reason.INTERNAL, f"{type(error).__name__}: {error}")
         signal.alarm(0)
-        asker.sendall(answer)
 
 
 def _received(asker: socket.socket, size: int) -> bytes:
@@ -96,30 +124,31 @@ def _received(asker: socket.socket, size: int) -> bytes:
     return data
 
 
+def _fail(asker: socket.socket, path: Path, reason: Reason, detail: str) -> None:
+    asker.sendall(pack_answer(Failure(path, Stage.DECODE, reason, detail), None))
+
+
 def _answer(
-    path: Path, digest: bool, salvage: bool, shared: mmap.mmap, limits: FileLimits
-) -> bytes:
-    try:
-        return _photo(path, digest, salvage, shared, limits)
-    except MemoryError:
-        detail = "not enough memory to decode it"
-        return pack_answer(Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail), None)
-    except Exception as error:  # one photo must not end a night, whatever is wrong with it
-        detail = f"{type(error).__name__}: {error}"
-        return pack_answer(Failure(path, Stage.DECODE, Reason.INTERNAL, detail), None)
-
-
-def _photo(path: Path, digest: bool, salvage: bool, shared: mmap.mmap, limits: FileLimits) -> bytes:
+    asker: socket.socket,
+    path: Path,
+    digest: bool,
+    salvage: bool,
+    handing: Handing,
+    limits: FileLimits,
+) -> None:
     started = time.perf_counter()
     read = read_with_state(path, limits.max_file_size)
     if isinstance(read, Failure):
-        return pack_answer(read, None, time.perf_counter() - started)
+        asker.sendall(pack_answer(read, None, time.perf_counter() - started))
+        return
     data, state = read
     if digest:
         state = replace(state, digest=hashlib.sha256(data).digest())
     seconds = time.perf_counter() - started
-    content = decode_upright(path, data, limits.max_pixels, salvage)
-    if isinstance(content, Upright):
-        pixels = content.image.tobytes()
-        shared[: len(pixels)] = pixels
-    return pack_answer(content, state, seconds)
+    if digest:
+        asker.sendall(pack_answer(None, state, seconds))
+        if _received(asker, 1) != GO_ON:
+            return
+    photo = decode_upright(path, data, limits.max_pixels, salvage)
+    content = photo if isinstance(photo, Failure) else handing(path, photo)
+    asker.sendall(pack_answer(content, state, seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,30 @@ import pytest
 from PIL import Image
 
 from batch.decode import MAX_SIDE, Upright
-from batch.decoder_protocol import (
+from batch.errors import ModelError
+from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
+from batch.timings import CLASSIFY, FACES
+from batch.worker_protocol import (
     ANSWER,
+    MAX_LABEL,
     PIXEL_BYTES,
     BadAnswer,
+    Kind,
     Picture,
+    Said,
     pack_answer,
+    pack_label,
+    pack_refusal,
     unpack_answer,
+    unpack_label,
+    unpack_refusal,
 )
-from batch.records import Failure, FileState, Reason, Stage
 
 PATH = Path("photo.jpg")
 STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)))
 FIELDS = (
-    *("is_photo", "is_known", "size", "mtime", "nanoseconds", "digest", "seconds"),
-    *("rows", "columns", "width", "height", "stage", "reason", "detail"),
+    *("kind", "is_known", "size", "mtime", "nanoseconds", "digest", "seconds"),
+    *("rows", "columns", "width", "height", "stage", "reason", "detail", "length"),
 )
 
 
@@ -85,8 +95,12 @@ def test_the_largest_picture_fits_into_what_is_shared() -> None:
         {"seconds": float("nan")},
         {"seconds": -1.0},
         {"seconds": float("inf")},
-        {"is_photo": False, "stage": len(Stage)},
-        {"is_photo": False, "reason": 255},
+        {"kind": Kind.FAILURE, "stage": len(Stage)},
+        {"kind": Kind.FAILURE, "reason": 255},
+        {"kind": 4},
+        {"kind": Kind.LABEL, "length": 0},
+        {"kind": Kind.LABEL, "length": MAX_LABEL + 1},
+        {"kind": Kind.READ, "is_known": False},
     ],
 )
 def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
@@ -94,3 +108,58 @@ def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
     fields = dict(zip(FIELDS, ANSWER.unpack(sound), strict=True))
     with pytest.raises(BadAnswer):
         unpack_answer(PATH, ANSWER.pack(*(fields | changed).values()), digest=False)
+
+
+LABELS = ("happy", "sad")
+CHANCES = {"happy": 0.75, "sad": 0.25}
+ANSWER_OF_A_FACE = Answer("happy", 0.75, CHANCES, sure=True, box=Box(1.5, 2.5, 30.0, 40.0, 0.9))
+ROW = Row(
+    PATH, Status.OK, ANSWER_OF_A_FACE, Source.FACE, (ANSWER_OF_A_FACE,), width=640, height=480
+)
+
+
+def test_a_label() -> None:
+    seconds = {FACES: 0.5, CLASSIFY: 0.25}
+    label = pack_label(ROW, seconds)
+    said = pack_answer(label, STATE, 0.5)
+    assert unpack_answer(PATH, said[: ANSWER.size], digest=True) == Said(len(label), STATE, 0.5)
+    assert unpack_label(PATH, said[ANSWER.size :], LABELS) == (ROW, seconds)
+
+
+def test_a_worker_that_waits_for_a_verdict() -> None:
+    said = unpack_answer(PATH, pack_answer(None, STATE, 0.5), digest=True)
+    assert said == Said(None, STATE, 0.5)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        replace(ROW, answer=replace(ANSWER_OF_A_FACE, label="glad")),
+        replace(ROW, answer=replace(ANSWER_OF_A_FACE, probabilities={"sad": 0.25, "happy": 0.75})),
+        replace(ROW, answer=replace(ANSWER_OF_A_FACE, confidence=float("nan"))),
+        replace(ROW, faces=(replace(ANSWER_OF_A_FACE, probabilities={"happy": 7.0, "sad": 0.0}),)),
+        replace(ROW, faces=(replace(ANSWER_OF_A_FACE, box=Box(0, 0, float("inf"), 1, 1)),)),
+        replace(ROW, width=-1),
+        replace(ROW, height=None),
+    ],
+)
+def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
+    with pytest.raises(BadAnswer):
+        unpack_label(PATH, pack_label(row, {}), LABELS)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [b"", b"[]", b"{}", b'["", {}]', b"[" * 100_000, b"\xff", pack_label(ROW, {FACES: -1.0})],
+)
+def test_bytes_that_are_no_label_are_refused(label: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        unpack_label(PATH, label, LABELS)
+
+
+def test_what_keeps_a_worker_from_working() -> None:
+    refusal = unpack_refusal(pack_refusal(ModelError("it is broken", "mend it")))
+    assert isinstance(refusal, ModelError)
+    assert str(refusal) == "it is broken; mend it"
+    for line in (b"", b"\n", b"ImportError: no\n", b'["SystemExit", "", ""]\n', b"[1]\n"):
+        assert unpack_refusal(line) is None

@@ -1,4 +1,4 @@
-"""How a process that decodes photos is started, and how it can end."""
+"""How a worker, a process of its own, is started, and how it can end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from dataclasses import astuple
 from typing import BinaryIO
 
 import batch
-from batch import decoder_start
-from batch.decoder_protocol import PIXEL_BYTES
-from batch.errors import DecoderError
+from batch import worker_start
+from batch.errors import WorkerError
 from batch.file_limits import FileLimits
 
-PROGRAM = "batch.decoder_program"
+PROGRAM = "batch.worker_program"
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
 # finishes what it has in hand.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
@@ -32,18 +31,16 @@ ENVIRONMENT = {
 }
 
 
-def start(
-    program: str, connection: int, pixels: int, limits: FileLimits
-) -> subprocess.Popen[bytes]:
+def start(program: str, connection: int, file: int, limits: FileLimits) -> subprocess.Popen[bytes]:
     """Start a process that runs ``main`` of the module ``program``.
 
     Of this process it inherits two descriptors and nothing else: ``connection``, a socket,
-    and ``pixels``, a file of ``PIXEL_BYTES``.
+    and ``file``, what the program reads or writes.
     """
     flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
     command = [
-        *(sys.executable, *flags, str(decoder_start.__file__)),
-        *(batch.__path__[0], program, str(connection), str(pixels)),
+        *(sys.executable, *flags, str(worker_start.__file__)),
+        *(batch.__path__[0], program, str(connection), str(file)),
         ",".join(map(str, astuple(limits))),
         # "" is wherever somebody stands.
         *(entry for entry in sys.path if entry),
@@ -54,19 +51,19 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(connection, pixels),
+            pass_fds=(connection, file),
             env=os.environ | ENVIRONMENT,
         )
 
 
-def shared_file() -> BinaryIO:
-    """Make a file of ``PIXEL_BYTES`` without a name, in memory where the system has such files."""
+def shared_file(size: int = 0) -> BinaryIO:
+    """Make a file of ``size`` bytes without a name, in memory where the system has such files."""
     if sys.platform == "linux":
-        descriptor = os.memfd_create("pixels")
+        descriptor = os.memfd_create("shared")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, PIXEL_BYTES)
+    os.truncate(descriptor, size)
     return os.fdopen(descriptor, "r+b", buffering=0)
 
 
@@ -80,10 +77,10 @@ def end_of(code: int) -> str:
     return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
-def not_started(why: str) -> DecoderError:
+def not_started(why: str) -> WorkerError:
     """Make the exception for a process that can't be started."""
-    return DecoderError(
-        f"the process that decodes photos does not start ({why})",
+    return WorkerError(
+        f"a worker process does not start ({why})",
         f"look whether {sys.executable} runs, and whether memory and processes are left",
     )
 

@@ -1,0 +1,101 @@
+"""From a decoded photo to its row: faces, crops, answers, label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from batch.answer import failed_row, is_settled, labelled_row
+from batch.classify import Classifier
+from batch.crop import crop, whole
+from batch.errors import BatchLabelError
+from batch.faces import Detector
+from batch.model import Model
+from batch.options import Place
+from batch.plan import Plan
+from batch.records import (
+    Box,
+    Evidence,
+    Failure,
+    Photo,
+    Pixels,
+    Probabilities,
+    Reason,
+    Region,
+    Row,
+    Stage,
+)
+from batch.timings import CLASSIFY, CROP, FACES, Timings
+
+
+class Labeller:
+    """Models and a detector, opened on a place and proved; safe to share between threads.
+
+    ``timings`` grow as photos pass.
+
+    Raises:
+        ModelError: a model answers its golden samples wrongly.
+        ProviderError: a model does not run on the place.
+    """
+
+    def __init__(self, plan: Plan, place: Place) -> None:
+        self.timings = Timings()
+        self._ensemble = ensemble = plan.ensemble
+        self._classifiers = {
+            model.spec.region: Classifier(model, place, plan.batch_size)
+            for model in ensemble.models
+        }
+        self._detector = Detector(place, graph=plan.detector) if ensemble.face else None
+
+    def row(self, photo: Photo) -> Row:
+        """Find a photo's faces, classify what there is to see and conclude its label."""
+        try:
+            evidence = self._evidence(photo)
+            if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
+                return labelled_row(photo, evidence, self._ensemble)
+            detail = "the model's answer is not a number"
+        except BatchLabelError:  # such as a device that has failed, whatever the photo
+            raise
+        except Exception as error:  # one photo must not end a night, whatever is wrong with it
+            detail = f"{type(error).__name__}: {error}"
+        return failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
+
+    def _evidence(self, photo: Photo) -> Evidence:
+        """Look no closer at a photo than its answer needs."""
+        evidence = self._seen_in_faces(photo)
+        if self._ensemble.image is None or is_settled(evidence, self._ensemble):
+            return evidence
+        with self.timings.of(CROP):
+            small = whole(photo, *_size(self._ensemble.image))[None]
+        return replace(evidence, image=self._asked(Region.IMAGE, small))
+
+    def _seen_in_faces(self, photo: Photo) -> Evidence:
+        if self._detector is None:
+            return self._classified(photo, ())
+        with self.timings.of(FACES):
+            glance = self._detector.glance(photo)
+        if glance.is_all or (glance.is_clear and not self._ensemble.every_face):
+            evidence = self._classified(photo, glance.boxes)
+            if glance.is_all or is_settled(evidence, self._ensemble):
+                return evidence
+        with self.timings.of(FACES):
+            boxes = self._detector.look_closely(photo, glance)
+        return self._classified(photo, boxes)
+
+    def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+        none = np.empty((0, len(self._ensemble.labels)), dtype=np.float32)
+        face = self._ensemble.face
+        if face is None or not boxes:
+            return Evidence((), faces=none, image=none)
+        with self.timings.of(CROP):
+            crops = np.stack([crop(photo, box, face.spec.margin, *_size(face)) for box in boxes])
+        return Evidence(boxes, faces=self._asked(Region.FACE, crops), image=none)
+
+    def _asked(self, region: Region, crops: Pixels) -> Probabilities:
+        with self.timings.of(CLASSIFY):
+            return self._classifiers[region].classify(crops)
+
+
+def _size(model: Model) -> tuple[int, int, int]:
+    return model.height, model.width, model.channels

@@ -1,0 +1,50 @@
+"""What a worker runs that labels photos all the way, with models of its own.
+
+Its models come from the run, and not from disk, so that all workers have the very same.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from batch.decode import Upright
+from batch.file_limits import FileLimits
+from batch.labeller import Labeller
+from batch.options import Place, Provider
+from batch.plan import Plan
+from batch.records import Photo
+from batch.worker_program import Handing, serve
+from batch.worker_protocol import pack_label
+
+
+def main(connection: int, plan: int, *limits: int) -> None:
+    """Label photos until nobody is left to ask.
+
+    ``connection`` and ``plan`` are descriptors, of a socket and of a file with a pickled ``Plan``,
+    which the run has written; ``limits`` are those of ``FileLimits``, in its order.
+    """
+
+    def opened() -> Handing:
+        given: Plan = pickle.loads(os.pread(plan, os.fstat(plan).st_size, 0))
+        cpu = Place(Provider.CPU)
+        return Labelling(Labeller(given, cpu))
+
+    serve(connection, opened, FileLimits(*limits))
+
+
+class Labelling:
+    """Turns decoded photos into labels, as text, with the time that each stage took."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self._labeller = labeller
+
+    def __call__(self, path: Path, upright: Upright) -> bytes:
+        """Label a photo."""
+        pixels = np.asarray(upright.image)
+        photo = Photo(path, pixels, upright.width, upright.height, upright.salvaged)
+        row = self._labeller.row(photo)
+        return pack_label(row, self._labeller.timings.taken())

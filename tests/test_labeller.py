@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.ensemble import load_ensemble
+from batch.errors import ProviderError
+from batch.faces import Glance
+from batch.labeller import Labeller
+from batch.options import Options, Place, Provider
+from batch.plan import Plan
+from batch.records import Photo, Reason, Region, Source
+from batch.timings import CLASSIFY, CROP, FACES
+from batch.yunet import detector_graph
+from tests.tiny_models import bright_model, bright_spec, save
+
+CPU = Place(Provider.CPU)
+
+
+def _labeller(model: str = "happy-sad+people") -> Labeller:
+    plan = Plan(load_ensemble(Options(model=model)), detector_graph(), batch_size=32)
+    return Labeller(plan, CPU)
+
+
+@pytest.fixture
+def labeller(tmp_path: Path) -> Labeller:
+    return _labeller(str(save(bright_model(), tmp_path / "bright.onnx")))
+
+
+@pytest.fixture
+def photo(astronaut: Image.Image) -> Photo:
+    return Photo(Path("p"), np.asarray(astronaut.convert("RGB")), *astronaut.size)
+
+
+def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
+    labeller = _labeller()
+    closer: list[Photo] = []
+    assert labeller._detector is not None
+    labeller._detector.look_closely = lambda photo, glance: closer.append(photo)  # type: ignore[assignment,method-assign,return-value]
+    row = labeller.row(photo)
+    assert row.source is Source.FACE
+    assert closer == []
+    assert set(labeller.timings.taken()) == {FACES, CROP, CLASSIFY}
+    assert labeller.timings.taken() == {}
+
+
+def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
+    labeller = _labeller()
+    blank = Photo(photo.path, np.full_like(photo.pixels, 200), 512, 512)
+    row = labeller.row(blank)
+    assert row.source is Source.IMAGE
+    assert row.answer is not None
+
+
+def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Photo) -> None:
+    classifier = labeller._classifiers[Region.FACE]
+    real = classifier.classify
+    classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
+    row = labeller.row(photo)
+    assert row.failure is not None
+    assert row.failure.reason is Reason.INTERNAL
+
+
+def test_a_defect_costs_one_row(
+    labeller: Labeller, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def glance(photo: Photo) -> Glance:
+        raise IndexError("a defect")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(labeller._detector, "glance", glance)
+        row = labeller.row(photo)
+    assert row.failure is not None
+    assert row.failure.detail == "IndexError: a defect"
+    assert labeller.row(photo).answer is not None
+
+
+def test_a_device_that_fails_ends_the_run(
+    labeller: Labeller, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def classify(crops: object) -> None:
+        raise ProviderError("cuda has failed", "use the CPU")
+
+    monkeypatch.setattr(labeller._classifiers[Region.FACE], "classify", classify)
+    with pytest.raises(ProviderError):
+        labeller.row(photo)
+
+
+def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo) -> None:
+    model = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
+    plan = Plan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
+    assert Labeller(plan, CPU).row(photo).source is Source.IMAGE

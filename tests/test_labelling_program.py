@@ -1,0 +1,136 @@
+"""Workers that label photos all the way, as real processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.decode import decode
+from batch.ensemble import load_ensemble
+from batch.errors import ModelError, OutputError
+from batch.file_limits import FileLimits
+from batch.labeller import Labeller
+from batch.options import Options, Place, Provider
+from batch.pipeline import LABELLING
+from batch.plan import Plan
+from batch.records import Failure, Photo, Reason, Row, Status
+from batch.worker import Task
+from batch.worker_process import shared_file
+from batch.workers import Workers
+from batch.yunet import detector_graph
+from tests.test_workers import linux
+from tests.tiny_models import bright_model, bright_spec, save
+
+KNOWN = Row(Path("known.jpg"), Status.NO_FACE, width=1, height=1)
+
+
+def _plan(folder: Path, **changes: object) -> Plan:
+    model = save(bright_model(bright_spec(**changes)), folder / "bright.onnx")
+    return Plan(load_ensemble(Options(model=str(model))), detector_graph(), batch_size=4)
+
+
+def _workers(plan: Plan) -> Workers:
+    file = shared_file()
+    file.write(pickle.dumps(plan))
+    return Workers(Task(FileLimits(), LABELLING, file, plan.ensemble.labels))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return _plan(tmp_path)
+
+
+@pytest.fixture
+def workers(plan: Plan) -> Iterator[Workers]:
+    with _workers(plan) as workers:
+        yield workers
+
+
+@pytest.fixture
+def photo(tmp_path: Path, astronaut: Image.Image) -> Path:
+    astronaut.save(tmp_path / "photo.jpg")
+    return tmp_path / "photo.jpg"
+
+
+def test_a_worker_labels_as_this_process_does(workers: Workers, plan: Plan, photo: Path) -> None:
+    decoded = decode(photo)
+    assert isinstance(decoded, Photo)
+    worked = workers.work(photo)
+    assert worked.content == Labeller(plan, Place(Provider.CPU)).row(decoded)
+    assert set(worked.seconds) == {"faces", "crop", "classify"}
+    assert worked.state is not None
+    assert worked.state.digest is None
+
+
+def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:
+    asked: list[bytes] = []
+
+    def known(path: Path, digest: bytes) -> Row | None:
+        asked.append(digest)
+        return KNOWN if len(asked) == 2 else None
+
+    first, second, third = (workers.work(photo, known) for _ in range(3))
+    assert first.content == third.content != KNOWN
+    assert (first.copied, second.copied, third.copied) == (False, True, False)
+    assert second.content == KNOWN
+    assert second.seconds == {}
+    assert second.state is not None
+    assert asked == [second.state.digest] * 3
+
+
+def test_what_the_journal_has_to_say_ends_the_run(workers: Workers, photo: Path) -> None:
+    def known(path: Path, digest: bytes) -> Row | None:
+        raise OutputError("the journal is full", "make room")
+
+    with pytest.raises(OutputError):
+        workers.work(photo, known)
+    assert isinstance(workers.work(photo).content, Row)
+
+
+def test_a_bad_file_is_a_failure(workers: Workers, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    for path, reason in (("text.jpg", Reason.NOT_AN_IMAGE), ("nowhere.jpg", Reason.VANISHED)):
+        content = workers.work(tmp_path / path).content
+        assert isinstance(content, Failure)
+        assert content.reason is reason
+
+
+def test_models_that_answer_wrongly_start_no_worker(tmp_path: Path) -> None:
+    golden = bright_spec().golden
+    golden.outputs[0] = (0.9, 0.1)
+    with (
+        _workers(_plan(tmp_path, golden=golden)) as workers,
+        pytest.raises(ModelError, match="golden samples wrongly"),
+    ):
+        workers.start()
+
+
+@linux
+def test_a_worker_that_is_killed_is_replaced(workers: Workers, photo: Path) -> None:
+    workers.start()
+    (worker,) = workers._idle
+
+    def known(path: Path, digest: bytes) -> Row | None:
+        os.kill(worker.pid, signal.SIGKILL)
+        return None
+
+    content = workers.work(photo, known).content
+    assert isinstance(content, Failure)
+    assert content.reason is Reason.CRASHED
+    assert isinstance(workers.work(photo).content, Row)
+
+
+@linux
+def test_a_worker_has_one_thread_and_needs_no_package_onnx(workers: Workers, photo: Path) -> None:
+    workers.work(photo)
+    (worker,) = workers._idle
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "onnx_cpp2py_export" not in maps
+    assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
