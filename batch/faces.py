@@ -13,10 +13,8 @@ from batch.bound import Array, Shape
 from batch.options import Place, Provider
 from batch.records import Box, Photo, Pixels
 from batch.session import Session, open_session
+from batch.yunet import MULTIPLE, STRIDES
 
-STRIDES = (8, 16, 32)
-# Input sides must be multiples of the coarsest stride.
-MULTIPLE = STRIDES[-1]
 # Pixels of the longer side at a glance, at most, and at a close look; never enlarged. The close
 # look finds small faces, the glance those that fill the frame.
 GLANCE_SIDE = 256
@@ -67,7 +65,7 @@ class Detector:
     ) -> None:
         if graph is None:
             # Here, as a process that labels is given the graph and has no use for package onnx.
-            from batch.yunet import detector_graph
+            from batch.yunet_graph import detector_graph
 
             graph = detector_graph()
         frames = (np.zeros((1, side, side, 3), np.uint8) for side in (GLANCE_SIDE, CLOSE_SIDE))

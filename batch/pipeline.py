@@ -24,7 +24,7 @@ from batch.timings import DECODE, READ, Timings
 from batch.worker import Known, Task
 from batch.worker_process import shared_file
 from batch.workers import Workers
-from batch.yunet import detector_graph
+from batch.yunet_graph import detector_graph
 
 LABELLING = "batch.labelling_program"
 # A worker leaves its core alone while a device looks at what it has decoded.

@@ -18,7 +18,7 @@ from batch.records import Failure, Photo, Row
 from batch.report import open_report
 from batch.timings import CROP as CUT
 from batch.timings import FACES
-from batch.yunet import detector_graph
+from batch.yunet_graph import detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)

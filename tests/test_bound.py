@@ -20,7 +20,7 @@ from batch.options import Place, Provider
 from batch.records import Photo
 from batch.session import Session, open_session
 from batch.shipped import find_models
-from batch.yunet import detector_graph
+from batch.yunet_graph import detector_graph
 from tests.tiny_models import SIDE, bright_model
 
 CPU = Place(Provider.CPU)

@@ -68,7 +68,7 @@ def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
 @pytest.mark.parametrize(
     ("number", "reason", "detail"),
     [
-        (signal.SIGSEGV, "crashed", "its decoder was killed by SIGSEGV"),
+        (signal.SIGSEGV, "crashed", "its worker was killed by SIGSEGV"),
         (None, "timeout", "not read and decoded within --decode-timeout 1s"),
     ],
 )

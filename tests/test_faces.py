@@ -9,10 +9,11 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider
-from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, STRIDES, Detector
+from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, Detector
 from batch.records import Box, Photo
 from batch.session import open_session
-from batch.yunet import DELTAS, SCORES, _model_bytes, detector_graph
+from batch.yunet import STRIDES, model_bytes
+from batch.yunet_graph import DELTAS, SCORES, detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)
@@ -43,8 +44,8 @@ def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
     # 640 x 640 is the one size that the file itself takes.
     pixels = np.asarray(astronaut.convert("RGB").resize((640, 640)))
     blue_first = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
-    names = [value.name for value in onnx.load_model_from_string(_model_bytes()).graph.output]
-    outputs = open_session(_model_bytes(), Provider.CPU, blue_first).run(blue_first)
+    names = [value.name for value in onnx.load_model_from_string(model_bytes()).graph.output]
+    outputs = open_session(model_bytes(), Provider.CPU, blue_first).run(blue_first)
     raw = dict(zip(names, outputs, strict=True))
 
     ours = open_session(detector_graph(), Provider.CPU, pixels[None])

@@ -14,7 +14,7 @@ from batch.options import Options, Place, Provider
 from batch.plan import Plan
 from batch.records import Photo, Reason, Region, Source
 from batch.timings import CLASSIFY, CROP, FACES
-from batch.yunet import detector_graph
+from batch.yunet_graph import detector_graph
 from tests.tiny_models import bright_model, bright_spec, save
 
 CPU = Place(Provider.CPU)

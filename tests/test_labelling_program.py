@@ -23,7 +23,7 @@ from batch.records import Failure, Photo, Reason, Row, Status
 from batch.worker import Task
 from batch.worker_process import shared_file
 from batch.workers import Workers
-from batch.yunet import detector_graph
+from batch.yunet_graph import detector_graph
 from tests.test_workers import linux
 from tests.tiny_models import bright_model, bright_spec, save
 
