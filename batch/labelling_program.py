@@ -18,7 +18,7 @@ from batch.options import Place, Provider
 from batch.plan import Plan
 from batch.records import Photo
 from batch.worker_program import Handing, serve
-from batch.worker_protocol import pack_label
+from batch.worker_protocol import Label
 
 
 def main(connection: int, plan: int, *limits: int) -> None:
@@ -37,14 +37,14 @@ def main(connection: int, plan: int, *limits: int) -> None:
 
 
 class Labelling:
-    """Turns decoded photos into labels, as text, with the time that each stage took."""
+    """Turns decoded photos into labels."""
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller
 
-    def __call__(self, path: Path, upright: Upright) -> bytes:
+    def __call__(self, path: Path, upright: Upright) -> Label:
         """Label a photo."""
         pixels = np.asarray(upright.image)
         photo = Photo(path, pixels, upright.width, upright.height, upright.salvaged)
         row = self._labeller.row(photo)
-        return pack_label(row, self._labeller.timings.taken())
+        return Label(row, self._labeller.timings.taken())

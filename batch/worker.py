@@ -28,8 +28,8 @@ from batch.worker_protocol import (
     Said,
     pack_question,
     unpack_answer,
-    unpack_label,
     unpack_refusal,
+    unpack_row_of,
 )
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
@@ -40,6 +40,7 @@ DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it l
 # The time limit is waited for in so many parts: where the whole run is stopped and goes on, as
 # by Ctrl-Z, the time between takes one of them and not the time of the photo in hand.
 PARTS = 50
+LEAST_PART = 1024  # bytes of a long answer that come at once, at least
 
 
 class Lost(Exception):
@@ -136,9 +137,8 @@ class Worker:
         if isinstance(said.content, Failure):
             return Worked(said.content, said.state, said.read_seconds)
         if isinstance(said.content, int) and self._task.plan:
-            label = self._received(said.content)
-            row, seconds = unpack_label(path, label, self._task.labels)
-            return Worked(row, said.state, said.read_seconds, seconds)
+            row = unpack_row_of(path, self._received(said.content), self._task.labels)
+            return Worked(row, said.state, said.read_seconds, said.seconds)
         if isinstance(said.content, Picture) and self._pixels:
             photo = self._photo(path, said.content, self._pixels)
             return Worked(photo, said.state, said.read_seconds)
@@ -182,7 +182,7 @@ class Worker:
 
     def _received(self, size: int) -> bytes:
         data = b""
-        for _ in range(PARTS):
+        for _ in range(PARTS + size // LEAST_PART):
             with suppress(TimeoutError):
                 part = self._connection.recv(size - len(data))
                 if not part:

@@ -22,7 +22,7 @@ from batch.decode import Upright, decode_upright, read_with_state
 from batch.errors import BatchLabelError
 from batch.file_limits import FileLimits
 from batch.records import Failure, Reason, Stage
-from batch.worker_protocol import GO_ON, PIXEL_BYTES, QUESTION, pack_answer, pack_refusal
+from batch.worker_protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
 
 # What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
 BYTES_A_PIXEL = 20
@@ -35,7 +35,7 @@ OOM_SCORE = 500
 
 
 # Turns a decoded photo into the rest of an answer: its content.
-Handing = Callable[[Path, Upright], Upright | bytes]
+Handing = Callable[[Path, Upright], Upright | Label]
 
 
 def main(connection: int, pixels: int, *limits: int) -> None:

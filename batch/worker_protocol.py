@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -25,19 +25,19 @@ from batch.timings import CLASSIFY, CROP, FACES
 QUESTION = struct.Struct("<I??")
 # What it is; whether the file was read, its size, time and digest; seconds spent on reading; rows
 # and columns; width and height; stage, reason and detail of a failure, the detail also of what was
-# salvaged; and the length of a label, which follows. The time is in seconds and nanoseconds, as 64
-# bits of nanoseconds end in 2262 and files do not.
-ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s I")
+# salvaged; seconds of STAGES and the length of a label, a row as text, which follows. The time is
+# in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
+ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
 # Said by the run to a file that was read, if its digest was asked for.
 VERDICTS = GO_ON, LEAVE_IT = b"\1", b"\0"
-MAX_LABEL = 16 * 1024**2  # bytes of a row as text, of which a face takes about 150
+MAX_LABEL = 1024**2  # bytes of a row as text, of which a face takes about 150
 PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
 
 REFUSALS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
 
 _STAGES, _REASONS = tuple(Stage), tuple(Reason)
 _NO_DIGEST = bytes(32)
-_NO_SIZE, _NO_WORDS = (0, 0, 0, 0), (0, 0, b"")
+_NO_SIZE, _NO_WORDS, _NO_LABEL = (0, 0, 0, 0), (0, 0, b""), (0.0, 0.0, 0.0, 0)
 _NS = 1_000_000_000
 # Those whose time a label tells.
 STAGES = (FACES, CROP, CLASSIFY)
@@ -71,16 +71,25 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Label:
+    """A photo's row, and the seconds that each stage took."""
+
+    row: Row
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Said:
     """What a worker says of one file.
 
     ``content`` is None where it waits for a verdict, a picture whose pixels are in the memory that
-    is shared with it, or the length of a label that follows.
+    is shared with it, or the length of a row that follows, with the ``seconds`` of each stage.
     """
 
     content: Picture | Failure | int | None
     state: FileState | None
     read_seconds: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def pack_refusal(error: BatchLabelError) -> bytes:
@@ -107,9 +116,9 @@ def pack_question(path: bytes, digest: bool, salvage: bool = False) -> bytes:
 
 
 def pack_answer(
-    content: Upright | Failure | bytes | None, state: FileState | None, read_seconds: float = 0.0
+    content: Upright | Failure | Label | None, state: FileState | None, read_seconds: float = 0.0
 ) -> bytes:
-    """Write an answer: ``ANSWER.size`` bytes and, where ``content`` is a label, the label."""
+    """Write an answer: ``ANSWER.size`` bytes and, where ``content`` is a label, its row as text."""
     known = state or FileState()
     mtime = divmod(known.mtime_ns or 0, _NS)
     read = (state is not None, known.size or 0, *mtime, known.digest or _NO_DIGEST)
@@ -117,17 +126,18 @@ def pack_answer(
         stage, reason = _STAGES.index(content.stage), _REASONS.index(content.reason)
         detail = content.detail.encode(errors="replace")
         words = (stage, reason, detail)
-        return ANSWER.pack(Kind.FAILURE, *read, read_seconds, *_NO_SIZE, *words, 0)
+        return ANSWER.pack(Kind.FAILURE, *read, read_seconds, *_NO_SIZE, *words, *_NO_LABEL)
     if content is None:
-        return ANSWER.pack(Kind.READ, *read, read_seconds, *_NO_SIZE, *_NO_WORDS, 0)
-    if isinstance(content, bytes):
-        length = len(content)
-        head = ANSWER.pack(Kind.LABEL, *read, read_seconds, *_NO_SIZE, *_NO_WORDS, length)
-        return head + content
+        return ANSWER.pack(Kind.READ, *read, read_seconds, *_NO_SIZE, *_NO_WORDS, *_NO_LABEL)
+    if isinstance(content, Label):
+        text = pack_row(content.row).encode()
+        passed = (content.seconds.get(stage, 0.0) for stage in STAGES)
+        empty = (*_NO_SIZE, *_NO_WORDS)
+        return ANSWER.pack(Kind.LABEL, *read, read_seconds, *empty, *passed, len(text)) + text
     columns, rows = content.image.size
     size = (rows, columns, content.width, content.height)
     words = (0, 0, content.salvaged.encode())
-    return ANSWER.pack(Kind.PICTURE, *read, read_seconds, *size, *words, 0)
+    return ANSWER.pack(Kind.PICTURE, *read, read_seconds, *size, *words, *_NO_LABEL)
 
 
 def unpack_answer(path: Path, data: bytes, digest: bool) -> Said:
@@ -137,49 +147,41 @@ def unpack_answer(path: Path, data: bytes, digest: bool) -> Said:
         BadAnswer: it can't be true.
     """
     kind, is_known, size, mtime, nanoseconds, sha256, *found = ANSWER.unpack(data)
-    seconds, rows, columns, width, height, stage, reason, detail, length = found
-    if not 0 <= seconds < 1e9:  # which is False for what is no number
-        raise BadAnswer(f"{seconds} seconds")
+    seconds, rows, columns, width, height, stage, reason, detail, *passed, length = found
+    # Which is False for what is no number.
+    if not all(0 <= each < 1e9 for each in (seconds, *passed)):
+        raise BadAnswer(f"{seconds} and {passed} seconds")
     if size < 0 or nanoseconds >= _NS:
         raise BadAnswer(f"{size} bytes, {nanoseconds} ns")
     state = FileState(size, mtime * _NS + nanoseconds, sha256 if digest else None)
     if kind == Kind.FAILURE:
         return Said(_failure(path, stage, reason, detail), state if is_known else None, seconds)
-    if kind not in tuple(Kind) or not is_known:
+    if kind > Kind.LABEL or not is_known:
         raise BadAnswer(f"an answer of kind {kind}")
     if kind == Kind.READ:
         return Said(None, state, seconds)
     if kind == Kind.LABEL:
         if not 0 < length <= MAX_LABEL:
             raise BadAnswer(f"a label of {length} bytes")
-        return Said(length, state, seconds)
+        return Said(length, state, seconds, dict(zip(STAGES, passed, strict=True)))
     if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height):
         raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
     return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)
 
 
-def pack_label(row: Row, seconds: Mapping[str, float]) -> bytes:
-    """Write a row and how long each stage took as a label."""
-    return json.dumps([pack_row(row), dict(seconds)]).encode()
-
-
-def unpack_label(path: Path, label: bytes, labels: tuple[str, ...]) -> tuple[Row, dict[str, float]]:
-    """Read a label, which must be one of ``labels``.
+def unpack_row_of(path: Path, text: bytes, labels: tuple[str, ...]) -> Row:
+    """Read the row of a label, which must be one of ``labels``.
 
     Raises:
         BadAnswer: it is none.
     """
     try:
-        text, seconds = json.loads(label)
-        known = {stage: float(seconds[stage]) for stage in STAGES if stage in seconds}
-        if not all(0 <= passed < 1e9 for passed in known.values()):
-            raise ValueError(f"{known} seconds")
-        row = unpack_row(path, text)
+        row = unpack_row(path, text.decode())
         for answer in (*row.faces, *((row.answer,) if row.answer else ())):
             _check(answer, labels)
         if row.width is not None and not (int(row.width) > 0 and int(row.height or 0) > 0):
             raise ValueError(f"{row.width} x {row.height} pixels")
-        return row, known
+        return row
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadAnswer(f"a label that is none ({error})") from error
 

@@ -12,28 +12,30 @@ from PIL import Image
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import ModelError
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
-from batch.timings import CLASSIFY, FACES
+from batch.stored import pack_row
+from batch.timings import CLASSIFY, CROP, FACES
 from batch.worker_protocol import (
     ANSWER,
     MAX_LABEL,
     PIXEL_BYTES,
     BadAnswer,
     Kind,
+    Label,
     Picture,
     Said,
     pack_answer,
-    pack_label,
     pack_refusal,
     unpack_answer,
-    unpack_label,
     unpack_refusal,
+    unpack_row_of,
 )
 
 PATH = Path("photo.jpg")
 STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)))
 FIELDS = (
     *("kind", "is_known", "size", "mtime", "nanoseconds", "digest", "seconds"),
-    *("rows", "columns", "width", "height", "stage", "reason", "detail", "length"),
+    *("rows", "columns", "width", "height", "stage", "reason", "detail"),
+    *("faces", "crop", "classify", "length"),
 )
 
 
@@ -95,6 +97,8 @@ def test_the_largest_picture_fits_into_what_is_shared() -> None:
         {"seconds": float("nan")},
         {"seconds": -1.0},
         {"seconds": float("inf")},
+        {"crop": float("nan")},
+        {"classify": -1.0},
         {"kind": Kind.FAILURE, "stage": len(Stage)},
         {"kind": Kind.FAILURE, "reason": 255},
         {"kind": 4},
@@ -119,11 +123,11 @@ ROW = Row(
 
 
 def test_a_label() -> None:
-    seconds = {FACES: 0.5, CLASSIFY: 0.25}
-    label = pack_label(ROW, seconds)
-    said = pack_answer(label, STATE, 0.5)
-    assert unpack_answer(PATH, said[: ANSWER.size], digest=True) == Said(len(label), STATE, 0.5)
-    assert unpack_label(PATH, said[ANSWER.size :], LABELS) == (ROW, seconds)
+    seconds = {FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
+    said = pack_answer(Label(ROW, seconds), STATE, 0.5)
+    length = len(said) - ANSWER.size
+    assert unpack_answer(PATH, said[: ANSWER.size], True) == Said(length, STATE, 0.5, seconds)
+    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS) == ROW
 
 
 def test_a_worker_that_waits_for_a_verdict() -> None:
@@ -145,16 +149,15 @@ def test_a_worker_that_waits_for_a_verdict() -> None:
 )
 def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
     with pytest.raises(BadAnswer):
-        unpack_label(PATH, pack_label(row, {}), LABELS)
+        unpack_row_of(PATH, pack_row(row).encode(), LABELS)
 
 
 @pytest.mark.parametrize(
-    "label",
-    [b"", b"[]", b"{}", b'["", {}]', b"[" * 100_000, b"\xff", pack_label(ROW, {FACES: -1.0})],
+    "text", [b"", b"[]", b"{}", b'{"status": "fine"}', b"[" * 100_000, b"\xff"]
 )
-def test_bytes_that_are_no_label_are_refused(label: bytes) -> None:
+def test_bytes_that_are_no_row_are_refused(text: bytes) -> None:
     with pytest.raises(BadAnswer):
-        unpack_label(PATH, label, LABELS)
+        unpack_row_of(PATH, text, LABELS)
 
 
 def test_what_keeps_a_worker_from_working() -> None:
