@@ -22,7 +22,7 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
 
 
 def test_fitted_weights_are_those_of_the_world_that_made_the_evidence() -> None:
-    fusion = fit(drawn_evidence(40_000, 1), limit=100.0, photo_limit=100.0)
+    fusion = fit(drawn_evidence(40_000, 1), limit=100.0, photo_limit=100.0, alone=None)
     # Of two normal distributions m apart from 0 the log-odds of x are 2 m x / variance.
     assert (fusion.bias, fusion.face, fusion.photo) == pytest.approx((0, 1, 1), abs=0.06)
 
