@@ -28,13 +28,14 @@ from batch.worker_protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answ
 BYTES_A_PIXEL = 20
 # For what does not grow with the picture: libraries that are loaded late, and their threads.
 HEADROOM = 256 * 1024**2
+# Bytes of a file that is decoded while the run looks whether it knows it: as quickly done as asked.
+SMALL = 128 * 1024
 # Seconds after which it ends by itself: later than the run, if there is still one, ends it.
 GRACE = 5
 # Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
 OOM_SCORE = 500
 
-
-# Turns a decoded photo into the rest of an answer: its content.
+# Makes of a decoded photo what an answer holds.
 Handing = Callable[[Path, Upright], Upright | Label]
 
 
@@ -55,7 +56,10 @@ def main(connection: int, pixels: int, *limits: int) -> None:
 
 
 def serve(connection: int, opened: Callable[[], Handing], limits: FileLimits) -> None:
-    """Get ready and say so, or what keeps it from that; then answer questions until the end."""
+    """Get ready and say so, or what keeps it from that; then answer questions until the end.
+
+    ``opened`` makes the function that turns a decoded photo into the rest of an answer.
+    """
     with (
         socket.socket(fileno=connection) as asker,
         # The run may be gone, and then nobody needs the answer.
@@ -145,10 +149,15 @@ def _answer(
     if digest:
         state = replace(state, digest=hashlib.sha256(data).digest())
     seconds = time.perf_counter() - started
+    photo = None
     if digest:
         asker.sendall(pack_answer(None, state, seconds))
+        if len(data) <= SMALL:
+            # What goes wrong goes wrong again below, once it is known that it matters.
+            with suppress(Exception):
+                photo = decode_upright(path, data, limits.max_pixels, salvage)
         if _received(asker, 1) != GO_ON:
             return
-    photo = decode_upright(path, data, limits.max_pixels, salvage)
+    photo = photo or decode_upright(path, data, limits.max_pixels, salvage)
     content = photo if isinstance(photo, Failure) else handing(path, photo)
     asker.sendall(pack_answer(content, state, seconds))

@@ -22,6 +22,7 @@ from batch.plan import Plan
 from batch.records import Failure, Photo, Reason, Row, Status
 from batch.worker import Task
 from batch.worker_process import shared_file
+from batch.worker_program import SMALL
 from batch.workers import Workers
 from batch.yunet_graph import detector_graph
 from tests.test_workers import linux
@@ -134,3 +135,21 @@ def test_a_worker_has_one_thread_and_needs_no_package_onnx(workers: Workers, pho
     assert "onnxruntime" in maps
     assert "onnx_cpp2py_export" not in maps
     assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2 * SMALL])
+def test_broken_and_known_files_by_turns_keep_their_rows(
+    workers: Workers, photo: Path, tmp_path: Path, size: int
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture" + bytes(size))
+
+    def known(path: Path, digest: bytes) -> Row | None:
+        return KNOWN if next(turns) else None
+
+    turns = iter((True, False, True, False))
+    contents = [workers.work(path, known).content for path in (broken, broken, photo, photo)]
+    assert contents[0] == contents[2] == KNOWN
+    assert isinstance(contents[1], Failure)
+    assert isinstance(contents[3], Row)
+    assert contents[3].answer is not None

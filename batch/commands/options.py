@@ -110,7 +110,7 @@ file_options = _group(
         default="30s",
         show_default=True,
         metavar="DURATION",
-        help="Give up a photo that takes longer than this to be read and decoded.",
+        help="Give up a photo that takes longer than this.",
     ),
     click.option(
         "--max-pixels",
