@@ -136,6 +136,7 @@ def test_a_hang_up_that_is_ignored_stops_nothing(crowd: Crowd, place: Place) -> 
 def test_an_interrupt_while_it_starts_is_no_failure() -> None:
     program = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests ignores it
 from batch import cli
 cli.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 cli.main()
