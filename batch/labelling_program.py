@@ -5,8 +5,6 @@ Its models come from the run, and not from disk, so that all workers have the ve
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from batch.decode import Upright
 from batch.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.options import Place, Provider
-from batch.plan import Plan
+from batch.plan import read_plan
 from batch.records import Photo
 from batch.worker_program import Handing, serve
 from batch.worker_protocol import Label
@@ -24,14 +22,12 @@ from batch.worker_protocol import Label
 def main(connection: int, plan: int, *limits: int) -> None:
     """Label photos until nobody is left to ask.
 
-    ``connection`` and ``plan`` are descriptors, of a socket and of a file with a pickled ``Plan``,
-    which the run has written; ``limits`` are those of ``FileLimits``, in its order.
+    ``connection`` and ``plan`` are descriptors, of a socket and of a file with a ``Plan``, which
+    the run has written; ``limits`` are those of ``FileLimits``, in its order.
     """
 
     def opened() -> Handing:
-        given: Plan = pickle.loads(os.pread(plan, os.fstat(plan).st_size, 0))
-        cpu = Place(Provider.CPU)
-        return Labelling(Labeller(given, cpu))
+        return Labelling(Labeller(read_plan(plan), Place(Provider.CPU)))
 
     serve(connection, opened, FileLimits(*limits))
 

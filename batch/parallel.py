@@ -19,9 +19,9 @@ def ordered_map(
 ) -> Generator[Result, None, None]:
     """Apply a function to items on ``workers`` threads and yield the results in order.
 
-    At most ``workers * AHEAD`` items are taken before their results are asked for. Decoding
-    and ONNX Runtime release the interpreter's lock, so threads use all cores. Closing the
-    iterator drops what has not started.
+    At most ``workers * AHEAD`` items are taken before their results are asked for. Threads share
+    one interpreter, so this pays where a function waits for others. Closing the iterator drops
+    what has not started.
     """
     waiting: collections.deque[Future[Result]] = collections.deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")

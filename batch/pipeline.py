@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 
@@ -18,7 +15,7 @@ from batch.ensemble import load_ensemble
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.places import choose_place
-from batch.plan import Plan
+from batch.plan import Plan, write_plan
 from batch.records import Failure, Finished, Photo, Row, Worked
 from batch.timings import DECODE, READ, Timings
 from batch.worker import Known, Task
@@ -67,21 +64,12 @@ class Pipeline:
             cores *= WORKERS_A_CORE_ON_DEVICES
             task = Task(options.file_limits)
         else:
-            task = Task(options.file_limits, LABELLING, _written(plan), self.ensemble.labels)
+            file = shared_file()
+            write_plan(plan, file)
+            task = Task(options.file_limits, LABELLING, file, self.ensemble.labels)
         self.workers = options.workers or cores
         self._workers = Workers(task)
         self._workers.start()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the workers."""
@@ -89,7 +77,7 @@ class Pipeline:
 
     def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
-        with self:
+        with closing(self):
             for finished in self.label(found):
                 yield finished.row
 
@@ -121,9 +109,3 @@ class Pipeline:
         self.timings.add(READ, worked.read_seconds)
         spent = worked.read_seconds + sum(worked.seconds.values())
         self.timings.add(DECODE, max(0.0, passed - spent))
-
-
-def _written(plan: Plan) -> BinaryIO:
-    file = shared_file()
-    file.write(pickle.dumps(plan))
-    return file

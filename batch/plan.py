@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from batch.ensemble import Ensemble
 
@@ -17,3 +20,17 @@ class Plan:
     ensemble: Ensemble
     detector: bytes
     batch_size: int
+
+
+def write_plan(plan: Plan, file: BinaryIO) -> None:
+    """Write a plan into a file that workers inherit."""
+    file.write(pickle.dumps(plan))
+
+
+def read_plan(descriptor: int) -> Plan:
+    """Read the plan in an inherited file, from its start wherever others have read to.
+
+    It is unpickled: only the run, which has written it, has the file.
+    """
+    plan: Plan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    return plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from batch.discover import Survey
 from batch.labelling import Labelling, Terminal
@@ -42,7 +42,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
         )
         with _locks(job, stop, terminal.log), recorder:
             started = time.monotonic()
-            with Pipeline(job.options) as pipeline:
+            with closing(Pipeline(job.options)) as pipeline:
                 recorder.pipeline = pipeline
                 provider = pipeline.place.provider
                 terminal.log(Event.OPENED, _introduction(pipeline), provider=provider)

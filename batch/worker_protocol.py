@@ -29,7 +29,7 @@ QUESTION = struct.Struct("<I??")
 # in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
 ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
 # Said by the run to a file that was read, if its digest was asked for.
-VERDICTS = GO_ON, LEAVE_IT = b"\1", b"\0"
+GO_ON, LEAVE_IT = b"\1", b"\0"
 MAX_LABEL = 1024**2  # bytes of a row as text, of which a face takes about 150
 PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
 

@@ -225,3 +225,9 @@ def as_mortal() -> tuple[str, ...]:
     if shutil.which("setpriv") is None:
         pytest.skip("root reads everything, and setpriv is not there to take that away")
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+def children(pid: int) -> list[int]:
+    """Number the processes that a process has started and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from tests.runs import REPORT, Place, ended, make_photos, wait_for
+from tests.runs import REPORT, Place, children, ended, make_photos, wait_for
 
 NUMBER = 1200
 LOST = 2
@@ -40,9 +40,7 @@ def place(tmp_path: Path, many: Path) -> Place:
 
 def decoders(pid: int) -> list[int]:
     """Number the processes that decode for a run and have come to the end of their start."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    found = [int(child) for task in tasks for child in task.read_text().split()]
-    return [child for child in found if oom_score(child) > oom_score(pid)]
+    return [child for child in children(pid) if oom_score(child) > oom_score(pid)]
 
 
 def oom_score(pid: int) -> int:

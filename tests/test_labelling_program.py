@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from batch.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.options import Options, Place, Provider
 from batch.pipeline import LABELLING
-from batch.plan import Plan
+from batch.plan import Plan, write_plan
 from batch.records import Failure, Photo, Reason, Row, Status
 from batch.worker import Task
 from batch.worker_process import shared_file
@@ -38,7 +37,7 @@ def _plan(folder: Path, **changes: object) -> Plan:
 
 def _workers(plan: Plan) -> Workers:
     file = shared_file()
-    file.write(pickle.dumps(plan))
+    write_plan(plan, file)
     return Workers(Task(FileLimits(), LABELLING, file, plan.ensemble.labels))
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from batch.errors import InputError, ModelError
 from batch.fusion import Fusion
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
+from tests.runs import children
 from tests.tiny_models import bright_model, bright_spec, save
 
 CPU = Options(provider=Provider.CPU)
@@ -196,23 +199,18 @@ def test_rows_are_values(photos: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
-    before = _children()
+    before = len(children(os.getpid()))
     rows = batch.label([photos], CPU)
-    assert _children() > before
+    assert len(children(os.getpid())) > before
     del rows
-    assert _children() == before
+    assert len(children(os.getpid())) == before
 
 
 def test_a_pipeline_labels_more_than_once(photos: Path) -> None:
-    with Pipeline(CPU) as pipeline:
+    with closing(Pipeline(CPU)) as pipeline:
         first, second = (
             [finished.row for finished in pipeline.label([photos / "astronaut.jpg"])]
             for _ in range(2)
         )
         assert first == second
         assert pipeline.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}
-
-
-def _children() -> int:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return sum(len(task.read_text().split()) for task in tasks)
