@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from batch.diagnosis import FORMATS, diagnosis, os_reason
 from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.location import Location
 from batch.pillow import has_heif_reader, open_image
 from batch.records import Failure, FileState, Photo, Reason, Stage
 from batch.salvage import is_enough, leniency
@@ -84,7 +85,7 @@ def read_with_state(
 
 
 def decode_bytes(
-    path: Path, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+    path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
 ) -> Photo | Failure:
     """Decode a file's bytes to upright RGB in an array, see ``decode_upright``."""
     upright = decode_upright(path, data, max_pixels, salvage)
@@ -98,7 +99,7 @@ def decode_bytes(
 
 
 def decode_upright(
-    path: Path, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+    path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
 ) -> Upright | Failure:
     """Decode a file's bytes to upright RGB, see ``_decoded``.
 
@@ -115,7 +116,7 @@ def decode_upright(
     return result
 
 
-def _decoded(path: Path, data: bytes, max_pixels: int) -> Upright | Failure:
+def _decoded(path: Location, data: bytes, max_pixels: int) -> Upright | Failure:
     """Decode a file's bytes to upright RGB.
 
     The format is told by content: JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, AVIF and,
@@ -145,7 +146,7 @@ def _decoded(path: Path, data: bytes, max_pixels: int) -> Upright | Failure:
         return Failure(path, Stage.DECODE, *diagnosis(data, formats, error))
 
 
-def _upright(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> Upright | Failure:
+def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upright | Failure:
     width, height = image.size
     scaled = image.format in JPEG_FORMATS
     if scaled:

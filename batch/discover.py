@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import InputError
+from batch.location import Location
 from batch.records import Failure
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
 
@@ -21,14 +22,14 @@ def discover(
     *,
     listing: BinaryIO | None = None,
     left_out: LeftOut = lambda path, why: None,
-) -> Iterator[Path | Failure]:
+) -> Iterator[Location | Failure]:
     """Find the photos that the inputs stand for: a ``Survey``'s files by their paths alone.
 
     Raises:
         InputError: as ``Survey`` does, before anything is yielded.
     """
     survey = Survey(inputs, search, listing=listing, left_out=left_out)
-    return (found.failure or Path(found.path) for found in survey)
+    return (found.failure or found.location for found in survey)
 
 
 class Survey:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from batch.journal_errors import JournalDamaged, refusals
 from batch.journal_schema import (
@@ -31,6 +32,7 @@ from batch.journal_schema import (
     SCHEMA,
     VERSION,
 )
+from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
 from batch.stored import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.walk import Found
@@ -40,6 +42,8 @@ COMMIT_EVERY = 1.0
 # Rows that are taken from the database at a time.
 CHUNK = 1_000
 INSERTED_AT_ONCE = 200
+# Before an ETag, since SQLite would take some for numbers, and round them.
+ETAG = "etag:"
 
 
 @dataclass(frozen=True)
@@ -116,24 +120,25 @@ class Journal:
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
-        values = (v for f in chunk for v in (os.fsencode(f.path), f.size, _whole(f.mtime_ns)))
-        rows = ", ".join(["(?, ?, ?)"] * len(chunk))
+        values = (v for f in chunk for v in (f.position, os.fsencode(f.path), f.size, _stamp(f)))
+        rows = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
         run = self._database.execute
         last = run(
-            f"INSERT INTO found (path, size, mtime_ns) VALUES {rows}", tuple(values)
+            f"INSERT INTO found (position, path, size, mtime_ns) VALUES {rows}", tuple(values)
         ).lastrowid
         for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
             if item.failure:
                 failure = json.dumps(pack_failure(item.failure))
-                run("UPDATE found SET failure = ? WHERE position = ?", (failure, position))
+                own = position if item.position is None else item.position
+                run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
 
-    def pending(self) -> Iterator[Path | Failure]:
+    def pending(self) -> Iterator[Location | Failure]:
         """Give the files that are to be labelled, in order."""
-        for name, failure in self._chunks(NEXT_PENDING, -1):
-            path = Path(os.fsdecode(name))
-            yield unpack_failure(path, json.loads(failure)) if failure else path
+        for _, name, failure, size, stamp in self._chunks(NEXT_PENDING, -1):
+            location = _found(os.fsdecode(name), size, stamp).location
+            yield unpack_failure(location, json.loads(failure)) if failure else location
 
-    def known(self, path: Path, digest: bytes) -> Row | None:
+    def known(self, path: Location, digest: bytes) -> Row | None:
         """Look for the row of a file with the same bytes, and give it to ``path``."""
         query = "SELECT row FROM photos WHERE digest IS ? AND basis IS ? AND NOT failed LIMIT 1"
         with self._using() as run:
@@ -144,7 +149,7 @@ class Journal:
         """Keep a file's row; it is on disk about a second later."""
         row, state = finished.row, finished.state or FileState()
         values = (
-            *(os.fsencode(row.path), state.size, _whole(state.mtime_ns), state.digest),
+            *(os.fsencode(row.path), state.size, _stamp(state), state.digest),
             *(self._basis, row.status is Status.FAILED, pack_row(row)),
         )
         with self._using() as run:
@@ -162,12 +167,12 @@ class Journal:
 
     def rows(self) -> Iterator[Row]:
         """Give the rows of all files that were found, in order."""
-        for name, row in self._chunks(NEXT_ROWS, -1):
-            yield self._row(name, row)
+        for position, name, row in self._chunks(NEXT_ROWS, -1):
+            yield replace(self._row(name, row), position=position)
 
     def missing(self) -> Iterator[Row]:
         """Give the last rows of files that were not found, in the order of their paths."""
-        for name, row in self._chunks(NEXT_MISSING, b""):
+        for _, name, row in self._chunks(NEXT_MISSING, b""):
             yield replace(self._row(name, row), missing=True)
 
     def forget_missing(self) -> None:
@@ -192,16 +197,16 @@ class Journal:
 
     def _row(self, name: bytes, text: str) -> Row:
         with refusals(self.path):
-            return unpack_row(Path(os.fsdecode(name)), text)
+            return unpack_row(location_of(os.fsdecode(name)), text)
 
-    def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[bytes, str]]:
+    def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[Any, ...]]:
         """Run a query from one key on to the next, so that writing in between disturbs nothing."""
         after = start
         while True:
             values = {"after": after, "basis": self._basis, "chunk": CHUNK}
             with self._using() as run:
                 chunk = run(query, values).fetchall()
-            yield from ((name, text) for _, name, text in chunk)
+            yield from chunk
             if len(chunk) < CHUNK:
                 return
             after = chunk[-1][0]
@@ -212,6 +217,15 @@ class Journal:
             yield self._database.execute
 
 
-def _whole(nanoseconds: int | None) -> int | None:
-    """Bring a time into SQLite's 64 bits, which end in 2262: file systems go further."""
-    return None if nanoseconds is None else max(-(2**63), min(nanoseconds, 2**63 - 1))
+def _stamp(file: Found | FileState) -> int | str | None:
+    """Give what tells a file from its old self, beside its size."""
+    if file.etag is not None:
+        return ETAG + file.etag
+    # SQLite's 64 bits of nanoseconds end in 2262: file systems go further.
+    return None if file.mtime_ns is None else max(-(2**63), min(file.mtime_ns, 2**63 - 1))
+
+
+def _found(path: str, size: int | None, stamp: int | str | None) -> Found:
+    if isinstance(stamp, str):
+        return Found(path, size, etag=stamp.removeprefix(ETAG))
+    return Found(path, size, stamp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x424C4A4E
 VERSION = 1
 
+# `mtime_ns` has the ETag instead, a text, where a store gives one: it tells more than a time.
 SCHEMA = f"""
 CREATE TABLE photos (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB,
@@ -30,7 +31,7 @@ WHERE :all OR photos.path IS NULL OR failed OR basis IS NOT :basis
 ORDER BY position
 """
 NEXT_PENDING = """
-SELECT position, path, failure FROM pending JOIN found USING (position)
+SELECT position, path, failure, size, mtime_ns FROM pending JOIN found USING (position)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 NEXT_ROWS = """

@@ -15,6 +15,7 @@ from batch.errors import DriftError, OutputError
 from batch.journal import Journal
 from batch.journal_errors import JournalDamaged
 from batch.journal_place import journal_path, set_aside
+from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
 from batch.options import Job
@@ -88,7 +89,7 @@ class Labelling:
     def _stream(self, survey: Survey) -> None:
         """Write rows as they come, and remember nothing."""
         summary = self._begin()
-        found: Iterable[Path | Failure] = (f.failure or Path(f.path) for f in survey)
+        found: Iterable[Location | Failure] = (f.failure or f.location for f in survey)
         total = None
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
@@ -193,7 +194,7 @@ class Labelling:
             )
 
 
-def _counted(found: Iterable[Path | Failure], summary: Summary) -> Iterator[Path | Failure]:
+def _counted(found: Iterable[Location | Failure], summary: Summary) -> Iterator[Location | Failure]:
     for item in found:
         summary.found += 1
         yield item

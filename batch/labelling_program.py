@@ -5,13 +5,12 @@ Its models come from the run, and not from disk, so that all workers have the ve
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from batch.decode import Upright
 from batch.file_limits import FileLimits
 from batch.labeller import Labeller
+from batch.location import Location
 from batch.options import Place, Provider
 from batch.plan import read_plan
 from batch.records import Photo
@@ -38,7 +37,7 @@ class Labelling:
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller
 
-    def __call__(self, path: Path, upright: Upright) -> Label:
+    def __call__(self, path: Location, upright: Upright) -> Label:
         """Label a photo."""
         pixels = np.asarray(upright.image)
         photo = Photo(path, pixels, upright.width, upright.height, upright.salvaged)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+
+from batch.location import Location, location_of
 
 # Spreadsheets run a cell that begins with one of these as a formula; the full-width forms are
 # taken for the same where East Asian languages are set.
@@ -23,7 +24,7 @@ _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
-def path_text(path: Path) -> str:
+def path_text(path: Location) -> str:
     r"""Write a path as one printable line of valid UTF-8 that no other path has.
 
     A backslash becomes ``\\``, a newline ``\n``, a carriage return ``\r`` and a tab
@@ -37,13 +38,13 @@ def path_text(path: Path) -> str:
     return f"./{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def path_from_text(text: str) -> Path:
+def path_from_text(text: str) -> Location:
     """Turn the text that ``path_text`` gave back into the path.
 
     Raises:
         ValueError: the text holds a backslash that begins none of the escapes.
     """
-    return Path(os.fsdecode(_ESCAPE.sub(_unescaped, text.encode())))
+    return location_of(os.fsdecode(_ESCAPE.sub(_unescaped, text.encode())))
 
 
 def printable(text: str) -> str:

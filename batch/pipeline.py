@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 
 from batch.answer import failed_row
 from batch.cores import available_cores
 from batch.ensemble import load_ensemble
+from batch.location import Location
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.places import choose_place
@@ -75,14 +75,14 @@ class Pipeline:
         """End the workers."""
         self._workers.close()
 
-    def run(self, found: Iterable[Path | Failure]) -> Iterator[Row]:
+    def run(self, found: Iterable[Location | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
         with closing(self):
             for finished in self.label(found):
                 yield finished.row
 
     def label(
-        self, found: Iterable[Path | Failure], known: Known | None = None
+        self, found: Iterable[Location | Failure], known: Known | None = None
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
         with closing(
@@ -90,7 +90,7 @@ class Pipeline:
         ) as finished:
             yield from finished
 
-    def _finished(self, found: Path | Failure, known: Known | None) -> Finished:
+    def _finished(self, found: Location | Failure, known: Known | None) -> Finished:
         if isinstance(found, Failure):
             return Finished(failed_row(found))
         started = time.perf_counter()

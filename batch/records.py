@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from batch.location import Location
 
 if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
     import numpy as np
@@ -73,7 +74,7 @@ class Failure:
     ``detail`` is one line for people.
     """
 
-    path: Path
+    path: Location
     stage: Stage
     reason: Reason
     detail: str
@@ -81,11 +82,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file was as it was read: bytes, nanoseconds, SHA-256; None where that is unknown."""
+    """What a file was as it was read; None where that is unknown.
+
+    ``size`` is in bytes, ``mtime_ns`` in nanoseconds, ``digest`` a SHA-256; ``etag`` is what an
+    object store calls this state of an object.
+    """
 
     size: int | None = None
     mtime_ns: int | None = None
     digest: bytes | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Photo:
     is wrong with a file of which only a part is there, and is empty for a whole one.
     """
 
-    path: Path
+    path: Location
     pixels: Pixels
     width: int
     height: int
@@ -159,10 +165,11 @@ class Row:
     a face, the main face first. Both are empty where there is no face and where
     ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
     ``salvaged`` says why only a part of the photo was looked at, and is empty for a whole
-    one. ``missing`` marks what is known of a file that is no longer there.
+    one. ``missing`` marks what is known of a file that is no longer there. ``position`` is the
+    file's number among all that were found, where that is known.
     """
 
-    path: Path
+    path: Location
     status: Status
     answer: Answer | None = None
     source: Source | None = None
@@ -172,6 +179,7 @@ class Row:
     failure: Failure | None = None
     salvaged: str = ""
     missing: bool = False
+    position: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

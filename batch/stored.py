@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
+from batch.location import Location
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 
 
@@ -27,7 +27,7 @@ def pack_row(row: Row) -> str:
     return json.dumps(kept, separators=(",", ":"))
 
 
-def unpack_row(path: Path, text: str) -> Row:
+def unpack_row(path: Location, text: str) -> Row:
     """Read a row, of whichever file: the same bytes elsewhere get the same row.
 
     Raises:
@@ -52,7 +52,7 @@ def pack_failure(failure: Failure) -> list[str]:
     return [failure.stage.value, failure.reason.value, failure.detail]
 
 
-def unpack_failure(path: Path, kept: list[str]) -> Failure:
+def unpack_failure(path: Location, kept: list[str]) -> Failure:
     """Read a failure back."""
     stage, reason, detail = kept
     return Failure(path, Stage(stage), Reason(reason), detail)

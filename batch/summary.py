@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from batch.errors import BatchLabelError, ExitCode
+from batch.location import Location
 from batch.names import printable
 from batch.records import Finished, Reason, Row, Status
 
@@ -35,7 +35,7 @@ class Summary:
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
-    def leave_out(self, path: Path, why: str) -> None:
+    def leave_out(self, path: Location, why: str) -> None:
         """Count what discovery passed over in a folder."""
         self.left_out += 1
 

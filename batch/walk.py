@@ -5,15 +5,16 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
+from batch.location import Location, location_of
 from batch.records import Failure, Reason, Stage
 from batch.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 
-LeftOut = Callable[[Path, str], None]
+LeftOut = Callable[[Location, str], None]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,25 @@ class Search:
 class Found(NamedTuple):
     """A file that was found, with its size in bytes and time of change (nanoseconds).
 
-    Of one that can't be looked at there is a ``failure`` instead.
+    ``path`` may be a URL's text, and ``etag`` what an object store calls this state of the object.
+    Of a file that can't be looked at there is a ``failure`` instead. ``position`` is its number
+    among all that were found, from 1 on, where others of them are left to other runs.
     """
 
     path: str
     size: int | None = None
     mtime_ns: int | None = None
     failure: Failure | None = None
+    etag: str | None = None
+    position: int | None = None
+
+    @property
+    def location(self) -> Location:
+        """Where the file lies; a URL knows what the listing said of it."""
+        place = location_of(self.path)
+        if isinstance(place, Path):
+            return place
+        return replace(place, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
 
 
 @dataclass

@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from batch.file_limits import FileLimits
 from batch.limits import duration_text
+from batch.location import Location
 from batch.records import Failure, Photo, Reason, Row, Worked
 from batch.worker_process import PROGRAM, end_of, not_started, shared_file, start
 from batch.worker_protocol import (
@@ -33,7 +33,7 @@ from batch.worker_protocol import (
 )
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
-Known = Callable[[Path, bytes], Row | None]
+Known = Callable[[Location, bytes], Row | None]
 
 START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
 DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
@@ -101,7 +101,9 @@ class Worker:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def work(self, path: Path, known: Known | None, salvage: bool) -> Worked:
+    def work(
+        self, path: Location, known: Known | None, salvage: bool, data: bytes | None = None
+    ) -> Worked:
         """Have a file read and decoded, and labelled if that is its task, see ``Workers.work``.
 
         Raises:
@@ -110,6 +112,8 @@ class Worker:
         try:
             question = pack_question(os.fsencode(path), known is not None, salvage)
             self._connection.sendall(question)
+            if data is not None:
+                self._hand_over(data)
             said = self._said(path, known is not None)
             if said.content is None:
                 row = self._known(path, said, known)
@@ -125,15 +129,22 @@ class Worker:
         except BadAnswer as error:
             raise Lost(Reason.CRASHED, f"its worker gave a senseless answer: {error}") from error
 
-    def _said(self, path: Path, digest: bool) -> Said:
+    def _hand_over(self, data: bytes) -> None:
+        with shared_file() as file:
+            rest = memoryview(data)
+            while rest:  # the system takes 2 GiB at a time at most
+                rest = rest[file.write(rest) :]
+            socket.send_fds(self._connection, [b"\0"], [file.fileno()])
+
+    def _said(self, path: Location, digest: bool) -> Said:
         return unpack_answer(path, self._received(ANSWER.size), digest)
 
-    def _known(self, path: Path, said: Said, known: Known | None) -> Row | None:
+    def _known(self, path: Location, said: Said, known: Known | None) -> Row | None:
         if known is None or said.state is None or said.state.digest is None:
             raise BadAnswer("a verdict is asked for that nobody needs")
         return known(path, said.state.digest)
 
-    def _worked(self, path: Path, said: Said) -> Worked:
+    def _worked(self, path: Location, said: Said) -> Worked:
         if isinstance(said.content, Failure):
             return Worked(said.content, said.state, said.read_seconds)
         if isinstance(said.content, int) and self._task.plan:
@@ -192,7 +203,7 @@ class Worker:
                     return data
         raise TimeoutError
 
-    def _photo(self, path: Path, picture: Picture, shared: BinaryIO) -> Photo:
+    def _photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:
         # Read and not mapped: a file that the other side has cut short kills who has mapped it.
         shape = (picture.rows, picture.columns, 3)
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)

@@ -21,7 +21,8 @@ from pathlib import Path
 from batch.decode import Upright, decode_upright, read_with_state
 from batch.errors import BatchLabelError
 from batch.file_limits import FileLimits
-from batch.records import Failure, Reason, Stage
+from batch.location import Location, location_of
+from batch.records import Failure, FileState, Reason, Stage
 from batch.worker_protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
 
 # What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
@@ -36,7 +37,7 @@ GRACE = 5
 OOM_SCORE = 500
 
 # Makes of a decoded photo what an answer holds.
-Handing = Callable[[Path, Upright], Upright | Label]
+Handing = Callable[[Location, Upright], Upright | Label]
 
 
 def main(connection: int, pixels: int, *limits: int) -> None:
@@ -47,7 +48,7 @@ def main(connection: int, pixels: int, *limits: int) -> None:
     """
     with mmap.mmap(pixels, PIXEL_BYTES) as shared:
 
-        def hand_over(_: Path, photo: Upright) -> Upright:
+        def hand_over(_: Location, photo: Upright) -> Upright:
             data = photo.image.tobytes()
             shared[: len(data)] = data
             return photo
@@ -105,7 +106,7 @@ def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> No
     """Answer one question after the other, until the other side hangs up."""
     while question := _received(asker, QUESTION.size):
         length, digest, salvage = QUESTION.unpack(question)
-        path = Path(os.fsdecode(_received(asker, length)))
+        path = location_of(os.fsdecode(_received(asker, length)))
         signal.alarm(limits.decode_timeout + GRACE)
         try:
             _answer(asker, path, digest, salvage, handing, limits)
@@ -128,20 +129,32 @@ def _received(asker: socket.socket, size: int) -> bytes:
     return data
 
 
-def _fail(asker: socket.socket, path: Path, reason: Reason, detail: str) -> None:
+def _handed_over(asker: socket.socket) -> tuple[bytes, FileState]:
+    """Take the bytes of a file that the run has fetched."""
+    _, descriptors, _, _ = socket.recv_fds(asker, 1, 1)
+    with os.fdopen(descriptors[0], "rb") as file:
+        file.seek(0)  # where the run, which wrote it, left off is the end
+        data = file.read()
+    return data, FileState(len(data))
+
+
+def _fail(asker: socket.socket, path: Location, reason: Reason, detail: str) -> None:
     asker.sendall(pack_answer(Failure(path, Stage.DECODE, reason, detail), None))
 
 
 def _answer(
     asker: socket.socket,
-    path: Path,
+    path: Location,
     digest: bool,
     salvage: bool,
     handing: Handing,
     limits: FileLimits,
 ) -> None:
     started = time.perf_counter()
-    read = read_with_state(path, limits.max_file_size)
+    if isinstance(path, Path):
+        read = read_with_state(path, limits.max_file_size)
+    else:
+        read = _handed_over(asker)
     if isinstance(read, Failure):
         asker.sendall(pack_answer(read, None, time.perf_counter() - started))
         return

@@ -12,16 +12,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from enum import IntEnum
-from pathlib import Path
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import BatchLabelError, ModelError, ProviderError
+from batch.location import Location
 from batch.records import Answer, Failure, FileState, Reason, Row, Stage
 from batch.stored import pack_row, unpack_row
 from batch.timings import CLASSIFY, CROP, FACES
 
 # The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
-# photo, are asked for.
+# photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
+# a file that holds the photo's bytes.
 QUESTION = struct.Struct("<I??")
 # What it is; whether the file was read, its size, time and digest; seconds spent on reading; rows
 # and columns; width and height; stage, reason and detail of a failure, the detail also of what was
@@ -140,7 +141,7 @@ def pack_answer(
     return ANSWER.pack(Kind.PICTURE, *read, read_seconds, *size, *words, *_NO_LABEL)
 
 
-def unpack_answer(path: Path, data: bytes, digest: bool) -> Said:
+def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
     """Read the answer to a question for ``path``.
 
     Raises:
@@ -169,7 +170,7 @@ def unpack_answer(path: Path, data: bytes, digest: bool) -> Said:
     return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)
 
 
-def unpack_row_of(path: Path, text: bytes, labels: tuple[str, ...]) -> Row:
+def unpack_row_of(path: Location, text: bytes, labels: tuple[str, ...]) -> Row:
     """Read the row of a label, which must be one of ``labels``.
 
     Raises:
@@ -196,7 +197,7 @@ def _check(answer: Answer, labels: tuple[str, ...]) -> None:
         raise ValueError(f"a face at {answer.box}")
 
 
-def _failure(path: Path, stage: int, reason: int, detail: bytes) -> Failure:
+def _failure(path: Location, stage: int, reason: int, detail: bytes) -> Failure:
     try:
         words = _STAGES[stage], _REASONS[reason]
     except IndexError as error:

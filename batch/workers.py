@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import WorkerError
+from batch.location import Location
 from batch.records import Failure, Stage, Worked
 from batch.worker import Known, Lost, Task, Worker
 
@@ -52,9 +52,17 @@ class Workers:
         """
         self._give_back(self._taken())
 
-    def work(self, path: Path, known: Known | None = None, salvage: bool = False) -> Worked:
+    def work(
+        self,
+        path: Location,
+        known: Known | None = None,
+        salvage: bool = False,
+        data: bytes | None = None,
+    ) -> Worked:
         """Have a file read, decoded and, if that is the task, labelled.
 
+        A worker reads paths by itself; of a URL it is given the bytes, ``data``, as it does not
+        have what it takes to fetch them, and what can take it over shall not have it either.
         ``known`` is asked with the SHA-256 of the file's bytes before they are decoded. With
         ``salvage`` what is there of a truncated photo will do, see ``decode_upright``. A file
         that takes too long, or that the process does not survive, is a Failure.
@@ -64,7 +72,7 @@ class Workers:
         """
         worker = self._taken()
         try:
-            worked = worker.work(path, known, salvage)
+            worked = worker.work(path, known, salvage, data)
         except Lost as lost:
             worker.kill()
             return Worked(Failure(path, Stage.DECODE, lost.reason, lost.detail))

@@ -64,7 +64,7 @@ def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
     journal.plan(found, fresh=False, verify=False)
     by_path = {Path(file.path): file for file in found}
     for item in list(journal.pending()):
-        file = by_path[item.path if isinstance(item, Failure) else item]
+        file = by_path[Path(item.path if isinstance(item, Failure) else item)]
         journal.add(_finished(file, with_digest[file.path]))
     journal.close()
 

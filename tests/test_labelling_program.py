@@ -15,6 +15,7 @@ from batch.ensemble import load_ensemble
 from batch.errors import ModelError, OutputError
 from batch.file_limits import FileLimits
 from batch.labeller import Labeller
+from batch.location import Location
 from batch.options import Options, Place, Provider
 from batch.pipeline import LABELLING
 from batch.plan import Plan, write_plan
@@ -71,7 +72,7 @@ def test_a_worker_labels_as_this_process_does(workers: Workers, plan: Plan, phot
 def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:
     asked: list[bytes] = []
 
-    def known(path: Path, digest: bytes) -> Row | None:
+    def known(path: Location, digest: bytes) -> Row | None:
         asked.append(digest)
         return KNOWN if len(asked) == 2 else None
 
@@ -85,7 +86,7 @@ def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:
 
 
 def test_what_the_journal_has_to_say_ends_the_run(workers: Workers, photo: Path) -> None:
-    def known(path: Path, digest: bytes) -> Row | None:
+    def known(path: Location, digest: bytes) -> Row | None:
         raise OutputError("the journal is full", "make room")
 
     with pytest.raises(OutputError):
@@ -116,7 +117,7 @@ def test_a_worker_that_is_killed_is_replaced(workers: Workers, photo: Path) -> N
     workers.start()
     (worker,) = workers._idle
 
-    def known(path: Path, digest: bytes) -> Row | None:
+    def known(path: Location, digest: bytes) -> Row | None:
         os.kill(worker.pid, signal.SIGKILL)
         return None
 
@@ -143,7 +144,7 @@ def test_broken_and_known_files_by_turns_keep_their_rows(
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture" + bytes(size))
 
-    def known(path: Path, digest: bytes) -> Row | None:
+    def known(path: Location, digest: bytes) -> Row | None:
         return KNOWN if next(turns) else None
 
     turns = iter((True, False, True, False))

@@ -51,7 +51,7 @@ def test_every_file_has_its_row_in_order(photos: Path) -> None:
     (photos / "broken.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:3000])
     (photos / "empty.png").touch()
     rows = list(batch.label([photos], CPU))
-    assert [row.path.relative_to(photos).as_posix() for row in rows] == [
+    assert [Path(row.path).relative_to(photos).as_posix() for row in rows] == [
         "astronaut.jpg",
         "broken.jpg",
         "coffee.jpg",

@@ -24,6 +24,7 @@ from PIL import Image
 from batch.decode import decode, read_with_state
 from batch.errors import WorkerError
 from batch.file_limits import FileLimits
+from batch.location import Location
 from batch.records import Failure, FileState, Photo, Reason, Stage, Worked
 from batch.worker import Task, Worker
 from batch.worker_process import GROUP_SIGNALS
@@ -67,7 +68,7 @@ def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
     return make
 
 
-def unknown(path: Path, digest: bytes) -> None:
+def unknown(path: Location, digest: bytes) -> None:
     """Know no row of any file."""
 
 

@@ -68,7 +68,7 @@ def _sure(report: Path) -> Iterator[tuple[Path, str]]:
                 raise InputError(f"{report} lacks the columns of a report", REMEDY)
             for row in rows:
                 if row["status"] == Status.OK:
-                    yield path_from_text(row["path"]), row["label"]
+                    yield Path(path_from_text(row["path"])), row["label"]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{report} can't be read as a report ({error})", REMEDY) from error
 

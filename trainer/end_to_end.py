@@ -58,7 +58,7 @@ def run_end_to_end(root: Path, model: str) -> EndToEnd:
             # Before hours of work are done that have no meaning.
             _places([folder.name for folder in folders], tuple(row.answer.probabilities))
         rows.append(row)
-    return compare([row.path.relative_to(root).parts[0] for row in rows], rows)
+    return compare([Path(row.path).relative_to(root).parts[0] for row in rows], rows)
 
 
 def compare(truth: Sequence[str], rows: Sequence[Row]) -> EndToEnd:

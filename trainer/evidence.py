@@ -39,7 +39,7 @@ def gather(root: Path, face_model: str, answers: OutOfFold, framing: Framing) ->
     samples = dict(_samples(root, framing))
     options = Options(model=face_model, provider=Provider.CPU)
     for row in batch.label([root], options):
-        name = samples.get(row.path, "")
+        name = samples.get(Path(row.path), "")
         if name in places:
             seen.add(name)
             if row.answer:
