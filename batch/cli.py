@@ -41,8 +41,9 @@ _VERSION_OPTION = click.option(
 def cli() -> None:
     """Label whole folders of photos: is the person happy or sad?
 
-    PHOTOS are folders (with all that lies in them), files, glob patterns, or "-" for a list
-    of paths on standard input, one a line or separated by NUL bytes.
+    PHOTOS are folders (with all that lies in them), files, glob patterns, .zip and .tar archives,
+    URLs of these (s3://, gs://, https:// and others), or "-" for a list of paths on standard input,
+    one a line or separated by NUL bytes.
     """
 
 

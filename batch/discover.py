@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import InputError
-from batch.location import Location
+from batch.location import Location, Url, is_archive, is_url, location_of
 from batch.records import Failure
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
 
 LIST = "-"
 WILDCARDS = frozenset("*?[")
+# Of files elsewhere that list others. One on this machine can be piped in.
+LIST_SUFFIXES = (".txt", ".lst")
 
 
 def discover(
@@ -36,8 +39,9 @@ class Survey:
     """Finds the photos that inputs stand for, each file once and in a stable order.
 
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
-    file has that very name) or ``-`` for a list of paths on ``listing``, which ends each
-    with a newline or with NUL. What is named by itself is found whatever it holds. In a
+    file has that very name), a URL of one of these or of a list of URLs, or ``-`` for a list of
+    paths and URLs on ``listing``, which ends each with a newline or with NUL. An archive stands
+    for the photos in it. What is named by itself is found whatever it holds. In a
     folder a file is found for its suffix or its first bytes, and any other entry is told
     to ``left_out`` with the reason. A folder's entries come in the order of their names'
     bytes. Hard links are files of their own. Every iteration looks anew.
@@ -60,9 +64,34 @@ class Survey:
 
     def __iter__(self) -> Iterator[Found]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
-        several = self._search.follow_symlinks or len(self._starts) > 1
+        several = self._search.follow_symlinks or _may_overlap(self._starts)
         seen = Seen() if several else None
-        return Explorer(self._search, self._left_out, seen).explore(self._starts)
+        for file in self._reached(self._starts, seen):
+            if file.failure is None and is_archive(file.path):
+                from batch.members import members_of
+
+                yield from members_of(file, self._search, self._left_out)
+            else:
+                yield file
+
+    def _reached(self, starts: Iterable[str], seen: Seen | None) -> Iterator[Found]:
+        for remote, group in groupby(starts, is_url):
+            if remote:
+                # Here, as it loads clients, which a run on this machine's files does without.
+                from batch.listing import reach
+
+                found = reach(group, self._search, self._left_out)
+                yield from (f for f in found if seen is None or seen.is_new_url(f.path))
+            else:
+                yield from Explorer(self._search, self._left_out, seen).explore(group)
+
+
+def _may_overlap(starts: Sequence[str]) -> bool:
+    """Tell whether a file might be reached from two of the starts."""
+    if not all(map(is_url, starts)):
+        return len(starts) > 1
+    folders = sorted(f"{start.rstrip('/')}/" for start in starts)
+    return any(later.startswith(first) for first, later in pairwise(folders))
 
 
 def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
@@ -70,6 +99,17 @@ def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
         if listing is None:
             raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
         return _listed(listing.read())
+    location = location_of(text)
+    if isinstance(location, Url):
+        from batch.listing import listed_in, matches
+
+        return (
+            listed_in(text)
+            if text.lower().endswith(LIST_SUFFIXES)
+            else matches(text, search.hidden)
+        )
+    if is_url(text):  # file://, a path of this machine
+        text = os.fspath(location)
     try:
         os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
     except OSError as error:

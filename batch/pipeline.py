@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
 from batch.answer import failed_row
 from batch.cores import available_cores
 from batch.ensemble import load_ensemble
+from batch.fetching import Fetched, Fetcher
 from batch.location import Location
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.places import choose_place
 from batch.plan import Plan, write_plan
-from batch.records import Failure, Finished, Photo, Row, Worked
+from batch.records import Failure, FileState, Finished, Photo, Row, Worked
 from batch.timings import DECODE, READ, Timings
 from batch.worker import Known, Task
 from batch.worker_process import shared_file
@@ -68,12 +70,14 @@ class Pipeline:
             write_plan(plan, file)
             task = Task(options.file_limits, LABELLING, file, self.ensemble.labels)
         self.workers = options.workers or cores
+        self._fetcher = Fetcher(options.file_limits.max_file_size)
         self._workers = Workers(task)
         self._workers.start()
 
     def close(self) -> None:
         """End the workers."""
         self._workers.close()
+        self._fetcher.close()
 
     def run(self, found: Iterable[Location | Failure]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
@@ -86,15 +90,31 @@ class Pipeline:
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
         with closing(
-            ordered_map(lambda item: self._finished(item, known), found, self.workers)
+            ordered_map(
+                lambda item: self._finished(item, known), self._fetcher.ahead(found), self.workers
+            )
         ) as finished:
             yield from finished
 
-    def _finished(self, found: Location | Failure, known: Known | None) -> Finished:
+    def _finished(self, found: Location | Failure | Fetched, known: Known | None) -> Finished:
+        if isinstance(found, Fetched):
+            return self._of_fetched(found, known)
         if isinstance(found, Failure):
             return Finished(failed_row(found))
+        return self._worked(found, known)
+
+    def _of_fetched(self, fetched: Fetched, known: Known | None) -> Finished:
+        self.timings.add(READ, fetched.seconds)
+        if isinstance(fetched.content, Failure):
+            return Finished(failed_row(fetched.content))
+        finished = self._worked(fetched.url, known, fetched.content)
+        digest = finished.state.digest if finished.state else None
+        url = fetched.url  # which knows what the listing said, and the worker does not
+        return replace(finished, state=FileState(url.size, url.mtime_ns, digest, url.etag))
+
+    def _worked(self, found: Location, known: Known | None, data: bytes | None = None) -> Finished:
         started = time.perf_counter()
-        worked = self._workers.work(found, known, self._salvage)
+        worked = self._workers.work(found, known, self._salvage, data)
         self._count(worked, time.perf_counter() - started)
         content = worked.content
         if isinstance(content, Photo):

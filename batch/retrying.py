@@ -15,6 +15,8 @@ MAX_ATTEMPTS = 6
 FIRST_PAUSE = 0.5  # seconds
 # What a store will say again. s3fs says EINVAL of a request that the store does not understand.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+# 408 Request Timeout, 425 Too Early, 429 Too Many Requests: RFC 9110, 8470 and 6585.
+_PASSING_STATUSES = frozenset((408, 425, 429))
 _FINAL_NUMBERS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
 # The base classes of what the network does to clients that raise no OSError.
 _NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
@@ -41,6 +43,9 @@ def retried(call: Callable[[], Result]) -> Result:
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether it makes sense to ask again: a lost connection, a time-out, an overload."""
+    status = getattr(error, "status", None)  # of an answer, as aiohttp raises it
+    if isinstance(status, int):
+        return status >= 500 or status in _PASSING_STATUSES
     if isinstance(error, OSError):
         return not isinstance(error, _FINAL) and error.errno not in _FINAL_NUMBERS
     return any(base.__name__ in _NETWORK for base in type(error).__mro__)

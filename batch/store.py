@@ -43,12 +43,12 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
         extra = EXTRAS.get(scheme)
         remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"
         raise UsageError(
-            f"{printable(url)} needs a package that is not installed ({_said(error)})",
+            f"{printable(url)} needs a package that is not installed ({said(error)})",
             f"run: pip install '{remedy}'" if extra else f"install {remedy}",
         ) from error
     except ValueError as error:
         raise UsageError(
-            f"{printable(url)} can't be opened ({_said(error)})", "check its spelling"
+            f"{printable(url)} can't be opened ({said(error)})", "check its spelling"
         ) from error
     return store, path
 
@@ -68,10 +68,11 @@ def store_refusals(problem: str, kind: type[BatchLabelError], otherwise: str) ->
     except BatchLabelError:
         raise
     except Exception as error:  # every client has its own, and they have no base in common
-        raise kind(f"{problem} ({_said(error)})", _remedy(error, otherwise)) from error
+        raise kind(f"{problem} ({said(error)})", _remedy(error, otherwise)) from error
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """Give the first line of what an exception says, or its name where it says nothing."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     first, *_ = text.strip().splitlines() or [type(error).__name__]
     return printable(first)

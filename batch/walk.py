@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from posixpath import splitext
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from batch.location import Location, location_of
+from batch.location import Location, is_archive, location_of
 from batch.records import Failure, Reason, Stage
 from batch.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 
@@ -22,12 +23,27 @@ class Search:
     """How folders are searched.
 
     ``hidden`` takes names with a leading dot too; ``follow_symlinks`` takes what symbolic
-    links inside a folder lead to.
+    links inside a folder lead to; ``archives`` takes what is in the archives of a folder.
     """
 
     recursive: bool = True
     hidden: bool = False
     follow_symlinks: bool = False
+    archives: bool = False
+
+    def why_not(self, inside: str) -> str | None:
+        """Say why a file in a store or archive is left out, by its path in there."""
+        parts = inside.split("/")
+        if not self.hidden and any(part.startswith(".") for part in parts):
+            return "hidden"
+        if not self.recursive and len(parts) > 1:
+            return "in a subfolder"
+        suffix = splitext(parts[-1])[1].lower()
+        if suffix in SUFFIXES or (self.archives and is_archive(inside)):
+            return None
+        if suffix in RAW_SUFFIXES:
+            return "camera raw"
+        return "archive" if is_archive(inside) else "no image"
 
 
 class Found(NamedTuple):
@@ -71,6 +87,12 @@ class Seen:
         real = os.path.realpath(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
         known = len(self.files)
         self.files.add(real)
+        return len(self.files) > known
+
+    def is_new_url(self, url: str) -> bool:
+        """Tell whether a URL is reached for the first time."""
+        known = len(self.files)
+        self.files.add(url)
         return len(self.files) > known
 
     def is_new_folder(self, path: str) -> bool:
@@ -172,6 +194,8 @@ class Explorer:
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in SUFFIXES:
             return None
+        if is_archive(entry.name):
+            return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
             return "camera raw"
         if not entry.is_file():

@@ -130,6 +130,7 @@ def _options(
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
+    archives: bool,
     salvage: bool,
     batch_size: int,
     workers: int | None,
@@ -151,7 +152,12 @@ def _options(
         min_confidence=min_confidence,
         every_face=every_face,
         salvage=salvage,
-        search=Search(recursive=recursive, hidden=hidden, follow_symlinks=follow_symlinks),
+        search=Search(
+            recursive=recursive,
+            hidden=hidden,
+            follow_symlinks=follow_symlinks,
+            archives=archives,
+        ),
         file_limits=_file_limits(**file_limits),
     )
 

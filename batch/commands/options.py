@@ -95,6 +95,9 @@ search_options = _group(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
     click.option(
+        "--archives", is_flag=True, help="Look into the .zip and .tar files in folders as well."
+    ),
+    click.option(
         "--salvage",
         is_flag=True,
         help="Label what is there of truncated photos, and say so in the column error.",

@@ -1,0 +1,205 @@
+"""Archives are read in place, as folders are."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from batch.archive import MAX_OPEN_ARCHIVES, Archive, ArchiveError, Archives, open_archive
+from batch.discover import Survey
+from batch.location import Url, is_archive, member_url, split_member
+from batch.records import Reason
+from batch.walk import Found, Search
+from tests.runs import REPORT, Place, make_photos
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    make_photos(tmp_path / "photos", 6)
+    (tmp_path / "photos" / "notes.json").write_text("{}")
+    return Place(tmp_path)
+
+
+def zipped(folder: Path, archive: Path) -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, path.relative_to(folder.parent))
+    return archive
+
+
+def tarred(folder: Path, archive: Path) -> Path:
+    with tarfile.open(archive, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            file.add(path, path.relative_to(folder.parent), recursive=False)
+    return archive
+
+
+MAKERS = pytest.mark.parametrize(
+    ("kind", "pack"), [("zip", zipped), ("tar", tarred)], ids=["zip", "tar"]
+)
+
+
+class TestTheCommand:
+    @MAKERS
+    def test_says_of_a_packed_folder_what_it_says_of_the_folder(
+        self, place: Place, kind: str, pack: type
+    ) -> None:
+        place.label()
+        plain = place.report.read_text()
+        pack(place.folder / "photos", place.folder / f"photos.{kind}")
+        ran = place.run(f"photos.{kind}", "-o", "packed.csv")
+        assert ran.returncode == 0, ran.stderr
+        assert "1 left out" in ran.stderr  # the notes
+        packed = (place.folder / "packed.csv").read_text()
+        assert packed.replace(f"{kind}://", "").replace(f"::photos.{kind}", "") == plain
+
+    @MAKERS
+    def test_knows_what_it_has_done_until_the_archive_changes(
+        self, place: Place, kind: str, pack: type
+    ) -> None:
+        archive = pack(place.folder / "photos", place.folder / f"p.{kind}")
+        for known in (0, 6):
+            place.run(archive.name, "-o", REPORT)
+            assert place.counts()["reused"] == known
+        make_photos(place.folder / "photos", 1, first=6)
+        pack(place.folder / "photos", archive)
+        place.run(archive.name, "-o", REPORT)
+        # Their bytes are read again, but what they show is known by their digests.
+        assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, 6)
+
+    def test_looks_into_archives_of_a_folder_only_if_it_is_told_to(self, place: Place) -> None:
+        zipped(place.folder / "photos", place.folder / "photos" / "more.ZIP")
+        without = place.run("photos", "-o", REPORT)
+        assert place.counts()["found"] == 6
+        assert "2 left out" in without.stderr
+        place.run("photos", "-o", REPORT, "--archives")
+        assert place.counts()["found"] == 12
+        assert "zip://photos/00000.jpg::photos/more.ZIP" in place.rows()
+
+    def test_reads_members_that_a_list_names(self, place: Place) -> None:
+        zipped(place.folder / "photos", place.folder / "p.zip")
+        names = place.folder / "names.txt"
+        names.write_text("zip://photos/00002.jpg::p.zip\nzip://photos/none.jpg::p.zip\n")
+        ran = place.run("-", "-o", REPORT, before=("sh", "-c", 'exec "$@" < names.txt', "sh"))
+        assert ran.returncode == 3, ran.stderr
+        first, second = place.rows().values()
+        assert (first["path"], first["error"]) == ("zip://photos/00002.jpg::p.zip", "")
+        assert second["error"].startswith("vanished:")
+
+
+class TestDamage:
+    def test_a_tar_that_ends_too_early_has_what_is_there_and_says_so(self, place: Place) -> None:
+        archive = tarred(place.folder / "photos", place.folder / "p.tar")
+        with tarfile.open(archive) as file:
+            third = file.getmembers()[2]
+        os.truncate(archive, third.offset_data + third.size // 2)
+        ran = place.run("p.tar", "-o", REPORT)
+        assert ran.returncode == 3
+        rows = list(place.rows().values())
+        assert [row["status"] for row in rows] == ["ok", "ok", "failed", "failed"]
+        assert rows[2]["error"] == "corrupt: its archive ends too early"
+        assert rows[3]["path"] == "p.tar"
+        assert rows[3]["error"].startswith("corrupt: not to be read as an archive (")
+
+    @pytest.mark.parametrize("name", ["p.zip", "p.tar"])
+    @pytest.mark.parametrize("data", [b"", b"no archive at all" * 100], ids=["empty", "text"])
+    def test_what_is_no_archive_has_a_row(self, tmp_path: Path, name: str, data: bytes) -> None:
+        (tmp_path / name).write_bytes(data)
+        (found,) = Survey([str(tmp_path / name)], Search())
+        assert found.failure
+        assert found.failure.reason is Reason.CORRUPT
+        assert found.path == str(tmp_path / name)
+
+    def test_an_encrypted_member_fails_alone(self, place: Place) -> None:
+        archive = zipped(place.folder / "photos", place.folder / "p.zip")
+        data = bytearray(archive.read_bytes())
+        # The flag of encryption, in the local header and in the directory (APPNOTE, 4.4.4).
+        data[data.index(b"PK\3\4") + 6] |= 1
+        data[data.index(b"PK\1\2") + 8] |= 1
+        archive.write_bytes(data)
+        ran = place.run("p.zip", "-o", REPORT)
+        assert ran.returncode == 3, ran.stderr
+        failed, *rest = place.rows().values()
+        assert failed["error"].startswith("corrupt:")
+        assert "encrypted" in failed["error"]
+        assert len(rest) == 5
+        assert not any(row["error"] for row in rest)
+
+    def test_a_bomb_is_not_unpacked(self, place: Place) -> None:
+        with zipfile.ZipFile(place.folder / "p.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("bomb.jpg", bytes(5_000_000))
+        ran = place.run("p.zip", "-o", REPORT, "--max-file-size", "1M")
+        assert ran.returncode == 3
+        assert place.rows()["zip://bomb.jpg::p.zip"]["error"].startswith("too_large: 5,000,000")
+
+    def test_a_size_that_is_a_lie_is_found_out(self, tmp_path: Path) -> None:
+        archive = tmp_path / "p.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("a.jpg", bytes(100_000))
+        opened = open_archive(str(archive))
+        assert len(opened.read("a.jpg", 1000)) == 1000
+        opened.close()
+
+
+def members(archive: Archive) -> list[tuple[str, int]]:
+    return [(member.name, member.size) for member in archive.members()]
+
+
+def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, data in (("a.jpg", b"first"), ("b.jpg", b"b"), ("a.jpg", b"second")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, BytesIO(data))
+    opened = open_archive(str(tmp_path / "a.tar"))
+    assert members(opened) == [("b.jpg", 1), ("a.jpg", 6)]
+    assert opened.read("a.jpg", 100) == b"second"
+    with pytest.raises(ArchiveError, match="no longer"):
+        opened.read("c.jpg", 100)
+    opened.close()
+
+
+def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    photos = make_photos(tmp_path / "photos", 1)
+    archives = [str(tarred(photos, tmp_path / f"{n}.tar")) for n in range(12)]
+    before, shared = descriptors(), Archives()
+    for archive in [*archives, *archives]:
+        assert shared.read(archive, "photos/00000.jpg", 10) == b"\xff\xd8\xff\xe0\0\x10JFIF"
+        assert descriptors() - before <= MAX_OPEN_ARCHIVES
+    shared.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "/data/b c.TAR", "s3://bucket/x/a.tar"])
+@pytest.mark.parametrize("name", ["a.jpg", "in/ner/a b.jpg", "/../a::b.jpg"])
+def test_the_name_of_a_member_can_be_taken_apart(archive: str, name: str) -> None:
+    assert is_archive(archive)
+    assert split_member(member_url(archive, name)) == (archive, name)
+
+
+def test_other_urls_are_no_members() -> None:
+    assert split_member("s3://bucket/a::b.jpg") is None
+    assert split_member("zip://a.jpg") is None
+    assert Url("zip://x/a.jpg::s3://bucket/b.zip").name == "a.jpg"
+
+
+def test_members_in_folders_are_left_out_without_recursion(tmp_path: Path) -> None:
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("a.jpg", "in/b.jpg", ".c.jpg", "d.cr2", "e.txt", "f.zip"):
+            file.writestr(name, b"x")
+    reasons: list[str] = []
+    survey = Survey(
+        [str(archive)], Search(recursive=False), left_out=lambda path, why: reasons.append(why)
+    )
+    stamp = str(archive.stat().st_mtime_ns)
+    assert list(survey) == [Found(f"zip://a.jpg::{archive}", 1, etag=stamp)]
+    assert sorted(reasons) == ["archive", "camera raw", "hidden", "in a subfolder", "no image"]
