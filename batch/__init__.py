@@ -8,6 +8,7 @@ From Python::
         print(row.path, row.status, row.answer)
 
     frame = batch.to_frame(batch.label(["photos/"]))
+    batch.explain("photo.jpg").picture().save("why.png")
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from batch.errors import BatchLabelError
+from batch.explanation import Explanation
 from batch.options import Options, Provider
 from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
 from batch.walk import Search
@@ -28,6 +30,7 @@ __all__ = [
     "Answer",
     "BatchLabelError",
     "Box",
+    "Explanation",
     "Failure",
     "Options",
     "Provider",
@@ -38,6 +41,7 @@ __all__ = [
     "Source",
     "Stage",
     "Status",
+    "explain",
     "label",
     "to_frame",
 ]
@@ -67,3 +71,18 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
     from batch.frame import frame_of
 
     return frame_of(rows, per_face)
+
+
+def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
+    """Label one photo as ``label`` does and find out which parts of it its label rests on.
+
+    ``options.workers`` and ``options.search`` have no meaning here. See
+    docs/explain.md for how it is found out.
+
+    Raises:
+        BatchLabelError: the photo can't be read or has no answer, or the model or provider
+            does not work.
+    """
+    from batch.explainer import explain as explained
+
+    return explained(path, options)

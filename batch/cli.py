@@ -8,7 +8,9 @@ from typing import NoReturn
 import click
 
 from batch.commands.diff import diff
+from batch.commands.explain import explain
 from batch.commands.label import label
+from batch.commands.model import model
 from batch.default_command import DefaultGroup
 from batch.log import PROGRAM
 
@@ -49,6 +51,8 @@ def cli() -> None:
 
 cli.add_command(_VERSION_OPTION(label))
 cli.add_command(diff)
+cli.add_command(explain)
+cli.add_command(model)
 
 
 def main() -> NoReturn:

@@ -11,23 +11,32 @@ from batch.records import Box, Photo, Pixels
 
 
 def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channels: int) -> Pixels:
-    """Cut out a face as a square and bring it to a model's size.
+    """Cut out a face as its ``face_square`` and bring it to a model's size.
 
-    The square stands on the box's centre; its side is the box's longer side, wider by
-    ``margin`` of it on each side. Where it reaches over the photo's edge the edge pixels
-    go on. Shapes: uint8 [height, width, channels]; ``channels`` 1 is grey (ITU-R BT.601).
+    Where the square reaches over the photo's edge the edge pixels go on. Shapes: uint8
+    [height, width, channels]; ``channels`` 1 is grey (ITU-R BT.601).
     """
-    scale_x = photo.pixels.shape[1] / photo.width
-    scale_y = photo.pixels.shape[0] / photo.height
-    side = max(box.width * scale_x, box.height * scale_y) * (1 + 2 * margin)
-    left = (box.left + box.width / 2) * scale_x - side / 2
-    top = (box.top + box.height / 2) * scale_y - side / 2
+    left, top, side = face_square(photo, box, margin)
     # Whole pixels around the square, so that the resize below can start and end between them.
     x0, y0 = math.floor(left), math.floor(top)
     x1, y1 = max(math.ceil(left + side), x0 + 1), max(math.ceil(top + side), y0 + 1)
     region = _cut(photo.pixels, y0, y1, x0, x1, channels)
     inner = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     return _resized(region, inner, height, width)
+
+
+def face_square(photo: Photo, box: Box, margin: float) -> tuple[float, float, float]:
+    """Give left, top and side, in pixels of ``Photo.pixels``, of the square that is a face.
+
+    It stands on the box's centre; its side is the box's longer side, wider by ``margin`` of
+    it on each side.
+    """
+    scale_x = photo.pixels.shape[1] / photo.width
+    scale_y = photo.pixels.shape[0] / photo.height
+    side = max(box.width * scale_x, box.height * scale_y) * (1 + 2 * margin)
+    left = (box.left + box.width / 2) * scale_x - side / 2
+    top = (box.top + box.height / 2) * scale_y - side / 2
+    return left, top, side
 
 
 def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:

@@ -58,6 +58,12 @@ class InputError(BatchLabelError):
     exit_code = ExitCode.USAGE
 
 
+class PhotoError(BatchLabelError):
+    """The one photo that was asked about can't be read, or has no answer."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
 class OutputError(BatchLabelError):
     """The report can't be written."""
 

@@ -51,7 +51,7 @@ class Labeller:
     def row(self, photo: Photo) -> Row:
         """Find a photo's faces, classify what there is to see and conclude its label."""
         try:
-            evidence = self._evidence(photo)
+            evidence = self.evidence(photo)
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
                 return labelled_row(photo, evidence, self._ensemble)
             detail = "the model's answer is not a number"
@@ -61,14 +61,30 @@ class Labeller:
             detail = f"{type(error).__name__}: {error}"
         return failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
 
-    def _evidence(self, photo: Photo) -> Evidence:
+    def evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
         evidence = self._seen_in_faces(photo)
         if self._ensemble.image is None or is_settled(evidence, self._ensemble):
             return evidence
+        return replace(evidence, image=self.ask(Region.IMAGE, self.image_view(photo)))
+
+    def face_views(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
+        """Cut out what the face model sees of each face: uint8 [len(boxes), H, W, C]."""
+        face = self._ensemble.face
+        assert face is not None
         with self.timings.of(CROP):
-            small = whole(photo, *_size(self._ensemble.image))[None]
-        return replace(evidence, image=self._asked(Region.IMAGE, small))
+            return np.stack([crop(photo, box, face.spec.margin, *_size(face)) for box in boxes])
+
+    def image_view(self, photo: Photo) -> Pixels:
+        """Make what the whole-photo model sees: uint8 [1, H, W, C]."""
+        assert self._ensemble.image is not None
+        with self.timings.of(CROP):
+            return whole(photo, *_size(self._ensemble.image))[None]
+
+    def ask(self, region: Region, views: Pixels) -> Probabilities:
+        """Run the model of a region on views, uint8 [n, H, W, C] to float32 [n, K]."""
+        with self.timings.of(CLASSIFY):
+            return self._classifiers[region].classify(views)
 
     def _seen_in_faces(self, photo: Photo) -> Evidence:
         if self._detector is None:
@@ -85,16 +101,10 @@ class Labeller:
 
     def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
         none = np.empty((0, len(self._ensemble.labels)), dtype=np.float32)
-        face = self._ensemble.face
-        if face is None or not boxes:
+        if not boxes:
             return Evidence((), faces=none, image=none)
-        with self.timings.of(CROP):
-            crops = np.stack([crop(photo, box, face.spec.margin, *_size(face)) for box in boxes])
-        return Evidence(boxes, faces=self._asked(Region.FACE, crops), image=none)
-
-    def _asked(self, region: Region, crops: Pixels) -> Probabilities:
-        with self.timings.of(CLASSIFY):
-            return self._classifiers[region].classify(crops)
+        views = self.face_views(photo, boxes)
+        return Evidence(boxes, faces=self.ask(Region.FACE, views), image=none)
 
 
 def _size(model: Model) -> tuple[int, int, int]:

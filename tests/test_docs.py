@@ -12,9 +12,12 @@ from batch.answer import labelled_row
 from batch.cli import cli
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
+from batch.explainer import MOST_FACES
 from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, MIN_SCORE
 from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.heatmap import LEAST_SCALE
 from batch.log import PROGRAM
+from batch.occlusion import POSITIONS, SPOT
 from batch.shipped import shipped_models
 from tests.conftest import REPOSITORY
 
@@ -33,6 +36,22 @@ def test_usage_shows_the_help_word_for_word() -> None:
     help_text = CliRunner().invoke(cli, ["--help"], prog_name=PROGRAM, terminal_width=98).output
     shown = [line[4:] for line in USAGE.splitlines() if line.startswith("    ") or not line]
     assert help_text.strip() in "\n".join(shown)
+
+
+@pytest.mark.parametrize(("name", "document"), [("explain", "explain.md"), ("model", "models.md")])
+def test_documents_show_the_help_of_other_commands(name: str, document: str) -> None:
+    ran = CliRunner().invoke(cli, [name, "--help"], prog_name=PROGRAM, terminal_width=98)
+    text = (REPOSITORY / "docs" / document).read_text(encoding="utf-8")
+    shown = [line[4:] for line in text.splitlines() if line.startswith("    ") or not line]
+    assert ran.output.strip() in "\n".join(shown)
+
+
+def test_explain_names_the_numbers_of_the_code() -> None:
+    text = _unwrapped((REPOSITORY / "docs" / "explain.md").read_text(encoding="utf-8"))
+    assert f"{POSITIONS} x {POSITIONS} spots" in text
+    assert (SPOT, "A spot is a quarter of the view wide" in text) == (0.25, True)
+    assert f"the {MOST_FACES} largest faces" in text
+    assert (LEAST_SCALE, "half a unit of log-odds at least" in text) == (0.5, True)
 
 
 def test_usage_names_the_reserved_commands() -> None:

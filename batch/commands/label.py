@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +15,12 @@ from batch.commands.options import (
     schedule_options,
     search_options,
 )
+from batch.commands.settings import file_limits_of, place_of
 from batch.default_command import DEFAULT_COMMAND
-from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
-from batch.limits import (
-    Limits,
-    parse_deadline,
-    parse_duration,
-    parse_max_failures,
-    parse_time_limit,
-)
-from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
+from batch.errors import BatchLabelError, ExitCode
+from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
+from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options
 from batch.walk import Search
 
 # What a run needs is imported where it starts, so that --help is there at once.
@@ -112,14 +105,6 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
     )
 
 
-def _file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
-    return FileLimits(
-        decode_timeout=parse_duration(decode_timeout, "--decode-timeout"),
-        max_pixels=parse_max_pixels(max_pixels),
-        max_file_size=parse_max_file_size(max_file_size),
-    )
-
-
 def _options(
     model: str,
     provider: str,
@@ -136,17 +121,12 @@ def _options(
     workers: int | None,
     **file_limits: str,
 ) -> Options:
-    if devices and provider == Provider.CPU:
-        raise UsageError(
-            "--devices names GPUs, and --provider cpu uses none", "leave one of the two out"
-        )
-    if engine_cache is None and provider == Provider.TENSORRT:
-        engine_cache = _user_cache() / PROGRAM / "tensorrt"
+    place = place_of(provider, devices, engine_cache)
     return Options(
         model=model,
-        provider=Provider(provider),
-        devices=devices,
-        engine_cache=engine_cache,
+        provider=place.provider,
+        devices=place.devices,
+        engine_cache=place.engine_cache,
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
@@ -158,22 +138,8 @@ def _options(
             follow_symlinks=follow_symlinks,
             archives=archives,
         ),
-        file_limits=_file_limits(**file_limits),
+        file_limits=file_limits_of(**file_limits),
     )
-
-
-def _user_cache() -> Path:
-    """Find the user's folder for what can be made again, by the XDG Base Directory spec."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if given.is_absolute():  # by the spec, others are to be ignored
-        return given
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError as error:
-        raise UsageError(
-            "TensorRT's engines have no place, for this user has no home",
-            "name a folder with --engine-cache",
-        ) from error
 
 
 def _list(job: Job, log: Log) -> None:

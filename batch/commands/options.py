@@ -1,4 +1,4 @@
-"""The options of ``batch-label label``, in groups."""
+"""The options of the commands that run models, in groups."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _group(*options: Decorator) -> Decorator:
 
 
 # What is asked, and where it runs.
-model_options = _group(
+place_options = _group(
     click.option(
         "-m",
         "--model",
@@ -71,17 +71,25 @@ model_options = _group(
         metavar="DIR",
         help="Where TensorRT's engines are kept.  [default: ~/.cache/batch-label/tensorrt]",
     ),
+)
+
+
+confidence_option = click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Answers less likely than this (0 to 1) are unsure.  [default: what the model says]",
+)
+
+
+model_options = _group(
+    place_options,
     click.option(
         "--per-face",
         is_flag=True,
         help="Write one row a face, not one row a photo, and look for small faces everywhere.",
     ),
-    click.option(
-        "--min-confidence",
-        type=click.FloatRange(0, 1),
-        metavar="P",
-        help="Answers less likely than this (0 to 1) are unsure.  [default: what the model says]",
-    ),
+    confidence_option,
 )
 
 

@@ -1,0 +1,83 @@
+"""The command `explain`: what a photo's label rests on, as a picture."""
+
+from __future__ import annotations
+
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import click
+
+from batch.commands.options import FILE, confidence_option, file_options, place_options
+from batch.commands.settings import file_limits_of, place_of
+from batch.errors import BatchLabelError, UsageError
+from batch.log import PROGRAM, one_line
+from batch.options import Options
+
+SUFFIX = ".png"
+
+
+@click.command("explain")
+@click.argument("photo", metavar="PHOTO", type=FILE)
+@click.option(
+    "-o", "--output", required=True, type=FILE, metavar="FILE.png", help="The picture to write."
+)
+@place_options
+@confidence_option
+@file_options
+def explain(
+    photo: Path,
+    output: Path,
+    model: str,
+    provider: str,
+    devices: tuple[int, ...],
+    engine_cache: Path | None,
+    min_confidence: float | None,
+    **file_limits: str,
+) -> None:
+    """Show what a photo's label rests on.
+
+    Labels PHOTO as a run does and draws it with its faces, its label, the probabilities, and a
+    map of the spots without which the label would be less likely (red) or more (blue).
+    """
+    try:
+        place = place_of(provider, devices, engine_cache)
+        options = Options(
+            model=model,
+            provider=place.provider,
+            devices=place.devices,
+            engine_cache=place.engine_cache,
+            min_confidence=min_confidence,
+            file_limits=file_limits_of(**file_limits),
+        )
+        lines = _draw(photo, output, options)
+    except BatchLabelError as error:
+        click.echo(one_line(f"{PROGRAM}: {error}"), err=True)
+        sys.exit(error.exit_code)
+    for line in lines:
+        # Names and labels may be anything.
+        click.echo(one_line(line), err=True)
+
+
+def _draw(photo: Path, output: Path, options: Options) -> list[str]:
+    """Write the picture and say in words what it shows."""
+    from batch.explainer import explain as explained
+    from batch.explanation_words import sentences, subtitle, title
+    from batch.names import path_text
+    from batch.wholefile import WholeFile
+
+    if output.suffix.lower() != SUFFIX:
+        raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")
+    place = WholeFile(output, "picture", "choose another place with -o")
+    place.check()
+    if output.exists() and photo.exists() and output.samefile(photo):
+        raise UsageError(f"picture {path_text(output)} is the photo itself", "name another file")
+    explanation = explained(photo, options)
+    png = BytesIO()
+    explanation.picture().save(png, "PNG", optimize=True)
+    place.write(png.getvalue())
+    return [
+        f"{path_text(photo)}: {title(explanation.answer)}",
+        subtitle(explanation),
+        *sentences(explanation),
+    ]

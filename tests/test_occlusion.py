@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batch.occlusion import AT_ONCE, POSITIONS, hidden, spread
+from batch.records import Pixels
+
+
+def _noise(height: int, width: int, channels: int) -> Pixels:
+    chance = np.random.default_rng(5)
+    return chance.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(48, 48, 1), (160, 120, 3), (8, 8, 1)])
+def test_each_spot_is_hidden_once_and_where_it_should_be(shape: tuple[int, int, int]) -> None:
+    view = _noise(*shape)
+    parts = list(hidden(view))
+    assert max(map(len, parts)) == AT_ONCE
+    views = np.concatenate(parts)
+    assert views.shape == (POSITIONS**2, *shape)
+    assert views.dtype == np.uint8
+    changed = np.abs(views.astype(int) - view).sum(axis=-1).astype(float)
+    corner, middle = changed[POSITIONS - 1], changed[POSITIONS**2 // 2]
+    height, width, _ = shape
+    # The last of the first row is the corner at the top right.
+    assert corner[: height // 4, -width // 4 :].sum() > 0.5 * corner.sum()
+    assert corner[height // 2 :].sum() < 0.05 * corner.sum()
+    centre = middle[height // 4 : -height // 4, width // 4 : -width // 4]
+    assert centre.sum() > 0.8 * middle.sum()
+
+
+def test_a_view_of_one_tone_stays_as_it_is() -> None:
+    view = np.full((48, 48, 3), (200, 30, 90), dtype=np.uint8)
+    assert all((part == view).all() for part in hidden(view))
+
+
+def test_what_is_worth_the_same_everywhere_is_so_in_the_map() -> None:
+    worth = np.full((POSITIONS, POSITIONS), 2.5, dtype=np.float32)
+    heat = spread(worth, 30, 70)
+    assert heat.shape == (30, 70)
+    assert heat == pytest.approx(2.5, abs=1e-5)
+
+
+def test_a_map_has_its_spots_where_they_were_hidden() -> None:
+    worth = np.zeros((POSITIONS, POSITIONS), dtype=np.float32)
+    worth[3, 9] = 1
+    heat = spread(worth, 120, 240)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert row / 120 == pytest.approx(3 / (POSITIONS - 1), abs=0.02)
+    assert column / 240 == pytest.approx(9 / (POSITIONS - 1), abs=0.02)
