@@ -1,0 +1,72 @@
+"""A page of 100,000 rows opens, scrolls and searches without a wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch.records import Row
+from tests.browser import Opened, opened
+from tests.page_rows import answered, failed, page_of, written
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+COUNT = 100_000
+PATIENCE = 15.0  # seconds, on a machine that is busy with much else
+
+
+def many() -> Iterator[Row]:
+    for number in range(COUNT):
+        name = f"photos/album {number // 500}/IMG_{number:06}.jpg"
+        yield (
+            failed(name) if number % 1_000 == 7 else answered(name, number * 7_919 % COUNT / COUNT)
+        )
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page, made = page_of(written(tmp_path_factory.mktemp("size") / "r.csv", many()), gallery=0)
+    assert (made.rows, made.pictures) == (COUNT, 0)
+    assert made.size == page.stat().st_size < 4_000_000
+    return page
+
+
+@pytest.fixture
+def shown(browser: Browser, page: Path) -> Iterator[Opened]:
+    before = time.monotonic()
+    with opened(browser, page) as shown:
+        shown.page.wait_for_selector("#items li")
+        assert time.monotonic() - before < PATIENCE
+        yield shown
+
+
+def test_it_opens_and_has_few_rows_in_the_document(shown: Opened) -> None:
+    assert shown.text("#count") == "100,000 of 100,000 match"
+    assert shown.page.locator("#items li").count() < 50
+    doubt = {row.path.name: row.answer.confidence for row in many() if row.answer}
+    # The report has four decimals of it, and among equals the first one is first.
+    assert shown.names()[0] == min(doubt, key=lambda name: round(doubt[name], 4))
+
+
+def test_the_last_row_is_reached(shown: Opened) -> None:
+    shown.fill(sort="report")
+    shown.page.keyboard.press("j")
+    shown.page.keyboard.press("End")
+    focused = "document.activeElement.querySelector('.path bdi').textContent"
+    assert shown.page.evaluate(focused) == "IMG_099999.jpg"
+    shown.page.keyboard.press("1")
+    assert shown.text("#done") == "1 of 99,900"
+
+
+def test_search_and_filters_answer_at_once(shown: Opened) -> None:
+    before = time.monotonic()
+    shown.fill(search="img_054321")
+    assert shown.names() == ["IMG_054321.jpg"]
+    shown.fill(search="", folder="photos/album 4/", status="failed")
+    assert shown.text("#count") == "1 of 100,000 match"
+    assert time.monotonic() - before < PATIENCE
