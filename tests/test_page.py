@@ -21,7 +21,7 @@ from PIL import Image
 from batch.cli import cli
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.formats import Format
-from batch.page.document import SCRIPTS
+from batch.page.document import SCRIPTS, STYLES
 from batch.page.make import Request, check_page_output, make_page
 from batch.readers import ReportError
 from batch.records import Reason, Row
@@ -96,8 +96,9 @@ def test_the_policy_names_the_script_by_its_digest(tmp_path: Path) -> None:
     assert len(re.findall("<script", text)) == len(re.findall("</script>", text)) == 3
 
 
-def test_all_scripts_are_in_the_page_and_none_makes_markup() -> None:
+def test_all_parts_are_in_the_page_and_no_script_makes_markup() -> None:
     assert {path.name for path in PAGES.glob("*.js")} == set(SCRIPTS)
+    assert {path.name for path in PAGES.glob("*.css")} == set(STYLES)
     for path in PAGES.glob("*.js"):
         text = path.read_text(encoding="utf-8")
         forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|</"

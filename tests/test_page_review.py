@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from batch.records import Answer, Box, Row, Source, Status
-from tests.browser import Opened, opened
+from tests.browser import Opened, opened, watched
 from tests.page_rows import ROWS, answered, page_of, photographed, written
 
 if TYPE_CHECKING:
@@ -131,6 +131,19 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
         shown.page.goto(same.as_uri())
         assert done(shown) == "1 of 5, 1"
         assert "album/c.jpg" in downloaded(shown)
+
+
+def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        other = watched(shown.page.context.new_page())
+        other.page.goto(page.as_uri())
+        press(other, "c.jpg", "sad")
+        shown.page.wait_for_timeout(300)
+        assert done(shown) == "1 of 5, 1"
+        press(shown, "d.jpg", "happy")
+        other.page.wait_for_timeout(300)
+        assert done(other) == "2 of 5, 2"
+        assert not other.complaints
 
 
 @pytest.mark.parametrize("kept", ["{", "17", '[[999,"sad"],[0,"glad"],[1,"happy"]]'])

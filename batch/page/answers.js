@@ -10,9 +10,17 @@ class Answers {
     this.isKept = true;
     this.isDownloaded = true;
     this._load();
+    // Another window of the same page has put something down.
+    addEventListener("storage", (event) => {
+      if (event.key !== this.key) return;
+      this._load();
+      for (const hear of this.heard) hear(undefined);
+    });
   }
 
-  get(row) { return this.given.get(row); }
+  get(row) {
+    return this.given.get(row);
+  }
   // Answers that are not what the report says.
   get corrected() {
     return [...this.given].filter(([row, label]) => label !== this.report.label(row)).length;
@@ -31,7 +39,9 @@ class Answers {
     return row;
   }
 
-  onChange(hear) { this.heard.push(hear); }
+  onChange(hear) {
+    this.heard.push(hear);
+  }
 
   _put(row, label) {
     if (label === undefined) this.given.delete(row);
@@ -49,6 +59,7 @@ class Answers {
     } catch {
       this.isKept = false;
     }
+    this.given.clear();
     try {
       for (const [row, label] of JSON.parse(kept)) {
         const isRow = Number.isInteger(row) && row >= 0 && row < this.report.size;

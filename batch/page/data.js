@@ -13,22 +13,44 @@ class Report {
     this.missing = new Set(said.rows.missing);
     this.errors = new Map(said.rows.error);
     this.changed = new Map(said.changed.map(([row, change, was]) => [row, { change, was }]));
-    this.shown = new Map(said.pictures.map(([row, left, top, width, height, note], at) =>
-      [row, { view: [left, top, width, height], note, file: files[at] }]));
-    this.choices = said.labels.includes(said.notAPerson) ? said.labels : [...said.labels, said.notAPerson];
+    this.shown = new Map(
+      said.pictures.map(([row, left, top, width, height, note], at) => [
+        row,
+        { view: [left, top, width, height], note, file: files[at] },
+      ]),
+    );
+    this.choices = said.labels.includes(said.notAPerson)
+      ? said.labels
+      : [...said.labels, said.notAPerson];
   }
 
-  folder(row) { return this.rows.folders[this.rows.folder[row]]; }
-  path(row) { return this.folder(row) + this.rows.name[row]; }
-  status(row) { return this.statuses[this.rows.status[row]]; }
-  label(row) { return this.labels[this.rows.label[row]] ?? ""; }
-  source(row) { return this.sources[this.rows.source[row]] ?? ""; }
+  folder(row) {
+    return this.rows.folders[this.rows.folder[row]];
+  }
+  path(row) {
+    return this.folder(row) + this.rows.name[row];
+  }
+  status(row) {
+    return this.statuses[this.rows.status[row]];
+  }
+  label(row) {
+    return this.labels[this.rows.label[row]] ?? "";
+  }
+  source(row) {
+    return this.sources[this.rows.source[row]] ?? "";
+  }
   // 0 to 1, negative where there is none.
-  confidence(row) { return this.rows.confidence[row] / 10000; }
+  confidence(row) {
+    return this.rows.confidence[row] / 10000;
+  }
   // Left, top, width and height in pixels of the photo, or nothing.
-  box(row) { return this.rows.box[row].map((side) => side / 10); }
+  box(row) {
+    return this.rows.box[row].map((side) => side / 10);
+  }
   // A photo that nobody could read has no right label.
-  canReview(row) { return this.status(row) !== "failed"; }
+  canReview(row) {
+    return this.status(row) !== "failed";
+  }
   name(row) {
     const face = this.rows.face[row];
     return face ? `${this.rows.name[row]}, face ${face}` : this.rows.name[row];

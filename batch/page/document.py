@@ -12,6 +12,15 @@ from string import Template
 
 from batch.page.content import Content
 
+STYLES = (
+    "colours.css",
+    "base.css",
+    "summary.css",
+    "photos.css",
+    "items.css",
+    "dialogs.css",
+    "phone.css",
+)
 SCRIPTS = (
     "dom.js",
     "data.js",
@@ -40,7 +49,7 @@ def document(content: Content, plots: Mapping[str, str]) -> bytes:
     script = _script()
     page = Template(_file("page.html")).substitute(
         policy=_policy(script),
-        style=_file("page.css"),
+        style="\n".join(map(_file, STYLES)),
         script=script,
         rows=_packed(content),
         pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
@@ -62,7 +71,7 @@ def _policy(script: str) -> str:
 
 
 def _script() -> str:
-    body = "\n".join(_file(name) for name in SCRIPTS)
+    body = "\n".join(map(_file, SCRIPTS))
     return f'(() => {{\n"use strict";\n{body}}})();'
 
 

@@ -14,11 +14,15 @@ function element(tag, attributes = {}, ...children) {
 }
 
 function tableOf(caption, head, rows) {
-  const cells = (tag, values) => values.map((value) => element(tag, tag === "th" ? { scope: "col" } : {}, String(value)));
-  return element("table", {},
+  const cells = (tag, values) =>
+    values.map((value) => element(tag, tag === "th" ? { scope: "col" } : {}, String(value)));
+  return element(
+    "table",
+    {},
     element("caption", { class: "unseen" }, caption),
     element("thead", {}, element("tr", {}, ...cells("th", head))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells("td", row)))));
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells("td", row)))),
+  );
 }
 
 function fillOptions(select, options) {

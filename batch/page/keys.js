@@ -16,7 +16,9 @@ const KEY_TEXTS = [
 ];
 
 function nextOpen(list, report, answers) {
-  const after = list.rows.findIndex((row, at) => at > list.current && report.canReview(row) && !answers.given.has(row));
+  const after = list.rows.findIndex(
+    (row, at) => at > list.current && report.canReview(row) && !answers.given.has(row),
+  );
   return after < 0 ? list.current : after;
 }
 
@@ -42,12 +44,19 @@ function actionsOf(report, answers, list, closeup) {
     End: () => go(list.rows.length - 1),
     n: () => go(nextOpen(list, report, answers)),
     0: () => say(report.notAPerson),
-    a: () => { if (report.label(list.row)) say(report.label(list.row)); },
+    a: () => {
+      if (report.label(list.row)) say(report.label(list.row));
+    },
     Delete: () => say(undefined),
     Backspace: () => say(undefined),
     u: () => undo(answers, list),
-    Enter: () => { if (list.row !== undefined) closeup.open(list.row); },
-    "/": () => { byId("filters").open = true; byId("search").focus(); },
+    Enter: () => {
+      if (list.row !== undefined) closeup.open(list.row);
+    },
+    "/": () => {
+      byId("filters").open = true;
+      byId("search").focus();
+    },
     "?": () => byId("keys").showModal(),
   };
   report.choices.slice(0, 9).forEach((label, at) => {
@@ -77,6 +86,10 @@ function listenToKeys(actions, host, closeup) {
     event.preventDefault();
     actions[key]();
   });
-  byId("key-list").append(...KEY_TEXTS.flatMap(([key, text]) =>
-    [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]));
+  byId("key-list").append(
+    ...KEY_TEXTS.flatMap(([key, text]) => [
+      element("dt", {}, element("kbd", {}, key)),
+      element("dd", {}, text),
+    ]),
+  );
 }

@@ -5,20 +5,46 @@ const TYPING = 120; // milliseconds without a key before a search begins
 function fillForm(report) {
   fillOptions(byId("label"), [["", "all"], ...report.labels.map((label) => [label, label])]);
   const statuses = report.statuses.filter((status) => report.totals.byStatus[status]);
-  fillOptions(byId("status"), [["", "all"], ...statuses.map((status) => [status, STATUS_TEXTS[status]]),
-    ...(report.totals.missing ? [["missing", "missing"]] : [])]);
-  fillOptions(byId("review"), [["", "all"], ["open", "to do"], ["done", "done"], ["corrected", "corrected"]]);
-  byId("folders").append(...[...report.rows.folders].sort().slice(0, 1000).map((value) => element("option", { value })));
+  fillOptions(byId("status"), [
+    ["", "all"],
+    ...statuses.map((status) => [status, STATUS_TEXTS[status]]),
+    ...(report.totals.missing ? [["missing", "missing"]] : []),
+  ]);
+  fillOptions(byId("review"), [
+    ["", "all"],
+    ["open", "to do"],
+    ["done", "done"],
+    ["corrected", "corrected"],
+  ]);
+  byId("folders").append(
+    ...[...report.rows.folders]
+      .sort()
+      .slice(0, 1000)
+      .map((value) => element("option", { value })),
+  );
   byId("change-field").hidden = !report.changes;
-  const changes = report.changes?.counts.filter(([change, count]) => count && change !== "gone") ?? [];
-  fillOptions(byId("change"), [["", "all"], ["any", "any change"], ...changes.map(([change]) => [change, change])]);
-  fillOptions(byId("sort"), Object.entries(SORTS).filter(([sort]) => sort !== "changed" || report.changes));
+  const changes =
+    report.changes?.counts.filter(([change, count]) => count && change !== "gone") ?? [];
+  fillOptions(byId("change"), [
+    ["", "all"],
+    ["any", "any change"],
+    ...changes.map(([change]) => [change, change]),
+  ]);
+  fillOptions(
+    byId("sort"),
+    Object.entries(SORTS).filter(([sort]) => sort !== "changed" || report.changes),
+  );
 }
 
 function asked() {
-  const share = (id, otherwise) => (byId(id).value === "" ? otherwise : Number(byId(id).value) / 100);
+  const share = (id, otherwise) =>
+    byId(id).value === "" ? otherwise : Number(byId(id).value) / 100;
   const words = ["search", "label", "status", "folder", "review", "change", "sort"];
-  return { ...Object.fromEntries(words.map((id) => [id, byId(id).value])), from: share("from", 0), to: share("to", 1) };
+  return {
+    ...Object.fromEntries(words.map((id) => [id, byId(id).value])),
+    from: share("from", 0),
+    to: share("to", 1),
+  };
 }
 
 class Page {
@@ -27,7 +53,8 @@ class Page {
     this.answers = new Answers(report);
     this.query = new Query(report, this.answers);
     this.isGallery = [...report.shown.values()].some((shown) => shown.file);
-    const make = (row) => makeItem(report, this.answers, row, this.isGallery, (one) => this.closeup.open(one));
+    const make = (row) =>
+      makeItem(report, this.answers, row, this.isGallery, (one) => this.closeup.open(one));
     this.list = new ListWindow(byId("items"), make, () => this._measure());
     this.closeup = new Closeup(report, this.answers, this.list);
   }
@@ -44,11 +71,16 @@ class Page {
     });
     byId("query").addEventListener("submit", (event) => event.preventDefault());
     byId("query").addEventListener("reset", () => setTimeout(() => this.refresh()));
-    for (const id of ["as-gallery", "as-list"]) byId(id).addEventListener("click", () => this.view(id === "as-gallery"));
+    for (const id of ["as-gallery", "as-list"])
+      byId(id).addEventListener("click", () => this.view(id === "as-gallery"));
     byId("undo").addEventListener("click", () => undo(this.answers, this.list));
     byId("download").addEventListener("click", () => downloadReview(this.report, this.answers));
     byId("help").addEventListener("click", () => byId("keys").showModal());
-    listenToKeys(actionsOf(this.report, this.answers, this.list, this.closeup), byId("items"), this.closeup);
+    listenToKeys(
+      actionsOf(this.report, this.answers, this.list, this.closeup),
+      byId("items"),
+      this.closeup,
+    );
     this.answers.onChange((row) => this._answered(row));
     addEventListener("beforeunload", (event) => {
       if (!this.answers.isKept && !this.answers.isDownloaded) event.preventDefault();
@@ -87,10 +119,15 @@ class Page {
 
   _measure() {
     const style = getComputedStyle(byId("items"));
-    return { least: parseFloat(style.getPropertyValue("--least")), height: parseFloat(style.getPropertyValue("--height")) };
+    return {
+      least: parseFloat(style.getPropertyValue("--least")),
+      height: parseFloat(style.getPropertyValue("--height")),
+    };
   }
 
+  // Follows an answer to a row, or to none in particular.
   _answered(row) {
+    if (row === undefined) this.refresh();
     const item = this.list.elementOf(row);
     if (item) {
       showChoice(item.querySelector(".choices"), this.answers.get(row));
@@ -101,20 +138,25 @@ class Page {
 
   _showDone() {
     const { given, corrected, past, isKept } = this.answers;
-    const all = this.reviewable ??= [...Array(this.report.size).keys()].filter((row) => this.report.canReview(row)).length;
+    const all = (this.reviewable ??= [...Array(this.report.size).keys()].filter((row) =>
+      this.report.canReview(row),
+    ).length);
     byId("done").textContent = `${counted(given.size)} of ${counted(all)}`;
     byId("corrected").textContent = counted(corrected);
     byId("undo").disabled = !past.length;
     byId("download").disabled = !given.size;
     byId("storage").hidden = isKept;
-    byId("storage").textContent = "This browser keeps nothing for the page: download review.csv before you close it.";
+    byId("storage").textContent =
+      "This browser keeps nothing for the page: download review.csv before you close it.";
   }
 }
 
 if (typeof DecompressionStream === "undefined") {
   fail("This browser is too old for the page: it has no DecompressionStream.");
 } else {
-  readReport().then((report) => new Page(report).start()).catch((error) => fail(`The page is damaged (${error.message}): make it again.`));
+  readReport()
+    .then((report) => new Page(report).start())
+    .catch((error) => fail(`The page is damaged (${error.message}): make it again.`));
 }
 
 function fail(words) {

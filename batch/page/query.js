@@ -13,7 +13,9 @@ class Query {
     this.report = report;
     this.answers = answers;
     const rows = [...Array(report.size).keys()];
-    this.texts = rows.map((row) => `${report.path(row)}\n${report.errors.get(row) ?? ""}`.toLowerCase());
+    this.texts = rows.map((row) =>
+      `${report.path(row)}\n${report.errors.get(row) ?? ""}`.toLowerCase(),
+    );
     // What has no confidence has failed, or shows no face: that comes last both ways.
     const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
     const sure = (row) => report.confidence(row);
@@ -22,7 +24,8 @@ class Query {
       doubtful: (a, b) => doubt(a) - doubt(b) || a - b,
       certain: (a, b) => sure(b) - sure(a) || a - b,
       report: (a, b) => a - b,
-      name: (a, b) => (this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b),
+      name: (a, b) =>
+        this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b,
       changed: (a, b) => isChanged(a) - isChanged(b) || doubt(a) - doubt(b) || a - b,
     };
   }

@@ -1,7 +1,15 @@
 // review.csv: the answers of a reviewer, for training.
 
 const REVIEW_COLUMNS = [
-  "path", "face", "face_left", "face_top", "face_width", "face_height", "said", "confidence", "label",
+  "path",
+  "face",
+  "face_left",
+  "face_top",
+  "face_width",
+  "face_height",
+  "said",
+  "confidence",
+  "label",
 ];
 
 function csvField(text) {
@@ -15,8 +23,12 @@ function reviewText(report, answers) {
     const sides = box.length ? box.map((side) => side.toFixed(1)) : ["", "", "", ""];
     const confidence = report.confidence(row);
     lines.push([
-      report.path(row), String(report.rows.face[row] || ""), ...sides, report.label(row),
-      confidence < 0 ? "" : confidence.toFixed(4), answers.get(row),
+      report.path(row),
+      String(report.rows.face[row] || ""),
+      ...sides,
+      report.label(row),
+      confidence < 0 ? "" : confidence.toFixed(4),
+      answers.get(row),
     ]);
   }
   return lines.map((fields) => `${fields.map(csvField).join(",")}\n`).join("");

@@ -10,7 +10,10 @@ class ListWindow {
     this.current = 0;
     this.made = new Map();
     const draw = () => {
-      this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); });
+      this.waiting ??= requestAnimationFrame(() => {
+        this.waiting = null;
+        this.draw();
+      });
     };
     addEventListener("scroll", draw, { passive: true });
     addEventListener("resize", draw);
@@ -28,8 +31,12 @@ class ListWindow {
     this.draw();
   }
 
-  get row() { return this.rows[this.current]; }
-  elementOf(row) { return [...this.made.values()].find((item) => Number(item.dataset.row) === row); }
+  get row() {
+    return this.rows[this.current];
+  }
+  elementOf(row) {
+    return [...this.made.values()].find((item) => Number(item.dataset.row) === row);
+  }
 
   draw() {
     const { least, height } = this.measure();
@@ -39,7 +46,10 @@ class ListWindow {
     this.host.style.height = `${Math.ceil(this.rows.length / this.columns) * height}px`;
     const above = -this.host.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(above / height) - 1) * this.columns;
-    const last = Math.min(this.rows.length, (Math.ceil((above + innerHeight) / height) + 1) * this.columns);
+    const last = Math.min(
+      this.rows.length,
+      (Math.ceil((above + innerHeight) / height) + 1) * this.columns,
+    );
     this._keepOnly(first, last);
     this._place(first, last, width / this.columns);
   }
@@ -49,10 +59,12 @@ class ListWindow {
     if (!this.rows.length) return;
     this.mark(Math.min(this.rows.length - 1, Math.max(0, at)));
     const top = Math.floor(this.current / this.columns) * this.height;
-    const shift = this.host.getBoundingClientRect().top + top - byId("bar").getBoundingClientRect().bottom;
+    const shift =
+      this.host.getBoundingClientRect().top + top - byId("bar").getBoundingClientRect().bottom;
     const room = innerHeight - Math.max(0, byId("bar").getBoundingClientRect().bottom);
     if (shift < 0) scrollBy(0, shift - 8);
-    else if (shift + this.height > room) scrollBy(0, Math.min(shift, shift + this.height - room + 8));
+    else if (shift + this.height > room)
+      scrollBy(0, Math.min(shift, shift + this.height - room + 8));
     this.draw();
     this.made.get(this.current).focus({ preventScroll: true });
   }
@@ -65,7 +77,11 @@ class ListWindow {
 
   _keepOnly(first, last) {
     for (const [at, item] of this.made) {
-      if ((at < first || at >= last) && at !== this.current && !item.contains(document.activeElement)) {
+      if (
+        (at < first || at >= last) &&
+        at !== this.current &&
+        !item.contains(document.activeElement)
+      ) {
         item.remove();
         this.made.delete(at);
       }
