@@ -123,6 +123,10 @@ corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip br
 gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
 	$(BIN)/python -m bench.gpucheck --photos '$(BENCH)'
 
+.PHONY: pictures
+pictures: $(VENV)/dev.done ## Make the README's pictures anew, of real runs (needs Chromium)
+	$(BIN)/python -m tests.pictures
+
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .

@@ -11,6 +11,7 @@ from batch.commands.diff import diff
 from batch.commands.explain import explain
 from batch.commands.label import label
 from batch.commands.model import model
+from batch.commands.report import report
 from batch.default_command import DefaultGroup
 from batch.log import PROGRAM
 
@@ -53,6 +54,7 @@ cli.add_command(_VERSION_OPTION(label))
 cli.add_command(diff)
 cli.add_command(explain)
 cli.add_command(model)
+cli.add_command(report)
 
 
 def main() -> NoReturn:

@@ -115,7 +115,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     check_output(output)
     _check_apart(output, old, new)
     with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
-        _check_comparable(before, after)
+        check_comparable(before, after)
         counts = pairs.load("old", before), pairs.load("new", after)
         per_face = before.per_face or after.per_face
         changes: Counter[Change] = Counter()
@@ -170,8 +170,12 @@ def _check_apart(output: str, *reports: str) -> None:
             raise UsageError(f"{called(output)} is one of the two to compare", "name another file")
 
 
-def _check_comparable(old: SavedReport, new: SavedReport) -> None:
-    """Refuse what has no answer: labels that are not the same mean other things."""
+def check_comparable(old: SavedReport, new: SavedReport) -> None:
+    """Refuse what has no answer: labels that are not the same mean other things.
+
+    Raises:
+        UsageError: the reports can't be compared.
+    """
     if old.labels is None or new.labels is None:
         return  # no rows, so everything is new or gone
     if old.per_face != new.per_face:

@@ -51,7 +51,7 @@ class SavedReport:
         self.labels: tuple[str, ...] | None = None
         self._reader = reader
         if columns:
-            _check(columns, reader.called)
+            check_columns(columns, reader.called)
             self.labels = tuple(name[2:] for name in columns if name.startswith("p_"))
 
     def rows(self) -> Iterator[SavedRow]:
@@ -63,7 +63,7 @@ class SavedReport:
         wanted = (*NEEDED, "face") if self.per_face else NEEDED
         for number, values in self._reader.records(wanted):
             try:
-                row = _row(*values)
+                row = saved_row(*values)
             except ValueError as error:
                 raise damaged(self._reader, number, str(error)) from error
             yield row
@@ -81,7 +81,12 @@ def open_saved(report: str | Path) -> Iterator[SavedReport]:
         yield SavedReport(reader)
 
 
-def _check(columns: tuple[str, ...], called: str) -> None:
+def check_columns(columns: tuple[str, ...], called: str) -> None:
+    """Make sure that columns are those of a report.
+
+    Raises:
+        ReportError: one is lacking, or there twice.
+    """
     absent = [name for name in NEEDED if name not in columns]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if absent or twice:
@@ -90,26 +95,36 @@ def _check(columns: tuple[str, ...], called: str) -> None:
         raise ReportError(f"{called} is no report: it {what} (its columns are {shown})", REMEDY)
 
 
-def _row(
+def saved_row(
     path: Value, status: Value, label: Value, confidence: Value, error: Value, face: Value = None
 ) -> SavedRow:
-    name = _text(path, "path")
+    """Make a row of the values of ``NEEDED`` and of the column ``face``.
+
+    Raises:
+        ValueError: one of them can't be right.
+    """
+    name = text_of(path, "path")
     if name is None:
         raise ValueError("no path")
     if not isinstance(status, str) or status not in _STATUSES:
         raise ValueError(f"status {status} is none of {', '.join(Status)}")
-    failure = _text(error, "error")
+    failure = text_of(error, "error")
     return SavedRow(
         name,
         status,
-        _text(label, "label"),
+        text_of(label, "label"),
         _share(confidence),
         None if face is None else _number(face),
         failure is not None and failure.startswith(MISSING),
     )
 
 
-def _text(value: Value, column: str) -> str | None:
+def text_of(value: Value, column: str) -> str | None:
+    """Check a text of a report; None where there is none.
+
+    Raises:
+        ValueError: it is something else, or no Unicode.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -121,20 +136,25 @@ def _text(value: Value, column: str) -> str | None:
 def _share(value: Value) -> float | None:
     if value is None:
         return None
-    share = _real(value, "confidence")
+    share = real_of(value, "confidence")
     if not 0 <= share <= 1:
         raise ValueError(f"confidence {value} is not between 0 and 1")
     return share
 
 
 def _number(value: Value) -> int:
-    number = _real(value, "face")
+    number = real_of(value, "face")
     if number < 1 or not number.is_integer():
         raise ValueError(f"face {value} is no number of a face")
     return int(number)
 
 
-def _real(value: Value, column: str) -> float:
+def real_of(value: Value, column: str) -> float:
+    """Read a number of a report, which CSV has as text.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         return float(value)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError):

@@ -91,9 +91,11 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_architecture_names_every_module_of_the_runner() -> None:
-    for path in (REPOSITORY / "batch").glob("*.py"):
+    folder = REPOSITORY / "batch"
+    for path in (*folder.glob("*.py"), *folder.glob("page/*.py")):
         if not path.name.startswith("__"):
-            assert f"`{path.name}`" in ARCHITECTURE or f"batch/{path.name}" in ARCHITECTURE
+            name = path.relative_to(folder).as_posix()
+            assert f"`{name}`" in ARCHITECTURE or f"batch/{name}" in ARCHITECTURE
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

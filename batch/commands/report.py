@@ -1,0 +1,70 @@
+"""The command `report`: a page of a report to look at, and to put its answers right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from batch.commands.options import FILE
+from batch.errors import BatchLabelError, ExitCode
+from batch.log import one_line
+
+DEFAULT_GALLERY = 500
+MAX_GALLERY = 5_000
+
+
+@click.command("report")
+@click.argument("report", type=FILE, metavar="REPORT")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The page: a .html file, or - for standard output.  [default: REPORT's name with .html]",
+)
+@click.option(
+    "--previous",
+    type=FILE,
+    multiple=True,
+    metavar="OLD",
+    help="An earlier report, to show what changed; may be given more than once.",
+)
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=".",
+    metavar="DIR",
+    help="Where the report's relative paths begin.  [default: this folder]",
+)
+@click.option(
+    "--gallery",
+    type=click.IntRange(0, MAX_GALLERY),
+    default=DEFAULT_GALLERY,
+    show_default=True,
+    metavar="N",
+    help="Photos with a picture in the page, the least certain first.",
+)
+def report(
+    report: Path, output: str | None, previous: tuple[Path, ...], photos: Path, gallery: int
+) -> None:
+    """Make a page of a report: its photos, figures and changes, and a way to correct it.
+
+    The page is one HTML file that works in any browser without a network. What you put right in
+    it can be downloaded as review.csv.
+    """
+    from batch.page.make import Request, make_page
+
+    page = str(report.with_suffix(".html")) if output is None else output
+    try:
+        made = make_page(Request(report, page, photos, gallery, previous), sys.stdout.buffer)
+    except BatchLabelError as error:
+        click.echo(one_line(f"batch-label: {error}"), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    rows = f"{made.rows:,} rows" if made.rows == made.of else f"{made.rows:,} of {made.of:,} rows"
+    said = f"{page}: {rows}, {made.pictures:,} pictures, {made.size / 1e6:.1f} MB"
+    click.echo(one_line(said), err=True)
+    if made.gone:
+        click.echo(f"{made.gone:,} photos are not there: --photos says where to look", err=True)

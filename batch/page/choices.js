@@ -1,0 +1,49 @@
+// The controls that put a row's label right: buttons for few labels, a list for many.
+
+const MOST_BUTTONS = 4;
+const choiceText = (report, label) => (label === report.notAPerson ? "not a person" : label);
+
+function choicesFor(row, report, answers) {
+  const name = `Right label of ${report.name(row)}`;
+  const group =
+    report.choices.length > MOST_BUTTONS
+      ? choiceList(row, report, answers, name)
+      : choiceButtons(row, report, answers, name);
+  showChoice(group, answers.get(row));
+  return group;
+}
+
+function choiceButtons(row, report, answers, name) {
+  const press = (label) => answers.set(row, answers.get(row) === label ? undefined : label);
+  return element(
+    "div",
+    { class: "choices", role: "group", "aria-label": name },
+    ...report.choices.map((label) =>
+      element(
+        "button",
+        { type: "button", "data-label": label, onclick: () => press(label) },
+        choiceText(report, label),
+      ),
+    ),
+  );
+}
+
+function choiceList(row, report, answers, name) {
+  const select = element("select", {
+    "aria-label": name,
+    onchange: () => answers.set(row, select.value || undefined),
+  });
+  fillOptions(select, [
+    ["", "right label \u2026"],
+    ...report.choices.map((label) => [label, choiceText(report, label)]),
+  ]);
+  return element("div", { class: "choices" }, select);
+}
+
+function showChoice(group, given) {
+  for (const control of group.children) {
+    if (control.tagName === "SELECT") control.value = given ?? "";
+    else control.setAttribute("aria-pressed", String(control.dataset.label === given));
+  }
+  group.classList.toggle("answered", given !== undefined);
+}

@@ -1,0 +1,71 @@
+"""A report read for its page: its sums, and the rows that the page has room for."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from batch.names import path_text, printable
+from batch.output import is_device
+from batch.page.entries import Entry, entries, labels_of
+from batch.page.totals import Totals
+from batch.readers import RecordReader, ReportError, open_records
+from batch.saved import SavedReport
+
+# Rows that a page holds: of a report of more, the failures and the least certain answers.
+MAX_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was read: the sums of all rows, failures by reason, and rows in the report's order."""
+
+    saved: SavedReport
+    totals: Totals
+    reasons: Mapping[str, int]
+    entries: Sequence[Entry]
+
+
+def gather(report: Path) -> Gathered:
+    """Read a report; memory is bounded by ``MAX_ROWS``.
+
+    Raises:
+        ReportError: it is missing, no report, or damaged.
+        UsageError: a package that its format needs is not installed.
+    """
+    with open_records(report) as reader:
+        saved = SavedReport(reader)
+        totals, reasons = Totals(labels_of(saved)), Counter[str]()
+        rows = _counted(reader, totals, reasons) if reader.columns else iter(())
+        kept = heapq.nsmallest(MAX_ROWS, rows, key=attrgetter("rank"))
+    return Gathered(saved, totals, reasons, sorted(kept, key=attrgetter("number")))
+
+
+def digest_of(report: Path) -> str:
+    """Give the SHA-256 of a report's file, in hexadecimal.
+
+    Raises:
+        ReportError: it is missing, or no file.
+    """
+    called = f"report {path_text(report)}"
+    if is_device(report):
+        raise ReportError(f"{called} is a pipe or device", "write it to a file first")
+    try:
+        with report.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        why = printable(error.strerror or str(error))
+        raise ReportError(f"{called} can't be read ({why})", "check its name and rights") from error
+
+
+def _counted(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[Entry]:
+    for entry in entries(reader):
+        totals.add(entry.row)
+        if entry.reason:
+            reasons[entry.reason] += 1
+        yield entry

@@ -1,0 +1,98 @@
+"""Earlier reports of the same photos: what they said, and what changed since the last one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from batch.diff import Change, change_of, check_comparable
+from batch.names import path_text
+from batch.page.entries import Entry, labels_of
+from batch.page.totals import Totals
+from batch.pairs import open_pairs
+from batch.runfile import read_run, run_file
+from batch.saved import SavedReport, SavedRow, open_saved
+
+# Photos that are gone are named up to here, and counted beyond.
+MAX_GONE = 1_000
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A report as it was at some time: its name, when it was published, and its sums."""
+
+    name: str
+    when: datetime
+    totals: Totals
+
+
+@dataclass
+class Changes:
+    """What changed from one report to the next.
+
+    ``counts`` has each change, ``was`` what the earlier one said, by the number of the later one's
+    row, ``gone`` the first paths of those that are in the earlier one alone.
+    """
+
+    since: Edition
+    counts: Counter[Change] = field(default_factory=Counter)
+    was: dict[int, tuple[Change, SavedRow | None]] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+
+
+def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Edition]:
+    """Read earlier reports, and put them in the order of their times.
+
+    Raises:
+        ReportError: one is missing, no report, or damaged.
+        UsageError: one can't be compared with ``now``.
+    """
+    read = {}
+    for report in reports:
+        with open_saved(report) as saved:
+            check_comparable(saved, now)
+            totals = Totals(labels_of(now))
+            for row in saved.rows():
+                if not row.missing:
+                    totals.add(row)
+        read[report] = Edition(path_text(Path(report.name)), published(report), totals)
+    return dict(sorted(read.items(), key=lambda item: item[1].when))
+
+
+def published(report: Path) -> datetime:
+    """Tell when a report was published: as its run's record says, else when its file changed."""
+    record = read_run(run_file(report))
+    if record and record.published:
+        return record.ended
+    return datetime.fromtimestamp(report.stat().st_mtime, UTC)
+
+
+def changes_between(
+    old: Path, since: Edition, new: Path, kept: Mapping[tuple[str, int | None], Entry]
+) -> Changes:
+    """Find what changed from an ``old`` report to a ``new`` one.
+
+    ``kept`` has the rows to tell it of, by path and face.
+
+    Raises:
+        ReportError: one of the two is damaged, or has a photo twice.
+        OutputError: the temporary file for the comparison can't be written.
+    """
+    changes = Changes(since)
+    with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
+        pairs.load("old", before)
+        pairs.load("new", after)
+        for pair in pairs.changed():
+            change = change_of(pair)
+            changes.counts[change] += 1
+            if pair.new is None:
+                if pair.old is not None and len(changes.gone) < MAX_GONE:
+                    changes.gone.append(pair.old.path)
+                continue
+            entry = kept.get((pair.new.path, pair.new.face))
+            if entry is not None:
+                changes.was[entry.number] = change, pair.old
+    return changes

@@ -1,0 +1,165 @@
+// The page put together.
+
+const TYPING = 120; // milliseconds without a key before a search begins
+
+function fillForm(report) {
+  fillOptions(byId("label"), [["", "all"], ...report.labels.map((label) => [label, label])]);
+  const statuses = report.statuses.filter((status) => report.totals.byStatus[status]);
+  fillOptions(byId("status"), [
+    ["", "all"],
+    ...statuses.map((status) => [status, STATUS_TEXTS[status]]),
+    ...(report.totals.missing ? [["missing", "missing"]] : []),
+  ]);
+  fillOptions(byId("review"), [
+    ["", "all"],
+    ["open", "to do"],
+    ["done", "done"],
+    ["corrected", "corrected"],
+  ]);
+  byId("folders").append(
+    ...[...report.rows.folders]
+      .sort()
+      .slice(0, 1000)
+      .map((value) => element("option", { value })),
+  );
+  byId("change-field").hidden = !report.changes;
+  const changes =
+    report.changes?.counts.filter(([change, count]) => count && change !== "gone") ?? [];
+  fillOptions(byId("change"), [
+    ["", "all"],
+    ["any", "any change"],
+    ...changes.map(([change]) => [change, change]),
+  ]);
+  fillOptions(
+    byId("sort"),
+    Object.entries(SORTS).filter(([sort]) => sort !== "changed" || report.changes),
+  );
+}
+
+function asked() {
+  const share = (id, otherwise) =>
+    byId(id).value === "" ? otherwise : Number(byId(id).value) / 100;
+  const words = ["search", "label", "status", "folder", "review", "change", "sort"];
+  return {
+    ...Object.fromEntries(words.map((id) => [id, byId(id).value])),
+    from: share("from", 0),
+    to: share("to", 1),
+  };
+}
+
+class Page {
+  constructor(report) {
+    this.report = report;
+    this.answers = new Answers(report);
+    this.query = new Query(report, this.answers);
+    this.isGallery = [...report.shown.values()].some((shown) => shown.file);
+    const make = (row) =>
+      makeItem(report, this.answers, row, this.isGallery, (one) => this.closeup.open(one));
+    this.list = new ListWindow(byId("items"), make, () => this._measure());
+    this.closeup = new Closeup(report, this.answers, this.list);
+  }
+
+  start() {
+    fillForm(this.report);
+    showSummary(this.report, (change) => this.ask(change));
+    byId("page").hidden = false;
+    byId("filters").open = matchMedia("(min-width: 60rem)").matches;
+    let typing;
+    byId("query").addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => this.refresh(), TYPING);
+    });
+    byId("query").addEventListener("submit", (event) => event.preventDefault());
+    byId("query").addEventListener("reset", () => setTimeout(() => this.refresh()));
+    for (const id of ["as-gallery", "as-list"])
+      byId(id).addEventListener("click", () => this.view(id === "as-gallery"));
+    byId("undo").addEventListener("click", () => undo(this.answers, this.list));
+    byId("download").addEventListener("click", () => downloadReview(this.report, this.answers));
+    byId("help").addEventListener("click", () => byId("keys").showModal());
+    listenToKeys(
+      actionsOf(this.report, this.answers, this.list, this.closeup),
+      byId("items"),
+      this.closeup,
+    );
+    this.answers.onChange((row) => this._answered(row));
+    addEventListener("beforeunload", (event) => {
+      if (!this.answers.isKept && !this.answers.isDownloaded) event.preventDefault();
+    });
+    this.view(this.isGallery);
+    this._showDone();
+  }
+
+  // Sets some fields of the form, clears the others, and brings the result into sight.
+  ask(change) {
+    byId("query").reset();
+    for (const [id, value] of Object.entries(change)) byId(id).value = value;
+    const lacksPictures = !this.query.rows(asked()).some((row) => this.report.shown.has(row));
+    this.view(this.isGallery && !lacksPictures);
+    byId("photos").scrollIntoView();
+    byId("photos").focus({ preventScroll: true });
+  }
+
+  view(isGallery) {
+    this.isGallery = isGallery;
+    byId("as-gallery").setAttribute("aria-pressed", String(isGallery));
+    byId("as-list").setAttribute("aria-pressed", String(!isGallery));
+    byId("items").classList.toggle("gallery", isGallery);
+    this.refresh();
+  }
+
+  refresh() {
+    const found = this.query.rows(asked());
+    const shown = this.isGallery ? found.filter((row) => this.report.shown.has(row)) : found;
+    const others = found.length - shown.length;
+    byId("count").textContent = `${counted(found.length)} of ${counted(this.report.size)} match`;
+    byId("hint").hidden = !others;
+    byId("hint").textContent = `${counted(others)} of them without a picture here: see the list.`;
+    this.list.show(shown);
+  }
+
+  _measure() {
+    const style = getComputedStyle(byId("items"));
+    return {
+      least: parseFloat(style.getPropertyValue("--least")),
+      height: parseFloat(style.getPropertyValue("--height")),
+    };
+  }
+
+  // Follows an answer to a row, or to none in particular.
+  _answered(row) {
+    if (row === undefined) this.refresh();
+    const item = this.list.elementOf(row);
+    if (item) {
+      showChoice(item.querySelector(".choices"), this.answers.get(row));
+      item.classList.toggle("is-answered", this.answers.get(row) !== undefined);
+    }
+    this._showDone();
+  }
+
+  _showDone() {
+    const { given, corrected, past, isKept } = this.answers;
+    const all = (this.reviewable ??= [...Array(this.report.size).keys()].filter((row) =>
+      this.report.canReview(row),
+    ).length);
+    byId("done").textContent = `${counted(given.size)} of ${counted(all)}`;
+    byId("corrected").textContent = counted(corrected);
+    byId("undo").disabled = !past.length;
+    byId("download").disabled = !given.size;
+    byId("storage").hidden = isKept;
+    byId("storage").textContent =
+      "This browser keeps nothing for the page: download review.csv before you close it.";
+  }
+}
+
+if (typeof DecompressionStream === "undefined") {
+  fail("This browser is too old for the page: it has no DecompressionStream.");
+} else {
+  readReport()
+    .then((report) => new Page(report).start())
+    .catch((error) => fail(`The page is damaged (${error.message}): make it again.`));
+}
+
+function fail(words) {
+  byId("fault").textContent = words;
+  byId("fault").hidden = false;
+}

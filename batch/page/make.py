@@ -1,0 +1,153 @@
+"""Making the page of a report, from the report to the published file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from batch.errors import UsageError
+from batch.names import path_text
+from batch.output import called, check_place, is_streamed, open_output
+from batch.page.content import Content
+from batch.page.document import document
+from batch.page.facts import about_run
+from batch.page.gather import Gathered, digest_of, gather
+from batch.page.history import Changes, Edition, changes_between, published, read_editions
+from batch.page.pictures import GONE, Picture, least_certain, pictures
+from batch.page.totals import Totals
+from batch.publish import writing
+from batch.readers import ReportError
+
+SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What page is wanted: of which report, where it goes, and what it is to show.
+
+    ``photos`` is the folder in which the report's relative paths begin, ``gallery`` the most
+    pictures, ``previous`` earlier reports of the same photos.
+    """
+
+    report: Path
+    output: str
+    photos: Path
+    gallery: int
+    previous: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A page that was published, in numbers.
+
+    ``rows`` are in it, ``of`` so many in the report; ``gone`` counts photos that should have a
+    picture and are not there; ``size`` is in bytes.
+    """
+
+    rows: int
+    of: int
+    pictures: int
+    gone: int
+    size: int
+
+
+def make_page(request: Request, stdout: BinaryIO) -> Made:
+    """Make a report's page and publish it, whole or not at all.
+
+    Raises:
+        ReportError: the report or an earlier one is missing, no report, or damaged.
+        UsageError: earlier reports can't be compared, or a package or a better name is missing.
+        OutputError: the page can't be written.
+        WorkerError: the processes that decode photos can't be started.
+    """
+    check_page_output(request.output)
+    draw = _drawing()
+    digest, *_ = map(digest_of, (request.report, *request.previous))
+    content = _content(request, digest)
+    page = document(content, draw(content.totals, content.editions))
+    if digest_of(request.report) != digest:
+        raise ReportError(
+            f"report {path_text(request.report)} was replaced meanwhile", "make the page again"
+        )
+    _publish(page, request.output, stdout)
+    shown = content.pictures.values()
+    return Made(
+        rows=len(content.entries),
+        of=content.totals.rows,
+        pictures=sum(bool(picture.data) for picture in shown),
+        gone=sum(picture.note == GONE for picture in shown),
+        size=len(page),
+    )
+
+
+def check_page_output(output: str) -> None:
+    """Find out before the work whether the page can be published.
+
+    Raises:
+        UsageError: its name is not that of a page.
+        OutputError: it is a folder, or its folder is missing or can't be written.
+    """
+    if not is_streamed(output) and Path(output).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{called(output)} is to be a page", "end its name in .html")
+    check_place(output)
+
+
+def _drawing() -> Callable[[Totals, Sequence[Edition]], dict[str, str]]:
+    try:
+        from batch.page.plots import draw
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the plots of a page need {error.name}",
+            "install it: pip install 'batch-label[report]'",
+        ) from error
+    return draw
+
+
+def _content(request: Request, digest: str) -> Content:
+    read = gather(request.report)
+    editions, changes = _history(request, read)
+    facts, warnings = about_run(request.report)
+    return Content(
+        title=path_text(Path(request.report.name)),
+        digest=digest,
+        per_face=read.saved.per_face,
+        totals=read.totals,
+        reasons=read.reasons,
+        entries=read.entries,
+        editions=editions,
+        changes=changes,
+        facts=facts,
+        warnings=warnings,
+        pictures=_pictures(request, read),
+    )
+
+
+def _history(request: Request, read: Gathered) -> tuple[Sequence[Edition], Changes | None]:
+    earlier = read_editions(request.previous, read.saved)
+    if not earlier:
+        return (), None
+    last, since = list(earlier.items())[-1]
+    kept = {(entry.row.path, entry.row.face): entry for entry in read.entries}
+    title = path_text(Path(request.report.name))
+    now = Edition(title, published(request.report), read.totals)
+    return (*earlier.values(), now), changes_between(last, since, request.report, kept)
+
+
+def _pictures(request: Request, read: Gathered) -> Mapping[int, Picture]:
+    chosen = least_certain(read.entries, request.gallery)
+    made = published(request.report)
+    found = pictures(chosen, request.photos, read.saved.per_face, made)
+    return {entry.number: picture for entry, picture in found}
+
+
+def _publish(page: bytes, output: str, stdout: BinaryIO) -> None:
+    place = open_output(output, stdout)
+    try:
+        with writing(called(output)):
+            place.stream.write(page)
+        place.publish()
+    except BaseException:
+        place.discard()
+        raise

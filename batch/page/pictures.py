@@ -1,0 +1,146 @@
+"""Small pictures of the photos for the page: re-encoded, and bounded in number and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from io import BytesIO
+from operator import attrgetter
+from pathlib import Path
+
+from PIL import Image
+
+from batch.cores import available_cores
+from batch.file_limits import FileLimits
+from batch.names import path_from_text
+from batch.page.entries import Entry, Place
+from batch.parallel import ordered_map
+from batch.records import Failure, Photo, Reason, Status, Worked
+from batch.worker import Task
+from batch.workers import Workers
+
+# Of all pictures of a page, as the files that they are; in the page they take a third more.
+MAX_BYTES = 32 * 1024**2
+MAX_SIDE = 320  # pixels
+QUALITY = 70  # of WebP, 0 to 100
+# A face in a photo of many is shown with as much around it, in sides of its box.
+AROUND = 3.0
+
+GONE = "The photo is gone."
+CHANGED = "The photo has changed: it has another size now."
+NEWER = "The file is newer than the report."
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the page shows for a row.
+
+    ``data`` is a WebP file, empty where there is no picture; ``view`` is the part of the upright
+    photo that it shows, in the photo's pixels; ``note`` says what is wrong, mostly nothing.
+    """
+
+    data: bytes = b""
+    view: Place = (0, 0, 0, 0)
+    note: str = ""
+
+
+def least_certain(entries: Iterable[Entry], count: int) -> list[Entry]:
+    """Choose the rows that get a picture: of photos that could be read, the doubtful first."""
+    rows = ((entry, entry.row) for entry in entries)
+    seen = [entry for entry, row in rows if row.status != Status.FAILED and not row.missing]
+    return sorted(seen, key=attrgetter("rank"))[:count]
+
+
+def pictures(
+    chosen: list[Entry], photos: Path, per_face: bool, made: datetime
+) -> Iterator[tuple[Entry, Picture]]:
+    """Make the pictures of rows until ``MAX_BYTES`` are reached.
+
+    Photos are decoded by worker processes, once each; relative paths begin in the folder
+    ``photos``, and ``made`` is when the report was. With ``per_face`` a picture shows a face and
+    what is around it, else the whole photo.
+
+    Raises:
+        WorkerError: the processes can't be started.
+    """
+    by_path: dict[str, list[Entry]] = {}
+    for entry in chosen:
+        by_path.setdefault(entry.row.path, []).append(entry)
+    size = 0
+    with Workers(Task(FileLimits())) as workers:
+        make = partial(_of_photo, workers, photos, per_face, made)
+        with closing(ordered_map(make, by_path.values(), available_cores())) as results:
+            for found in results:
+                for entry, picture in found:
+                    size += len(picture.data)
+                    if size > MAX_BYTES:
+                        return
+                    yield entry, picture
+
+
+def picture_of(photo: Photo, place: Place | None) -> Picture:
+    """Encode a photo, or the part of it around the box ``place``, without any metadata."""
+    view = _around(place, photo) if place else (0.0, 0.0, float(photo.width), float(photo.height))
+    # The photo may have been decoded to less than its full size.
+    across, down = photo.pixels.shape[1] / photo.width, photo.pixels.shape[0] / photo.height
+    left, top, width, height = view
+    image = Image.fromarray(photo.pixels).crop(
+        (
+            round(left * across),
+            round(top * down),
+            max(round(left * across) + 1, round((left + width) * across)),
+            max(round(top * down) + 1, round((top + height) * down)),
+        )
+    )
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    image.save(file, "WEBP", quality=QUALITY)
+    return Picture(file.getvalue(), view)
+
+
+def _of_photo(
+    workers: Workers, photos: Path, per_face: bool, made: datetime, entries: list[Entry]
+) -> list[tuple[Entry, Picture]]:
+    try:
+        path = path_from_text(entries[0].row.path)
+    except ValueError as error:
+        return [(entry, Picture(note=f"No picture: {error}")) for entry in entries]
+    worked = workers.work(photos / path, salvage=True)
+    return [(entry, _of_row(entry, worked, per_face, made)) for entry in entries]
+
+
+def _of_row(entry: Entry, worked: Worked, per_face: bool, made: datetime) -> Picture:
+    photo = worked.content
+    if not isinstance(photo, Photo):
+        assert isinstance(photo, Failure)
+        gone = photo.reason is Reason.VANISHED
+        return Picture(note=GONE if gone else f"No picture: {photo.reason}, {photo.detail}")
+    if entry.size and (photo.width, photo.height) != entry.size:
+        return Picture(note=CHANGED)
+    shown = picture_of(photo, entry.box if per_face else None)
+    changed = worked.state.mtime_ns if worked.state else None
+    is_newer = changed is not None and changed / 1e9 > made.timestamp()
+    return Picture(shown.data, shown.view, NEWER if is_newer else "")
+
+
+def _around(place: Place, photo: Photo) -> Place:
+    """Widen a box to a square around it, and keep what of that is in the photo.
+
+    A box may lie outside, at worst wholly: then a pixel at the edge is kept.
+    """
+    left, top, width, height = place
+    side = AROUND * max(width, height)
+    start = left + (width - side) / 2, top + (height - side) / 2
+    (left, width), (top, height) = (
+        _kept(begin, side, size)
+        for begin, size in zip(start, (photo.width, photo.height), strict=True)
+    )
+    return left, top, width, height
+
+
+def _kept(begin: float, length: float, size: int) -> tuple[float, float]:
+    first = min(max(0.0, begin), size - 1.0)
+    return first, max(1.0, min(begin + length, size) - first)

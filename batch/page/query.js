@@ -1,0 +1,67 @@
+// Which rows are shown, and in which order.
+
+const SORTS = {
+  doubtful: "least certain",
+  certain: "most certain",
+  report: "report",
+  name: "name",
+  changed: "changed",
+};
+
+class Query {
+  constructor(report, answers) {
+    this.report = report;
+    this.answers = answers;
+    const rows = [...Array(report.size).keys()];
+    this.texts = rows.map((row) =>
+      `${report.path(row)}\n${report.errors.get(row) ?? ""}`.toLowerCase(),
+    );
+    // What has no confidence has failed, or shows no face: that comes last both ways.
+    const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
+    const sure = (row) => report.confidence(row);
+    const isChanged = (row) => (report.changed.has(row) ? 0 : 1);
+    this.compare = {
+      doubtful: (a, b) => doubt(a) - doubt(b) || a - b,
+      certain: (a, b) => sure(b) - sure(a) || a - b,
+      report: (a, b) => a - b,
+      name: (a, b) =>
+        this.texts[a] < this.texts[b] ? -1 : this.texts[a] > this.texts[b] ? 1 : a - b,
+      changed: (a, b) => isChanged(a) - isChanged(b) || doubt(a) - doubt(b) || a - b,
+    };
+  }
+
+  // Gives the rows for what the form says.
+  rows(asked) {
+    const tests = this._tests(asked);
+    const found = [];
+    for (let row = 0; row < this.report.size; row++) {
+      if (tests.every((test) => test(row))) found.push(row);
+    }
+    return asked.sort === "report" ? found : found.sort(this.compare[asked.sort]);
+  }
+
+  _tests({ search, label, status, from, to, folder, review, change }) {
+    const { report, answers, texts } = this;
+    const tests = [];
+    const words = search.toLowerCase().trim();
+    if (words) tests.push((row) => texts[row].includes(words));
+    if (label) tests.push((row) => report.label(row) === label);
+    if (status === "missing") tests.push((row) => report.missing.has(row));
+    else if (status) tests.push((row) => report.status(row) === status);
+    if (from > 0 || to < 1) {
+      tests.push((row) => report.confidence(row) >= from && report.confidence(row) <= to);
+    }
+    if (folder) {
+      const inside = report.rows.folders.map((name) => name.startsWith(folder));
+      tests.push((row) => inside[report.rows.folder[row]]);
+    }
+    if (review === "open") tests.push((row) => report.canReview(row) && !answers.given.has(row));
+    if (review === "done") tests.push((row) => answers.given.has(row));
+    if (review === "corrected") {
+      tests.push((row) => answers.given.has(row) && answers.get(row) !== report.label(row));
+    }
+    if (change === "any") tests.push((row) => report.changed.has(row));
+    else if (change) tests.push((row) => report.changed.get(row)?.change === change);
+    return tests;
+  }
+}

@@ -1,0 +1,194 @@
+// What the report says as a whole: totals, changes, failures, and facts of its run.
+
+const SHOWN_PATHS = 200;
+
+function showSummary(report, ask) {
+  document.title = `${report.title} \u2013 batch-label`;
+  byId("name").textContent = report.title;
+  showLead(report);
+  for (const warning of report.warnings) byId("warnings").append(element("li", {}, warning));
+  byId("warnings").hidden = !report.warnings.length;
+  showTiles(report, ask);
+  showTables(report);
+  showChanges(report, ask);
+  showFailures(report, ask);
+  const facts = report.facts.flatMap(([name, value]) => [
+    element("dt", {}, name),
+    element("dd", {}, value),
+  ]);
+  byId("facts").hidden = !facts.length;
+  if (!report.editions.length) {
+    // There is room where the earlier reports would be.
+    byId("history").replaceWith(byId("facts"));
+    byId("facts").open = true;
+  }
+  byId("facts")
+    .querySelector("div")
+    .append(element("dl", { class: "facts" }, ...facts));
+}
+
+function showLead(report) {
+  const { totals } = report;
+  const run = report.facts.find(([name]) => name === "Run");
+  const rows = report.perFace ? `${counted(totals.rows)} faces and photos without one, ` : "";
+  const kept =
+    report.size < totals.rows ? ` Here are the ${counted(report.size)} least certain rows.` : "";
+  byId("lead").textContent =
+    `${rows}${counted(totals.photos)} photos${run ? `, ${run[1]}` : ""}.${kept}`;
+}
+
+function showTiles(report, ask) {
+  const { totals } = report;
+  const tiles = [
+    ["", "all", totals.rows],
+    ...Object.entries(totals.byStatus).map(([status, count]) => [
+      status,
+      STATUS_TEXTS[status],
+      count,
+    ]),
+  ];
+  if (totals.missing) tiles.push(["missing", "missing", totals.missing]);
+  byId("tiles").append(
+    ...tiles.map(([status, text, count]) =>
+      element(
+        "li",
+        {},
+        element(
+          "button",
+          {
+            type: "button",
+            class: `tile status-${status || "all"}`,
+            disabled: !count,
+            onclick: () => ask({ status }),
+          },
+          element("strong", {}, counted(count)),
+          element("span", {}, text),
+        ),
+      ),
+    ),
+  );
+}
+
+// Names the colours of a plot, where there is one for each label.
+function legend(report) {
+  const labels = report.totals.byLabel.map(([label]) => label);
+  if (labels.length > LABEL_COLOURS) return "";
+  return element("p", { class: "legend" }, ...labels.map((label) => colouredLabel(report, label)));
+}
+
+function asDetails(table) {
+  return element("details", { class: "numbers" }, element("summary", {}, "In numbers"), table);
+}
+
+function showTables(report) {
+  const { totals, editions } = report;
+  byId("labels-table").append(
+    asDetails(
+      tableOf(
+        "Answers by label",
+        ["label", "sure", "unsure"],
+        totals.byLabel.map(([label, sure, unsure]) => [label, counted(sure), counted(unsure)]),
+      ),
+    ),
+  );
+  byId("confidence-table").append(
+    legend(report),
+    asDetails(
+      tableOf(
+        "Answers by confidence",
+        ["confidence", "answers"],
+        totals.byConfidence.map(([part, count]) => [part, counted(count)]),
+      ),
+    ),
+  );
+  if (!editions.length) return;
+  const share = (value) => (value === null ? "\u2013" : percent(value));
+  const head = [
+    "report",
+    "rows",
+    "failed",
+    "mean confidence",
+    ...editions.at(-1).shares.map(([label]) => label),
+  ];
+  byId("history-table").append(
+    legend(report),
+    asDetails(
+      tableOf(
+        "Earlier reports",
+        head,
+        editions.map((edition) => [
+          `${edition.name}, ${edition.when}`,
+          counted(edition.rows),
+          counted(edition.failed),
+          share(edition.meanConfidence),
+          ...edition.shares.map(([, value]) => share(value)),
+        ]),
+      ),
+    ),
+  );
+}
+
+function pathList(paths, more) {
+  const shown = paths
+    .slice(0, SHOWN_PATHS)
+    .map((path) => element("li", {}, element("bdi", {}, path)));
+  if (more > 0) shown.push(element("li", { class: "muted" }, `and ${counted(more)} more`));
+  return element("ul", { class: "paths" }, ...shown);
+}
+
+function showChanges(report, ask) {
+  const place = byId("changes");
+  if (!report.changes) {
+    place.querySelector("summary").textContent = "Changes: no earlier report was given";
+    place
+      .querySelector("div")
+      .append("With --previous OLD.csv, once or more often, the page shows what changed.");
+    return;
+  }
+  const { since, counts, gone } = report.changes;
+  const said = counts.map(([change, count]) => `${counted(count)} ${change}`).join(", ");
+  place.querySelector("summary").textContent = `Changes: ${said}`;
+  const inside = place.querySelector("div");
+  inside.append(element("p", {}, "Since ", element("bdi", {}, since), "."));
+  for (const [change, count, meaning] of counts.filter(([, number]) => number)) {
+    const line = element("p", {}, `${counted(count)} ${change}: ${meaning}. `);
+    if (change !== "gone")
+      line.append(element("button", { type: "button", onclick: () => ask({ change }) }, "Show"));
+    inside.append(line);
+    if (change === "gone")
+      inside.append(pathList(gone, count - Math.min(SHOWN_PATHS, gone.length)));
+  }
+}
+
+function showFailures(report, ask) {
+  const place = byId("failures");
+  const total = report.totals.byStatus.failed;
+  place.hidden = !total;
+  place.querySelector("summary").textContent = `Failures: ${counted(total)}`;
+  const paths = new Map(report.reasons.map(([reason]) => [reason, []]));
+  for (const [row, error] of report.errors) {
+    if (report.status(row) !== "failed") continue;
+    const said = report.missing.has(row) ? error.replace(/^.*?; /, "") : error;
+    (paths.get(said.split(":")[0]) ?? paths.get("other"))?.push(
+      `${report.path(row)} \u2013 ${error}`,
+    );
+  }
+  for (const [reason, count] of report.reasons) {
+    const found = paths.get(reason);
+    place
+      .querySelector("div")
+      .append(
+        element(
+          "h3",
+          {},
+          `${reason}: ${counted(count)} `,
+          element(
+            "button",
+            { type: "button", onclick: () => ask({ status: "failed", search: `${reason}:` }) },
+            "Show",
+          ),
+        ),
+        pathList(found, count - Math.min(SHOWN_PATHS, found.length)),
+      );
+  }
+}

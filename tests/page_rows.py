@@ -1,0 +1,74 @@
+"""Reports of known rows over real photos, and their pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from batch.page.make import Made, Request, make_page
+from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.report import open_report
+
+LABELS = ("happy", "sad")
+SIZE = (512, 512)  # of scikit-image's astronaut
+BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # her face, about
+
+
+def answered(path: str, happy: float, sure: float = 0.7, source: Source = Source.FACE) -> Row:
+    """Make a row of a photo with one face, or of a whole photo; unsure below ``sure``."""
+    shares = {"happy": happy, "sad": 1 - happy}
+    label = max(shares, key=lambda name: shares[name])
+    box = None if source is Source.IMAGE else BOX
+    said = Answer(label, shares[label], shares, shares[label] >= sure, box)
+    status = Status.OK if said.sure else Status.UNSURE
+    return Row(Path(path), status, said, source, (said,) if box else (), *SIZE)
+
+
+def failed(path: str, reason: Reason = Reason.TRUNCATED, detail: str = "ends early") -> Row:
+    """Make the row of a file that could not be labelled."""
+    return Row(Path(path), Status.FAILED, failure=Failure(Path(path), Stage.DECODE, reason, detail))
+
+
+ROWS = (
+    answered("album/a.jpg", 0.95),
+    answered("album/b.jpg", 0.15),
+    answered("album/c.jpg", 0.55),
+    answered("other/d.jpg", 0.38, source=Source.IMAGE),
+    Row(Path("other/e.jpg"), Status.NO_FACE, width=SIZE[0], height=SIZE[1]),
+    failed("other/f.jpg"),
+    failed("other/g.jpg", Reason.EMPTY, "no bytes in the file"),
+)
+
+
+def written(
+    report: Path,
+    rows: Iterable[Row] = ROWS,
+    labels: tuple[str, ...] = LABELS,
+    per_face: bool = False,
+) -> Path:
+    """Write a report, and give its path."""
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with open_report(str(report), labels, per_face, io.BytesIO()) as file:
+        for row in rows:
+            file.add(row)
+        file.publish()
+    return report
+
+
+def photographed(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
+    """Put a photo wherever a row was not refused."""
+    for row in rows:
+        if row.failure is None:
+            place = folder / row.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            photo.save(place, quality=90)
+
+
+def page_of(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, Made]:
+    """Make the page beside a report, of photos in its folder."""
+    page = report.with_suffix(".html")
+    request = Request(report, str(page), report.parent, gallery, previous)
+    return page, make_page(request, io.BytesIO())

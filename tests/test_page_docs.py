@@ -1,0 +1,47 @@
+"""docs/review.md says what the page and its command do."""
+
+from __future__ import annotations
+
+import re
+
+from batch.commands.report import DEFAULT_GALLERY, MAX_GALLERY, report
+from batch.page.pictures import MAX_SIDE
+from tests.conftest import REPOSITORY
+
+TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
+PAGE = REPOSITORY / "batch" / "page"
+
+
+def table(head: str) -> list[list[str]]:
+    _, found, rest = TEXT.partition(f"\n| {head} |")
+    assert found
+    lines = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_options() -> None:
+    named = {option for option, _ in table("Option | Meaning")}
+    own = {", ".join(f"`{name}`" for name in option.opts) for option in report.params[1:]}
+    assert named == own
+    (gallery,) = (option for option in report.params if option.name == "gallery")
+    assert gallery.default == DEFAULT_GALLERY
+    assert getattr(gallery.type, "max", None) == MAX_GALLERY
+
+
+def test_the_keys() -> None:
+    script = (PAGE / "keys.js").read_text(encoding="utf-8")
+    shown = re.findall(r'^  \["(.*?)", "(.*?)"\],$', script, re.MULTILINE)
+    own = [(key.encode().decode("unicode_escape"), does) for key, does in shown]
+    assert [(key.replace("`", ""), does) for key, does in table("Key | Does")] == own
+
+
+def test_the_columns_of_review_csv() -> None:
+    script = (PAGE / "reviewfile.js").read_text(encoding="utf-8")
+    listed = re.search(r"REVIEW_COLUMNS = \[(.*?)\]", script, re.DOTALL)
+    assert listed
+    columns = re.findall(r'"(\w+)"', listed[1])
+    assert [name.strip("`") for name, _ in table("Column | Meaning")] == columns
+
+
+def test_the_size_of_pictures() -> None:
+    assert f"at most {MAX_SIDE} pixels" in TEXT
