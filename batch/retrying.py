@@ -1,0 +1,46 @@
+"""Asking a store again after what passes by itself."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+MAX_ATTEMPTS = 6
+FIRST_PAUSE = 0.5  # seconds
+# What a store will say again. s3fs says EINVAL of a request that the store does not understand.
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_NUMBERS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
+# The base classes of what the network does to clients that raise no OSError.
+_NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
+
+
+def retried(call: Callable[[], Result]) -> Result:
+    """Call a function, and again where the network or the store failed.
+
+    ``MAX_ATTEMPTS`` times in all, with pauses that double from ``FIRST_PAUSE`` on and are cut by
+    up to a half at random, so that many who were turned away together do not come back together.
+
+    Raises:
+        Exception: what the last attempt raised.
+    """
+    for attempt in count(1):
+        try:
+            return call()
+        except Exception as error:
+            if attempt == MAX_ATTEMPTS or not is_passing(error):
+                raise
+        time.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether it makes sense to ask again: a lost connection, a time-out, an overload."""
+    if isinstance(error, OSError):
+        return not isinstance(error, _FINAL) and error.errno not in _FINAL_NUMBERS
+    return any(base.__name__ in _NETWORK for base in type(error).__mro__)

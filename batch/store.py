@@ -1,0 +1,87 @@
+"""Object stores, opened by URL through fsspec, and what they refuse in the terms of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batch.errors import BatchLabelError, UsageError
+from batch.location import scheme_of
+from batch.names import printable
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# The extra of this package that brings what a scheme needs.
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "remote", "https": "remote"}
+# The clients' own exceptions for credentials that are not there, which share no base class.
+_NO_CREDENTIALS = frozenset(
+    ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
+)
+
+
+def open_store(url: str) -> tuple[AbstractFileSystem, str]:
+    """Open the store that a URL names, and give the path in it; nothing is asked of it yet.
+
+    Endpoints and credentials are found where the store's own tools find them: ``AWS_*``
+    variables and ``~/.aws``, Google's application default credentials, and fsspec's own
+    configuration. A store forgets listings at once, so that it never says what was. It raises
+    exceptions of many kinds: see ``store_refusals``. The same URL gives the same store again.
+
+    Raises:
+        UsageError: the scheme is unknown, the URL is none, or a package is not installed.
+        OSError: a client finds a library of the system missing.
+    """
+    import fsspec
+
+    scheme = scheme_of(url)
+    try:
+        # Chained URLs hand what follows a scheme's name to the store of that scheme.
+        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"
+        raise UsageError(
+            f"{printable(url)} needs a package that is not installed ({_said(error)})",
+            f"run: pip install '{remedy}'" if extra else f"install {remedy}",
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"{printable(url)} can't be opened ({_said(error)})", "check its spelling"
+        ) from error
+    return store, path
+
+
+@contextmanager
+def store_refusals(problem: str, kind: type[BatchLabelError], otherwise: str) -> Iterator[None]:
+    """Turn what a store raises while the block runs into one exception of the program.
+
+    ``problem`` is such as "report s3://bucket/r.csv can't be written", ``otherwise`` the remedy
+    for all but a store that asks for other credentials or that is not there.
+
+    Raises:
+        BatchLabelError: of this ``kind``, for whatever was raised but the program's own.
+    """
+    try:
+        yield
+    except BatchLabelError:
+        raise
+    except Exception as error:  # every client has its own, and they have no base in common
+        raise kind(f"{problem} ({_said(error)})", _remedy(error, otherwise)) from error
+
+
+def _said(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first, *_ = text.strip().splitlines() or [type(error).__name__]
+    return printable(first)
+
+
+def _remedy(error: Exception, otherwise: str) -> str:
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return "set the store's credentials, such as AWS_ACCESS_KEY_ID or a profile in ~/.aws"
+    if isinstance(error, PermissionError):
+        return "check the credentials and what they allow"
+    if isinstance(error, FileNotFoundError):
+        return "check the spelling of the bucket, and create it first"
+    return otherwise
