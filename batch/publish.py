@@ -17,26 +17,27 @@ from batch.names import path_text, printable
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {
-    errno.ENOSPC: f"free some space there or {ELSEWHERE}, then run again",
-    errno.EDQUOT: f"free some of your quota there or {ELSEWHERE}, then run again",
-    errno.EFBIG: f"raise the limit on the size of files or {ELSEWHERE}, then run again",
-    errno.ENOENT: f"create its folder first or {ELSEWHERE}",
+    errno.ENOSPC: "free some space there or {}, then run again",
+    errno.EDQUOT: "free some of your quota there or {}, then run again",
+    errno.EFBIG: "raise the limit on the size of files or {}, then run again",
+    errno.ENOENT: "create its folder first or {}",
     errno.ENAMETOOLONG: "choose a shorter name with -o",
     errno.EPIPE: "keep its reader open to the end, or name a file with -o",
 }
 
 
 @contextmanager
-def writing(where: str) -> Iterator[None]:
+def writing(where: str, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Turn what the system refuses while a report is written into an ``OutputError``.
 
-    ``where`` is the report as its message calls it.
+    ``where`` is the report as its message calls it, ``elsewhere`` the remedy for a place that
+    does not do.
     """
     try:
         yield
     except OSError as error:
         why = printable(error.strerror or str(error))
-        remedy = _REMEDIES.get(error.errno or 0, ELSEWHERE)
+        remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
         raise OutputError(f"{where} can't be written ({why})", remedy) from error
 
 

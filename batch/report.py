@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
+from batch.location import location_of
 from batch.names import label_text, path_text, printable
-from batch.output import Output, called, check_place, is_device, is_stdout, open_output
+from batch.output import Output, called, check_place, is_stdout, is_streamed, open_output
 from batch.publish import writing
 from batch.records import Answer, Reason, Row, Status
 
@@ -49,11 +50,11 @@ def report_format(output: str) -> Format:
     Raises:
         UsageError: the name ends in none of the known suffixes.
     """
-    path = Path(output)
-    if is_stdout(output) or (not path.suffix and is_device(path)):
+    suffix = PurePosixPath(location_of(output).name).suffix
+    if is_stdout(output) or (not suffix and is_streamed(output)):
         return Format.CSV
     try:
-        return Format(path.suffix.lower())
+        return Format(suffix.lower())
     except ValueError:
         raise UsageError(
             f"{called(output)} has no suffix that names a format",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from batch.limits import (
     parse_max_failures,
     parse_time_limit,
 )
+from batch.location import location_of
 from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
 from batch.walk import Search
@@ -43,8 +45,9 @@ STDIO = "-"
     "-o",
     "--output",
     default=STDIO,
-    metavar="FILE",
-    help="The report: a .csv, .jsonl or .parquet file, or - for CSV on standard output (default).",
+    metavar="FILE|URL",
+    help="The report: a .csv, .jsonl or .parquet file, also in an object store, or - for CSV on "
+    "standard output (default).",
 )
 @model_options
 @search_options
@@ -74,7 +77,7 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         if dry_run:
             _list(job, log)
             return
-        sys.exit(_run(job, log, quiet, form))
+        sys.exit(_run(_with_journal(job), log, quiet, form))
     except BatchLabelError as error:
         log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
         sys.exit(error.exit_code)
@@ -156,18 +159,42 @@ def _options(
     )
 
 
+def _with_journal(job: Job) -> Job:
+    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another."""
+    if job.memory.state is not None or isinstance(location_of(job.output), Path):
+        return job
+    from batch.journal_place import url_journal_path
+    from batch.publish import writing
+
+    folder = _user_state() / PROGRAM
+    with writing(f"folder {folder}", "name a journal with --state"):
+        # With the rights that the XDG Base Directory spec demands.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = url_journal_path(job.output, folder)
+    return replace(job, memory=replace(job.memory, state=state))
+
+
 def _user_cache() -> Path:
-    """Find the user's folder for what can be made again, by the XDG Base Directory spec."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    """Find the user's folder for what can be made again."""
+    remedy = "name a folder with --engine-cache"
+    return _user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
+
+
+def _user_state() -> Path:
+    """Find the user's folder for what is to last, but is of this machine."""
+    remedy = "name a file with --state"
+    return _user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
+
+
+def _user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
+    """Find a folder of the user's by the XDG Base Directory spec."""
+    given = Path(os.environ.get(variable, ""))
     if given.is_absolute():  # by the spec, others are to be ignored
         return given
     try:
-        return Path.home() / ".cache"
+        return Path.home() / usual
     except RuntimeError as error:
-        raise UsageError(
-            "TensorRT's engines have no place, for this user has no home",
-            "name a folder with --engine-cache",
-        ) from error
+        raise UsageError(f"{lack} no place, for this user has no home", remedy) from error
 
 
 def _list(job: Job, log: Log) -> None:
