@@ -113,6 +113,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
         UsageError: they can't be compared, or the output is one of them.
         OutputError: the list can't be written.
     """
+    report_format(output)  # a dataset is for reports alone
     check_output(output)
     _check_apart(output, old, new)
     with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:

@@ -22,19 +22,23 @@ STDOUT = "-"
 _STDOUT_NAMES = (STDOUT, "/dev/stdout")
 
 
-class Output(Protocol):
-    """Takes a report's bytes by ``stream`` and ends in exactly one of two ways.
+class Place(Protocol):
+    """Where a report is made, which ends in exactly one of two ways.
 
     Every method raises ``OutputError`` where the system refuses, but for ``discard``.
     """
-
-    stream: BinaryIO
 
     def publish(self) -> None:
         """Let readers have the whole report under its name."""
 
     def discard(self) -> None:
         """Leave no trace, as far as a stream allows."""
+
+
+class Output(Place, Protocol):
+    """Takes a report's bytes by ``stream``."""
+
+    stream: BinaryIO
 
 
 def open_output(output: str, stdout: BinaryIO) -> Output:
@@ -71,14 +75,23 @@ def check_place(output: str) -> None:
     with writing(called(output)):
         if target.is_dir():
             raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
-        if not target.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
         if target.exists() and not target.is_file():
             raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
-        with suppress(FileNotFoundError):  # a name that is too long shows here
-            draft_path(target).lstat()
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
+        check_folder(target)
+
+
+def check_folder(target: Path) -> None:
+    """Try whether something could be made beside ``target``, and leave nothing behind.
+
+    Raises:
+        OSError: its folder is missing or can't be written, or its name is too long.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
+    with suppress(FileNotFoundError):  # a name that is too long shows here
+        draft_path(target).lstat()
+    with tempfile.TemporaryFile(dir=target.parent):
+        pass
 
 
 def called(output: str) -> str:

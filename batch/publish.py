@@ -66,7 +66,7 @@ class Draft:
             os.fsync(self.stream.fileno())
             self.stream.close()
             self._path.replace(self._target)
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
 
     def discard(self) -> None:
         """Remove the draft."""
@@ -97,11 +97,12 @@ def _remove_stale(target: Path) -> None:
     with suppress(OSError):  # what can't be removed is in nobody's way
         for entry in target.parent.iterdir():
             match = pattern.fullmatch(entry.name)
-            if match and not _is_another_alive(int(match[1])):
+            if match and not is_another_alive(int(match[1])):
                 entry.unlink()
 
 
-def _is_another_alive(pid: int) -> bool:
+def is_another_alive(pid: int) -> bool:
+    """Tell whether a process of this number runs that is not this one."""
     if pid == os.getpid():
         return False
     if sys.platform == "win32":
@@ -115,7 +116,8 @@ def _is_another_alive(pid: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, as far as its file system can do that."""
     # The report stands already, and some file systems can't sync a folder.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

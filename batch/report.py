@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
 
+from batch.dataset import DatasetWriter, is_dataset
+from batch.dataset_place import check_dataset, open_dataset
 from batch.errors import UsageError
 from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
 from batch.location import location_of
 from batch.names import label_text, path_text, printable
-from batch.output import Output, called, check_place, is_stdout, is_streamed, open_output
+from batch.output import Place, called, check_place, is_stdout, is_streamed, open_output
 from batch.publish import writing
 from batch.records import Answer, Reason, Row, Status
 
@@ -69,6 +72,10 @@ def check_output(output: str) -> None:
         UsageError: unknown suffix, or a package that the format needs is missing.
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
+    if is_dataset(output):
+        check_format(Format.PARQUET)
+        check_dataset(location_of(output))
+        return
     check_format(report_format(output))
     check_place(output)
 
@@ -80,13 +87,20 @@ def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: Bina
         UsageError, OutputError: as ``check_output`` does.
     """
     check_output(output)
-    place = open_output(output, stdout)
-    try:
-        with writing(called(output)):
-            writer = open_writer(report_format(output), place.stream, _layout(labels, per_face))
-    except BaseException:
-        place.discard()
-        raise
+    layout = _layout(labels, per_face)
+    with writing(called(output)), ExitStack() as undo:
+        place: Place
+        writer: RecordWriter
+        if is_dataset(output):
+            place = folder = open_dataset(location_of(output))
+            undo.callback(place.discard)
+            typical = {"status": Status.OK.value, "label": label_text(labels[0])}
+            writer = DatasetWriter(folder, layout, typical)
+        else:
+            place = file = open_output(output, stdout)
+            undo.callback(place.discard)
+            writer = open_writer(report_format(output), file.stream, layout)
+        undo.pop_all()
     return Report(called(output), place, writer, labels, per_face)
 
 
@@ -101,7 +115,7 @@ class Report:
     def __init__(
         self,
         called: str,
-        place: Output,
+        place: Place,
         writer: RecordWriter,
         labels: Sequence[str],
         per_face: bool,

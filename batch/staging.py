@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from batch.errors import OutputError
 from batch.names import path_text
 from batch.publish import writing
 
@@ -35,6 +36,7 @@ class Staging:
         folder = Path(tempfile.gettempdir())
         with writing(f"temporary folder {path_text(folder)}", ELSEWHERE):
             _remove_stale(folder)
+            self._streams: list[BinaryIO] = []
             self.path, self._lock = _locked_folder(folder)
 
     def open(self, name: str) -> BinaryIO:
@@ -42,10 +44,15 @@ class Staging:
         path = self.path / name
         with writing(f"temporary file {path_text(path)}", ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
-            return io.BufferedWriter(_Raw(path, "xb"))
+            stream = io.BufferedWriter(_Raw(path, "xb"))
+        self._streams.append(stream)
+        return stream
 
     def close(self) -> None:
-        """Remove the folder and all that is in it."""
+        """Remove the folder and all that is in it, whole or not."""
+        for stream in self._streams:
+            with suppress(OSError, OutputError):
+                stream.close()
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # closed before
             os.close(self._lock)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from batch.errors import BatchLabelError, OutputError, UsageError
+from batch.errors import OutputError, UsageError
 from batch.location import Url, scheme_of
 from batch.names import path_text
 from batch.retrying import retried
@@ -46,8 +46,6 @@ class Upload:
 
     def discard(self) -> None:
         """Remove the temporary file."""
-        with suppress(OSError, BatchLabelError):
-            self.stream.close()
         self._staging.close()
 
 

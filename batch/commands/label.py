@@ -45,9 +45,9 @@ STDIO = "-"
     "-o",
     "--output",
     default=STDIO,
-    metavar="FILE|URL",
-    help="The report: a .csv, .jsonl or .parquet file, also in an object store, or - for CSV on "
-    "standard output (default).",
+    metavar="FILE|DIR/|URL",
+    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, any of "
+    "them also in an object store, or - for CSV on standard output (default).",
 )
 @model_options
 @search_options
