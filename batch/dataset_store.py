@@ -31,7 +31,7 @@ def check_stored_dataset(url: Url) -> None:
     """
     check_store(Url(f"{url.text.rstrip('/')}/{SUCCESS}"))
     with uploading(url):
-        store, prefix = open_store(url.text)
+        store, prefix = open_store(url.text.rstrip("/"))
         if "/" not in prefix.strip("/"):
             raise UsageError(
                 f"report {path_text(url)} would take a whole bucket", "name a folder in it"
@@ -65,7 +65,7 @@ class StoredDataset:
         content = (self.root / SUCCESS).read_bytes()
         parts = parts_of(content) or ()
         with uploading(self._url):
-            store, prefix = open_store(self._url.text)
+            store, prefix = open_store(self._url.text.rstrip("/"))
             before = dict(_own_names(self._url, store, prefix))
             for part in parts:
                 if before.get(part.path) != part.bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError, UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LATER = "look after the network and the store, then run the same command again"
 READ_ONLY = ("http", "https")
+GOOGLE_BLOCK = 256 * 1024  # bytes
 
 
 class Upload:
@@ -59,8 +60,8 @@ def uploading(url: Url, noun: str = "report", otherwise: str = LATER) -> Iterato
 def check_store(url: Url) -> None:
     """Find out before the work whether an object could be written, and leave nothing behind.
 
-    Of S3 an upload is begun and aborted, which needs the same rights and shows nowhere. Of
-    other stores it is made sure that they answer.
+    Of S3 and Google's store an upload is begun and aborted, which needs the same rights and
+    shows nowhere. Of other stores it is made sure that they answer.
 
     Raises:
         UsageError: no store takes an object of this URL, or a package is not installed.
@@ -77,6 +78,9 @@ def check_store(url: Url) -> None:
 
 
 def _try(store: AbstractFileSystem, path: str) -> None:
+    if "gs" in store.protocol:
+        _try_google(store, path)
+        return
     if "s3" not in store.protocol:
         store.exists(path)
         return
@@ -84,3 +88,11 @@ def _try(store: AbstractFileSystem, path: str) -> None:
     # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
     begun = store.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
     store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=begun["UploadId"])
+
+
+def _try_google(store: AbstractFileSystem, path: str) -> None:
+    # Source: https://cloud.google.com/storage/docs/resumable-uploads
+    begun = store.open(path, "wb", autocommit=False, block_size=GOOGLE_BLOCK)
+    begun.write(bytes(GOOGLE_BLOCK))  # an upload is not begun with less
+    with suppress(Exception):  # one that is not aborted ends by itself
+        begun.discard()
