@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.formats import Column, Kind, Record, Value, open_writer
+from batch.location import Location, location_of
 from batch.names import path_text
 from batch.output import called, is_streamed, open_output
 from batch.pairs import Pair, open_pairs
@@ -71,7 +72,7 @@ class Comparison:
     def lines(self, old: str, new: str) -> Iterator[str]:
         """Say it to people; ``old`` and ``new`` are the reports."""
         noun = "faces and photos without one" if self.per_face else "photos"
-        before, after = path_text(Path(old)), path_text(Path(new))
+        before, after = path_text(location_of(old)), path_text(location_of(new))
         yield f"{before}: {self.old} {noun}; {after}: {self.new}"
         counts = (f"{count} {change}" for change, count in self.changes.items())
         yield f"{', '.join(counts)}; {self.unchanged} unchanged"
@@ -112,6 +113,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
         UsageError: they can't be compared, or the output is one of them.
         OutputError: the list can't be written.
     """
+    report_format(output)  # a dataset is for reports alone
     check_output(output)
     _check_apart(output, old, new)
     with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
@@ -162,12 +164,16 @@ def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callab
 
 
 def _check_apart(output: str, *reports: str) -> None:
-    place = Path(output)
-    if is_streamed(output) or not place.exists():
-        return
     for report in reports:
-        if Path(report).exists() and place.samefile(report):
+        if not is_streamed(output) and is_same(location_of(output), location_of(report)):
             raise UsageError(f"{called(output)} is one of the two to compare", "name another file")
+
+
+def is_same(one: Location, other: Location) -> bool:
+    """Tell whether two names lead to the same file; objects are told by their URLs alone."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.exists() and other.exists() and one.samefile(other)
+    return one == other
 
 
 def check_comparable(old: SavedReport, new: SavedReport) -> None:

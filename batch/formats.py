@@ -43,6 +43,13 @@ class Column:
     decimals: int = 0
 
 
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of them."""
+
+
 class RecordWriter(Protocol):
     """Writes records to a stream."""
 
@@ -109,7 +116,7 @@ class JsonLinesWriter:
 class ParquetWriter:
     """Apache Parquet: typed columns, ``ROW_GROUP`` rows a group, the same bytes every time."""
 
-    def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
+    def __init__(self, stream: Sink, columns: Sequence[Column]) -> None:
         self._arrow, parquet = _import_pyarrow()
         self._schema = self._arrow.schema([(c.name, self._type(c.kind)) for c in columns])
         self._stream = stream
@@ -121,16 +128,23 @@ class ParquetWriter:
         """Take one record, and write a row group when there are enough."""
         self._waiting.append(record)
         if len(self._waiting) == ROW_GROUP:
-            self._write_group()
+            self.flush()
+
+    @property
+    def waiting(self) -> int:
+        """Rows in memory that are not written yet."""
+        return len(self._waiting)
 
     def finish(self) -> None:
         """Write the last rows and the footer, without which no reader takes the file."""
-        if self._waiting:
-            self._write_group()
+        self.flush()
         self._writer.close()
         self._stream.write(self._spool.drain())
 
-    def _write_group(self) -> None:
+    def flush(self) -> None:
+        """Write the rows in memory as a group, if there are any."""
+        if not self._waiting:
+            return
         table = self._arrow.Table.from_pylist(self._waiting, schema=self._schema)
         self._writer.write_table(table, row_group_size=ROW_GROUP)
         self._waiting = []
@@ -191,7 +205,7 @@ def _import_pyarrow() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise UsageError(
-            "a .parquet report needs the package pyarrow, which is not installed",
+            "a report in Parquet needs the package pyarrow, which is not installed",
             "run: pip install 'batch-label[parquet]', or name a .csv or .jsonl file",
         ) from error
     return pyarrow, pyarrow.parquet

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import LockedError
+from batch.location import Url, location_of
 from batch.names import path_text
 from batch.output import is_streamed
 from batch.publish import ELSEWHERE, resolved, writing
@@ -21,24 +22,28 @@ Waiting = Callable[[], None]
 
 
 @contextmanager
-def locked(output: str, waiting: Waiting | None = None) -> Iterator[None]:
+def locked(
+    output: str, waiting: Waiting | None = None, report: str | None = None
+) -> Iterator[None]:
     """Hold the lock of a report, or of another file, while the block runs.
 
     The lock is an advisory one (``flock``) on a hidden file beside the report, so it ends
     with the process, however that dies; the file is removed in the end. Standard output,
-    pipes and devices have no lock. While another process holds it, ``waiting`` is called
-    again and again, and ends the waiting by raising what it likes.
+    pipes, devices and URLs have no lock; that of a URL's journal stands for it. While another
+    process holds it, ``waiting`` is called again and again, and ends the waiting by raising what
+    it likes. ``report`` is what messages name in place of ``output``.
 
     Raises:
         LockedError: another process holds it, and nobody wants to wait.
         OutputError: the lock file can't be made.
     """
-    if is_streamed(output):
+    place = location_of(output)
+    if is_streamed(output) or isinstance(place, Url):
         yield
         return
-    report = resolved(Path(output))
-    path = report.with_name(f".{report.name}.lock")
-    descriptor = _acquire(path, report, waiting)
+    file = resolved(place)
+    path = file.with_name(f".{file.name}.lock")
+    descriptor = _acquire(path, report or path_text(file), waiting)
     try:
         yield
     finally:
@@ -49,7 +54,7 @@ def locked(output: str, waiting: Waiting | None = None) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, output: Path, waiting: Waiting | None) -> int:
+def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
     while True:
         with writing(f"report {output}"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -59,7 +64,7 @@ def _acquire(path: Path, output: Path, waiting: Waiting | None) -> int:
             os.close(descriptor)
             if waiting is None:
                 raise LockedError(
-                    f"another run is writing {path_text(output)}",
+                    f"another run is writing {output}",
                     f"wait for it to end, with --wait, or {ELSEWHERE}",
                 ) from error
             waiting()

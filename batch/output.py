@@ -1,4 +1,4 @@
-"""Where a report goes: to a file, to standard output, or to a pipe or device."""
+"""Where a report goes: to a file, an object store, standard output, or a pipe or device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from batch.errors import OutputError
+from batch.location import Url, location_of
 from batch.names import path_text
 from batch.publish import ELSEWHERE, Draft, draft_path, resolved, writing
+from batch.upload import Upload, check_store
 
 STDOUT = "-"
 
@@ -20,19 +22,23 @@ STDOUT = "-"
 _STDOUT_NAMES = (STDOUT, "/dev/stdout")
 
 
-class Output(Protocol):
-    """Takes a report's bytes by ``stream`` and ends in exactly one of two ways.
+class Place(Protocol):
+    """Where a report is made, which ends in exactly one of two ways.
 
     Every method raises ``OutputError`` where the system refuses, but for ``discard``.
     """
-
-    stream: BinaryIO
 
     def publish(self) -> None:
         """Let readers have the whole report under its name."""
 
     def discard(self) -> None:
         """Leave no trace, as far as a stream allows."""
+
+
+class Output(Place, Protocol):
+    """Takes a report's bytes by ``stream``."""
+
+    stream: BinaryIO
 
 
 def open_output(output: str, stdout: BinaryIO) -> Output:
@@ -43,7 +49,9 @@ def open_output(output: str, stdout: BinaryIO) -> Output:
     Raises:
         OutputError: the system refuses.
     """
-    path, name = Path(output), called(output)
+    path, name = location_of(output), called(output)
+    if isinstance(path, Url):
+        return Upload(path)
     with writing(name):
         if is_stdout(output):
             return Stream(name, _own(stdout))
@@ -54,27 +62,41 @@ def check_place(output: str) -> None:
     """Try now whether a report could be published, and leave nothing behind.
 
     Raises:
-        OutputError: it is a folder, or its folder is missing or can't be written.
+        UsageError: a URL can't be written to, or a package for it is not installed.
+        OutputError: it is a folder, or its folder or bucket is missing or can't be written.
     """
+    path = location_of(output)
     if is_streamed(output):
         return
-    target = resolved(Path(output))
+    if isinstance(path, Url):
+        check_store(path)
+        return
+    target = resolved(path)
     with writing(called(output)):
         if target.is_dir():
             raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
-        if not target.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
         if target.exists() and not target.is_file():
             raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
-        with suppress(FileNotFoundError):  # a name that is too long shows here
-            draft_path(target).lstat()
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
+        check_folder(target)
+
+
+def check_folder(target: Path) -> None:
+    """Try whether something could be made beside ``target``, and leave nothing behind.
+
+    Raises:
+        OSError: its folder is missing or can't be written, or its name is too long.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
+    with suppress(FileNotFoundError):  # a name that is too long shows here
+        draft_path(target).lstat()
+    with tempfile.TemporaryFile(dir=target.parent):
+        pass
 
 
 def called(output: str) -> str:
     """Name an output for people."""
-    return "standard output" if is_stdout(output) else f"report {path_text(Path(output))}"
+    return "standard output" if is_stdout(output) else f"report {path_text(location_of(output))}"
 
 
 def is_stdout(output: str) -> bool:
@@ -84,7 +106,8 @@ def is_stdout(output: str) -> bool:
 
 def is_streamed(output: str) -> bool:
     """Tell whether rows go out as they come: to standard output, a pipe or a device."""
-    return is_stdout(output) or is_device(Path(output))
+    path = location_of(output)
+    return is_stdout(output) or (isinstance(path, Path) and is_device(path))
 
 
 def is_device(path: Path) -> bool:

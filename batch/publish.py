@@ -17,26 +17,27 @@ from batch.names import path_text, printable
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {
-    errno.ENOSPC: f"free some space there or {ELSEWHERE}, then run again",
-    errno.EDQUOT: f"free some of your quota there or {ELSEWHERE}, then run again",
-    errno.EFBIG: f"raise the limit on the size of files or {ELSEWHERE}, then run again",
-    errno.ENOENT: f"create its folder first or {ELSEWHERE}",
+    errno.ENOSPC: "free some space there or {}, then run again",
+    errno.EDQUOT: "free some of your quota there or {}, then run again",
+    errno.EFBIG: "raise the limit on the size of files or {}, then run again",
+    errno.ENOENT: "create its folder first or {}",
     errno.ENAMETOOLONG: "choose a shorter name with -o",
     errno.EPIPE: "keep its reader open to the end, or name a file with -o",
 }
 
 
 @contextmanager
-def writing(where: str) -> Iterator[None]:
+def writing(where: str, elsewhere: str = ELSEWHERE) -> Iterator[None]:
     """Turn what the system refuses while a report is written into an ``OutputError``.
 
-    ``where`` is the report as its message calls it.
+    ``where`` is the report as its message calls it, ``elsewhere`` the remedy for a place that
+    does not do.
     """
     try:
         yield
     except OSError as error:
         why = printable(error.strerror or str(error))
-        remedy = _REMEDIES.get(error.errno or 0, ELSEWHERE)
+        remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
         raise OutputError(f"{where} can't be written ({why})", remedy) from error
 
 
@@ -65,7 +66,7 @@ class Draft:
             os.fsync(self.stream.fileno())
             self.stream.close()
             self._path.replace(self._target)
-        _sync_folder(self._target.parent)
+        sync_folder(self._target.parent)
 
     def discard(self) -> None:
         """Remove the draft."""
@@ -96,11 +97,12 @@ def _remove_stale(target: Path) -> None:
     with suppress(OSError):  # what can't be removed is in nobody's way
         for entry in target.parent.iterdir():
             match = pattern.fullmatch(entry.name)
-            if match and not _is_another_alive(int(match[1])):
+            if match and not is_another_alive(int(match[1])):
                 entry.unlink()
 
 
-def _is_another_alive(pid: int) -> bool:
+def is_another_alive(pid: int) -> bool:
+    """Tell whether a process of this number runs that is not this one."""
     if pid == os.getpid():
         return False
     if sys.platform == "win32":
@@ -114,7 +116,8 @@ def _is_another_alive(pid: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, as far as its file system can do that."""
     # The report stands already, and some file systems can't sync a folder.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
+from batch.download import open_object
 from batch.errors import InputError
 from batch.formats import ROW_GROUP, Format, Value, check_format
+from batch.location import Location, Url
 from batch.names import path_text, printable
 from batch.output import is_device
 
@@ -49,8 +51,10 @@ class RecordReader(Protocol):
 
 
 @contextmanager
-def open_records(path: Path) -> Iterator[RecordReader]:
+def open_records(path: Location) -> Iterator[RecordReader]:
     """Open a report of any format; the name's suffix tells which, and pipes have CSV.
+
+    One at a URL is read from its store as it is needed.
 
     Raises:
         ReportError: it is missing, of no known format, or its beginning is damaged.
@@ -58,7 +62,9 @@ def open_records(path: Path) -> Iterator[RecordReader]:
     """
     called = f"report {path_text(path)}"
     with _reading(called):
-        stream = path.open("rb")
+        stream = (
+            open_object(path, called, ReportError) if isinstance(path, Url) else path.open("rb")
+        )
     with stream:
         yield _READERS[_format(path, called)](stream, called)
 
@@ -174,11 +180,12 @@ _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader] | type[Parquet
 }
 
 
-def _format(path: Path, called: str) -> Format:
-    if not path.suffix and is_device(path):
+def _format(path: Location, called: str) -> Format:
+    suffix = PurePosixPath(path.name).suffix
+    if not suffix and isinstance(path, Path) and is_device(path):
         return Format.CSV
     try:
-        return Format(path.suffix.lower())
+        return Format(suffix.lower())
     except ValueError:
         raise ReportError(
             f"{called} has no suffix that names a format", f"give one of {', '.join(Format)}"

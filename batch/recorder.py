@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 
 from batch.clock import steady, utc_now
@@ -10,6 +9,7 @@ from batch.cores import available_cores
 from batch.drift import Drift
 from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
 from batch.host import installed_versions, this_host
+from batch.location import Location, Url, location_of
 from batch.log import Event, Level, Log
 from batch.metrics import metrics_file, write_metrics
 from batch.names import path_text
@@ -24,7 +24,7 @@ from batch.runfile import (
     Outcome,
     RunRecord,
     Seconds,
-    run_file,
+    record_of,
     settings_of,
     write_run,
 )
@@ -63,7 +63,7 @@ class Recorder:
         record = self._record(error)
         try:
             if not is_streamed(self._job.output):
-                write_run(run_file(resolved(Path(self._job.output))), record)
+                write_run(record_of(self._report), record)
             if self._job.metrics_file is not None:
                 write_metrics(metrics_file(self._job.metrics_file), record)
         except OutputError as refusal:  # the run's own outcome stands
@@ -82,7 +82,7 @@ class Recorder:
             error=_words(error),
             started=self._started,
             ended=utc_now(),
-            report=path_text(resolved(Path(self._job.output))),
+            report=path_text(self._report),
             inputs=self._job.photos,
             seconds=self._seconds(),
             counts=_counts(self.summary),
@@ -98,6 +98,11 @@ class Recorder:
             host=this_host(available_cores()),
             drift=self.drift,
         )
+
+    @property
+    def _report(self) -> Location:
+        place = location_of(self._job.output)
+        return place if isinstance(place, Url) else resolved(place)
 
     def _seconds(self) -> Seconds:
         passed = self.pipeline.timings.seconds() if self.pipeline else {}

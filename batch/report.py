@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
 
+from batch.dataset import DatasetWriter, is_dataset
+from batch.dataset_place import check_dataset, open_dataset
 from batch.errors import UsageError
 from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
+from batch.location import location_of
 from batch.names import label_text, path_text, printable
-from batch.output import Output, called, check_place, is_device, is_stdout, open_output
+from batch.output import Place, called, check_place, is_stdout, is_streamed, open_output
 from batch.publish import writing
 from batch.records import Answer, Reason, Row, Status
 
@@ -49,11 +53,11 @@ def report_format(output: str) -> Format:
     Raises:
         UsageError: the name ends in none of the known suffixes.
     """
-    path = Path(output)
-    if is_stdout(output) or (not path.suffix and is_device(path)):
+    suffix = PurePosixPath(location_of(output).name).suffix
+    if is_stdout(output) or (not suffix and is_streamed(output)):
         return Format.CSV
     try:
-        return Format(path.suffix.lower())
+        return Format(suffix.lower())
     except ValueError:
         raise UsageError(
             f"{called(output)} has no suffix that names a format",
@@ -68,6 +72,10 @@ def check_output(output: str) -> None:
         UsageError: unknown suffix, or a package that the format needs is missing.
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
+    if is_dataset(output):
+        check_format(Format.PARQUET)
+        check_dataset(location_of(output))
+        return
     check_format(report_format(output))
     check_place(output)
 
@@ -79,13 +87,20 @@ def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: Bina
         UsageError, OutputError: as ``check_output`` does.
     """
     check_output(output)
-    place = open_output(output, stdout)
-    try:
-        with writing(called(output)):
-            writer = open_writer(report_format(output), place.stream, _layout(labels, per_face))
-    except BaseException:
-        place.discard()
-        raise
+    layout = _layout(labels, per_face)
+    with writing(called(output)), ExitStack() as undo:
+        place: Place
+        writer: RecordWriter
+        if is_dataset(output):
+            place = folder = open_dataset(location_of(output))
+            undo.callback(place.discard)
+            typical = {"status": Status.OK.value, "label": label_text(labels[0])}
+            writer = DatasetWriter(folder, layout, typical)
+        else:
+            place = file = open_output(output, stdout)
+            undo.callback(place.discard)
+            writer = open_writer(report_format(output), file.stream, layout)
+        undo.pop_all()
     return Report(called(output), place, writer, labels, per_face)
 
 
@@ -100,7 +115,7 @@ class Report:
     def __init__(
         self,
         called: str,
-        place: Output,
+        place: Place,
         writer: RecordWriter,
         labels: Sequence[str],
         per_face: bool,

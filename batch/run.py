@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from batch.discover import Survey
 from batch.labelling import Labelling, Terminal
 from batch.limits import Timer
+from batch.location import Url, location_of
 from batch.lock import locked
 from batch.log import Event, Log
 from batch.metrics import metrics_file
@@ -64,8 +65,9 @@ def _locks(job: Job, stop: Stop, log: Log) -> Iterator[None]:
 
     with ExitStack() as stack:
         places = [job.output] + ([str(job.memory.state)] if job.memory.state else [])
+        report = job.output if isinstance(location_of(job.output), Url) else None
         for place in places:
-            stack.enter_context(locked(place, waiting if job.wait else None))
+            stack.enter_context(locked(place, waiting if job.wait else None, report))
         yield
 
 

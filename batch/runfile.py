@@ -14,8 +14,9 @@ from batch.clock import utc_text
 from batch.drift import Drift
 from batch.host import HostRecord
 from batch.limits import FailureLimit
+from batch.location import Location, Url
 from batch.names import path_text
-from batch.wholefile import WholeFile
+from batch.wholefile import WholeFile, WholeObject
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -115,7 +116,14 @@ def run_file(report: Path) -> WholeFile:
     )
 
 
-def write_run(file: WholeFile, record: RunRecord) -> None:
+def record_of(report: Location) -> WholeFile | WholeObject:
+    """Name the record of a report's runs, also that of one in a store."""
+    if isinstance(report, Url):
+        return WholeObject(Url(report.text.rstrip("/") + SUFFIX), "run record")
+    return run_file(report)
+
+
+def write_run(file: WholeFile | WholeObject, record: RunRecord) -> None:
     """Write a run's record in the earlier one's place.
 
     Raises:
@@ -126,7 +134,7 @@ def write_run(file: WholeFile, record: RunRecord) -> None:
     file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
-def read_run(file: WholeFile) -> RunRecord | None:
+def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
     """Read the record that an earlier run left.
 
     None where there is none, and where it is damaged or of another schema: a record is for

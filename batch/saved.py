@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from batch.formats import Value
+from batch.location import Location, location_of
 from batch.names import printable
 from batch.readers import REMEDY, RecordReader, ReportError, damaged, open_records
 from batch.records import Status
@@ -70,14 +70,14 @@ class SavedReport:
 
 
 @contextmanager
-def open_saved(report: str | Path) -> Iterator[SavedReport]:
+def open_saved(report: str | Location) -> Iterator[SavedReport]:
     """Open a report of any of the three formats to read it back.
 
     Raises:
         ReportError: it is missing, no report, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    with open_records(Path(report)) as reader:
+    with open_records(location_of(report) if isinstance(report, str) else report) as reader:
         yield SavedReport(reader)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch.errors import BatchLabelError, UsageError
 from batch.location import scheme_of
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The extra of this package that brings what a scheme needs.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "remote", "https": "remote"}
+# What a store's client is told. s3fs holds as many parts of 50 MiB in memory as it sends at a time.
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 2}}
 # The clients' own exceptions for credentials that are not there, which share no base class.
 _NO_CREDENTIALS = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
@@ -37,8 +39,8 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
 
     scheme = scheme_of(url)
     try:
-        # Chained URLs hand what follows a scheme's name to the store of that scheme.
-        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        options = OPTIONS.get(EXTRAS.get(scheme, ""), {})
+        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"

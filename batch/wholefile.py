@@ -1,18 +1,51 @@
-"""Small files that are replaced as a whole: a reader sees the earlier one or the new one."""
+"""Small files and objects replaced as a whole: a reader sees the earlier one or the new one."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.errors import OutputError
+from batch.errors import InputError, OutputError
+from batch.location import Url
 from batch.names import path_text, printable
 from batch.output import is_device
 from batch.publish import Draft, resolved
+from batch.retrying import retried
+from batch.store import open_store, store_refusals
+from batch.upload import LATER, uploading
+
+
+@dataclass(frozen=True)
+class WholeObject:
+    """An object beside a report in a store, and what messages call it."""
+
+    url: Url
+    noun: str
+
+    def write(self, data: bytes) -> None:
+        """Replace the object in one step.
+
+        Raises:
+            OutputError: the store refuses, or can't be reached for long; the earlier one stays.
+        """
+        with uploading(self.url, self.noun):
+            store, path = open_store(self.url.text)
+            retried(lambda: store.pipe_file(path, data))
+
+    def read(self) -> bytes | None:
+        """Read the object as the last run left it; None where there is none to be had."""
+        with (
+            suppress(InputError),
+            store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
+        ):
+            store, path = open_store(self.url.text)
+            data: bytes = retried(lambda: store.cat_file(path))
+            return data
+        return None
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,18 @@ class Place:
         process = self.start(*args, before=before, **environment)
         return ended(process)
 
+    def run_other(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run another command than the one that labels."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batch", *map(str, args)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return ended(process)
+
     def label(self, *args: str | Path) -> dict[str, Any]:
         """Label the folder ``photos`` with success and give the counts of the run's record."""
         ran = self.run("photos", "-o", REPORT, *args)

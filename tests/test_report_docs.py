@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from batch.dataset import ENDING, MAX_ROWS_A_FILE, is_own, partition_of
 from batch.errors import EXIT_MEANINGS
 from batch.formats import ROW_GROUP, Format
 from batch.records import Reason, Row, Status
@@ -48,8 +49,18 @@ def test_the_reasons() -> None:
 
 
 def test_the_formats() -> None:
-    assert [row[0] for row in table("Formats")] == [form.value for form in Format]
+    assert [row[0] for row in table("Formats")] == [*(form.value for form in Format), ENDING]
     assert f"row groups of {ROW_GROUP} rows" in section("Formats")
+
+
+def test_datasets() -> None:
+    text = " ".join(section("Datasets").split())
+    assert f"at most {MAX_ROWS_A_FILE} rows" in text
+    folder = partition_of({"status": Status.FAILED.value, "label": None})
+    assert f"results/{folder}/part-" in text
+    shown = re.findall(r"^ +results/(\S+)$", section("Datasets"), re.MULTILINE)
+    assert len(shown) == 3
+    assert all(is_own(name) for name in shown)
 
 
 def test_the_exit_codes() -> None:

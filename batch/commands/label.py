@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ from batch.commands.options import (
     schedule_options,
     search_options,
 )
-from batch.commands.settings import file_limits_of, place_of
+from batch.commands.settings import file_limits_of, place_of, user_state
 from batch.default_command import DEFAULT_COMMAND
 from batch.errors import BatchLabelError, ExitCode
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
-from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.location import location_of
+from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options
 from batch.walk import Search
 
@@ -36,8 +38,9 @@ STDIO = "-"
     "-o",
     "--output",
     default=STDIO,
-    metavar="FILE",
-    help="The report: a .csv, .jsonl or .parquet file, or - for CSV on standard output (default).",
+    metavar="FILE|DIR/|URL",
+    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, any of "
+    "them also in an object store, or - for CSV on standard output (default).",
 )
 @model_options
 @search_options
@@ -67,7 +70,7 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         if dry_run:
             _list(job, log)
             return
-        sys.exit(_run(job, log, quiet, form))
+        sys.exit(_run(_with_journal(job), log, quiet, form))
     except BatchLabelError as error:
         log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
         sys.exit(error.exit_code)
@@ -140,6 +143,21 @@ def _options(
         ),
         file_limits=file_limits_of(**file_limits),
     )
+
+
+def _with_journal(job: Job) -> Job:
+    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another."""
+    if job.memory.state is not None or isinstance(location_of(job.output), Path):
+        return job
+    from batch.journal_place import url_journal_path
+    from batch.publish import writing
+
+    folder = user_state() / PROGRAM
+    with writing(f"folder {folder}", "name a journal with --state"):
+        # With the rights that the XDG Base Directory spec demands.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = url_journal_path(job.output, folder)
+    return replace(job, memory=replace(job.memory, state=state))
 
 
 def _list(job: Job, log: Log) -> None:

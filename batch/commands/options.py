@@ -146,7 +146,8 @@ memory_options = _group(
         "--state",
         type=FILE,
         metavar="FILE",
-        help="The journal of what is done.  [default: hidden beside the report]",
+        help="The journal of what is done.  [default: hidden beside the report; of a URL in "
+        "~/.local/state/batch-label]",
     ),
     click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
     click.option(

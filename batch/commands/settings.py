@@ -40,15 +40,28 @@ def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> 
     )
 
 
+def user_state() -> Path:
+    """Find the user's folder for what is to last, but is of this machine.
+
+    Raises:
+        UsageError: this user has none.
+    """
+    remedy = "name a file with --state"
+    return _user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
+
+
 def _user_cache() -> Path:
-    """Find the user's folder for what can be made again, by the XDG Base Directory spec."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    """Find the user's folder for what can be made again."""
+    remedy = "name a folder with --engine-cache"
+    return _user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
+
+
+def _user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
+    """Find a folder of the user's by the XDG Base Directory spec."""
+    given = Path(os.environ.get(variable, ""))
     if given.is_absolute():  # by the spec, others are to be ignored
         return given
     try:
-        return Path.home() / ".cache"
+        return Path.home() / usual
     except RuntimeError as error:
-        raise UsageError(
-            "TensorRT's engines have no place, for this user has no home",
-            "name a folder with --engine-cache",
-        ) from error
+        raise UsageError(f"{lack} no place, for this user has no home", remedy) from error

@@ -1,0 +1,118 @@
+"""A dataset in an object store: made on this machine, and uploaded once it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from batch.dataset import SUCCESS, Part, is_own, parts_of, refusal
+from batch.errors import UsageError
+from batch.location import Url
+from batch.names import path_text
+from batch.retrying import retried
+from batch.staging import Staging
+from batch.store import open_store
+from batch.upload import check_store, uploading
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+OBJECTS_A_PAGE = 1000  # S3 gives no more
+
+
+def check_stored_dataset(url: Url) -> None:
+    """Find out before the work whether a dataset could be published, and leave nothing behind.
+
+    Raises:
+        UsageError: the URL is a whole bucket, or can't be written to.
+        OutputError: the bucket is missing, the store refuses or does not answer, or there are
+            objects that are no dataset of this program's.
+    """
+    check_store(Url(f"{url.text.rstrip('/')}/{SUCCESS}"))
+    with uploading(url):
+        store, prefix = open_store(url.text.rstrip("/"))
+        if "/" not in prefix.strip("/"):
+            raise UsageError(
+                f"report {path_text(url)} would take a whole bucket", "name a folder in it"
+            )
+        for _ in _own_names(url, store, prefix):
+            pass
+        if store.exists(f"{prefix}/{SUCCESS}"):
+            content = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
+            if parts_of(content) is None:
+                raise refusal(path_text(url), SUCCESS)
+
+
+class StoredDataset:
+    """Objects under a prefix: the new ones first, then ``_SUCCESS``, then the old ones go."""
+
+    def __init__(self, url: Url) -> None:
+        self._url = url
+        self._staging = Staging()
+        self.root = self._staging.path
+
+    def open(self, name: str) -> BinaryIO:
+        """Make a file by its path in the temporary folder."""
+        return self._staging.open(name)
+
+    def publish(self) -> None:
+        """Upload the files that are not there yet, then the list of them, and remove the others.
+
+        Raises:
+            OutputError: the store refuses, or can't be reached for long.
+        """
+        content = (self.root / SUCCESS).read_bytes()
+        parts = parts_of(content) or ()
+        with uploading(self._url):
+            store, prefix = open_store(self._url.text.rstrip("/"))
+            before = dict(_own_names(self._url, store, prefix))
+            for part in parts:
+                if before.get(part.path) != part.bytes:
+                    self._upload(store, prefix, part)
+            retried(lambda: store.pipe_file(f"{prefix}/{SUCCESS}", content))
+            for name in before.keys() - {SUCCESS} - {part.path for part in parts}:
+                _remove(store, f"{prefix}/{name}")
+        self._staging.close()
+
+    def discard(self) -> None:
+        """Remove the temporary folder."""
+        self._staging.close()
+
+    def _upload(self, store: AbstractFileSystem, prefix: str, part: Part) -> None:
+        retried(lambda: store.put_file(str(self.root / part.path), f"{prefix}/{part.path}"))
+
+
+def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+    """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
+
+    Raises:
+        OutputError: there is another.
+    """
+    for name, size in _objects(store, prefix):
+        inside = name[len(prefix) + 1 :]
+        if inside and not is_own(inside):
+            raise refusal(path_text(url), inside)
+        if inside:
+            yield inside, size
+
+
+def _objects(store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+    if "s3" not in store.protocol:
+        found = retried(lambda: store.find(prefix, detail=True))
+        yield from ((name, info["size"]) for name, info in found.items())
+        return
+    # Page by page, since what is there may be a bucket of photos.
+    bucket, key, _ = store.split_path(prefix)
+    question = {"Bucket": bucket, "Prefix": f"{key}/", "MaxKeys": OBJECTS_A_PAGE}
+    while True:
+        page = retried(lambda: store.call_s3("list_objects_v2", **question))
+        yield from ((f"{bucket}/{o['Key']}", o["Size"]) for o in page.get("Contents", ()))
+        if not page.get("IsTruncated"):
+            return
+        question["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _remove(store: AbstractFileSystem, path: str) -> None:
+    with suppress(FileNotFoundError):
+        retried(lambda: store.rm_file(path))
