@@ -10,6 +10,7 @@ from typing import BinaryIO
 from batch.errors import InputError
 from batch.location import Location
 from batch.records import Failure
+from batch.shard import Shard, Sharded
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
 
 LIST = "-"
@@ -22,14 +23,18 @@ def discover(
     *,
     listing: BinaryIO | None = None,
     left_out: LeftOut = lambda path, why: None,
+    shard: Shard | None = None,
 ) -> Iterator[Location | Failure]:
     """Find the photos that the inputs stand for: a ``Survey``'s files by their paths alone.
+
+    With ``shard`` they are those of one shard.
 
     Raises:
         InputError: as ``Survey`` does, before anything is yielded.
     """
     survey = Survey(inputs, search, listing=listing, left_out=left_out)
-    return (found.failure or found.location for found in survey)
+    files = Sharded(survey, shard) if shard else survey
+    return (found.failure or found.location for found in files)
 
 
 class Survey:

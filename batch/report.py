@@ -8,7 +8,16 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import UsageError
-from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
+from batch.formats import (
+    Column,
+    Format,
+    Kind,
+    Record,
+    RecordWriter,
+    Value,
+    check_format,
+    open_writer,
+)
 from batch.names import label_text, path_text, printable
 from batch.output import Output, called, check_place, is_device, is_stdout, open_output
 from batch.publish import writing
@@ -22,25 +31,31 @@ MISSING = "missing:"
 SALVAGED = "labelled from what is there"
 
 
-def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
-    """Name the report's columns in their order, for a model's labels in theirs."""
-    return tuple(column.name for column in _layout(labels, per_face))
+def columns(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+    """Name the report's columns in their order, for a model's labels in theirs.
+
+    ``numbered`` is the report of a shard, whose rows know their position among all files.
+    """
+    return tuple(column.name for column in layout(labels, per_face, numbered))
 
 
-def records_of(row: Row, labels: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
+def records_of(
+    row: Row, labels: Sequence[str], per_face: bool, numbered: bool = False
+) -> Iterator[dict[str, Value]]:
     """Flatten a row into records with the keys of ``columns``, one or one a face.
 
     Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With
     ``per_face`` a photo without faces keeps one record, and each face has a status of its
     own.
     """
+    position = {"position": row.position} if numbered else {}
     if not per_face:
-        yield _record(row, row.status, row.answer, labels)
+        yield _record(row, row.status, row.answer, labels) | position
     elif not row.faces:
-        yield _record(row, row.status, row.answer, labels) | {"face": None}
+        yield _record(row, row.status, row.answer, labels) | {"face": None} | position
     for number, answer in enumerate(row.faces if per_face else (), start=1):
         status = Status.OK if answer.sure else Status.UNSURE
-        yield _record(row, status, answer, labels) | {"face": number}
+        yield _record(row, status, answer, labels) | {"face": number} | position
 
 
 def report_format(output: str) -> Format:
@@ -72,8 +87,16 @@ def check_output(output: str) -> None:
     check_place(output)
 
 
-def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: BinaryIO) -> Report:
+def open_report(
+    output: str,
+    labels: Sequence[str],
+    per_face: bool,
+    stdout: BinaryIO,
+    numbered: bool = False,
+) -> Report:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
+
+    ``numbered`` adds the column `position`: see ``columns``.
 
     Raises:
         UsageError, OutputError: as ``check_output`` does.
@@ -82,11 +105,12 @@ def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: Bina
     place = open_output(output, stdout)
     try:
         with writing(called(output)):
-            writer = open_writer(report_format(output), place.stream, _layout(labels, per_face))
+            wanted = layout(labels, per_face, numbered)
+            writer = open_writer(report_format(output), place.stream, wanted)
     except BaseException:
         place.discard()
         raise
-    return Report(called(output), place, writer, labels, per_face)
+    return Report(called(output), place, writer, labels, per_face, numbered)
 
 
 class Report:
@@ -104,19 +128,26 @@ class Report:
         writer: RecordWriter,
         labels: Sequence[str],
         per_face: bool,
+        numbered: bool = False,
     ) -> None:
         self._called = called
         self._place = place
         self._writer = writer
         self._labels = tuple(labels)
         self._per_face = per_face
+        self._numbered = numbered
         self._ended = False
 
     def add(self, row: Row) -> None:
         """Write a file's row, or one row for each of its faces."""
         with writing(self._called):
-            for record in records_of(row, self._labels, self._per_face):
+            for record in records_of(row, self._labels, self._per_face, self._numbered):
                 self._writer.write(record)
+
+    def copy(self, record: Record) -> None:
+        """Write a record of another report, which is flat and rounded already."""
+        with writing(self._called):
+            self._writer.write(record)
 
     def publish(self) -> None:
         """Let the whole report take its name, in one step."""
@@ -141,7 +172,8 @@ class Report:
             self._place.discard()
 
 
-def _layout(labels: Sequence[str], per_face: bool) -> tuple[Column, ...]:
+def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
+    """Give the columns that ``columns`` names, with what their values are."""
     boxes = ("face_left", "face_top", "face_width", "face_height")
     return (
         Column("path"),
@@ -157,6 +189,7 @@ def _layout(labels: Sequence[str], per_face: bool) -> tuple[Column, ...]:
         Column("width", Kind.WHOLE),
         Column("height", Kind.WHOLE),
         Column("error"),
+        *((Column("position", Kind.LONG),) if numbered else ()),
     )
 
 

@@ -15,6 +15,7 @@ from batch.drift import Drift
 from batch.host import HostRecord
 from batch.limits import FailureLimit
 from batch.names import path_text
+from batch.shard import Shard, ShardRecord
 from batch.wholefile import WholeFile
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class RunRecord:
     versions: Mapping[str, str | None]
     host: HostRecord
     drift: Drift | None = None
+    basis: str | None = None
+    shard: ShardRecord | None = None
 
 
 def run_file(report: Path) -> WholeFile:
@@ -151,7 +154,7 @@ def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
     for record in options:
         for option in fields(record):
             value = getattr(record, option.name)
-            if is_dataclass(value) and not isinstance(value, type | FailureLimit):
+            if is_dataclass(value) and not isinstance(value, type | FailureLimit | Shard):
                 settings.update(settings_of(value))
             else:
                 settings[option.name] = _setting(value)
@@ -176,7 +179,8 @@ def _record(values: dict[str, Any]) -> RunRecord:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: it is none.
     """
-    own = {option.name: values[option.name] for option in fields(RunRecord)}
+    later = {"basis": None, "shard": None}  # which the first records do not have
+    own = {option.name: (later | values)[option.name] for option in fields(RunRecord)}
     own |= {
         "outcome": Outcome(own["outcome"]),
         "started": datetime.fromisoformat(own["started"]),
@@ -190,6 +194,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
         "settings": {name: _tupled(value) for name, value in own["settings"].items()},
         "host": HostRecord(**own["host"]),
         "drift": _drift(own["drift"]) if own["drift"] else None,
+        "shard": ShardRecord(**own["shard"]) if own["shard"] else None,
     }
     return RunRecord(**own)
 
