@@ -9,6 +9,7 @@ import click
 
 from batch.commands.diff import diff
 from batch.commands.label import label
+from batch.commands.manifest import manifest
 from batch.default_command import DefaultGroup
 from batch.log import PROGRAM
 
@@ -48,6 +49,7 @@ def cli() -> None:
 
 cli.add_command(_VERSION_OPTION(label))
 cli.add_command(diff)
+cli.add_command(manifest)
 
 
 def main() -> NoReturn:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from batch.errors import InputError
 from batch.location import Location
+from batch.manifest import check_manifest, is_manifest
 from batch.records import Failure
 from batch.shard import Shard, Sharded
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
@@ -40,15 +41,16 @@ def discover(
 class Survey:
     """Finds the photos that inputs stand for, each file once and in a stable order.
 
-    An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
-    file has that very name) or ``-`` for a list of paths on ``listing``, which ends each
-    with a newline or with NUL. What is named by itself is found whatever it holds. In a
-    folder a file is found for its suffix or its first bytes, and any other entry is told
-    to ``left_out`` with the reason. A folder's entries come in the order of their names'
-    bytes. Hard links are files of their own. Every iteration looks anew.
+    An input is a folder, a file, a manifest (a file whose name ends in ``.parquet``), a pattern
+    (``*``, ``?``, ``[...]``, ``**``; only where no file has that very name) or ``-`` for a list
+    of paths on ``listing``, which ends each with a newline or with NUL. What is named by itself
+    is found whatever it holds, and so is what a manifest names, in its order. In a folder a file
+    is found for its suffix or its first bytes, and any other entry is told to ``left_out`` with
+    the reason. A folder's entries come in the order of their names' bytes. Hard links are files
+    of their own. Every iteration looks anew.
 
     Raises:
-        InputError: an input does not exist or matches nothing.
+        InputError: an input does not exist or matches nothing, or is no manifest.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Survey:
         left_out: LeftOut = lambda path, why: None,
     ) -> None:
         self._starts = [start for text in inputs for start in _starts(text, search, listing)]
+        for start in filter(is_manifest, self._starts):
+            check_manifest(start)
         self._search = search
         self._left_out = left_out
 

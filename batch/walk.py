@@ -97,7 +97,12 @@ class Explorer:
         return (found for found in self._reach(starts) if new(found.path))
 
     def _reach(self, starts: Iterable[str]) -> Iterator[Found]:
+        from batch.manifest import is_manifest, read_manifest  # which finds files as well
+
         for path in (os.fspath(Path(start)) for start in starts):
+            if is_manifest(path):
+                yield from read_manifest(path)
+                continue
             try:
                 status = os.stat(path)  # noqa: PTH116
             except OSError as error:
@@ -177,6 +182,14 @@ class Explorer:
         if not entry.is_file():
             return "not a regular file"
         return None if is_image(_head(path)) else "no image"
+
+
+def look_at(path: str) -> Found:
+    """Look at one file: what is there, or why it can't be told."""
+    try:
+        return _found(path, os.stat(path))  # noqa: PTH116
+    except OSError as error:
+        return _failed(path, error)
 
 
 def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
