@@ -10,6 +10,7 @@ import click
 from batch.commands.diff import diff
 from batch.commands.label import label
 from batch.commands.manifest import manifest
+from batch.commands.merge import merge
 from batch.default_command import DefaultGroup
 from batch.log import PROGRAM
 
@@ -50,6 +51,7 @@ def cli() -> None:
 cli.add_command(_VERSION_OPTION(label))
 cli.add_command(diff)
 cli.add_command(manifest)
+cli.add_command(merge)
 
 
 def main() -> NoReturn:

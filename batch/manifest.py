@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from batch.errors import InputError, UsageError
 from batch.formats import Column, Format, Kind, ParquetWriter, Record
@@ -18,6 +18,7 @@ from batch.opening import opened
 from batch.records import Failure, Reason, Stage
 from batch.walk import Found, look_at
 
+Row = TypeVar("Row")
 # The version of what docs/shards.md describes; readers refuse later ones.
 VERSION = 1
 VERSION_KEY = "batch_label.manifest"
@@ -77,22 +78,30 @@ def read_manifest(start: str) -> Iterator[Found]:
         InputError: as ``check_manifest`` does, or a row is wrong; the message has its number.
         UsageError: pyarrow is not installed.
     """
-    called = _called(start)
+    return _rows(start, [column.name for column in COLUMNS], _found)
+
+
+def read_paths(start: str) -> Iterator[str]:
+    """Give the paths of a manifest's files in its order, and look at none.
+
+    Raises:
+        InputError, UsageError: as ``read_manifest`` does.
+    """
+    return _rows(start, ["path"], _path)
+
+
+def _rows(start: str, columns: list[str], read: Callable[..., Row]) -> Iterator[Row]:
     with _open(start) as (file, names):
-        absent = [None] * CHUNK
-        number = 0
-        for batch in file.iter_batches(batch_size=CHUNK, columns=names):
-            lists = [
-                batch.column(column.name).to_pylist() if column.name in names else absent
-                for column in COLUMNS
-            ]
+        absent, wanted, number = [None] * CHUNK, [c for c in columns if c in names], 0
+        for batch in file.iter_batches(batch_size=CHUNK, columns=wanted):
+            lists = [batch.column(c).to_pylist() if c in names else absent for c in columns]
             for values in zip(*lists, strict=False):
                 number += 1
                 try:
-                    found = _found(*values)
+                    row = read(*values)
                 except ValueError as error:
-                    raise _damaged(f"{called}, row {number}", str(error)) from error
-                yield found
+                    raise _damaged(f"{_called(start)}, row {number}", str(error)) from error
+                yield row
 
 
 def _record(file: Found) -> Record:
@@ -114,8 +123,6 @@ def _found(
     etag: str | None,
     failure: str | None,
 ) -> Found:
-    if not text:
-        raise ValueError("no path")
     path = _path(text)
     if failure is not None:
         reason, _, detail = failure.partition(": ")
@@ -126,7 +133,9 @@ def _found(
     return Found(path, size, mtime_ns, etag=etag)
 
 
-def _path(text: str) -> str:
+def _path(text: str | None) -> str:
+    if not text:
+        raise ValueError("no path")
     # Most texts are the path itself, and asking `Path` would make reading take three times as long.
     if is_url(text):
         plain = "\\" not in text and scheme_of(text) != FILE_SCHEME

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any, BinaryIO, Protocol
 
 from batch.errors import InputError
 from batch.formats import ROW_GROUP, Format, Value, check_format
+from batch.location import Location
 from batch.names import path_text, printable
+from batch.opening import opened
 from batch.output import is_device
 
 # Bytes. A path has 4,096 at most, and four characters for each if all are escaped.
@@ -49,18 +51,24 @@ class RecordReader(Protocol):
 
 
 @contextmanager
-def open_records(path: Path) -> Iterator[RecordReader]:
+def open_records(place: Location, rows: int = ROW_GROUP) -> Iterator[RecordReader]:
     """Open a report of any format; the name's suffix tells which, and pipes have CSV.
+
+    Of Parquet, ``rows`` rows are held in memory.
 
     Raises:
         ReportError: it is missing, of no known format, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    called = f"report {path_text(path)}"
-    with _reading(called):
-        stream = path.open("rb")
-    with stream:
-        yield _READERS[_format(path, called)](stream, called)
+    called = f"report {path_text(place)}"
+    with ExitStack() as stack:
+        with _reading(called):
+            stream = stack.enter_context(opened(place))
+        form = _format(place if isinstance(place, Path) else Path(place.name), called)
+        if form is Format.PARQUET:
+            yield ParquetReader(stream, called, rows)
+        else:
+            yield _READERS[form](stream, called)
 
 
 def damaged(reader: RecordReader, number: int, why: str) -> ReportError:
@@ -133,15 +141,16 @@ class JsonLinesReader:
 
 
 class ParquetReader:
-    """Apache Parquet, ``ROW_GROUP`` rows at a time."""
+    """Apache Parquet, so many ``rows`` at a time."""
 
     unit = "row"
 
-    def __init__(self, stream: BinaryIO, called: str) -> None:
+    def __init__(self, stream: BinaryIO, called: str, rows: int = ROW_GROUP) -> None:
         check_format(Format.PARQUET)
         import pyarrow.parquet
 
         self.called = called
+        self._rows = rows
         with _reading(called):
             try:
                 self._file: Any = pyarrow.parquet.ParquetFile(stream)
@@ -158,7 +167,7 @@ class ParquetReader:
                 yield number, values
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
-        batches = self._file.iter_batches(batch_size=ROW_GROUP, columns=list(wanted))
+        batches = self._file.iter_batches(batch_size=self._rows, columns=list(wanted))
         try:
             with _reading(self.called):
                 for batch in batches:
@@ -167,10 +176,9 @@ class ParquetReader:
             raise _damaged(self.called, str(error)) from error
 
 
-_READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader] | type[ParquetReader]] = {
+_READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
     Format.CSV: CsvReader,
     Format.JSONL: JsonLinesReader,
-    Format.PARQUET: ParquetReader,
 }
 
 
