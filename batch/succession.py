@@ -58,7 +58,12 @@ class Succession:
             return
         self.found += 1
         if row.position != self.found:
-            raise InputError(f"the photo number {self.found} is in none of the parts", _ALL)
+            called = self._parts[row.part].called
+            raise InputError(
+                f"the photo number {self.found} is in none of the parts, but number "
+                f"{row.position} is in {called}",
+                _ALL,
+            )
         try:
             path = path_bytes(str(row.values[0]))
         except ValueError as error:
