@@ -59,7 +59,7 @@ def label(paths: Sequence[str | PathLike[str]], options: Options | None = None) 
     from batch.pipeline import Pipeline
 
     options = options or Options()
-    found = discover([str(path) for path in paths], options.search)
+    found = discover([str(path) for path in paths], options.search, shard=options.shard)
     return Pipeline(options).run(found)
 
 

@@ -10,6 +10,8 @@ import click
 from batch.commands.diff import diff
 from batch.commands.explain import explain
 from batch.commands.label import label
+from batch.commands.manifest import manifest
+from batch.commands.merge import merge
 from batch.commands.model import model
 from batch.commands.report import report
 from batch.default_command import DefaultGroup
@@ -55,6 +57,8 @@ cli.add_command(diff)
 cli.add_command(explain)
 cli.add_command(model)
 cli.add_command(report)
+cli.add_command(manifest)
+cli.add_command(merge)
 
 
 def main() -> NoReturn:

@@ -7,7 +7,7 @@ import click
 DEFAULT_COMMAND = "label"
 # Names that later commands will take: refused as folder names from the start, so that no
 # scheduled job changes its meaning on the day one of them arrives.
-RESERVED = ("manifest", "merge", "verify")
+RESERVED = ("verify",)
 
 
 class DefaultGroup(click.Group):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from enum import Enum, auto
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import InputError
 from batch.location import Location, Url, is_archive, is_url, location_of
+from batch.manifest import check_manifest, is_manifest, read_manifest
 from batch.records import Failure
+from batch.shard import Shard, Sharded
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
 
 LIST = "-"
@@ -25,14 +28,18 @@ def discover(
     *,
     listing: BinaryIO | None = None,
     left_out: LeftOut = lambda path, why: None,
+    shard: Shard | None = None,
 ) -> Iterator[Location | Failure]:
     """Find the photos that the inputs stand for: a ``Survey``'s files by their paths alone.
+
+    With ``shard`` they are those of one shard.
 
     Raises:
         InputError: as ``Survey`` does, before anything is yielded.
     """
     survey = Survey(inputs, search, listing=listing, left_out=left_out)
-    return (found.failure or found.location for found in survey)
+    files = Sharded(survey, shard) if shard else survey
+    return (found.failure or found.location for found in files)
 
 
 class Survey:
@@ -41,13 +48,14 @@ class Survey:
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
     file has that very name), a URL of one of these or of a list of URLs, or ``-`` for a list of
     paths and URLs on ``listing``, which ends each with a newline or with NUL. An archive stands
-    for the photos in it. What is named by itself is found whatever it holds. In a
-    folder a file is found for its suffix or its first bytes, and any other entry is told
-    to ``left_out`` with the reason. A folder's entries come in the order of their names'
-    bytes. Hard links are files of their own. Every iteration looks anew.
+    for the photos in it, and a manifest (a file whose name ends in ``.parquet``) for those that it
+    lists, in its order. What is named by itself is found whatever it holds. In a folder a file is
+    found for its suffix or its first bytes, and any other entry is told to ``left_out`` with the
+    reason. A folder's entries come in the order of their names' bytes. Hard links are files of
+    their own. Every iteration looks anew.
 
     Raises:
-        InputError: an input does not exist or matches nothing.
+        InputError: an input does not exist or matches nothing, or is no manifest.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class Survey:
         left_out: LeftOut = lambda path, why: None,
     ) -> None:
         self._starts = [start for text in inputs for start in _starts(text, search, listing)]
+        for start in filter(is_manifest, self._starts):
+            check_manifest(start)
         self._search = search
         self._left_out = left_out
 
@@ -75,15 +85,33 @@ class Survey:
                 yield file
 
     def _reached(self, starts: Iterable[str], seen: Seen | None) -> Iterator[Found]:
-        for remote, group in groupby(starts, is_url):
-            if remote:
+        for kind, group in groupby(starts, _kind):
+            if kind is Kind.LOCAL:
+                yield from Explorer(self._search, self._left_out, seen).explore(group)
+                continue
+            found: Iterator[Found]
+            if kind is Kind.MANIFEST:
+                found = chain.from_iterable(map(read_manifest, group))
+            else:
                 # Here, as it loads clients, which a run on this machine's files does without.
                 from batch.listing import reach
 
                 found = reach(group, self._search, self._left_out)
-                yield from (f for f in found if seen is None or seen.is_new_url(f.path))
-            else:
-                yield from Explorer(self._search, self._left_out, seen).explore(group)
+            yield from (f for f in found if seen is None or seen.is_new(f.path))
+
+
+class Kind(Enum):
+    """How an input is looked into."""
+
+    LOCAL = auto()
+    REMOTE = auto()
+    MANIFEST = auto()
+
+
+def _kind(start: str) -> Kind:
+    if is_manifest(start):
+        return Kind.MANIFEST
+    return Kind.REMOTE if is_url(start) else Kind.LOCAL
 
 
 def _may_overlap(starts: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Objects read as files."""
+"""Files opened for reading, wherever they lie, and objects read as such."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batch.errors import BatchLabelError
-from batch.location import Url
+from batch.location import Location, Url
 from batch.store import open_store, store_refusals
 
 if TYPE_CHECKING:
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 # Bytes that are handed on at a time; what is asked of a store is more.
 BUFFER = 1 << 20
+
+
+def opened(place: Location, called: str, kind: type[BatchLabelError]) -> BinaryIO:
+    """Open a file for reading, on this machine or behind a URL.
+
+    Raises:
+        OSError: it is on this machine, and missing, or the system refuses.
+        BatchLabelError, UsageError: it is not, as for ``open_object``.
+    """
+    if isinstance(place, Url):
+        return open_object(place, called, kind)
+    return place.open("rb")
 
 
 def open_object(url: Url, called: str, kind: type[BatchLabelError]) -> BinaryIO:

@@ -32,6 +32,7 @@ class Kind(Enum):
     TEXT = "text"
     REAL = "real"
     WHOLE = "whole"
+    LONG = "long"  # what counts more than 32 bits do
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,22 @@ class JsonLinesWriter:
 
 
 class ParquetWriter:
-    """Apache Parquet: typed columns, ``ROW_GROUP`` rows a group, the same bytes every time."""
+    """Apache Parquet: typed columns, the same bytes every time.
 
-    def __init__(self, stream: Sink, columns: Sequence[Column]) -> None:
+    ``group`` rows are held in memory and written at a time; ``metadata`` goes into the footer.
+    """
+
+    def __init__(
+        self,
+        stream: Sink,
+        columns: Sequence[Column],
+        group: int = ROW_GROUP,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         self._arrow, parquet = _import_pyarrow()
-        self._schema = self._arrow.schema([(c.name, self._type(c.kind)) for c in columns])
+        fields = [(column.name, self._type(column.kind)) for column in columns]
+        self._schema = self._arrow.schema(fields, metadata)
+        self._group = group
         self._stream = stream
         self._waiting: list[Record] = []
         self._spool = _Spool()
@@ -127,7 +139,7 @@ class ParquetWriter:
     def write(self, record: Record) -> None:
         """Take one record, and write a row group when there are enough."""
         self._waiting.append(record)
-        if len(self._waiting) == ROW_GROUP:
+        if len(self._waiting) == self._group:
             self.flush()
 
     @property
@@ -146,15 +158,19 @@ class ParquetWriter:
         if not self._waiting:
             return
         table = self._arrow.Table.from_pylist(self._waiting, schema=self._schema)
-        self._writer.write_table(table, row_group_size=ROW_GROUP)
+        self._writer.write_table(table, row_group_size=self._group)
         self._waiting = []
         self._stream.write(self._spool.drain())
 
     def _type(self, kind: Kind) -> Any:
-        if kind is Kind.TEXT:
-            return self._arrow.string()
-        # 64 bits, for in 32 the rounded 0.1234 would read as 0.12340000271797180.
-        return self._arrow.float64() if kind is Kind.REAL else self._arrow.int32()
+        types = {
+            Kind.TEXT: self._arrow.string(),
+            # 64 bits, for in 32 the rounded 0.1234 would read as 0.12340000271797180.
+            Kind.REAL: self._arrow.float64(),
+            Kind.WHOLE: self._arrow.int32(),
+            Kind.LONG: self._arrow.int64(),
+        }
+        return types[kind]
 
 
 class _Utf8:
@@ -196,7 +212,9 @@ class _Spool:
 def _field(value: Value, column: Column) -> str:
     if value is None:
         return ""
-    return f"{value:.{column.decimals}f}" if column.kind is Kind.REAL else str(value)
+    # A number that is a text already comes from another report, which rounded it.
+    rounds = column.kind is Kind.REAL and not isinstance(value, str)
+    return f"{value:.{column.decimals}f}" if rounds else str(value)
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

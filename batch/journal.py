@@ -34,6 +34,7 @@ from batch.journal_schema import (
 )
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
+from batch.shard import Shard
 from batch.stored import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.walk import Found
 
@@ -57,6 +58,7 @@ class Plan:
 class Journal:
     """One run's view of the database; ``basis`` is what its answers depend on.
 
+    What is known of files of other shards than ``shard`` is kept as it is, None for a run of all.
     Safe to share between threads.
 
     Raises:
@@ -65,9 +67,10 @@ class Journal:
         OutputError: the system refuses, or another program holds the database; likewise.
     """
 
-    def __init__(self, path: Path, basis: bytes) -> None:
+    def __init__(self, path: Path, basis: bytes, shard: Shard | None = None) -> None:
         self.path = path
         self._basis = basis
+        self._in_shard = shard.holds if shard else lambda path: True
         self._lock = threading.Lock()
         with refusals(path):
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -88,6 +91,7 @@ class Journal:
         version = run("PRAGMA user_version").fetchone()[0]
         if (written_by, version) != (APPLICATION_ID, VERSION):
             raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        self._database.create_function("in_shard", 1, self._in_shard)
         # Nothing of this run's own tables is ever taken back.
         run("PRAGMA temp.journal_mode = OFF")
         self._database.executescript(OF_THIS_RUN)
@@ -109,7 +113,7 @@ class Journal:
         files = iter(found)
         with self._using() as run:
             if fresh:
-                run("DELETE FROM photos")
+                run("DELETE FROM photos WHERE in_shard(path)")
             while chunk := list(islice(files, INSERTED_AT_ONCE)):
                 self._insert(chunk)
             run(PENDING, {"all": verify, "basis": self._basis})
@@ -171,12 +175,12 @@ class Journal:
             yield replace(self._row(name, row), position=position)
 
     def missing(self) -> Iterator[Row]:
-        """Give the last rows of files that were not found, in the order of their paths."""
+        """Give the last rows of the shard's files that were not found, in their paths' order."""
         for _, name, row in self._chunks(NEXT_MISSING, b""):
             yield replace(self._row(name, row), missing=True)
 
     def forget_missing(self) -> None:
-        """Forget the files that were not found.
+        """Forget the shard's files that were not found.
 
         Nothing is forgotten where nothing was found or something could not be looked at: more
         likely than that all photos are gone, their disk is, and comes back tomorrow.

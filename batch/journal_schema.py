@@ -41,7 +41,8 @@ WHERE position > :after ORDER BY position LIMIT :chunk
 LOOKED_EVERYWHERE = (
     "EXISTS (SELECT 1 FROM found) AND NOT EXISTS (SELECT 1 FROM found WHERE failure IS NOT NULL)"
 )
-MISSING = "path NOT IN (SELECT path FROM found)"
+# Files of other shards are not looked for. A `CASE`, as that asks for the shard only of the few.
+MISSING = "CASE WHEN path IN (SELECT path FROM found) THEN 0 ELSE in_shard(path) END"
 NEXT_MISSING = f"""
 SELECT path, path, row FROM photos
 WHERE path > :after AND NOT failed AND basis IS :basis AND {MISSING} ORDER BY path LIMIT :chunk

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.basis import basis_of
-from batch.discover import Survey
 from batch.drift import find_drift
 from batch.errors import DriftError, OutputError
 from batch.journal import Journal
@@ -24,10 +24,11 @@ from batch.profile import Profile, Tally
 from batch.progress import Watch
 from batch.recorder import Recorder
 from batch.records import Failure, Row, Source
-from batch.report import open_report
+from batch.report import Report, open_report
 from batch.stopping import Stop
 from batch.summary import Summary
 from batch.timings import DISCOVER, REPORT
+from batch.walk import Found
 
 # Under this name the journal keeps the profile of the last published report.
 PROFILE = "profile"
@@ -54,7 +55,7 @@ class Labelling:
     recorder: Recorder
     pipeline: Pipeline
 
-    def through(self, survey: Survey) -> None:
+    def through(self, survey: Iterable[Found]) -> None:
         """Label everything, with a journal where there is a place for one."""
         place = journal_path(self.job)
         if place is None:
@@ -73,7 +74,7 @@ class Labelling:
             )
             self._anew(place, survey)
 
-    def _anew(self, place: Path, survey: Survey) -> None:
+    def _anew(self, place: Path, survey: Iterable[Found]) -> None:
         try:
             self._with_journal(place, survey)
         except JournalDamaged as damage:
@@ -86,20 +87,22 @@ class Labelling:
         self.recorder.summary = summary = Summary(self.pipeline.ensemble.labels)
         return summary
 
-    def _stream(self, survey: Survey) -> None:
+    def _report(self, summary: Summary) -> Report:
+        job, stdout = self.job, self.terminal.stdout
+        numbered = job.options.shard is not None
+        return open_report(job.output, summary.labels, job.per_face, stdout, numbered)
+
+    def _stream(self, found: Iterable[Found]) -> None:
         """Write rows as they come, and remember nothing."""
-        summary = self._begin()
-        found: Iterable[Location | Failure] = (f.failure or f.location for f in survey)
+        summary, positions = self._begin(), deque[int | None]()
         total = None
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
             total = len(found)
-        rows = self.pipeline.label(_counted(self.stop.until(found), summary))
-        with open_report(
-            self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
-        ) as report:
+        rows = self.pipeline.label(_counted(self.stop.until(found), summary, positions))
+        with self._report(summary) as report:
             for finished in self.terminal.watch(rows, total):
-                report.add(finished.row)
+                report.add(replace(finished.row, position=positions.popleft()))
                 summary.look(finished)
                 summary.add(finished.row)
             summary.check()
@@ -109,10 +112,10 @@ class Labelling:
         if self.stop.cut:
             raise self.stop.error(f"the {summary.done} photos that were done are written")
 
-    def _with_journal(self, place: Path, survey: Survey) -> None:
+    def _with_journal(self, place: Path, survey: Iterable[Found]) -> None:
         summary, memory = self._begin(), self.job.memory
         basis = basis_of(self.pipeline.ensemble.models, self.job.options)
-        journal = Journal(place, basis)
+        journal = Journal(place, basis, self.job.options.shard)
         try:
             with self.pipeline.timings.of(DISCOVER):
                 plan = journal.plan(
@@ -122,7 +125,7 @@ class Labelling:
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found, {plan.pending} to be labelled",
+                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
@@ -151,9 +154,7 @@ class Labelling:
         keep = self.job.memory.keep_missing
         with (
             self.pipeline.timings.of(REPORT),
-            open_report(
-                self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
-            ) as report,
+            self._report(summary) as report,
         ):
             for row in self.stop.until_signal(_all_rows(journal, keep)):
                 report.add(row)
@@ -167,8 +168,13 @@ class Labelling:
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
         self.recorder.drift = find_drift(now, _last(journal), self._shares())
         journal.note(PROFILE, json.dumps(asdict(whole.profile())))
-        if not keep:
+        sharded = self.recorder.sharded
+        if not keep and (sharded is None or sharded.looked_everywhere):
             journal.forget_missing()
+
+    def _of_all(self) -> str:
+        record = self.recorder.sharded.record if self.recorder.sharded else None
+        return f" in shard {record.number}/{record.of} of {record.found}" if record else ""
 
     def _shares(self) -> dict[Source, dict[str, float]]:
         models = self.pipeline.ensemble.models
@@ -194,10 +200,14 @@ class Labelling:
             )
 
 
-def _counted(found: Iterable[Location | Failure], summary: Summary) -> Iterator[Location | Failure]:
-    for item in found:
+def _counted(
+    found: Iterable[Found], summary: Summary, positions: deque[int | None]
+) -> Iterator[Location | Failure]:
+    """Give the files, and note the positions, which their rows take back in the same order."""
+    for file in found:
         summary.found += 1
-        yield item
+        positions.append(file.position)
+        yield file.failure or file.location
 
 
 def _all_rows(journal: Journal, keep_missing: bool) -> Iterator[Row]:

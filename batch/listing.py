@@ -179,7 +179,9 @@ def _folders(
 
 def _found(url: str, info: dict[str, Any]) -> Found:
     etag = info.get("ETag") or info.get("etag")
-    return Found(url, info.get("size"), _time(info), etag=str(etag) if etag else None)
+    # In quotes in S3's listings, and without in its inventories.
+    etag = str(etag).strip('"') if etag else None
+    return Found(url, info.get("size"), _time(info), etag=etag)
 
 
 def _time(info: dict[str, Any]) -> int | None:

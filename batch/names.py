@@ -44,12 +44,30 @@ def path_from_text(text: str) -> Location:
     Raises:
         ValueError: the text holds a backslash that begins none of the escapes.
     """
-    return location_of(os.fsdecode(_ESCAPE.sub(_unescaped, text.encode())))
+    return location_of(os.fsdecode(_bytes(text)))
+
+
+def path_bytes(text: str) -> bytes:
+    """Give the bytes of the path that ``path_text`` wrote, as the system has them.
+
+    Raises:
+        ValueError: as ``path_from_text`` does.
+    """
+    return _bytes(text).removeprefix(b"./")  # which is there for a formula's start alone
 
 
 def printable(text: str) -> str:
     """Write any string as one line of valid UTF-8, with the escapes of ``path_text``."""
     return _UNPRINTABLE.sub(_escaped, text)
+
+
+def from_printable(text: str) -> str:
+    """Turn the line that ``printable`` gave back into the string.
+
+    Raises:
+        ValueError: the text holds a backslash that begins none of the escapes.
+    """
+    return _bytes(text).decode("utf-8", "surrogateescape")
 
 
 def label_text(label: str) -> str:
@@ -59,6 +77,10 @@ def label_text(label: str) -> str:
     """
     text = printable(label)
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def _bytes(text: str) -> bytes:
+    return _ESCAPE.sub(_unescaped, text.encode()) if "\\" in text else text.encode()
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batch.file_limits import FileLimits
 from batch.limits import Limits
+from batch.shard import Shard
 from batch.walk import Search
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
@@ -64,7 +65,8 @@ class Options:
     same time, None for as many as there are cores; an answer below ``min_confidence``
     (0 to 1) is unsure, None for what the model's metadata say; with ``every_face`` a photo is
     searched for small faces even where large ones answer for it; ``salvage`` labels what is
-    there of truncated photos.
+    there of truncated photos; of all files that are found only those of ``shard`` are labelled,
+    None for all.
     """
 
     model: str = DEFAULT_MODEL
@@ -77,6 +79,7 @@ class Options:
     every_face: bool = False
     salvage: bool = False
     search: Search = field(default_factory=Search)
+    shard: Shard | None = None
     file_limits: FileLimits = field(default_factory=FileLimits)
 
     @property

@@ -11,10 +11,10 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from batch.download import open_object
+from batch.download import opened
 from batch.errors import InputError
 from batch.formats import ROW_GROUP, Format, Value, check_format
-from batch.location import Location, Url
+from batch.location import Location
 from batch.names import path_text, printable
 from batch.output import is_device
 
@@ -51,22 +51,25 @@ class RecordReader(Protocol):
 
 
 @contextmanager
-def open_records(path: Location) -> Iterator[RecordReader]:
+def open_records(place: Location, rows: int = ROW_GROUP) -> Iterator[RecordReader]:
     """Open a report of any format; the name's suffix tells which, and pipes have CSV.
 
-    One at a URL is read from its store as it is needed.
+    One at a URL is read from its store as it is needed. Of Parquet, ``rows`` rows are held in
+    memory.
 
     Raises:
         ReportError: it is missing, of no known format, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    called = f"report {path_text(path)}"
+    called = f"report {path_text(place)}"
     with _reading(called):
-        stream = (
-            open_object(path, called, ReportError) if isinstance(path, Url) else path.open("rb")
-        )
+        stream = opened(place, called, ReportError)
     with stream:
-        yield _READERS[_format(path, called)](stream, called)
+        form = _format(place, called)
+        if form is Format.PARQUET:
+            yield ParquetReader(stream, called, rows)
+        else:
+            yield _READERS[form](stream, called)
 
 
 def damaged(reader: RecordReader, number: int, why: str) -> ReportError:
@@ -139,15 +142,16 @@ class JsonLinesReader:
 
 
 class ParquetReader:
-    """Apache Parquet, ``ROW_GROUP`` rows at a time."""
+    """Apache Parquet, so many ``rows`` at a time."""
 
     unit = "row"
 
-    def __init__(self, stream: BinaryIO, called: str) -> None:
+    def __init__(self, stream: BinaryIO, called: str, rows: int = ROW_GROUP) -> None:
         check_format(Format.PARQUET)
         import pyarrow.parquet
 
         self.called = called
+        self._rows = rows
         with _reading(called):
             try:
                 self._file: Any = pyarrow.parquet.ParquetFile(stream)
@@ -164,7 +168,7 @@ class ParquetReader:
                 yield number, values
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
-        batches = self._file.iter_batches(batch_size=ROW_GROUP, columns=list(wanted))
+        batches = self._file.iter_batches(batch_size=self._rows, columns=list(wanted))
         try:
             with _reading(self.called):
                 for batch in batches:
@@ -173,10 +177,9 @@ class ParquetReader:
             raise _damaged(self.called, str(error)) from error
 
 
-_READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader] | type[ParquetReader]] = {
+_READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
     Format.CSV: CsvReader,
     Format.JSONL: JsonLinesReader,
-    Format.PARQUET: ParquetReader,
 }
 
 

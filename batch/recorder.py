@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from batch.basis import basis_of
 from batch.clock import steady, utc_now
 from batch.cores import available_cores
 from batch.drift import Drift
@@ -28,6 +29,7 @@ from batch.runfile import (
     settings_of,
     write_run,
 )
+from batch.shard import Sharded
 from batch.summary import Summary
 from batch.yunet import detector_digest
 
@@ -38,12 +40,14 @@ UNEXPECTED = "an error in batch-label: "
 class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
-    The run sets ``pipeline``, ``summary``, ``drift`` and ``published`` as it gets to them.
+    The run sets ``pipeline``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
+    them.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
         self.summary = Summary()
         self.pipeline: Pipeline | None = None
+        self.sharded: Sharded | None = None
         self.drift: Drift | None = None
         self.published = False
         self._job = job
@@ -97,6 +101,8 @@ class Recorder:
             versions=installed_versions(),
             host=this_host(available_cores()),
             drift=self.drift,
+            basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
+            shard=self.sharded.record if self.sharded else None,
         )
 
     @property

@@ -11,7 +11,16 @@ from typing import BinaryIO
 from batch.dataset import DatasetWriter, is_dataset
 from batch.dataset_place import check_dataset, open_dataset
 from batch.errors import UsageError
-from batch.formats import Column, Format, Kind, RecordWriter, Value, check_format, open_writer
+from batch.formats import (
+    Column,
+    Format,
+    Kind,
+    Record,
+    RecordWriter,
+    Value,
+    check_format,
+    open_writer,
+)
 from batch.location import location_of
 from batch.names import label_text, path_text, printable
 from batch.output import Place, called, check_place, is_stdout, is_streamed, open_output
@@ -26,25 +35,31 @@ MISSING = "missing:"
 SALVAGED = "labelled from what is there"
 
 
-def columns(labels: Sequence[str], per_face: bool) -> tuple[str, ...]:
-    """Name the report's columns in their order, for a model's labels in theirs."""
-    return tuple(column.name for column in _layout(labels, per_face))
+def columns(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+    """Name the report's columns in their order, for a model's labels in theirs.
+
+    ``numbered`` is the report of a shard, whose rows know their position among all files.
+    """
+    return tuple(column.name for column in layout(labels, per_face, numbered))
 
 
-def records_of(row: Row, labels: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
+def records_of(
+    row: Row, labels: Sequence[str], per_face: bool, numbered: bool = False
+) -> Iterator[dict[str, Value]]:
     """Flatten a row into records with the keys of ``columns``, one or one a face.
 
     Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With
     ``per_face`` a photo without faces keeps one record, and each face has a status of its
     own.
     """
+    position = {"position": row.position} if numbered else {}
     if not per_face:
-        yield _record(row, row.status, row.answer, labels)
+        yield _record(row, row.status, row.answer, labels) | position
     elif not row.faces:
-        yield _record(row, row.status, row.answer, labels) | {"face": None}
+        yield _record(row, row.status, row.answer, labels) | {"face": None} | position
     for number, answer in enumerate(row.faces if per_face else (), start=1):
         status = Status.OK if answer.sure else Status.UNSURE
-        yield _record(row, status, answer, labels) | {"face": number}
+        yield _record(row, status, answer, labels) | {"face": number} | position
 
 
 def report_format(output: str) -> Format:
@@ -80,14 +95,22 @@ def check_output(output: str) -> None:
     check_place(output)
 
 
-def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: BinaryIO) -> Report:
+def open_report(
+    output: str,
+    labels: Sequence[str],
+    per_face: bool,
+    stdout: BinaryIO,
+    numbered: bool = False,
+) -> Report:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
+
+    ``numbered`` adds the column `position`: see ``columns``.
 
     Raises:
         UsageError, OutputError: as ``check_output`` does.
     """
     check_output(output)
-    layout = _layout(labels, per_face)
+    wanted = layout(labels, per_face, numbered)
     with writing(called(output)), ExitStack() as undo:
         place: Place
         writer: RecordWriter
@@ -95,13 +118,13 @@ def open_report(output: str, labels: Sequence[str], per_face: bool, stdout: Bina
             place = folder = open_dataset(location_of(output))
             undo.callback(place.discard)
             typical = {"status": Status.OK.value, "label": label_text(labels[0])}
-            writer = DatasetWriter(folder, layout, typical)
+            writer = DatasetWriter(folder, wanted, typical)
         else:
             place = file = open_output(output, stdout)
             undo.callback(place.discard)
-            writer = open_writer(report_format(output), file.stream, layout)
+            writer = open_writer(report_format(output), file.stream, wanted)
         undo.pop_all()
-    return Report(called(output), place, writer, labels, per_face)
+    return Report(called(output), place, writer, labels, per_face, numbered)
 
 
 class Report:
@@ -119,19 +142,26 @@ class Report:
         writer: RecordWriter,
         labels: Sequence[str],
         per_face: bool,
+        numbered: bool = False,
     ) -> None:
         self._called = called
         self._place = place
         self._writer = writer
         self._labels = tuple(labels)
         self._per_face = per_face
+        self._numbered = numbered
         self._ended = False
 
     def add(self, row: Row) -> None:
         """Write a file's row, or one row for each of its faces."""
         with writing(self._called):
-            for record in records_of(row, self._labels, self._per_face):
+            for record in records_of(row, self._labels, self._per_face, self._numbered):
                 self._writer.write(record)
+
+    def copy(self, record: Record) -> None:
+        """Write a record of another report, which is flat and rounded already."""
+        with writing(self._called):
+            self._writer.write(record)
 
     def publish(self) -> None:
         """Let the whole report take its name, in one step."""
@@ -156,7 +186,8 @@ class Report:
             self._place.discard()
 
 
-def _layout(labels: Sequence[str], per_face: bool) -> tuple[Column, ...]:
+def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
+    """Give the columns that ``columns`` names, with what their values are."""
     boxes = ("face_left", "face_top", "face_width", "face_height")
     return (
         Column("path"),
@@ -172,6 +203,7 @@ def _layout(labels: Sequence[str], per_face: bool) -> tuple[Column, ...]:
         Column("width", Kind.WHOLE),
         Column("height", Kind.WHOLE),
         Column("error"),
+        *((Column("position", Kind.LONG),) if numbered else ()),
     )
 
 

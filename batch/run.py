@@ -17,6 +17,7 @@ from batch.options import Job
 from batch.pipeline import Pipeline
 from batch.recorder import Recorder
 from batch.report import check_output
+from batch.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
 from batch.summary import Summary
 
@@ -33,6 +34,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
     check_output(job.output)
     if job.metrics_file is not None:
         metrics_file(job.metrics_file).check()
+    shard = job.options.shard
     with stop_on_signals(Timer(job.limits)) as stop:
         recorder = Recorder(job, terminal.log)
         survey = Survey(
@@ -41,13 +43,16 @@ def run(job: Job, terminal: Terminal) -> Summary:
             listing=terminal.listing,
             left_out=lambda path, why: recorder.summary.leave_out(path, why),
         )
+        recorder.sharded = Sharded(survey, shard) if shard else None
         with _locks(job, stop, terminal.log), recorder:
             started = time.monotonic()
             with closing(Pipeline(job.options)) as pipeline:
                 recorder.pipeline = pipeline
                 provider = pipeline.place.provider
                 terminal.log(Event.OPENED, _introduction(pipeline), provider=provider)
-                Labelling(job, terminal, stop, recorder, pipeline).through(survey)
+                Labelling(job, terminal, stop, recorder, pipeline).through(
+                    recorder.sharded or survey
+                )
             recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 

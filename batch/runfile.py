@@ -16,6 +16,7 @@ from batch.host import HostRecord
 from batch.limits import FailureLimit
 from batch.location import Location, Url
 from batch.names import path_text
+from batch.shard import Shard, ShardRecord
 from batch.wholefile import WholeFile, WholeObject
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class RunRecord:
     versions: Mapping[str, str | None]
     host: HostRecord
     drift: Drift | None = None
+    basis: str | None = None
+    shard: ShardRecord | None = None
 
 
 def run_file(report: Path) -> WholeFile:
@@ -140,8 +143,13 @@ def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
     None where there is none, and where it is damaged or of another schema: a record is for
     people and monitors, and no run depends on one.
     """
+    return parse_run(file.read() or b"")
+
+
+def parse_run(text: bytes) -> RunRecord | None:
+    """Parse a record as ``read_run`` does."""
     try:
-        values = json.loads(file.read() or b"")
+        values = json.loads(text)
         return _record(values) if values["schema_version"] == SCHEMA_VERSION else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -159,7 +167,7 @@ def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
     for record in options:
         for option in fields(record):
             value = getattr(record, option.name)
-            if is_dataclass(value) and not isinstance(value, type | FailureLimit):
+            if is_dataclass(value) and not isinstance(value, type | FailureLimit | Shard):
                 settings.update(settings_of(value))
             else:
                 settings[option.name] = _setting(value)
@@ -184,7 +192,8 @@ def _record(values: dict[str, Any]) -> RunRecord:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: it is none.
     """
-    own = {option.name: values[option.name] for option in fields(RunRecord)}
+    later = {"basis": None, "shard": None}  # which the first records do not have
+    own = {option.name: (later | values)[option.name] for option in fields(RunRecord)}
     own |= {
         "outcome": Outcome(own["outcome"]),
         "started": datetime.fromisoformat(own["started"]),
@@ -198,6 +207,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
         "settings": {name: _tupled(value) for name, value in own["settings"].items()},
         "host": HostRecord(**own["host"]),
         "drift": _drift(own["drift"]) if own["drift"] else None,
+        "shard": ShardRecord(**own["shard"]) if own["shard"] else None,
     }
     return RunRecord(**own)
 

@@ -51,13 +51,18 @@ class Summary:
         if row.missing:
             self.missing += 1
             return
-        self._by_status[row.status] += 1
         if row.salvaged:
             self.salvaged += 1
-        if row.failure:
-            self.by_reason[row.failure.reason] += 1
-        if row.status is Status.OK and row.answer is not None:
-            self._by_label[row.answer.label] += 1
+        reason = row.failure.reason if row.failure else None
+        self.count(row.status, row.answer.label if row.answer else None, reason)
+
+    def count(self, status: Status, label: str | None, reason: Reason | None) -> None:
+        """Count a photo by how it came out."""
+        self._by_status[status] += 1
+        if reason is not None:
+            self.by_reason[reason] += 1
+        if status is Status.OK and label is not None:
+            self._by_label[label] += 1
 
     @property
     def done(self) -> int:
@@ -104,17 +109,21 @@ class Summary:
 
     def line(self) -> str:
         """Tell the run's outcome in one line for people, sums and speed included."""
-        found = f"{self.found} found"
-        if self.done != self.found:
-            found += f", {self.done} done"
-        statuses = " + ".join(f"{count} {status}" for status, count in self.by_status.items())
-        labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
         reused = f"{self.reused} reused; " if self.reused else ""
         missing = f"{self.missing} missing; " if self.missing else ""
         salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
         left_out = f"{self.left_out} left out"
         notes = f"{reused}{missing}{salvaged}{left_out}"
-        return f"{found} = {statuses} ({labels}); {notes}; {self._speed()}"
+        return f"{self.sums()}; {notes}; {self._speed()}"
+
+    def sums(self) -> str:
+        """Tell what became of the files: their statuses, and the labels of the sure ones."""
+        found = f"{self.found} found"
+        if self.done != self.found:
+            found += f", {self.done} done"
+        statuses = " + ".join(f"{count} {status}" for status, count in self.by_status.items())
+        labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
+        return f"{found} = {statuses} ({labels})"
 
     def _speed(self) -> str:
         count = self.labelled_now

@@ -11,7 +11,7 @@ from posixpath import splitext
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from batch.location import Location, is_archive, location_of
+from batch.location import Location, is_archive, is_url, location_of
 from batch.records import Failure, Reason, Stage
 from batch.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 
@@ -89,10 +89,12 @@ class Seen:
         self.files.add(real)
         return len(self.files) > known
 
-    def is_new_url(self, url: str) -> bool:
-        """Tell whether a URL is reached for the first time."""
+    def is_new(self, path: str) -> bool:
+        """Tell whether a file is reached for the first time; URLs are told by their texts."""
+        if not is_url(path):
+            return self.is_new_file(path)
         known = len(self.files)
-        self.files.add(url)
+        self.files.add(path)
         return len(self.files) > known
 
     def is_new_folder(self, path: str) -> bool:
@@ -201,6 +203,14 @@ class Explorer:
         if not entry.is_file():
             return "not a regular file"
         return None if is_image(_head(path)) else "no image"
+
+
+def look_at(path: str) -> Found:
+    """Look at one file: what is there, or why it can't be told."""
+    try:
+        return _found(path, os.stat(path))  # noqa: PTH116
+    except OSError as error:
+        return _failed(path, error)
 
 
 def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:

@@ -83,6 +83,26 @@ class Place:
             stderr=subprocess.PIPE,
         )
 
+    def start_command(
+        self, *args: str | Path, before: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start any command of the program, as ``args`` have it."""
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "batch", *map(str, args)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def command(
+        self, *args: str | Path, before: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any command to its end, which may be any but a traceback."""
+        return ended(self.start_command(*args, before=before))
+
     def run(
         self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:

@@ -67,10 +67,10 @@ def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Ro
 
 
 def fill(place: Any, number: int) -> Any:
-    from batch.report import _layout, records_of
+    from batch.report import layout, records_of
 
     typical = {"status": "ok", "label": "happy"}
-    writer = dataset.DatasetWriter(place, _layout(("happy", "sad"), per_face=False), typical)
+    writer = dataset.DatasetWriter(place, layout(("happy", "sad"), per_face=False), typical)
     for row in rows(number):
         for record in records_of(row, ("happy", "sad"), per_face=False):
             writer.write(record)

@@ -34,10 +34,14 @@ def table(title: str) -> list[list[str]]:
 
 
 def test_the_columns() -> None:
-    assert tuple(row[0] for row in table("Columns")) == columns(("<label>",), per_face=True)
-    marked = {row[0] for row in table("Columns") if "Only with `--per-face`" in row[2]}
-    alone = set(columns((), per_face=True)) - set(columns((), per_face=False))
-    assert marked == alone
+    shown = tuple(row[0] for row in table("Columns"))
+    assert shown == columns(("<label>",), per_face=True, numbered=True)
+    usual = set(columns((), per_face=False))
+    per_face = set(columns((), per_face=True)) - usual
+    numbered = set(columns((), per_face=False, numbered=True)) - usual
+    for option, alone in (("--per-face", per_face), ("--shard", numbered)):
+        marked = {row[0] for row in table("Columns") if f"Only with `{option}`" in row[2]}
+        assert marked == alone
 
 
 def test_the_statuses() -> None:

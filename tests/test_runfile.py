@@ -28,6 +28,7 @@ from batch.runfile import (
     settings_of,
     write_run,
 )
+from batch.shard import ShardRecord
 from batch.walk import Search
 
 RECORD = RunRecord(
@@ -56,6 +57,8 @@ RECORD = RunRecord(
     versions={"batch-label": "0.1.0", "onnxruntime": None},
     host=HostRecord("night", "Linux 6.1 x86_64", 2),
     drift=Drift(500, 0.9, 0.12, None, -0.01, ("the labels' shares are far",)),
+    basis="ab12",
+    shard=ShardRecord(3, 16, 190, "cd34"),
 )
 # As of a run that ended before its models were open.
 EARLY = replace(
@@ -70,6 +73,8 @@ EARLY = replace(
     provider=None,
     devices=(),
     drift=None,
+    basis=None,
+    shard=None,
 )
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.commands.options import (
+    choice_options,
     file_options,
+    log_options,
     memory_options,
     model_options,
     schedule_options,
@@ -23,6 +25,7 @@ from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_
 from batch.location import location_of
 from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
 from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options
+from batch.shard import parse_shard
 from batch.walk import Search
 
 # What a run needs is imported where it starts, so that --help is there at once.
@@ -44,9 +47,11 @@ STDIO = "-"
 )
 @model_options
 @search_options
+@choice_options
 @file_options
 @memory_options
 @schedule_options
+@log_options
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
@@ -120,6 +125,7 @@ def _options(
     follow_symlinks: bool,
     archives: bool,
     salvage: bool,
+    shard: str | None,
     batch_size: int,
     workers: int | None,
     **file_limits: str,
@@ -141,6 +147,7 @@ def _options(
             follow_symlinks=follow_symlinks,
             archives=archives,
         ),
+        shard=None if shard is None else parse_shard(shard),
         file_limits=file_limits_of(**file_limits),
     )
 
@@ -167,8 +174,14 @@ def _list(job: Job, log: Log) -> None:
     from batch.summary import Summary
 
     summary = Summary()
-    search, left_out = job.options.search, summary.leave_out
-    for found in discover(job.photos, search, listing=sys.stdin.buffer, left_out=left_out):
+    files = discover(
+        job.photos,
+        job.options.search,
+        listing=sys.stdin.buffer,
+        left_out=summary.leave_out,
+        shard=job.options.shard,
+    )
+    for found in files:
         summary.found += 1
         path = found.path if isinstance(found, Failure) else found
         # As bytes: names are UTF-8 whatever the terminal's encoding is.

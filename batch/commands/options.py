@@ -102,6 +102,11 @@ search_options = _group(
     click.option(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
+)
+
+
+# What of it is labelled.
+choice_options = _group(
     click.option(
         "--archives", is_flag=True, help="Look into the .zip and .tar files in folders as well."
     ),
@@ -111,6 +116,11 @@ search_options = _group(
         help="Label what is there of truncated photos, and say so in the column error.",
     ),
     click.option("--dry-run", is_flag=True, help="Only list the files that would be labelled."),
+    click.option(
+        "--shard",
+        metavar="N/TOTAL",
+        help="Label a part of the files alone, such as 3/16, for `batch-label merge`.",
+    ),
 )
 
 
@@ -190,6 +200,11 @@ schedule_options = _group(
         is_flag=True,
         help="Fail, once the report is published, if the answers differ much from the last run's.",
     ),
+)
+
+
+# How a command talks.
+log_options = _group(
     click.option(
         "--log-format",
         type=click.Choice([form.value for form in LogFormat]),

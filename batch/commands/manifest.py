@@ -1,0 +1,127 @@
+"""The command `manifest`: options in, exit codes out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batch.commands.options import log_options, search_options
+from batch.errors import BatchLabelError, ExitCode, UsageError
+from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.walk import Found, Search
+
+if TYPE_CHECKING:
+    from batch.summary import Summary
+
+
+@click.command("manifest")
+@click.argument("photos", nargs=-1, metavar="PHOTOS...")
+@click.option("-o", "--output", required=True, metavar="FILE.parquet", help="The manifest.")
+@search_options
+@click.option(
+    "--inventory",
+    metavar="MANIFEST.json",
+    help="List the bucket that this S3 inventory is of, and no PHOTOS: a path or a URL.",
+)
+@log_options
+def manifest(
+    photos: tuple[str, ...],
+    output: str,
+    recursive: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    inventory: str | None,
+    log_format: str,
+    quiet: bool,
+) -> None:
+    """List photos once and for all, in a Parquet file that is PHOTOS to later runs.
+
+    PHOTOS are as for labelling. The exit code is 3 if some could not be looked at.
+    """
+    log = open_log(sys.stderr, LogFormat(log_format), quiet)
+    search = Search(recursive, hidden, follow_symlinks)
+    try:
+        sys.exit(_run(photos, inventory, search, output, log))
+    except BatchLabelError as error:
+        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
+        sys.exit(error.exit_code)
+
+
+def _run(
+    photos: tuple[str, ...], inventory: str | None, search: Search, output: str, log: Log
+) -> ExitCode:
+    from batch.names import path_text
+    from batch.summary import Summary
+
+    if Path(output).suffix.lower() != ".parquet":
+        raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
+    summary = Summary()
+    started = time.monotonic()
+    _write(_counted(_files(photos, inventory, search, summary), summary), output)
+    failed = summary.by_reason.total()
+    code = ExitCode.INCOMPLETE if failed else ExitCode.OK
+    refused = f", of which {failed} can't be looked at" if failed else ""
+    log(
+        Event.SUMMARY,
+        f"{summary.found} files in {path_text(Path(output))}{refused}; {summary.left_out} left "
+        f"out; {time.monotonic() - started:.1f} s",
+        Level.WARNING if failed else Level.INFO,
+        found=summary.found,
+        failed=failed,
+        left_out=summary.left_out,
+        exit_code=code,
+    )
+    return code
+
+
+def _files(
+    photos: tuple[str, ...], inventory: str | None, search: Search, summary: Summary
+) -> Iterable[Found]:
+    from batch.discover import Survey
+    from batch.inventory import Inventory
+
+    if inventory is None:
+        if not photos:
+            raise UsageError("there is nothing to list", "name PHOTOS, or an --inventory")
+        listing = sys.stdin.buffer
+        return Survey(photos, search, listing=listing, left_out=summary.leave_out)
+    if photos or not search.recursive or search.follow_symlinks:
+        raise UsageError(
+            "an inventory lists a bucket as a whole",
+            "leave out PHOTOS, --no-recursive and --follow-symlinks",
+        )
+    return Inventory(inventory).files(search.hidden, summary.leave_out)
+
+
+def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
+    for file in files:
+        summary.found += 1
+        if file.failure:
+            summary.by_reason[file.failure.reason] += 1
+        yield file
+
+
+def _write(files: Iterable[Found], output: str) -> None:
+    from batch.lock import locked
+    from batch.manifest import write_manifest
+    from batch.output import called, check_place, open_output
+    from batch.publish import writing
+    from batch.stopping import stop_on_signals
+
+    check_place(output)
+    with stop_on_signals() as stop, locked(output):
+        place = open_output(output, sys.stdout.buffer)
+        try:
+            with writing(called(output)):
+                write_manifest(stop.until_signal(files), place.stream)
+            if stop.cut:
+                raise stop.error("no manifest was written: run the same command again")
+            place.publish()
+        except BaseException:
+            place.discard()
+            raise

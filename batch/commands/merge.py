@@ -1,0 +1,62 @@
+"""The command `merge`: options in, exit codes out."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from batch.commands.options import log_options
+from batch.errors import BatchLabelError, ExitCode
+from batch.log import Event, Level, LogFormat, open_log
+
+
+@click.command("merge")
+@click.argument("parts", nargs=-1, required=True, metavar="PARTS...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="The report: a .csv, .jsonl or .parquet file, or - for CSV on standard output (default).",
+)
+@click.option(
+    "--manifest",
+    metavar="FILE.parquet",
+    help="The manifest that was labelled: every path is compared with it, and parts need no "
+    "record of their run.",
+)
+@log_options
+def merge(
+    parts: tuple[str, ...], output: str, manifest: str | None, log_format: str, quiet: bool
+) -> None:
+    """Join the reports of all shards into the one that a single run would have written.
+
+    PARTS are the reports of runs with --shard, in any formats and any order. The exit code is
+    that of such a run: 3 if some files could not be read.
+    """
+    from batch.merge import Merging
+    from batch.merge import merge as join
+    from batch.stopping import stop_on_signals
+
+    log = open_log(sys.stderr, LogFormat(log_format), quiet)
+    started = time.monotonic()
+    try:
+        with stop_on_signals() as stop:
+            summary = join(Merging(parts, output, manifest), sys.stdout.buffer, stop)
+    except BatchLabelError as error:
+        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
+        sys.exit(error.exit_code)
+    missing = f"; {summary.missing} missing" if summary.missing else ""
+    log(
+        Event.SUMMARY,
+        f"{summary.sums()}{missing}; joined from {len(parts)} parts in "
+        f"{time.monotonic() - started:.1f} s",
+        Level.INFO if summary.exit_code is ExitCode.OK else Level.WARNING,
+        found=summary.found,
+        by_status=summary.by_status,
+        by_label=summary.by_label,
+        exit_code=summary.exit_code,
+    )
+    sys.exit(summary.exit_code)
