@@ -143,13 +143,8 @@ def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
     None where there is none, and where it is damaged or of another schema: a record is for
     people and monitors, and no run depends on one.
     """
-    return parse_run(file.read() or b"")
-
-
-def parse_run(text: bytes) -> RunRecord | None:
-    """Parse a record as ``read_run`` does."""
     try:
-        values = json.loads(text)
+        values = json.loads(file.read() or b"")
         return _record(values) if values["schema_version"] == SCHEMA_VERSION else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -55,8 +55,8 @@ def test_explain_names_the_numbers_of_the_code() -> None:
 
 
 def test_usage_names_the_reserved_commands() -> None:
-    *first, last = (f"`{name}`" for name in RESERVED)
-    assert f"{', '.join(first)} and {last} are kept" in _unwrapped(USAGE)
+    (name,) = RESERVED
+    assert f"The name `{name}` is kept for a command to come" in _unwrapped(USAGE)
 
 
 def test_usage_names_the_limits_of_the_code() -> None:
