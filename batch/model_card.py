@@ -19,7 +19,7 @@ from batch.records import Region
 COLOURS = {1: "grey", 3: "RGB"}
 LOOKS_AT = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
 # Characters of a value that is free text or of any form.
-MOST_SHOWN = 300
+VALUES_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -193,5 +193,5 @@ def _number(value: Any) -> str:
 
 
 def _line(name: str, text: str) -> str:
-    shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    shown = text if len(text) <= VALUES_SHOWN else f"{text[:VALUES_SHOWN]}..."
     return f"  {name:<22}  {shown}"
