@@ -42,7 +42,7 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     with torch.inference_mode():
         features = standard(means[:, :, None, None]).flatten(1)
     # The gain must not change how strong the decay is.
-    weight, bias = _regression(features.clone(), votes, decay * GAIN**2)
+    weight, bias = regression(features.clone(), votes, decay * GAIN**2)
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)
@@ -59,15 +59,23 @@ def _means(network: PhotoNet, pixels: np.ndarray[tuple[int, ...], np.dtype[np.ui
     return torch.cat(batches)
 
 
-def _regression(features: Tensor, votes: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half."""
+def regression(
+    features: Tensor, votes: Tensor, decay: float, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
+
+    ``features``: float [n, D]; ``votes``: float [n, K]. With ``start``, logits [n, K], they are
+    what is to be added to the weights that gave these.
+    """
+    begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
     bias = torch.zeros(votes.shape[1], requires_grad=True)
     search = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         search.zero_grad()
-        wrong = F.cross_entropy(features @ weight.T + bias, votes, reduction="sum") / 2
+        logits = begun + features @ weight.T + bias
+        wrong = F.cross_entropy(logits, votes, reduction="sum") / 2
         total = wrong + decay / 2 * (weight * weight).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total.item()
