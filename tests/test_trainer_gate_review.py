@@ -3,28 +3,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from batch.errors import InputError, UsageError
 from trainer.gate import Comparison, Refused, Require, compare_answers
 from trainer.gate_review import chance_of, check_reviewed, compare_reviewed
+from trainer.metrics import Probabilities, Targets
 from trainer.models import open_model
 
 HERE = Path("new.onnx")
 
 
 def paired(both: int, won: int, lost: int) -> Comparison:
-    """Samples that both have right, and those that one alone has right, of both classes."""
-    right, wrong = np.array([0.9, 0.1], np.float32), np.array([0.1, 0.9], np.float32)
-    new = [right] * (both + won) + [wrong] * lost
-    old = [right] * both + [wrong] * won + [right] * lost
-    targets = np.arange(len(new)) % 2
-    turned = targets[:, None] == 1
-    return compare_answers(
-        np.where(turned, np.stack(new)[:, ::-1], np.stack(new)),
-        np.where(turned, np.stack(old)[:, ::-1], np.stack(old)),
-        targets,
-    )
+    """Samples that both have right, or one alone, of both classes, with believable confidences."""
+    targets = np.arange(both + won + lost) % 2
+    new = np.array([True] * (both + won) + [False] * lost)
+    old = np.array([True] * both + [False] * won + [True] * lost)
+    return compare_answers(_answers(new, targets), _answers(old, targets), targets)
+
+
+def _answers(right: npt.NDArray[np.bool_], targets: Targets) -> Probabilities:
+    confidence = max(0.51, float(right.mean()))
+    chosen = np.eye(2, dtype=bool)[np.where(right, targets, 1 - targets)]
+    return np.where(chosen, confidence, 1 - confidence).astype(np.float32)
 
 
 BETTER, SAME, WORSE = paired(5, 6, 0), paired(10, 2, 1), paired(5, 0, 6)

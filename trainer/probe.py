@@ -65,7 +65,7 @@ def regression(
     """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
 
     ``features``: float [n, D]; ``votes``: float [n, K]. With ``start``, logits [n, K], they are
-    what is to be added to the weights that gave these.
+    what is to be added to weights and biases that gave these, and decay alike.
     """
     begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
@@ -77,6 +77,8 @@ def regression(
         logits = begun + features @ weight.T + bias
         wrong = F.cross_entropy(logits, votes, reduction="sum") / 2
         total = wrong + decay / 2 * (weight * weight).sum()
+        if start is not None:
+            total = total + decay / 2 * (bias * bias).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total.item()
 
