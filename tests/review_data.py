@@ -33,7 +33,8 @@ def is_held(photo: Path) -> bool:
 def snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed: int) -> list[Path]:
     """Write drawn faces, so many to learn from and so many that are held out."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted, written = {False: learn, True: held}, []
+    wanted = {False: learn, True: held}
+    written: list[Path] = []
     for seed in count(first_seed):
         if not any(wanted.values()):
             return written

@@ -226,9 +226,12 @@ def test_a_training_without_a_review_goes_on_whatever_the_weight(
     assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before
 
 
-def test_drawn_faces_and_a_review_do_not_go_together(
+def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
     tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    review = review_of(tmp_path, pictures)
+    with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
+        load_data(tmp_path / "review.csv", None)
     with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
-        load_data(Path("drawn"), None, review=review_of(tmp_path, pictures))
+        load_data(Path("drawn"), None, review=review)

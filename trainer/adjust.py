@@ -81,9 +81,9 @@ def adjust(
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
     seen = features_of(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
-    own = softmax(seen[len(learn) : len(pixels)] @ head.weight.T + head.bias, 1.0)
+    own = softmax(head.logits(seen[len(learn) : len(pixels)]), 1.0)
     votes = np.concatenate([learn.votes, own])
-    changed = with_head(proto, _fitted(head, seen, np.concatenate([votes, votes]), decay))
+    changed = with_head(proto, moved(head, seen, np.concatenate([votes, votes]), decay))
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
@@ -101,10 +101,14 @@ def adjust(
     return Adjusted(graph, spec, test, len(learn), len(others), decay)
 
 
-def _fitted(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
-    """Move a head from where it is; the features' mean square makes ``decay`` free of units."""
+def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
+    """Fit a head to votes, float32 [n, K], for features, float32 [n, D], near to where it is.
+
+    Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
+    ``decay`` free of units.
+    """
     length = float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).mean()))
-    start = torch.from_numpy(seen @ head.weight.T + head.bias)
+    start = torch.from_numpy(head.logits(seen))
     change, shift = regression(
         torch.from_numpy(seen / length), torch.from_numpy(votes), decay, start
     )

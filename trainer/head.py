@@ -33,6 +33,11 @@ class Head:
     seen: str
     names: tuple[str, str]
 
+    def logits(self, seen: Floats) -> Floats:
+        """Run the layer: float32 [n, D] to [n, K]."""
+        logits: Floats = seen @ self.weight.T + self.bias
+        return logits
+
 
 def find_head(graph: onnx.ModelProto, path: Path) -> Head:
     """Find the 1x1 convolution in front of the softmax, as ``trainer export`` writes it.

@@ -61,6 +61,14 @@ class Verdict:
         return photo if self.face is None else f"{photo}, face {self.face}"
 
 
+def is_review(source: Path) -> bool:
+    """Tell a review from other tables by its first line."""
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.readline().decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
+
+
 def read_review(review: Review) -> list[Verdict]:
     """Read all files; of several verdicts on the same face or photo the last one counts.
 

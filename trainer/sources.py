@@ -17,7 +17,7 @@ from trainer.ferplus import FRAMING, is_ferplus, load_ferplus
 from trainer.folders import load_folders
 from trainer.manifest import is_manifest, load_manifest
 from trainer.published import HOME, obtain
-from trainer.review import Review
+from trainer.review import Review, is_review
 from trainer.reviewed import with_review
 from trainer.starter import NAME as STARTER
 from trainer.starter import load_starter
@@ -127,6 +127,12 @@ def _load(source: Path, framing: Framing | None) -> Dataset:
                     "give photos in folders for other samples",
                 )
             return load(source)
+    if is_review(source):
+        raise UsageError(
+            f"{source} is a review: a network that learns from it alone knows the least certain "
+            f"photos and no others",
+            "give it as --review beside --data, or see `trainer adjust`, which needs no data",
+        )
     if is_manifest(source):
         return load_manifest(source, framing or Framing())
     return load_folders(source, framing or Framing())
