@@ -129,9 +129,15 @@ def test_what_can_not_be_used_is_told(
     assert "1: No such file or directory (" in caplog.text
 
 
-def test_photos_that_are_all_elsewhere_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none of 1 reviewed photos .*a\.jpg.*give --photos"):
+def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
+    with pytest.raises(InputError, match=r"nothing in .*review\.csv can be used, it has no rows"):
+        reviewed(tmp_path)
+    with pytest.raises(InputError, match="the answer rests on no face"):
+        reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
+    with pytest.raises(InputError, match="not a person"):
+        reviewed(tmp_path, *rows_of(pictures, label="not_a_person"))
 
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:

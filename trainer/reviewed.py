@@ -46,27 +46,24 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     Raises:
         BadReview: a file is no review.
-        InputError: a label is none of ``labels``, or no photo can be used.
+        InputError: a label is none of ``labels``, or nothing can be used.
     """
     verdicts = read_review(review)
     people = [verdict for verdict in verdicts if verdict.label != NOT_A_PERSON]
     check_labels(people, labels)
     suited, unsuited = _of_region(people, framing.region)
     samples, unusable = read_samples(suited, labels, framing)
-    if not samples and unusable:
-        name, reason = unusable[0]
-        raise InputError(
-            f"none of {len(suited)} reviewed photos can be used, such as {name} ({reason})",
-            f"give --photos the folder that the report's paths start from, if not {review.photos}",
-        )
+    strangers = [(v.name, "not a person") for v in verdicts if v.label == NOT_A_PERSON]
+    left_out = [*strangers, *unsuited, *unusable]
+    if not samples:
+        raise _useless(review, left_out)
     held = tuple(sample for sample in samples if sample.split != LEARN)
     learn = tuple(sample for sample in samples if sample.split == LEARN)
     reviewed = Reviewed(labels, framing, learn, held, ())
     learn, near = _apart(reviewed, learn, reviewed.part(held), "a held-out sample of the review")
-    strangers = [(v.name, "not a person") for v in verdicts if v.label == NOT_A_PERSON]
-    left_out = (*strangers, *unsuited, *unusable, *near)
+    left_out += near
     _tell(review, learn, held, left_out)
-    return replace(reviewed, learn=learn, left_out=left_out)
+    return replace(reviewed, learn=learn, left_out=tuple(left_out))
 
 
 def with_review(data: Dataset, review: Review) -> Dataset:
@@ -112,6 +109,17 @@ def _apart(
     return kept, [
         (sample.name, reason) for sample, near in zip(samples, found, strict=True) if near
     ]
+
+
+def _useless(review: Review, left_out: Sequence[LeftOut]) -> InputError:
+    files = ", ".join(map(str, review.files))
+    name, reason = left_out[-1] if left_out else ("", "it has no rows")
+    example = f"such as {name}: {reason}" if name else reason
+    return InputError(
+        f"nothing in {files} can be used, {example}",
+        f"give --photos the folder that the report's paths start from, if not "
+        f"{review.photos.resolve()}; or review more answers",
+    )
 
 
 def _tell(
