@@ -16,6 +16,9 @@ DATA ?=
 # Names the run and the model, so that nobody's model takes the place of a shipped one.
 NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(DATA)))),mine)
 SHIPPED := happy-sad expressions people
+# A review of a report, which train, export and gate take beside DATA, and where its paths start.
+REVIEW ?=
+REVIEWED ?= .
 # More options for `trainer train`, such as TRAIN="--epochs 5 --config mine.toml".
 TRAIN ?=
 
@@ -39,13 +42,14 @@ SEED ?= 1
 
 RUN := runs/$(NAME)
 FROM := $(if $(DATA),--data '$(DATA)')
+SAID := $(if $(REVIEW),--review '$(REVIEW)' --photos '$(REVIEWED)')
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -77,12 +81,12 @@ data: $(VENV)/dev.done ## Download FER+ into data/ferplus, or go on with a downl
 
 .PHONY: train
 train: $(VENV)/dev.done ## Train a network on DATA; the run goes to runs/NAME
-	$(BIN)/trainer train $(FROM) --run '$(RUN)' $(TRAIN)
+	$(BIN)/trainer train $(FROM) $(SAID) --run '$(RUN)' $(TRAIN)
 
 .PHONY: export
 export: $(VENV)/dev.done ## Turn the trained run into models/NAME.onnx with its card
 	@$(if $(filter $(NAME),$(SHIPPED)),echo 'NAME=$(NAME) is a shipped model: choose another NAME' >&2; exit 2)
-	$(BIN)/trainer export $(FROM) --run '$(RUN)' --name '$(NAME)' --output 'models/$(NAME).onnx'
+	$(BIN)/trainer export $(FROM) $(SAID) --run '$(RUN)' --name '$(NAME)' --output 'models/$(NAME).onnx'
 
 .PHONY: evaluate
 evaluate: $(VENV)/dev.done ## Measure the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
@@ -95,7 +99,7 @@ endif
 
 .PHONY: gate
 gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME if it is better on DATA
-	$(BIN)/trainer gate '$(CANDIDATE)' '$(NAME)' $(FROM)
+	$(BIN)/trainer gate '$(CANDIDATE)' '$(NAME)' $(FROM) $(SAID)
 
 .PHONY: bench
 bench: $(VENV)/dev.done ## Measure speed, memory and waits on BENCH=photos.zip, and fer if it is there

@@ -63,7 +63,9 @@ def test_the_bring_your_own_example_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path("my-model.onnx").exists()
 
 
-@pytest.mark.parametrize("name", ["train", "crossvalidate", "fuse", "evaluate", "export", "gate"])
+@pytest.mark.parametrize(
+    "name", ["train", "crossvalidate", "fuse", "evaluate", "export", "adjust", "gate"]
+)
 def test_every_option_is_documented(name: str) -> None:
     command = cli.commands[name]
     assert f"trainer {name}" in TRAINING

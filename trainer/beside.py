@@ -37,7 +37,7 @@ def with_beside(data: Dataset, report: Path) -> Dataset:
     """Add photos of a report (CSV) whose answers are sure, as many of each label.
 
     At most ``MOST`` of the data's own number are taken; which depends on their bytes alone.
-    Near duplicates of the data's own photos are passed over.
+    Near duplicates of the data's own photos, and of reviewed ones, are passed over.
 
     Raises:
         InputError: it is no report, or one of the labels has no photo.
@@ -74,7 +74,8 @@ def _sure(report: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _apart(part: Part, data: Dataset) -> Part:
-    own = join((data.train, data.validation, data.test))
+    others = (data.train, data.validation, data.test, data.reviewed, data.held)
+    own = join(tuple(part for part in others if part is not None))
     return take(part, twins(part.pixels, own.pixels) < 0)
 
 

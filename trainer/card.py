@@ -18,6 +18,7 @@ from trainer.export import Exported, judged_on
 _SAMPLES_OF = {
     "test": "the {:,} samples of the test part that people agreed on and that show one of the "
     "labels",
+    "held-out": "{:,} reviewed samples that were held out",
     "cross-validation": "{:,} samples, each answered by a network of the same recipe that had "
     "learnt neither from it nor from a near duplicate",
 }
@@ -46,7 +47,7 @@ def card(exported: Exported, trained: Trained, data: Dataset) -> str:
         _facts(exported),
         _data(data, trained),
         _training(trained),
-        _results(exported.test, judged_on(trained)),
+        results(exported.test, judged_on(trained)),
         _calibration(exported),
         f"## Use and misuse\n\n{USE}",
     )
@@ -68,7 +69,7 @@ def _facts(exported: Exported) -> str:
     spec = exported.spec
     _, height, width, channels = spec.golden.inputs.shape
     colour = "grey" if channels == 1 else "RGB"
-    return _table(
+    return table(
         ("", ""),
         (
             ("Version", spec.version),
@@ -101,7 +102,7 @@ def _data(data: Dataset, trained: Trained) -> str:
             ("test", data.test),
         )
     ]
-    sizes = _table(("Part", "Samples", "of which people agreed on"), rows)
+    sizes = table(("Part", "Samples", "of which people agreed on"), rows)
     # A training from before near duplicates were left out is measured without them.
     more = (
         ""
@@ -113,6 +114,8 @@ def _data(data: Dataset, trained: Trained) -> str:
             f" Beside them it learnt from {len(data.beside):,} photos whose labels are a face "
             f"model's sure answers."
         )
+    if data.reviewed is not None:
+        more += f" Beside them it learnt from {len(data.reviewed):,} answers that people reviewed."
     return (
         f"## Data\n\n{data.credit}\n\n{sizes}\n\n"
         f"Fingerprint of the pixels and labels of the training: `{trained.fingerprint}`.{more}"
@@ -133,11 +136,12 @@ def _training(trained: Trained) -> str:
         )
     return (
         f"## Training\n\n{NETWORKS[trained.config.network]}, {how} on the labels "
-        f"{', '.join(trained.labels)}.\n\n{_table(('Setting', 'Value'), rows)}"
+        f"{', '.join(trained.labels)}.\n\n{table(('Setting', 'Value'), rows)}"
     )
 
 
-def _results(test: Evaluation, split: str) -> str:
+def results(test: Evaluation, split: str) -> str:
+    """Write a card's section of figures; ``split`` names what they come from."""
     figures = (
         ("Accuracy", _interval(test.accuracy)),
         ("Balanced accuracy", _interval(test.balanced_accuracy)),
@@ -150,9 +154,9 @@ def _results(test: Evaluation, split: str) -> str:
     return (
         f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % bootstrap "
         f"intervals.\n\n"
-        f"{_table(('Figure', 'Value'), figures)}\n\n"
+        f"{table(('Figure', 'Value'), figures)}\n\n"
         f"Answers (columns) for each true label (rows):\n\n"
-        f"{_table(('', *test.labels, 'recall'), counts)}"
+        f"{table(('', *test.labels, 'recall'), counts)}"
     )
 
 
@@ -176,6 +180,7 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

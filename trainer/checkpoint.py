@@ -173,4 +173,6 @@ def _identity(data: Dataset, config: Config) -> str:
     """What must be equal for a training to go on: all but threads and the teacher's path."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
     settings["teacher"] = teacher_digest(config)
+    if data.reviewed is None:  # then it changes nothing, and older trainings go on
+        settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batch.errors import BatchLabelError
+from trainer.commands.adjust import adjust
 from trainer.commands.crossvalidate import crossvalidate
 from trainer.commands.data import data
 from trainer.commands.evaluate import evaluate
@@ -44,7 +45,7 @@ class Commands(click.Group):
 @click.group(
     PROGRAM,
     cls=Commands,
-    commands=[data, train, crossvalidate, fuse, evaluate, export, gate],
+    commands=[data, train, crossvalidate, fuse, evaluate, export, adjust, gate],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:

@@ -40,7 +40,8 @@ class Config:
     regression, 0 leaves the first classifier random, and with ``epochs`` 0 it is all;
     ``warm_up`` is a share of all steps, ``settle`` the share of the last epochs, in which the
     augmentation goes half as far; ``ema`` is the decay a step of the averaged weights;
-    ``teacher`` is explained in ``distill``; ``patience`` is a number of epochs, 0 means to
+    ``teacher`` is explained in ``distill``; ``review_weight`` is how often each reviewed sample
+    counts; ``patience`` is a number of epochs, 0 means to
     the end; ``threads`` 0 leaves the number to PyTorch.
     """
 
@@ -55,6 +56,7 @@ class Config:
     label_smoothing: float = 0.0
     teacher: str = ""
     teacher_share: float = 0.5
+    review_weight: int = 1
     balanced: bool = False
     patience: int = 0
     epochs: int = 60
@@ -95,7 +97,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 
 
 def _check_ranges(config: Config) -> None:
-    for name in ("batch_size", "learning_rate", "pretrained_rate"):
+    for name in ("batch_size", "learning_rate", "pretrained_rate", "review_weight"):
         # Not `value <= 0`, which is False for what is not a number.
         if not 0 < getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")

@@ -59,7 +59,8 @@ class Dataset:
     ``left_out`` names what could not be used, each with the reason; ``credit`` is a
     sentence on who made the data and under which licence; ``warning``, where it is not
     empty, says why a model of these data is not to be relied on. ``beside`` are samples to
-    learn from whatever part is learnt from, see ``beside``. ``origin`` is the
+    learn from whatever part is learnt from, see ``beside``, and so are ``reviewed``; ``held``
+    are reviewed samples that are never learnt from, see ``reviewed``. ``origin`` is the
     fingerprint from before near duplicates were left out, where there were any.
     """
 
@@ -74,12 +75,14 @@ class Dataset:
     warning: str = ""
     origin: str = ""
     beside: Part | None = None
+    reviewed: Part | None = None
+    held: Part | None = None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the labels and over every part's pixels and votes."""
+        """SHA-256 over the labels and the pixels and votes of all that may be learnt from."""
         digest = hashlib.sha256("\0".join(self.labels).encode())
-        for part in (self.train, self.validation, self.test, self.beside):
+        for part in (self.train, self.validation, self.test, self.beside, self.reviewed):
             if part is None:
                 continue
             digest.update(str(len(part)).encode())

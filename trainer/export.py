@@ -98,7 +98,8 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     """
     if not data.is_of(trained.fingerprint):
         raise InputError(
-            f"{data.name} is not the data of this training", "give the same --data and --beside"
+            f"{data.name} is not the data of this training",
+            "give the same --data, --beside and --review",
         )
     labels, columns = _choose(options.labels, trained.labels)
     if trained.held_out is not None and len(columns) < len(trained.labels):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.data import Part
+from trainer.data import Part, Pixels
 from trainer.efficientnet import PhotoNet
 
 # A feature that hardly varies is not blown up: this share of its stage's spread is added.
@@ -32,23 +32,35 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     network.eval()
     pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
     votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
-    means = _means(network, pixels)
+    fit(network, channel_means(network, pixels), votes, decay)
+
+
+def fit(network: PhotoNet, means: Tensor, votes: Tensor, decay: float) -> None:
+    """Do as ``probe`` does with what ``channel_means`` gives of pictures and their mirror images.
+
+    Shapes: float [2 n, D] and [2 n, K].
+    """
     stages = torch.split(means, list(network.tapped_widths), dim=1)
     spread = [(s.std(0) + LEAST_SPREAD * s.std()) * s.shape[1] ** 0.5 / GAIN for s in stages]
     standard = network.standard
     standard.running_mean = means.mean(0)
     standard.running_var = torch.cat(spread) ** 2
     standard.eval()
-    with torch.inference_mode():
-        features = standard(means[:, :, None, None]).flatten(1)
     # The gain must not change how strong the decay is.
-    weight, bias = _regression(features.clone(), votes, decay * GAIN**2)
+    weight, bias = regression(standardised(network, means), votes, decay * GAIN**2)
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)
 
 
-def _means(network: PhotoNet, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+def standardised(network: PhotoNet, means: Tensor) -> Tensor:
+    """Give what the classifier sees of channel means: float [n, D] in and out."""
+    with torch.inference_mode():
+        features: Tensor = network.standard(means[:, :, None, None]).flatten(1)
+    return features.clone()
+
+
+def channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
     """Channel means of the tapped stages, before they are standardised: float [n, D]."""
     layers = network.features[:-1]
     batches = []
@@ -59,16 +71,26 @@ def _means(network: PhotoNet, pixels: np.ndarray[tuple[int, ...], np.dtype[np.ui
     return torch.cat(batches)
 
 
-def _regression(features: Tensor, votes: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half."""
+def regression(
+    features: Tensor, votes: Tensor, decay: float, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
+
+    ``features``: float [n, D]; ``votes``: float [n, K]. With ``start``, logits [n, K], they are
+    what is to be added to weights and biases that gave these, and decay alike.
+    """
+    begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
     bias = torch.zeros(votes.shape[1], requires_grad=True)
     search = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         search.zero_grad()
-        wrong = F.cross_entropy(features @ weight.T + bias, votes, reduction="sum") / 2
+        logits = begun + features @ weight.T + bias
+        wrong = F.cross_entropy(logits, votes, reduction="sum") / 2
         total = wrong + decay / 2 * (weight * weight).sum()
+        if start is not None:
+            total = total + decay / 2 * (bias * bias).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total.item()
 

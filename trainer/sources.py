@@ -17,6 +17,8 @@ from trainer.ferplus import FRAMING, is_ferplus, load_ferplus
 from trainer.folders import load_folders
 from trainer.manifest import is_manifest, load_manifest
 from trainer.published import HOME, obtain
+from trainer.review import Review, is_review
+from trainer.reviewed import with_review
 from trainer.starter import NAME as STARTER
 from trainer.starter import load_starter
 
@@ -27,22 +29,30 @@ GIVE_DATA = "give --data PATH, or get FER+ with `trainer data`"
 logger = logging.getLogger(__name__)
 
 
-def load_data(source: Path, framing: Framing | None, beside: Path | None = None) -> Dataset:
+def load_data(
+    source: Path,
+    framing: Framing | None,
+    beside: Path | None = None,
+    review: Review | None = None,
+) -> Dataset:
     """Read FER+ (pictures or tables), a table of photos, folders of them, or the starter set.
 
     The starter set goes by the name ``drawn`` where no file has it. ``framing`` says how
-    samples are cut, None leaves it to the data. ``beside`` is a report, see there. How many
-    files are left out is logged, and so is the data's warning.
+    samples are cut, None leaves it to the data. ``beside`` is a report, see there, and
+    ``review`` what people said of one. How many files are left out is logged, and so is the
+    data's warning.
 
     Raises:
         InputError: there is nothing, or it is none of these.
-        UsageError: FER+ can't be had in that framing.
+        UsageError: FER+ can't be had in that framing, or the starter set with a review.
     """
     data = _load(source, framing)
     if data.left_out:
         logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
     if data.warning:
         logger.warning("WARNING: %s", data.warning)
+    if review:
+        data = with_review(data, review)
     return with_beside(data, beside) if beside else data
 
 
@@ -117,6 +127,12 @@ def _load(source: Path, framing: Framing | None) -> Dataset:
                     "give photos in folders for other samples",
                 )
             return load(source)
+    if is_review(source):
+        raise UsageError(
+            f"{source} is a review: a network that learns from it alone knows the least certain "
+            f"photos and no others",
+            "give it as --review beside --data, or see `trainer adjust`, which needs no data",
+        )
     if is_manifest(source):
         return load_manifest(source, framing or Framing())
     return load_folders(source, framing or Framing())

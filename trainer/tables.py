@@ -8,8 +8,10 @@ from trainer.bootstrap import Estimate
 from trainer.end_to_end import EndToEnd
 from trainer.evaluate import Evaluation
 from trainer.gate import Comparison
+from trainer.retrial import Retrial
 
 CORNER = "true / answer"
+NO_SAMPLE = "People review the least certain answers first: these are no sample of all photos."
 
 
 def table(evaluation: Evaluation) -> str:
@@ -45,14 +47,33 @@ def end_to_end_table(found: EndToEnd) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """Lay a candidate's differences from the shipped model out as text."""
+    growth = ("growth of calibration error", difference(comparison.calibration))
+    return f"{reviewed_table(comparison)}\n{columns([growth])}"
+
+
+def reviewed_table(comparison: Comparison) -> str:
+    """Lay the same out for reviewed samples, on which confidences can't be judged."""
     rows = [
         ("samples", str(comparison.samples)),
         ("right by the candidate alone", str(comparison.won)),
         ("right by the shipped alone", str(comparison.lost)),
         ("gain in balanced accuracy", difference(comparison.accuracy)),
-        ("growth of calibration error", difference(comparison.calibration)),
     ]
     return columns(rows)
+
+
+def retrial_table(retrial: Retrial) -> str:
+    """Lay out what was right of reviewed answers then and now."""
+    rows = [
+        ("reviewed", str(retrial.corrections + retrial.confirmations)),
+        ("right in the report", interval(retrial.before)),
+        ("right now", interval(retrial.now)),
+    ]
+    if retrial.corrections:
+        rows.append((f"  of {retrial.corrections} corrected", interval(retrial.corrected)))
+    if retrial.confirmations:
+        rows.append((f"  of {retrial.confirmations} confirmed", interval(retrial.confirmed)))
+    return f"{columns(rows)}\n\n{NO_SAMPLE}"
 
 
 def columns(rows: list[tuple[str, str]]) -> str:

@@ -51,6 +51,8 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
     learn, check = data.part(config.learn_from), data.part("validation")
     if data.beside is not None:
         learn = join((learn, data.beside))
+    if data.reviewed is not None:
+        learn = join((learn, *[data.reviewed] * config.review_weight))
     learn = taught(learn, data, config)
     run.mkdir(parents=True, exist_ok=True)
     progress = _start(data, learn, config)

@@ -12,6 +12,8 @@ from trainer.commands.options import (
     config_option,
     data_option,
     framing_options,
+    review_of,
+    review_options,
     run_option,
     show_progress,
 )
@@ -20,6 +22,7 @@ from trainer.commands.options import (
 @click.command()
 @data_option
 @beside_option
+@review_options("Learn from what people said of answers as well")
 @config_option
 @run_option(
     "runs/crossvalidation",
@@ -37,6 +40,8 @@ from trainer.commands.options import (
 def crossvalidate(
     data: Path,
     beside: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
     config_file: Path | None,
     run_folder: Path,
     folds: int,
@@ -57,6 +62,7 @@ def crossvalidate(
 
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
-    labelled = load_data(data, framing_of(**framing), beside)
+    review = review_of(review_files, photos)
+    labelled = load_data(data, framing_of(**framing), beside, review)
     answers = hold_out(labelled, config, run_folder, folds, config.seed)
     click.echo(table(evaluate(calibrated(answers), answers.targets, answers.labels)))

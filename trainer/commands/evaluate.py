@@ -8,15 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer.commands.options import data_option, show_progress, split_option, write_text
+from batch.errors import UsageError
+from trainer.commands.options import (
+    FERPLUS,
+    review_of,
+    review_options,
+    run_data_option,
+    show_progress,
+    split_option,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
+    from trainer.review import Review
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@data_option
+@run_data_option(f"{FERPLUS}, or with --review none")
+@review_options("See how right the model is on answers that people reviewed")
 @split_option("The part to use; all suits data that the model never saw.")
 @click.option(
     "--end-to-end",
@@ -34,7 +45,9 @@ if TYPE_CHECKING:
 )
 def evaluate(
     model: str,
-    data: Path,
+    data: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
     split: str,
     end_to_end: bool,
     json_file: Path | None,
@@ -45,11 +58,21 @@ def evaluate(
     MODEL is the path of an .onnx file, a shipped model's name, or "default".
     """
     show_progress()
-    evaluation, text, values = _photos(model, data) if end_to_end else _part(model, data, split)
+    review = review_of(review_files, photos)
+    if review and (data or plots):
+        raise UsageError("--review stands alone", "drop --data and --plots, or evaluate twice")
+    values: dict[str, Any]
+    if review:
+        text, values = _again(model, review, split, end_to_end)
+        evaluation = None
+    elif end_to_end:
+        evaluation, text, values = _photos(model, data or FERPLUS)
+    else:
+        evaluation, text, values = _part(model, data or FERPLUS, split)
     click.echo(text)
     if json_file is not None:
         write_text(json_file, json.dumps(values, indent=2, allow_nan=False) + "\n")
-    if plots is not None:
+    if plots is not None and evaluation is not None:
         _draw(evaluation, plots)
 
 
@@ -71,6 +94,18 @@ def _photos(model: str, data: Path) -> tuple[Evaluation, str, dict[str, Any]]:
 
     found = run_end_to_end(data, model)
     return found.answered, end_to_end_table(found), end_to_end_figures(found)
+
+
+def _again(model: str, review: Review, split: str, end_to_end: bool) -> tuple[str, dict[str, Any]]:
+    from trainer.models import open_model
+    from trainer.retrial import retrial_figures, retry, retry_end_to_end
+    from trainer.tables import retrial_table
+
+    if end_to_end:
+        retrial = retry_end_to_end(model, review, split)
+    else:
+        retrial = retry(open_model(model), review, split)
+    return retrial_table(retrial), retrial_figures(retrial)
 
 
 def _draw(evaluation: Evaluation, folder: Path) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.errors import InputError, UsageError
-from trainer.commands.options import beside_option, run_data_option, run_option, show_progress
+from trainer.commands.options import (
+    beside_option,
+    review_of,
+    review_options,
+    run_data_option,
+    run_option,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from batch.fusion import Fusion
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
 @run_option("runs/face", "The folder of a training.")
 @run_data_option("the data of the run")
 @beside_option
+@review_options("As for `train`, the same reviews")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -71,6 +79,8 @@ def export(
     run_folder: Path,
     data: Path | None,
     beside: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
     output: Path,
     name: str | None,
     model_version: str,
@@ -104,7 +114,8 @@ def export(
         fusion=_read_fusion(fusion) if fusion else None,
     )
     trained = load_trained(run_folder)
-    labelled = load_data(choose_source(data, run_folder), trained.framing, beside)
+    source, review = choose_source(data, run_folder), review_of(review_files, photos)
+    labelled = load_data(source, trained.framing, beside, review)
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = build(trained, labelled, options)

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import data_option, show_progress, split_option
+from trainer.commands.options import (
+    FERPLUS,
+    review_of,
+    review_options,
+    run_data_option,
+    show_progress,
+    split_option,
+)
 
 
 @click.command()
 @click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
 @click.argument("shipped", metavar="SHIPPED")
-@data_option
+@run_data_option(f"{FERPLUS}, or with --review none")
+@review_options("Compare both on held-out reviewed answers as well")
 @split_option("The part to use, which neither model may have learnt from.")
 @click.option(
     "--require",
@@ -23,7 +31,14 @@ from trainer.commands.options import data_option, show_progress, split_option
 )
 @click.option("--dry-run", is_flag=True, help="Only compare; replace nothing.")
 def gate(
-    candidate: Path, shipped: str, data: Path, split: str, require: str, dry_run: bool
+    candidate: Path,
+    shipped: str,
+    data: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
+    split: str,
+    require: str,
+    dry_run: bool,
 ) -> None:
     """Put a model in a shipped one's place if it is better on the same samples.
 
@@ -32,19 +47,31 @@ def gate(
     """
     from batch.contract import load_model
     from trainer.gate import Require, check, check_kind, compare_models
+    from trainer.gate_review import check_reviewed, compare_reviewed, held_out
     from trainer.models import framing_for, open_model
     from trainer.publish import card_of, publish
     from trainer.sources import load_data
-    from trainer.tables import comparison_table
+    from trainer.tables import comparison_table, reviewed_table
 
     show_progress()
     new, old = load_model(candidate), open_model(shipped)
     check_kind(new, old)
     card = card_of(new)
-    labelled = load_data(data, framing_for(old))
-    comparison = compare_models(new, old, labelled.part(split), labelled.labels)
-    click.echo(comparison_table(comparison))
-    check(comparison, Require(require), new.path)
+    review = review_of(review_files, photos)
+    usual, held, labels = None, None, old.spec.labels
+    if review and not data:
+        held = held_out(review, old)
+    else:
+        labelled = load_data(data or FERPLUS, framing_for(old), review=review)
+        held, labels = labelled.held, labelled.labels
+        usual = compare_models(new, old, labelled.part(split), labels)
+        click.echo(comparison_table(usual))
+    if review:
+        reviewed = compare_reviewed(new, old, held, labels)
+        click.echo(f"\nOn what people reviewed, held out:\n\n{reviewed_table(reviewed)}")
+        check_reviewed(reviewed, usual, Require(require), new.path)
+    elif usual:
+        check(usual, Require(require), new.path)
     if not dry_run:
         publish(new.graph, card, old.path)
         click.echo(f"{old.path} is now {new.path}")

@@ -6,14 +6,20 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batch.errors import UsageError
 
+if TYPE_CHECKING:
+    from trainer.review import Review
+
 Command = Callable[..., None]
 
 
+# Where `trainer data` brings it.
+FERPLUS = Path("data/ferplus")
 DATA_HELP = (
     "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
     "(CSV) of photos and labels."
@@ -25,7 +31,7 @@ def data_option(command: Command) -> Command:
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
-        default=Path("data/ferplus"),
+        default=FERPLUS,
         show_default=True,
         metavar="PATH",
         help=DATA_HELP,
@@ -51,6 +57,33 @@ def beside_option(command: Command) -> Command:
         help="Learn from some sure answers of this report of batch-label as well, as many photos "
         "of each label.",
     )(command)
+
+
+def review_options(purpose: str) -> Callable[[Command], Command]:
+    """Add ``--review`` and ``--photos``, passed as ``review_files`` and ``photos``."""
+    files = click.option(
+        "--review",
+        "review_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="REVIEW.csv",
+        help=f"{purpose}; may be given more than once.",
+    )
+    photos = click.option(
+        "--photos",
+        type=click.Path(path_type=Path),
+        default=Path(),
+        metavar="DIR",
+        help="Where the paths of the reviews start.  [default: the current folder]",
+    )
+    return lambda command: files(photos(command))
+
+
+def review_of(review_files: tuple[Path, ...], photos: Path) -> Review | None:
+    """Put what ``review_options`` gives together, None where nothing was given."""
+    from trainer.review import Review
+
+    return Review(review_files, photos) if review_files else None
 
 
 def config_option(command: Command) -> Command:

@@ -11,6 +11,8 @@ from trainer.commands.options import (
     beside_option,
     config_option,
     framing_options,
+    review_of,
+    review_options,
     run_data_option,
     run_option,
     show_progress,
@@ -22,6 +24,7 @@ CURVES = "curves.png"
 @click.command()
 @run_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
 @beside_option
+@review_options("Learn from what people said of answers as well")
 @config_option
 @run_option(
     "runs/face",
@@ -34,6 +37,8 @@ CURVES = "curves.png"
 def train(
     data: Path | None,
     beside: Path | None,
+    review_files: tuple[Path, ...],
+    photos: Path,
     config_file: Path | None,
     run_folder: Path,
     epochs: int | None,
@@ -52,7 +57,8 @@ def train(
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
     config = load_config(config_file, settings)
     source = choose_source(data, run_folder)
-    labelled = load_data(source, framing_of(**framing), beside)
+    review = review_of(review_files, photos)
+    labelled = load_data(source, framing_of(**framing), beside, review)
     if not (run_folder / CHECKPOINT).exists():  # else a training with other data is refused
         record(run_folder, source, labelled)
     history = fit(labelled, config, run_folder)

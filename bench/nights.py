@@ -1,0 +1,98 @@
+"""Photos dealt out to what a first model learns from, what it labels, and what it is judged by."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from batch.crop import whole
+from batch.decode import decode
+from batch.faces import Detector
+from batch.records import Failure, Region
+from trainer.config import load_config
+from trainer.data import Framing, Pixels
+from trainer.duplicates import near_groups, perceptual_hash
+from trainer.efficientnet import PhotoNet
+from trainer.folders import load_folders
+from trainer.folds import assign, sample_name
+from trainer.head import Floats, Head
+from trainer.metrics import Targets
+from trainer.pretrained import build, initialise
+from trainer.probe import channel_means, fit, standardised
+
+PARTS = 5
+SETTINGS = Path("configs/people.toml")
+FRAMING = Framing(Region.IMAGE, side=160, channels=3)
+
+
+@dataclass(frozen=True)
+class Night:
+    """Indices of photos: of the data, of the night, and of those to judge by."""
+
+    data: Targets
+    night: Targets
+    judged: Targets
+
+
+class Photos:
+    """Labelled photos as a whole-photo network's features see them, the same in every fit."""
+
+    def __init__(self, people: Path) -> None:
+        part, config = load_folders(people, FRAMING).part("all"), load_config(SETTINGS)
+        network = build(config, part.votes.shape[1], FRAMING.channels)
+        initialise(network, config.init)
+        assert isinstance(network, PhotoNet)
+        self._network, self._decay = network.eval(), config.probe
+        sides = (part.pixels, part.pixels[:, :, ::-1])
+        self._means = [channel_means(network, pixels) for pixels in sides]
+        self.votes, self.targets = part.votes, part.targets
+        self.groups = near_groups(perceptual_hash(part.pixels))
+        self.has_face = _have_faces(people, part.pixels)
+
+    def fitted(self, learn: Targets) -> tuple[PhotoNet, Head]:
+        """Fit a network to some photos as ``trainer train`` does with these settings."""
+        network = copy.deepcopy(self._network)
+        votes = torch.from_numpy(self.votes[learn]).repeat(2, 1)
+        fit(network, torch.cat([means[learn] for means in self._means]), votes, self._decay)
+        weight, bias = (value.detach().numpy() for value in network.classifier.parameters())
+        return network, Head(weight, bias, seen="", names=("", ""))
+
+    def seen(self, network: PhotoNet, where: Targets, mirrored: bool = False) -> Floats:
+        """Give what a network's classifier sees of photos: float32 [n, D]."""
+        seen: Floats = standardised(network, self._means[mirrored][where]).numpy()
+        return seen
+
+
+def alike(photos: Photos, seeds: Sequence[int]) -> Iterator[Night]:
+    """Deal photos out to parts, and let each be judged by in its turn."""
+    for seed in seeds:
+        dealt = assign(photos.groups, photos.targets, PARTS, seed)
+        for turn in range(PARTS):
+            test, *others = (np.flatnonzero(dealt == (turn + k) % PARTS) for k in range(PARTS))
+            yield Night(np.concatenate(others[:2]), np.concatenate(others[2:]), test)
+
+
+def different(photos: Photos, seeds: Sequence[int], faces_first: bool) -> Iterator[Night]:
+    """Let the data be photos with a face and the nights those without, or the other way round."""
+    data = np.flatnonzero(photos.has_face == faces_first)
+    apart = ~np.isin(photos.groups, photos.groups[data]) & (photos.has_face != faces_first)
+    others = np.flatnonzero(apart)
+    for seed in seeds:
+        dealt = assign(photos.groups[others], photos.targets[others], 2, seed)
+        for half in range(2):
+            yield Night(data, others[dealt == half], others[dealt != half])
+
+
+def _have_faces(people: Path, pixels: Pixels) -> npt.NDArray[np.bool_]:
+    detector, have = Detector(), set()
+    for path in people.rglob("*"):
+        photo = decode(path)
+        if not isinstance(photo, Failure) and detector.detect(photo):
+            have.add(sample_name(whole(photo, FRAMING.side, FRAMING.side, FRAMING.channels)))
+    return np.array([sample_name(sample) in have for sample in pixels])

@@ -1,0 +1,48 @@
+"""Reviews as the report page writes them, and pictures whose part is known."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+from PIL import Image
+
+from trainer.drawn import Mood, draw_snapshot
+from trainer.review import COLUMNS
+from trainer.samples import split_of
+
+Row = dict[str, object]
+
+
+def write_review(path: Path, rows: Iterable[Row]) -> Path:
+    """Write rows of which only what matters is given."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def is_held(photo: Path) -> bool:
+    return split_of(hashlib.sha256(photo.read_bytes()).hexdigest()) != "train"
+
+
+def snapshots(folder: Path, mood: Mood, learn: int, held: int, first_seed: int) -> list[Path]:
+    """Write drawn faces, so many to learn from and so many that are held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {False: learn, True: held}
+    written: list[Path] = []
+    for seed in count(first_seed):
+        if not any(wanted.values()):
+            return written
+        path = folder / f"{mood.value}-{seed}.png"
+        Image.fromarray(draw_snapshot(mood, 32, 3, seed)).save(path)
+        if wanted[is_held(path)]:
+            wanted[is_held(path)] -= 1
+            written.append(path)
+        else:
+            path.unlink()
+    raise AssertionError

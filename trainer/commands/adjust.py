@@ -1,0 +1,91 @@
+"""``trainer adjust``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from batch.errors import UsageError
+from trainer.commands.options import review_of, review_options, show_progress
+
+ADJUSTED = ", adjusted"
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@review_options("Learn from what people said of answers")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="REPORT",
+    help="The report that was reviewed; the model holds on to its own answers on other photos of "
+    "it.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.onnx",
+    help="The model file; its card and SHA256SUMS are written beside it.",
+)
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, min_open=True),
+    default=0.3,
+    show_default=True,
+    metavar="NUMBER",
+    help="How hard the model is held where it was.",
+)
+@click.option(
+    "--model-version", metavar="TEXT", help="The new version.  [default: the old one, adjusted]"
+)
+@click.option(
+    "--created",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="The date in the file, YYYY-MM-DD.  [default: today, UTC]",
+)
+def adjust(
+    model: str,
+    review_files: tuple[Path, ...],
+    photos: Path,
+    report: Path,
+    output: Path,
+    decay: float,
+    model_version: str | None,
+    created: datetime | None,
+) -> None:
+    """Let a model learn from a review without the data that it was trained on.
+
+    MODEL is the path of an .onnx file or a shipped model's name. Only its last layer changes.
+    """
+    from trainer.adjust import adjust as fit
+    from trainer.adjusted_card import adjusted_card
+    from trainer.models import framing_for, open_model
+    from trainer.publish import card_of, publish
+    from trainer.reviewed import read_reviewed
+    from trainer.tables import table
+    from trainer.unreviewed import read_unreviewed
+
+    show_progress()
+    review = review_of(review_files, photos)
+    if review is None:
+        raise UsageError("there is no review to learn from", "give --review REVIEW.csv")
+    old = open_model(model)
+    card = card_of(old)
+    reviewed = read_reviewed(review, old.spec.labels, framing_for(old))
+    learn, held = (reviewed.part(samples) for samples in (reviewed.learn, reviewed.held))
+    adjusted = fit(
+        old,
+        learn,
+        held,
+        read_unreviewed(report, review, reviewed),
+        version=model_version or f"{old.spec.version.removesuffix(ADJUSTED)}{ADJUSTED}",
+        created=(created or datetime.now(UTC)).date().isoformat(),
+        decay=decay,
+    )
+    publish(adjusted.graph, adjusted_card(adjusted, old, card), output)
+    click.echo(table(adjusted.test))

@@ -1,0 +1,157 @@
+"""A review: what people said of a report's answers, as the report page's ``review.csv``."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.errors import InputError
+from batch.names import path_from_text, printable
+from batch.records import Box
+
+COLUMNS = tuple(
+    "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
+)
+BOX = COLUMNS[2:6]
+NOT_A_PERSON = "not_a_person"
+REMEDY = "give the review.csv that the report page saved, as it is"
+
+
+class BadReview(InputError):
+    """A file is no review, or damaged."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """Review files, the later ones said later, and the folder that their paths start from."""
+
+    files: tuple[Path, ...]
+    photos: Path
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a person said of one answer of a report.
+
+    ``face`` is the face's number, None where the answer is the photo's; ``box`` is the face that
+    the answer rests on, in pixels of the upright photo, None where it rests on the whole photo.
+    ``said`` is the report's label, empty where it had none; ``label`` is the right one, or
+    ``NOT_A_PERSON``. ``where`` names the file and line.
+    """
+
+    path: Path
+    face: int | None
+    box: Box | None
+    said: str
+    label: str
+    where: str
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the report was right."""
+        return self.said == self.label
+
+    @property
+    def name(self) -> str:
+        """What the verdict is about, for people."""
+        photo = printable(str(self.path))
+        return photo if self.face is None else f"{photo}, face {self.face}"
+
+
+def is_review(source: Path) -> bool:
+    """Tell a review from other tables by its first line."""
+    if not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return file.readline().decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
+
+
+def read_review(review: Review) -> list[Verdict]:
+    """Read all files; of several verdicts on the same face or photo the last one counts.
+
+    Raises:
+        BadReview: a file can't be read, has other columns, or a line can't be understood.
+    """
+    latest: dict[tuple[Path, int | None], Verdict] = {}
+    for file in review.files:
+        for verdict in _verdicts(file, review.photos):
+            # Taken out first, so that it goes to where it was said last.
+            latest.pop((verdict.path, verdict.face), None)
+            latest[verdict.path, verdict.face] = verdict
+    return list(latest.values())
+
+
+def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple[str, str]]]:
+    """Give one verdict for each photo, and the photos without one, each with the reason.
+
+    What was said of the photo counts; where its faces were reviewed one by one, what was said of
+    the first, which is the main one, if nothing else was said of the others. None may be
+    ``NOT_A_PERSON``.
+    """
+    photos: dict[Path, list[Verdict]] = {}
+    for verdict in verdicts:
+        photos.setdefault(verdict.path, []).append(verdict)
+    kept: list[Verdict] = []
+    left_out: list[tuple[str, str]] = []
+    for of_photo in photos.values():
+        first = min(of_photo, key=lambda verdict: verdict.face or 0)
+        labels = {verdict.label for verdict in of_photo}
+        if first.face is not None and first.face > 1:
+            left_out.append((first.name, "the photo's main face was not reviewed"))
+        elif first.face is not None and len(labels) > 1:
+            left_out.append((first.name, "the photo's faces have different labels"))
+        else:
+            kept.append(first)
+    return kept, left_out
+
+
+def box_of(sides: Sequence[float]) -> Box | None:
+    """Make a box of its left, top, width and height in pixels; None of nothing.
+
+    Raises:
+        ValueError: they are no box.
+    """
+    if not sides:
+        return None
+    left, top, width, height = sides
+    if not all(map(math.isfinite, sides)) or min(width, height) <= 0:
+        raise ValueError(f"{width:g} x {height:g} pixels are no face")
+    return Box(left, top, width, height, score=1.0)
+
+
+def _verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
+    try:
+        # With or without the mark that spreadsheets put in front.
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream, strict=True)
+            if tuple(next(rows, ())) != COLUMNS:
+                raise BadReview(f"{file} has not the columns {','.join(COLUMNS)}", REMEDY)
+            for cells in rows:
+                if cells:
+                    yield _verdict(cells, f"{file}, line {rows.line_num}", photos)
+    except OSError as error:
+        raise BadReview(f"{file} can't be read ({error.strerror})", REMEDY) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadReview(f"{file} can't be read as a review ({error})", REMEDY) from error
+
+
+def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
+    if len(cells) != len(COLUMNS):
+        raise BadReview(f"{where} has {len(cells)} cells, not {len(COLUMNS)}", REMEDY)
+    row = dict(zip(COLUMNS, cells, strict=True))
+    if not row["path"] or not row["label"]:
+        raise BadReview(f"{where} has no {'label' if row['path'] else 'path'}", REMEDY)
+    try:
+        return Verdict(
+            path=photos / path_from_text(row["path"]),
+            face=int(row["face"]) if row["face"] else None,
+            box=box_of([float(row[name]) for name in BOX if row[name]]),
+            said=row["said"],
+            label=row["label"],
+            where=where,
+        )
+    except ValueError as error:
+        raise BadReview(f"{where} can't be understood ({error})", REMEDY) from error
