@@ -11,6 +11,7 @@ from typing import BinaryIO
 from batch.basis import basis_of
 from batch.discover import Survey
 from batch.drift import find_drift
+from batch.engine import Engine
 from batch.errors import DriftError, OutputError
 from batch.journal import Journal
 from batch.journal_errors import JournalDamaged
@@ -19,7 +20,6 @@ from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
 from batch.options import Job
-from batch.pipeline import Pipeline
 from batch.profile import Profile, Tally
 from batch.progress import Watch
 from batch.recorder import Recorder
@@ -52,7 +52,7 @@ class Labelling:
     terminal: Terminal
     stop: Stop
     recorder: Recorder
-    pipeline: Pipeline
+    engine: Engine
 
     def through(self, survey: Survey) -> None:
         """Label everything, with a journal where there is a place for one."""
@@ -83,7 +83,7 @@ class Labelling:
             ) from damage
 
     def _begin(self) -> Summary:
-        self.recorder.summary = summary = Summary(self.pipeline.ensemble.labels)
+        self.recorder.summary = summary = Summary(self.engine.ensemble.labels)
         return summary
 
     def _stream(self, survey: Survey) -> None:
@@ -94,7 +94,7 @@ class Labelling:
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
             total = len(found)
-        rows = self.pipeline.label(_counted(self.stop.until(found), summary))
+        rows = self.engine.label(_counted(self.stop.until(found), summary))
         with open_report(
             self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
         ) as report:
@@ -111,10 +111,12 @@ class Labelling:
 
     def _with_journal(self, place: Path, survey: Survey) -> None:
         summary, memory = self._begin(), self.job.memory
-        basis = basis_of(self.pipeline.ensemble.models, self.job.options)
+        basis = basis_of(self.engine.ensemble.models, self.job.options)
         journal = Journal(place, basis)
         try:
-            with self.pipeline.timings.of(DISCOVER):
+            for finished in self.stop.until(self.engine.resume(journal)):
+                journal.add(finished)
+            with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
                     self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
                 )
@@ -137,7 +139,7 @@ class Labelling:
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
         now = Tally(summary.labels)
         files = self.stop.until(journal.pending())
-        for finished in self.terminal.watch(self.pipeline.label(files, journal.known), pending):
+        for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
             journal.add(finished)
             summary.look(finished)
             if not finished.copied:
@@ -150,7 +152,7 @@ class Labelling:
         whole = Tally(summary.labels)
         keep = self.job.memory.keep_missing
         with (
-            self.pipeline.timings.of(REPORT),
+            self.engine.timings.of(REPORT),
             open_report(
                 self.job.output, summary.labels, self.job.per_face, self.terminal.stdout
             ) as report,
@@ -169,9 +171,10 @@ class Labelling:
         journal.note(PROFILE, json.dumps(asdict(whole.profile())))
         if not keep:
             journal.forget_missing()
+        self.engine.settle(journal)
 
     def _shares(self) -> dict[Source, dict[str, float]]:
-        models = self.pipeline.ensemble.models
+        models = self.engine.ensemble.models
         return {Source(m.spec.region.value): dict(m.spec.label_shares) for m in models}
 
     def _check_stop(self) -> None:

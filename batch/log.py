@@ -42,6 +42,8 @@ class Event(StrEnum):
     FOUND = "found"
     PROGRESS = "progress"
     STOPPING = "stopping"
+    PART_PASSED_OVER = "part_passed_over"
+    ACTOR_LOST = "actor_lost"
     DRIFT = "drift"
     PUBLISHED = "published"
     NOT_RECORDED = "not_recorded"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from batch.discover import Survey
+from batch.engine import Engine, open_engine
 from batch.labelling import Labelling, Terminal
 from batch.limits import Timer
 from batch.lock import locked
 from batch.log import Event, Log
 from batch.metrics import metrics_file
 from batch.options import Job
-from batch.pipeline import Pipeline
 from batch.recorder import Recorder
 from batch.report import check_output
 from batch.stopping import Stop, stop_on_signals
@@ -42,11 +42,11 @@ def run(job: Job, terminal: Terminal) -> Summary:
         )
         with _locks(job, stop, terminal.log), recorder:
             started = time.monotonic()
-            with closing(Pipeline(job.options)) as pipeline:
-                recorder.pipeline = pipeline
-                provider = pipeline.place.provider
-                terminal.log(Event.OPENED, _introduction(pipeline), provider=provider)
-                Labelling(job, terminal, stop, recorder, pipeline).through(survey)
+            with closing(open_engine(job, stop, terminal.log)) as engine:
+                recorder.engine = engine
+                provider = engine.place.provider
+                terminal.log(Event.OPENED, _introduction(engine), provider=provider)
+                Labelling(job, terminal, stop, recorder, engine).through(survey)
             recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 
@@ -69,7 +69,7 @@ def _locks(job: Job, stop: Stop, log: Log) -> Iterator[None]:
         yield
 
 
-def _introduction(pipeline: Pipeline) -> str:
-    note = f" ({pipeline.provider_note})" if pipeline.provider_note else ""
-    models, provider = pipeline.ensemble.describe(), pipeline.place.provider.value
-    return f"{models} on {provider}{note}, {pipeline.workers} workers"
+def _introduction(engine: Engine) -> str:
+    note = f" ({engine.provider_note})" if engine.provider_note else ""
+    models, provider = engine.ensemble.describe(), engine.place.provider.value
+    return f"{models} on {provider}{note}, {engine.crew}"

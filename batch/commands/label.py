@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.commands.options import (
+    cluster_options,
     file_options,
     memory_options,
     model_options,
@@ -27,7 +28,15 @@ from batch.limits import (
     parse_time_limit,
 )
 from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options, Provider
+from batch.options import (
+    DEFAULT_BATCH_SIZE,
+    Cluster,
+    EngineKind,
+    Job,
+    Memory,
+    Options,
+    Provider,
+)
 from batch.walk import Search
 
 # What a run needs is imported where it starts, so that --help is there at once.
@@ -50,6 +59,7 @@ STDIO = "-"
 @search_options
 @file_options
 @memory_options
+@cluster_options
 @schedule_options
 @click.option(
     "--batch-size",
@@ -91,6 +101,8 @@ def _job(
 ) -> Job:
     names = ("state", "fresh", "verify_hash", "keep_missing")
     memory = Memory(**{name: given.pop(name) for name in names})
+    places = ("engine", "ray_address", "actors", "parts")
+    cluster = _cluster(**{name: given.pop(name) for name in places})
     return Job(
         photos=photos,
         output=output,
@@ -98,6 +110,7 @@ def _job(
         memory=memory,
         limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
         options=_options(every_face=per_face, **given),
+        cluster=cluster,
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
@@ -110,6 +123,17 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
         time_limit=None if time_limit is None else parse_time_limit(time_limit),
         max_failures=None if max_failures is None else parse_max_failures(max_failures),
     )
+
+
+def _cluster(
+    engine: str, ray_address: str | None, actors: int | None, parts: str | None
+) -> Cluster:
+    if engine == EngineKind.RAY:
+        return Cluster(EngineKind.RAY, ray_address, actors, parts)
+    if actors is not None or parts is not None:
+        name = "--parts" if actors is None else "--actors"
+        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
+    return Cluster()
 
 
 def _file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
