@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PACKAGES = ("ray", "pyarrow")
 # Ray's daemons read it as they start; those of a cluster that others started have their own.
 NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
+TIMEOUT = 10.0  # seconds until a cluster's address answers
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -66,6 +68,7 @@ def _connect(ray: ModuleType, address: str | None, cores: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
+            _reach(address)
             ray.init(address=address, **quiet)
         else:
             number = max(available_cores(), cores)
@@ -79,6 +82,13 @@ def _connect(ray: ModuleType, address: str | None, cores: int) -> None:
             if address
             else "see /tmp/ray/session_latest/logs, and whether memory is left",
         ) from error
+
+
+def _reach(address: str) -> None:
+    """Connect once to an address of a machine, where Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT).close()
 
 
 @contextmanager
