@@ -22,7 +22,7 @@ from bench.memory import tree
 from tests.conftest import REPOSITORY
 
 # What Ray calls the process of an actor.
-ACTOR = b"ray::LabelActor"
+ACTOR = b"ray::MapWorker"
 _PROGRAM = """
 import sys
 from ray.cluster_utils import Cluster

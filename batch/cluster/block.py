@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from itertools import islice
+from typing import Any
 
 from batch.location import Location
-from batch.records import Failure
+from batch.walk import Found
 
 # Files of a block for each photo that an actor works on at the same time. Few at first, so that
 # every actor has something to do; many once there are many, as each block is one part in the end.
@@ -16,36 +18,49 @@ MOST_FILES = 1024
 # Blocks of the present size for each actor, before they grow.
 BEFORE_GROWTH = 32
 
-
-@dataclass(frozen=True)
-class Block:
-    """Files for one actor to label; ``tries`` counts the actors that it was lost with."""
-
-    number: int
-    files: tuple[Location | Failure, ...]
-    tries: int = 0
+Block = Sequence[Location]
 
 
-def blocks_of(
-    files: Iterable[Location | Failure], actors: int, workers: int, numbers: count[int]
-) -> Iterator[Block]:
+def blocks_of(files: Iterable[Location], actors: int, workers: int) -> Iterator[Block]:
     """Divide files into blocks, larger ones the more there were.
 
     ``workers`` are the photos that each of the ``actors`` works on at the same time.
     """
     rest, passed = iter(files), 0
-    while files_of_block := tuple(islice(rest, _size(passed, actors, workers))):
-        passed += len(files_of_block)
-        yield Block(next(numbers), files_of_block)
+    while block := tuple(islice(rest, _size(passed, actors, workers))):
+        passed += len(block)
+        yield block
 
 
-def halves(block: Block, numbers: count[int]) -> tuple[Block, ...]:
+def halves(block: Block) -> tuple[Block, ...]:
     """Divide a block that was lost, so that a file that is to blame is alone at last."""
-    if len(block.files) == 1:
-        return (Block(next(numbers), block.files, block.tries + 1),)
-    middle = len(block.files) // 2
+    middle = len(block) // 2
+    return (block[:middle], block[middle:]) if middle else (block,)
+
+
+def pack_block(block: Block) -> bytes:
+    """Write a block as a Parquet file: of each file its path or URL, and what its listing said."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    said = {"size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
+    columns = {"path": pa.array([os.fsencode(file) for file in block], pa.binary())} | {
+        name: pa.array([getattr(file, name, None) for file in block], kind)
+        for name, kind in said.items()
+    }
+    file = BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def unpack_block(data: bytes) -> Block:
+    """Read a block back."""
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = pq.read_table(BytesIO(data)).to_pydict()
     return tuple(
-        Block(next(numbers), files) for files in (block.files[:middle], block.files[middle:])
+        Found(os.fsdecode(path), size, mtime_ns, etag=etag).location
+        for path, size, mtime_ns, etag in zip(*columns.values(), strict=True)
     )
 
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 PACKAGES = ("ray", "pyarrow")
 # Ray's daemons read it as they start; those of a cluster that others started have their own.
-NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # What its C++ says on standard error of an actor that is lost, the run says in its own words.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 TIMEOUT = 10.0  # seconds until a cluster's address answers
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,7 +53,7 @@ def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
     Raises:
         EngineError: there is no cluster, or it is not to be had.
     """
-    os.environ.update(NO_REPORTS)
+    os.environ.update(ENVIRONMENT)
     import ray
 
     if ray.is_initialized():

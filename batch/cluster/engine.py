@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batch.answer import failed_row
 from batch.basis import basis_of
-from batch.cluster.actor import Answer, LabelActor, Orders
-from batch.cluster.block import Block, blocks_of
+from batch.cluster.actor import Answer, Orders
+from batch.cluster.block import Block, blocks_of, halves, pack_block, unpack_block
 from batch.cluster.connection import check_installed, connected
-from batch.cluster.crew import TRIES, Crew
+from batch.cluster.mapping import LOGS, RETRIES, mapped
 from batch.cluster.part import OtherBasis, PartError, unpack_part
-from batch.cluster.parts import Parts, new_run, parts_place
+from batch.cluster.parts import Parts, block_name, new_run, parts_place
 from batch.ensemble import load_ensemble
 from batch.errors import EngineError
 from batch.journal import Journal
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # What is read at the same time of what earlier runs left.
 READERS = 16
+WRITERS = 16
 # Before a part's name, among the journal's notes.
 TAKEN = "part:"
 # Photos at a time in one actor: a core each, or what keeps a GPU busy.
@@ -67,7 +68,8 @@ class RayEngine:
         self._basis = basis_of(self.ensemble.models, options)
         place, self._is_own_place = parts_place(job)
         self._parts = Parts(place)
-        self._run, self._numbers = new_run(), count()
+        self._run = new_run()
+        self._nodes: set[str] = set()
         self._journal: Journal | None = None
 
     def close(self) -> None:
@@ -103,25 +105,70 @@ class RayEngine:
         workers = self._options.workers or WORKERS
         with connected(self._cluster.ray_address, workers) as ray:
             size = self._cluster.actors or _room(ray, self._options)
-            crew = Crew(
-                ray,
-                self._hiring(ray),
-                size,
-                self._numbers,
-                self._stop,
-                self._log,
-                self._options.file_limits.decode_timeout + SECONDS_TO_WRITE,
-            )
-            blocks = blocks_of(chain([first], files), size, workers, self._numbers)
-            nodes: set[str] = set()
+            # Those that could not even be looked at need no cluster.
+            failed: list[Failure] = []
+            blocks = blocks_of(_without(chain([first], files), failed), size, workers)
+            count = self._written(blocks)
+            yield from (Finished(failed_row(failure)) for failure in failed)
             try:
-                for block, answer in crew.work(blocks):
-                    if answer is None:
-                        yield from map(_crashed, block.files)
-                    else:
-                        yield from self._taken_in(block, answer, nodes)
+                yield from self._done(count, size)
             finally:
-                crew.dismiss()
+                self._parts.remove(self._parts.orders(self._run))
+
+    def _done(self, blocks: int, size: int) -> Iterator[Finished]:
+        """Have blocks done, and those anew, in halves, that were lost with their actors."""
+        orders = Orders(
+            self._options,
+            self.ensemble,
+            self._basis,
+            self._parts,
+            self._run,
+            version(PROGRAM),
+            Path.cwd(),
+        )
+        pool = (size, _cores(self._options), float(self._options.provider is not Provider.CPU))
+        grace = self._options.file_limits.decode_timeout + SECONDS_TO_WRITE
+        first = 0
+        while blocks:
+            numbers = range(first, first + blocks)
+            lost = set(numbers)
+            with closing(mapped(numbers, orders, pool, self._stop, grace)) as answers:
+                for answer in answers:
+                    yield from self._taken_in(answer)
+                    lost.discard(answer.number)
+            if self._stop or not lost:
+                return
+            if len(lost) == blocks and blocks > 1:
+                raise EngineError("actors die, whatever they are given to label", LOGS)
+            first += blocks
+            blocks = yield from self._anew(sorted(lost), first)
+
+    def _anew(self, lost: list[int], first: int) -> Generator[Finished, None, int]:
+        """Write the halves of lost blocks, numbered from ``first`` on; give up single files."""
+        halved: list[Block] = []
+        for number in lost:
+            block = unpack_block(self._parts.read(block_name(self._run, number)))
+            name = path_text(block[0])
+            self._log(
+                Event.ACTOR_LOST,
+                f"actors died with {name} and {len(block) - 1} more files, which are tried apart",
+                Level.WARNING,
+            )
+            if len(block) == 1:
+                yield _crashed(block[0])
+            else:
+                halved += halves(block)
+        return self._written(halved, first)
+
+    def _written(self, blocks: Iterable[Block], first: int = 0) -> int:
+        """Put blocks where actors find them, and count them."""
+
+        def write(numbered: tuple[int, Block]) -> None:
+            number, block = numbered
+            self._parts.write(block_name(self._run, number), pack_block(block))
+
+        with closing(ordered_map(write, enumerate(blocks, first), WRITERS)) as written:
+            return sum(1 for _ in written)
 
     def settle(self, journal: Journal) -> None:
         """Remove the parts beside the report that the journal, which is on disk, has as well."""
@@ -136,32 +183,11 @@ class RayEngine:
         except PartError as error:
             return error
 
-    def _hiring(self, ray: ModuleType) -> Any:
-        options = self._options
-        on_gpu = options.provider is not Provider.CPU
-        hired = ray.remote(
-            num_cpus=_cores(options),
-            num_gpus=1 if on_gpu else 0,
-            # The run replaces what has died: Ray would give it the same block again and again.
-            max_restarts=0,
-            # One call for labelling, and one to be told to stop meanwhile.
-            max_concurrency=2,
-        )(LabelActor)
-        orders = ray.put(
-            Orders(
-                options,
-                self.ensemble,
-                self._basis,
-                self._parts,
-                self._run,
-                version(PROGRAM),
-                Path.cwd(),
-            )
-        )
-        return lambda: hired.remote(orders)
-
-    def _taken_in(self, block: Block, answer: Answer, nodes: set[str]) -> Iterator[Finished]:
+    def _taken_in(self, answer: Answer) -> Iterator[Finished]:
         """Give a part's rows, after a look whether its node sees what this one does."""
+        if answer.problem:
+            raise EngineError(f"on node {answer.node}, {answer.problem}", answer.remedy)
+        self._stop.cut |= answer.undone > 0
         try:
             finished = unpack_part(answer.data, self._basis)
         except PartError as error:
@@ -170,13 +196,13 @@ class RayEngine:
                 f"install the same {PROGRAM} everywhere",
             ) from error
         self._check_photos(finished, answer.node)
-        if answer.node not in nodes and not self._parts.has(answer.part):
+        if finished and answer.node not in self._nodes and not self._parts.has(answer.part):
             raise EngineError(
                 f"what node {answer.node} writes into {path_text(self._parts.place)} is not seen "
                 "here",
                 "name a folder that all machines share, or a URL, with --parts",
             )
-        nodes.add(answer.node)
+        self._nodes.add(answer.node)
         for stage, seconds in answer.seconds.items():
             self.timings.add(stage, seconds)
         yield from finished
@@ -231,8 +257,14 @@ def _has_vanished(finished: Finished) -> bool:
     return failure is not None and failure.reason is Reason.VANISHED
 
 
-def _crashed(file: Location | Failure) -> Finished:
-    if isinstance(file, Failure):
-        return Finished(failed_row(file))
-    detail = f"{TRIES} actors in a row died of it"
+def _crashed(file: Location) -> Finished:
+    detail = f"{RETRIES + 1} actors in a row died of it"
     return Finished(failed_row(Failure(file, Stage.DECODE, Reason.CRASHED, detail)))
+
+
+def _without(files: Iterable[Location | Failure], failed: list[Failure]) -> Iterator[Location]:
+    for file in files:
+        if isinstance(file, Failure):
+            failed.append(file)
+        else:
+            yield file

@@ -20,6 +20,8 @@ from batch.retrying import retried
 from batch.store import open_store, store_refusals
 
 SUFFIX = ".parquet"
+BLOCK_SUFFIX = ".block"
+STOP_SUFFIX = ".stop"
 PLACE_SUFFIX = ".parts"
 REMEDY = "give actors and command a place that both can write with --parts, then run again"
 
@@ -49,6 +51,16 @@ def part_name(run: str, number: int) -> str:
     return f"{run}-{number:09}{SUFFIX}"
 
 
+def block_name(run: str, number: int) -> str:
+    """Name a block of files that a run has yet to label."""
+    return f"{run}-{number:09}{BLOCK_SUFFIX}"
+
+
+def stop_name(run: str) -> str:
+    """Name the file that tells actors that their run is to end."""
+    return f"{run}{STOP_SUFFIX}"
+
+
 @dataclass(frozen=True)
 class Parts:
     """A folder or the URL of one, which need not exist yet.
@@ -62,6 +74,12 @@ class Parts:
         """Name all parts, the earliest first."""
         with self._asking("listed"):
             return sorted(name for name in self._listed() if name.endswith(SUFFIX))
+
+    def orders(self, run: str) -> list[str]:
+        """Name what a run has left there for its actors."""
+        with self._asking("listed"):
+            names = (name for name in self._listed() if name.startswith(run))
+            return [name for name in names if name.endswith((BLOCK_SUFFIX, STOP_SUFFIX))]
 
     def read(self, name: str) -> bytes:
         """Read a part's bytes."""
