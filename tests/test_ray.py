@@ -106,6 +106,7 @@ def test_an_actor_that_is_killed_costs_nothing(
     ran = ended(process)
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     assert "an actor died with photos/" in ran.stderr
+    assert ran.stdout == "", "that is where reports go"
     assert place.report.read_bytes() == expected
     assert place.counts()["labelled_now"] == MANY + 2 - place.counts()["reused"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,13 @@ def check_installed() -> None:
         )
 
 
+class _Nowhere(io.TextIOBase):
+    """Takes text and forgets it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
     """Connect to the cluster at an address, without one to a new one on this machine.
@@ -55,13 +63,15 @@ def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
-    with _handlers_kept():
-        _connect(ray, address, cores)
-    try:
-        yield ray
-    finally:
+    # Ray writes what it has to say of actors that died where a report may go.
+    with redirect_stdout(_Nowhere()):
         with _handlers_kept():
-            ray.shutdown()
+            _connect(ray, address, cores)
+        try:
+            yield ray
+        finally:
+            with _handlers_kept():
+                ray.shutdown()
 
 
 def _connect(ray: ModuleType, address: str | None, cores: int) -> None:

@@ -25,7 +25,7 @@ LOOK_EVERY = 0.2
 PATIENCE = 30.0
 # Actors in a row, for each that there may be at a time, that may die with nothing done.
 DEATHS = 4
-LEAST_DEATHS = 12
+LEAST_DEATHS = 8
 # Actors that a single file may cost.
 TRIES = 3
 LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
