@@ -110,4 +110,5 @@ def _handlers_kept() -> Iterator[None]:
     finally:
         with suppress(ValueError):  # outside of the main thread, where Ray replaces nothing
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:
+                    signal.signal(number, handler)

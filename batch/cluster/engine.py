@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batch.answer import failed_row
 from batch.basis import basis_of
 from batch.cluster.actor import Answer, LabelActor, Orders
-from batch.cluster.block import Block, blocks_of
+from batch.cluster.block import blocks_of
 from batch.cluster.connection import check_installed, connected
 from batch.cluster.crew import TRIES, Crew
+from batch.cluster.hiring import cores_of, for_actors, hiring, room_for
 from batch.cluster.part import OtherBasis, PartError, unpack_part
 from batch.cluster.parts import Parts, new_run, parts_place
 from batch.ensemble import load_ensemble
-from batch.errors import EngineError
+from batch.errors import EngineError, OutputError
 from batch.journal import Journal
 from batch.location import Location
 from batch.log import PROGRAM, Event, Level, Log
 from batch.names import path_text
-from batch.options import Job, Options, Place, Provider
+from batch.options import Job, Place
 from batch.parallel import ordered_map
 from batch.records import Failure, Finished, Reason, Stage
 from batch.stopping import Stop
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 READERS = 16
 # Before a part's name, among the journal's notes.
 TAKEN = "part:"
-# Photos at a time in one actor: a core each, or what keeps a GPU busy.
-WORKERS = 1
-WORKERS_ON_A_GPU = 8
-WORKERS_A_CORE_ON_A_GPU = 2
 SECONDS_TO_WRITE = 15.0
 
 
@@ -61,7 +57,7 @@ class RayEngine:
         self.provider_note = ""
         self.timings = Timings()
         self.crew = "actors on Ray"
-        self._options = options = _for_actors(job.options)
+        self._options = options = for_actors(job.options)
         self.place = Place(options.provider)
         self._cluster, self._stop, self._log = job.cluster, stop, log
         self._basis = basis_of(self.ensemble.models, options)
@@ -69,9 +65,11 @@ class RayEngine:
         self._parts = Parts(place)
         self._run, self._numbers = new_run(), count()
         self._journal: Journal | None = None
+        self._opened = ExitStack()
 
     def close(self) -> None:
-        """Do nothing, for what ``label`` starts ends with it."""
+        """Send actors home, wherever ``label`` was left, and leave the cluster."""
+        self._opened.close()
 
     def resume(self, journal: Journal) -> Iterator[Finished]:
         """Give what is in parts that the journal has not taken in; bad parts are passed over."""
@@ -100,35 +98,31 @@ class RayEngine:
         first = next(files, None)
         if first is None:
             return
-        workers = self._options.workers or WORKERS
-        with connected(self._cluster.ray_address, workers) as ray:
-            size = self._cluster.actors or _room(ray, self._options)
-            crew = Crew(
-                ray,
-                self._hiring(ray),
-                size,
-                self._numbers,
-                self._stop,
-                self._log,
-                self._options.file_limits.decode_timeout + SECONDS_TO_WRITE,
-            )
+        self.close()  # of an earlier time, of which the caller's error still holds the iterator
+        with ExitStack() as self._opened:
+            address, cores = self._cluster.ray_address, cores_of(self._options)
+            ray = self._opened.enter_context(connected(address, cores))
+            size = self._cluster.actors or room_for(ray, self._options)
+            crew = self._crew(ray, size)
+            self._opened.callback(crew.dismiss)
+            workers, nodes = self._options.workers or 1, set[str]()
             blocks = blocks_of(chain([first], files), size, workers, self._numbers)
-            nodes: set[str] = set()
-            try:
-                for block, answer in crew.work(blocks):
-                    if answer is None:
-                        yield from map(_crashed, block.files)
-                    else:
-                        yield from self._taken_in(block, answer, nodes)
-            finally:
-                crew.dismiss()
+            for block, answer in crew.work(blocks):
+                if answer is None:
+                    yield from map(_crashed, block.files)
+                else:
+                    yield from self._taken_in(answer, nodes)
 
     def settle(self, journal: Journal) -> None:
         """Remove the parts beside the report that the journal, which is on disk, has as well."""
         journal.commit()
-        if self._is_own_place:
+        if not self._is_own_place:
+            return
+        try:
             names = self._parts.names()
             self._parts.remove([name for name in names if _has_taken(journal, name)])
+        except OutputError as refusal:  # the report is out
+            self._log(Event.PARTS_LEFT, str(refusal), Level.WARNING)
 
     def _read(self, name: str) -> list[Finished] | PartError:
         try:
@@ -136,31 +130,21 @@ class RayEngine:
         except PartError as error:
             return error
 
-    def _hiring(self, ray: ModuleType) -> Any:
-        options = self._options
-        on_gpu = options.provider is not Provider.CPU
-        hired = ray.remote(
-            num_cpus=_cores(options),
-            num_gpus=1 if on_gpu else 0,
-            # The run replaces what has died: Ray would give it the same block again and again.
-            max_restarts=0,
-            # One call for labelling, and one to be told to stop meanwhile.
-            max_concurrency=2,
-        )(LabelActor)
-        orders = ray.put(
-            Orders(
-                options,
-                self.ensemble,
-                self._basis,
-                self._parts,
-                self._run,
-                version(PROGRAM),
-                Path.cwd(),
-            )
+    def _crew(self, ray: ModuleType, size: int) -> Crew:
+        orders = Orders(
+            options=self._options,
+            ensemble=self.ensemble,
+            basis=self._basis,
+            parts=self._parts,
+            run=self._run,
+            version=version(PROGRAM),
+            folder=Path.cwd(),
         )
-        return lambda: hired.remote(orders)
+        hire = hiring(ray, LabelActor, orders)
+        grace = self._options.file_limits.decode_timeout + SECONDS_TO_WRITE
+        return Crew(ray, hire, size, self._numbers, self._stop, self._log, grace)
 
-    def _taken_in(self, block: Block, answer: Answer, nodes: set[str]) -> Iterator[Finished]:
+    def _taken_in(self, answer: Answer, nodes: set[str]) -> Iterator[Finished]:
         """Give a part's rows, after a look whether its node sees what this one does."""
         try:
             finished = unpack_part(answer.data, self._basis)
@@ -198,28 +182,6 @@ class RayEngine:
                     "put the photos on a disk that all machines share under the same path, or "
                     "name them by URL",
                 )
-
-
-def _for_actors(options: Options) -> Options:
-    """Settle what is found out on each machine otherwise, for the run knows nothing of nodes."""
-    provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
-    usual = WORKERS if provider is Provider.CPU else WORKERS_ON_A_GPU
-    return replace(options, provider=provider, workers=options.workers or usual)
-
-
-def _cores(options: Options) -> int:
-    workers = options.workers or WORKERS
-    on_cpu = options.provider is Provider.CPU
-    return workers if on_cpu else max(1, workers // WORKERS_A_CORE_ON_A_GPU)
-
-
-def _room(ray: ModuleType, options: Options) -> int:
-    """Count the actors for which the cluster has room, if it had nothing else to do."""
-    has = ray.cluster_resources()
-    room = has.get("CPU", 0) // _cores(options)
-    if options.provider is not Provider.CPU:
-        room = min(room, has.get("GPU", 0))
-    return max(1, int(room))
 
 
 def _has_taken(journal: Journal, name: str) -> bool:
