@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
@@ -102,10 +101,6 @@ def test_pods_may_do_little_and_are_all_behind_the_policy(
 def test_ray_has_one_version_everywhere(job: Any) -> None:
     own = job["rayClusterSpec"]["rayVersion"]
     assert f"\nFROM rayproject/ray:{own}-py311-cpu\n" in DOCKERFILE
-    try:
-        assert version("ray") == own, "the one that the tests pass with"
-    except PackageNotFoundError:
-        pytest.skip("ray is not installed")
 
 
 def test_the_image_is_made_as_that_for_one_machine() -> None:

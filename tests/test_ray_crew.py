@@ -138,6 +138,14 @@ def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
         open_engine(on_ray, Stop(), open_log(None, LogFormat.TEXT))
 
 
+def test_a_run_on_this_machine_loads_nothing_of_it() -> None:
+    program = """
+import sys, batch.cli, batch.run
+assert not {name for name in sys.modules if name.startswith(("ray", "pyarrow", "batch.cluster"))}
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
+
+
 @pytest.mark.parametrize("option", ["--actors=2", "--parts=x"])
 def test_options_of_clusters_need_one(option: str, tmp_path: Path) -> None:
     from click.testing import CliRunner
