@@ -44,6 +44,7 @@ class Event(StrEnum):
     STOPPING = "stopping"
     PART_PASSED_OVER = "part_passed_over"
     ACTOR_LOST = "actor_lost"
+    PARTS_LEFT = "parts_left"
     DRIFT = "drift"
     PUBLISHED = "published"
     NOT_RECORDED = "not_recorded"

@@ -75,6 +75,9 @@ def test_architecture_names_every_module_of_the_runner() -> None:
     for path in (REPOSITORY / "batch").glob("*.py"):
         if not path.name.startswith("__"):
             assert f"`{path.name}`" in ARCHITECTURE or f"batch/{path.name}" in ARCHITECTURE
+    for path in (REPOSITORY / "batch" / "cluster").glob("*.py"):
+        if not path.name.startswith("__"):
+            assert f"`cluster/{path.name}`" in ARCHITECTURE
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -18,15 +18,15 @@ NAMED = {name.strip("`"): value for _, value, name, _ in ROWS if name}
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_figure_is_the_code_s(name: str) -> None:
-    module, _, constant = name.partition(".")
+    module, _, constant = name.rpartition(".")
     value = getattr(importlib.import_module(f"batch.{module}"), constant)
     figures = [float(text.replace(",", "")) for text in re.findall(r"[\d.,]*\d", NAMED[name])]
     assert figures[-1] == value
 
 
 def test_every_constant_that_is_called_a_limit_is_there() -> None:
-    named = {name.partition(".")[2] for name in NAMED}
-    for path in (REPOSITORY / "batch").glob("*.py"):
+    named = {name.rpartition(".")[2] for name in NAMED}
+    for path in (REPOSITORY / "batch").rglob("*.py"):
         # What guards against drift is explained with drift.
         if path.stem != "drift":
             limits = re.findall(r"^(MAX_\w+|MOST_\w+) =", path.read_text(), re.MULTILINE)

@@ -105,7 +105,8 @@ def test_an_actor_that_is_killed_costs_nothing(
     ray_cluster.kill_an_actor()
     ran = ended(process)
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
-    assert "an actor died with photos/" in ran.stderr
+    assert "1502 photos found" in ran.stderr
+    assert ran.stdout == "", "that is where reports go"
     assert place.report.read_bytes() == expected
     assert place.counts()["labelled_now"] == MANY + 2 - place.counts()["reused"]
 
@@ -201,7 +202,7 @@ def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("hidden", "words"),
-    [("photos", "does not see photos/"), ("out", "is not seen here")],
+    [("photos", "does not see photos/"), ("out", ".r.csv.parts can't be read")],
 )
 def test_what_actors_can_not_see_ends_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str

@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,7 +17,6 @@ from batch.basis import basis_of
 from batch.cluster.block import Block, unpack_block
 from batch.cluster.part import pack_part
 from batch.cluster.parts import Parts, block_name, part_name, stop_name
-from batch.ensemble import Ensemble
 from batch.errors import BatchLabelError
 from batch.location import Location
 from batch.log import PROGRAM
@@ -28,6 +27,8 @@ from batch.records import Finished, Row, Status
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from batch.ensemble import Ensemble
 
 # Seconds between two looks whether the run is to end.
 LOOK_EVERY = 1.0
@@ -40,11 +41,11 @@ class Orders:
 
     Blocks come from ``parts``, and what is done goes there, both named after the ``run``. Answers
     depend on ``basis``, ``version`` is that of the program, and paths that are not absolute begin
-    at ``folder``.
+    at ``folder``. The ensemble lies in Ray's store.
     """
 
     options: Options
-    ensemble: Ensemble
+    ensemble: Callable[[], Ensemble]
     basis: bytes
     parts: Parts
     run: str
@@ -105,7 +106,8 @@ class LabelActor:
                 f"it has {PROGRAM} {version(PROGRAM)}, and this is {orders.version}",
                 "install the same version everywhere",
             )
-        if basis_of(orders.ensemble.models, orders.options) != orders.basis:
+        ensemble = orders.ensemble()
+        if basis_of(ensemble.models, orders.options) != orders.basis:
             raise BatchLabelError(
                 "it would answer differently: its face detector or its way of preparing photos is "
                 "another",
@@ -113,7 +115,7 @@ class LabelActor:
             )
         with suppress(OSError):  # only paths that begin there need it, and they will be missed
             os.chdir(orders.folder)
-        return Pipeline(orders.options, orders.ensemble)
+        return Pipeline(orders.options, ensemble)
 
     def _labelled(self, number: int, pipeline: Pipeline) -> Answer:
         orders = self._orders

@@ -17,6 +17,8 @@ LEAST_FILES = 32
 MOST_FILES = 1024
 # Blocks of the present size for each actor, before they grow.
 BEFORE_GROWTH = 32
+# What becomes of a block whose actors died. Each time costs the start of some actors.
+PIECES = 16
 
 Block = Sequence[Location]
 
@@ -32,10 +34,10 @@ def blocks_of(files: Iterable[Location], actors: int, workers: int) -> Iterator[
         yield block
 
 
-def halves(block: Block) -> tuple[Block, ...]:
+def pieces(block: Block) -> list[Block]:
     """Divide a block that was lost, so that a file that is to blame is alone at last."""
-    middle = len(block) // 2
-    return (block[:middle], block[middle:]) if middle else (block,)
+    size = -(-len(block) // PIECES)
+    return [block[start : start + size] for start in range(0, len(block), size)]
 
 
 def pack_block(block: Block) -> bytes:

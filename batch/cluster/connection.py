@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ PACKAGES = ("ray", "pyarrow")
 # Ray's daemons read it as they start; those of a cluster that others started have their own.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # What its C++ says on standard error of an actor that is lost, the run says in its own words.
+    # Its C++ would write on standard error what the run says in its own words.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Else what is left of an iteration that nobody reads to its end connects anew by itself.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 TIMEOUT = 10.0  # seconds until a cluster's address answers
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +46,13 @@ def check_installed() -> None:
         )
 
 
+class _Nowhere(io.TextIOBase):
+    """Takes text and forgets it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
     """Connect to the cluster at an address, without one to a new one on this machine.
@@ -59,13 +69,15 @@ def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
-    with _handlers_kept():
-        _connect(ray, address, cores)
-    try:
-        yield ray
-    finally:
+    # Ray writes what it has to say of actors that died where a report may go.
+    with redirect_stdout(_Nowhere()):
         with _handlers_kept():
-            ray.shutdown()
+            _connect(ray, address, cores)
+        try:
+            yield ray
+        finally:
+            with _handlers_kept():
+                ray.shutdown()
 
 
 def _connect(ray: ModuleType, address: str | None, cores: int) -> None:
@@ -104,4 +116,5 @@ def _handlers_kept() -> Iterator[None]:
     finally:
         with suppress(ValueError):  # outside of the main thread, where Ray replaces nothing
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:
+                    signal.signal(number, handler)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 from batch.answer import failed_row
 from batch.basis import basis_of
 from batch.cluster.actor import Answer, Orders
-from batch.cluster.block import Block, blocks_of, halves, pack_block, unpack_block
+from batch.cluster.block import Block, blocks_of, pack_block, pieces, unpack_block
 from batch.cluster.connection import check_installed, connected
 from batch.cluster.mapping import LOGS, RETRIES, mapped
 from batch.cluster.part import OtherBasis, PartError, unpack_part
 from batch.cluster.parts import Parts, block_name, new_run, parts_place
+from batch.cluster.pool import Pool, for_actors
 from batch.ensemble import load_ensemble
-from batch.errors import EngineError
+from batch.errors import EngineError, OutputError
 from batch.journal import Journal
 from batch.location import Location
 from batch.log import PROGRAM, Event, Level, Log
 from batch.names import path_text
-from batch.options import Job, Options, Place, Provider
+from batch.options import Job, Place
 from batch.parallel import ordered_map
 from batch.records import Failure, Finished, Reason, Stage
 from batch.stopping import Stop
@@ -39,10 +40,6 @@ READERS = 16
 WRITERS = 16
 # Before a part's name, among the journal's notes.
 TAKEN = "part:"
-# Photos at a time in one actor: a core each, or what keeps a GPU busy.
-WORKERS = 1
-WORKERS_ON_A_GPU = 8
-WORKERS_A_CORE_ON_A_GPU = 2
 SECONDS_TO_WRITE = 15.0
 
 
@@ -62,7 +59,7 @@ class RayEngine:
         self.provider_note = ""
         self.timings = Timings()
         self.crew = "actors on Ray"
-        self._options = options = _for_actors(job.options)
+        self._options = options = for_actors(job.options)
         self.place = Place(options.provider)
         self._cluster, self._stop, self._log = job.cluster, stop, log
         self._basis = basis_of(self.ensemble.models, options)
@@ -71,9 +68,11 @@ class RayEngine:
         self._run = new_run()
         self._nodes: set[str] = set()
         self._journal: Journal | None = None
+        self._opened = ExitStack()
 
     def close(self) -> None:
-        """Do nothing, for what ``label`` starts ends with it."""
+        """Send actors home, wherever ``label`` was left, and leave the cluster."""
+        self._opened.close()
 
     def resume(self, journal: Journal) -> Iterator[Finished]:
         """Give what is in parts that the journal has not taken in; bad parts are passed over."""
@@ -102,31 +101,37 @@ class RayEngine:
         first = next(files, None)
         if first is None:
             return
-        workers = self._options.workers or WORKERS
-        with connected(self._cluster.ray_address, workers) as ray:
-            size = self._cluster.actors or _room(ray, self._options)
+        self.close()  # of an earlier time, of which the caller's error still holds the iterator
+        with ExitStack() as self._opened:
+            pool = Pool.of(self._options, self._cluster.actors)
+            ray = self._opened.enter_context(connected(self._cluster.ray_address, pool.cores))
+            pool = pool.fitted(ray)
             # Those that could not even be looked at need no cluster.
             failed: list[Failure] = []
-            blocks = blocks_of(_without(chain([first], files), failed), size, workers)
-            count = self._written(blocks)
+            workers = self._options.workers or 1
+            blocks = blocks_of(_without(chain([first], files), failed), pool.size, workers)
+            self._opened.callback(self._clear)
+            number = self._written(blocks)
             yield from (Finished(failed_row(failure)) for failure in failed)
-            try:
-                yield from self._done(count, size)
-            finally:
-                self._parts.remove(self._parts.orders(self._run))
+            yield from self._done(ray, number, pool)
 
-    def _done(self, blocks: int, size: int) -> Iterator[Finished]:
-        """Have blocks done, and those anew, in halves, that were lost with their actors."""
+    def _clear(self) -> None:
+        """Remove what was left for the actors."""
+        with suppress(OutputError):  # the next run does not mind it
+            self._parts.remove(self._parts.orders(self._run))
+
+    def _done(self, ray: ModuleType, blocks: int, pool: Pool) -> Iterator[Finished]:
+        """Have blocks done, and those anew, in pieces, that were lost with their actors."""
         orders = Orders(
-            self._options,
-            self.ensemble,
-            self._basis,
-            self._parts,
-            self._run,
-            version(PROGRAM),
-            Path.cwd(),
+            options=self._options,
+            # Apart, as each actor's own arguments are to be small.
+            ensemble=partial(ray.get, ray.put(self.ensemble)),
+            basis=self._basis,
+            parts=self._parts,
+            run=self._run,
+            version=version(PROGRAM),
+            folder=Path.cwd(),
         )
-        pool = (size, _cores(self._options), float(self._options.provider is not Provider.CPU))
         grace = self._options.file_limits.decode_timeout + SECONDS_TO_WRITE
         first = 0
         while blocks:
@@ -144,8 +149,8 @@ class RayEngine:
             blocks = yield from self._anew(sorted(lost), first)
 
     def _anew(self, lost: list[int], first: int) -> Generator[Finished, None, int]:
-        """Write the halves of lost blocks, numbered from ``first`` on; give up single files."""
-        halved: list[Block] = []
+        """Write the pieces of lost blocks, numbered from ``first`` on; give up single files."""
+        smaller: list[Block] = []
         for number in lost:
             block = unpack_block(self._parts.read(block_name(self._run, number)))
             name = path_text(block[0])
@@ -157,8 +162,8 @@ class RayEngine:
             if len(block) == 1:
                 yield _crashed(block[0])
             else:
-                halved += halves(block)
-        return self._written(halved, first)
+                smaller += pieces(block)
+        return self._written(smaller, first)
 
     def _written(self, blocks: Iterable[Block], first: int = 0) -> int:
         """Put blocks where actors find them, and count them."""
@@ -173,9 +178,13 @@ class RayEngine:
     def settle(self, journal: Journal) -> None:
         """Remove the parts beside the report that the journal, which is on disk, has as well."""
         journal.commit()
-        if self._is_own_place:
+        if not self._is_own_place:
+            return
+        try:
             names = self._parts.names()
             self._parts.remove([name for name in names if _has_taken(journal, name)])
+        except OutputError as refusal:  # the report is out
+            self._log(Event.PARTS_LEFT, str(refusal), Level.WARNING)
 
     def _read(self, name: str) -> list[Finished] | PartError:
         try:
@@ -224,28 +233,6 @@ class RayEngine:
                     "put the photos on a disk that all machines share under the same path, or "
                     "name them by URL",
                 )
-
-
-def _for_actors(options: Options) -> Options:
-    """Settle what is found out on each machine otherwise, for the run knows nothing of nodes."""
-    provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
-    usual = WORKERS if provider is Provider.CPU else WORKERS_ON_A_GPU
-    return replace(options, provider=provider, workers=options.workers or usual)
-
-
-def _cores(options: Options) -> int:
-    workers = options.workers or WORKERS
-    on_cpu = options.provider is Provider.CPU
-    return workers if on_cpu else max(1, workers // WORKERS_A_CORE_ON_A_GPU)
-
-
-def _room(ray: ModuleType, options: Options) -> int:
-    """Count the actors for which the cluster has room, if it had nothing else to do."""
-    has = ray.cluster_resources()
-    room = has.get("CPU", 0) // _cores(options)
-    if options.provider is not Provider.CPU:
-        room = min(room, has.get("GPU", 0))
-    return max(1, int(room))
 
 
 def _has_taken(journal: Journal, name: str) -> bool:

@@ -6,11 +6,13 @@ import logging
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Generator
 from typing import Any
 
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.parts import stop_name
+from batch.cluster.pool import Pool
 from batch.errors import EngineError
 from batch.names import printable
 from batch.stopping import Stop
@@ -18,22 +20,21 @@ from batch.stopping import Stop
 # Seconds between two looks whether the run is to end.
 LOOK_EVERY = 0.2
 # Times that Ray gives a block to another actor, when the one that had it died.
-RETRIES = 2
+RETRIES = 1
 LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
 
 
 def mapped(
     blocks: range,
     orders: Orders,
-    pool: tuple[int, float, float],
+    pool: Pool,
     stop: Stop,
     grace: float,
 ) -> Generator[Answer, None, None]:
     """Have the blocks of these numbers labelled and give their answers as they come.
 
-    ``pool`` are the actors at most, and each one's cores and GPUs. A block that was lost with
-    several actors has no answer. Once the run is to end, actors have ``grace`` seconds to finish
-    what they have in hand.
+    A block that was lost with several actors has no answer. Once the run is to end, actors have
+    ``grace`` seconds to finish what they have in hand.
 
     Raises:
         EngineError: Ray gives up.
@@ -51,7 +52,7 @@ def mapped(
                 ends_at = time.monotonic() + grace
                 orders.parts.write(stop_name(orders.run), b"")
             # Each actor that has nothing in hand any more gives its next block back untouched.
-            if ends_at is not None and (time.monotonic() > ends_at or idle > pool[0]):
+            if ends_at is not None and (time.monotonic() > ends_at or idle > pool.size):
                 stop.cut = True
                 return
             try:
@@ -69,11 +70,10 @@ def mapped(
         is_left.set()
 
 
-def _dataset(blocks: range, orders: Orders, pool: tuple[int, float, float]) -> Any:
+def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
     import pyarrow as pa
     from ray import data
 
-    size, cores, gpus = pool
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -84,17 +84,20 @@ def _dataset(blocks: range, orders: Orders, pool: tuple[int, float, float]) -> A
     # Numbers alone, one in each of Ray's blocks; blocks of files are read where they are needed.
     # Not by `range`, whose tasks would wait for cores that the actors have taken.
     numbers = [pa.table({"number": [number]}) for number in blocks]
-    return data.from_arrow(numbers).map_batches(
-        LabelActor,
-        fn_constructor_args=(orders,),
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
-        num_cpus=cores,
-        num_gpus=gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings():
+        # Of arguments that go on to Ray's core: Ray Data has no names of its own for them yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return data.from_arrow(numbers).map_batches(
+            LabelActor,
+            fn_constructor_args=(orders,),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(min_size=1, max_size=pool.size, initial_size=pool.size),
+            num_cpus=pool.cores,
+            num_gpus=pool.gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
 
 
 def _read(dataset: Any, answers: queue.SimpleQueue[Any], is_left: threading.Event) -> None:

@@ -23,7 +23,7 @@ SUFFIX = ".parquet"
 BLOCK_SUFFIX = ".block"
 STOP_SUFFIX = ".stop"
 PLACE_SUFFIX = ".parts"
-REMEDY = "give actors and command a place that both can write with --parts, then run again"
+REMEDY = "name a folder that all machines share, or a URL, with --parts, then run again"
 
 
 def new_run() -> str:
