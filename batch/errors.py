@@ -80,6 +80,10 @@ class WorkerError(BatchLabelError):
     """The worker processes can't be started."""
 
 
+class EngineError(BatchLabelError):
+    """The cluster can't do the work."""
+
+
 class LockedError(BatchLabelError):
     """Another run holds the lock on the same report."""
 

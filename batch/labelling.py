@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from batch.basis import basis_of
 from batch.drift import find_drift
+from batch.engine import Engine
 from batch.errors import DriftError, OutputError
 from batch.journal import Journal
 from batch.journal_errors import JournalDamaged
@@ -19,7 +20,6 @@ from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
 from batch.options import Job
-from batch.pipeline import Pipeline
 from batch.profile import Profile, Tally
 from batch.progress import Watch
 from batch.recorder import Recorder
@@ -53,7 +53,7 @@ class Labelling:
     terminal: Terminal
     stop: Stop
     recorder: Recorder
-    pipeline: Pipeline
+    engine: Engine
 
     def through(self, survey: Iterable[Found]) -> None:
         """Label everything, with a journal where there is a place for one."""
@@ -84,7 +84,7 @@ class Labelling:
             ) from damage
 
     def _begin(self) -> Summary:
-        self.recorder.summary = summary = Summary(self.pipeline.ensemble.labels)
+        self.recorder.summary = summary = Summary(self.engine.ensemble.labels)
         return summary
 
     def _report(self, summary: Summary) -> Report:
@@ -99,7 +99,7 @@ class Labelling:
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
             total = len(found)
-        rows = self.pipeline.label(_counted(self.stop.until(found), summary, positions))
+        rows = self.engine.label(_counted(self.stop.until(found), summary, positions))
         with self._report(summary) as report:
             for finished in self.terminal.watch(rows, total):
                 report.add(replace(finished.row, position=positions.popleft()))
@@ -114,10 +114,12 @@ class Labelling:
 
     def _with_journal(self, place: Path, survey: Iterable[Found]) -> None:
         summary, memory = self._begin(), self.job.memory
-        basis = basis_of(self.pipeline.ensemble.models, self.job.options)
+        basis = basis_of(self.engine.ensemble.models, self.job.options)
         journal = Journal(place, basis, self.job.options.shard)
         try:
-            with self.pipeline.timings.of(DISCOVER):
+            for finished in self.stop.until(self.engine.resume(journal)):
+                journal.add(finished)
+            with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
                     self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
                 )
@@ -140,7 +142,7 @@ class Labelling:
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
         now = Tally(summary.labels)
         files = self.stop.until(journal.pending())
-        for finished in self.terminal.watch(self.pipeline.label(files, journal.known), pending):
+        for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
             journal.add(finished)
             summary.look(finished)
             if not finished.copied:
@@ -153,7 +155,7 @@ class Labelling:
         whole = Tally(summary.labels)
         keep = self.job.memory.keep_missing
         with (
-            self.pipeline.timings.of(REPORT),
+            self.engine.timings.of(REPORT),
             self._report(summary) as report,
         ):
             for row in self.stop.until_signal(_all_rows(journal, keep)):
@@ -171,13 +173,14 @@ class Labelling:
         sharded = self.recorder.sharded
         if not keep and (sharded is None or sharded.looked_everywhere):
             journal.forget_missing()
+        self.engine.settle(journal)
 
     def _of_all(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         return f" in shard {record.number}/{record.of} of {record.found}" if record else ""
 
     def _shares(self) -> dict[Source, dict[str, float]]:
-        models = self.pipeline.ensemble.models
+        models = self.engine.ensemble.models
         return {Source(m.spec.region.value): dict(m.spec.label_shares) for m in models}
 
     def _check_stop(self) -> None:

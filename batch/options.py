@@ -88,6 +88,28 @@ class Options:
         return Place(self.provider, self.devices, self.engine_cache)
 
 
+class EngineKind(StrEnum):
+    """Where photos are labelled: on this machine, or on a cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a run labels, and what a cluster is told.
+
+    ``ray_address`` is Ray's name of a cluster, None for one that is started for the run;
+    ``actors`` work at most at a time, None for as many as there is room for; ``parts`` is the
+    folder or URL where they leave what they have done, None for one beside the report.
+    """
+
+    engine: EngineKind = EngineKind.LOCAL
+    ray_address: str | None = None
+    actors: int | None = None
+    parts: str | None = None
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a run does with what earlier runs left.
@@ -118,6 +140,7 @@ class Job:
     options: Options = field(default_factory=Options)
     memory: Memory = field(default_factory=Memory)
     limits: Limits = field(default_factory=Limits)
+    cluster: Cluster = field(default_factory=Cluster)
     wait: bool = False
     metrics_file: Path | None = None
     fail_on_drift: bool = False

@@ -11,8 +11,9 @@ import numpy as np
 
 from batch.answer import failed_row
 from batch.cores import available_cores
-from batch.ensemble import load_ensemble
+from batch.ensemble import Ensemble, load_ensemble
 from batch.fetching import Fetched, Fetcher
+from batch.journal import Journal
 from batch.location import Location
 from batch.options import Options
 from batch.parallel import ordered_map
@@ -38,8 +39,9 @@ class Pipeline:
     devices workers decode, and threads of this process ask the models, which gather batches.
 
     ``place`` is where the models run; ``provider_note`` says why that is not CUDA where it could
-    have been, else it is empty. ``timings`` grow as photos pass. The workers end with ``close``,
-    or when nobody holds this any more.
+    have been, else it is empty. ``timings`` grow as photos pass, and ``crew`` says who works. The
+    workers end with ``close``, or when nobody holds this any more. ``ensemble`` is read as the
+    options say unless it is given.
 
     Raises:
         ModelError: a model is missing, breaks the contract or answers wrongly.
@@ -47,8 +49,8 @@ class Pipeline:
         WorkerError: no worker starts.
     """
 
-    def __init__(self, options: Options) -> None:
-        self.ensemble = load_ensemble(options)
+    def __init__(self, options: Options, ensemble: Ensemble | None = None) -> None:
+        self.ensemble = ensemble or load_ensemble(options)
         first = self.ensemble.models[0]
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
         self.place, self.provider_note = choose_place(options.place, first.graph, warm_up)
@@ -70,9 +72,17 @@ class Pipeline:
             write_plan(plan, file)
             task = Task(options.file_limits, LABELLING, file, self.ensemble.labels)
         self.workers = options.workers or cores
+        self.crew = f"{self.workers} workers"
         self._fetcher = Fetcher(options.file_limits.max_file_size)
         self._workers = Workers(task)
         self._workers.start()
+
+    def resume(self, journal: Journal) -> Iterable[Finished]:
+        """Give nothing: what a run here has finished is in its journal."""
+        return ()
+
+    def settle(self, journal: Journal) -> None:
+        """Do nothing: there is only the journal."""
 
     def close(self) -> None:
         """End the workers."""

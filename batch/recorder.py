@@ -8,6 +8,7 @@ from batch.basis import basis_of
 from batch.clock import steady, utc_now
 from batch.cores import available_cores
 from batch.drift import Drift
+from batch.engine import Engine
 from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
 from batch.host import installed_versions, this_host
 from batch.location import Location, Url, location_of
@@ -16,7 +17,6 @@ from batch.metrics import metrics_file, write_metrics
 from batch.names import path_text
 from batch.options import Job
 from batch.output import is_streamed
-from batch.pipeline import Pipeline
 from batch.publish import resolved
 from batch.runfile import (
     Counts,
@@ -40,13 +40,13 @@ UNEXPECTED = "an error in batch-label: "
 class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
-    The run sets ``pipeline``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
+    The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
     them.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
         self.summary = Summary()
-        self.pipeline: Pipeline | None = None
+        self.engine: Engine | None = None
         self.sharded: Sharded | None = None
         self.drift: Drift | None = None
         self.published = False
@@ -75,8 +75,8 @@ class Recorder:
 
     def _record(self, error: BaseException | None) -> RunRecord:
         code = _code(self.summary, error)
-        pipeline = self.pipeline
-        ensemble = pipeline.ensemble if pipeline else None
+        engine = self.engine
+        ensemble = engine.ensemble if engine else None
         settings = settings_of(self._job)
         del settings["photos"]  # these are the record's inputs
         return RunRecord(
@@ -95,8 +95,8 @@ class Recorder:
                 for model in (ensemble.models if ensemble else ())
             ),
             detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
-            provider=pipeline.place.provider.value if pipeline else None,
-            devices=pipeline.place.devices if pipeline else (),
+            provider=engine.place.provider.value if engine else None,
+            devices=engine.place.devices if engine else (),
             settings=settings,
             versions=installed_versions(),
             host=this_host(available_cores()),
@@ -111,7 +111,7 @@ class Recorder:
         return place if isinstance(place, Url) else resolved(place)
 
     def _seconds(self) -> Seconds:
-        passed = self.pipeline.timings.seconds() if self.pipeline else {}
+        passed = self.engine.timings.seconds() if self.engine else {}
         stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
         return Seconds(wall=round(steady() - self._clock, 3), **stages)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from batch.discover import Survey
+from batch.engine import Engine, open_engine
 from batch.labelling import Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
@@ -14,7 +15,6 @@ from batch.lock import locked
 from batch.log import Event, Log
 from batch.metrics import metrics_file
 from batch.options import Job
-from batch.pipeline import Pipeline
 from batch.recorder import Recorder
 from batch.report import check_output
 from batch.shard import Sharded
@@ -46,13 +46,12 @@ def run(job: Job, terminal: Terminal) -> Summary:
         recorder.sharded = Sharded(survey, shard) if shard else None
         with _locks(job, stop, terminal.log), recorder:
             started = time.monotonic()
-            with closing(Pipeline(job.options)) as pipeline:
-                recorder.pipeline = pipeline
-                provider = pipeline.place.provider
-                terminal.log(Event.OPENED, _introduction(pipeline), provider=provider)
-                Labelling(job, terminal, stop, recorder, pipeline).through(
-                    recorder.sharded or survey
-                )
+            with closing(open_engine(job, stop, terminal.log)) as engine:
+                recorder.engine = engine
+                provider = engine.place.provider
+                terminal.log(Event.OPENED, _introduction(engine), provider=provider)
+                labelling = Labelling(job, terminal, stop, recorder, engine)
+                labelling.through(recorder.sharded or survey)
             recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 
@@ -76,7 +75,7 @@ def _locks(job: Job, stop: Stop, log: Log) -> Iterator[None]:
         yield
 
 
-def _introduction(pipeline: Pipeline) -> str:
-    note = f" ({pipeline.provider_note})" if pipeline.provider_note else ""
-    models, provider = pipeline.ensemble.describe(), pipeline.place.provider.value
-    return f"{models} on {provider}{note}, {pipeline.workers} workers"
+def _introduction(engine: Engine) -> str:
+    note = f" ({engine.provider_note})" if engine.provider_note else ""
+    models, provider = engine.ensemble.describe(), engine.place.provider.value
+    return f"{models} on {provider}{note}, {engine.crew}"

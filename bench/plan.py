@@ -27,7 +27,7 @@ class Plan:
     """What to measure, and how often.
 
     The peer labels ``peer_pictures`` different photos of the first lot, the command that many
-    ``peer_copies`` times; ``nights`` are numbers of files.
+    ``peer_copies`` times; ``nights`` and ``drivers`` are numbers of files.
     """
 
     rounds: int
@@ -36,6 +36,7 @@ class Plan:
     peer_pictures: int
     peer_copies: int
     nights: tuple[int, ...]
+    drivers: tuple[int, ...] = ()
 
 
 # As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at 2 million.
@@ -63,6 +64,7 @@ FULL = Plan(
     peer_pictures=600,
     peer_copies=2,
     nights=(1_000, 100_000),
+    drivers=(100_000, 1_000_000),
 )
 QUICK = Plan(
     rounds=1,
@@ -75,4 +77,5 @@ QUICK = Plan(
     peer_pictures=20,
     peer_copies=3,
     nights=(1_000,),
+    drivers=(1_000,),
 )

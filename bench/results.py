@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 from batch.host import installed_versions
+from bench.cluster import Clustered, measure_cluster
 from bench.containment import Containment, measure_containment
+from bench.driver import Driver, measure_driver
 from bench.growth import Growth, measure_growth
 from bench.machine import Machine, this_machine
 from bench.night import Night, measure_night
@@ -29,6 +32,7 @@ class Part(StrEnum):
     GROWTH = "growth"
     NIGHT = "night"
     CONTAINMENT = "containment"
+    RAY = "ray"
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Results:
     growth: list[Growth] = field(default_factory=list)
     night: list[Night] = field(default_factory=list)
     containment: list[Containment] = field(default_factory=list)
+    clustered: list[Clustered] = field(default_factory=list)
+    drivers: list[Driver] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class Bench:
         if Part.NIGHT in parts:
             self.tell("nights without changes")
             results.night = [measure_night(files) for files in self.plan.nights]
+        if Part.RAY in parts:
+            self._ray(sets[0], results)
         return results
 
     def _sets(self, parts: Collection[Part]) -> list[tuple[PhotoSet, Lot]]:
@@ -101,6 +109,19 @@ class Bench:
                 self.tell(f"photos: {lot.kind.count:,} {lot.kind.name}")
                 sets.append((make_set(lot.kind, self.source, self.home), lot))
         return sets
+
+    def _ray(self, first: tuple[PhotoSet, Lot], results: Results) -> None:
+        if find_spec("ray") is None:
+            self.tell("ray is left out: it is not installed (pip install 'batch-label[ray]')")
+            return
+        photos, lot = first
+        self.tell("ray: as many actors as workers")
+        measured = photos.first(lot.measured)
+        workers = results.machine.cores
+        results.clustered = [measure_cluster(measured, workers, self.plan.rounds)]
+        for files in self.plan.drivers:
+            self.tell(f"ray: the run itself over {files:,} files")
+            results.drivers.append(measure_driver(files))
 
     def _peer(self, photos: PhotoSet) -> Peer | None:
         if not self.peer.is_file():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.cluster import Clustered
 from bench.containment import Containment
+from bench.driver import Driver
 from bench.growth import Growth
 from bench.night import Night
 from bench.peers import Peer
@@ -68,6 +70,10 @@ def tables(results: Results) -> Iterator[Table]:
         yield containment_table(results.containment)
     if results.night:
         yield night_table(results.night)
+    if results.clustered:
+        yield ray_table(results.clustered)
+    if results.drivers:
+        yield driver_table(results.drivers)
 
 
 def stages_table(speeds: Sequence[Speed]) -> Table:
@@ -187,6 +193,42 @@ def night_table(nights: Sequence[Night]) -> Table:
         for night in nights
     ]
     return Table("A night without changes", columns, rows)
+
+
+def ray_table(clustered: Sequence[Clustered]) -> Table:
+    """The same photos by workers here and by actors on Ray, on the same cores."""
+    columns = ("Photos", "Setting", "One photo", "Photos a second", "To local, beyond the start")
+    rows = []
+    for one in clustered:
+        photos = f"{one.count:,} {one.photos}"
+        started, ray_started = one.start.text(".2f"), one.ray_start.text(".2f")
+        rows += [
+            (photos, f"{one.workers} workers", f"{started} s", one.rate.text(), "1.00"),
+            (
+                photos,
+                f"{one.workers} actors on Ray",
+                f"{ray_started} s",
+                one.ray_rate.text(),
+                one.to_local.text(".2f"),
+            ),
+        ]
+    return Table("On Ray beside this machine's workers", columns, rows)
+
+
+def driver_table(drivers: Sequence[Driver]) -> Table:
+    """The run that hands out files to a cluster: its memory and its speed."""
+    columns = ("Files", "Memory at the start", "Peak", "Files a second", "Journal")
+    rows = [
+        (
+            f"{one.files:,}",
+            _mib(one.before),
+            _mib(one.peak),
+            f"{one.files / one.seconds:,.0f}",
+            _mib(one.journal_bytes / 1024**2),
+        )
+        for one in drivers
+    ]
+    return Table("The run itself on a cluster, rows made up", columns, rows)
 
 
 def _mib(size: float | None) -> str:

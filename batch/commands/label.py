@@ -11,6 +11,7 @@ import click
 
 from batch.commands.options import (
     choice_options,
+    cluster_options,
     file_options,
     log_options,
     memory_options,
@@ -20,11 +21,11 @@ from batch.commands.options import (
 )
 from batch.commands.settings import file_limits_of, place_of, user_state
 from batch.default_command import DEFAULT_COMMAND
-from batch.errors import BatchLabelError, ExitCode
+from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
 from batch.location import location_of
 from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Job, Memory, Options
+from batch.options import DEFAULT_BATCH_SIZE, Cluster, EngineKind, Job, Memory, Options
 from batch.shard import parse_shard
 from batch.walk import Search
 
@@ -50,6 +51,7 @@ STDIO = "-"
 @choice_options
 @file_options
 @memory_options
+@cluster_options
 @schedule_options
 @log_options
 @click.option(
@@ -92,6 +94,8 @@ def _job(
 ) -> Job:
     names = ("state", "fresh", "verify_hash", "keep_missing")
     memory = Memory(**{name: given.pop(name) for name in names})
+    places = ("engine", "ray_address", "actors", "parts")
+    cluster = _cluster(**{name: given.pop(name) for name in places})
     return Job(
         photos=photos,
         output=output,
@@ -99,6 +103,7 @@ def _job(
         memory=memory,
         limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
         options=_options(every_face=per_face, **given),
+        cluster=cluster,
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
@@ -111,6 +116,17 @@ def _limits(deadline: str | None, time_limit: str | None, max_failures: str | No
         time_limit=None if time_limit is None else parse_time_limit(time_limit),
         max_failures=None if max_failures is None else parse_max_failures(max_failures),
     )
+
+
+def _cluster(
+    engine: str, ray_address: str | None, actors: int | None, parts: str | None
+) -> Cluster:
+    if engine == EngineKind.RAY:
+        return Cluster(EngineKind.RAY, ray_address, actors, parts)
+    if actors is not None or parts is not None:
+        name = "--parts" if actors is None else "--actors"
+        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
+    return Cluster()
 
 
 def _options(

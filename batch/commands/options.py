@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batch.log import LogFormat
-from batch.options import DEFAULT_MODEL, Provider
+from batch.options import DEFAULT_MODEL, EngineKind, Provider
 
 FILE = click.Path(path_type=Path)
 
@@ -169,6 +169,36 @@ memory_options = _group(
         "--keep-missing",
         is_flag=True,
         help="Keep the rows of photos that are gone, marked as missing.",
+    ),
+)
+
+
+# Which machines do the work.
+cluster_options = _group(
+    click.option(
+        "--engine",
+        type=click.Choice([kind.value for kind in EngineKind]),
+        default=EngineKind.LOCAL.value,
+        show_default=True,
+        help="Label on this machine or on a Ray cluster (extra: ray).",
+    ),
+    click.option(
+        "--ray-address",
+        envvar="RAY_ADDRESS",
+        metavar="ADDRESS",
+        help="The Ray cluster.  [default: RAY_ADDRESS, else one is started for the run]",
+    ),
+    click.option(
+        "--actors",
+        type=click.IntRange(1, 100_000),
+        metavar="N",
+        help="Actors on the Ray cluster, of --workers each (1 unless given).  [default: as many "
+        "as it has room for]",
+    ),
+    click.option(
+        "--parts",
+        metavar="DIR|URL",
+        help="Where actors leave what they have done.  [default: hidden beside the report]",
     ),
 )
 

@@ -1,0 +1,71 @@
+"""The portions in which files go to a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from itertools import islice
+from typing import Any
+
+from batch.location import Location
+from batch.walk import Found
+
+# Files of a block for each photo that an actor works on at the same time. Few at first, so that
+# every actor has something to do; many once there are many, as each block is one part in the end.
+LEAST_FILES = 32
+MOST_FILES = 1024
+# Blocks of the present size for each actor, before they grow.
+BEFORE_GROWTH = 32
+# What becomes of a block whose actors died. Each time costs the start of some actors.
+PIECES = 16
+
+Block = Sequence[Location]
+
+
+def blocks_of(files: Iterable[Location], actors: int, workers: int) -> Iterator[Block]:
+    """Divide files into blocks, larger ones the more there were.
+
+    ``workers`` are the photos that each of the ``actors`` works on at the same time.
+    """
+    rest, passed = iter(files), 0
+    while block := tuple(islice(rest, _size(passed, actors, workers))):
+        passed += len(block)
+        yield block
+
+
+def pieces(block: Block) -> list[Block]:
+    """Divide a block that was lost, so that a file that is to blame is alone at last."""
+    size = -(-len(block) // PIECES)
+    return [block[start : start + size] for start in range(0, len(block), size)]
+
+
+def pack_block(block: Block) -> bytes:
+    """Write a block as a Parquet file: of each file its path or URL, and what its listing said."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    said = {"size": pa.int64(), "mtime_ns": pa.int64(), "etag": pa.string()}
+    columns = {"path": pa.array([os.fsencode(file) for file in block], pa.binary())} | {
+        name: pa.array([getattr(file, name, None) for file in block], kind)
+        for name, kind in said.items()
+    }
+    file = BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def unpack_block(data: bytes) -> Block:
+    """Read a block back."""
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = pq.read_table(BytesIO(data)).to_pydict()
+    return tuple(
+        Found(os.fsdecode(path), size, mtime_ns, etag=etag).location
+        for path, size, mtime_ns, etag in zip(*columns.values(), strict=True)
+    )
+
+
+def _size(passed: int, actors: int, workers: int) -> int:
+    grown = passed // (BEFORE_GROWTH * actors)
+    return max(LEAST_FILES * workers, min(grown, MOST_FILES))

@@ -1,0 +1,117 @@
+"""Blocks mapped to answers by Ray Data, with a pool of actors, while somebody may want to stop."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
+from batch.cluster.parts import stop_name
+from batch.cluster.pool import Pool
+from batch.errors import EngineError
+from batch.names import printable
+from batch.stopping import Stop
+
+# Seconds between two looks whether the run is to end.
+LOOK_EVERY = 0.2
+# Times that Ray gives a block to another actor, when the one that had it died.
+RETRIES = 1
+LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
+
+
+def mapped(
+    blocks: range,
+    orders: Orders,
+    pool: Pool,
+    stop: Stop,
+    grace: float,
+) -> Generator[Answer, None, None]:
+    """Have the blocks of these numbers labelled and give their answers as they come.
+
+    A block that was lost with several actors has no answer. Once the run is to end, actors have
+    ``grace`` seconds to finish what they have in hand.
+
+    Raises:
+        EngineError: Ray gives up.
+    """
+    answers: queue.SimpleQueue[list[Answer] | Exception | None] = queue.SimpleQueue()
+    is_left = threading.Event()
+    dataset = _dataset(blocks, orders, pool)
+    reader = threading.Thread(target=_read, args=(dataset, answers, is_left), daemon=True)
+    reader.start()
+    ends_at = None
+    idle = 0
+    try:
+        while True:
+            if stop and ends_at is None:
+                ends_at = time.monotonic() + grace
+                orders.parts.write(stop_name(orders.run), b"")
+            # Each actor that has nothing in hand any more gives its next block back untouched.
+            if ends_at is not None and (time.monotonic() > ends_at or idle > pool.size):
+                stop.cut = True
+                return
+            try:
+                taken = answers.get(timeout=LOOK_EVERY)
+            except queue.Empty:
+                continue
+            if taken is None:
+                return
+            if isinstance(taken, Exception):
+                raise EngineError(f"Ray gave up: {_said(taken)}", LOGS) from taken
+            for answer in taken:
+                idle += bool(answer.undone and not answer.data)
+                yield answer
+    finally:
+        is_left.set()
+
+
+def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
+    import pyarrow as pa
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A block that no actor survives is told by its missing answer.
+    context.max_errored_blocks = -1
+    for name in ("ray.data", "ray.data._internal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Numbers alone, one in each of Ray's blocks; blocks of files are read where they are needed.
+    # Not by `range`, whose tasks would wait for cores that the actors have taken.
+    numbers = [pa.table({"number": [number]}) for number in blocks]
+    with warnings.catch_warnings():
+        # Of arguments that go on to Ray's core: Ray Data has no names of its own for them yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return data.from_arrow(numbers).map_batches(
+            LabelActor,
+            fn_constructor_args=(orders,),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(min_size=1, max_size=pool.size, initial_size=pool.size),
+            num_cpus=pool.cores,
+            num_gpus=pool.gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
+
+
+def _read(dataset: Any, answers: queue.SimpleQueue[Any], is_left: threading.Event) -> None:
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            answers.put(answers_of(table))
+            if is_left.is_set():
+                return
+        answers.put(None)
+    except Exception as error:  # Ray raises many kinds, and they have no base in common
+        answers.put(error)
+
+
+def _said(error: Exception) -> str:
+    """Give the last line of what Ray says of an error, where the cause is."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else type(error).__name__

@@ -1,0 +1,79 @@
+"""What labels files for a run: this machine, or a cluster of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from batch.ensemble import Ensemble
+from batch.errors import UsageError
+from batch.journal import Journal
+from batch.journal_place import journal_path
+from batch.location import Location
+from batch.log import Log
+from batch.options import EngineKind, Job, Place
+from batch.pipeline import Pipeline
+from batch.records import Failure, Finished
+from batch.stopping import Stop
+from batch.timings import Timings
+from batch.worker import Known
+
+
+class Engine(Protocol):
+    """Models, and whatever applies them to any number of files.
+
+    ``crew`` says for people who does the work; the rest is as ``Pipeline`` has it.
+    """
+
+    ensemble: Ensemble
+    place: Place
+    provider_note: str
+    timings: Timings
+    crew: str
+
+    def resume(self, journal: Journal) -> Iterable[Finished]:
+        """Give what earlier runs finished and this journal has not taken in."""
+
+    def label(
+        self, found: Iterable[Location | Failure], known: Known | None = None
+    ) -> Iterator[Finished]:
+        """Label files, one row each, in whatever order; rows that are ``known`` are taken over."""
+
+    def settle(self, journal: Journal) -> None:
+        """Clear away, once the report is published, what the journal has as well."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def open_engine(job: Job, stop: Stop, log: Log) -> Engine:
+    """Open the engine that a run asks for.
+
+    Raises:
+        UsageError: it is not installed, or can't do what is asked.
+        ModelError, ProviderError, WorkerError: as ``Pipeline`` does.
+    """
+    if job.cluster.engine is EngineKind.LOCAL:
+        return Pipeline(job.options)
+    _check(job)
+    from batch.cluster.engine import RayEngine
+
+    return RayEngine(job, stop, log)
+
+
+def _check(job: Job) -> None:
+    """Refuse what a cluster can't do, before anything is begun."""
+    if journal_path(job) is None:
+        raise UsageError(
+            "--engine ray needs a journal, and a report that is streamed has none",
+            "name a report file with -o, or a journal with --state",
+        )
+    if job.options.devices:
+        raise UsageError(
+            "--devices is not for --engine ray, which hands out GPUs itself", "leave it out"
+        )
+    if job.memory.verify_hash:
+        raise UsageError(
+            "--verify-hash is not for --engine ray, whose actors do not have the journal",
+            "leave one of the two out",
+        )

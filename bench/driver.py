@@ -1,0 +1,120 @@
+"""The memory of a run that hands out many files to a Ray cluster, and how fast it takes rows in.
+
+Only the run itself is real: files are made up, and actors make up their rows without reading
+anything. ``python -m bench.driver 1000000`` prints the figures as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from batch.cluster import engine, mapping
+from batch.cluster.actor import LabelActor
+from batch.cluster.block import Block
+from batch.labelling import Labelling, Terminal
+from batch.log import LogFormat, open_log
+from batch.options import Cluster, EngineKind, Job, Options, Provider
+from batch.pipeline import Pipeline
+from batch.progress import Nothing
+from batch.recorder import Recorder
+from batch.records import Answer, Box, FileState, Finished, Row, Source, Status
+from batch.stopping import Stop
+from batch.walk import Found
+from bench.command import CommandError
+from bench.memory import kibibytes
+
+EVERY = 0.2
+BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A run over ``files``: MiB of its process alone, and how long it took.
+
+    ``before`` is its memory as the labelling begins, ``peak`` the most that was seen until the
+    report was out; memory that it shares with Ray's object store counts in part. ``seconds`` go
+    from discovery to the published report.
+    """
+
+    files: int
+    before: float
+    peak: float
+    seconds: float
+    journal_bytes: int
+
+
+class MadeUp(LabelActor):
+    """An actor whose rows are all alike."""
+
+    def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:
+        answer = Answer("happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, True, BOX)
+        for number, file in enumerate(block):
+            state = FileState(20_000, number, os.urandom(32))
+            row = Row(file, Status.OK, answer, Source.FACE, (answer,), 350, 350)
+            yield Finished(row, state)
+
+
+def measure_driver(files: int) -> Driver:
+    """Measure a run in a process of its own.
+
+    Raises:
+        CommandError: it failed.
+    """
+    command = [sys.executable, "-m", "bench.driver", str(files)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise CommandError(f"{' '.join(command)} ended with {ran.returncode}: {ran.stderr}")
+    return Driver(**json.loads(ran.stdout))
+
+
+def _files(number: int) -> Iterator[Found]:
+    for file in range(number):
+        yield Found(
+            f"s3://photos/{file // 1000:06}/{file:09}.jpg", 20_000, file, etag=f"{file:032x}"
+        )
+
+
+def _run(files: int, folder: Path) -> Driver:
+    vars(mapping)["LabelActor"] = MadeUp
+    log = open_log(sys.stderr, LogFormat.TEXT, quiet=True)
+    job = Job(
+        (),
+        str(folder / "r.csv"),
+        options=Options(provider=Provider.CPU),
+        cluster=Cluster(EngineKind.RAY, actors=1),
+    )
+    stop, recorder = Stop(), Recorder(job, log)
+    watched, ended = [], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(EVERY):
+            watched.append(kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024)
+
+    ray = engine.RayEngine(job, stop, log)
+    before = kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, Nothing())
+    try:
+        Labelling(job, terminal, stop, recorder, ray).through(_files(files))
+    finally:
+        ended.set()
+        watcher.join()
+    seconds = time.perf_counter() - started
+    journal = (folder / ".r.csv.journal").stat().st_size
+    return Driver(files, before, max(watched), seconds, journal)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        print(json.dumps(asdict(_run(int(sys.argv[1]), Path(place)))))

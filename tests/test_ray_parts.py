@@ -1,0 +1,190 @@
+"""Blocks, and the parts that actors leave: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from batch.answer import failed_row
+from batch.cluster.block import (
+    LEAST_FILES,
+    MOST_FILES,
+    PIECES,
+    blocks_of,
+    pack_block,
+    pieces,
+    unpack_block,
+)
+from batch.cluster.part import OtherBasis, PartError, pack_part, unpack_part
+from batch.cluster.parts import Parts, new_run, part_name, parts_place
+from batch.errors import OutputError
+from batch.location import Url
+from batch.options import Cluster, EngineKind, Job
+from batch.records import (
+    Answer,
+    Box,
+    Failure,
+    FileState,
+    Finished,
+    Reason,
+    Row,
+    Source,
+    Stage,
+    Status,
+)
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+
+BASIS = b"b" * 32
+ANSWER = Answer(
+    "happy", 0.1 + 0.2, {"happy": 0.1 + 0.2, "sad": 0.7}, False, Box(1.5, -2.0, 3, 4, 0.9)
+)
+LABELLED = Finished(
+    Row(Path("a/b.jpg"), Status.OK, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"),
+    FileState(123, 2**63 - 1, b"d" * 32),
+)
+FAILED = Finished(
+    failed_row(Failure(Path(os.fsdecode(b"\xff\n.jpg")), Stage.READ, Reason.VANISHED, "gone"))
+)
+COPIED = Finished(
+    Row(Url("s3://photos/c d.jpg"), Status.NO_FACE, width=1, height=2),
+    FileState(5, None, b"e" * 32, etag="0123"),
+    copied=True,
+)
+
+
+def test_a_part_is_read_as_it_was_written() -> None:
+    finished = [LABELLED, FAILED, COPIED]
+    assert unpack_part(pack_part(finished, BASIS), BASIS) == finished
+    assert unpack_part(pack_part([], BASIS), BASIS) == []
+
+
+def test_a_time_beyond_the_journal_s_is_kept_as_the_journal_keeps_it() -> None:
+    late = replace(LABELLED, state=FileState(1, 2**70))
+    (read,) = unpack_part(pack_part([late], BASIS), BASIS)
+    assert read.state == FileState(1, 2**63 - 1)
+
+
+def test_a_part_of_another_basis_is_told_from_a_bad_one() -> None:
+    with pytest.raises(OtherBasis):
+        unpack_part(pack_part([LABELLED], b"c" * 32), BASIS)
+
+
+def test_no_torn_part_is_read() -> None:
+    data = pack_part([LABELLED, FAILED], BASIS)
+    for end in range(0, len(data), 37):
+        with pytest.raises(PartError):
+            unpack_part(data[:end], BASIS)
+
+
+def test_foreign_files_are_no_parts() -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ours = pq.read_table(BytesIO(pack_part([LABELLED], BASIS)))
+    rows = ours.column("row").to_pylist()
+    foreign = [
+        pa.table({"path": [b"a"]}),
+        ours.replace_schema_metadata(None),
+        ours.drop_columns(["digest"]),
+        *(_with_row(ours, row) for row in ("{}", "[]", "1", '{"status":"great"}', rows[0][:-1])),
+    ]
+    for table in foreign:
+        file = BytesIO()
+        pq.write_table(table, file)
+        with pytest.raises(PartError):
+            unpack_part(file.getvalue(), BASIS)
+
+
+def _with_row(table: object, row: str) -> object:
+    import pyarrow as pa
+
+    column = pa.array([row], pa.string())
+    return table.set_column(6, "row", column)  # type: ignore[attr-defined]
+
+
+class TestPlace:
+    def test_parts_are_listed_in_the_order_of_their_runs_and_blocks(self, tmp_path: Path) -> None:
+        parts = Parts(tmp_path / "deep" / "parts")
+        assert parts.names() == []
+        run = new_run()
+        for number in (10, 9, 100):
+            parts.write(part_name(run, number), b"data")
+        parts.write(part_name("20200101T000000Z-ffffffff", 999), b"data")
+        (tmp_path / "deep" / "parts" / "notes.txt").touch()
+        assert [name[-11:-8] for name in parts.names()] == ["999", "009", "010", "100"]
+        assert parts.read(parts.names()[0]) == b"data"
+        assert parts.has(part_name(run, 9))
+        parts.remove(parts.names())
+        assert parts.names() == []
+        assert [path.name for path in (tmp_path / "deep" / "parts").iterdir()] == ["notes.txt"]
+
+    def test_a_part_that_is_being_written_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / ".x-000000001.parquet.tmp").write_bytes(b"half")
+        parts = Parts(tmp_path)
+        assert parts.names() == []
+        parts.remove([])
+        assert not tmp_path.exists(), "an empty folder is of no use"
+
+    def test_a_store_holds_parts_as_well(self) -> None:
+        parts = Parts(Url("memory://bucket/parts"))
+        assert parts.names() == []
+        parts.write("b.parquet", b"two")
+        parts.write("a.parquet", b"one")
+        assert parts.names() == ["a.parquet", "b.parquet"]
+        assert (parts.read("b.parquet"), parts.has("c.parquet")) == (b"two", False)
+        parts.remove(["a.parquet"])
+        assert parts.names() == ["b.parquet"]
+
+    def test_what_the_system_refuses_names_the_place(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="file/parts can't be written"):
+            Parts(tmp_path / "file" / "parts").write("a.parquet", b"")
+
+    def test_they_lie_beside_the_report_unless_a_place_is_named(self, tmp_path: Path) -> None:
+        def place(output: str, parts: str | None = None) -> tuple[object, bool]:
+            return parts_place(Job((), output, cluster=Cluster(EngineKind.RAY, parts=parts)))
+
+        beside = tmp_path.resolve() / ".r.csv.parts"
+        assert place(str(tmp_path / "r.csv")) == (beside, True)
+        assert place("s3://b/x/r.csv") == (Url("s3://b/x/.r.csv.parts"), True)
+        assert place("s3://b/x/r.csv", "s3://c/parts/") == (Url("s3://c/parts"), False)
+        assert place("r.csv", str(tmp_path)) == (tmp_path.resolve(), False)
+
+
+class TestBlocks:
+    def test_every_file_is_in_one_block_and_blocks_grow(self) -> None:
+        files = [Path(f"{number}.jpg") for number in range(200_000)]
+        blocks = list(blocks_of(files, actors=2, workers=1))
+        assert [file for block in blocks for file in block] == files
+        sizes = [len(block) for block in blocks[:-1]]
+        assert sizes == sorted(sizes)
+        assert (sizes[0], sizes[-1]) == (LEAST_FILES, MOST_FILES)
+
+    def test_files_are_taken_as_blocks_are(self) -> None:
+        files = (Path(str(number)) for number in range(100))
+        next(blocks_of(files, actors=1, workers=2))
+        assert next(files) == Path(str(2 * LEAST_FILES))
+
+    def test_they_come_back_with_what_listings_said(self) -> None:
+        here, there = Path(os.fsdecode(b"a\xff.jpg")), Url("s3://b/c.jpg", 20, None, "abc")
+        first, second = unpack_block(pack_block([here, there]))
+        assert first == here
+        assert isinstance(second, Url)
+        assert (second.text, second.size, second.mtime_ns, second.etag) == (
+            *("s3://b/c.jpg", 20),
+            *(None, "abc"),
+        )
+
+    @pytest.mark.parametrize("number", [1, 2, 5, 16, 17, 1024])
+    def test_a_lost_block_is_divided_down_to_single_files(self, number: int) -> None:
+        block = [Path(str(file)) for file in range(number)]
+        divided = pieces(block)
+        assert [file for piece in divided for file in piece] == block
+        assert len(divided) == min(number, PIECES) or len(divided) > PIECES / 2
+        while len(block) > 1:
+            block = [*pieces(block)[0]]  # type: ignore[list-item]
