@@ -31,13 +31,14 @@ class Turns:
 
     def table(self, title: str) -> Table:
         """Lay accuracy and gain of each way out, with the mean of each photo over the turns."""
-        means = {way: np.nanmean(rows, axis=0) for way, rows in self._right.items()}
-        judged = ~np.isnan(means[FIRST])
-        first = means[FIRST][judged]
+        judged = ~np.isnan(self._right[FIRST]).all(axis=0)
+        means = {
+            way: np.nanmean(np.stack(rows)[:, judged], axis=0) for way, rows in self._right.items()
+        }
         rows = []
         for way, right in means.items():
-            gain = difference(_mean(right[judged] - first)) if way != FIRST else ""
-            rows.append((way, interval(_mean(right[judged])), gain))
+            gain = difference(_mean(right - means[FIRST])) if way != FIRST else ""
+            rows.append((way, interval(_mean(right)), gain))
         columns = ("Learnt from", "Right", "Gain")
         return Table(f"{title}, {judged.sum():,} to judge by", columns, rows)
 
