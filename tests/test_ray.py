@@ -128,6 +128,7 @@ def test_a_run_that_was_killed_goes_on_from_the_parts(
     failed = 1
     assert MANY + 2 - done - copies - failed <= counts["labelled_now"] <= MANY + 2 - done + failed
     assert place.report.read_bytes() == expected
+    assert not (place.folder / PARTS).exists(), "nor is anything left of the run that was killed"
 
 
 def wait_for_nobody(cluster: RayCluster) -> None:

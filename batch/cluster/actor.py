@@ -121,11 +121,12 @@ class LabelActor:
         orders = self._orders
         block = unpack_block(orders.parts.read(block_name(orders.run, number)))
         finished = list(self._finished(pipeline, block))
+        undone = len(block) - len(finished)
+        if not finished:
+            return Answer(number, self._node, undone=undone)
         data = pack_part(finished, orders.basis)
         name = part_name(orders.run, number)
-        if finished:
-            orders.parts.write(name, data)
-        undone = len(block) - len(finished)
+        orders.parts.write(name, data)
         return Answer(number, self._node, name, data, undone, pipeline.timings.taken())
 
     def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:

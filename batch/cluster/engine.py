@@ -182,7 +182,9 @@ class RayEngine:
             return
         try:
             names = self._parts.names()
-            self._parts.remove([name for name in names if _has_taken(journal, name)])
+            taken = [name for name in names if _has_taken(journal, name)]
+            # Runs that were killed leave blocks, and none but this one is at work here.
+            self._parts.remove([*taken, *self._parts.orders()])
         except OutputError as refusal:  # the report is out
             self._log(Event.PARTS_LEFT, str(refusal), Level.WARNING)
 
@@ -197,6 +199,8 @@ class RayEngine:
         if answer.problem:
             raise EngineError(f"on node {answer.node}, {answer.problem}", answer.remedy)
         self._stop.cut |= answer.undone > 0
+        if not answer.data:
+            return
         try:
             finished = unpack_part(answer.data, self._basis)
         except PartError as error:
@@ -205,7 +209,7 @@ class RayEngine:
                 f"install the same {PROGRAM} everywhere",
             ) from error
         self._check_photos(finished, answer.node)
-        if finished and answer.node not in self._nodes and not self._parts.has(answer.part):
+        if answer.node not in self._nodes and not self._parts.has(answer.part):
             raise EngineError(
                 f"what node {answer.node} writes into {path_text(self._parts.place)} is not seen "
                 "here",

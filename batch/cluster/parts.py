@@ -75,8 +75,8 @@ class Parts:
         with self._asking("listed"):
             return sorted(name for name in self._listed() if name.endswith(SUFFIX))
 
-    def orders(self, run: str) -> list[str]:
-        """Name what a run has left there for its actors."""
+    def orders(self, run: str = "") -> list[str]:
+        """Name what a run, or any, has left there for its actors."""
         with self._asking("listed"):
             names = (name for name in self._listed() if name.startswith(run))
             return [name for name in names if name.endswith((BLOCK_SUFFIX, STOP_SUFFIX))]
