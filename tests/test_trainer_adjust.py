@@ -15,6 +15,7 @@ from tests.tiny_models import bright_model, save
 from tests.trainer_data import tiny_export
 from trainer.adjust import DECAY, Adjusted, adjust
 from trainer.adjusted_card import adjusted_card
+from trainer.cli import cli
 from trainer.data import Part
 from trainer.drawn import Mood, draw_face
 from trainer.gate import check_kind
@@ -119,6 +120,11 @@ def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
     assert f"SHA-256 `{once.digest}`" in again
 
 
+def test_the_command_s_decay_is_the_one_that_was_measured() -> None:
+    (default,) = (p.default for p in cli.commands["adjust"].params if p.name == "decay")
+    assert default == DECAY
+
+
 @pytest.mark.parametrize("name", ["happy-sad", "people", "expressions"])
 def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
     model = open_model(name)
@@ -163,14 +169,14 @@ def test_too_little_is_an_error(tiny: Model) -> None:
         adjust(tiny, some, some, none.pixels, **arguments)  # type: ignore[arg-type]
 
 
+BOX: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
 REPORT = "path,label,face,face_left,face_top,face_width,face_height\n"
 
 
 def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tiny: Model) -> None:
     night = snapshots(tmp_path, Mood.SAD, learn=2, held=1, first_seed=0)
     rest = snapshots(tmp_path, Mood.HAPPY, learn=15, held=5, first_seed=100)
-    box: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
-    rows: list[Row] = [{"path": p.name, **box, "said": "happy", "label": "sad"} for p in night]
+    rows: list[Row] = [{"path": p.name, **BOX, "said": "happy", "label": "sad"} for p in night]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
     report = tmp_path / "results.csv"
@@ -186,10 +192,9 @@ def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tin
 
 def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
     (photo,) = snapshots(tmp_path, Mood.SAD, learn=1, held=0, first_seed=0)
-    rows: list[Row] = [{"path": photo.name, "said": "sad", "label": "sad"}]
+    rows: list[Row] = [{"path": photo.name, **BOX, "said": "sad", "label": "sad"}]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    framing = replace(framing_for(tiny))
-    reviewed = replace(read_reviewed(review, ("happy", "sad"), framing), learn=())
+    reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
     report = tmp_path / "results.csv"
     report.write_text("path,status,label\na,ok,sad\n")
     with pytest.raises(InputError, match=r"report .*results\.csv lacks face_left"):

@@ -139,7 +139,7 @@ def test_without_torch_one_line_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("data",), ("train",), ("evaluate",), ("export",), ("gate",)]
+    "command", [(), ("data",), ("train",), ("evaluate",), ("export",), ("adjust",), ("gate",)]
 )
 def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
     code = (
