@@ -59,8 +59,6 @@ cluster = Cluster(EngineKind.RAY, {cluster.address!r}, actors=2)
 options = Options(model="bright.onnx", provider=Provider.CPU)
 job = Job((), "r.csv", options=options, cluster=cluster)
 ray = engine.RayEngine(job, Stop(), open_log(sys.stderr, "text"))
-abandoned = ray.label([Path("abandoned.jpg")] * 100)
-next(abandoned)
 finished = ray.label(map(Path, {files!r}))
 print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished}}))
 """
