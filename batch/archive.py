@@ -210,8 +210,6 @@ def _opened(location: Location) -> BinaryIO:
 def _damages() -> Iterator[None]:
     try:
         yield
-    except ArchiveError:
-        raise
     except _DAMAGES as error:
         raise ArchiveError(str(error) or type(error).__name__) from error
 

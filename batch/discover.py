@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import InputError
-from batch.location import Location, Url, is_archive, is_url, location_of
+from batch.location import WILDCARDS, Location, Url, is_archive, is_url, location_of
 from batch.manifest import check_manifest, is_manifest, read_manifest
 from batch.records import Failure
 from batch.shard import Shard, Sharded
 from batch.walk import Explorer, Found, LeftOut, Search, Seen
 
 LIST = "-"
-WILDCARDS = frozenset("*?[")
 # Of files elsewhere that list others. One on this machine can be piped in.
 LIST_SUFFIXES = (".txt", ".lst")
 

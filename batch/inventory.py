@@ -17,11 +17,10 @@ from typing import Any, BinaryIO
 
 from batch.download import opened
 from batch.errors import InputError
-from batch.inventory_rows import READERS, Listed
+from batch.inventory_rows import READERS
 from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
-from batch.signatures import RAW_SUFFIXES, SUFFIXES
-from batch.walk import Found, LeftOut
+from batch.walk import Found, LeftOut, Search
 
 REMEDY = "give the manifest.json of an S3 inventory, with the files that it names where they were"
 
@@ -64,13 +63,14 @@ class Inventory:
         Raises:
             InputError: a file of the inventory is missing or damaged.
         """
+        search = Search(hidden=hidden)
         for file in self._files:
             with self._reading(file.key), self._fetched(file) as stream:
                 for listed in self._read(stream, self._schema):
                     if listed.deleted or not listed.latest:
                         continue
                     url = f"s3://{listed.bucket or self._bucket}/{listed.key}"
-                    why = _why_not(listed, hidden)
+                    why = search.why_not(listed.key)
                     if why:
                         left_out(Url(url), why)
                     else:
@@ -115,16 +115,6 @@ class Inventory:
         except (ValueError, KeyError, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error
-
-
-def _why_not(listed: Listed, hidden: bool) -> str | None:
-    path = PurePosixPath(listed.key)
-    if not hidden and any(part.startswith(".") for part in path.parts):
-        return "hidden"
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
-        return None
-    return "camera raw" if suffix in RAW_SUFFIXES else "no image"
 
 
 def _md5() -> Any:

@@ -35,7 +35,7 @@ from batch.journal_schema import (
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
 from batch.shard import Shard
-from batch.stored import pack_failure, pack_row, unpack_failure, unpack_row
+from batch.stored import pack_failure, pack_row, stored_time, unpack_failure, unpack_row
 from batch.walk import Found
 
 # Seconds between commits: what a kill can cost.
@@ -225,8 +225,7 @@ def _stamp(file: Found | FileState) -> int | str | None:
     """Give what tells a file from its old self, beside its size."""
     if file.etag is not None:
         return ETAG + file.etag
-    # SQLite's 64 bits of nanoseconds end in 2262: file systems go further.
-    return None if file.mtime_ns is None else max(-(2**63), min(file.mtime_ns, 2**63 - 1))
+    return stored_time(file.mtime_ns)
 
 
 def _found(path: str, size: int | None, stamp: int | str | None) -> Found:

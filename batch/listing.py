@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from batch.errors import BatchLabelError, InputError
-from batch.location import Url, is_url, scheme_of
+from batch.location import WILDCARDS, Url, is_url, scheme_of
 from batch.names import printable
 from batch.parallel import ordered_map
 from batch.records import Failure, Reason, Stage
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 OBJECTS_A_PAGE = 1000  # S3 gives no more
 # Files of a list that are asked about at the same time.
 LOOKERS = 16
-WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import TypeAlias
 # RFC 3986, section 3.1. Two letters at least, as one is a drive on Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 FILE_SCHEME = "file"
+# What makes a pattern of a path or URL.
+WILDCARDS = frozenset("*?[")
 # Those that can be read in place: of a compressed tar only all that comes before is known.
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _CHAIN = "::"

@@ -16,6 +16,7 @@ from batch.location import FILE_SCHEME, is_url, location_of, scheme_of
 from batch.log import PROGRAM
 from batch.names import from_printable, path_from_text, path_text, printable
 from batch.records import Failure, Reason, Stage
+from batch.stored import stored_time
 from batch.walk import Found, look_at
 
 Row = TypeVar("Row")
@@ -107,12 +108,11 @@ def _rows(start: str, columns: list[str], read: Callable[..., Row]) -> Iterator[
 
 
 def _record(file: Found) -> Record:
-    failure, time = file.failure, file.mtime_ns
+    failure = file.failure
     return {
         "path": path_text(location_of(file.path)),
         "size": file.size,
-        # 64 bits of nanoseconds end in 2262, and file systems go further.
-        "mtime_ns": None if time is None else max(-(2**63), min(time, 2**63 - 1)),
+        "mtime_ns": stored_time(file.mtime_ns),
         "etag": file.etag,
         "failure": f"{failure.reason}: {printable(failure.detail)}" if failure else None,
     }

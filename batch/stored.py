@@ -47,6 +47,11 @@ def unpack_row(path: Location, text: str) -> Row:
     )
 
 
+def stored_time(mtime_ns: int | None) -> int | None:
+    """Bring a time into 64 bits of nanoseconds, which end in 2262: file systems go further."""
+    return None if mtime_ns is None else max(-(2**63), min(mtime_ns, 2**63 - 1))
+
+
 def pack_failure(failure: Failure) -> list[str]:
     """Write what is known of a failure, but for the path."""
     return [failure.stage.value, failure.reason.value, failure.detail]

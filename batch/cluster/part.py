@@ -9,7 +9,7 @@ from typing import Any
 
 from batch.location import location_of
 from batch.records import FileState, Finished
-from batch.stored import pack_row, unpack_row
+from batch.stored import pack_row, stored_time, unpack_row
 
 # In the file's metadata: what it is, and what its answers depend on.
 KIND = b"batch-label"
@@ -72,12 +72,8 @@ def _schema(basis: bytes) -> Any:
 
 def _packed(finished: Finished) -> tuple[Any, ...]:
     row, state = finished.row, finished.state or FileState()
-    mtime = state.mtime_ns
     return (
-        os.fsencode(row.path),
-        state.size,
-        # As in the journal, of which file systems go further than 64 bits of nanoseconds.
-        None if mtime is None else max(-(2**63), min(mtime, 2**63 - 1)),
+        *(os.fsencode(row.path), state.size, stored_time(state.mtime_ns)),
         *(state.etag, state.digest, finished.copied, pack_row(row)),
     )
 
