@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
@@ -19,6 +20,8 @@ from batch.stopping import Stop
 
 # Seconds between two looks whether the run is to end.
 LOOK_EVERY = 0.2
+# Seconds that Ray Data has to end its work, once the run has what it wants of it.
+SECONDS_TO_END = 10.0
 # Times that Ray gives a block to another actor, when the one that had it died.
 RETRIES = 1
 LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
@@ -68,6 +71,9 @@ def mapped(
                 yield answer
     finally:
         is_left.set()
+        # Before the cluster is left, which Ray Data needs to tell its actors that they may go. It
+        # can't be told so while it waits for an actor; for one that hangs, nobody waits longer.
+        reader.join(SECONDS_TO_END)
 
 
 def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
@@ -102,10 +108,13 @@ def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
 
 def _read(dataset: Any, answers: queue.SimpleQueue[Any], is_left: threading.Event) -> None:
     try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            answers.put(answers_of(table))
-            if is_left.is_set():
-                return
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        # Closed here, as Python would only print what goes wrong with one that it collects.
+        with closing(iter(batches)) as tables:
+            for table in tables:
+                answers.put(answers_of(table))
+                if is_left.is_set():
+                    return
         answers.put(None)
     except Exception as error:  # Ray raises many kinds, and they have no base in common
         answers.put(error)
