@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -241,5 +242,10 @@ def test_a_cluster_is_started_where_none_is_named(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", 40)
-    assert place.label("--engine", "ray", "--actors", "1")["labelled_now"] == 40
+    ran = place.run(
+        "photos", "-o", REPORT, "--engine", "ray", "--actors", "1", "--log-format", "json"
+    )
+    assert place.counts()["labelled_now"] == 40
+    events = [json.loads(line)["event"] for line in ran.stderr.splitlines()]
+    assert events == ["opened", "found", "published", "summary"]
     assert place.record()["settings"]["engine"] == "ray"

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
@@ -28,6 +30,9 @@ ENVIRONMENT = {
     # Else what is left of an iteration that nobody reads to its end connects anew by itself.
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+# What its C++ says of that even so, in a line that is none of the run's log.
+GREETING = b"Set ray log level from environment variable"
+STDERR = 2  # its descriptor, on every system
 TIMEOUT = 10.0  # seconds until a cluster's address answers
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -71,7 +76,7 @@ def connected(address: str | None, cores: int) -> Iterator[ModuleType]:
         return
     # Ray writes what it has to say of actors that died where a report may go.
     with redirect_stdout(_Nowhere()):
-        with _handlers_kept():
+        with _handlers_kept(), _greeting_kept_back():
             _connect(ray, address, cores)
         try:
             yield ray
@@ -105,6 +110,28 @@ def _reach(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT).close()
+
+
+@contextmanager
+def _greeting_kept_back() -> Iterator[None]:
+    """Hold what goes to standard error until the end of the block, then pass on all but GREETING.
+
+    Ray's C++ knows nothing of ``sys.stderr``, so its descriptor is turned elsewhere.
+    """
+    if sys.stderr is None:  # which the system's descriptor is not either
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(STDERR), "wb", buffering=0) as stderr:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), STDERR)
+            held.seek(0)
+            with suppress(OSError):  # nobody may be listening any more
+                stderr.writelines(line for line in held if GREETING not in line)
 
 
 @contextmanager
