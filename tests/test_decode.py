@@ -20,7 +20,8 @@ import pytest
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from batch import decode as decode_module
-from batch.decode import MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
+from batch.decode import MAX_SIDE, WORKING_SIDE, decode, decode_bytes
+from batch.file_bytes import read
 from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
 from batch.pillow import has_heif_reader
 from batch.records import Failure, Photo, Pixels, Reason, Stage

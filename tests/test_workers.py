@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode, read_with_state
+from batch.decode import decode
 from batch.errors import WorkerError
+from batch.file_bytes import read_with_state
 from batch.file_limits import FileLimits
 from batch.location import Location
 from batch.records import Failure, FileState, Photo, Reason, Stage, Worked
