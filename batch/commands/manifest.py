@@ -109,19 +109,17 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 def _write(files: Iterable[Found], output: str) -> None:
     from batch.lock import locked
     from batch.manifest import write_manifest
-    from batch.output import called, check_place, open_output
+    from batch.output import called, check_place, publishing
     from batch.publish import writing
     from batch.stopping import stop_on_signals
 
     check_place(output)
-    with stop_on_signals() as stop, locked(output):
-        place = open_output(output, sys.stdout.buffer)
-        try:
-            with writing(called(output)):
-                write_manifest(stop.until_signal(files), place.stream)
-            if stop.cut:
-                raise stop.error("no manifest was written: run the same command again")
-            place.publish()
-        except BaseException:
-            place.discard()
-            raise
+    with (
+        stop_on_signals() as stop,
+        locked(output),
+        publishing(output, sys.stdout.buffer) as stream,
+    ):
+        with writing(called(output)):
+            write_manifest(stop.until_signal(files), stream)
+        if stop.cut:
+            raise stop.error("no manifest was written: run the same command again")
