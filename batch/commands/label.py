@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch.commands.failure import fail_in_log
 from batch.commands.job import job_of, with_journal
 from batch.commands.label_options import (
     choice_options,
@@ -71,8 +72,7 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
             return
         sys.exit(_run(with_journal(job), log, quiet, form))
     except BatchLabelError as error:
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-        sys.exit(error.exit_code)
+        fail_in_log(error, log)
 
 
 def _list(job: Job, log: Log) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, open_log
@@ -48,8 +49,7 @@ def manifest(
     try:
         sys.exit(_run(photos, inventory, search, output, log))
     except BatchLabelError as error:
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-        sys.exit(error.exit_code)
+        fail_in_log(error, log)
 
 
 def _run(
