@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from batch.errors import InputError
 from batch.names import printable
 from batch.part import Part
-from batch.runfile import SUFFIX, RunRecord
+from batch.run_record import RunRecord
+from batch.runfile import SUFFIX
 from batch.shard import ShardRecord
 
 Known = tuple[Part, RunRecord, ShardRecord]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from stat import S_ISREG
 
 from PIL import ExifTags, Image, ImageFile
 
-from batch.diagnosis import FORMATS, diagnosis, os_reason
-from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.diagnosis import FORMATS, diagnosis
+from batch.file_bytes import read
+from batch.file_limits import MAX_PIXELS
 from batch.location import Location
 from batch.pillow import has_heif_reader, open_image
-from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.records import Failure, Photo, Reason, Stage
 from batch.salvage import is_enough, leniency
 from batch.signatures import is_heif
 
@@ -52,36 +51,6 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
     """Read and decode a photo; see ``read`` and ``decode_bytes``."""
     data = read(path)
     return data if isinstance(data, Failure) else decode_bytes(path, data, max_pixels)
-
-
-def read(path: Path) -> bytes | Failure:
-    """Read a file of at most ``MAX_FILE_BYTES``, without ever waiting for a pipe."""
-    read = read_with_state(path)
-    return read if isinstance(read, Failure) else read[0]
-
-
-def read_with_state(
-    path: Path, max_bytes: int = MAX_FILE_BYTES
-) -> tuple[bytes, FileState] | Failure:
-    """Read a file as ``read`` does, and say what it was just before.
-
-    If it is changed meanwhile, the next look at it finds another size or time.
-    """
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
-            if status.st_size > max_bytes:
-                detail = f"{status.st_size:,} bytes, more than --max-file-size {max_bytes:,}"
-                return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            # A file that grows meanwhile is not read on and on: one byte more shows it.
-            data = file.read(status.st_size + 1)
-            return data, FileState(status.st_size, status.st_mtime_ns)
-    except MemoryError:
-        return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
-    except OSError as error:
-        return Failure(path, Stage.READ, os_reason(error), error.strerror or type(error).__name__)
 
 
 def decode_bytes(
@@ -212,7 +181,3 @@ def _stretched(image: Image.Image) -> Image.Image:
 def _shrunk(image: Image.Image) -> Image.Image:
     factor = -(-max(image.size) // MAX_SIDE)
     return image.reduce(factor) if factor > 1 else image
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -13,16 +12,6 @@ DETAIL_LENGTH = 200  # characters
 # What Pillow's readers say of a sound file that they were not made for.
 UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-
-
-def os_reason(error: OSError) -> Reason:
-    """Say why the system did not give a file's bytes."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Reason.VANISHED
-    # A socket answers ENXIO.
-    if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
-        return Reason.NOT_A_FILE
-    return Reason.UNREADABLE
 
 
 def diagnosis(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[Reason, str]:

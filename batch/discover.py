@@ -13,8 +13,9 @@ from batch.errors import InputError
 from batch.location import WILDCARDS, Location, Url, is_archive, is_url, location_of
 from batch.manifest import check_manifest, is_manifest, read_manifest
 from batch.records import Failure
+from batch.seen import Seen
 from batch.shard import Shard, Sharded
-from batch.walk import Explorer, Found, LeftOut, Search, Seen
+from batch.walk import Explorer, Found, LeftOut, Search
 
 LIST = "-"
 # Of files elsewhere that list others. One on this machine can be piped in.

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from batch.archive import ArchiveError, Archives
+from batch.archive import ArchiveError
+from batch.archives import Archives
 from batch.errors import BatchLabelError
 from batch.location import Location, Url, split_member
 from batch.records import Failure, Reason, Stage

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, BinaryIO, Protocol
 
-from batch.errors import UsageError
+from batch.arrow import check_pyarrow
 
 Value = str | float | int | None
 Record = Mapping[str, Value]
@@ -79,7 +79,7 @@ def check_format(form: Format) -> None:
         UsageError: it is not.
     """
     if form is Format.PARQUET:
-        _import_pyarrow()
+        check_pyarrow("a report in Parquet", ", or name a .csv or .jsonl file")
 
 
 class CsvWriter:
@@ -127,14 +127,17 @@ class ParquetWriter:
         group: int = ROW_GROUP,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self._arrow, parquet = _import_pyarrow()
+        check_format(Format.PARQUET)
+        import pyarrow.parquet
+
+        self._arrow: Any = pyarrow
         fields = [(column.name, self._type(column.kind)) for column in columns]
         self._schema = self._arrow.schema(fields, metadata)
         self._group = group
         self._stream = stream
         self._waiting: list[Record] = []
         self._spool = _Spool()
-        self._writer = parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
+        self._writer = pyarrow.parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
 
     def write(self, record: Record) -> None:
         """Take one record, and write a row group when there are enough."""
@@ -215,15 +218,3 @@ def _field(value: Value, column: Column) -> str:
     # A number that is a text already comes from another report, which rounded it.
     rounds = column.kind is Kind.REAL and not isinstance(value, str)
     return f"{value:.{column.decimals}f}" if rounds else str(value)
-
-
-def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "a report in Parquet needs the package pyarrow, which is not installed",
-            "run: pip install 'batch-label[parquet]', or name a .csv or .jsonl file",
-        ) from error
-    return pyarrow, pyarrow.parquet

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote_plus
 
-from batch.errors import UsageError
+from batch.arrow import check_pyarrow
 
 ROWS = 8_192
 _NEEDED = "key"
@@ -62,8 +62,10 @@ def read_orc(stream: BinaryIO, schema: str) -> Iterator[Listed]:
     Raises:
         ValueError, OSError: it is damaged.
     """
-    orc = _pyarrow("orc")
-    file = orc.ORCFile(stream)
+    check_pyarrow("this inventory")
+    import pyarrow.orc
+
+    file = pyarrow.orc.ORCFile(stream)
     wanted = _wanted(file.schema.names)
     for stripe in range(file.nstripes):
         batch = file.read_stripe(stripe, columns=list(wanted.values()))
@@ -77,8 +79,10 @@ def read_parquet(stream: BinaryIO, schema: str) -> Iterator[Listed]:
     Raises:
         ValueError, OSError: it is damaged.
     """
-    parquet = _pyarrow("parquet")
-    file = parquet.ParquetFile(stream)
+    check_pyarrow("this inventory")
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(stream)
     wanted = _wanted(file.schema_arrow.names)
     for batch in file.iter_batches(batch_size=ROWS, columns=list(wanted.values())):
         yield from _of_batch(batch, wanted)
@@ -153,15 +157,3 @@ def _plain(name: str) -> str:
 def _need(names: list[str]) -> None:
     if _NEEDED not in names:
         raise ValueError("it has no column for keys")
-
-
-def _pyarrow(module: str) -> Any:
-    try:
-        import pyarrow.orc
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "this inventory needs the package pyarrow, which is not installed",
-            "run: pip install 'batch-label[parquet]'",
-        ) from error
-    return getattr(pyarrow, module)

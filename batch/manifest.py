@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, BinaryIO, TypeVar
 
+from batch.arrow import check_pyarrow
 from batch.download import opened
-from batch.errors import InputError, UsageError
+from batch.errors import InputError
 from batch.formats import Column, Format, Kind, ParquetWriter, Record
 from batch.location import FILE_SCHEME, is_url, location_of, scheme_of
 from batch.log import PROGRAM
@@ -208,11 +209,7 @@ def _damaged(where: str, why: str) -> InputError:
 
 
 def _parquet() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "a manifest needs the package pyarrow, which is not installed",
-            "run: pip install 'batch-label[parquet]'",
-        ) from error
+    check_pyarrow("a manifest")
+    import pyarrow.parquet
+
     return pyarrow.parquet

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batch.errors import ExitCode
 from batch.records import Reason, Status
-from batch.runfile import RunRecord
+from batch.run_record import RunRecord
 from batch.wholefile import WholeFile
 
 SUCCESSES = (ExitCode.OK, ExitCode.INCOMPLETE)

@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -56,6 +57,25 @@ def open_output(output: str, stdout: BinaryIO) -> Output:
         if is_stdout(output):
             return Stream(name, _own(stdout))
         return Stream(name, path.open("wb")) if is_device(path) else Draft(path)
+
+
+@contextmanager
+def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
+    """Give the stream of what ``-o`` names, and publish it when the block is through.
+
+    A block that raises leaves no trace, as far as a stream allows.
+
+    Raises:
+        OutputError: the system refuses to open or to publish it; what is refused while the block
+            writes is the block's.
+    """
+    place = open_output(output, stdout)
+    try:
+        yield place.stream
+        place.publish()
+    except BaseException:
+        place.discard()
+        raise
 
 
 def check_place(output: str) -> None:

@@ -14,7 +14,8 @@ from batch.location import Location, location_of
 from batch.names import from_printable, path_bytes
 from batch.readers import RecordReader, ReportError, damaged, open_records
 from batch.report import layout
-from batch.runfile import RunRecord, read_run, record_of
+from batch.run_record import RunRecord
+from batch.runfile import read_run, record_of
 from batch.values import taker
 
 REMEDY = "give reports that batch-label wrote with --shard, or write it anew"

@@ -18,17 +18,16 @@ from batch.names import path_text
 from batch.options import Job
 from batch.output import is_streamed
 from batch.publish import resolved
-from batch.runfile import (
+from batch.run_record import (
     Counts,
     DetectorRecord,
     ModelRecord,
     Outcome,
     RunRecord,
     Seconds,
-    record_of,
     settings_of,
-    write_run,
 )
+from batch.runfile import record_of, write_run
 from batch.shard import Sharded
 from batch.summary import Summary
 from batch.yunet import detector_digest

@@ -5,14 +5,15 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import splitext
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from batch.location import Location, is_archive, is_url, location_of
+from batch.location import Location, is_archive, location_of
 from batch.records import Failure, Reason, Stage
+from batch.seen import Seen
 from batch.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 
 LeftOut = Callable[[Location, str], None]
@@ -68,41 +69,6 @@ class Found(NamedTuple):
         if isinstance(place, Path):
             return place
         return replace(place, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
-
-
-@dataclass
-class Seen:
-    """What was reached so far, for inputs that overlap and links that meet."""
-
-    files: set[str] = field(default_factory=set)
-    folders: set[tuple[int, int]] = field(default_factory=set)
-    parent: tuple[str, str] | None = None
-
-    def is_new_file(self, path: str) -> bool:
-        """Tell whether a file is reached for the first time, by whatever path."""
-        # realpath asks the system about every part of a path: once a folder is enough.
-        parent, name = os.path.split(path)
-        if self.parent is None or self.parent[0] != parent:
-            self.parent = parent, os.path.realpath(parent)
-        real = os.path.realpath(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
-        known = len(self.files)
-        self.files.add(real)
-        return len(self.files) > known
-
-    def is_new(self, path: str) -> bool:
-        """Tell whether a file is reached for the first time; URLs are told by their texts."""
-        if not is_url(path):
-            return self.is_new_file(path)
-        known = len(self.files)
-        self.files.add(path)
-        return len(self.files) > known
-
-    def is_new_folder(self, path: str) -> bool:
-        """Tell whether a folder is entered for the first time, by whatever path."""
-        status = os.stat(path)  # noqa: PTH116
-        known = len(self.folders)
-        self.folders.add((status.st_dev, status.st_ino))
-        return len(self.folders) > known
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from batch.decode import Upright, decode_upright, read_with_state
+from batch.decode import Upright, decode_upright
 from batch.errors import BatchLabelError
+from batch.file_bytes import read_with_state
 from batch.file_limits import FileLimits
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Reason, Stage

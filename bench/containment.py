@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.decode import decode_bytes, read_with_state
+from batch.decode import decode_bytes
+from batch.file_bytes import read_with_state
 from batch.file_limits import FileLimits
 from batch.records import Failure
 from batch.worker import Task

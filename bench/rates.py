@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from batch.cores import available_cores
-from batch.decode import decode_bytes, read_with_state
+from batch.decode import decode_bytes
 from batch.errors import ExitCode, ProviderError
+from batch.file_bytes import read_with_state
 from batch.model import Model
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
 from batch.parallel import ordered_map

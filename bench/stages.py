@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.decode import decode_bytes, read_with_state
+from batch.decode import decode_bytes
 from batch.ensemble import load_ensemble
+from batch.file_bytes import read_with_state
 from batch.labeller import Labeller
 from batch.options import DEFAULT_MODEL, Options, Place, Provider
 from batch.plan import Plan

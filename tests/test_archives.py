@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.archive import MAX_OPEN_ARCHIVES, Archive, ArchiveError, Archives, open_archive
+from batch.archive import Archive, ArchiveError, open_archive
+from batch.archives import MAX_OPEN_ARCHIVES, Archives
 from batch.discover import Survey
 from batch.location import Url, is_archive, member_url, split_member
 from batch.records import Reason

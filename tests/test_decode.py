@@ -1,76 +1,31 @@
 from __future__ import annotations
 
 import io
-import os
-import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from batch import decode as decode_module
-from batch.decode import MAX_SIDE, WORKING_SIDE, decode, decode_bytes, read
-from batch.file_limits import MAX_FILE_BYTES, MAX_PIXELS
+from batch.decode import MAX_SIDE, WORKING_SIDE
 from batch.pillow import has_heif_reader
-from batch.records import Failure, Photo, Pixels, Reason, Stage
+from batch.records import Reason
+from tests.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 
-NAME = Path("photo")
-NOBODY = 65534
-SIDE = 512
+__all__ = ["heif"]
+
 # How far lossy formats may be off, in grey levels on average.
 LOSSY = {"JPEG": 3.0, "MPO": 3.0, "WEBP": 4.0, "AVIF": 4.0, "HEIF": 4.0}
 LOSSLESS = ("PNG", "BMP", "TIFF")
-
-
-def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **how)
-    return file.getvalue()
-
-
-def photo(data: bytes, max_pixels: int = MAX_PIXELS) -> Photo:
-    result = decode_bytes(NAME, data, max_pixels)
-    assert isinstance(result, Photo), result
-    assert result.pixels.dtype == np.uint8
-    assert result.pixels.ndim == 3
-    assert result.pixels.shape[2] == 3
-    assert result.pixels.flags.c_contiguous
-    return result
-
-
-def failure(data: bytes, max_pixels: int = MAX_PIXELS) -> Failure:
-    result = decode_bytes(NAME, data, max_pixels)
-    assert isinstance(result, Failure), "decoded"
-    assert result.stage is Stage.DECODE
-    assert result.detail.isprintable()
-    assert " object at 0x" not in result.detail
-    return result
-
-
-def distance(pixels: Pixels, expected: Image.Image) -> float:
-    """Mean difference in grey levels."""
-    return float(np.abs(pixels.astype(int) - np.asarray(expected.convert("RGB"))).mean())
-
-
-def pixels_like(pixels: Pixels, expected: Image.Image, tolerance: int = 0) -> bool:
-    wanted = np.asarray(expected.convert("RGB")).astype(int)
-    return pixels.shape == wanted.shape and bool(np.abs(pixels - wanted).max() <= tolerance)
-
-
-@pytest.fixture(scope="session")
-def heif() -> None:
-    pytest.importorskip("pillow_heif").register_heif_opener()
 
 
 def png(width: int, height: int) -> bytes:
@@ -375,195 +330,6 @@ class TestSize:
         assert failure(data, max_pixels=640 * 640).reason is Reason.TOO_LARGE
 
 
-class TestBroken:
-    def test_no_bytes(self) -> None:
-        assert failure(b"").reason is Reason.EMPTY
-
-    @pytest.mark.parametrize(
-        "data", [b"x", b"just a text\n" * 99, b"%PDF-1.7\n", b"RIFF\x24\0\0\0WAVEfmt ", bytes(999)]
-    )
-    def test_no_image(self, data: bytes) -> None:
-        assert failure(data).reason is Reason.NOT_AN_IMAGE
-
-    def test_a_format_that_is_not_known_is_not_opened(self, astronaut: Image.Image) -> None:
-        for form in ("PPM", "ICO", "TGA", "PCX"):
-            assert failure(encoded(astronaut, form)).reason is Reason.NOT_AN_IMAGE
-
-    @pytest.mark.parametrize("left", [20, 60, 300, 0.5, 0.9])
-    @pytest.mark.parametrize(
-        "form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "TIFF lzw", "AVIF", "HEIF"]
-    )
-    def test_a_missing_end(
-        self, form: str, left: float, astronaut: Image.Image, heif: None
-    ) -> None:
-        name, _, compression = form.partition(" ")
-        how = {"compression": f"tiff_{compression}"} if compression else {}
-        data = encoded(astronaut, name, **how)
-        end = int(left * len(data)) if isinstance(left, float) else left
-        assert failure(data[:end]).reason is Reason.TRUNCATED
-
-    def test_a_jpeg_whose_end_was_never_written(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut, "JPEG")
-        half = len(data) // 2
-        assert failure(data[:half] + bytes(len(data) - half)).reason is Reason.TRUNCATED
-
-    @pytest.mark.parametrize(
-        ("form", "how"),
-        [
-            ("PNG", {}),
-            ("GIF", {}),
-            ("WEBP", {"lossless": True}),
-            ("TIFF", {"compression": "tiff_lzw"}),
-        ],
-    )
-    def test_flipped_bits(self, form: str, how: dict[str, Any], astronaut: Image.Image) -> None:
-        data = bytearray(encoded(astronaut, form, **how))
-        third = len(data) // 3
-        for at in range(third, 2 * third, 1009):
-            data[at] ^= 0xFF
-        assert failure(bytes(data)).reason is Reason.CORRUPT
-
-    @pytest.mark.parametrize("form", ["PNG", "AVIF", "HEIF"])
-    def test_a_broken_header(self, form: str, astronaut: Image.Image, heif: None) -> None:
-        data = bytearray(encoded(astronaut, form))
-        data[40:80] = bytes(40)
-        result = failure(bytes(data))
-        assert result.reason is Reason.CORRUPT
-        assert form in result.detail
-
-    @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"])
-    def test_noise_is_a_value_and_never_an_exception(
-        self, form: str, astronaut: Image.Image, heif: None
-    ) -> None:
-        data = encoded(astronaut.resize((64, 64)), form)
-        random = np.random.default_rng(7)
-        for _ in range(60):
-            noisy = bytearray(data)
-            for at in random.integers(0, min(len(data), 700), 6):
-                noisy[at] = random.integers(256)
-            result = decode_bytes(NAME, bytes(noisy))
-            assert isinstance(result, Photo) or result.detail.isprintable()
-
-    @pytest.mark.parametrize(
-        ("error", "reason"),
-        [
-            (MemoryError(), Reason.TOO_LARGE),
-            (ZeroDivisionError("two\nlines\x1b[31m"), Reason.CORRUPT),
-            (OSError("x" * 10_000), Reason.CORRUPT),
-        ],
-    )
-    def test_what_pillow_may_raise_besides(
-        self,
-        error: Exception,
-        reason: Reason,
-        astronaut: Image.Image,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        def load(image: ImageFile.ImageFile) -> None:
-            raise error
-
-        monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-        result = failure(encoded(astronaut, "BMP"))
-        assert result.reason is reason
-        assert len(result.detail) <= 200
-
-
-class TestWarnings:
-    """pytest makes each warning an error here, and so would ``python -W error``."""
-
-    @pytest.fixture
-    def odd(self, astronaut: Image.Image) -> list[bytes]:
-        """Files that Pillow itself decodes, but warns about."""
-        palette = Image.new("P", (8, 8), 3)
-        palette.putpalette([7] * 768)
-        exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x03\0"
-        return [
-            encoded(astronaut, "JPEG", exif=exif),
-            encoded(palette, "PNG", transparency=bytes(range(256))),
-        ]
-
-    def test_pillow_alone_would_warn(self, odd: list[bytes], tmp_path: Path) -> None:
-        code = "import sys; from PIL import Image; Image.open(sys.argv[1]).convert('RGB')"
-        for number, data in enumerate(odd):
-            path = tmp_path / str(number)
-            path.write_bytes(data)
-            result = subprocess.run(
-                [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
-            )
-            assert "UserWarning" in result.stderr
-
-    def test_none_escapes_in_any_thread(self, odd: list[bytes]) -> None:
-        barrier = threading.Barrier(8)
-
-        def work(number: int) -> None:
-            barrier.wait()
-            for _ in range(5):
-                photo(odd[number % len(odd)])
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-
-
-class TestRead:
-    def test_bytes(self, tmp_path: Path, astronaut: Image.Image) -> None:
-        path = tmp_path / "photo.txt"
-        path.write_bytes(encoded(astronaut, "PNG"))
-        assert read(path) == path.read_bytes()
-        result = decode(path)
-        assert isinstance(result, Photo)
-        assert result.path == path
-        assert pixels_like(result.pixels, astronaut)
-
-    def refused(self, path: Path) -> Reason:
-        result = decode(path)
-        assert isinstance(result, Failure)
-        assert result.path == path
-        assert result.stage is Stage.READ
-        assert str(path) not in result.detail
-        return result.reason
-
-    def test_gone(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path / "lost.jpg") is Reason.VANISHED
-        (tmp_path / "file").touch()
-        assert self.refused(tmp_path / "file" / "lost.jpg") is Reason.VANISHED
-
-    def test_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        os.mkfifo("pipe.jpg")
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind("socket.jpg")
-            for name in ("pipe.jpg", "socket.jpg", ".", "/dev/zero"):
-                assert self.refused(Path(name).absolute()) is Reason.NOT_A_FILE
-
-    def test_not_allowed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        tmp_path.chmod(0o755)
-        path = Path("photo.jpg")
-        path.touch(mode=0)
-        privileged = os.geteuid() == 0
-        if privileged:
-            os.seteuid(NOBODY)
-        try:
-            assert self.refused(path) is Reason.UNREADABLE
-        finally:
-            if privileged:
-                os.seteuid(0)
-
-    def test_too_many_bytes(self, tmp_path: Path) -> None:
-        path = tmp_path / "huge.jpg"
-        with path.open("wb") as file:
-            file.truncate(MAX_FILE_BYTES + 1)  # sparse: it takes no room
-        assert self.refused(path) is Reason.TOO_LARGE
-
-    def test_an_empty_file_was_read_but_holds_no_photo(self, tmp_path: Path) -> None:
-        path = tmp_path / "empty.jpg"
-        path.touch()
-        assert read(path) == b""
-        result = decode(path)
-        assert isinstance(result, Failure)
-        assert (result.stage, result.reason) == (Stage.DECODE, Reason.EMPTY)
-
-
 @pytest.mark.parametrize("archive", ["photos.zip", "people.zip"])
 def test_real_photos_decode(archive: str, shared_data: Path) -> None:
     with zipfile.ZipFile(shared_data / archive) as photos:
@@ -572,14 +338,3 @@ def test_real_photos_decode(archive: str, shared_data: Path) -> None:
             result = photo(photos.read(name))
             assert max(result.pixels.shape) <= MAX_SIDE
     assert len(names) > 100
-
-
-def test_a_sound_file_of_a_kind_that_pillow_can_not_read_is_unsupported() -> None:
-    import skimage
-
-    # A TIFF of RGB in 64-bit floating point.
-    path = Path(skimage.__file__).parent / "data" / "multipage_rgb.tif"
-    failure = decode(path)
-    assert isinstance(failure, Failure)
-    assert failure.reason is Reason.UNSUPPORTED
-    assert "unknown pixel mode" in failure.detail

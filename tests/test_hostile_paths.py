@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.decode import read_with_state
 from batch.errors import ExitCode
+from batch.file_bytes import read_with_state
 from batch.file_limits import MAX_FILE_BYTES
 from batch.names import FORMULA_STARTS, path_from_text
 from tests.runs import REPORT, Place, as_mortal, make_photos

@@ -11,7 +11,7 @@ import pytest
 from batch.errors import ExitCode
 from batch.metrics import METRICS, SUCCESS, metrics_file, metrics_text, write_metrics
 from batch.records import Reason, Status
-from batch.runfile import Counts, RunRecord
+from batch.run_record import Counts, RunRecord
 from tests.test_runfile import EARLY, RECORD
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]

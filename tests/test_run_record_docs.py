@@ -19,7 +19,8 @@ from batch.host import installed_versions
 from batch.limits import parse_deadline, parse_max_failures, parse_time_limit
 from batch.log import Event, JsonLog, Level
 from batch.metrics import METRICS, SUCCESSES
-from batch.runfile import SCHEMA_VERSION, Outcome, RunRecord, as_json
+from batch.run_record import Outcome, RunRecord
+from batch.runfile import SCHEMA_VERSION, as_json
 from tests.test_runfile import RECORD
 
 DOCS = Path(__file__).parent.parent / "docs" / "run-record.md"

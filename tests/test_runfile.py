@@ -14,20 +14,16 @@ from batch.errors import OutputError
 from batch.host import HostRecord
 from batch.limits import Limits, parse_max_failures
 from batch.options import Options, Provider
-from batch.runfile import (
-    SCHEMA_VERSION,
+from batch.run_record import (
     Counts,
     DetectorRecord,
     ModelRecord,
     Outcome,
     RunRecord,
     Seconds,
-    as_json,
-    read_run,
-    run_file,
     settings_of,
-    write_run,
 )
+from batch.runfile import SCHEMA_VERSION, as_json, read_run, run_file, write_run
 from batch.shard import ShardRecord
 from batch.walk import Search
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batch.runfile import Seconds
+from batch.run_record import Seconds
 from batch.timings import CLASSIFY, CROP, DECODE, DISCOVER, FACES, READ, REPORT, Timings
 
 

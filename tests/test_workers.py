@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import platform
 import resource
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode, read_with_state
-from batch.errors import WorkerError
+from batch.decode import decode
+from batch.file_bytes import read_with_state
 from batch.file_limits import FileLimits
 from batch.location import Location
-from batch.records import Failure, FileState, Photo, Reason, Stage, Worked
-from batch.worker import Task, Worker
-from batch.worker_process import GROUP_SIGNALS
+from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.worker import Task
 from batch.worker_program import OOM_SCORE, allowance
 from batch.workers import Workers
 from tests.bombs import bombs
-from tests.conftest import REPOSITORY
-from tests.hostile_worker import GRACE, SLOW
+from tests.hostile_photos import (
+    HOSTILE,
+    TIGHT,
+    Deed,
+    decoded_well,
+    deed,
+    failed,
+    hostile,
+    is_gone,
+    open_descriptors,
+    wait_until_gone,
+)
+from tests.hostile_worker import SLOW
 
-HOSTILE = "tests.hostile_worker"
-# The least time that can be set, and room for a small picture alone.
-TIGHT = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
+__all__ = ["deed", "hostile"]
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
-
-Deed = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
@@ -48,55 +51,8 @@ def decoders() -> Iterator[Workers]:
         yield decoders
 
 
-@pytest.fixture
-def hostile() -> Iterator[Workers]:
-    with Workers(Task(TIGHT, HOSTILE)) as decoders:
-        yield decoders
-
-
-@pytest.fixture
-def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
-    """Make a photo that leads the hostile program to something, or to nothing."""
-
-    def make(word: str) -> Path:
-        path = tmp_path / f"{word}.jpg"
-        photo = BytesIO()
-        astronaut.resize((64, 48)).save(photo, "JPEG")
-        path.write_bytes(word.encode() + b"\n" + photo.getvalue() if word else photo.getvalue())
-        return path
-
-    return make
-
-
 def unknown(path: Location, digest: bytes) -> None:
     """Know no row of any file."""
-
-
-def failed(decoded: Worked) -> Failure:
-    assert isinstance(decoded.content, Failure), "decoded"
-    return decoded.content
-
-
-def decoded_well(decoded: Worked) -> bool:
-    return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    if sys.platform != "linux":
-        return False
-    # Nobody may have buried it yet, as in a container whose first process buries nobody.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def wait_until_gone(pid: int, seconds: float) -> None:
-    give_up = time.monotonic() + seconds
-    while not is_gone(pid):
-        assert time.monotonic() < give_up, "it lives on"
-        time.sleep(0.02)
 
 
 class TestSoundFiles:
@@ -357,160 +313,6 @@ class TestProcesses:
         assert "numpy" not in maps
 
 
-class TestStart:
-    def test_a_program_that_is_missing(self, deed: Deed) -> None:
-        with (
-            Workers(Task(FileLimits(), "batch.nowhere")) as decoders,
-            pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
-        ):
-            decoders.work(deed(""))
-
-    def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "executable", "/nowhere/python")
-        before = open_descriptors()
-        with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
-            Worker(Task(FileLimits()))
-        assert open_descriptors() == before
-
-    def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "executable", "/bin/false")
-        with pytest.raises(WorkerError, match="it ended with exit status 1"):
-            Worker(Task(FileLimits()))
-
-    @pytest.mark.parametrize("how", ["script", "-c"])
-    def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
-        """A user's script, without a guard of its main part, run where the photos lie."""
-        photo, folder = deed(""), tmp_path / "here"
-        folder.mkdir()
-        for name in ("PIL", "struct", "socket", "batch", "hashlib", "mmap"):
-            (folder / f"{name}.py").write_text("raise SystemExit('shadowed')")
-        code = f"""
-import sys
-sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
-from pathlib import Path
-import PIL.Image
-from batch.worker import Task
-from batch.workers import Workers
-from batch.file_limits import FileLimits
-sys.path.remove({str(REPOSITORY)!r})
-if {how == "-c"}:
-    sys.path.insert(0, "")
-with Workers(Task(FileLimits())) as decoders:
-    print(decoders.work(Path({str(photo)!r})).content.pixels.shape)
-"""
-        script = tmp_path / "script.py"
-        script.write_text(code)
-        command = [sys.executable, str(script)] if how == "script" else [sys.executable, "-c", code]
-        environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
-        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert (ran.stdout, ran.stderr) == ("(48, 64, 3)\n", "")
-
-
-class TestSignals:
-    @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
-    def test_photos_in_hand_are_finished(
-        self, number: signal.Signals, hostile: Workers, deed: Deed
-    ) -> None:
-        hostile.work(deed(""))
-        pid = hostile._idle[0].pid
-        timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
-        timer.start()
-        assert decoded_well(hostile.work(deed("wait")))
-        assert [decoder.pid for decoder in hostile._idle] == [pid]
-
-    def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
-        ran = script(
-            """
-            signal.signal(signal.SIGINT, lambda *_: None)
-            for delay in (0, 5, 10, 20, 40, 80):
-                threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
-                with Workers(Task(TIGHT, HOSTILE)) as decoders:
-                    print(decoders.work(photo).content.pixels.shape, flush=True)
-            """,
-            deed(""),
-        )
-        stdout, stderr = ran.communicate(timeout=30)
-        assert (stdout, stderr) == ("(48, 64, 3)\n" * 6, "")
-
-    def test_an_interrupt_by_python_gives_no_photo_to_the_next(
-        self, hostile: Workers, deed: Deed
-    ) -> None:
-        def interrupt(number: int, frame: object) -> None:
-            raise KeyboardInterrupt
-
-        hostile.work(deed(""))
-        pid = hostile._idle[0].pid
-        before = signal.signal(signal.SIGUSR1, interrupt)
-        timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
-        try:
-            timer.start()
-            with pytest.raises(KeyboardInterrupt):
-                hostile.work(deed("wait"))
-        finally:
-            timer.join()
-            signal.signal(signal.SIGUSR1, before)
-        assert is_gone(pid)
-        vanished = failed(hostile.work(Path("nowhere")))
-        assert vanished.reason is Reason.VANISHED
-
-    def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.work(photo).content.pixels.shape)", deed("wait"))
-        assert ran.stdout is not None
-        pid = int(ran.stdout.readline())
-        time.sleep(SLOW / 2)
-        os.killpg(ran.pid, signal.SIGSTOP)
-        time.sleep(1.2 * TIGHT.decode_timeout)
-        os.killpg(ran.pid, signal.SIGCONT)
-        stdout, stderr = ran.communicate(timeout=30)
-        assert (stdout, stderr) == ("(48, 64, 3)\n", "")
-        assert is_gone(pid)
-
-    @pytest.mark.parametrize("word", ["", "spin"])
-    def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
-        ran = script("decoders.work(photo); print('done', flush=True); signal.pause()", deed(word))
-        assert ran.stdout is not None
-        pid = int(ran.stdout.readline())
-        if word:
-            time.sleep(0.2)
-        else:
-            assert ran.stdout.readline() == "done\n"
-        ran.kill()
-        ran.communicate()
-        wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
-
-
 def page_faults(stat: Path) -> int:
     """Count them as proc_pid_stat(5) says: the eighth field after the command in parentheses."""
     return int(stat.read_text().rpartition(")")[2].split()[7])
-
-
-def script(code: str, photo: Path) -> subprocess.Popen[str]:
-    """Run lines of Python, which first print the number of the process that decodes."""
-    start = f"""
-import os, signal, threading
-from pathlib import Path
-from batch.worker import Task
-from batch.workers import Workers
-from tests.test_workers import HOSTILE, TIGHT
-photo = Path({str(photo)!r})
-"""
-    if "with Workers" not in code:
-        start += """
-decoders = Workers(Task(TIGHT, HOSTILE))
-decoders._give_back(decoders._taken())
-print(decoders._idle[0].pid, flush=True)
-"""
-        code += "\ndecoders.close()"
-    return subprocess.Popen(
-        [sys.executable, "-c", start + inspect.cleandoc(code)],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/dev/fd").iterdir()))

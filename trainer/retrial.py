@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import batch
-from batch.decode import read
 from batch.errors import InputError, UsageError
+from batch.file_bytes import read
 from batch.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure

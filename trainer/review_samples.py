@@ -10,8 +10,9 @@ from itertools import groupby
 from pathlib import Path
 
 from batch.crop import crop, whole
-from batch.decode import decode_bytes, read
+from batch.decode import decode_bytes
 from batch.errors import InputError
+from batch.file_bytes import read
 from batch.names import label_text
 from batch.records import Box, Failure, Photo
 from trainer.data import Framing

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch.basis import basis_of
-from batch.cluster.block import Block, unpack_block
+from batch.cluster.block import Block
+from batch.cluster.blocks import Blocks
 from batch.cluster.part import pack_part
-from batch.cluster.parts import Parts, block_name, part_name, stop_name
+from batch.cluster.parts import Parts, part_name, stop_name
 from batch.errors import BatchLabelError
 from batch.location import Location
 from batch.log import PROGRAM
@@ -119,7 +120,7 @@ class LabelActor:
 
     def _labelled(self, number: int, pipeline: Pipeline) -> Answer:
         orders = self._orders
-        block = unpack_block(orders.parts.read(block_name(orders.run, number)))
+        block = Blocks(orders.parts, orders.run).read(number)
         finished = list(self._finished(pipeline, block))
         undone = len(block) - len(finished)
         if not finished:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from batch.cores import available_cores
 from batch.errors import EngineError, UsageError
 from batch.names import printable
+from batch.store import said
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -95,10 +96,9 @@ def _connect(ray: ModuleType, address: str | None, cores: int) -> None:
             number = max(available_cores(), cores)
             ray.init(address="local", num_cpus=number, include_dashboard=False, **quiet)
     except Exception as error:  # Ray raises many kinds, and they have no base in common
-        said = printable(next(iter(str(error).strip().splitlines()), type(error).__name__))
         where = f"the Ray cluster {printable(address)}" if address else "a Ray cluster of its own"
         raise EngineError(
-            f"{where} can't be used ({said})",
+            f"{where} can't be used ({said(error)})",
             "check RAY_ADDRESS, and that Ray and Python have the same versions everywhere"
             if address
             else "see /tmp/ray/session_latest/logs, and whether memory is left",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from batch.answer import failed_row
 from batch.basis import basis_of
 from batch.cluster.actor import Answer, Orders
-from batch.cluster.block import Block, blocks_of, pack_block, pieces, unpack_block
+from batch.cluster.block import Block, blocks_of, pieces
+from batch.cluster.blocks import Blocks
 from batch.cluster.connection import check_installed, connected
 from batch.cluster.mapping import LOGS, RETRIES, mapped
+from batch.cluster.nodes import Nodes
 from batch.cluster.part import OtherBasis, PartError, unpack_part
-from batch.cluster.parts import Parts, block_name, new_run, parts_place
+from batch.cluster.parts import Parts, new_run, parts_place
 from batch.cluster.pool import Pool, for_actors
 from batch.ensemble import load_ensemble
 from batch.errors import EngineError, OutputError
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 # What is read at the same time of what earlier runs left.
 READERS = 16
-WRITERS = 16
 # Before a part's name, among the journal's notes.
 TAKEN = "part:"
 SECONDS_TO_WRITE = 15.0
@@ -66,7 +67,8 @@ class RayEngine:
         place, self._is_own_place = parts_place(job)
         self._parts = Parts(place)
         self._run = new_run()
-        self._nodes: set[str] = set()
+        self._blocks = Blocks(self._parts, self._run)
+        self._nodes = Nodes(self._parts, self._basis)
         self._journal: Journal | None = None
         self._opened = ExitStack()
 
@@ -110,15 +112,10 @@ class RayEngine:
             failed: list[Failure] = []
             workers = self._options.workers or 1
             blocks = blocks_of(_without(chain([first], files), failed), pool.size, workers)
-            self._opened.callback(self._clear)
-            number = self._written(blocks)
+            self._opened.callback(self._blocks.clear)
+            number = self._blocks.write(blocks, first=0)
             yield from (Finished(failed_row(failure)) for failure in failed)
             yield from self._done(ray, number, pool)
-
-    def _clear(self) -> None:
-        """Remove what was left for the actors."""
-        with suppress(OutputError):  # the next run does not mind it
-            self._parts.remove(self._parts.orders(self._run))
 
     def _done(self, ray: ModuleType, blocks: int, pool: Pool) -> Iterator[Finished]:
         """Have blocks done, and those anew, in pieces, that were lost with their actors."""
@@ -152,7 +149,7 @@ class RayEngine:
         """Write the pieces of lost blocks, numbered from ``first`` on; give up single files."""
         smaller: list[Block] = []
         for number in lost:
-            block = unpack_block(self._parts.read(block_name(self._run, number)))
+            block = self._blocks.read(number)
             name = path_text(block[0])
             self._log(
                 Event.ACTOR_LOST,
@@ -163,17 +160,7 @@ class RayEngine:
                 yield _crashed(block[0])
             else:
                 smaller += pieces(block)
-        return self._written(smaller, first)
-
-    def _written(self, blocks: Iterable[Block], first: int = 0) -> int:
-        """Put blocks where actors find them, and count them."""
-
-        def write(numbered: tuple[int, Block]) -> None:
-            number, block = numbered
-            self._parts.write(block_name(self._run, number), pack_block(block))
-
-        with closing(ordered_map(write, enumerate(blocks, first), WRITERS)) as written:
-            return sum(1 for _ in written)
+        return self._blocks.write(smaller, first)
 
     def settle(self, journal: Journal) -> None:
         """Remove the parts beside the report that the journal, which is on disk, has as well."""
@@ -195,57 +182,18 @@ class RayEngine:
             return error
 
     def _taken_in(self, answer: Answer) -> Iterator[Finished]:
-        """Give a part's rows, after a look whether its node sees what this one does."""
-        if answer.problem:
-            raise EngineError(f"on node {answer.node}, {answer.problem}", answer.remedy)
+        """Give the rows of an answer, and note that the journal has its part."""
         self._stop.cut |= answer.undone > 0
-        if not answer.data:
-            return
-        try:
-            finished = unpack_part(answer.data, self._basis)
-        except PartError as error:
-            raise EngineError(
-                f"node {answer.node} sent something else than a part: {error}",
-                f"install the same {PROGRAM} everywhere",
-            ) from error
-        self._check_photos(finished, answer.node)
-        if answer.node not in self._nodes and not self._parts.has(answer.part):
-            raise EngineError(
-                f"what node {answer.node} writes into {path_text(self._parts.place)} is not seen "
-                "here",
-                "name a folder that all machines share, or a URL, with --parts",
-            )
-        self._nodes.add(answer.node)
+        finished = self._nodes.finished(answer)
         for stage, seconds in answer.seconds.items():
             self.timings.add(stage, seconds)
         yield from finished
-        if self._journal is not None:
+        if answer.part and self._journal is not None:
             self._journal.note(TAKEN + answer.part, "")
-
-    def _check_photos(self, finished: list[Finished], node: str) -> None:
-        """Make sure that files have not only vanished from where an actor looks.
-
-        Raises:
-            EngineError: all of them have, and one is here.
-        """
-        if not all(_has_vanished(one) for one in finished):
-            return
-        for one in finished:
-            if isinstance(one.row.path, Path) and one.row.path.is_file():
-                raise EngineError(
-                    f"node {node} does not see {path_text(one.row.path)}, which is here",
-                    "put the photos on a disk that all machines share under the same path, or "
-                    "name them by URL",
-                )
 
 
 def _has_taken(journal: Journal, name: str) -> bool:
     return journal.noted(TAKEN + name) is not None
-
-
-def _has_vanished(finished: Finished) -> bool:
-    failure = finished.row.failure
-    return failure is not None and failure.reason is Reason.VANISHED
 
 
 def _crashed(file: Location) -> Finished:

@@ -12,12 +12,12 @@ from batch.clock import utc_now
 from batch.errors import OutputError
 from batch.journal_place import journal_path
 from batch.location import Location, Url, is_url, location_of
-from batch.names import path_text, printable
+from batch.names import path_text
 from batch.options import Job
 from batch.output import is_streamed
 from batch.publish import resolved
 from batch.retrying import retried
-from batch.store import open_store, store_refusals
+from batch.store import open_store, said, store_refusals
 
 SUFFIX = ".parquet"
 BLOCK_SUFFIX = ".block"
@@ -146,5 +146,4 @@ class Parts:
         try:
             yield
         except OSError as error:
-            why = printable(error.strerror or str(error))
-            raise OutputError(f"{problem} ({why})", REMEDY) from error
+            raise OutputError(f"{problem} ({said(error)})", REMEDY) from error

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from batch.commands.failure import fail
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import one_line
 
@@ -37,8 +38,7 @@ def diff(old: str, new: str, output: str, exit_code: bool) -> None:
     try:
         comparison = comparing.diff(old, new, output, sys.stdout.buffer)
     except BatchLabelError as error:
-        click.echo(one_line(f"batch-label: {error}"), err=True)
-        sys.exit(TROUBLE)
+        fail(error, TROUBLE)
     except KeyboardInterrupt:  # which click would make the 1 that means differences
         sys.exit(ExitCode.INTERRUPTED)
     for line in comparison.lines(old, new):

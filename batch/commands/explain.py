@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from io import BytesIO
 from pathlib import Path
 
 import click
 
+from batch.commands.failure import fail
 from batch.commands.options import FILE, confidence_option, file_options, place_options
 from batch.commands.settings import file_limits_of, place_of
 from batch.errors import BatchLabelError, UsageError
-from batch.log import PROGRAM, one_line
+from batch.log import one_line
 from batch.options import Options
 
 SUFFIX = ".png"
@@ -52,8 +52,7 @@ def explain(
         )
         lines = _draw(photo, output, options)
     except BatchLabelError as error:
-        click.echo(one_line(f"{PROGRAM}: {error}"), err=True)
-        sys.exit(error.exit_code)
+        fail(error)
     for line in lines:
         # Names and labels may be anything.
         click.echo(one_line(line), err=True)

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.commands.options import (
+from batch.commands.failure import fail_in_log
+from batch.commands.job import job_of, with_journal
+from batch.commands.label_options import (
     choice_options,
     cluster_options,
-    file_options,
-    log_options,
     memory_options,
     model_options,
     schedule_options,
-    search_options,
 )
-from batch.commands.settings import file_limits_of, place_of, user_state
+from batch.commands.options import file_options, log_options, search_options
 from batch.default_command import DEFAULT_COMMAND
-from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
-from batch.location import location_of
-from batch.log import PROGRAM, Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Cluster, EngineKind, Job, Memory, Options
-from batch.shard import parse_shard
-from batch.walk import Search
+from batch.errors import BatchLabelError, ExitCode
+from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.options import DEFAULT_BATCH_SIZE, Job
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
@@ -73,114 +66,13 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
     form = LogFormat(log_format)
     log = open_log(sys.stderr, form, quiet)
     try:
-        job = _job(**given)
+        job = job_of(**given)
         if dry_run:
             _list(job, log)
             return
-        sys.exit(_run(_with_journal(job), log, quiet, form))
+        sys.exit(_run(with_journal(job), log, quiet, form))
     except BatchLabelError as error:
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-        sys.exit(error.exit_code)
-
-
-def _job(
-    photos: tuple[str, ...],
-    output: str,
-    per_face: bool,
-    wait: bool,
-    metrics_file: Path | None,
-    fail_on_drift: bool,
-    **given: Any,
-) -> Job:
-    names = ("state", "fresh", "verify_hash", "keep_missing")
-    memory = Memory(**{name: given.pop(name) for name in names})
-    places = ("engine", "ray_address", "actors", "parts")
-    cluster = _cluster(**{name: given.pop(name) for name in places})
-    return Job(
-        photos=photos,
-        output=output,
-        per_face=per_face,
-        memory=memory,
-        limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
-        options=_options(every_face=per_face, **given),
-        cluster=cluster,
-        wait=wait,
-        metrics_file=metrics_file,
-        fail_on_drift=fail_on_drift,
-    )
-
-
-def _limits(deadline: str | None, time_limit: str | None, max_failures: str | None) -> Limits:
-    return Limits(
-        deadline=None if deadline is None else parse_deadline(deadline),
-        time_limit=None if time_limit is None else parse_time_limit(time_limit),
-        max_failures=None if max_failures is None else parse_max_failures(max_failures),
-    )
-
-
-def _cluster(
-    engine: str, ray_address: str | None, actors: int | None, parts: str | None
-) -> Cluster:
-    if engine == EngineKind.RAY:
-        return Cluster(EngineKind.RAY, ray_address, actors, parts)
-    if actors is not None or parts is not None:
-        name = "--parts" if actors is None else "--actors"
-        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
-    return Cluster()
-
-
-def _options(
-    model: str,
-    provider: str,
-    devices: tuple[int, ...],
-    engine_cache: Path | None,
-    min_confidence: float | None,
-    every_face: bool,
-    recursive: bool,
-    hidden: bool,
-    follow_symlinks: bool,
-    archives: bool,
-    salvage: bool,
-    shard: str | None,
-    batch_size: int,
-    workers: int | None,
-    **file_limits: str,
-) -> Options:
-    place = place_of(provider, devices, engine_cache)
-    return Options(
-        model=model,
-        provider=place.provider,
-        devices=place.devices,
-        engine_cache=place.engine_cache,
-        batch_size=batch_size,
-        workers=workers,
-        min_confidence=min_confidence,
-        every_face=every_face,
-        salvage=salvage,
-        search=Search(
-            recursive=recursive,
-            hidden=hidden,
-            follow_symlinks=follow_symlinks,
-            archives=archives,
-        ),
-        shard=None if shard is None else parse_shard(shard),
-        file_limits=file_limits_of(**file_limits),
-    )
-
-
-def _with_journal(job: Job) -> Job:
-    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another."""
-    if job.memory.state is not None or isinstance(location_of(job.output), Path):
-        return job
-    from batch.journal_place import url_journal_path
-    from batch.publish import writing
-
-    folder = user_state() / PROGRAM
-    with writing(f"folder {folder}", "name a journal with --state"):
-        # With the rights that the XDG Base Directory spec demands.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = url_journal_path(job.output, folder)
-    return replace(job, memory=replace(job.memory, state=state))
+        fail_in_log(error, log)
 
 
 def _list(job: Job, log: Log) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, open_log
@@ -48,8 +49,7 @@ def manifest(
     try:
         sys.exit(_run(photos, inventory, search, output, log))
     except BatchLabelError as error:
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-        sys.exit(error.exit_code)
+        fail_in_log(error, log)
 
 
 def _run(
@@ -109,19 +109,17 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 def _write(files: Iterable[Found], output: str) -> None:
     from batch.lock import locked
     from batch.manifest import write_manifest
-    from batch.output import called, check_place, open_output
+    from batch.output import called, check_place, publishing
     from batch.publish import writing
     from batch.stopping import stop_on_signals
 
     check_place(output)
-    with stop_on_signals() as stop, locked(output):
-        place = open_output(output, sys.stdout.buffer)
-        try:
-            with writing(called(output)):
-                write_manifest(stop.until_signal(files), place.stream)
-            if stop.cut:
-                raise stop.error("no manifest was written: run the same command again")
-            place.publish()
-        except BaseException:
-            place.discard()
-            raise
+    with (
+        stop_on_signals() as stop,
+        locked(output),
+        publishing(output, sys.stdout.buffer) as stream,
+    ):
+        with writing(called(output)):
+            write_manifest(stop.until_signal(files), stream)
+        if stop.cut:
+            raise stop.error("no manifest was written: run the same command again")

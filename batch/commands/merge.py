@@ -7,6 +7,7 @@ import time
 
 import click
 
+from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import Event, Level, LogFormat, open_log
@@ -46,8 +47,7 @@ def merge(
         with stop_on_signals() as stop:
             summary = join(Merging(parts, output, manifest), sys.stdout.buffer, stop)
     except BatchLabelError as error:
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-        sys.exit(error.exit_code)
+        fail_in_log(error, log)
     missing = f"; {summary.missing} missing" if summary.missing else ""
     log(
         Event.SUMMARY,

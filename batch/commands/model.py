@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from batch.commands.failure import fail
 from batch.errors import BatchLabelError
-from batch.log import PROGRAM, one_line
+from batch.log import one_line
 from batch.options import DEFAULT_MODEL, Options
 
 
@@ -29,8 +28,7 @@ def model(name: str, check: bool, as_object: bool) -> None:
         cards = [card_of(model, check) for model in ensemble.models]
         lines = written(ensemble, cards, as_object)
     except BatchLabelError as error:
-        click.echo(one_line(f"{PROGRAM}: {error}"), err=True)
-        sys.exit(error.exit_code)
+        fail(error)
     for line in lines:
         # A model may say anything of itself. As bytes, whatever the terminal's encoding is.
         click.echo((line if as_object else one_line(line)).encode())

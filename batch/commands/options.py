@@ -1,4 +1,4 @@
-"""The options of the commands that run models, in groups."""
+"""Options that several commands share, in groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batch.log import LogFormat
-from batch.options import DEFAULT_MODEL, EngineKind, Provider
+from batch.options import DEFAULT_MODEL, Provider
 
 FILE = click.Path(path_type=Path)
 
@@ -29,7 +29,7 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return numbers
 
 
-def _group(*options: Decorator) -> Decorator:
+def group(*options: Decorator) -> Decorator:
     """Make a decorator that adds options in the order in which they are named."""
 
     def add(command: Command) -> Command:
@@ -41,7 +41,7 @@ def _group(*options: Decorator) -> Decorator:
 
 
 # What is asked, and where it runs.
-place_options = _group(
+place_options = group(
     click.option(
         "-m",
         "--model",
@@ -82,19 +82,8 @@ confidence_option = click.option(
 )
 
 
-model_options = _group(
-    place_options,
-    click.option(
-        "--per-face",
-        is_flag=True,
-        help="Write one row a face, not one row a photo, and look for small faces everywhere.",
-    ),
-    confidence_option,
-)
-
-
 # What is looked at.
-search_options = _group(
+search_options = group(
     click.option(
         "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
     ),
@@ -105,27 +94,8 @@ search_options = _group(
 )
 
 
-# What of it is labelled.
-choice_options = _group(
-    click.option(
-        "--archives", is_flag=True, help="Look into the .zip and .tar files in folders as well."
-    ),
-    click.option(
-        "--salvage",
-        is_flag=True,
-        help="Label what is there of truncated photos, and say so in the column error.",
-    ),
-    click.option("--dry-run", is_flag=True, help="Only list the files that would be labelled."),
-    click.option(
-        "--shard",
-        metavar="N/TOTAL",
-        help="Label a part of the files alone, such as 3/16, for `batch-label merge`.",
-    ),
-)
-
-
 # What one file may cost.
-file_options = _group(
+file_options = group(
     click.option(
         "--decode-timeout",
         default="30s",
@@ -150,91 +120,8 @@ file_options = _group(
 )
 
 
-# What becomes of earlier runs' work.
-memory_options = _group(
-    click.option(
-        "--state",
-        type=FILE,
-        metavar="FILE",
-        help="The journal of what is done.  [default: hidden beside the report; of a URL in "
-        "~/.local/state/batch-label]",
-    ),
-    click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
-    click.option(
-        "--verify-hash",
-        is_flag=True,
-        help="Read every file to see whether it has changed, whatever size and time say.",
-    ),
-    click.option(
-        "--keep-missing",
-        is_flag=True,
-        help="Keep the rows of photos that are gone, marked as missing.",
-    ),
-)
-
-
-# Which machines do the work.
-cluster_options = _group(
-    click.option(
-        "--engine",
-        type=click.Choice([kind.value for kind in EngineKind]),
-        default=EngineKind.LOCAL.value,
-        show_default=True,
-        help="Label on this machine or on a Ray cluster (extra: ray).",
-    ),
-    click.option(
-        "--ray-address",
-        envvar="RAY_ADDRESS",
-        metavar="ADDRESS",
-        help="The Ray cluster.  [default: RAY_ADDRESS, else one is started for the run]",
-    ),
-    click.option(
-        "--actors",
-        type=click.IntRange(1, 100_000),
-        metavar="N",
-        help="Actors on the Ray cluster, of --workers each (1 unless given).  [default: as many "
-        "as it has room for]",
-    ),
-    click.option(
-        "--parts",
-        metavar="DIR|URL",
-        help="Where actors leave what they have done.  [default: hidden beside the report]",
-    ),
-)
-
-
-# What a scheduler wants to say.
-schedule_options = _group(
-    click.option(
-        "--deadline",
-        metavar="HH:MM",
-        help="Begin no photo after this time of the day; the next run goes on.",
-    ),
-    click.option(
-        "--time-limit", metavar="DURATION", help="The same after so long: 2h30m, 90m, 45s."
-    ),
-    click.option(
-        "--max-failures",
-        metavar="N|P%",
-        help="Fail, and publish nothing, if more files than this can't be read.",
-    ),
-    click.option("--wait", is_flag=True, help="Wait while another run is at work on the report."),
-    click.option(
-        "--metrics-file",
-        type=FILE,
-        metavar="FILE.prom",
-        help="Write the run's figures for Prometheus' textfile collector.",
-    ),
-    click.option(
-        "--fail-on-drift",
-        is_flag=True,
-        help="Fail, once the report is published, if the answers differ much from the last run's.",
-    ),
-)
-
-
 # How a command talks.
-log_options = _group(
+log_options = group(
     click.option(
         "--log-format",
         type=click.Choice([form.value for form in LogFormat]),

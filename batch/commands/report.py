@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from batch.commands.failure import fail
 from batch.commands.options import FILE
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import one_line
@@ -59,8 +60,7 @@ def report(
     try:
         made = make_page(Request(report, page, photos, gallery, previous), sys.stdout.buffer)
     except BatchLabelError as error:
-        click.echo(one_line(f"batch-label: {error}"), err=True)
-        sys.exit(error.exit_code)
+        fail(error)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     rows = f"{made.rows:,} rows" if made.rows == made.of else f"{made.rows:,} of {made.of:,} rows"

@@ -9,7 +9,8 @@ from pathlib import Path
 from batch.drift import Drift
 from batch.limits import duration_text
 from batch.names import printable
-from batch.runfile import RunRecord, read_run, run_file
+from batch.run_record import RunRecord
+from batch.runfile import read_run, run_file
 
 Fact = tuple[str, str]
 

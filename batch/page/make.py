@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.names import path_text
-from batch.output import called, check_place, is_streamed, open_output
+from batch.output import called, check_place, is_streamed, publishing
 from batch.page.content import Content
 from batch.page.document import document
 from batch.page.facts import about_run
@@ -71,7 +71,8 @@ def make_page(request: Request, stdout: BinaryIO) -> Made:
         raise ReportError(
             f"report {path_text(request.report)} was replaced meanwhile", "make the page again"
         )
-    _publish(page, request.output, stdout)
+    with publishing(request.output, stdout) as stream, writing(called(request.output)):
+        stream.write(page)
     shown = content.pictures.values()
     return Made(
         rows=len(content.entries),
@@ -140,14 +141,3 @@ def _pictures(request: Request, read: Gathered) -> Mapping[int, Picture]:
     made = published(request.report)
     found = pictures(chosen, request.photos, read.saved.per_face, made)
     return {entry.number: picture for entry, picture in found}
-
-
-def _publish(page: bytes, output: str, stdout: BinaryIO) -> None:
-    place = open_output(output, stdout)
-    try:
-        with writing(called(output)):
-            place.stream.write(page)
-        place.publish()
-    except BaseException:
-        place.discard()
-        raise

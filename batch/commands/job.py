@@ -1,0 +1,126 @@
+"""What the options of ``label`` come to: a job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from batch.commands.settings import file_limits_of, place_of, user_state
+from batch.errors import UsageError
+from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
+from batch.location import location_of
+from batch.log import PROGRAM
+from batch.options import Cluster, EngineKind, Job, Memory, Options
+from batch.shard import parse_shard
+from batch.walk import Search
+
+
+def job_of(
+    photos: tuple[str, ...],
+    output: str,
+    per_face: bool,
+    wait: bool,
+    metrics_file: Path | None,
+    fail_on_drift: bool,
+    **given: Any,
+) -> Job:
+    """Make a job of the options, by their names.
+
+    Raises:
+        UsageError: one of them has no such value, or they contradict each other.
+    """
+    names = ("state", "fresh", "verify_hash", "keep_missing")
+    memory = Memory(**{name: given.pop(name) for name in names})
+    places = ("engine", "ray_address", "actors", "parts")
+    cluster = _cluster(**{name: given.pop(name) for name in places})
+    return Job(
+        photos=photos,
+        output=output,
+        per_face=per_face,
+        memory=memory,
+        limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
+        options=_options(every_face=per_face, **given),
+        cluster=cluster,
+        wait=wait,
+        metrics_file=metrics_file,
+        fail_on_drift=fail_on_drift,
+    )
+
+
+def _limits(deadline: str | None, time_limit: str | None, max_failures: str | None) -> Limits:
+    return Limits(
+        deadline=None if deadline is None else parse_deadline(deadline),
+        time_limit=None if time_limit is None else parse_time_limit(time_limit),
+        max_failures=None if max_failures is None else parse_max_failures(max_failures),
+    )
+
+
+def _cluster(
+    engine: str, ray_address: str | None, actors: int | None, parts: str | None
+) -> Cluster:
+    if engine == EngineKind.RAY:
+        return Cluster(EngineKind.RAY, ray_address, actors, parts)
+    if actors is not None or parts is not None:
+        name = "--parts" if actors is None else "--actors"
+        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
+    return Cluster()
+
+
+def _options(
+    model: str,
+    provider: str,
+    devices: tuple[int, ...],
+    engine_cache: Path | None,
+    min_confidence: float | None,
+    every_face: bool,
+    recursive: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    archives: bool,
+    salvage: bool,
+    shard: str | None,
+    batch_size: int,
+    workers: int | None,
+    **file_limits: str,
+) -> Options:
+    place = place_of(provider, devices, engine_cache)
+    return Options(
+        model=model,
+        provider=place.provider,
+        devices=place.devices,
+        engine_cache=place.engine_cache,
+        batch_size=batch_size,
+        workers=workers,
+        min_confidence=min_confidence,
+        every_face=every_face,
+        salvage=salvage,
+        search=Search(
+            recursive=recursive,
+            hidden=hidden,
+            follow_symlinks=follow_symlinks,
+            archives=archives,
+        ),
+        shard=None if shard is None else parse_shard(shard),
+        file_limits=file_limits_of(**file_limits),
+    )
+
+
+def with_journal(job: Job) -> Job:
+    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another.
+
+    Raises:
+        UsageError: this user has no such folder.
+        OutputError: it can't be made.
+    """
+    if job.memory.state is not None or isinstance(location_of(job.output), Path):
+        return job
+    from batch.journal_place import url_journal_path
+    from batch.publish import writing
+
+    folder = user_state() / PROGRAM
+    with writing(f"folder {folder}", "name a journal with --state"):
+        # With the rights that the XDG Base Directory spec demands.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = url_journal_path(job.output, folder)
+    return replace(job, memory=replace(job.memory, state=state))

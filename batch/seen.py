@@ -1,0 +1,43 @@
+"""Which files and folders were reached, so that each is looked at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from batch.location import is_url
+
+
+@dataclass
+class Seen:
+    """What was reached so far, for inputs that overlap and links that meet."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[tuple[int, int]] = field(default_factory=set)
+    parent: tuple[str, str] | None = None
+
+    def is_new_file(self, path: str) -> bool:
+        """Tell whether a file is reached for the first time, by whatever path."""
+        # realpath asks the system about every part of a path: once a folder is enough.
+        parent, name = os.path.split(path)
+        if self.parent is None or self.parent[0] != parent:
+            self.parent = parent, os.path.realpath(parent)
+        real = os.path.realpath(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
+        known = len(self.files)
+        self.files.add(real)
+        return len(self.files) > known
+
+    def is_new(self, path: str) -> bool:
+        """Tell whether a file is reached for the first time; URLs are told by their texts."""
+        if not is_url(path):
+            return self.is_new_file(path)
+        known = len(self.files)
+        self.files.add(path)
+        return len(self.files) > known
+
+    def is_new_folder(self, path: str) -> bool:
+        """Tell whether a folder is entered for the first time, by whatever path."""
+        status = os.stat(path)  # noqa: PTH116
+        known = len(self.folders)
+        self.folders.add((status.st_dev, status.st_ino))
+        return len(self.folders) > known
