@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from batch.answer import failed_row
 from batch.basis import basis_of
+from batch.cli import cli
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.block import Block
 from batch.cluster.connection import check_installed
 from batch.cluster.parts import Parts
-from batch.commands.label import label
 from batch.engine import open_engine
 from batch.ensemble import load_ensemble
 from batch.errors import UsageError
@@ -149,8 +150,6 @@ assert not {name for name in sys.modules if name.startswith(("ray", "pyarrow", "
 
 @pytest.mark.parametrize("option", ["--actors=2", "--parts=x"])
 def test_options_of_clusters_need_one(option: str, tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    result = CliRunner().invoke(label, [str(tmp_path), option])
+    result = CliRunner().invoke(cli, ["label", str(tmp_path), option])
     assert result.exit_code == 2
     assert "add --engine ray" in result.output
