@@ -130,4 +130,4 @@ def _prefix(store: AbstractFileSystem, path: str) -> tuple[str, str]:
     return bucket, f"{key}/" if key else ""
 
 
-_PAGES = {"s3": _s3_pages, "gs": _google_pages, "az": _azure_pages}
+_PAGES = {"s3": _s3_pages, "gs": _google_pages, "abfs": _azure_pages}

@@ -81,7 +81,7 @@ def _try(store: AbstractFileSystem, path: str) -> None:
     if "gs" in store.protocol:
         _try_google(store, path)
         return
-    if "az" in store.protocol:
+    if "abfs" in store.protocol:
         store.info(path.partition("/")[0])  # blocks of a blob that are not committed would stay
         return
     if "s3" not in store.protocol:
