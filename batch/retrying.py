@@ -22,7 +22,7 @@ FORBIDDEN = 403  # RFC 9110
 # The base classes of what the network does to clients that raise no OSError.
 _NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
 
-# The base class of what Azure's client raises, after it has asked again for a minute by itself.
+# The base class of what Azure's client raises, after it has asked again by itself.
 _PATIENT = "AzureError"
 
 

@@ -53,8 +53,15 @@ class TestListing:
         cloud.write("p-other/1.jpg", b"x")
         found = [file.path for file in Survey([cloud.url("p")], Search())]
         assert found == [cloud.url(f"p/{n}") for n in sorted((*NAMES, *DEEPER), key=str.encode)]
-        flat = [file.path for file in Survey([cloud.url("p")], Search(recursive=False))]
-        assert flat == [cloud.url(f"p/{name}") for name in NAMES]
+
+    def test_without_recursion_does_not_look_into_folders(self, cloud: Cloud) -> None:
+        for name in (*NAMES, *DEEPER):
+            cloud.write(f"p/{name}", name.encode())
+        left_out: list[str] = []
+        search = Search(recursive=False)
+        found = Survey([cloud.url("p")], search, left_out=lambda _, why: left_out.append(why))
+        assert [file.path for file in found] == [cloud.url(f"p/{name}") for name in NAMES]
+        assert left_out == []
 
     def test_of_a_whole_bucket(self, cloud: Cloud) -> None:
         for name in DEEPER:
