@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
+from batch.bucket import pages_of
 from batch.dataset import SUCCESS, Part, is_own, parts_of, refusal
 from batch.errors import UsageError
 from batch.location import Url
@@ -17,8 +18,6 @@ from batch.upload import check_store, uploading
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-OBJECTS_A_PAGE = 1000  # S3 gives no more
 
 
 def check_stored_dataset(url: Url) -> None:
@@ -98,19 +97,14 @@ def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tup
 
 
 def _objects(store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
-    if "s3" not in store.protocol:
+    listed = pages_of(store)
+    if listed is None:
         found = retried(lambda: store.find(prefix, detail=True))
         yield from ((name, info["size"]) for name, info in found.items())
         return
     # Page by page, since what is there may be a bucket of photos.
-    bucket, key, _ = store.split_path(prefix)
-    question = {"Bucket": bucket, "Prefix": f"{key}/", "MaxKeys": OBJECTS_A_PAGE}
-    while True:
-        page = retried(lambda: store.call_s3("list_objects_v2", **question))
-        yield from ((f"{bucket}/{o['Key']}", o["Size"]) for o in page.get("Contents", ()))
-        if not page.get("IsTruncated"):
-            return
-        question["ContinuationToken"] = page["NextContinuationToken"]
+    for page in listed(store, prefix, True):
+        yield from ((info["name"], info["size"]) for info in page)
 
 
 def _remove(store: AbstractFileSystem, path: str) -> None:

@@ -11,19 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
+from batch.bucket import pages_of
 from batch.errors import BatchLabelError, InputError
 from batch.location import WILDCARDS, Url, is_url, scheme_of
 from batch.names import printable
 from batch.parallel import ordered_map
 from batch.records import Failure, Reason, Stage
 from batch.retrying import retried
-from batch.store import open_store, said, store_refusals
+from batch.store import open_store, said, store_refusals, url_of
 from batch.walk import Found, LeftOut, Search
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-OBJECTS_A_PAGE = 1000  # S3 gives no more
 # Files of a list that are asked about at the same time.
 LOOKERS = 16
 
@@ -93,7 +93,7 @@ def matches(pattern: str, hidden: bool) -> list[str]:
         found = [name for name in found if not name.rpartition("/")[2].startswith(".")]
     if not found:
         raise InputError(f"no file matches {printable(pattern)}", "check pattern and folder")
-    return [store.unstrip_protocol(name) for name in sorted(found, key=os.fsencode)]
+    return [url_of(store, name, pattern) for name in sorted(found, key=os.fsencode)]
 
 
 def reach(urls: Iterable[str], search: Search, left_out: LeftOut) -> Iterator[Found]:
@@ -121,7 +121,7 @@ def _inside(folder: Entry, search: Search, left_out: LeftOut) -> Iterator[Found]
     try:
         start = len(folder.path) + 1
         for info in _files(folder, search.recursive):
-            url = folder.store.unstrip_protocol(info["name"])
+            url = url_of(folder.store, info["name"], folder.url)
             why = search.why_not(info["name"][start:])
             if why:
                 left_out(Url(url), why)
@@ -134,37 +134,14 @@ def _inside(folder: Entry, search: Search, left_out: LeftOut) -> Iterator[Found]
 
 
 def _files(folder: Entry, recursive: bool) -> Iterator[dict[str, Any]]:
-    pages = _s3_pages if "s3" in folder.store.protocol else _folders
+    pages = pages_of(folder.store) or _folders
     for page in pages(folder.store, folder.path, recursive):
         yield from page
 
 
-def _s3_pages(
-    store: AbstractFileSystem, path: str, recursive: bool
-) -> Iterator[Iterable[dict[str, Any]]]:
-    """List a bucket page by page, in the order of its keys' bytes.
-
-    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-    """
-    bucket, key, _ = store.split_path(path)
-    question = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", "MaxKeys": OBJECTS_A_PAGE}
-    if not recursive:
-        question["Delimiter"] = "/"
-    while True:
-        page = retried(partial(store.call_s3, "list_objects_v2", **question))
-        yield (
-            {"name": f"{bucket}/{found['Key']}", "size": found["Size"], **found}
-            for found in page.get("Contents", ())
-            if not found["Key"].endswith("/")  # what stands for a folder in a browser
-        )
-        if not page.get("IsTruncated"):
-            return
-        question["ContinuationToken"] = page["NextContinuationToken"]
-
-
 def _folders(
     store: AbstractFileSystem, path: str, recursive: bool
-) -> Iterator[Iterable[dict[str, Any]]]:
+) -> Iterator[list[dict[str, Any]]]:
     """List a store folder by folder, in the order of their names' bytes."""
     folders = [path]
     while folders:

@@ -18,8 +18,12 @@ _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryEr
 # 408 Request Timeout, 425 Too Early, 429 Too Many Requests: RFC 9110, 8470 and 6585.
 _PASSING_STATUSES = frozenset((408, 425, 429))
 _FINAL_NUMBERS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
+FORBIDDEN = 403  # RFC 9110
 # The base classes of what the network does to clients that raise no OSError.
 _NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
+
+# The base class of what Azure's client raises, after it has asked again by itself.
+_PATIENT = "AzureError"
 
 
 def retried(call: Callable[[], Result]) -> Result:
@@ -43,9 +47,23 @@ def retried(call: Callable[[], Result]) -> Result:
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether it makes sense to ask again: a lost connection, a time-out, an overload."""
-    status = getattr(error, "status", None)  # of an answer, as aiohttp raises it
-    if isinstance(status, int):
+    names = {base.__name__ for base in type(error).__mro__}
+    if _PATIENT in names:
+        return False
+    status = status_of(error)
+    if status is not None:
         return status >= 500 or status in _PASSING_STATUSES
     if isinstance(error, OSError):
         return not isinstance(error, _FINAL) and error.errno not in _FINAL_NUMBERS
-    return any(base.__name__ in _NETWORK for base in type(error).__mro__)
+    return not _NETWORK.isdisjoint(names)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Give the status of the answer that a client raised an exception for, if it says one."""
+    for name in ("status", "code", "status_code"):  # as aiohttp calls it, gcsfs, and Azure
+        status = getattr(error, name, None)
+        if isinstance(status, int):
+            return status
+    # gcsfs says so in words alone.
+    refused = type(error) is OSError and str(error).startswith("Forbidden: ")
+    return FORBIDDEN if refused else None

@@ -9,27 +9,35 @@ from typing import TYPE_CHECKING, Any
 from batch.errors import BatchLabelError, UsageError
 from batch.location import scheme_of
 from batch.names import printable
+from batch.retrying import status_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 # The extra of this package that brings what a scheme needs.
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "remote", "https": "remote"}
+EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+    **dict.fromkeys(("http", "https"), "remote"),
+}
 # What a store's client is told. s3fs holds as many parts of 50 MiB in memory as it sends at a time.
 OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 2}}
 # The clients' own exceptions for credentials that are not there, which share no base class.
 _NO_CREDENTIALS = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 )
+_REFUSED = frozenset((401, 403))
 
 
 def open_store(url: str) -> tuple[AbstractFileSystem, str]:
     """Open the store that a URL names, and give the path in it; nothing is asked of it yet.
 
     Endpoints and credentials are found where the store's own tools find them: ``AWS_*``
-    variables and ``~/.aws``, Google's application default credentials, and fsspec's own
-    configuration. A store forgets listings at once, so that it never says what was. It raises
-    exceptions of many kinds: see ``store_refusals``. The same URL gives the same store again.
+    variables and ``~/.aws``, Google's application default credentials, ``AZURE_STORAGE_*``
+    variables, and fsspec's own configuration. A store forgets listings at once, so that it never
+    says what was. It raises exceptions of many kinds: see ``store_refusals``. The same URL gives
+    the same store again.
 
     Raises:
         UsageError: the scheme is unknown, the URL is none, or a package is not installed.
@@ -49,10 +57,22 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
             f"run: pip install '{remedy}'" if extra else f"install {remedy}",
         ) from error
     except ValueError as error:
-        raise UsageError(
-            f"{printable(url)} can't be opened ({said(error)})", "check its spelling"
-        ) from error
+        azure = ", and that AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING is set"
+        remedy = "check its spelling" + (azure if EXTRAS.get(scheme) == "azure" else "")
+        raise UsageError(f"{printable(url)} can't be opened ({said(error)})", remedy) from error
     return store, path
+
+
+def url_of(store: AbstractFileSystem, path: str, like: str) -> str:
+    """Name by URL what lies in a store, in the manner of a URL that leads into the same store."""
+    scheme, _, rest = like.partition("://")
+    if EXTRAS.get(scheme, "remote") == "remote":
+        url: str = store.unstrip_protocol(path)
+        return url
+    # Azure's may name the account beside the container: abfs://container@account.host/path.
+    authority = rest.partition("/")[0]
+    inside = path.partition("/")[2]
+    return f"{scheme}://{authority}/{inside}" if "@" in authority else f"{scheme}://{path}"
 
 
 @contextmanager
@@ -83,7 +103,7 @@ def said(error: BaseException) -> str:
 def _remedy(error: Exception, otherwise: str) -> str:
     if type(error).__name__ in _NO_CREDENTIALS:
         return "set the store's credentials, such as AWS_ACCESS_KEY_ID or a profile in ~/.aws"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or status_of(error) in _REFUSED:
         return "check the credentials and what they allow"
     if isinstance(error, FileNotFoundError):
         return "check the spelling of the bucket, and create it first"

@@ -61,7 +61,7 @@ def check_store(url: Url) -> None:
     """Find out before the work whether an object could be written, and leave nothing behind.
 
     Of S3 and Google's store an upload is begun and aborted, which needs the same rights and
-    shows nowhere. Of other stores it is made sure that they answer.
+    shows nowhere. Of Azure's the container must be there, and others must answer.
 
     Raises:
         UsageError: no store takes an object of this URL, or a package is not installed.
@@ -80,6 +80,9 @@ def check_store(url: Url) -> None:
 def _try(store: AbstractFileSystem, path: str) -> None:
     if "gs" in store.protocol:
         _try_google(store, path)
+        return
+    if "abfs" in store.protocol:
+        store.info(path.partition("/")[0])  # blocks of a blob that are not committed would stay
         return
     if "s3" not in store.protocol:
         store.exists(path)

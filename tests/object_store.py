@@ -64,8 +64,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for package in ("moto", "flask", "s3fs"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    with socket.create_server((HOST, 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("s3") / "server.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
@@ -74,7 +73,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=stream,
         )
     try:
-        _wait_for(port, server, log)
+        wait_until_served(port, server, log)
         yield f"http://{HOST}:{port}"
     finally:
         server.kill()
@@ -191,7 +190,15 @@ def failing(server: str, fails: Callable[[str, str], int | None]) -> Iterator[Fa
             thread.join()
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def free_port() -> int:
+    """Give a port of loopback that nobody listens on."""
+    with socket.create_server((HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def wait_until_served(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server takes connections on loopback; ``log`` says why where it ends."""
     give_up = time.monotonic() + PATIENCE
     while True:
         assert server.poll() is None, log.read_text()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from batch import listing
 from batch.discover import Survey
 from batch.errors import InputError
 from batch.fetching import MOST_AHEAD, Fetched, Fetcher
@@ -132,7 +131,7 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(listing, "OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.bucket.OBJECTS_A_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
@@ -153,7 +152,7 @@ class TestABucket:
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(listing, "OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.bucket.OBJECTS_A_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None

@@ -41,22 +41,28 @@ def test_an_unknown_scheme_is_refused(url: str) -> None:
         open_store(url)
 
 
-def test_a_package_that_is_missing_is_named_with_its_extra() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("package", "scheme", "extra"),
+    [("s3fs", "s3", "s3"), ("gcsfs", "gs", "gcs"), ("adlfs", "az", "azure")],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    package: str, scheme: str, extra: str
+) -> None:
+    code = f"""
 import sys
-sys.modules["s3fs"] = None
+sys.modules["{package}"] = None
 from batch.errors import UsageError
 from batch.store import open_store
 try:
-    open_store("s3://bucket/r.csv")
+    open_store("{scheme}://bucket/r.csv")
 except UsageError as error:
     print(error)
 """
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    assert ran.stdout.startswith("s3://bucket/r.csv needs a package that is not installed")
-    assert ran.stdout.endswith("; run: pip install 'batch-label[s3]'\n")
+    assert ran.stdout.startswith(f"{scheme}://bucket/r.csv needs a package that is not installed")
+    assert ran.stdout.endswith(f"; run: pip install 'batch-label[{extra}]'\n")
 
 
 def test_a_missing_bucket_is_told_with_a_remedy(bucket: Bucket) -> None:
