@@ -19,7 +19,7 @@ from batch.report import report_format
 from batch.staging import PREFIX, Staging
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
-from tests.runs import Place, ended, make_photos, wait_for
+from tests.runs import Place, ended, has_begun, make_photos, wait_for
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -184,7 +184,8 @@ def test_two_runs_on_the_same_machine_have_one_lock(place: Place, bucket: Bucket
     make_photos(place.folder / "photos", 400)
     run = place.start("photos", "-o", bucket.url("r.csv"))
     folder = place.folder / "state" / "batch-label"
-    wait_for(lambda: folder.is_dir() and any(folder.glob(".*.lock")), run)
+    wait_for(lambda: any(map(has_begun, folder.glob("*.journal"))), run)
+    run.send_signal(signal.SIGSTOP)  # or it might be done before the other has started
     other = place.run("photos", "-o", bucket.url("r.csv"))
     run.kill()
     run.communicate()
