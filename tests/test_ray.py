@@ -154,7 +154,7 @@ def test_a_run_that_is_stopped_keeps_what_is_done(
 
 
 def test_a_time_limit_ends_the_run_within_a_block(ray_cluster: RayCluster, place: Place) -> None:
-    ran = place.run("photos", "-o", REPORT, *_on(ray_cluster), "--time-limit", "4s")
+    ran = place.run("photos", "-o", REPORT, *_on(ray_cluster), "--time-limit", "3s")
     assert ran.returncode == ExitCode.TIME_IS_UP, ran.stderr
     assert place.record()["outcome"] == "time_is_up"
 
