@@ -61,7 +61,7 @@ class TestABucket:
         assert place.counts()["labelled_now"] == PHOTOS
         photo = full.read("photos/00000.jpg")
         full.write("photos/00000.jpg", photo[:-1] + bytes([photo[-1] ^ 1]))  # of the same size
-        full.write("photos/new.jpg", photo)
+        full.write("photos/new.jpg", photo + bytes(1))
         place.run(full.url("photos"), "-o", REPORT)
         counts = place.counts()
         assert (counts["found"], counts["labelled_now"], counts["reused"]) == (13, 2, 11)
