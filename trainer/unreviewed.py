@@ -10,7 +10,8 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.formats import Value
 from batch.names import path_from_text
-from batch.readers import REMEDY, damaged, open_records
+from batch.opening import open_records
+from batch.readers import REMEDY, damaged
 from batch.records import Region
 from trainer.data import Pixels
 from trainer.duplicates import twins
