@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.dataset import SUCCESS, is_own, parts_of, refusal
+from batch.dataset_files import SUCCESS, contents_of, is_own, refusal
 from batch.errors import OutputError
 from batch.exchange import exchange
 from batch.names import path_text
@@ -93,7 +93,7 @@ def _check_replaceable(target: Path) -> None:
     """
     names = list(_names(target))
     with suppress(OSError):
-        if parts_of((target / SUCCESS).read_bytes()) is not None:
+        if contents_of((target / SUCCESS).read_bytes()) is not None:
             names = [name for name in names if not is_own(name)]
     if names:
         raise refusal(path_text(target), min(names))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.bucket import pages_of
-from batch.dataset import SUCCESS, Part, is_own, parts_of, refusal
+from batch.dataset_files import SUCCESS, Part, contents_of, is_own, refusal
 from batch.errors import UsageError
 from batch.location import Url
 from batch.names import path_text
+from batch.readers import ReportError
 from batch.retrying import retried
 from batch.staging import Staging
-from batch.store import open_store
+from batch.store import open_store, store_refusals
 from batch.upload import check_store, uploading
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def check_stored_dataset(url: Url) -> None:
             pass
         if store.exists(f"{prefix}/{SUCCESS}"):
             content = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
-            if parts_of(content) is None:
+            if contents_of(content) is None:
                 raise refusal(path_text(url), SUCCESS)
 
 
@@ -62,15 +63,16 @@ class StoredDataset:
             OutputError: the store refuses, or can't be reached for long.
         """
         content = (self.root / SUCCESS).read_bytes()
-        parts = parts_of(content) or ()
+        contents = contents_of(content)
+        files = contents.files if contents else ()
         with uploading(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
             before = dict(_own_names(self._url, store, prefix))
-            for part in parts:
+            for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
             retried(lambda: store.pipe_file(f"{prefix}/{SUCCESS}", content))
-            for name in before.keys() - {SUCCESS} - {part.path for part in parts}:
+            for name in before.keys() - {SUCCESS} - {part.path for part in files}:
                 _remove(store, f"{prefix}/{name}")
         self._staging.close()
 
@@ -80,6 +82,38 @@ class StoredDataset:
 
     def _upload(self, store: AbstractFileSystem, prefix: str, part: Part) -> None:
         retried(lambda: store.put_file(str(self.root / part.path), f"{prefix}/{part.path}"))
+
+
+def read_stored_success(url: Url, called: str) -> bytes | None:
+    """Read the list of a dataset's objects; None where there is none.
+
+    Raises:
+        ReportError: the store refuses, or does not answer.
+        UsageError: a package that the store needs is not installed.
+    """
+    with _reading(called):
+        store, prefix = open_store(url.text.rstrip("/"))
+        if not retried(lambda: store.exists(f"{prefix}/{SUCCESS}")):
+            return None
+        content: bytes = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
+        return content
+
+
+def stored_sizes(url: Url, called: str) -> dict[str, int]:
+    """Give the sizes (bytes) of all objects under a prefix by their names in it.
+
+    Raises:
+        ReportError: the store refuses, or does not answer.
+    """
+    with _reading(called):
+        store, prefix = open_store(url.text.rstrip("/"))
+        return {name[len(prefix) + 1 :]: size for name, size in _objects(store, prefix)}
+
+
+def _reading(called: str) -> AbstractContextManager[None]:
+    return store_refusals(
+        f"{called} can't be read", ReportError, "look after the network and the store"
+    )
 
 
 def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
+from batch.dataset_place import check_outside
 from batch.errors import UsageError
 from batch.formats import Column, Kind, Record, Value, open_writer
 from batch.location import Location, location_of
@@ -116,6 +117,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     report_format(output)  # a dataset is for reports alone
     check_output(output)
     _check_apart(output, old, new)
+    check_outside(output, location_of(old), location_of(new))
     with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
         check_comparable(before, after)
         counts = pairs.load("old", before), pairs.load("new", after)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import heapq
 import os
-import resource
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch.belonging import check_parts
+from batch.dataset import is_dataset
+from batch.dataset_place import check_outside
 from batch.errors import InputError, UsageError
 from batch.formats import Format, Record, Value
+from batch.location import location_of
 from batch.lock import locked
 from batch.manifest import check_manifest
 from batch.names import label_text
+from batch.open_files import allow_open_files
 from batch.output import is_streamed
 from batch.part import LAST, Part, open_part
 from batch.records import Reason, Status
@@ -23,9 +26,6 @@ from batch.report import SALVAGED, check_output, columns, open_report, report_fo
 from batch.stopping import Stop
 from batch.succession import Succession
 from batch.summary import Summary
-
-# Files that a process has open beside the parts.
-OTHER_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
             stack.enter_context(open_part(text, index, len(merging.parts)))
             for index, text in enumerate(merging.parts)
         ]
+        allow_open_files(sum(part.files for part in parts), f"the files of {len(parts)} parts")
         listing = check_parts(parts, recorded=merging.manifest is None)
         labels, per_face = _labels(parts), any(part.per_face for part in parts)
         summary, names = Summary(labels), columns(labels, per_face)
         shown: dict[Value, str] = {label_text(label): label for label in labels}
         succession = Succession(parts, listing, merging.manifest)
-        as_text = report_format(merging.output) is Format.CSV
+        as_text = not is_dataset(merging.output) and report_format(merging.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
         report = stack.enter_context(open_report(merging.output, labels, per_face, stdout))
         for row, is_first in stop.until_signal(succession.followed(rows)):
@@ -88,15 +89,8 @@ def _check(merging: Merging) -> None:
             raise UsageError(
                 f"the report {merging.output} is one of the parts", "give it another name with -o"
             )
-    needed = len(merging.parts) + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise InputError(
-                f"{len(merging.parts)} parts can't be open at once: the system allows {hard} files",
-                f"raise its limit: ulimit -n {needed}",
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        check_outside(merging.output, *map(location_of, merging.parts))
+    allow_open_files(len(merging.parts), f"{len(merging.parts)} parts")
 
 
 def _labels(parts: Sequence[Part]) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.formats import ROW_GROUP, Format, Value
+from batch.formats import ROW_GROUP, Value
 from batch.location import Location, location_of
 from batch.names import from_printable, path_bytes
-from batch.readers import RecordReader, ReportError, damaged, open_records
+from batch.opening import open_records
+from batch.readers import RecordReader, ReportError, damaged
 from batch.report import layout
 from batch.run_record import RunRecord
 from batch.runfile import read_run, record_of
@@ -44,7 +45,7 @@ class Part:
     """A report with positions; ``index`` is its number among the parts.
 
     ``labels`` are the model's; None where a report in JSON Lines has no rows to name them.
-    ``record`` is that of the run that wrote it, if that is there.
+    ``record`` is that of the run that wrote it, if that is there; ``files`` are open at once.
 
     Raises:
         ReportError: it is no report of a shard.
@@ -56,7 +57,7 @@ class Part:
         self.record = _record_of(place)
         self.per_face = "face" in reader.columns
         self.labels = _labels(reader) if reader.columns else None
-        self._in_csv = place.name.lower().endswith(Format.CSV)
+        self.files = reader.files
         self._reader = reader
 
     def rows(self, as_text: bool) -> Iterator[PartRow]:
@@ -70,8 +71,8 @@ class Part:
         """
         columns = layout(self.labels or (), self.per_face, numbered=True)
         names = [column.name for column in columns]
-        *takers, to_position = (taker(column.kind, self._in_csv) for column in columns)
-        unchanged = as_text and self._in_csv
+        *takers, to_position = (taker(column.kind, self._reader.is_text) for column in columns)
+        unchanged = as_text and self._reader.is_text
         photos = _Photos(names)
         for number, values in self._reader.records(names):
             try:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
-from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from batch.download import opened
 from batch.errors import InputError
 from batch.formats import ROW_GROUP, Format, Value, check_format
-from batch.location import Location
-from batch.names import path_text, printable
-from batch.output import is_device
+from batch.names import printable
 
 # Bytes. A path has 4,096 at most, and four characters for each if all are escaped.
 MAX_LINE = 1 << 20
@@ -30,15 +26,18 @@ class ReportError(InputError):
 
 
 class RecordReader(Protocol):
-    """Reads records from a file, for which messages have the name ``called``.
+    """Reads records from a report, for which messages have the name ``called``.
 
-    ``columns`` are those that the file names, none where a file without rows names none;
-    ``unit`` is what its records are numbered by.
+    ``columns`` are those that it names, none where a file without rows names none; ``unit`` is
+    what its records are numbered by. ``is_text`` tells that all values are texts, as CSV's are,
+    and ``files`` is how many files are open while records are read.
     """
 
     called: str
     columns: tuple[str, ...]
     unit: str
+    is_text: bool
+    files: int
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once, with the values of two or more of the columns.
@@ -50,37 +49,17 @@ class RecordReader(Protocol):
         """
 
 
-@contextmanager
-def open_records(place: Location, rows: int = ROW_GROUP) -> Iterator[RecordReader]:
-    """Open a report of any format; the name's suffix tells which, and pipes have CSV.
-
-    One at a URL is read from its store as it is needed. Of Parquet, ``rows`` rows are held in
-    memory.
-
-    Raises:
-        ReportError: it is missing, of no known format, or its beginning is damaged.
-        UsageError: a package that its format needs is not installed.
-    """
-    called = f"report {path_text(place)}"
-    with _reading(called):
-        stream = opened(place, called, ReportError)
-    with stream:
-        form = _format(place, called)
-        if form is Format.PARQUET:
-            yield ParquetReader(stream, called, rows)
-        else:
-            yield _READERS[form](stream, called)
-
-
 def damaged(reader: RecordReader, number: int, why: str) -> ReportError:
     """Make the error for a record that can't be right."""
-    return _damaged(f"{reader.called}, {reader.unit} {number}", why)
+    return damage(f"{reader.called}, {reader.unit} {number}", why)
 
 
 class CsvReader:
     """Comma-separated values with a header, also as a spreadsheet saves them."""
 
     unit = "line"
+    is_text = True
+    files = 1
 
     def __init__(self, stream: BinaryIO, called: str) -> None:
         self.called = called
@@ -112,6 +91,8 @@ class JsonLinesReader:
     """One JSON object a line; the first one's keys are the columns."""
 
     unit = "line"
+    is_text = False
+    files = 1
 
     def __init__(self, stream: BinaryIO, called: str) -> None:
         self.called = called
@@ -142,9 +123,11 @@ class JsonLinesReader:
 
 
 class ParquetReader:
-    """Apache Parquet, so many ``rows`` at a time."""
+    """Apache Parquet, so many ``rows`` at a time; ``number`` is how many there are."""
 
     unit = "row"
+    is_text = False
+    files = 1
 
     def __init__(self, stream: BinaryIO, called: str, rows: int = ROW_GROUP) -> None:
         check_format(Format.PARQUET)
@@ -152,12 +135,13 @@ class ParquetReader:
 
         self.called = called
         self._rows = rows
-        with _reading(called):
+        with reading(called):
             try:
                 self._file: Any = pyarrow.parquet.ParquetFile(stream)
             except ValueError as error:
-                raise _damaged(called, f"no Parquet: {error}") from error
+                raise damage(called, f"no Parquet: {error}") from error
         self.columns = tuple(self._file.schema_arrow.names)
+        self.number: int = self._file.metadata.num_rows
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
@@ -170,54 +154,37 @@ class ParquetReader:
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
         batches = self._file.iter_batches(batch_size=self._rows, columns=list(wanted))
         try:
-            with _reading(self.called):
+            with reading(self.called):
                 for batch in batches:
                     yield [batch.column(name).to_pylist() for name in wanted]
         except ValueError as error:
-            raise _damaged(self.called, str(error)) from error
-
-
-_READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
-    Format.CSV: CsvReader,
-    Format.JSONL: JsonLinesReader,
-}
-
-
-def _format(path: Location, called: str) -> Format:
-    suffix = PurePosixPath(path.name).suffix
-    if not suffix and isinstance(path, Path) and is_device(path):
-        return Format.CSV
-    try:
-        return Format(suffix.lower())
-    except ValueError:
-        raise ReportError(
-            f"{called} has no suffix that names a format", f"give one of {', '.join(Format)}"
-        ) from None
+            raise damage(self.called, str(error)) from error
 
 
 def _lines(stream: BinaryIO, called: str) -> Iterator[str]:
     """Give the lines of UTF-8 text, without the byte-order mark that spreadsheets add."""
-    with _reading(called):
+    with reading(called):
         for number, line in enumerate(iter(partial(stream.readline, MAX_LINE), b""), start=1):
             if len(line) == MAX_LINE:
-                raise _damaged(f"{called}, line {number}", f"longer than {MAX_LINE} bytes")
+                raise damage(f"{called}, line {number}", f"longer than {MAX_LINE} bytes")
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise _damaged(f"{called}, line {number}", "no UTF-8") from error
+                raise damage(f"{called}, line {number}", "no UTF-8") from error
 
 
-def _damaged(where: str, why: str) -> ReportError:
+def damage(where: str, why: str) -> ReportError:
+    """Make the error for what can't be right; ``why`` is one line whatever it was."""
     return ReportError(f"{where} is damaged ({printable(' '.join(why.split()))})", REMEDY)
 
 
 @contextmanager
-def _reading(called: str) -> Iterator[None]:
+def reading(called: str) -> Iterator[None]:
     """Turn what the system refuses while a report is read into a ``ReportError``."""
     try:
         yield
     except OSError as error:
         if error.errno is None:  # Arrow's own, which means what it has read
-            raise _damaged(called, str(error)) from error
+            raise damage(called, str(error)) from error
         why = printable(error.strerror or str(error))
         raise ReportError(f"{called} can't be read ({why})", "check its name and rights") from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from batch.formats import Value
 from batch.location import Location, location_of
 from batch.names import printable
-from batch.readers import REMEDY, RecordReader, ReportError, damaged, open_records
+from batch.opening import open_records
+from batch.readers import REMEDY, RecordReader, ReportError, damaged
 from batch.records import Status
 from batch.report import MISSING
 

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from batch import dataset
-from batch.dataset import NULL, SUCCESS, partition_of, parts_of
+from batch.dataset_files import NULL, SUCCESS, contents_of, partition_of
 from batch.diff import diff
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.exchange import exchange
@@ -98,13 +98,14 @@ def read(folder: str | Path, filesystem: Any = None) -> list[dict[str, Any]]:
 
 
 def listed(folder: Path) -> set[str]:
-    parts = parts_of((folder / SUCCESS).read_bytes())
-    assert parts is not None
-    for part in parts:
+    """Give the files that the list names, after a look whether they are as it says."""
+    contents = contents_of((folder / SUCCESS).read_bytes())
+    assert contents is not None
+    for part in contents.files:
         data = (folder / part.path).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (part.bytes, part.sha256)
         assert pyarrow.parquet.read_metadata(folder / part.path).num_rows == part.rows
-    return {part.path for part in parts}
+    return {part.path for part in contents.files}
 
 
 def test_its_rows_are_those_of_the_parquet_report(tmp_path: Path) -> None:
@@ -121,6 +122,7 @@ def test_it_is_laid_out_by_status_and_label(tmp_path: Path) -> None:
     write(tmp_path / "results", 100)
     folders = {name.rpartition("/")[0] for name in listed(tmp_path / "results")}
     assert folders == {
+        "",  # the order
         "status=ok/label=happy",
         "status=ok/label=sad",
         "status=unsure/label=happy",
@@ -366,10 +368,11 @@ def test_in_a_store_the_old_files_go_last(bucket: Bucket, monkeypatch: pytest.Mo
         changes = [(m, p.rpartition("/")[2]) for m, p in proxy.asked
                    if m in ("PUT", "DELETE") and "uploadId" not in p]  # fmt: skip
     kinds = [method if name != SUCCESS else name for method, name in changes]
-    assert kinds == ["PUT"] * 5 + [SUCCESS] + ["DELETE"] * 5
-    parts = parts_of(bucket.read(f"night/{SUCCESS}"))
-    assert parts is not None
-    assert bucket.keys() == {f"night/{part.path}" for part in parts} | {f"night/{SUCCESS}"}
+    assert kinds == ["PUT"] * 6 + [SUCCESS] + ["DELETE"] * 6
+    contents = contents_of(bucket.read(f"night/{SUCCESS}"))
+    assert contents is not None
+    expected = {f"night/{part.path}" for part in contents.files} | {f"night/{SUCCESS}"}
+    assert bucket.keys() == expected
     assert bucket.keys().isdisjoint(before - {f"night/{SUCCESS}"})
 
 
@@ -391,11 +394,11 @@ def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
             write(bucket.url("night"), 20)
     # What the list names is all there, whatever lies beside it.
     assert bucket.read(f"night/{SUCCESS}") == before
-    assert len(bucket.keys()) == 6 + 3
+    assert len(bucket.keys()) == 7 + 3
     monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
     type(bucket.store).clear_instance_cache()
     write(bucket.url("night"), 20)
-    assert len(bucket.keys()) == 6
+    assert len(bucket.keys()) == 7
     assert len(read(f"{bucket.name}/night", bucket.store)) == 20
 
 

@@ -17,18 +17,23 @@ from PIL import Image
 from batch.errors import ExitCode
 from batch.formats import Format
 from tests.conftest import Command
+from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place, ended, make_photos, wait_for
+from tests.test_dataset import files
 from tests.tiny_models import bright_model, bright_spec, save
+
+__all__ = ["bucket", "s3_server"]  # fixtures
 
 NUMBER = 24
 SHARDS = (1, 2, 3)
 FORMATS = [form.value for form in Format]
+DATASET = "/"
 MISSING = "photos/00004.jpg"
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Place:
-    """A place with whole reports and parts of three shards, in all formats."""
+    """A place with whole reports and parts of three shards, in all formats and as datasets."""
     folder = tmp_path_factory.mktemp("labelled")
     photos = make_photos(folder / "photos", NUMBER)
     group = Image.new("RGB", (1024, 512))
@@ -39,7 +44,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -
     (photos / "größe;=1\n.jpg").write_bytes((photos / "00001.jpg").read_bytes())
     place = Place(folder)
     for per_face in ((), ("--per-face",)):
-        for form in FORMATS:
+        for form in (*FORMATS, DATASET):
             name = _named(form, per_face)
             _label(place, f"whole-{name}", f"whole{len(per_face)}", *per_face)
             for n in SHARDS:
@@ -102,6 +107,44 @@ def test_the_whole_is_that_of_a_single_run(
     )
 
 
+@pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
+@pytest.mark.parametrize(
+    ("form", "output"), [(DATASET, ".csv"), (DATASET, DATASET), (".jsonl", DATASET)]
+)
+def test_datasets_are_parts_and_wholes_too(
+    labelled: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
+) -> None:
+    target, whole = f"merged{output}", f"whole-{_named(output, per_face)}"
+    parts = _parts(form, per_face)[::-1]
+    ran = labelled.command("merge", *parts, "-o", f"{tmp_path}/{target}")
+    assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
+    if output == DATASET:
+        assert files(tmp_path / target) == files(labelled.folder / whole)
+    else:
+        assert (tmp_path / target).read_bytes() == (labelled.folder / whole).read_bytes()
+
+
+def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_photos(tmp_path / "photos", 6)
+    for n in (1, 2):
+        _label(place, bucket.url(f"parts/{n}/"), str(n), "--shard", f"{n}/2")
+    _label(place, "whole/", "whole")
+    parts = [bucket.url(f"parts/{n}/") for n in (1, 2)]
+    ran = place.command("merge", *parts, "-o", bucket.url("all/"))
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    keys = bucket.store.find(f"{bucket.name}/all")
+    found = {key.partition("/all/")[2]: bucket.store.cat_file(key) for key in keys}
+    assert found == files(tmp_path / "whole")
+
+
+def test_a_part_that_is_no_whole_dataset(place: Place) -> None:
+    next((place.folder / "2-photos").glob("status=ok/*/*")).unlink()
+    told = _refused(place, *_parts(DATASET))
+    assert "report 2-photos is not whole: status=ok/" in told
+    assert "is not there; try again if it was replaced just now, else write it anew" in told
+
+
 def test_parts_may_have_any_formats_and_lie_anywhere(labelled: Place, tmp_path: Path) -> None:
     for form in FORMATS:
         for entry in labelled.folder.glob(f"?-photos{form}*"):
@@ -139,19 +182,20 @@ def test_texts_of_csv_pass_unchanged(place: Place) -> None:
     assert f"{cell}00000001".encode() in whole.read_bytes()
 
 
-def test_missing_files_come_last_as_in_a_single_run(place: Place) -> None:
+@pytest.mark.parametrize("form", [".csv", DATASET])
+def test_missing_files_come_last_as_in_a_single_run(place: Place, form: str) -> None:
     (place.folder / MISSING).unlink()
     (place.folder / "photos" / "00001.jpg").unlink()
     _label(place, "whole-photos.csv", "whole0", "--keep-missing")
     for n in SHARDS:
-        _label(place, f"{n}-photos.csv", f"{n}0", "--keep-missing", "--shard", f"{n}/3")
+        _label(place, f"{n}-photos{form}", f"{n}0", "--keep-missing", "--shard", f"{n}/3")
     whole = (place.folder / "whole-photos.csv").read_bytes()
     assert b"missing: not found" in whole
-    assert _merged(place, *_parts(".csv")) == whole
-    assert "; 2 missing; " in place.command("merge", *_parts(".csv"), "-o", "m.csv").stderr
+    assert _merged(place, *_parts(form)) == whole
+    assert "; 2 missing; " in place.command("merge", *_parts(form), "-o", "m.csv").stderr
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [*FORMATS, DATASET])
 def test_a_shard_may_be_empty(tmp_path: Path, form: str) -> None:
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", 1)

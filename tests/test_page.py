@@ -19,14 +19,16 @@ from click.testing import CliRunner
 from PIL import Image
 
 from batch.cli import cli
+from batch.dataset_files import SUCCESS
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.formats import Format
 from batch.page.document import SCRIPTS, STYLES
 from batch.page.make import Request, check_page_output, make_page
 from batch.readers import ReportError
 from batch.records import Reason, Row
+from batch.report import open_report
 from tests.conftest import REPOSITORY, Command
-from tests.page_rows import ROWS, answered, failed, page_of, photographed, written
+from tests.page_rows import LABELS, ROWS, answered, failed, page_of, photographed, written
 from tests.test_report import many
 
 PAGES = REPOSITORY / "batch" / "page"
@@ -74,6 +76,56 @@ def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
     for one in (mine, its):
         del one["digest"], one["title"]
     assert mine == its
+
+
+@pytest.mark.parametrize("per_face", [False, True], ids=["photos", "faces"])
+def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
+    pytest.importorskip("pyarrow")
+    of_file, of_dataset = tmp_path / "file", tmp_path / "dataset"
+    for folder, output in ((of_file, "{}.csv"), (of_dataset, "{}/")):
+        folder.mkdir()
+        for name, rows in (("results", ROWS), ("old", [*ROWS[1:6], answered("gone.jpg", 0.9)])):
+            with open_report(
+                f"{folder}/{output.format(name)}", LABELS, per_face, io.BytesIO()
+            ) as file:
+                for row in rows:
+                    file.add(row)
+                file.publish()
+    pages = [
+        page_of(of_file / "results.csv", of_file / "old.csv", gallery=0)[0],
+        page_of(of_dataset / "results", of_dataset / "old", gallery=0)[0],
+    ]
+    assert pages[1] == of_dataset / "results.html"
+    mine, its = map(told, pages)
+    listed = (of_dataset / "results" / SUCCESS).read_bytes()
+    assert its["digest"] == hashlib.sha256(listed).hexdigest()
+    assert (its["title"], its["editions"][0]["name"]) == ("results", "old")
+    for one in (mine, its):
+        del one["digest"], one["title"]
+        del one["changes"]["since"]
+        for edition in one["editions"]:
+            del edition["name"], edition["when"]
+    assert mine == its
+
+
+def test_a_page_of_a_dataset_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    with open_report(f"{tmp_path}/results/", LABELS, False, io.BytesIO()) as file:
+        file.add(ROWS[0])
+        file.publish()
+    monkeypatch.chdir(tmp_path / "results")
+    ran = report(".", "--gallery", "0")
+    assert ran.exit_code == 0, ran.stderr
+    assert (tmp_path / "results.html").exists()
+    ran = report(".", "-o", "page.html")
+    assert ran.exit_code == ExitCode.USAGE
+    assert f"page.html would lie in {tmp_path}/results, which is replaced as a whole" in ran.stderr
+    (tmp_path / "results" / SUCCESS).unlink()
+    ran = report(tmp_path / "results")
+    assert ran.exit_code == ExitCode.USAGE
+    assert "is no dataset, or one that was never finished: it has no _SUCCESS" in ran.stderr
 
 
 def test_a_page_is_the_same_every_time(tmp_path: Path, astronaut: Image.Image) -> None:

@@ -234,6 +234,33 @@ def test_keys_move_and_open(browser: Browser, page: Path) -> None:
         assert not shown.page.locator("#keys").is_visible()
 
 
+def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        for key in ("j", "Enter", "ArrowRight"):
+            shown.page.keyboard.press(key)
+        # Listens behind the page itself, to the very event that closes.
+        shown.page.evaluate(
+            """() => addEventListener("keydown", () => {
+                window.focused = document.activeElement.closest("li")?.textContent;
+            }, { once: true })"""
+        )
+        shown.page.keyboard.press("Escape")
+        assert "d.jpg" in str(shown.page.evaluate("window.focused"))
+        shown.page.keyboard.press("Enter")
+        there = shown.page.evaluate(
+            """() => {
+                const buttons = () => [...document.querySelectorAll("#closeup button")];
+                for (const text of ["Next", "Close"])
+                    buttons().find((button) => button.textContent === text).click();
+                return document.activeElement.textContent;
+            }"""
+        )
+        assert "b.jpg" in there
+        shown.page.keyboard.press("/")
+        shown.page.wait_for_timeout(50)  # for whatever comes late
+        assert shown.page.evaluate("document.activeElement.id") == "search"
+
+
 def test_names_are_text_whatever_is_in_them(
     browser: Browser, tmp_path: Path, astronaut: Image.Image
 ) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from batch.dataset import ENDING, MAX_ROWS_A_FILE, is_own, partition_of
+from batch.dataset import ENDING, MAX_ROWS_A_FILE
+from batch.dataset_files import is_own, partition_of
 from batch.errors import EXIT_MEANINGS
 from batch.formats import ROW_GROUP, Format
 from batch.records import Reason, Row, Status
@@ -63,7 +64,7 @@ def test_datasets() -> None:
     folder = partition_of({"status": Status.FAILED.value, "label": None})
     assert f"results/{folder}/part-" in text
     shown = re.findall(r"^ +results/(\S+)$", section("Datasets"), re.MULTILINE)
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert all(is_own(name) for name in shown)
 
 

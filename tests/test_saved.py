@@ -212,7 +212,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str | bytes, words: 
     ("name", "words"),
     [
         ("gone.csv", "No such file"),
-        ("folder.csv", "Is a directory"),
+        ("folder.csv", "is no dataset, or one that was never finished: it has no _SUCCESS"),
         ("notes.txt", "no suffix that names a format"),
     ],
 )

@@ -26,6 +26,7 @@ from trainer.evaluate import answers
 from trainer.folders import load_folders
 from trainer.models import framing_for, open_model
 from trainer.review import Review
+from trainer.review_samples import ELSEWHERE
 from trainer.reviewed import Reviewed, read_reviewed, with_review
 from trainer.sources import load_data
 from trainer.train import train
@@ -46,6 +47,18 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 def rows_of(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
     return [{"path": str(p), "said": said, "label": label} for p in pictures]
+
+
+def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    urls = ["s3://bucket/a.jpg", "zip://inner/b.jpg::photos.zip"]
+    rows = rows_of(pictures[:1])
+    rows += ({"path": url, "label": "sad"} for url in urls)
+    found = reviewed(tmp_path, *rows)
+    assert len(found.learn) + len(found.held) == 1
+    assert [name for name, _ in found.left_out] == urls
+    assert {reason for _, reason in found.left_out} == {ELSEWHERE}
 
 
 def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Image) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 import batch
 from batch.errors import InputError, UsageError
 from batch.file_bytes import read
+from batch.location import Location, Url
 from batch.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
@@ -64,7 +64,8 @@ def retry_end_to_end(model: str, review: Review, split: str) -> Retrial:
     """Label the reviewed photos again as ``batch-label`` does, on the CPU.
 
     ``model`` is what the runner's own ``--model`` takes, or ``default``. Reviews of single faces
-    count as far as they say what the photo's label is. Photos that are gone are passed over.
+    count as far as they say what the photo's label is. Photos that are gone, or in stores
+    and archives, are passed over.
 
     Raises:
         UsageError, InputError: as ``retry`` does.
@@ -132,9 +133,9 @@ def _check_any(found: int, review: Review) -> None:
         )
 
 
-def _is_of(path: Path, split: str) -> bool:
-    data = read(path)
-    if isinstance(data, Failure):
+def _is_of(path: Location, split: str) -> bool:
+    data = None if isinstance(path, Url) else read(path)
+    if data is None or isinstance(data, Failure):
         return False
     return split == ALL or split_of(hashlib.sha256(data).hexdigest()) != LEARN
 

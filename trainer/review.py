@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError
+from batch.location import Location, Url
 from batch.names import path_from_text, printable
 from batch.records import Box
 
@@ -36,13 +37,14 @@ class Review:
 class Verdict:
     """What a person said of one answer of a report.
 
-    ``face`` is the face's number, None where the answer is the photo's; ``box`` is the face that
-    the answer rests on, in pixels of the upright photo, None where it rests on the whole photo.
-    ``said`` is the report's label, empty where it had none; ``label`` is the right one, or
-    ``NOT_A_PERSON``. ``where`` names the file and line.
+    ``path`` is where the photo lies: a file, or a URL, also that of an archive's member. ``face``
+    is the face's number, None where the answer is the photo's; ``box`` is the face that the answer
+    rests on, in pixels of the upright photo, None where it rests on the whole photo. ``said`` is
+    the report's label, empty where it had none; ``label`` is the right one, or ``NOT_A_PERSON``.
+    ``where`` names the file and line.
     """
 
-    path: Path
+    path: Location
     face: int | None
     box: Box | None
     said: str
@@ -75,7 +77,7 @@ def read_review(review: Review) -> list[Verdict]:
     Raises:
         BadReview: a file can't be read, has other columns, or a line can't be understood.
     """
-    latest: dict[tuple[Path, int | None], Verdict] = {}
+    latest: dict[tuple[Location, int | None], Verdict] = {}
     for file in review.files:
         for verdict in _verdicts(file, review.photos):
             # Taken out first, so that it goes to where it was said last.
@@ -91,7 +93,7 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     the first, which is the main one, if nothing else was said of the others. None may be
     ``NOT_A_PERSON``.
     """
-    photos: dict[Path, list[Verdict]] = {}
+    photos: dict[Location, list[Verdict]] = {}
     for verdict in verdicts:
         photos.setdefault(verdict.path, []).append(verdict)
     kept: list[Verdict] = []
@@ -122,6 +124,16 @@ def box_of(sides: Sequence[float]) -> Box | None:
     return Box(left, top, width, height, score=1.0)
 
 
+def placed(text: str, photos: Path) -> Location:
+    """Tell where a photo of a report lies whose relative paths start in the folder ``photos``.
+
+    Raises:
+        ValueError: the text is no path of a report.
+    """
+    path = path_from_text(text)
+    return path if isinstance(path, Url) else photos / path
+
+
 def _verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
     try:
         # With or without the mark that spreadsheets put in front.
@@ -146,7 +158,7 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
         raise BadReview(f"{where} has no {'label' if row['path'] else 'path'}", REMEDY)
     try:
         return Verdict(
-            path=photos / path_from_text(row["path"]),
+            path=placed(row["path"], photos),
             face=int(row["face"]) if row["face"] else None,
             box=box_of([float(row[name]) for name in BOX if row[name]]),
             said=row["said"],

@@ -7,18 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from batch.crop import crop, whole
 from batch.decode import decode_bytes
 from batch.errors import InputError
 from batch.file_bytes import read
+from batch.location import Url
 from batch.names import label_text
 from batch.records import Box, Failure, Photo
 from trainer.data import Framing
 from trainer.evaluate import canonical
 from trainer.review import Verdict
 from trainer.samples import LeftOut, Sample, split_of
+
+# Why a photo that was labelled where it lay can't be learnt from there.
+ELSEWHERE = "it lies in a store or an archive: label and review a copy in a folder"
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ def read_samples(
     The samples are in the order of their photos' bytes. One with two labels is left out.
     """
 
-    def by_path(verdict: Verdict) -> Path:
-        return verdict.path
+    def by_path(verdict: Verdict) -> str:
+        return str(verdict.path)
 
     def load(wanted: list[Verdict]) -> list[ReviewedSample | LeftOut]:
         return list(_cut(wanted, labels, framing))
@@ -74,6 +77,9 @@ def _cut(
 ) -> Iterator[ReviewedSample | LeftOut]:
     """Cut out what was reviewed of one photo."""
     path, side, channels = verdicts[0].path, framing.side, framing.channels
+    if isinstance(path, Url):
+        yield from ((verdict.name, ELSEWHERE) for verdict in verdicts)
+        return
     data = read(path)
     photo = data if isinstance(data, Failure) else decode_bytes(path, data)
     for verdict in verdicts:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from batch.errors import InputError
 from batch.formats import Value
-from batch.names import path_from_text
-from batch.readers import REMEDY, damaged, open_records
+from batch.location import Location
+from batch.opening import open_records
+from batch.readers import REMEDY, damaged
 from batch.records import Region
 from trainer.data import Pixels
 from trainer.duplicates import twins
-from trainer.review import BOX, Review, Verdict, box_of, read_review
+from trainer.review import BOX, Review, Verdict, box_of, placed, read_review
 from trainer.review_samples import read_samples
 from trainer.reviewed import Reviewed
 
@@ -64,12 +65,12 @@ def _answers(report: Path, photos: Path) -> Iterator[Verdict]:
         for number, (path, label, *place) in reader.records(wanted):
             try:
                 if label is not None:
-                    yield _confirmed(photos / path_from_text(str(path)), str(label), place)
+                    yield _confirmed(placed(str(path), photos), str(label), place)
             except ValueError as error:
                 raise damaged(reader, number, str(error)) from error
 
 
-def _confirmed(path: Path, label: str, place: list[Value]) -> Verdict:
+def _confirmed(path: Location, label: str, place: list[Value]) -> Verdict:
     sides, face = place[: len(BOX)], place[len(BOX) :]
     box = box_of([float(side) for side in sides if side is not None])
     number = int(face[0]) if face and face[0] is not None else None

@@ -30,8 +30,8 @@ TROUBLE = 2
 def diff(old: str, new: str, output: str, exit_code: bool) -> None:
     """Compare two reports: which photos are new, gone, relabelled, failed or healed?
 
-    OLD and NEW are reports of any format. The list of what changed goes to standard output or
-    to FILE, a summary to standard error. The exit code is 2 if they can't be compared.
+    OLD and NEW are reports of any format, datasets too. The list of what changed goes to standard
+    output or to FILE, a summary to standard error. The exit code is 2 if they can't be compared.
     """
     from batch import diff as comparing
 

@@ -19,8 +19,9 @@ from batch.log import Event, Level, LogFormat, open_log
     "-o",
     "--output",
     default="-",
-    metavar="FILE",
-    help="The report: a .csv, .jsonl or .parquet file, or - for CSV on standard output (default).",
+    metavar="FILE|DIR/",
+    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, or - for "
+    "CSV on standard output (default).",
 )
 @click.option(
     "--manifest",
@@ -34,8 +35,8 @@ def merge(
 ) -> None:
     """Join the reports of all shards into the one that a single run would have written.
 
-    PARTS are the reports of runs with --shard, in any formats and any order. The exit code is
-    that of such a run: 3 if some files could not be read.
+    PARTS are the reports of runs with --shard, in any formats and any order, datasets too. The
+    exit code is that of such a run: 3 if some files could not be read.
     """
     from batch.merge import Merging
     from batch.merge import merge as join

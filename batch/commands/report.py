@@ -51,11 +51,14 @@ def report(
 ) -> None:
     """Make a page of a report: its photos, figures and changes, and a way to correct it.
 
-    The page is one HTML file that works in any browser without a network. What you put right in
-    it can be downloaded as review.csv.
+    REPORT is a file of any format, or the folder of a dataset. The page is one HTML file that
+    works in any browser without a network. What you put right in it can be downloaded as
+    review.csv.
     """
     from batch.page.make import Request, make_page
 
+    if not report.name.strip("."):  # a dataset may be named by a dot, and its page is beside it
+        report = report.resolve()
     page = str(report.with_suffix(".html")) if output is None else output
     try:
         made = make_page(Request(report, page, photos, gallery, previous), sys.stdout.buffer)

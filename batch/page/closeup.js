@@ -4,8 +4,8 @@ class Closeup {
   constructor(report, answers, list) {
     Object.assign(this, { report, answers, list });
     this.dialog = byId("closeup");
-    // The browser gives the focus back to the row that it came from.
-    this.dialog.addEventListener("close", () => list.go(this.at));
+    // Where the browser itself has closed it, as by a phone's way back.
+    this.dialog.addEventListener("close", () => this._leave());
     answers.onChange(() => {
       if (this.dialog.open) this._fill();
     });
@@ -24,11 +24,26 @@ class Closeup {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
+  // At once, since the event `close` comes later: a key that is pressed until then would find the
+  // focus elsewhere, and lose it again.
+  close() {
+    this.dialog.close();
+    this._leave();
+  }
+
   step(by) {
     this.list.go(this.at + by);
     this.at = this.list.current;
     this._fill();
     this.dialog.querySelector("h2").focus();
+  }
+
+  // Leads to the row that was shown last; the browser gives the focus to the first.
+  _leave() {
+    if (this.at === undefined || this.dialog.open) return;
+    const at = this.at;
+    this.at = undefined;
+    this.list.go(at);
   }
 
   _fill() {
@@ -73,7 +88,7 @@ class Closeup {
           { class: "line" },
           button("Previous", () => this.step(-1)),
           button("Next", () => this.step(1)),
-          button("Close", () => this.dialog.close()),
+          button("Close", () => this.close()),
         ),
       ),
     );

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from batch.dataset_reader import success_of
 from batch.names import path_text, printable
+from batch.opening import is_dataset_at, open_records
 from batch.output import is_device
 from batch.page.entries import Entry, entries, labels_of
 from batch.page.totals import Totals
-from batch.readers import RecordReader, ReportError, open_records
+from batch.readers import RecordReader, ReportError
 from batch.saved import SavedReport
 
 # Rows that a page holds: of a report of more, the failures and the least certain answers.
@@ -47,12 +49,14 @@ def gather(report: Path) -> Gathered:
 
 
 def digest_of(report: Path) -> str:
-    """Give the SHA-256 of a report's file, in hexadecimal.
+    """Give the SHA-256 of a report's file, in hexadecimal; of a dataset's, that of their list.
 
     Raises:
-        ReportError: it is missing, or no file.
+        ReportError: it is missing, or neither file nor dataset.
     """
     called = f"report {path_text(report)}"
+    if is_dataset_at(report):
+        return hashlib.sha256(success_of(report, called)).hexdigest()
     if is_device(report):
         raise ReportError(f"{called} is a pipe or device", "write it to a file first")
     try:

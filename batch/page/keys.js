@@ -53,6 +53,7 @@ function actionsOf(report, answers, list, closeup) {
     Enter: () => {
       if (list.row !== undefined) closeup.open(list.row);
     },
+    Escape: () => closeup.close(),
     "/": () => {
       byId("filters").open = true;
       byId("search").focus();
@@ -81,6 +82,7 @@ function listenToKeys(actions, host, closeup) {
     if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName)) return;
     const isOnItem = host.contains(target) || closeup.isOpen;
     if (!isOnItem && !anywhere.has(key)) return;
+    if (key === "Escape" && !closeup.isOpen) return;
     if (key === "Enter" && (closeup.isOpen || target.tagName === "BUTTON")) return;
     if (!Object.hasOwn(actions, key)) return;
     event.preventDefault();

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from batch.dataset_place import check_outside
 from batch.errors import UsageError
 from batch.names import path_text
 from batch.output import called, check_place, is_streamed, publishing
@@ -63,6 +64,7 @@ def make_page(request: Request, stdout: BinaryIO) -> Made:
         WorkerError: the processes that decode photos can't be started.
     """
     check_page_output(request.output)
+    check_outside(request.output, request.report, *request.previous)
     draw = _drawing()
     digest, *_ = map(digest_of, (request.report, *request.previous))
     content = _content(request, digest)
