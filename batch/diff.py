@@ -10,16 +10,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
+from batch.columns import PROBABILITY_DECIMALS
 from batch.dataset_place import check_outside
 from batch.errors import UsageError
 from batch.formats import Column, Kind, Record, Value, open_writer
 from batch.location import Location, location_of
 from batch.names import path_text
-from batch.output import called, is_streamed, open_output
+from batch.output import called, is_streamed, publishing
 from batch.pairs import Pair, open_pairs
 from batch.publish import writing
 from batch.records import Status
-from batch.report import PROBABILITY_DECIMALS, check_output, report_format
+from batch.report import check_output, report_format
 from batch.saved import SavedReport, SavedRow, open_saved
 
 # Kinds of relabelling that the summary names; the list has them all.
@@ -147,10 +148,9 @@ def change_of(pair: Pair) -> Change:
 @contextmanager
 def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callable[[Record], None]]:
     """Give what writes a record, and publish the list when the block is through."""
-    place = open_output(output, stdout)
-    try:
+    with publishing(output, stdout) as stream:
         with writing(called(output)):
-            writer = open_writer(report_format(output), place.stream, columns(per_face))
+            writer = open_writer(report_format(output), stream, columns(per_face))
 
         def write(record: Record) -> None:
             with writing(called(output)):
@@ -159,10 +159,6 @@ def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callab
         yield write
         with writing(called(output)):
             writer.finish()
-        place.publish()
-    except BaseException:
-        place.discard()
-        raise
 
 
 def _check_apart(output: str, *reports: str) -> None:

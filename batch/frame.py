@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from batch.columns import columns, records_of
 from batch.records import Row
-from batch.report import columns, records_of
 
 
 def frame_of(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch.belonging import check_parts
+from batch.columns import SALVAGED, columns
 from batch.dataset import is_dataset
 from batch.dataset_place import check_outside
 from batch.errors import InputError, UsageError
@@ -22,7 +23,7 @@ from batch.open_files import allow_open_files
 from batch.output import is_streamed
 from batch.part import LAST, Part, open_part
 from batch.records import Reason, Status
-from batch.report import SALVAGED, check_output, columns, open_report, report_format
+from batch.report import check_output, open_report, report_format
 from batch.stopping import Stop
 from batch.succession import Succession
 from batch.summary import Summary

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from batch.columns import layout
 from batch.formats import ROW_GROUP, Value
 from batch.location import Location, location_of
 from batch.names import from_printable, path_bytes
 from batch.opening import open_records
 from batch.readers import RecordReader, ReportError, damaged
-from batch.report import layout
 from batch.run_record import RunRecord
 from batch.runfile import read_run, record_of
 from batch.values import taker

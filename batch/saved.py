@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from batch.columns import MISSING
 from batch.formats import Value
 from batch.location import Location, location_of
 from batch.names import printable
 from batch.opening import open_records
 from batch.readers import REMEDY, RecordReader, ReportError, damaged
 from batch.records import Status
-from batch.report import MISSING
 
 # The columns that a report must have; `face` and `p_<label>` depend on the run, and others
 # are passed over, so that reports of other versions can be read.

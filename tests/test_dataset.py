@@ -67,7 +67,7 @@ def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Ro
 
 
 def fill(place: Any, number: int) -> Any:
-    from batch.report import layout, records_of
+    from batch.columns import layout, records_of
 
     typical = {"status": "ok", "label": "happy"}
     writer = dataset.DatasetWriter(place, layout(("happy", "sad"), per_face=False), typical)

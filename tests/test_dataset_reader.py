@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from batch import dataset
+from batch.columns import columns
 from batch.dataset_files import ORDER, SUCCESS
 from batch.diff import diff
 from batch.errors import ExitCode, UsageError
@@ -21,7 +22,7 @@ from batch.location import Location, location_of
 from batch.opening import open_records
 from batch.readers import ReportError
 from batch.records import Row
-from batch.report import columns, open_report
+from batch.report import open_report
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place
 from tests.test_dataset import rows

@@ -12,10 +12,11 @@ import pytest
 from PIL import ExifTags, Image
 
 from batch.answer import labelled_row
+from batch.columns import records_of
 from batch.decode import decode_bytes
 from batch.fusion import Fusion
 from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
-from batch.report import open_report, records_of
+from batch.report import open_report
 from batch.salvage import is_enough, leniency
 from batch.saved import open_saved
 

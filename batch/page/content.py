@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from batch.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
 from batch.diff import CHANGE_MEANINGS, Change
 from batch.page.entries import Entry
 from batch.page.facts import Fact, time_text
@@ -13,7 +14,6 @@ from batch.page.history import Changes, Edition
 from batch.page.pictures import Picture
 from batch.page.totals import BINS, Totals
 from batch.records import Source, Status
-from batch.report import PIXEL_DECIMALS, PROBABILITY_DECIMALS
 
 NOT_A_PERSON = "not_a_person"
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batch.columns import MISSING
 from batch.formats import Value
 from batch.names import FORMULA_STARTS
 from batch.readers import RecordReader, damaged
 from batch.records import Reason, Source, Status
-from batch.report import MISSING
 from batch.saved import NEEDED, SavedReport, SavedRow, real_of, saved_row, text_of
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")

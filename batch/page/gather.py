@@ -11,12 +11,12 @@ from operator import attrgetter
 from pathlib import Path
 
 from batch.dataset_reader import success_of
-from batch.names import path_text, printable
+from batch.names import path_text
 from batch.opening import is_dataset_at, open_records
 from batch.output import is_device
 from batch.page.entries import Entry, entries, labels_of
 from batch.page.totals import Totals
-from batch.readers import RecordReader, ReportError
+from batch.readers import RecordReader, ReportError, reading
 from batch.saved import SavedReport
 
 # Rows that a page holds: of a report of more, the failures and the least certain answers.
@@ -59,12 +59,8 @@ def digest_of(report: Path) -> str:
         return hashlib.sha256(success_of(report, called)).hexdigest()
     if is_device(report):
         raise ReportError(f"{called} is a pipe or device", "write it to a file first")
-    try:
-        with report.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        why = printable(error.strerror or str(error))
-        raise ReportError(f"{called} can't be read ({why})", "check its name and rights") from error
+    with reading(called), report.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _counted(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[Entry]:
