@@ -41,17 +41,16 @@ class Contents:
     """What ``_SUCCESS`` lists: the files with the rows, and the one with their order.
 
     The latter is Parquet too and has status and label of all rows, one after another, so that
-    the next row of such a report is the next one in the files of that status and label. It is
-    None in datasets that were written before there was one.
+    the next row of such a report is the next one in the files of that status and label.
     """
 
     parts: tuple[Part, ...]
-    order: Part | None
+    order: Part
 
     @property
     def files(self) -> tuple[Part, ...]:
         """All files but the list itself."""
-        return (*self.parts, self.order) if self.order else self.parts
+        return (*self.parts, self.order)
 
 
 def partition_of(record: Record) -> str:
@@ -77,10 +76,7 @@ def contents_of(success: bytes) -> Contents | None:
         values = json.loads(success)
         if values["written_by"] != "batch-label":
             return None
-        order = values.get("order")
-        return Contents(
-            tuple(_part(part) for part in values["files"]), _part(order) if order else None
-        )
+        return Contents(tuple(map(_part, values["files"])), _part(values["order"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

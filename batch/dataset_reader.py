@@ -114,11 +114,6 @@ def _whole(place: Location, called: str) -> tuple[tuple[Part, ...], Part]:
     contents = contents_of(success_of(place, called))
     if contents is None or not contents.parts:
         raise ReportError(f"{called} is no dataset of batch-label, as its {SUCCESS} tells", REMEDY)
-    if contents.order is None:
-        raise ReportError(
-            f"{called} does not tell the order of its rows: an earlier version wrote it",
-            "write it anew, which labels nothing again where its journal is",
-        )
     with reading(called):
         sizes = sizes_in(place, [part.path for part in contents.files], called)
     for part in contents.files:

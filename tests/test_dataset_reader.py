@@ -159,7 +159,7 @@ def with_a_list_of_more_rows(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(rows=1_000))
 
 
-def of_an_earlier_version(folder: Path) -> None:
+def with_a_list_without_order(folder: Path) -> None:
     changed(folder, lambda listed: listed.pop("order"))
 
 
@@ -201,7 +201,7 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (with_another_s_list, r"is no dataset of batch-label, as its _SUCCESS tells; "),
         (with_a_list_of_files_elsewhere, r"is no dataset of batch-label, as its _SUCCESS tells; "),
         (with_a_list_of_more_rows, r"file status=\S+, is damaged \(it has \d+ rows, not 1000\)"),
-        (of_an_earlier_version, "an earlier version wrote it; write it anew, which labels nothing"),
+        (with_a_list_without_order, r"is no dataset of batch-label, as its _SUCCESS tells; "),
         (with_too_long_an_order, "its files do not have the rows that its order names"),
         (with_too_short_an_order, "its files do not have the rows that its order names"),
         (with_an_order_of_other_folders, "its files do not have the rows that its order names"),
