@@ -18,10 +18,10 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from batch.errors import BatchLabelError
-from batch.explanation import Explanation
+from batch.explaining.explanation import Explanation
 from batch.options import Options, Provider
 from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
-from batch.walk import Search
+from batch.sources.walk import Search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
 
     ``per_face`` gives a row a face. See docs/report.md for the columns.
     """
-    from batch.frame import frame_of
+    from batch.reports.frame import frame_of
 
     return frame_of(rows, per_face)
 
@@ -83,6 +83,6 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
         BatchLabelError: the photo can't be read or has no answer, or the model or provider
             does not work.
     """
-    from batch.explainer import explain as explained
+    from batch.explaining.explainer import explain as explained
 
     return explained(path, options)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from batch.contract.golden import GOLDEN_TOLERANCE
+from batch.contract.model import Model
 from batch.errors import BatchLabelError, ModelError
-from batch.golden import GOLDEN_TOLERANCE
-from batch.model import Model
+from batch.inference.providers import reason
+from batch.inference.session import open_session
 from batch.options import Place, Provider
-from batch.providers import reason
 from batch.records import Pixels, Probabilities
-from batch.session import open_session
 
 
 class Classifier:

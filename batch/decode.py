@@ -7,14 +7,14 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile
 
-from batch.diagnosis import FORMATS, diagnosis
-from batch.file_bytes import read
-from batch.file_limits import MAX_PIXELS
+from batch.decoding.diagnosis import FORMATS, diagnosis
+from batch.decoding.file_bytes import read
+from batch.decoding.file_limits import MAX_PIXELS
+from batch.decoding.pillow import has_heif_reader, open_image
+from batch.decoding.salvage import is_enough, leniency
 from batch.location import Location
-from batch.pillow import has_heif_reader, open_image
 from batch.records import Failure, Photo, Reason, Stage
-from batch.salvage import is_enough, leniency
-from batch.signatures import is_heif
+from batch.sources.signatures import is_heif
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below

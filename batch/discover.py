@@ -11,11 +11,11 @@ from typing import BinaryIO
 
 from batch.errors import InputError
 from batch.location import WILDCARDS, Location, Url, is_archive, is_url, location_of
-from batch.manifest import check_manifest, is_manifest, read_manifest
 from batch.records import Failure
-from batch.seen import Seen
-from batch.shard import Shard, Sharded
-from batch.walk import Explorer, Found, LeftOut, Search
+from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
+from batch.sharding.shard import Shard, Sharded
+from batch.sources.seen import Seen
+from batch.sources.walk import Explorer, Found, LeftOut, Search
 
 LIST = "-"
 # Of files elsewhere that list others. One on this machine can be piped in.
@@ -78,7 +78,7 @@ class Survey:
         seen = Seen() if several else None
         for file in self._reached(self._starts, seen):
             if file.failure is None and is_archive(file.path):
-                from batch.members import members_of
+                from batch.sources.members import members_of
 
                 yield from members_of(file, self._search, self._left_out)
             else:
@@ -94,7 +94,7 @@ class Survey:
                 found = chain.from_iterable(map(read_manifest, group))
             else:
                 # Here, as it loads clients, which a run on this machine's files does without.
-                from batch.listing import reach
+                from batch.sources.listing import reach
 
                 found = reach(group, self._search, self._left_out)
             yield from (f for f in found if seen is None or seen.is_new(f.path))
@@ -129,7 +129,7 @@ def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
         return _listed(listing.read())
     location = location_of(text)
     if isinstance(location, Url):
-        from batch.listing import listed_in, matches
+        from batch.sources.listing import listed_in, matches
 
         return (
             listed_in(text)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from batch.ensemble import Ensemble
+from batch.contract.ensemble import Ensemble
 from batch.errors import UsageError
-from batch.journal import Journal
-from batch.journal_place import journal_path
+from batch.journal.journal import Journal
+from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Log
 from batch.options import EngineKind, Job, Place
 from batch.pipeline import Pipeline
+from batch.recording.timings import Timings
 from batch.records import Failure, Finished
 from batch.stopping import Stop
-from batch.timings import Timings
-from batch.worker import Known
+from batch.workers.worker import Known
 
 
 class Engine(Protocol):

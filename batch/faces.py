@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from batch.bound import Array, Shape
+from batch.inference.bound import Array, Shape
+from batch.inference.session import Session, open_session
 from batch.options import Place, Provider
 from batch.records import Box, Photo, Pixels
-from batch.session import Session, open_session
 from batch.yunet import MULTIPLE, STRIDES
 
 # Pixels of the longer side at a glance, at most, and at a close look; never enlarged. The close

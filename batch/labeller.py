@@ -8,12 +8,12 @@ import numpy as np
 
 from batch.answer import failed_row, is_settled, labelled_row
 from batch.classify import Classifier
+from batch.contract.model import Model
 from batch.crop import crop, whole
 from batch.errors import BatchLabelError
 from batch.faces import Detector
-from batch.model import Model
 from batch.options import Place
-from batch.plan import Plan
+from batch.recording.timings import CLASSIFY, CROP, FACES, Timings
 from batch.records import (
     Box,
     Evidence,
@@ -26,7 +26,7 @@ from batch.records import (
     Row,
     Stage,
 )
-from batch.timings import CLASSIFY, CROP, FACES, Timings
+from batch.workers.plan import Plan
 
 
 class Labeller:

@@ -9,26 +9,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.basis import basis_of
-from batch.drift import find_drift
 from batch.engine import Engine
 from batch.errors import DriftError, OutputError
-from batch.journal import Journal
-from batch.journal_errors import JournalDamaged
-from batch.journal_place import journal_path, set_aside
+from batch.journal.basis import basis_of
+from batch.journal.errors import JournalDamaged
+from batch.journal.journal import Journal
+from batch.journal.place import journal_path, set_aside
 from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
 from batch.options import Job
-from batch.profile import Profile, Tally
 from batch.progress import Watch
-from batch.recorder import Recorder
+from batch.recording.drift import find_drift
+from batch.recording.profile import Profile, Tally
+from batch.recording.recorder import Recorder
+from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Row, Source
-from batch.report import Report, open_report
+from batch.reports.report import Report, open_report
+from batch.sources.walk import Found
 from batch.stopping import Stop
 from batch.summary import Summary
-from batch.timings import DISCOVER, REPORT
-from batch.walk import Found
 
 # Under this name the journal keeps the profile of the last published report.
 PROFILE = "profile"

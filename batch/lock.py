@@ -12,8 +12,8 @@ from pathlib import Path
 from batch.errors import LockedError
 from batch.location import Url, location_of
 from batch.names import path_text
-from batch.output import is_streamed
-from batch.publish import ELSEWHERE, resolved, writing
+from batch.reports.output import is_streamed
+from batch.reports.publish import ELSEWHERE, resolved, writing
 
 # Seconds between two looks at a lock that is waited for.
 LOOK_EVERY = 0.5

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from batch.file_limits import FileLimits
+from batch.decoding.file_limits import FileLimits
 from batch.limits import Limits
-from batch.shard import Shard
-from batch.walk import Search
+from batch.sharding.shard import Shard
+from batch.sources.walk import Search
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
 DEFAULT_MODEL = "happy-sad+people"

@@ -10,23 +10,23 @@ from dataclasses import replace
 import numpy as np
 
 from batch.answer import failed_row
+from batch.contract.ensemble import Ensemble, load_ensemble
 from batch.cores import available_cores
-from batch.ensemble import Ensemble, load_ensemble
-from batch.fetching import Fetched, Fetcher
-from batch.journal import Journal
+from batch.inference.places import choose_place
+from batch.journal.journal import Journal
 from batch.location import Location
 from batch.options import Options
 from batch.parallel import ordered_map
-from batch.places import choose_place
-from batch.plan import Plan, write_plan
+from batch.recording.timings import DECODE, READ, Timings
 from batch.records import Failure, FileState, Finished, Photo, Row, Worked
-from batch.timings import DECODE, READ, Timings
-from batch.worker import Known, Task
-from batch.worker_process import shared_file
-from batch.workers import Workers
+from batch.sources.fetching import Fetched, Fetcher
+from batch.workers.plan import Plan, write_plan
+from batch.workers.pool import Workers
+from batch.workers.process import shared_file
+from batch.workers.worker import Known, Task
 from batch.yunet_graph import detector_graph
 
-LABELLING = "batch.labelling_program"
+LABELLING = "batch.workers.labelling_program"
 # A worker leaves its core alone while a device looks at what it has decoded.
 WORKERS_A_CORE_ON_DEVICES = 2
 

@@ -13,11 +13,11 @@ from batch.limits import Timer
 from batch.location import Url, location_of
 from batch.lock import locked
 from batch.log import Event, Log
-from batch.metrics import metrics_file
 from batch.options import Job
-from batch.recorder import Recorder
-from batch.report import check_output
-from batch.shard import Sharded
+from batch.recording.metrics import metrics_file
+from batch.recording.recorder import Recorder
+from batch.reports.report import check_output
+from batch.sharding.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
 from batch.summary import Summary
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.decode import decode_bytes
-from batch.file_bytes import read_with_state
-from batch.file_limits import FileLimits
+from batch.decoding.file_bytes import read_with_state
+from batch.decoding.file_limits import FileLimits
 from batch.records import Failure
-from batch.worker import Task
-from batch.workers import Workers
+from batch.workers.pool import Workers
+from batch.workers.worker import Task
 from bench.figure import Figure
 from bench.machine import on_cores, usable_cores
 from bench.sets import PhotoSet

@@ -25,10 +25,10 @@ from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider
 from batch.pipeline import Pipeline
 from batch.progress import Nothing
-from batch.recorder import Recorder
+from batch.recording.recorder import Recorder
 from batch.records import Answer, Box, FileState, Finished, Row, Source, Status
+from batch.sources.walk import Found
 from batch.stopping import Stop
-from batch.walk import Found
 from bench.command import CommandError
 from bench.memory import kibibytes
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from batch.errors import BatchLabelError, InputError
-from batch.host import installed_versions
 from batch.options import Options, Provider
 from batch.pipeline import Pipeline
+from batch.recording.host import installed_versions
 from bench.rates import commands, decoding, searches
 
 # Integer models compute with floats on a GPU. Of 900 portraits that alone, tried on the CPU, moved

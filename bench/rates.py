@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from batch.contract.model import Model
 from batch.cores import available_cores
 from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read_with_state
 from batch.errors import ExitCode, ProviderError
-from batch.file_bytes import read_with_state
-from batch.model import Model
+from batch.inference.session import open_session
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
 from batch.parallel import ordered_map
 from batch.records import Failure, Photo
-from batch.session import open_session
 
 # Workers mostly wait for the GPU, so more of them than cores may pay.
 WORKERS_A_CORE = (1, 2, 4)

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from batch.answer import failed_row, labelled_row
-from batch.ensemble import load_ensemble
+from batch.contract.ensemble import load_ensemble
+from batch.contract.model import Model
 from batch.faces import MAX_OVERLAP, MIN_SCORE
-from batch.model import Model
 from batch.options import Options
 from batch.records import Box, Evidence, Failure, Photo, Pixels, Probabilities, Reason, Row, Stage
 from batch.yunet import MODEL_FILE, MODEL_PACKAGE
@@ -124,7 +124,7 @@ def _brought(image: Image.Image, part: tuple[float, float, float, float], model:
 
 def _floats(model: Model) -> ort.InferenceSession:
     """Open a model with its integer weights turned into floats."""
-    from batch.runtime import ort
+    from batch.inference.runtime import ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from batch.host import installed_versions
+from batch.recording.host import installed_versions
 from bench.cluster import Clustered, measure_cluster
 from bench.containment import Containment, measure_containment
 from bench.driver import Driver, measure_driver

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.file_limits import FileLimits
+from batch.decoding.file_limits import FileLimits
 from batch.records import Failure, Photo, Worked
-from batch.worker import Task
-from batch.workers import Workers
+from batch.workers.pool import Workers
+from batch.workers.worker import Task
 
 HOSTILE = "tests.hostile_worker"
 # The least time that can be set, and room for a small picture alone.

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from batch import worker_program
 from batch.decode import MAX_SIDE, Upright, decode_upright
 from batch.records import Failure
-from batch.worker_protocol import ANSWER, PIXEL_BYTES, Kind
+from batch.workers import program as worker_program
+from batch.workers.protocol import ANSWER, PIXEL_BYTES, Kind
 
 SLOW = 0.4  # seconds
 GRACE = 1  # seconds, fewer than a real one's for those who wait

@@ -10,7 +10,7 @@ from PIL import Image
 
 from batch.page.make import Made, Request, make_page
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
-from batch.report import open_report
+from batch.reports.report import open_report
 
 LABELS = ("happy", "sad")
 SIZE = (512, 512)  # of scikit-image's astronaut

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.archive import Archive, ArchiveError, open_archive
-from batch.archives import MAX_OPEN_ARCHIVES, Archives
 from batch.discover import Survey
 from batch.location import Url, is_archive, member_url, split_member
 from batch.records import Reason
-from batch.walk import Found, Search
+from batch.sources.archive import Archive, ArchiveError, open_archive
+from batch.sources.archives import MAX_OPEN_ARCHIVES, Archives
+from batch.sources.walk import Found, Search
 from tests.runs import REPORT, Place, make_photos
 
 

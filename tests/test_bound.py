@@ -12,14 +12,14 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from batch.bound import Array, DeviceModel
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.shipped import find_models
 from batch.errors import ProviderError
 from batch.faces import Detector
+from batch.inference.bound import Array, DeviceModel
+from batch.inference.session import Session, open_session
 from batch.options import Place, Provider
 from batch.records import Photo
-from batch.session import Session, open_session
-from batch.shipped import find_models
 from batch.yunet_graph import detector_graph
 from tests.tiny_models import SIDE, bright_model
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from batch.discover import Survey
-from batch.listing import look
 from batch.records import Failure, Reason
-from batch.store import open_store
-from batch.walk import Search
+from batch.sources.listing import look
+from batch.sources.walk import Search
+from batch.stores.store import open_store
 from tests.clouds import ACCOUNT, Cloud, azure, cloud, google
 from tests.object_store import failing, first
 from tests.runs import REPORT, Place, make_photos
@@ -38,7 +38,7 @@ def full(place: Place, cloud: Cloud) -> Cloud:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.bucket.OBJECTS_A_PAGE", 3)
+    monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 3)
 
 
 NAMES = ("a b?c=d.jpg", "a#1.jpg", "a%41.jpg", "z.jpg", "ä.jpg", "猫.jpg")

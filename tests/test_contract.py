@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from batch.contract import SCHEMA_VERSION, load_model, metadata
+from batch.contract.contract import SCHEMA_VERSION, load_model, metadata
+from batch.contract.golden import Golden
 from batch.errors import ExitCode, ModelError
 from batch.fusion import Fusion, pack_fusion
-from batch.golden import Golden
 from batch.records import Region
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
 

@@ -17,13 +17,13 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
-from batch import dataset
-from batch.dataset_files import NULL, SUCCESS, contents_of, partition_of
-from batch.diff import diff
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.exchange import exchange
+from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
-from batch.report import check_output, open_report
+from batch.reports import dataset
+from batch.reports.dataset_files import NULL, SUCCESS, contents_of, partition_of
+from batch.reports.exchange import exchange
+from batch.reports.report import check_output, open_report
 from tests.conftest import REPOSITORY
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import Place, make_photos
@@ -34,8 +34,8 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 CUT_OFF = """
 import os, sys
 from pathlib import Path
-from batch import dataset_folder
-from batch.dataset_folder import LocalDataset
+from batch.reports import dataset_folder
+from batch.reports.dataset_folder import LocalDataset
 from tests.test_dataset import fill
 dataset_folder.exchange = lambda one, other: False
 rename, left = Path.rename, int(sys.argv[2])
@@ -67,7 +67,7 @@ def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Ro
 
 
 def fill(place: Any, number: int) -> Any:
-    from batch.columns import layout, records_of
+    from batch.reports.columns import layout, records_of
 
     typical = {"status": "ok", "label": "happy"}
     writer = dataset.DatasetWriter(place, layout(("happy", "sad"), per_face=False), typical)
@@ -419,7 +419,7 @@ def test_a_run_that_is_killed_leaves_the_earlier_dataset(tmp_path: Path) -> None
     before = files(tmp_path / "results")
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom tests.test_dataset import fill\n"
-        "from batch.dataset_folder import LocalDataset\n"
+        "from batch.reports.dataset_folder import LocalDataset\n"
         "fill(LocalDataset(Path(sys.argv[1])), 20)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "results")], cwd=REPOSITORY)

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from batch import dataset
-from batch.columns import columns
-from batch.dataset_files import ORDER, SUCCESS
-from batch.diff import diff
 from batch.errors import ExitCode, UsageError
-from batch.formats import ROW_GROUP, Value
 from batch.location import Location, location_of
-from batch.opening import open_records
-from batch.readers import ReportError
+from batch.reading.diff import diff
+from batch.reading.opening import open_records
+from batch.reading.readers import ReportError
 from batch.records import Row
-from batch.report import open_report
+from batch.reports import dataset
+from batch.reports.columns import columns
+from batch.reports.dataset_files import ORDER, SUCCESS
+from batch.reports.formats import ROW_GROUP, Value
+from batch.reports.report import open_report
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place
 from tests.test_dataset import rows

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from batch import decode as decode_module
 from batch.decode import MAX_SIDE, WORKING_SIDE
-from batch.pillow import has_heif_reader
+from batch.decoding.pillow import has_heif_reader
 from batch.records import Reason
 from tests.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 

@@ -20,7 +20,7 @@ import pytest
 from batch.cli import cli
 from batch.default_command import DEFAULT_COMMAND
 from batch.errors import ExitCode
-from batch.metrics import METRICS
+from batch.recording.metrics import METRICS
 from tests.conftest import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"

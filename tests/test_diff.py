@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch import pairs
 from batch.commands.diff import diff as command_diff
-from batch.diff import CHANGE_MEANINGS, Change, change_of, columns
 from batch.errors import ExitCode
-from batch.formats import Format
-from batch.pairs import Pair, open_pairs
+from batch.reading import pairs
+from batch.reading.diff import CHANGE_MEANINGS, Change, change_of, columns
+from batch.reading.pairs import Pair, open_pairs
+from batch.reading.saved import NEEDED, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
-from batch.saved import NEEDED, SavedRow
+from batch.reports.formats import Format
 from tests.conftest import REPOSITORY, Command
 from tests.test_report import answer, many, written
 
@@ -257,7 +257,7 @@ def test_an_interrupted_comparison_is_no_difference(monkeypatch: pytest.MonkeyPa
     def interrupt(pair: Pair) -> Change:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("batch.diff.change_of", interrupt)
+    monkeypatch.setattr("batch.reading.diff.change_of", interrupt)
     ran = diff("old.csv", "new.csv", "--exit-code")
     assert ran.exit_code == ExitCode.INTERRUPTED
     assert sorted(path.name for path in Path().iterdir()) == ["new.csv", "old.csv"]
@@ -272,7 +272,7 @@ def test_no_room_for_the_temporary_file_is_an_error_with_a_remedy(
             database.execute("PRAGMA max_page_count = 3")
 
     written(Path("old.csv"), many(2_000))
-    monkeypatch.setattr("batch.pairs.Pairs", Full)
+    monkeypatch.setattr("batch.reading.pairs.Pairs", Full)
     ran = diff("old.csv", "old.csv")
     assert ran.exit_code == 2
     assert "full" in ran.stderr
@@ -339,7 +339,7 @@ def test_the_command_is_light_to_load() -> None:
         text=True,
     )
     assert "batch.commands.diff" in ran.stderr
-    for module in ("numpy", "sqlite3", "csv", "batch.diff", "pyarrow"):
+    for module in ("numpy", "sqlite3", "csv", "batch.reading.diff", "pyarrow"):
         assert f"| {module}\n" not in ran.stderr.replace("  ", ""), module
 
 

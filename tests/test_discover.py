@@ -16,8 +16,8 @@ from PIL import Image
 from batch.discover import discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
-from batch.signatures import HEAD_BYTES, SUFFIXES, is_image
-from batch.walk import Search
+from batch.sources.signatures import HEAD_BYTES, SUFFIXES, is_image
+from batch.sources.walk import Search
 
 NOBODY = 65534
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
@@ -282,7 +282,7 @@ def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk(
         os.mkfifo("a/photo")
         return entries
 
-    monkeypatch.setattr("batch.walk._in_order", meanwhile)
+    monkeypatch.setattr("batch.sources.walk._in_order", meanwhile)
     assert find("a") == []
 
 

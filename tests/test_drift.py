@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from batch.drift import (
+from batch.recording.drift import (
     MAX_CHANGE_OF_CONFIDENCE,
     MAX_CHANGE_OF_SHARES,
     MAX_DISTANCE_FROM_MODEL,
@@ -16,7 +16,7 @@ from batch.drift import (
     distance,
     find_drift,
 )
-from batch.profile import Profile
+from batch.recording.profile import Profile
 from batch.records import Source
 
 NO_SHARES: Mapping[Source, Mapping[str, float]] = {}

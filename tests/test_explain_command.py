@@ -11,9 +11,9 @@ from PIL import Image
 
 import batch
 from batch.errors import ExitCode
-from batch.explanation_picture import BOX, MARGIN, PANEL
-from batch.heatmap import LEAST_SCALE, coloured, scale_of
-from batch.lettering import fitting, font, plain, wrapped
+from batch.explaining.heatmap import LEAST_SCALE, coloured, scale_of
+from batch.explaining.lettering import fitting, font, plain, wrapped
+from batch.explaining.picture import BOX, MARGIN, PANEL
 from batch.options import Options, Provider
 from tests.conftest import Command
 from tests.tiny_models import bright_model, save

@@ -12,13 +12,13 @@ from onnx import numpy_helper
 from PIL import Image, ImageFilter
 
 import batch
+from batch.contract.golden import Golden
 from batch.errors import InputError, PhotoError
-from batch.explainer import MOST_FACES, log_odds_of
-from batch.explanation import Explanation
-from batch.explanation_words import sentences
+from batch.explaining.explainer import MOST_FACES, log_odds_of
+from batch.explaining.explanation import Explanation
+from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
+from batch.explaining.words import sentences
 from batch.fusion import Fusion, log_odds
-from batch.golden import Golden
-from batch.occlusion import POSITIONS, Floats, hidden, spread
 from batch.options import Options, Provider
 from batch.records import Region, Source
 from tests.tiny_models import SIDE, bright_model, bright_spec, save

@@ -10,8 +10,8 @@ from PIL import Image
 import batch
 from batch import Options, Provider
 from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, Detector
+from batch.inference.session import open_session
 from batch.records import Box, Photo
-from batch.session import open_session
 from batch.yunet import STRIDES, model_bytes
 from batch.yunet_graph import DELTAS, SCORES, detector_graph
 

@@ -5,8 +5,8 @@ from click.testing import CliRunner
 
 from batch.cli import cli
 from batch.commands.options import file_options
+from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import ExitCode, UsageError
-from batch.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.limits import parse_duration
 from batch.options import Options
 

@@ -15,11 +15,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch.classify import Classifier
-from batch.contract import MAX_LABELS, MAX_NAME, load_model
+from batch.contract.contract import MAX_LABELS, MAX_NAME, load_model
+from batch.contract.golden import MAX_BYTES
+from batch.contract.modelfile import MAX_MODEL_BYTES
 from batch.errors import ExitCode, ModelError
 from batch.fusion import Fusion
-from batch.golden import MAX_BYTES
-from batch.modelfile import MAX_MODEL_BYTES
 from batch.options import Provider
 from tests.conftest import Command
 from tests.fuzz.apart import check_apart

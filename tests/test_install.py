@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.shipped import models_folder
+from batch.contract.shipped import models_folder
 from tests.conftest import REPOSITORY
 
 

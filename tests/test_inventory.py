@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.errors import ExitCode, InputError
-from batch.inventory import Inventory
-from batch.inventory_rows import ROWS
-from batch.manifest import read_manifest
-from batch.walk import Found
+from batch.sharding.inventory import Inventory
+from batch.sharding.inventory_rows import ROWS
+from batch.sharding.manifest import read_manifest
+from batch.sources.walk import Found
 from tests.runs import Place
 
 PREFIX = "inv/photos/daily"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import batch.journal
-from batch.journal import CHUNK, INSERTED_AT_ONCE, Journal, Plan
-from batch.journal_schema import SCHEMA
+import batch.journal.journal
+from batch.journal.journal import CHUNK, INSERTED_AT_ONCE, Journal, Plan
+from batch.journal.schema import SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
-from batch.walk import Found
+from batch.sources.walk import Found
 
 BASIS = b"basis"
 A, B, C = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "abc")
@@ -208,7 +208,7 @@ def test_times_of_any_year_are_told_apart_from_others(path: Path, time: int) -> 
 def test_rows_are_on_disk_after_a_while_without_a_close(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch.journal, "COMMIT_EVERY", 0.0)
+    monkeypatch.setattr(batch.journal.journal, "COMMIT_EVERY", 0.0)
     journal = Journal(path, BASIS)
     journal.add(_finished(A))
     with sqlite3.connect(path) as reader:
@@ -221,7 +221,7 @@ def test_what_was_not_committed_before_a_kill_is_not_there(path: Path, repositor
     program = """
 import os, signal, sys
 from pathlib import Path
-from batch.journal import Journal
+from batch.journal.journal import Journal
 journal = Journal(Path(sys.argv[1]), b"basis")
 journal.note("kept", "yes")
 journal.commit()

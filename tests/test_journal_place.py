@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.journal_errors import JournalDamaged
-from batch.journal_place import APPLICATION_AT, SQLITE_MAGIC, journal_path, set_aside
-from batch.journal_schema import APPLICATION_ID
+from batch.journal.errors import JournalDamaged
+from batch.journal.place import APPLICATION_AT, SQLITE_MAGIC, journal_path, set_aside
+from batch.journal.schema import APPLICATION_ID
 from batch.options import Job, Memory
 
 DAMAGE = JournalDamaged("file is not a database")

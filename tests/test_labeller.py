@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.ensemble import load_ensemble
+from batch.contract.ensemble import load_ensemble
 from batch.errors import ProviderError
 from batch.faces import Glance
 from batch.labeller import Labeller
 from batch.options import Options, Place, Provider
-from batch.plan import Plan
+from batch.recording.timings import CLASSIFY, CROP, FACES
 from batch.records import Photo, Reason, Region, Source
-from batch.timings import CLASSIFY, CROP, FACES
+from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
 from tests.tiny_models import bright_model, bright_spec, save
 

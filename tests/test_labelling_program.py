@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from batch.contract.ensemble import load_ensemble
 from batch.decode import decode
-from batch.ensemble import load_ensemble
+from batch.decoding.file_limits import FileLimits
 from batch.errors import ModelError, OutputError
-from batch.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import Options, Place, Provider
 from batch.pipeline import LABELLING
-from batch.plan import Plan, write_plan
 from batch.records import Failure, Photo, Reason, Row, Status
-from batch.worker import Task
-from batch.worker_process import shared_file
-from batch.worker_program import SMALL
-from batch.workers import Workers
+from batch.workers.plan import Plan, write_plan
+from batch.workers.pool import Workers
+from batch.workers.process import shared_file
+from batch.workers.program import SMALL
+from batch.workers.worker import Task
 from batch.yunet_graph import detector_graph
 from tests.test_workers import linux
 from tests.tiny_models import bright_model, bright_spec, save

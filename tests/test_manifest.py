@@ -13,9 +13,11 @@ import pytest
 
 from batch.discover import Survey
 from batch.errors import ExitCode, InputError
-from batch.formats import Kind
 from batch.location import Url
-from batch.manifest import (
+from batch.names import path_from_text
+from batch.records import Failure, Reason, Stage
+from batch.reports.formats import Kind
+from batch.sharding.manifest import (
     COLUMNS,
     GROUP,
     VERSION,
@@ -23,9 +25,7 @@ from batch.manifest import (
     read_manifest,
     write_manifest,
 )
-from batch.names import path_from_text
-from batch.records import Failure, Reason, Stage
-from batch.walk import Found, Search
+from batch.sources.walk import Found, Search
 from tests.conftest import REPOSITORY
 from tests.runs import REPORT, Place, as_mortal, ended, make_photos, wait_for
 

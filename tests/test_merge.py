@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from batch.formats import Format
+from batch.reports.formats import Format
 from tests.conftest import Command
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place, ended, make_photos, wait_for

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.metrics import METRICS, SUCCESS, metrics_file, metrics_text, write_metrics
+from batch.recording.metrics import METRICS, SUCCESS, metrics_file, metrics_text, write_metrics
+from batch.recording.run_record import Counts, RunRecord
 from batch.records import Reason, Status
-from batch.run_record import Counts, RunRecord
 from tests.test_runfile import EARLY, RECORD
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]

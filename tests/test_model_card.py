@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from batch.cli import cli
-from batch.contract import load_model, metadata
+from batch.contract.card import card_of
+from batch.contract.contract import load_model, metadata
+from batch.contract.golden import Golden
+from batch.contract.shipped import find_model
 from batch.errors import ExitCode
-from batch.golden import Golden
-from batch.model_card import card_of
-from batch.shipped import find_model
 from tests.conftest import REPOSITORY, Command
 from tests.tiny_models import bright_model, bright_spec, save
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.occlusion import AT_ONCE, POSITIONS, hidden, spread
+from batch.explaining.occlusion import AT_ONCE, POSITIONS, hidden, spread
 from batch.records import Pixels
 
 

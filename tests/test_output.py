@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.output import check_place, open_output
+from batch.reports.output import check_place, open_output
 
 # Reports 20,000 rows to standard output and says how that ended.
 RUN = """
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from batch.errors import BatchLabelError
 from batch.records import Row, Status
-from batch.report import open_report
+from batch.reports.report import open_report
 try:
     with open_report(sys.argv[1], ("happy", "sad"), False, sys.stdout.buffer) as report:
         for number in range(20_000):

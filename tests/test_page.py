@@ -19,14 +19,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from batch.cli import cli
-from batch.dataset_files import SUCCESS
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.formats import Format
 from batch.page.document import SCRIPTS, STYLES
 from batch.page.make import Request, check_page_output, make_page
-from batch.readers import ReportError
+from batch.reading.readers import ReportError
 from batch.records import Reason, Row
-from batch.report import open_report
+from batch.reports.dataset_files import SUCCESS
+from batch.reports.formats import Format
+from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command
 from tests.page_rows import LABELS, ROWS, answered, failed, page_of, photographed, written
 from tests.test_report import many
@@ -187,9 +187,9 @@ def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> No
 
 def record_of(ended: datetime) -> str:
     """Write the record of a run that published a report."""
-    from batch.host import this_host
-    from batch.run_record import Counts, Outcome, RunRecord, Seconds
-    from batch.runfile import as_json
+    from batch.recording.host import this_host
+    from batch.recording.run_record import Counts, Outcome, RunRecord, Seconds
+    from batch.recording.runfile import as_json
 
     record = RunRecord(
         *(Outcome.DONE, 0, True, None, ended, ended, "/r.csv", ("photos",), Seconds(), Counts()),

@@ -22,8 +22,8 @@ from batch.page.pictures import (
     picture_of,
     pictures,
 )
+from batch.reading.saved import SavedRow
 from batch.records import Photo
-from batch.saved import SavedRow
 from tests.bombs import bombs
 from tests.page_rows import ROWS, answered, page_of, written
 from tests.test_page import files_of, told

@@ -13,7 +13,7 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
-from batch.ensemble import load_ensemble
+from batch.contract.ensemble import load_ensemble
 from batch.errors import InputError, ModelError
 from batch.fusion import Fusion
 from batch.options import DEFAULT_MODEL

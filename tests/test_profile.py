@@ -10,7 +10,7 @@ from statistics import pvariance
 
 import pytest
 
-from batch.profile import Profile, Tally
+from batch.recording.profile import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 
 PATH = Path("a.jpg")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.publish import Draft, draft_path
+from batch.reports.publish import Draft, draft_path
 
 OLD = b"the earlier report\n"
 
@@ -21,7 +21,7 @@ OLD = b"the earlier report\n"
 RUN = """
 import sys
 from pathlib import Path
-from batch.publish import Draft
+from batch.reports.publish import Draft
 draft = Draft(Path(sys.argv[1]))
 draft.stream.write(b"half a report" * 10_000)
 draft.stream.flush()
@@ -34,7 +34,7 @@ LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
 from batch.errors import OutputError
-from batch.publish import Draft, writing
+from batch.reports.publish import Draft, writing
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 draft = Draft(Path(sys.argv[1]))
 try:

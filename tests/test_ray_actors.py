@@ -15,15 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from batch.answer import failed_row
-from batch.basis import basis_of
 from batch.cli import cli
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.block import Block
 from batch.cluster.connection import check_installed
 from batch.cluster.parts import Parts
+from batch.contract.ensemble import load_ensemble
 from batch.engine import open_engine
-from batch.ensemble import load_ensemble
 from batch.errors import UsageError
+from batch.journal.basis import basis_of
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Memory, Options
 from batch.records import Failure, Finished, Reason, Stage

@@ -13,10 +13,10 @@ import pytest
 
 from batch.discover import Survey
 from batch.errors import InputError
-from batch.fetching import MOST_AHEAD, Fetched, Fetcher
 from batch.location import Url
 from batch.records import Failure, Reason
-from batch.walk import Search
+from batch.sources.fetching import MOST_AHEAD, Fetched, Fetcher
+from batch.sources.walk import Search
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import REPORT, Place, make_photos
 
@@ -131,7 +131,7 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("batch.bucket.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
@@ -152,7 +152,7 @@ class TestABucket:
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("batch.bucket.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None
@@ -284,7 +284,7 @@ class TestFetcher:
     def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import fsspec
 
-        from batch import fetching
+        from batch.sources import fetching
 
         monkeypatch.setattr(fetching, "MAX_BYTES_AHEAD", 1000)
         fsspec.filesystem("memory").pipe_file("/bounded", bytes(400))

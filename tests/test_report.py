@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from batch.columns import columns, records_of
 from batch.errors import OutputError, UsageError
-from batch.formats import ROW_GROUP, Format
 from batch.names import path_from_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
-from batch.report import check_output, open_report, report_format
+from batch.reports.columns import columns, records_of
+from batch.reports.formats import ROW_GROUP, Format
+from batch.reports.report import check_output, open_report, report_format
 
 LABELS = ("happy", "sad")
 

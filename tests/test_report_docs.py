@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from batch.columns import columns
-from batch.dataset import ENDING, MAX_ROWS_A_FILE
-from batch.dataset_files import is_own, partition_of
 from batch.errors import EXIT_MEANINGS
-from batch.formats import ROW_GROUP, Format
 from batch.records import Reason, Row, Status
-from batch.report import open_report
+from batch.reports.columns import columns
+from batch.reports.dataset import ENDING, MAX_ROWS_A_FILE
+from batch.reports.dataset_files import is_own, partition_of
+from batch.reports.formats import ROW_GROUP, Format
+from batch.reports.report import open_report
 
 DOCS = Path(__file__).parent.parent / "docs" / "report.md"
 TEXT = DOCS.read_text(encoding="utf-8")

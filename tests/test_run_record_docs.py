@@ -12,15 +12,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from batch import drift
-from batch.drift import chance
 from batch.errors import ExitCode
-from batch.host import installed_versions
 from batch.limits import parse_deadline, parse_max_failures, parse_time_limit
 from batch.log import Event, JsonLog, Level
-from batch.metrics import METRICS, SUCCESSES
-from batch.run_record import Outcome, RunRecord
-from batch.runfile import SCHEMA_VERSION, as_json
+from batch.recording import drift
+from batch.recording.drift import chance
+from batch.recording.host import installed_versions
+from batch.recording.metrics import METRICS, SUCCESSES
+from batch.recording.run_record import Outcome, RunRecord
+from batch.recording.runfile import SCHEMA_VERSION, as_json
 from tests.test_runfile import RECORD
 
 DOCS = Path(__file__).parent.parent / "docs" / "run-record.md"

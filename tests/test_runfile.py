@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.drift import Drift
 from batch.errors import OutputError
-from batch.host import HostRecord
 from batch.limits import Limits, parse_max_failures
 from batch.options import Options, Provider
-from batch.run_record import (
+from batch.recording.drift import Drift
+from batch.recording.host import HostRecord
+from batch.recording.run_record import (
     Counts,
     DetectorRecord,
     ModelRecord,
@@ -23,9 +23,9 @@ from batch.run_record import (
     Seconds,
     settings_of,
 )
-from batch.runfile import SCHEMA_VERSION, as_json, read_run, run_file, write_run
-from batch.shard import ShardRecord
-from batch.walk import Search
+from batch.recording.runfile import SCHEMA_VERSION, as_json, read_run, run_file, write_run
+from batch.sharding.shard import ShardRecord
+from batch.sources.walk import Search
 
 RECORD = RunRecord(
     outcome=Outcome.INCOMPLETE,

@@ -12,13 +12,13 @@ import pytest
 from PIL import ExifTags, Image
 
 from batch.answer import labelled_row
-from batch.columns import records_of
 from batch.decode import decode_bytes
+from batch.decoding.salvage import is_enough, leniency
 from batch.fusion import Fusion
+from batch.reading.saved import open_saved
 from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
-from batch.report import open_report
-from batch.salvage import is_enough, leniency
-from batch.saved import open_saved
+from batch.reports.columns import records_of
+from batch.reports.report import open_report
 
 NAME = Path("cut")
 SAD = Answer("sad", 0.9, {"happy": 0.1, "sad": 0.9}, sure=True)

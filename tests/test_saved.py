@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, UsageError
-from batch.formats import ROW_GROUP, Format
-from batch.readers import MAX_LINE, ReportError
-from batch.saved import SavedReport, SavedRow, open_saved
+from batch.reading.readers import MAX_LINE, ReportError
+from batch.reading.saved import SavedReport, SavedRow, open_saved
+from batch.reports.formats import ROW_GROUP, Format
 from tests.test_report import FAILED, LABELLED, NO_FACE, many, written
 
 ROWS = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.metrics import EXIT_CODE, LABELLED, REUSED, SUCCESS, Metric
+from batch.recording.metrics import EXIT_CODE, LABELLED, REUSED, SUCCESS, Metric
 from tests.runs import REPORT, Crowd, Place, ended, make_photos
 
 EARLIER = b"an earlier report\n"

@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 
 from batch.errors import ExitCode, ProviderError
+from batch.inference.places import choose_place
+from batch.inference.providers import open_inference
+from batch.inference.session import open_session
 from batch.options import Place, Provider
-from batch.places import choose_place
-from batch.providers import open_inference
-from batch.session import open_session
 from tests.conftest import REPOSITORY
 from tests.tiny_models import SIDE, bright_model, bright_spec
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batch import shipped
-from batch.contract import load_model
+from batch.contract import shipped
+from batch.contract.contract import load_model
 from batch.errors import ModelError
 from batch.options import DEFAULT_MODEL
 from tests.tiny_models import bright_model, save

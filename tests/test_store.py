@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from batch import retrying
 from batch.errors import InputError, OutputError, UsageError
-from batch.retrying import MAX_ATTEMPTS, is_passing, retried
-from batch.store import open_store, store_refusals
+from batch.stores import retrying
+from batch.stores.retrying import MAX_ATTEMPTS, is_passing, retried
+from batch.stores.store import open_store, store_refusals
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 
@@ -52,7 +52,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
 import sys
 sys.modules["{package}"] = None
 from batch.errors import UsageError
-from batch.store import open_store
+from batch.stores.store import open_store
 try:
     open_store("{scheme}://bucket/r.csv")
 except UsageError as error:

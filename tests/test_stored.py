@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batch.journal.stored import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
-from batch.stored import pack_failure, pack_row, unpack_failure, unpack_row
 
 PATH = Path("photos/a.jpg")
 # No decimal number of a few digits is any of these.

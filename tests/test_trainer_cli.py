@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.contract import load_model
+from batch.contract.contract import load_model
 from tests.trainer_data import REPOSITORY, write_folders
 from trainer.cli import cli
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from batch.contract import metadata
+from batch.contract.contract import metadata
 from batch.fusion import Fusion
 from tests.trainer_data import REPOSITORY, tiny_export
 from trainer.cli import cli

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.model import Model
 from batch.errors import ModelError
-from batch.model import Model
 from tests.trainer_data import drawn_dataset, drawn_part, tiny_export
 from trainer.data import Part, narrow
 from trainer.evaluate import columns_of, evaluate, evaluate_model, figures

@@ -9,10 +9,10 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.golden import GOLDEN_TOLERANCE
+from batch.contract.model import Model
 from batch.errors import InputError, ModelError, OutputError, UsageError
-from batch.golden import GOLDEN_TOLERANCE
-from batch.model import Model
 from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_export, tiny_training
 from trainer.data import Pixels, join
 from trainer.deploy import Deployed, halved

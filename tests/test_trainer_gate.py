@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.contract import load_model
-from batch.model import Model
+from batch.contract.contract import load_model
+from batch.contract.model import Model
 from batch.records import Region
 from tests.test_trainer_cli import trainer
 from tests.tiny_models import bright_model, bright_spec, save

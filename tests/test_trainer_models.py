@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from batch.contract.shipped import shipped_models
 from batch.errors import ModelError
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
-from batch.shipped import shipped_models
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
 from trainer.data import Framing
 from trainer.models import framing_for, open_model, runner_name

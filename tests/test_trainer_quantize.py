@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from batch.classify import Classifier
-from batch.contract import load_model
+from batch.contract.contract import load_model
 from batch.options import Provider
 from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_training
 from trainer.deploy import Deployed

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.output import check_place, open_output
-from batch.report import report_format
-from batch.staging import PREFIX, Staging
+from batch.reports.output import check_place, open_output
+from batch.reports.report import report_format
+from batch.stores.staging import PREFIX, Staging
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import Place, ended, has_begun, make_photos, wait_for
@@ -27,8 +27,8 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 LIMITED_RUN = """
 import io, resource
 from batch.errors import OutputError
-from batch.output import called, open_output
-from batch.publish import writing
+from batch.reports.output import called, open_output
+from batch.reports.publish import writing
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 output = open_output("memory://outputs/r.csv", io.BytesIO())
 try:

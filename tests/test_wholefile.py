@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.publish import draft_path
-from batch.wholefile import WholeFile
+from batch.reports.publish import draft_path
+from batch.reports.wholefile import WholeFile
 
 ELSEWHERE = "name another place"
 

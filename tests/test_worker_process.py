@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
-from batch.file_limits import FileLimits
 from batch.records import Reason
-from batch.worker import Task, Worker
-from batch.worker_process import GROUP_SIGNALS
-from batch.workers import Workers
+from batch.workers.pool import Workers
+from batch.workers.process import GROUP_SIGNALS
+from batch.workers.worker import Task, Worker
 from tests.conftest import REPOSITORY
 from tests.hostile_photos import (
     TIGHT,
@@ -68,9 +68,9 @@ import sys
 sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
 from pathlib import Path
 import PIL.Image
-from batch.worker import Task
-from batch.workers import Workers
-from batch.file_limits import FileLimits
+from batch.workers.worker import Task
+from batch.workers.pool import Workers
+from batch.decoding.file_limits import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")
@@ -163,8 +163,8 @@ def script(code: str, photo: Path) -> subprocess.Popen[str]:
     start = f"""
 import os, signal, threading
 from pathlib import Path
-from batch.worker import Task
-from batch.workers import Workers
+from batch.workers.worker import Task
+from batch.workers.pool import Workers
 from tests.hostile_photos import HOSTILE, TIGHT
 photo = Path({str(photo)!r})
 """

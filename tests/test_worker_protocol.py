@@ -11,10 +11,10 @@ from PIL import Image
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import ModelError
+from batch.journal.stored import pack_row
+from batch.recording.timings import CLASSIFY, CROP, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
-from batch.stored import pack_row
-from batch.timings import CLASSIFY, CROP, FACES
-from batch.worker_protocol import (
+from batch.workers.protocol import (
     ANSWER,
     MAX_LABEL,
     PIXEL_BYTES,

@@ -18,13 +18,13 @@ import pytest
 from PIL import Image
 
 from batch.decode import decode
-from batch.file_bytes import read_with_state
-from batch.file_limits import FileLimits
+from batch.decoding.file_bytes import read_with_state
+from batch.decoding.file_limits import FileLimits
 from batch.location import Location
 from batch.records import Failure, FileState, Photo, Reason, Stage
-from batch.worker import Task
-from batch.worker_program import OOM_SCORE, allowance
-from batch.workers import Workers
+from batch.workers.pool import Workers
+from batch.workers.program import OOM_SCORE, allowance
+from batch.workers.worker import Task
 from tests.bombs import bombs
 from tests.hostile_photos import (
     HOSTILE,

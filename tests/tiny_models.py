@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.contract import metadata
-from batch.golden import Golden
-from batch.model import ModelSpec
+from batch.contract.contract import metadata
+from batch.contract.golden import Golden
+from batch.contract.model import ModelSpec
 from batch.records import Region
 
 SIDE = 8

@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 import torch
 
-from batch.contract import metadata
+from batch.contract.contract import metadata
+from batch.contract.golden import Golden
+from batch.contract.model import Model, ModelSpec
 from batch.errors import InputError
-from batch.golden import Golden
-from batch.model import Model, ModelSpec
 from trainer.calibrate import softmax
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures

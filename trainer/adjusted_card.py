@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from batch.model import Model
+from batch.contract.model import Model
 from trainer.adjust import Adjusted
 from trainer.card import results, table
 from trainer.tables import NO_SAMPLE

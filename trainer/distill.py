@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.shipped import find_model
 from batch.errors import UsageError
-from batch.shipped import find_model
 from trainer.config import Config
 from trainer.data import Dataset, Part
 from trainer.parity import onnx_answers

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from batch.classify import Classifier
+from batch.contract.model import Model
 from batch.errors import ModelError
-from batch.model import Model
 from batch.options import Provider
 from trainer.bootstrap import Estimate, of_counts, of_means
 from trainer.data import Part, narrow

@@ -10,8 +10,8 @@ import numpy as np
 import batch
 from batch.crop import whole
 from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read
 from batch.errors import InputError, ModelError
-from batch.file_bytes import read
 from batch.fusion import log_odds
 from batch.options import Options, Provider
 from batch.records import Failure, Photo

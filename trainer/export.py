@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from batch.contract import metadata
+from batch.contract.contract import metadata
+from batch.contract.golden import Golden
+from batch.contract.model import ModelSpec
 from batch.errors import InputError, UsageError
 from batch.fusion import Fusion
-from batch.golden import Golden
-from batch.model import ModelSpec
 from trainer.calibrate import error_before, fit_temperature, halved_error, unsure_below
 from trainer.checkpoint import Trained
 from trainer.data import Dataset, Part, label_shares, narrow

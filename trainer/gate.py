@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from batch.contract.model import Model
 from batch.errors import BatchLabelError
-from batch.model import Model
 from trainer.bootstrap import Estimate, of_counts, of_means
 from trainer.data import Part
 from trainer.evaluate import answers, suited

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from batch.contract.model import Model
 from batch.errors import InputError, UsageError
-from batch.model import Model
 from trainer.data import Part
 from trainer.gate import Comparison, Refused, Require, check, compare_models
 from trainer.models import framing_for

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from batch.contract.model import Model
 from batch.errors import ModelError
-from batch.model import Model
+from batch.inference.session import open_session
 from batch.options import Provider
-from batch.session import open_session
 from trainer.data import Pixels
 
 BATCH = 64

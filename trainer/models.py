@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.model import Model
+from batch.contract.shipped import JOIN, SUFFIX, find_model
 from batch.errors import ModelError
-from batch.model import Model
 from batch.options import DEFAULT_MODEL
-from batch.shipped import JOIN, SUFFIX, find_model
 from trainer.data import Framing
 
 DEFAULT = "default"

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from batch.errors import BatchLabelError
+from batch.inference.session import open_session
 from batch.options import Provider
-from batch.session import open_session
 from trainer.data import Pixels
 from trainer.metrics import Probabilities
 

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from batch.classify import Classifier
-from batch.contract import load_model
+from batch.contract.contract import load_model
+from batch.contract.model import Model
+from batch.contract.shipped import SUFFIX, SUMS
 from batch.errors import InputError, OutputError
-from batch.model import Model
 from batch.options import Provider
-from batch.shipped import SUFFIX, SUMS
 
 
 def publish(graph: bytes, card: str, output: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 import batch
+from batch.contract.model import Model
+from batch.decoding.file_bytes import read
 from batch.errors import InputError, UsageError
-from batch.file_bytes import read
 from batch.location import Location, Url
-from batch.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
 from trainer.bootstrap import Estimate, of_counts

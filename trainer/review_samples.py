@@ -10,8 +10,8 @@ from itertools import groupby
 
 from batch.crop import crop, whole
 from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read
 from batch.errors import InputError
-from batch.file_bytes import read
 from batch.location import Url
 from batch.names import label_text
 from batch.records import Box, Failure, Photo

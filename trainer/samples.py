@@ -12,9 +12,9 @@ import numpy as np
 
 from batch.crop import crop, whole
 from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read
 from batch.errors import InputError
 from batch.faces import Detector
-from batch.file_bytes import read
 from batch.records import Failure, Photo, Region
 from trainer.data import Dataset, Framing, Part, Pixels
 from trainer.duplicates import without_twins

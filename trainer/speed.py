@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch.inference.session import open_session
 from batch.options import Provider
-from batch.session import open_session
 from trainer.data import Pixels
 
 WARM_UP, RUNS = 10, 100

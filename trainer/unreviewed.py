@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batch.errors import InputError
-from batch.formats import Value
 from batch.location import Location
-from batch.opening import open_records
-from batch.readers import REMEDY, damaged
+from batch.reading.opening import open_records
+from batch.reading.readers import REMEDY, damaged
 from batch.records import Region
+from batch.reports.formats import Value
 from trainer.data import Pixels
 from trainer.duplicates import twins
 from trainer.review import BOX, Review, Verdict, box_of, placed, read_review

@@ -13,12 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.basis import basis_of
 from batch.cluster.block import Block
 from batch.cluster.blocks import Blocks
 from batch.cluster.part import pack_part
 from batch.cluster.parts import Parts, part_name, stop_name
 from batch.errors import BatchLabelError
+from batch.journal.basis import basis_of
 from batch.location import Location
 from batch.log import PROGRAM
 from batch.names import printable
@@ -29,7 +29,7 @@ from batch.records import Finished, Row, Status
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from batch.ensemble import Ensemble
+    from batch.contract.ensemble import Ensemble
 
 # Seconds between two looks whether the run is to end.
 LOOK_EVERY = 1.0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from batch.cores import available_cores
 from batch.errors import EngineError, UsageError
 from batch.names import printable
-from batch.store import said
+from batch.stores.store import said
 
 if TYPE_CHECKING:
     from types import ModuleType

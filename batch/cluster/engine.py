@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch.answer import failed_row
-from batch.basis import basis_of
 from batch.cluster.actor import Answer, Orders
 from batch.cluster.block import Block, blocks_of, pieces
 from batch.cluster.blocks import Blocks
@@ -21,18 +20,19 @@ from batch.cluster.nodes import Nodes
 from batch.cluster.part import OtherBasis, PartError, unpack_part
 from batch.cluster.parts import Parts, new_run, parts_place
 from batch.cluster.pool import Pool, for_actors
-from batch.ensemble import load_ensemble
+from batch.contract.ensemble import load_ensemble
 from batch.errors import EngineError, OutputError
-from batch.journal import Journal
+from batch.journal.basis import basis_of
+from batch.journal.journal import Journal
 from batch.location import Location
 from batch.log import PROGRAM, Event, Level, Log
 from batch.names import path_text
 from batch.options import Job, Place
 from batch.parallel import ordered_map
+from batch.recording.timings import Timings
 from batch.records import Failure, Finished, Reason, Stage
 from batch.stopping import Stop
-from batch.timings import Timings
-from batch.worker import Known
+from batch.workers.worker import Known
 
 if TYPE_CHECKING:
     from types import ModuleType

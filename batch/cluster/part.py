@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+from batch.journal.stored import pack_row, stored_time, unpack_row
 from batch.location import location_of
 from batch.records import FileState, Finished
-from batch.stored import pack_row, stored_time, unpack_row
 
 # In the file's metadata: what it is, and what its answers depend on.
 KIND = b"batch-label"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from batch.clock import utc_now
 from batch.errors import OutputError
-from batch.journal_place import journal_path
+from batch.journal.place import journal_path
 from batch.location import Location, Url, is_url, location_of
 from batch.names import path_text
 from batch.options import Job
-from batch.output import is_streamed
-from batch.publish import resolved
-from batch.retrying import retried
-from batch.store import open_store, said, store_refusals
+from batch.reports.output import is_streamed
+from batch.reports.publish import resolved
+from batch.stores.retrying import retried
+from batch.stores.store import open_store, said, store_refusals
 
 SUFFIX = ".parquet"
 BLOCK_SUFFIX = ".block"

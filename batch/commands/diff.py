@@ -33,7 +33,7 @@ def diff(old: str, new: str, output: str, exit_code: bool) -> None:
     OLD and NEW are reports of any format, datasets too. The list of what changed goes to standard
     output or to FILE, a summary to standard error. The exit code is 2 if they can't be compared.
     """
-    from batch import diff as comparing
+    from batch.reading import diff as comparing
 
     try:
         comparison = comparing.diff(old, new, output, sys.stdout.buffer)

@@ -60,10 +60,10 @@ def explain(
 
 def _draw(photo: Path, output: Path, options: Options) -> list[str]:
     """Write the picture and say in words what it shows."""
-    from batch.explainer import explain as explained
-    from batch.explanation_words import sentences, subtitle, title
+    from batch.explaining.explainer import explain as explained
+    from batch.explaining.words import sentences, subtitle, title
     from batch.names import path_text
-    from batch.wholefile import WholeFile
+    from batch.reports.wholefile import WholeFile
 
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")

@@ -12,8 +12,8 @@ from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_
 from batch.location import location_of
 from batch.log import PROGRAM
 from batch.options import Cluster, EngineKind, Job, Memory, Options
-from batch.shard import parse_shard
-from batch.walk import Search
+from batch.sharding.shard import parse_shard
+from batch.sources.walk import Search
 
 
 def job_of(
@@ -115,8 +115,8 @@ def with_journal(job: Job) -> Job:
     """
     if job.memory.state is not None or isinstance(location_of(job.output), Path):
         return job
-    from batch.journal_place import url_journal_path
-    from batch.publish import writing
+    from batch.journal.place import url_journal_path
+    from batch.reports.publish import writing
 
     folder = user_state() / PROGRAM
     with writing(f"folder {folder}", "name a journal with --state"):

@@ -14,7 +14,7 @@ from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, open_log
-from batch.walk import Found, Search
+from batch.sources.walk import Found, Search
 
 if TYPE_CHECKING:
     from batch.summary import Summary
@@ -83,7 +83,7 @@ def _files(
     photos: tuple[str, ...], inventory: str | None, search: Search, summary: Summary
 ) -> Iterable[Found]:
     from batch.discover import Survey
-    from batch.inventory import Inventory
+    from batch.sharding.inventory import Inventory
 
     if inventory is None:
         if not photos:
@@ -108,9 +108,9 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 
 def _write(files: Iterable[Found], output: str) -> None:
     from batch.lock import locked
-    from batch.manifest import write_manifest
-    from batch.output import called, check_place, publishing
-    from batch.publish import writing
+    from batch.reports.output import called, check_place, publishing
+    from batch.reports.publish import writing
+    from batch.sharding.manifest import write_manifest
     from batch.stopping import stop_on_signals
 
     check_place(output)

@@ -38,8 +38,8 @@ def merge(
     PARTS are the reports of runs with --shard, in any formats and any order, datasets too. The
     exit code is that of such a run: 3 if some files could not be read.
     """
-    from batch.merge import Merging
-    from batch.merge import merge as join
+    from batch.merging.merge import Merging
+    from batch.merging.merge import merge as join
     from batch.stopping import stop_on_signals
 
     log = open_log(sys.stderr, LogFormat(log_format), quiet)

@@ -20,8 +20,8 @@ def model(name: str, check: bool, as_object: bool) -> None:
     NAME is a shipped model's, FILE an .onnx file, and FACE+PHOTO a pair of them; without one
     it is the default. A file that breaks the model contract is refused, as a run would.
     """
-    from batch.ensemble import load_ensemble
-    from batch.model_card import card_of, written
+    from batch.contract.card import card_of, written
+    from batch.contract.ensemble import load_ensemble
 
     try:
         ensemble = load_ensemble(Options(model=name))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import UsageError
-from batch.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.limits import parse_duration
 from batch.log import PROGRAM
 from batch.options import Place, Provider

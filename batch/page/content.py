@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batch.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
-from batch.diff import CHANGE_MEANINGS, Change
 from batch.page.entries import Entry
 from batch.page.facts import Fact, time_text
 from batch.page.history import Changes, Edition
 from batch.page.pictures import Picture
 from batch.page.totals import BINS, Totals
+from batch.reading.diff import CHANGE_MEANINGS, Change
 from batch.records import Source, Status
+from batch.reports.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
 
 NOT_A_PERSON = "not_a_person"
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batch.columns import MISSING
-from batch.formats import Value
 from batch.names import FORMULA_STARTS
-from batch.readers import RecordReader, damaged
+from batch.reading.readers import RecordReader, damaged
+from batch.reading.saved import NEEDED, SavedReport, SavedRow, real_of, saved_row, text_of
 from batch.records import Reason, Source, Status
-from batch.saved import NEEDED, SavedReport, SavedRow, real_of, saved_row, text_of
+from batch.reports.columns import MISSING
+from batch.reports.formats import Value
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")

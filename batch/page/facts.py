@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batch.drift import Drift
 from batch.limits import duration_text
 from batch.names import printable
-from batch.run_record import RunRecord
-from batch.runfile import read_run, run_file
+from batch.recording.drift import Drift
+from batch.recording.run_record import RunRecord
+from batch.recording.runfile import read_run, run_file
 
 Fact = tuple[str, str]
 

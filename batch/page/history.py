@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batch.diff import Change, change_of, check_comparable
 from batch.names import path_text
 from batch.page.entries import Entry, labels_of
 from batch.page.totals import Totals
-from batch.pairs import open_pairs
-from batch.runfile import read_run, run_file
-from batch.saved import SavedReport, SavedRow, open_saved
+from batch.reading.diff import Change, change_of, check_comparable
+from batch.reading.pairs import open_pairs
+from batch.reading.saved import SavedReport, SavedRow, open_saved
+from batch.recording.runfile import read_run, run_file
 
 # Photos that are gone are named up to here, and counted beyond.
 MAX_GONE = 1_000

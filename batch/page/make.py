@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.dataset_place import check_outside
 from batch.errors import UsageError
 from batch.names import path_text
-from batch.output import called, check_place, is_streamed, publishing
 from batch.page.content import Content
 from batch.page.document import document
 from batch.page.facts import about_run
@@ -18,8 +16,10 @@ from batch.page.gather import Gathered, digest_of, gather
 from batch.page.history import Changes, Edition, changes_between, published, read_editions
 from batch.page.pictures import GONE, Picture, least_certain, pictures
 from batch.page.totals import Totals
-from batch.publish import writing
-from batch.readers import ReportError
+from batch.reading.readers import ReportError
+from batch.reports.dataset_place import check_outside
+from batch.reports.output import called, check_place, is_streamed, publishing
+from batch.reports.publish import writing
 
 SUFFIXES = (".html", ".htm")
 

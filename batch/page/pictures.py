@@ -14,13 +14,13 @@ from pathlib import Path
 from PIL import Image
 
 from batch.cores import available_cores
-from batch.file_limits import FileLimits
+from batch.decoding.file_limits import FileLimits
 from batch.names import path_from_text
 from batch.page.entries import Entry, Place
 from batch.parallel import ordered_map
 from batch.records import Failure, Photo, Reason, Status, Worked
-from batch.worker import Task
-from batch.workers import Workers
+from batch.workers.pool import Workers
+from batch.workers.worker import Task
 
 # Of all pictures of a page, as the files that they are; in the page they take a third more.
 MAX_BYTES = 32 * 1024**2

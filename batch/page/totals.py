@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from batch.reading.saved import SavedRow
 from batch.records import Status
-from batch.saved import SavedRow
 
 # Parts of equal width that confidences, 0 to 1, are counted in.
 BINS = 20

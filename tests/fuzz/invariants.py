@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.decode import MAX_SIDE, decode_bytes
-from batch.diagnosis import DETAIL_LENGTH
+from batch.decoding.diagnosis import DETAIL_LENGTH
 from batch.names import printable
 from batch.records import Failure, Photo, Reason, Stage
 from tests.fuzz.cases import Case

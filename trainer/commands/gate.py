@@ -45,7 +45,7 @@ def gate(
     SHIPPED is a shipped model's name or a path. If the candidate is not good enough, the
     command says why and ends with exit code 1.
     """
-    from batch.contract import load_model
+    from batch.contract.contract import load_model
     from trainer.gate import Require, check, check_kind, compare_models
     from trainer.gate_review import check_reviewed, compare_reviewed, held_out
     from trainer.models import framing_for, open_model

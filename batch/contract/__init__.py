@@ -1,0 +1,1 @@
+"""The contract of models, and those that come along."""

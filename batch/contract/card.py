@@ -1,0 +1,197 @@
+"""What a model, or a pair of them, says of itself: for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from batch.contract.ensemble import Ensemble
+from batch.contract.graph import broken
+from batch.contract.model import Model, ModelSpec
+from batch.contract.modelfile import parse_model
+from batch.fusion import Fusion
+from batch.names import path_text
+from batch.records import Region
+
+COLOURS = {1: "grey", 3: "RGB"}
+LOOKS_AT = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
+# Characters of a value that is free text or of any form.
+VALUES_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model's card.
+
+    ``golden_difference`` is the largest difference between the probabilities that its golden
+    samples got on the CPU and those that they must get, None where they were not run; ``notes``
+    are the entries of its metadata that the contract does not know.
+    """
+
+    model: Model
+    notes: Mapping[str, str]
+    golden_difference: float | None
+
+    @property
+    def file(self) -> Path | None:
+        """The Markdown card that the trainer writes beside a model, if it is there."""
+        beside = self.model.path.with_suffix(".md")
+        return beside if beside.is_file() else None
+
+    def record(self) -> dict[str, Any]:
+        """Give the card as JSON knows it, by the names of the metadata."""
+        model, spec = self.model, self.model.spec
+        return {
+            "name": spec.name,
+            "version": spec.version,
+            "file": path_text(model.path),
+            "card": None if self.file is None else path_text(self.file),
+            "bytes": len(model.graph),
+            "sha256": model.digest,
+            "labels": list(spec.labels),
+            "region": spec.region.value,
+            "margin": spec.margin,
+            "resize": spec.resize,
+            "input": {"height": model.height, "width": model.width, "channels": model.channels},
+            "unsure_below": spec.unsure_below,
+            "created": spec.created,
+            "data_fingerprint": spec.data_fingerprint,
+            "label_shares": dict(spec.label_shares),
+            "metrics": dict(spec.metrics),
+            "golden": {
+                "samples": len(spec.golden.inputs),
+                "checked": self.golden_difference is not None,
+                "largest_difference": self.golden_difference,
+            },
+            "fusion": asdict(spec.fusion) if spec.fusion else None,
+            "notes": dict(self.notes),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Say it to people; what the model says of itself may be anything."""
+        spec, model = self.model.spec, self.model
+        yield f"{spec.name}, version {spec.version}"
+        margin = f", {_number(spec.margin)} of the face wider on each side" if spec.margin else ""
+        colour = COLOURS[model.channels]
+        yield _line("file", f"{path_text(model.path)} ({len(model.graph):,} bytes)")
+        if self.file is not None:
+            yield _line("more in", path_text(self.file))
+        yield _line("SHA-256", model.digest)
+        yield _line("labels", ", ".join(spec.labels))
+        yield _line("looks at", f"{LOOKS_AT[spec.region]}{margin}")
+        yield _line("input", f"{model.width} x {model.height} pixels, {colour} ({spec.resize})")
+        yield _line("unsure below", _number(spec.unsure_below))
+        yield _line("created", spec.created)
+        yield _line("training data", spec.data_fingerprint)
+        shares = (f"{label} {share:.1%}" for label, share in spec.label_shares.items())
+        yield _line("label shares", ", ".join(shares))
+        for name, value in spec.metrics.items():
+            yield from _figures(name.replace("_", " "), value)
+        yield _line("golden samples", self._golden())
+        if spec.fusion:
+            yield _line("speaks with", f"{spec.fusion.face_model}, as a pair")
+        for name, text in self.notes.items():
+            yield _line(name, text)
+
+    def _golden(self) -> str:
+        samples = f"{len(self.model.spec.golden.inputs)}"
+        if self.golden_difference is None:
+            return f"{samples}, not run (--check runs them)"
+        return f"{samples}, right on the CPU, at most {self.golden_difference:.2g} off"
+
+
+def card_of(model: Model, check: bool) -> ModelCard:
+    """Make a model's card; with ``check`` its golden samples are run on the CPU.
+
+    Raises:
+        ModelError: they come out wrong.
+    """
+    known = {"schema_version", *(field.name for field in fields(ModelSpec))}
+    props = parse_model(model.path, model.graph).metadata_props
+    notes = {entry.key: entry.value for entry in props if entry.key not in known}
+    return ModelCard(model, notes, _golden_difference(model) if check else None)
+
+
+def written(ensemble: Ensemble, cards: Sequence[ModelCard], as_object: bool) -> list[str]:
+    """Write cards, and how a pair of models answers, as lines for people or as one JSON object.
+
+    Raises:
+        ModelError: a model's metrics can't be written.
+    """
+    try:
+        return [_json(ensemble, cards)] if as_object else list(_lines(ensemble, cards))
+    except RecursionError as error:
+        raise broken(cards[0].model.path, "its metrics are nested too deeply") from error
+
+
+def _json(ensemble: Ensemble, cards: Sequence[ModelCard]) -> str:
+    pair = asdict(ensemble.fusion) if ensemble.fusion else None
+    record = {"models": [card.record() for card in cards], "pair": pair}
+    # JSON has no numbers that are none, though Python's reader takes them.
+    return json.dumps(json.loads(json.dumps(record), parse_constant=lambda _: None))
+
+
+def _lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
+    for number, card in enumerate(cards):
+        if number:
+            yield ""
+        yield from card.lines()
+    if ensemble.fusion:
+        yield ""
+        yield from _fusion_lines(ensemble.fusion, ensemble.labels[0])
+
+
+def _fusion_lines(fusion: Fusion, label: str) -> Iterator[str]:
+    yield "The two together"
+    if fusion.face_first:
+        yield _line("rule", "the faces answer; the whole photo where there is none")
+    else:
+        parts = f"{_number(fusion.face)} * face + {_number(fusion.photo)} * photo"
+        yield _line("log-odds", f"{_number(fusion.bias)} + {parts}, all those of {label}")
+        beside = fusion.photo_limit or fusion.limit
+        limits = f"{_number(fusion.limit)}, the photo's beside a face at {_number(beside)}"
+        yield _line("cut off at", limits)
+        if fusion.alone is not None:
+            yield _line("a face alone", f"where its own log-odds reach {_number(fusion.alone)}")
+    yield _line("unsure below", _number(fusion.unsure_below))
+
+
+def _golden_difference(model: Model) -> float:
+    # Here, as ONNX Runtime is needed for nothing else.
+    import numpy as np
+
+    from batch.classify import Classifier
+    from batch.options import DEFAULT_BATCH_SIZE, Provider
+
+    classifier = Classifier(model, Provider.CPU, DEFAULT_BATCH_SIZE)
+    golden = model.spec.golden
+    return float(np.abs(classifier.classify(golden.inputs) - golden.outputs).max())
+
+
+def _figures(name: str, value: Any) -> Iterator[str]:
+    """Say one of a model's figures, which may have any form; an interval if it has one."""
+    if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}:
+        low, high = _number(value["low"]), _number(value["high"])
+        yield _line(name, f"{_number(value['value'])} ({low} to {high})")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _figures(f"{name}, {key}", inner)
+    else:
+        yield _line(name, _number(value))
+
+
+def _number(value: Any) -> str:
+    """Write a number with as many digits as tell something, and anything else as JSON has it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _line(name: str, text: str) -> str:
+    shown = text if len(text) <= VALUES_SHOWN else f"{text[:VALUES_SHOWN]}..."
+    return f"  {name:<22}  {shown}"

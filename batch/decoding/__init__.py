@@ -1,0 +1,1 @@
+"""Files read and pictures decoded, and what they may cost."""

@@ -1,0 +1,55 @@
+"""A file's bytes, read as a whole, or the reason why they can't be had."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from stat import S_ISREG
+
+from batch.decoding.file_limits import MAX_FILE_BYTES
+from batch.records import Failure, FileState, Reason, Stage
+
+
+def read(path: Path) -> bytes | Failure:
+    """Read a file of at most ``MAX_FILE_BYTES``, without ever waiting for a pipe."""
+    read = read_with_state(path)
+    return read if isinstance(read, Failure) else read[0]
+
+
+def read_with_state(
+    path: Path, max_bytes: int = MAX_FILE_BYTES
+) -> tuple[bytes, FileState] | Failure:
+    """Read a file as ``read`` does, and say what it was just before.
+
+    If it is changed meanwhile, the next look at it finds another size or time.
+    """
+    try:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not S_ISREG(status.st_mode):
+                return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
+            if status.st_size > max_bytes:
+                detail = f"{status.st_size:,} bytes, more than --max-file-size {max_bytes:,}"
+                return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
+            # A file that grows meanwhile is not read on and on: one byte more shows it.
+            data = file.read(status.st_size + 1)
+            return data, FileState(status.st_size, status.st_mtime_ns)
+    except MemoryError:
+        return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
+    except OSError as error:
+        return Failure(path, Stage.READ, _reason(error), error.strerror or type(error).__name__)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _reason(error: OSError) -> Reason:
+    """Say why the system did not give a file's bytes."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Reason.VANISHED
+    # A socket answers ENXIO.
+    if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
+        return Reason.NOT_A_FILE
+    return Reason.UNREADABLE

@@ -1,0 +1,1 @@
+"""What a photo's label rests on, in a picture and in words."""

@@ -1,0 +1,155 @@
+"""Asks the models again and again, with one spot hidden, to find out what an answer rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from batch.answer import labelled_row
+from batch.contract.ensemble import Ensemble, load_ensemble
+from batch.crop import face_square
+from batch.errors import InputError, PhotoError
+from batch.explaining.explanation import Explanation, View
+from batch.explaining.occlusion import POSITIONS, Floats, hidden
+from batch.inference.places import choose_place
+from batch.labeller import Labeller
+from batch.names import path_text
+from batch.options import Options
+from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
+from batch.workers.plan import Plan
+from batch.workers.pool import Workers
+from batch.workers.worker import Task
+from batch.yunet_graph import detector_graph
+
+# Of a crowd, the largest faces: those behind them hardly weigh in the photo's answer.
+MOST_FACES = 12
+# Keeps the log-odds of a probability of 0 or 1 finite.
+LEAST = 1e-12
+
+# Puts a model's answer for one view in the place of the one that it gave.
+Replaced = Callable[[Probabilities], Evidence]
+
+
+def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
+    """Label a photo as a run does and find out which parts of it its label rests on.
+
+    Raises:
+        InputError: there is no such file.
+        PhotoError: it can't be read, or shows no face where faces alone count.
+        ModelError, ProviderError: the model or the provider does not work.
+    """
+    options = options or Options()
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"photo {path_text(path)} can't be found", "check the spelling")
+    ensemble = load_ensemble(options)
+    photo = _decoded(path, options)
+    labeller = _labeller(ensemble, options)
+    row = labeller.row(photo)
+    if row.failure is not None:
+        raise _unreadable(row.failure)
+    if row.answer is None:
+        raise PhotoError(
+            f"photo {path_text(path)} shows no face, so {ensemble.describe()} has no answer",
+            "ask a model of whole photos too, as the default model does",
+        )
+    return _Explainer(labeller, ensemble, photo, row).explanation()
+
+
+def _decoded(path: Path, options: Options) -> Photo:
+    """Decode a photo in a process of its own, as a run does, whatever becomes of it there."""
+    with Workers(Task(options.file_limits)) as workers:
+        content = workers.work(path, salvage=options.salvage).content
+    if isinstance(content, Failure):
+        raise _unreadable(content)
+    assert isinstance(content, Photo)
+    return content
+
+
+def _unreadable(failure: Failure) -> PhotoError:
+    return PhotoError(
+        f"photo {path_text(failure.path)} can't be labelled ({failure.reason}: {failure.detail})",
+        "open it with another program to see whether it is whole",
+    )
+
+
+def _labeller(ensemble: Ensemble, options: Options) -> Labeller:
+    first = ensemble.models[0]
+    warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
+    place, _ = choose_place(options.place, first.graph, warm_up)
+    detector = detector_graph() if ensemble.face else b""
+    return Labeller(Plan(ensemble, detector, options.batch_size), place)
+
+
+class _Explainer:
+    """One photo, its answer, and what to ask about it.
+
+    Boxes stay where they are and no look is closer than the run's was: only what the models see
+    changes. The answer is made of it by the rules of a run.
+    """
+
+    def __init__(self, labeller: Labeller, ensemble: Ensemble, photo: Photo, row: Row) -> None:
+        assert row.answer is not None
+        self._labeller = labeller
+        self._ensemble = ensemble
+        self._photo = photo
+        self._row = row
+        self._label = row.answer.label
+        self._evidence = labeller.evidence(photo)
+        self._certainty = self._log_odds(self._evidence)
+
+    def explanation(self) -> Explanation:
+        return Explanation(
+            photo=self._photo,
+            row=self._row,
+            views=(*self._faces(), *self._image()),
+            certainty=self._certainty,
+        )
+
+    def _faces(self) -> Iterator[View]:
+        boxes, face = self._evidence.boxes[:MOST_FACES], self._ensemble.face
+        if not boxes or face is None:
+            return
+        for number, pixels in enumerate(self._labeller.face_views(self._photo, boxes)):
+
+            def replaced(answer: Probabilities, number: int = number) -> Evidence:
+                faces = self._evidence.faces.copy()
+                faces[number] = answer
+                return replace(self._evidence, faces=faces)
+
+            left, top, side = face_square(self._photo, boxes[number], face.spec.margin)
+            worth = self._worth(Region.FACE, pixels, replaced)
+            yield View(Region.FACE, left, top, side, side, worth)
+
+    def _image(self) -> Iterator[View]:
+        if len(self._evidence.image):
+            (pixels,) = self._labeller.image_view(self._photo)
+            height, width, _ = self._photo.pixels.shape
+            worth = self._worth(
+                Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
+            )
+            yield View(Region.IMAGE, 0, 0, width, height, worth)
+
+    def _worth(self, region: Region, view: Pixels, replaced: Replaced) -> Floats:
+        answers = np.concatenate([self._labeller.ask(region, part) for part in hidden(view)])
+        worth = [self._certainty - self._log_odds(replaced(answer)) for answer in answers]
+        return np.asarray(worth, dtype=np.float32).reshape(POSITIONS, POSITIONS)
+
+    def _log_odds(self, evidence: Evidence) -> float:
+        answer = labelled_row(self._photo, evidence, self._ensemble).answer
+        assert answer is not None
+        return log_odds_of(self._label, answer.probabilities)
+
+
+def log_odds_of(label: str, probabilities: Mapping[str, float]) -> float:
+    """Give the log-odds of a label against all others together.
+
+    By the others' sum, which has digits left where the label's own probability is rounded to 1.
+    """
+    others = sum(p for other, p in probabilities.items() if other != label)
+    return math.log(max(probabilities[label], LEAST)) - math.log(max(others, LEAST))

@@ -1,0 +1,162 @@
+"""The picture of an explanation: panels side by side, the answer, and a legend in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from batch.explaining.explanation import Explanation, View
+from batch.explaining.heatmap import colour_bar, coloured, scale_of
+from batch.explaining.lettering import fitting, font, plain, wrapped
+from batch.explaining.occlusion import spread
+from batch.explaining.words import sentences, subtitle, title
+from batch.records import Answer, Region
+
+MARGIN = 28
+PANEL = 440  # pixels of a panel's height, at most
+WIDEST = 660
+TITLE, BODY, SMALL = 34, 19, 17  # pixels of the letters
+INK, PALE, RULE = (25, 25, 28), (105, 105, 112), (205, 205, 210)
+BOX = (255, 196, 0)
+BAR = 22  # pixels of a bar's height
+MOST_BARS = 10
+LABELS_WIDTH = 380
+LEGEND_WIDTH = 430
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture and the words over it."""
+
+    caption: str
+    image: Image.Image
+
+
+def draw(explanation: Explanation) -> Image.Image:
+    """Draw an explanation as an RGB picture: photo, heat map, main face, answer and legend."""
+    heat = explanation.heat()
+    main = _main_face(explanation)
+    close = None if main is None else spread(main.worth, PANEL, PANEL)
+    scale = scale_of(heat) if close is None else scale_of(heat, close)
+    seen = _boxed(explanation, Image.fromarray(explanation.photo.pixels))
+    panels = [
+        Panel("The photo", seen),
+        Panel(
+            "What the answer rests on",
+            _boxed(explanation, coloured(explanation.photo.pixels, heat, scale)),
+        ),
+    ]
+    if main is not None and close is not None:
+        face = np.asarray(_cut(explanation, main))
+        panels.append(Panel("The main face, closer", coloured(face, close, scale)))
+    return _laid_out(explanation, panels, scale)
+
+
+def _main_face(explanation: Explanation) -> View | None:
+    first = explanation.views[0]
+    return first if first.region is Region.FACE else None
+
+
+def _cut(explanation: Explanation, view: View) -> Image.Image:
+    photo = Image.fromarray(explanation.photo.pixels)
+    frame = (view.left, view.top, view.left + view.width, view.top + view.height)
+    return photo.transform(
+        (PANEL, PANEL), Image.Transform.EXTENT, frame, Image.Resampling.BICUBIC, fillcolor="grey"
+    )
+
+
+def _boxed(explanation: Explanation, image: Image.Image) -> Image.Image:
+    """Bring a photo to a panel's size and draw the faces' boxes."""
+    factor = min(PANEL / image.height, WIDEST / image.width)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    panel = image.resize(size, Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(panel)
+    across, down = size[0] / explanation.photo.width, size[1] / explanation.photo.height
+    # The main face last, so that its box lies on top.
+    for number, face in reversed(list(enumerate(explanation.row.faces))):
+        if face.box is not None:
+            left, top = face.box.left * across, face.box.top * down
+            right, bottom = left + face.box.width * across, top + face.box.height * down
+            # A box that reaches over the edge is drawn along it.
+            place = (max(2, left), max(2, top), min(size[0] - 3, right), min(size[1] - 3, bottom))
+            _draw_box(pen, place, is_main=number == 0)
+    return panel
+
+
+def _draw_box(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float, float, float], is_main: bool
+) -> None:
+    left, top, right, bottom = place
+    width = 3 if is_main else 1
+    # Dark around bright shows on any photo.
+    pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=width + 2)
+    pen.rectangle(place, outline=BOX, width=width)
+
+
+def _laid_out(explanation: Explanation, panels: list[Panel], scale: float) -> Image.Image:
+    least = LABELS_WIDTH + LEGEND_WIDTH + MARGIN
+    row = sum(panel.image.width for panel in panels) + MARGIN * (len(panels) - 1)
+    width = max(row, least)
+    high = max(panel.image.height for panel in panels)
+    answer = explanation.answer
+    words = wrapped(map(plain, sentences(explanation)), width, BODY)
+    bars = _bars(answer)
+    top_of_panels = MARGIN + TITLE + BODY + 34
+    top_of_bars = top_of_panels + SMALL + 10 + high + MARGIN
+    legend = _legend(answer.label, scale)
+    top_of_words = top_of_bars + max(bars.height, legend.height) + MARGIN // 2
+    height = top_of_words + len(words) * (BODY + 8) + MARGIN
+    page = Image.new("RGB", (width + 2 * MARGIN, height), "white")
+    pen = ImageDraw.Draw(page)
+    pen.text((MARGIN, MARGIN), plain(title(answer)), fill=INK, font=font(TITLE))
+    pen.text((MARGIN, MARGIN + TITLE + 10), subtitle(explanation), fill=PALE, font=font(BODY))
+    x = MARGIN
+    for panel in panels:
+        pen.text((x, top_of_panels), panel.caption, fill=INK, font=font(SMALL))
+        page.paste(panel.image, (x, top_of_panels + SMALL + 10))
+        x += panel.image.width + MARGIN
+    page.paste(bars, (MARGIN, top_of_bars))
+    page.paste(legend, (MARGIN + width - LEGEND_WIDTH, top_of_bars))
+    for number, line in enumerate(words):
+        pen.text((MARGIN, top_of_words + number * (BODY + 8)), line, fill=INK, font=font(BODY))
+    return page
+
+
+def _bars(answer: Answer) -> Image.Image:
+    """Draw the probability of each label, or of the likeliest ones, in the model's order."""
+    likeliest = sorted(answer.probabilities.values(), reverse=True)[:MOST_BARS]
+    shown = [pair for pair in answer.probabilities.items() if pair[1] >= likeliest[-1]][:MOST_BARS]
+    step = BAR + 8
+    image = Image.new("RGB", (LABELS_WIDTH, step * len(shown)), "white")
+    pen = ImageDraw.Draw(image)
+    room = LABELS_WIDTH - 200
+    for number, (label, probability) in enumerate(shown):
+        y = number * step
+        colour = INK if label == answer.label else PALE
+        pen.text((0, y), fitting(plain(label), 112, SMALL), fill=colour, font=font(SMALL))
+        pen.rectangle((120, y, 120 + room, y + BAR - 4), fill=(238, 238, 240))
+        if probability > 0:
+            pen.rectangle((120, y, 120 + room * probability, y + BAR - 4), fill=colour)
+        pen.text((130 + room, y), f"{probability:.4f}", fill=colour, font=font(SMALL))
+    return image
+
+
+def _legend(label: str, scale: float) -> Image.Image:
+    image = Image.new("RGB", (LEGEND_WIDTH, BAR + 2 * SMALL + 24), "white")
+    pen = ImageDraw.Draw(image)
+    image.paste(colour_bar(BAR, LEGEND_WIDTH), (0, 0))
+    pen.rectangle((0, 0, LEGEND_WIDTH - 1, BAR - 1), outline=RULE)
+    y = BAR + 6
+    for x, text, anchor in (
+        (0, f"-{scale:.1f}", "la"),
+        (LEGEND_WIDTH // 2, "0 log-odds", "ma"),
+        (LEGEND_WIDTH, f"+{scale:.1f}", "ra"),
+    ):
+        pen.text((x, y), text, fill=PALE, font=font(SMALL), anchor=anchor)
+    name = fitting(plain(label), 110, SMALL)
+    y += SMALL + 8
+    pen.text((0, y), f"speaks against {name}", fill=INK, font=font(SMALL))
+    pen.text((LEGEND_WIDTH, y), f"speaks for {name}", fill=INK, font=font(SMALL), anchor="ra")
+    return image

@@ -1,0 +1,1 @@
+"""Where models run, and ONNX Runtime's sessions."""

@@ -1,0 +1,117 @@
+"""Models opened on a place that was proved to work."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batch.errors import ProviderError
+from batch.inference.bound import Array, DeviceModel, Shape
+from batch.inference.gathering import Gathering
+from batch.inference.places import with_devices
+from batch.inference.providers import NAMES, REMEDIES, open_inference, reason
+from batch.inference.runtime import ort
+from batch.options import DEFAULT_BATCH_SIZE, Place, Provider
+
+__all__ = ["Array", "Session", "open_session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open model, safe to share between threads; ``place`` is where it really runs.
+
+    On devices ``gathering`` runs it, at its fastest for inputs of ``shapes``.
+    """
+
+    inference: ort.InferenceSession
+    place: Place
+    shapes: tuple[Shape, ...] = ()
+    gathering: Gathering | None = None
+
+    @property
+    def provider(self) -> Provider:
+        """What runs the model."""
+        return self.place.provider
+
+    def run(self, inputs: Array) -> list[Array]:
+        """Run the model on inputs [n, ...] and return all its outputs.
+
+        Raises:
+            ProviderError: a device has failed, which no photo is to blame for.
+        """
+        if self.gathering is not None:
+            try:
+                return self.gathering.run(inputs)
+            except Exception as error:  # of ONNX Runtime's making
+                raise ProviderError(
+                    f"{self.provider.value} has failed at a batch ({reason(error)})",
+                    "run the same command again, or use --provider cpu; what is done is kept",
+                ) from error
+        outputs: list[Array] = self.inference.run(None, {self._input_name: inputs})
+        return outputs
+
+    @functools.cached_property
+    def _input_name(self) -> str:
+        name: str = self.inference.get_inputs()[0].name
+        return name
+
+    def shape_for(self, shape: Shape) -> Shape:
+        """Give the shape that an input, without its first dimension, is to be padded to.
+
+        The smallest of the session's shapes that has room for it; its own where there is none.
+        """
+        fitting = [
+            fixed
+            for fixed in self.shapes
+            if all(room >= size for room, size in zip(fixed, shape, strict=True))
+        ]
+        return min(fitting, key=math.prod, default=shape)
+
+
+def open_session(
+    graph: bytes, place: Place | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
+) -> Session:
+    """Open a model on exactly one provider and run it on each of the warm-ups.
+
+    ``place`` may be a provider alone; that of CUDA and TensorRT is their first device. On devices
+    inputs are gathered into batches of ``batch``, and the warm-ups' shapes are those made ready.
+
+    ONNX Runtime falls back to the CPU without a word when a provider does not load, and
+    moves single nodes there; both are refused, so that the provider on record is the one
+    that ran.
+
+    Raises:
+        ProviderError: the provider is not in this build, does not load, or fails to run.
+    """
+    place = with_devices(place)
+    provider = place.provider
+    if NAMES[provider] not in ort.get_available_providers():
+        raise ProviderError(
+            f"{provider.value} is not in the installed ONNX Runtime", REMEDIES[provider]
+        )
+    try:
+        if place.devices:
+            return _open_on_devices(graph, place, warm_ups, batch)
+        session = Session(open_inference(graph, place), place)
+        for warm_up in warm_ups:
+            session.run(warm_up)
+    except ProviderError:
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ProviderError(
+            f"the model does not run on {provider.value} ({reason(error)})",
+            REMEDIES[provider],
+        ) from error
+    return session
+
+
+def _open_on_devices(graph: bytes, place: Place, warm_ups: Sequence[Array], batch: int) -> Session:
+    models = [DeviceModel(graph, place, device, batch) for device in place.devices]
+    for model in models:
+        for warm_up in warm_ups:
+            model.run([warm_up[:batch]])
+    first = models[0]
+    gathering = Gathering([model.run for model in models], batch)
+    return Session(first.inference, place, first.shapes, gathering)

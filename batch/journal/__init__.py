@@ -1,0 +1,1 @@
+"""What is known of every file, kept from run to run."""

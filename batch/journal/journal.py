@@ -1,0 +1,234 @@
+"""The journal: what is known of every file, on disk, so that no work is done twice.
+
+An SQLite database beside the report. Every finished file's row goes into it and is on disk a
+second later; a run that was killed goes on from there, and the next night's run labels only
+what is new or changed. The order of the report comes from here, not from memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from batch.journal.errors import JournalDamaged, refusals
+from batch.journal.schema import (
+    APPLICATION_ID,
+    LOOKED_EVERYWHERE,
+    MISSING,
+    NEXT_MISSING,
+    NEXT_PENDING,
+    NEXT_ROWS,
+    OF_THIS_RUN,
+    PENDING,
+    SCHEMA,
+    VERSION,
+)
+from batch.journal.stored import pack_failure, pack_row, stored_time, unpack_failure, unpack_row
+from batch.location import Location, location_of
+from batch.records import Failure, FileState, Finished, Row, Status
+from batch.sharding.shard import Shard
+from batch.sources.walk import Found
+
+# Seconds between commits: what a kill can cost.
+COMMIT_EVERY = 1.0
+# Rows that are taken from the database at a time.
+CHUNK = 1_000
+INSERTED_AT_ONCE = 200
+# Before an ETag, since SQLite would take some for numbers, and round them.
+ETAG = "etag:"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many files a run found, and how many of them are to be labelled."""
+
+    found: int
+    pending: int
+
+
+class Journal:
+    """One run's view of the database; ``basis`` is what its answers depend on.
+
+    What is known of files of other shards than ``shard`` is kept as it is, None for a run of all.
+    Safe to share between threads.
+
+    Raises:
+        JournalDamaged: the database is not what this version of the program wrote; all
+            methods may raise it.
+        OutputError: the system refuses, or another program holds the database; likewise.
+    """
+
+    def __init__(self, path: Path, basis: bytes, shard: Shard | None = None) -> None:
+        self.path = path
+        self._basis = basis
+        self._in_shard = shard.holds if shard else lambda path: True
+        self._lock = threading.Lock()
+        with refusals(path):
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                self._open()
+            except BaseException:
+                self._database.close()
+                raise
+        self._committed = time.monotonic()
+
+    def _open(self) -> None:
+        run = self._database.execute
+        run("PRAGMA journal_mode = DELETE")
+        run("PRAGMA synchronous = NORMAL")
+        if not self.path.stat().st_size:
+            self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        written_by = run("PRAGMA application_id").fetchone()[0]
+        version = run("PRAGMA user_version").fetchone()[0]
+        if (written_by, version) != (APPLICATION_ID, VERSION):
+            raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        self._database.create_function("in_shard", 1, self._in_shard)
+        # Nothing of this run's own tables is ever taken back.
+        run("PRAGMA temp.journal_mode = OFF")
+        self._database.executescript(OF_THIS_RUN)
+        run("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        """Put everything on disk and let go of the database."""
+        try:
+            self.commit()
+        finally:
+            self._database.close()
+
+    def plan(self, found: Iterable[Found], *, fresh: bool, verify: bool) -> Plan:
+        """Take in what discovery found, in its order, and find out what is to be done.
+
+        With ``fresh`` everything that was known is forgotten first; with ``verify`` no file
+        is taken to be unchanged for its size and time.
+        """
+        files = iter(found)
+        with self._using() as run:
+            if fresh:
+                run("DELETE FROM photos WHERE in_shard(path)")
+            while chunk := list(islice(files, INSERTED_AT_ONCE)):
+                self._insert(chunk)
+            run(PENDING, {"all": verify, "basis": self._basis})
+            return Plan(
+                found=run("SELECT count(*) FROM found").fetchone()[0],
+                pending=run("SELECT count(*) FROM pending").fetchone()[0],
+            )
+
+    def _insert(self, chunk: list[Found]) -> None:
+        # One statement for many rows takes half of the time of as many statements.
+        values = (v for f in chunk for v in (f.position, os.fsencode(f.path), f.size, _stamp(f)))
+        rows = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
+        run = self._database.execute
+        last = run(
+            f"INSERT INTO found (position, path, size, mtime_ns) VALUES {rows}", tuple(values)
+        ).lastrowid
+        for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
+            if item.failure:
+                failure = json.dumps(pack_failure(item.failure))
+                own = position if item.position is None else item.position
+                run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
+
+    def pending(self) -> Iterator[Location | Failure]:
+        """Give the files that are to be labelled, in order."""
+        for _, name, failure, size, stamp in self._chunks(NEXT_PENDING, -1):
+            location = _found(os.fsdecode(name), size, stamp).location
+            yield unpack_failure(location, json.loads(failure)) if failure else location
+
+    def known(self, path: Location, digest: bytes) -> Row | None:
+        """Look for the row of a file with the same bytes, and give it to ``path``."""
+        query = "SELECT row FROM photos WHERE digest IS ? AND basis IS ? AND NOT failed LIMIT 1"
+        with self._using() as run:
+            row = run(query, (digest, self._basis)).fetchone()
+            return unpack_row(path, row[0]) if row else None
+
+    def add(self, finished: Finished) -> None:
+        """Keep a file's row; it is on disk about a second later."""
+        row, state = finished.row, finished.state or FileState()
+        values = (
+            *(os.fsencode(row.path), state.size, _stamp(state), state.digest),
+            *(self._basis, row.status is Status.FAILED, pack_row(row)),
+        )
+        with self._using() as run:
+            run("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        if time.monotonic() - self._committed >= COMMIT_EVERY:
+            self.commit()
+
+    def commit(self) -> None:
+        """Put everything on disk."""
+        with self._using() as run:
+            if self._database.in_transaction:
+                run("COMMIT")
+            run("BEGIN IMMEDIATE")
+            self._committed = time.monotonic()
+
+    def rows(self) -> Iterator[Row]:
+        """Give the rows of all files that were found, in order."""
+        for position, name, row in self._chunks(NEXT_ROWS, -1):
+            yield replace(self._row(name, row), position=position)
+
+    def missing(self) -> Iterator[Row]:
+        """Give the last rows of the shard's files that were not found, in their paths' order."""
+        for _, name, row in self._chunks(NEXT_MISSING, b""):
+            yield replace(self._row(name, row), missing=True)
+
+    def forget_missing(self) -> None:
+        """Forget the shard's files that were not found.
+
+        Nothing is forgotten where nothing was found or something could not be looked at: more
+        likely than that all photos are gone, their disk is, and comes back tomorrow.
+        """
+        with self._using() as run:
+            run(f"DELETE FROM photos WHERE {MISSING} AND {LOOKED_EVERYWHERE}")
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a text under a name for later runs."""
+        with self._using() as run:
+            run("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+    def noted(self, name: str) -> str | None:
+        """Give the text that was kept under a name."""
+        with self._using() as run:
+            row = run("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def _row(self, name: bytes, text: str) -> Row:
+        with refusals(self.path):
+            return unpack_row(location_of(os.fsdecode(name)), text)
+
+    def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[Any, ...]]:
+        """Run a query from one key on to the next, so that writing in between disturbs nothing."""
+        after = start
+        while True:
+            values = {"after": after, "basis": self._basis, "chunk": CHUNK}
+            with self._using() as run:
+                chunk = run(query, values).fetchall()
+            yield from chunk
+            if len(chunk) < CHUNK:
+                return
+            after = chunk[-1][0]
+
+    @contextmanager
+    def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        with self._lock, refusals(self.path):
+            yield self._database.execute
+
+
+def _stamp(file: Found | FileState) -> int | str | None:
+    """Give what tells a file from its old self, beside its size."""
+    if file.etag is not None:
+        return ETAG + file.etag
+    return stored_time(file.mtime_ns)
+
+
+def _found(path: str, size: int | None, stamp: int | str | None) -> Found:
+    if isinstance(stamp, str):
+        return Found(path, size, etag=stamp.removeprefix(ETAG))
+    return Found(path, size, stamp)

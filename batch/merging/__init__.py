@@ -1,0 +1,1 @@
+"""The reports of shards joined into one."""

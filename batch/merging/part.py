@@ -1,0 +1,178 @@
+"""The report of one shard, open for reading: one of the parts of a whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from batch.location import Location, location_of
+from batch.merging.values import taker
+from batch.names import from_printable, path_bytes
+from batch.reading.opening import open_records
+from batch.reading.readers import RecordReader, ReportError, damaged
+from batch.recording.run_record import RunRecord
+from batch.recording.runfile import read_run, record_of
+from batch.reports.columns import layout
+from batch.reports.formats import ROW_GROUP, Value
+
+REMEDY = "give reports that batch-label wrote with --shard, or write it anew"
+# Where rows come that have no position: behind all others.
+LAST = sys.maxsize
+# Rows of Parquet in memory, of all parts together and of each at least.
+ROWS, FEWEST_ROWS = 2 * ROW_GROUP, 128
+
+
+class PartRow(NamedTuple):
+    """A row of a part, in an order that all parts' rows share.
+
+    Rows of missing files have no ``position`` and come ``LAST``, in the order of their paths'
+    bytes, ``missing``, which is empty for all others. ``number`` is the row's own in its part;
+    ``values`` are those of a report that is no part.
+    """
+
+    position: int
+    missing: bytes
+    part: int
+    number: int
+    values: tuple[Value, ...]
+
+
+class Part:
+    """A report with positions; ``index`` is its number among the parts.
+
+    ``labels`` are the model's; None where a report in JSON Lines has no rows to name them.
+    ``record`` is that of the run that wrote it, if that is there; ``files`` are open at once.
+
+    Raises:
+        ReportError: it is no report of a shard.
+    """
+
+    def __init__(self, reader: RecordReader, place: Location, index: int) -> None:
+        self.called = reader.called
+        self.index = index
+        self.record = _record_of(place)
+        self.per_face = "face" in reader.columns
+        self.labels = _labels(reader) if reader.columns else None
+        self.files = reader.files
+        self._reader = reader
+
+    def rows(self, as_text: bool) -> Iterator[PartRow]:
+        """Read the rows in their order, once, with values as reports' writers take them.
+
+        With ``as_text`` the texts of CSV stay as they are.
+
+        Raises:
+            ReportError: a row is damaged or not where it belongs, with its number in the message,
+                or rows are missing at the end.
+        """
+        columns = layout(self.labels or (), self.per_face, numbered=True)
+        names = [column.name for column in columns]
+        *takers, to_position = (taker(column.kind, self._reader.is_text) for column in columns)
+        unchanged = as_text and self._reader.is_text
+        photos = _Photos(names)
+        for number, values in self._reader.records(names):
+            try:
+                key = _key(to_position(values[-1]), values[0])
+                photos.add(key, values)
+                if not unchanged:
+                    pairs = zip(takers, values, strict=False)
+                    values = tuple(take(value) for take, value in pairs)
+            except ValueError as error:
+                raise self.damaged(number, str(error)) from error
+            yield PartRow(*key, self.index, number, values[: len(takers)])
+        self._check_end(photos)
+
+    def damaged(self, number: int, why: str) -> ReportError:
+        """Make the error for a row that can't be right."""
+        return damaged(self._reader, number, why)
+
+    def _check_end(self, photos: _Photos) -> None:
+        try:
+            photos.end()
+        except ValueError as error:
+            raise ReportError(f"{self.called} is not whole: {error}", REMEDY) from error
+        counts = self.record.counts if self.record else None
+        if counts and (photos.found, photos.missing) != (counts.found, counts.missing):
+            raise ReportError(
+                f"{self.called} is not whole: it has {photos.found + photos.missing} photos, and "
+                f"its run wrote {counts.found + counts.missing}",
+                REMEDY,
+            )
+
+
+class _Photos:
+    """Follows the rows of a part: photos come in order, and each one's faces are all there."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.found = self.missing = 0
+        self._key = (0, b"")
+        self._path: Value = None
+        self._face = self._faces = 0
+        self._columns = (names.index("face"), names.index("faces")) if "face" in names else None
+
+    def add(self, key: tuple[int, bytes], values: tuple[Value, ...]) -> None:
+        """Take the next row, or raise ValueError where another one belongs."""
+        face, faces = (int(values[i] or 0) for i in self._columns) if self._columns else (0, 0)
+        if key == self._key and face == self._face + 1 and values[0] == self._path:
+            self._face = face
+            return
+        self.end()
+        if key <= self._key:
+            raise ValueError("it is not in the order of `position`, or there twice")
+        if face > 1:
+            raise ValueError(f"face {face} comes without those before")
+        self._key, self._path = key, values[0]
+        self._face, self._faces = face, faces if face else 0
+        if key[0] == LAST:
+            self.missing += 1
+        else:
+            self.found += 1
+
+    def end(self) -> None:
+        """Take note that no row of the last photo follows, or raise ValueError if one should."""
+        if self._face != self._faces:
+            raise ValueError(f"{self._path} has {self._faces} faces, but rows for {self._face}")
+
+
+@contextmanager
+def open_part(text: str, index: int, among: int) -> Iterator[Part]:
+    """Open one of so many parts, which share the memory for their rows.
+
+    Raises:
+        ReportError: it is missing, no report of a shard, or its beginning is damaged.
+        UsageError: a package that its format needs is not installed.
+    """
+    place = location_of(text)
+    with open_records(place, max(FEWEST_ROWS, ROWS // among)) as reader:
+        yield Part(reader, place, index)
+
+
+def _record_of(place: Location) -> RunRecord | None:
+    return read_run(record_of(Path(os.path.realpath(place)) if isinstance(place, Path) else place))
+
+
+def _labels(reader: RecordReader) -> tuple[str, ...]:
+    names = reader.columns
+    if "position" not in names:
+        raise ReportError(f"{reader.called} is no part: it has no column `position`", REMEDY)
+    try:
+        labels = tuple(from_printable(name[2:]) for name in names if name.startswith("p_"))
+    except ValueError:
+        labels = ()
+    if names != tuple(column.name for column in layout(labels, "face" in names, numbered=True)):
+        raise ReportError(f"{reader.called} does not have the columns of a report", REMEDY)
+    return labels
+
+
+def _key(position: Value, path: Value) -> tuple[int, bytes]:
+    if not isinstance(path, str):
+        raise ValueError("no path")
+    if position is None:
+        return LAST, path_bytes(path)
+    if not isinstance(position, int) or not 1 <= position < LAST:
+        raise ValueError(f"position {position} is none")
+    return position, b""

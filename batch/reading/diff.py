@@ -1,0 +1,215 @@
+"""What changed between two reports: photos that are new, gone, relabelled, failed or healed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from batch.errors import UsageError
+from batch.location import Location, location_of
+from batch.names import path_text
+from batch.reading.pairs import Pair, open_pairs
+from batch.reading.saved import SavedReport, SavedRow, open_saved
+from batch.records import Status
+from batch.reports.columns import PROBABILITY_DECIMALS
+from batch.reports.dataset_place import check_outside
+from batch.reports.formats import Column, Kind, Record, Value, open_writer
+from batch.reports.output import called, is_streamed, publishing
+from batch.reports.publish import writing
+from batch.reports.report import check_output, report_format
+
+# Kinds of relabelling that the summary names; the list has them all.
+MOST_FREQUENT = 5
+
+
+class Change(StrEnum):
+    """What became of a photo, or of a face, between two reports."""
+
+    NEW = "new"
+    GONE = "gone"
+    RELABELLED = "relabelled"
+    FAILED = "failed"
+    HEALED = "healed"
+
+
+CHANGE_MEANINGS = {
+    Change.NEW: "in the new report alone",
+    Change.GONE: "in the old report alone, or kept as missing in the new one",
+    Change.RELABELLED: "another label or status, and failed in neither",
+    Change.FAILED: "failed, and did not before",
+    Change.HEALED: "did not fail, and did before",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two reports differ, in numbers.
+
+    ``old`` and ``new`` count the rows that were compared, ``changes`` has each change,
+    ``relabelled`` counts the relabelled rows by what they said in the old and in the new
+    report.
+    """
+
+    old: int
+    new: int
+    per_face: bool
+    changes: Mapping[Change, int]
+    relabelled: Mapping[tuple[str, str], int]
+
+    @property
+    def is_different(self) -> bool:
+        """Whether anything changed."""
+        return any(self.changes.values())
+
+    @property
+    def unchanged(self) -> int:
+        """Rows of the new report that say what the old one's said."""
+        return self.new - sum(self.changes.values()) + self.changes[Change.GONE]
+
+    def lines(self, old: str, new: str) -> Iterator[str]:
+        """Say it to people; ``old`` and ``new`` are the reports."""
+        noun = "faces and photos without one" if self.per_face else "photos"
+        before, after = path_text(location_of(old)), path_text(location_of(new))
+        yield f"{before}: {self.old} {noun}; {after}: {self.new}"
+        counts = (f"{count} {change}" for change, count in self.changes.items())
+        yield f"{', '.join(counts)}; {self.unchanged} unchanged"
+        order = sorted(self.relabelled.items(), key=lambda item: (-item[1], item[0]))
+        shown = [f"{was} -> {now}: {n}" for (was, now), n in order[:MOST_FREQUENT]]
+        others = sum(count for _, count in order[MOST_FREQUENT:])
+        if shown:
+            yield f"relabelled {', '.join([*shown, *([f'others: {others}'] if others else [])])}"
+
+
+def columns(per_face: bool) -> tuple[Column, ...]:
+    """Name the columns of the list of changes; that of faces has one more."""
+    face = (Column("face", Kind.WHOLE),) if per_face else ()
+    sides = (
+        (
+            Column(f"{side}_status"),
+            Column(f"{side}_label"),
+            Column(f"{side}_confidence", Kind.REAL, PROBABILITY_DECIMALS),
+        )
+        for side in ("old", "new")
+    )
+    return (
+        Column("change"),
+        Column("path"),
+        *face,
+        *(column for three in sides for column in three),
+    )
+
+
+def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
+    """Compare two reports and write the list of what changed to ``output``.
+
+    The list is in the new report's order, and what is gone comes last, in the old one's. Its
+    format is that of the output's suffix; ``-``, which is ``stdout``, has CSV.
+
+    Raises:
+        ReportError: one of the two is missing, no report, or damaged.
+        UsageError: they can't be compared, or the output is one of them.
+        OutputError: the list can't be written.
+    """
+    report_format(output)  # a dataset is for reports alone
+    check_output(output)
+    _check_apart(output, old, new)
+    check_outside(output, location_of(old), location_of(new))
+    with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
+        check_comparable(before, after)
+        counts = pairs.load("old", before), pairs.load("new", after)
+        per_face = before.per_face or after.per_face
+        changes: Counter[Change] = Counter()
+        relabelled: Counter[tuple[str, str]] = Counter()
+        with _open_list(output, per_face, stdout) as write:
+            for pair in pairs.changed():
+                change = change_of(pair)
+                changes[change] += 1
+                if change is Change.RELABELLED and pair.old and pair.new:
+                    relabelled[_words(pair.old), _words(pair.new)] += 1
+                write(_record(change, pair, per_face))
+    every = {change: changes[change] for change in Change}
+    return Comparison(*counts, per_face, every, dict(relabelled))
+
+
+def change_of(pair: Pair) -> Change:
+    """Name what became of a photo whose status or label is not what it was."""
+    if pair.old is None or pair.new is None:
+        return Change.NEW if pair.old is None else Change.GONE
+    if Status.FAILED in (pair.old.status, pair.new.status):
+        return Change.FAILED if pair.new.status == Status.FAILED else Change.HEALED
+    return Change.RELABELLED
+
+
+@contextmanager
+def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callable[[Record], None]]:
+    """Give what writes a record, and publish the list when the block is through."""
+    with publishing(output, stdout) as stream:
+        with writing(called(output)):
+            writer = open_writer(report_format(output), stream, columns(per_face))
+
+        def write(record: Record) -> None:
+            with writing(called(output)):
+                writer.write(record)
+
+        yield write
+        with writing(called(output)):
+            writer.finish()
+
+
+def _check_apart(output: str, *reports: str) -> None:
+    for report in reports:
+        if not is_streamed(output) and is_same(location_of(output), location_of(report)):
+            raise UsageError(f"{called(output)} is one of the two to compare", "name another file")
+
+
+def is_same(one: Location, other: Location) -> bool:
+    """Tell whether two names lead to the same file; objects are told by their URLs alone."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.exists() and other.exists() and one.samefile(other)
+    return one == other
+
+
+def check_comparable(old: SavedReport, new: SavedReport) -> None:
+    """Refuse what has no answer: labels that are not the same mean other things.
+
+    Raises:
+        UsageError: the reports can't be compared.
+    """
+    if old.labels is None or new.labels is None:
+        return  # no rows, so everything is new or gone
+    if old.per_face != new.per_face:
+        by_face, other = (old, new) if old.per_face else (new, old)
+        raise UsageError(
+            f"{by_face.called} has a row a face, {other.called} a row a photo",
+            "compare two reports that were both made with --per-face, or both without",
+        )
+    if set(old.labels) != set(new.labels):
+        raise UsageError(
+            f"{old.called} has the labels {', '.join(old.labels)}, "
+            f"{new.called} has {', '.join(new.labels)}",
+            "compare reports of models with the same labels",
+        )
+
+
+def _words(row: SavedRow) -> str:
+    if row.label is None:
+        return row.status
+    return row.label if row.status == Status.OK else f"{row.label} ({row.status})"
+
+
+def _record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
+    row = pair.new or pair.old
+    assert row is not None
+    record: dict[str, Value] = {"change": change.value, "path": row.path}
+    if per_face:
+        record["face"] = row.face or (pair.old.face if pair.old else None)
+    for side, said in zip(("old", "new"), pair, strict=True):
+        record[f"{side}_status"] = said.status if said else None
+        record[f"{side}_label"] = said.label if said else None
+        record[f"{side}_confidence"] = said.confidence if said else None
+    return record

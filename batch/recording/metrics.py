@@ -1,0 +1,129 @@
+"""A run's figures for Prometheus, as a file for node_exporter's textfile collector.
+
+The format is the text exposition format 0.0.4:
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.errors import ExitCode
+from batch.recording.run_record import RunRecord
+from batch.records import Reason, Status
+from batch.reports.wholefile import WholeFile
+
+SUCCESSES = (ExitCode.OK, ExitCode.INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A gauge's name, the labels it has besides ``report``, and what it means."""
+
+    name: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+STARTED = Metric(
+    "batch_label_last_run_start_timestamp_seconds", (), "When the last run began, Unix time."
+)
+DURATION = Metric("batch_label_last_run_duration_seconds", (), "How long the last run took.")
+EXIT_CODE = Metric("batch_label_last_run_exit_code", (), "The exit code of the last run.")
+SUCCESS = Metric(
+    "batch_label_last_success_timestamp_seconds",
+    (),
+    "When a run last ended with exit code 0 or 3, Unix time.",
+)
+FOUND = Metric("batch_label_photos_found", (), "Files that the last run found.")
+PHOTOS = Metric("batch_label_photos", ("status",), "Files of the last run by status.")
+FAILURES = Metric("batch_label_failures", ("reason",), "Failed files of the last run by reason.")
+LABELLED = Metric("batch_label_photos_labelled_now", (), "Files that the last run labelled itself.")
+REUSED = Metric(
+    "batch_label_photos_reused", (), "Files whose rows the last run took from earlier ones."
+)
+DRIFT = Metric("batch_label_drift_warnings", (), "Warnings of drift that the last run gave.")
+INFO = Metric(
+    "batch_label_run_info", ("version", "provider"), "What the last run ran with; always 1."
+)
+METRICS = (
+    *(STARTED, DURATION, EXIT_CODE, SUCCESS),
+    *(FOUND, PHOTOS, FAILURES, LABELLED, REUSED),
+    *(DRIFT, INFO),
+)
+
+
+def metrics_file(path: Path) -> WholeFile:
+    """Make the file that ``--metrics-file`` names."""
+    return WholeFile(path, "metrics file", "choose another place with --metrics-file")
+
+
+def write_metrics(file: WholeFile, record: RunRecord) -> None:
+    """Write a run's figures in the earlier ones' place, and keep the time of the last success.
+
+    Raises:
+        OutputError: the system refuses; the earlier file stays.
+    """
+    file.write(metrics_text(record, file.read() or b"").encode())
+
+
+def metrics_text(record: RunRecord, earlier: bytes = b"") -> str:
+    """Write a run's figures; a failed run's last success is that of the ``earlier`` text.
+
+    Every metric has the label ``report``, so that several jobs' files can lie in one folder.
+    """
+    lines: list[str] = []
+    for metric, samples in _samples(record, earlier).items():
+        if samples:
+            lines += [f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} gauge"]
+        for labels, value in samples.items():
+            lines.append(f"{_series(metric, record.report, labels)} {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _samples(
+    record: RunRecord, earlier: bytes
+) -> dict[Metric, Mapping[tuple[str, ...], int | float]]:
+    """Give each metric's values by its labels' values, in the order of ``METRICS``."""
+    counts = record.counts
+    ended = record.ended.timestamp()
+    success = ended if record.exit_code in SUCCESSES else _last_success(earlier, record.report)
+    run = (record.versions.get("batch-label") or "", record.provider or "")
+    return {
+        STARTED: {(): record.started.timestamp()},
+        DURATION: {(): record.seconds.wall},
+        EXIT_CODE: {(): int(record.exit_code)},
+        SUCCESS: {} if success is None else {(): success},
+        FOUND: {(): counts.found},
+        PHOTOS: {(status.value,): counts.by_status.get(status, 0) for status in Status},
+        FAILURES: {(reason.value,): counts.by_reason.get(reason, 0) for reason in Reason},
+        LABELLED: {(): counts.labelled_now},
+        REUSED: {(): counts.reused},
+        DRIFT: {(): len(record.drift.warnings) if record.drift else 0},
+        INFO: {run: 1},
+    }
+
+
+def _last_success(earlier: bytes, report: str) -> float | None:
+    """Find when a run of the same report last succeeded, in what an earlier run wrote."""
+    start = f"{_series(SUCCESS, report, ())} "
+    for line in earlier.decode("utf-8", "replace").split("\n"):
+        if line.startswith(start):
+            with suppress(ValueError):
+                value = float(line.removeprefix(start))
+                return value if math.isfinite(value) else None
+    return None
+
+
+def _series(metric: Metric, report: str, values: tuple[str, ...]) -> str:
+    labels = {"report": report} | dict(zip(metric.labels, values, strict=True))
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{metric.name}{{{pairs}}}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -1,0 +1,149 @@
+"""Writes down how a run went, however it ends: run.json and the metrics."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from batch.clock import steady, utc_now
+from batch.cores import available_cores
+from batch.engine import Engine
+from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
+from batch.journal.basis import basis_of
+from batch.location import Location, Url, location_of
+from batch.log import Event, Level, Log
+from batch.names import path_text
+from batch.options import Job
+from batch.recording.drift import Drift
+from batch.recording.host import installed_versions, this_host
+from batch.recording.metrics import metrics_file, write_metrics
+from batch.recording.run_record import (
+    Counts,
+    DetectorRecord,
+    ModelRecord,
+    Outcome,
+    RunRecord,
+    Seconds,
+    settings_of,
+)
+from batch.recording.runfile import record_of, write_run
+from batch.reports.output import is_streamed
+from batch.reports.publish import resolved
+from batch.sharding.shard import Sharded
+from batch.summary import Summary
+from batch.yunet import detector_digest
+
+# What the record is called of a run that Python itself gave up on.
+UNEXPECTED = "an error in batch-label: "
+
+
+class Recorder:
+    """Knows all about a run; as a context manager it writes that down as the block ends.
+
+    The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
+    them.
+    """
+
+    def __init__(self, job: Job, log: Log) -> None:
+        self.summary = Summary()
+        self.engine: Engine | None = None
+        self.sharded: Sharded | None = None
+        self.drift: Drift | None = None
+        self.published = False
+        self._job = job
+        self._log = log
+        self._started = utc_now()
+        self._clock = steady()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        record = self._record(error)
+        try:
+            if not is_streamed(self._job.output):
+                write_run(record_of(self._report), record)
+            if self._job.metrics_file is not None:
+                write_metrics(metrics_file(self._job.metrics_file), record)
+        except OutputError as refusal:  # the run's own outcome stands
+            self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
+
+    def _record(self, error: BaseException | None) -> RunRecord:
+        code = _code(self.summary, error)
+        engine = self.engine
+        ensemble = engine.ensemble if engine else None
+        settings = settings_of(self._job)
+        del settings["photos"]  # these are the record's inputs
+        return RunRecord(
+            outcome=_outcome(code, error),
+            exit_code=int(code),
+            published=self.published,
+            error=_words(error),
+            started=self._started,
+            ended=utc_now(),
+            report=path_text(self._report),
+            inputs=self._job.photos,
+            seconds=self._seconds(),
+            counts=_counts(self.summary),
+            models=tuple(
+                ModelRecord(model.spec.name, model.spec.version, model.digest)
+                for model in (ensemble.models if ensemble else ())
+            ),
+            detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
+            provider=engine.place.provider.value if engine else None,
+            devices=engine.place.devices if engine else (),
+            settings=settings,
+            versions=installed_versions(),
+            host=this_host(available_cores()),
+            drift=self.drift,
+            basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
+            shard=self.sharded.record if self.sharded else None,
+        )
+
+    @property
+    def _report(self) -> Location:
+        place = location_of(self._job.output)
+        return place if isinstance(place, Url) else resolved(place)
+
+    def _seconds(self) -> Seconds:
+        passed = self.engine.timings.seconds() if self.engine else {}
+        stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
+        return Seconds(wall=round(steady() - self._clock, 3), **stages)
+
+
+def _counts(summary: Summary) -> Counts:
+    return Counts(
+        found=summary.found,
+        labelled_now=summary.labelled_now,
+        reused=summary.reused,
+        missing=summary.missing,
+        salvaged=summary.salvaged,
+        left_out=summary.left_out,
+        by_status={status.value: count for status, count in summary.by_status.items()},
+        by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
+        by_label=summary.by_label,
+    )
+
+
+def _code(summary: Summary, error: BaseException | None) -> ExitCode:
+    if error is None:
+        return summary.exit_code
+    return error.exit_code if isinstance(error, BatchLabelError) else ExitCode.FAILED
+
+
+def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
+    if error is None:
+        return Outcome.INCOMPLETE if code is ExitCode.INCOMPLETE else Outcome.DONE
+    if isinstance(error, TimeIsUp):
+        return Outcome.TIME_IS_UP
+    return Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.FAILED
+
+
+def _words(error: BaseException | None) -> str | None:
+    if error is None or isinstance(error, BatchLabelError):
+        return str(error) if error else None
+    return f"{UNEXPECTED}{type(error).__name__}: {error}"

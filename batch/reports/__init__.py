@@ -1,0 +1,1 @@
+"""Reports written and published, as files or datasets."""

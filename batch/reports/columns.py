@@ -1,0 +1,107 @@
+"""The columns of a report, and rows flattened and rounded into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from batch.names import label_text, path_text, printable
+from batch.records import Answer, Reason, Row, Status
+from batch.reports.formats import Column, Kind, Value
+
+PROBABILITY_DECIMALS = 4
+PIXEL_DECIMALS = 1
+# How the column `error` begins in a row that was kept for a file that is gone.
+MISSING = "missing:"
+# What `error` says, after its reason, of a photo of which only a part is there.
+SALVAGED = "labelled from what is there"
+
+
+def columns(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+    """Name the report's columns in their order, for a model's labels in theirs.
+
+    ``numbered`` is the report of a shard, whose rows know their position among all files.
+    """
+    return tuple(column.name for column in layout(labels, per_face, numbered))
+
+
+def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
+    """Give the columns that ``columns`` names, with what their values are."""
+    boxes = ("face_left", "face_top", "face_width", "face_height")
+    return (
+        Column("path"),
+        Column("status"),
+        Column("label"),
+        Column("confidence", Kind.REAL, PROBABILITY_DECIMALS),
+        *(Column(name, Kind.REAL, PROBABILITY_DECIMALS) for name in map(_p, labels)),
+        Column("source"),
+        Column("faces", Kind.WHOLE),
+        *((Column("face", Kind.WHOLE),) if per_face else ()),
+        *(Column(name, Kind.REAL, PIXEL_DECIMALS) for name in boxes),
+        Column("face_score", Kind.REAL, PROBABILITY_DECIMALS),
+        Column("width", Kind.WHOLE),
+        Column("height", Kind.WHOLE),
+        Column("error"),
+        *((Column("position", Kind.LONG),) if numbered else ()),
+    )
+
+
+def records_of(
+    row: Row, labels: Sequence[str], per_face: bool, numbered: bool = False
+) -> Iterator[dict[str, Value]]:
+    """Flatten a row into records with the keys of ``columns``, one or one a face.
+
+    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With
+    ``per_face`` a photo without faces keeps one record, and each face has a status of its
+    own.
+    """
+    position = {"position": row.position} if numbered else {}
+    if not per_face:
+        yield _record(row, row.status, row.answer, labels) | position
+    elif not row.faces:
+        yield _record(row, row.status, row.answer, labels) | {"face": None} | position
+    for number, answer in enumerate(row.faces if per_face else (), start=1):
+        status = Status.OK if answer.sure else Status.UNSURE
+        yield _record(row, status, answer, labels) | {"face": number} | position
+
+
+def _p(label: str) -> str:
+    return f"p_{printable(label)}"
+
+
+def _record(
+    row: Row, status: Status, answer: Answer | None, labels: Sequence[str]
+) -> dict[str, Value]:
+    box = answer.box if answer else None
+    share = PROBABILITY_DECIMALS
+    return {
+        "path": path_text(row.path),
+        "status": status.value,
+        "label": label_text(answer.label) if answer else None,
+        "confidence": _rounded(answer.confidence, share) if answer else None,
+        **{_p(n): _rounded(answer.probabilities[n], share) if answer else None for n in labels},
+        "source": row.source.value if row.source else None,
+        # Nobody counted the faces of a file that failed.
+        "faces": None if row.failure else len(row.faces),
+        "face_left": _rounded(box.left, PIXEL_DECIMALS) if box else None,
+        "face_top": _rounded(box.top, PIXEL_DECIMALS) if box else None,
+        "face_width": _rounded(box.width, PIXEL_DECIMALS) if box else None,
+        "face_height": _rounded(box.height, PIXEL_DECIMALS) if box else None,
+        "face_score": _rounded(box.score, share) if box else None,
+        "width": row.width,
+        "height": row.height,
+        "error": _error(row),
+    }
+
+
+def _rounded(value: float, decimals: int) -> float:
+    # Zero is added so that -0.04 comes out as 0.0, not as -0.0.
+    return round(float(value), decimals) + 0.0
+
+
+def _error(row: Row) -> str | None:
+    parts = [f"{MISSING} not found in this run"] if row.missing else []
+    if row.failure:
+        parts.append(f"{row.failure.reason}: {row.failure.detail}")
+    elif row.salvaged:
+        parts.append(f"{Reason.TRUNCATED}: {SALVAGED} ({row.salvaged})")
+    return printable("; ".join(parts)) or None

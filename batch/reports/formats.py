@@ -1,0 +1,220 @@
+"""The formats of a report: how flat records become bytes, one row at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, BinaryIO, Protocol
+
+from batch.reports.arrow import check_pyarrow
+
+Value = str | float | int | None
+Record = Mapping[str, Value]
+
+# Rows that Parquet keeps in memory before it writes them: about 10 MB.
+ROW_GROUP = 8_192
+
+
+class Format(StrEnum):
+    """A report's format; the value is the suffix that asks for it."""
+
+    CSV = ".csv"
+    JSONL = ".jsonl"
+    PARQUET = ".parquet"
+
+
+class Kind(Enum):
+    """What a column's values are."""
+
+    TEXT = "text"
+    REAL = "real"
+    WHOLE = "whole"
+    LONG = "long"  # what counts more than 32 bits do
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name and kind, and the digits after the point that its values have."""
+
+    name: str
+    kind: Kind = Kind.TEXT
+    decimals: int = 0
+
+
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of them."""
+
+
+class RecordWriter(Protocol):
+    """Writes records to a stream."""
+
+    def write(self, record: Record) -> None:
+        """Write one record, which has a value or None for each column."""
+
+    def finish(self) -> None:
+        """Write what is still held back; nothing may follow."""
+
+
+def open_writer(form: Format, stream: BinaryIO, columns: Sequence[Column]) -> RecordWriter:
+    """Begin a report of a format.
+
+    Raises:
+        UsageError: the format needs a package that is not installed.
+    """
+    if form is Format.PARQUET:
+        return ParquetWriter(stream, columns)
+    return CsvWriter(stream, columns) if form is Format.CSV else JsonLinesWriter(stream, columns)
+
+
+def check_format(form: Format) -> None:
+    """Make sure that a format's package is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if form is Format.PARQUET:
+        check_pyarrow("a report in Parquet", ", or name a .csv or .jsonl file")
+
+
+class CsvWriter:
+    r"""Comma-separated values (RFC 4180, but lines end in ``\n``): UTF-8, with a header."""
+
+    def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
+        self._columns = tuple(columns)
+        self._writer = csv.writer(_Utf8(stream), lineterminator="\n")
+        self._writer.writerow(column.name for column in columns)
+
+    def write(self, record: Record) -> None:
+        """Write one line; None is an empty field, and numbers have all their decimals."""
+        self._writer.writerow(_field(record[column.name], column) for column in self._columns)
+
+    def finish(self) -> None:
+        """Do nothing: no row is held back."""
+
+
+class JsonLinesWriter:
+    """One JSON object a line, keys in the order of the columns; None is null."""
+
+    def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
+        self._stream = stream
+        self._names = tuple(column.name for column in columns)
+
+    def write(self, record: Record) -> None:
+        """Write one line."""
+        line = json.dumps({name: record[name] for name in self._names}, ensure_ascii=False)
+        self._stream.write(line.encode() + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: no row is held back."""
+
+
+class ParquetWriter:
+    """Apache Parquet: typed columns, the same bytes every time.
+
+    ``group`` rows are held in memory and written at a time; ``metadata`` goes into the footer.
+    """
+
+    def __init__(
+        self,
+        stream: Sink,
+        columns: Sequence[Column],
+        group: int = ROW_GROUP,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        check_format(Format.PARQUET)
+        import pyarrow.parquet
+
+        self._arrow: Any = pyarrow
+        fields = [(column.name, self._type(column.kind)) for column in columns]
+        self._schema = self._arrow.schema(fields, metadata)
+        self._group = group
+        self._stream = stream
+        self._waiting: list[Record] = []
+        self._spool = _Spool()
+        self._writer = pyarrow.parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
+
+    def write(self, record: Record) -> None:
+        """Take one record, and write a row group when there are enough."""
+        self._waiting.append(record)
+        if len(self._waiting) == self._group:
+            self.flush()
+
+    @property
+    def waiting(self) -> int:
+        """Rows in memory that are not written yet."""
+        return len(self._waiting)
+
+    def finish(self) -> None:
+        """Write the last rows and the footer, without which no reader takes the file."""
+        self.flush()
+        self._writer.close()
+        self._stream.write(self._spool.drain())
+
+    def flush(self) -> None:
+        """Write the rows in memory as a group, if there are any."""
+        if not self._waiting:
+            return
+        table = self._arrow.Table.from_pylist(self._waiting, schema=self._schema)
+        self._writer.write_table(table, row_group_size=self._group)
+        self._waiting = []
+        self._stream.write(self._spool.drain())
+
+    def _type(self, kind: Kind) -> Any:
+        types = {
+            Kind.TEXT: self._arrow.string(),
+            # 64 bits, for in 32 the rounded 0.1234 would read as 0.12340000271797180.
+            Kind.REAL: self._arrow.float64(),
+            Kind.WHOLE: self._arrow.int32(),
+            Kind.LONG: self._arrow.int64(),
+        }
+        return types[kind]
+
+
+class _Utf8:
+    """Gives the csv module the text file that it wants."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write(text.encode())
+
+
+class _Spool:
+    """Holds a row group's bytes back from the stream.
+
+    Arrow writes once more when an abandoned writer is destroyed; this way that never
+    meets a closed stream, and a full disk is an error of ours rather than of Arrow's.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._held = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._held += data
+        return len(data)
+
+    def drain(self) -> bytes:
+        data = bytes(self._held)
+        self._held.clear()
+        return data
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _field(value: Value, column: Column) -> str:
+    if value is None:
+        return ""
+    # A number that is a text already comes from another report, which rounded it.
+    rounds = column.kind is Kind.REAL and not isinstance(value, str)
+    return f"{value:.{column.decimals}f}" if rounds else str(value)

@@ -1,0 +1,167 @@
+"""Where a report goes: to a file, an object store, standard output, or a pipe or device."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from batch.errors import OutputError
+from batch.location import Url, location_of
+from batch.names import path_text
+from batch.reports.publish import ELSEWHERE, Draft, draft_path, resolved, writing
+from batch.stores.upload import Upload, check_store
+
+STDOUT = "-"
+
+# The redirection is the shell's: opening this name anew would cut off what lies there.
+_STDOUT_NAMES = (STDOUT, "/dev/stdout")
+
+
+class Place(Protocol):
+    """Where a report is made, which ends in exactly one of two ways.
+
+    Every method raises ``OutputError`` where the system refuses, but for ``discard``.
+    """
+
+    def publish(self) -> None:
+        """Let readers have the whole report under its name."""
+
+    def discard(self) -> None:
+        """Leave no trace, as far as a stream allows."""
+
+
+class Output(Place, Protocol):
+    """Takes a report's bytes by ``stream``."""
+
+    stream: BinaryIO
+
+
+def open_output(output: str, stdout: BinaryIO) -> Output:
+    """Open the place that ``-o`` names.
+
+    ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    path, name = location_of(output), called(output)
+    if isinstance(path, Url):
+        return Upload(path)
+    with writing(name):
+        if is_stdout(output):
+            return Stream(name, _own(stdout))
+        return Stream(name, path.open("wb")) if is_device(path) else Draft(path)
+
+
+@contextmanager
+def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
+    """Give the stream of what ``-o`` names, and publish it when the block is through.
+
+    A block that raises leaves no trace, as far as a stream allows.
+
+    Raises:
+        OutputError: the system refuses to open or to publish it; what is refused while the block
+            writes is the block's.
+    """
+    place = open_output(output, stdout)
+    try:
+        yield place.stream
+        place.publish()
+    except BaseException:
+        place.discard()
+        raise
+
+
+def check_place(output: str) -> None:
+    """Try now whether a report could be published, and leave nothing behind.
+
+    Raises:
+        UsageError: a URL can't be written to, or a package for it is not installed.
+        OutputError: it is a folder, or its folder or bucket is missing or can't be written.
+    """
+    path = location_of(output)
+    if is_streamed(output):
+        return
+    if isinstance(path, Url):
+        check_store(path)
+        return
+    target = resolved(path)
+    with writing(called(output)):
+        if target.is_dir():
+            raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
+        check_folder(target)
+
+
+def check_folder(target: Path) -> None:
+    """Try whether something could be made beside ``target``, and leave nothing behind.
+
+    Raises:
+        OSError: its folder is missing or can't be written, or its name is too long.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
+    with suppress(FileNotFoundError):  # a name that is too long shows here
+        draft_path(target).lstat()
+    with tempfile.TemporaryFile(dir=target.parent):
+        pass
+
+
+def called(output: str) -> str:
+    """Name an output for people."""
+    return "standard output" if is_stdout(output) else f"report {path_text(location_of(output))}"
+
+
+def is_stdout(output: str) -> bool:
+    """Tell whether an output's name stands for standard output."""
+    return output in _STDOUT_NAMES
+
+
+def is_streamed(output: str) -> bool:
+    """Tell whether rows go out as they come: to standard output, a pipe or a device."""
+    path = location_of(output)
+    return is_stdout(output) or (isinstance(path, Path) and is_device(path))
+
+
+def is_device(path: Path) -> bool:
+    """Tell whether a path is a character device or pipe: written through, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+class Stream:
+    """Standard output, a pipe or a device: written through as the rows come."""
+
+    def __init__(self, called: str, stream: BinaryIO) -> None:
+        self._called = called
+        self.stream = stream
+
+    def publish(self) -> None:
+        """Pass on the last bytes and close."""
+        with writing(self._called):
+            self.stream.close()
+
+    def discard(self) -> None:
+        """Close."""
+        with suppress(OSError):
+            self.stream.close()
+
+
+def _own(stdout: BinaryIO) -> BinaryIO:
+    """Open standard output once more, apart from ``sys.stdout``.
+
+    Python flushes that again as it ends, and would complain a second time of a reader that
+    has gone; unbuffered (``-u``), it may write less than it is given.
+    """
+    stdout.flush()
+    return open(os.dup(stdout.fileno()), "wb")

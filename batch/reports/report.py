@@ -1,0 +1,150 @@
+"""The report: every file's row, in the format and at the place that its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import BinaryIO
+
+from batch.errors import UsageError
+from batch.location import location_of
+from batch.names import label_text
+from batch.records import Row, Status
+from batch.reports.columns import layout, records_of
+from batch.reports.dataset import DatasetWriter, is_dataset
+from batch.reports.dataset_place import check_dataset, open_dataset
+from batch.reports.formats import (
+    Format,
+    Record,
+    RecordWriter,
+    check_format,
+    open_writer,
+)
+from batch.reports.output import Place, called, check_place, is_stdout, is_streamed, open_output
+from batch.reports.publish import writing
+
+
+def report_format(output: str) -> Format:
+    """Tell the format from the output's name; ``-``, pipes and devices get CSV.
+
+    Raises:
+        UsageError: the name ends in none of the known suffixes.
+    """
+    suffix = PurePosixPath(location_of(output).name).suffix
+    if is_stdout(output) or (not suffix and is_streamed(output)):
+        return Format.CSV
+    try:
+        return Format(suffix.lower())
+    except ValueError:
+        raise UsageError(
+            f"{called(output)} has no suffix that names a format",
+            f"end its name in {', '.join(Format)}, or give - for CSV on standard output",
+        ) from None
+
+
+def check_output(output: str) -> None:
+    """Find out before the work whether a report can be published at its end.
+
+    Raises:
+        UsageError: unknown suffix, or a package that the format needs is missing.
+        OutputError: it is a folder, or its folder is missing or can't be written.
+    """
+    if is_dataset(output):
+        check_format(Format.PARQUET)
+        check_dataset(location_of(output))
+        return
+    check_format(report_format(output))
+    check_place(output)
+
+
+def open_report(
+    output: str,
+    labels: Sequence[str],
+    per_face: bool,
+    stdout: BinaryIO,
+    numbered: bool = False,
+) -> Report:
+    """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
+
+    ``numbered`` adds the column `position`: see ``columns``.
+
+    Raises:
+        UsageError, OutputError: as ``check_output`` does.
+    """
+    check_output(output)
+    wanted = layout(labels, per_face, numbered)
+    with writing(called(output)), ExitStack() as undo:
+        place: Place
+        writer: RecordWriter
+        if is_dataset(output):
+            place = folder = open_dataset(location_of(output))
+            undo.callback(place.discard)
+            typical = {"status": Status.OK.value, "label": label_text(labels[0])}
+            writer = DatasetWriter(folder, wanted, typical)
+        else:
+            place = file = open_output(output, stdout)
+            undo.callback(place.discard)
+            writer = open_writer(report_format(output), file.stream, wanted)
+        undo.pop_all()
+    return Report(called(output), place, writer, labels, per_face, numbered)
+
+
+class Report:
+    """A report in the making: rows go straight to it, and ``publish`` ends it.
+
+    As a context manager it discards what was written unless ``publish`` was called. ``add``
+    and ``publish`` raise ``OutputError`` where the system refuses, and leave an earlier report
+    as it was.
+    """
+
+    def __init__(
+        self,
+        called: str,
+        place: Place,
+        writer: RecordWriter,
+        labels: Sequence[str],
+        per_face: bool,
+        numbered: bool = False,
+    ) -> None:
+        self._called = called
+        self._place = place
+        self._writer = writer
+        self._labels = tuple(labels)
+        self._per_face = per_face
+        self._numbered = numbered
+        self._ended = False
+
+    def add(self, row: Row) -> None:
+        """Write a file's row, or one row for each of its faces."""
+        with writing(self._called):
+            for record in records_of(row, self._labels, self._per_face, self._numbered):
+                self._writer.write(record)
+
+    def copy(self, record: Record) -> None:
+        """Write a record of another report, which is flat and rounded already."""
+        with writing(self._called):
+            self._writer.write(record)
+
+    def publish(self) -> None:
+        """Let the whole report take its name, in one step."""
+        self._finish()
+        self._place.publish()
+        self._ended = True
+
+    def _finish(self) -> None:
+        with writing(self._called):
+            self._writer.finish()
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._ended:
+            self._place.discard()

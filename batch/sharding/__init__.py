@@ -1,0 +1,1 @@
+"""Which files a run takes of a listing that many runs share."""

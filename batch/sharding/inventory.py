@@ -1,0 +1,121 @@
+"""Listings of whole buckets that Amazon S3 writes by itself: S3 Inventory.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from batch.errors import InputError
+from batch.location import Location, Url, location_of
+from batch.names import path_text, printable
+from batch.sharding.inventory_rows import READERS
+from batch.sources.walk import Found, LeftOut, Search
+from batch.stores.download import opened
+
+REMEDY = "give the manifest.json of an S3 inventory, with the files that it names where they were"
+
+
+@dataclass(frozen=True)
+class _File:
+    """One of the files that an inventory is spread over; ``key`` is in the bucket it lies in."""
+
+    key: str
+    md5: str | None
+
+
+class Inventory:
+    """An inventory that is there; ``manifest`` is its manifest.json, a path or a URL.
+
+    Raises:
+        InputError: it is missing, or no inventory.
+        UsageError: a package that it needs is not installed.
+    """
+
+    def __init__(self, manifest: str) -> None:
+        self._place = location_of(manifest)
+        self._called = f"inventory {path_text(self._place)}"
+        with self._reading(), opened(self._place, self._called, InputError) as file:
+            values = json.load(file)
+        try:
+            self._bucket = str(values["sourceBucket"])
+            self._read = READERS[str(values["fileFormat"]).upper()]
+            self._schema = str(values["fileSchema"])
+            self._files = [_File(f["key"], f.get("MD5checksum")) for f in values["files"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{self._called} is none: {error!r} is amiss", REMEDY) from error
+
+    def files(self, hidden: bool, left_out: LeftOut) -> Iterator[Found]:
+        """Give the photos in the bucket, in the order of the inventory.
+
+        They are told by their names alone. Objects that are not the latest version, or that mark
+        a deletion, are passed over.
+
+        Raises:
+            InputError: a file of the inventory is missing or damaged.
+        """
+        search = Search(hidden=hidden)
+        for file in self._files:
+            with self._reading(file.key), self._fetched(file) as stream:
+                for listed in self._read(stream, self._schema):
+                    if listed.deleted or not listed.latest:
+                        continue
+                    url = f"s3://{listed.bucket or self._bucket}/{listed.key}"
+                    why = search.why_not(listed.key)
+                    if why:
+                        left_out(Url(url), why)
+                    else:
+                        yield Found(url, listed.size, listed.mtime_ns, etag=listed.etag)
+
+    @contextmanager
+    def _fetched(self, file: _File) -> Iterator[BinaryIO]:
+        """Open a file of the inventory here, once its bytes are known to be right."""
+        place = self._beside(file.key)
+        called = f"{self._called}: {path_text(place)}"
+        with opened(place, called, InputError) as there, tempfile.TemporaryFile() as here:
+            if isinstance(self._place, Url):
+                # A footer comes last, so a file is read from behind: not over a network.
+                shutil.copyfileobj(there, here)
+            stream = here if isinstance(self._place, Url) else there
+            stream.seek(0)
+            found = hashlib.file_digest(stream, _md5).hexdigest()  # type: ignore[arg-type]
+            if file.md5 not in (None, found):
+                raise ValueError(f"its MD5 is {found}, not {file.md5}")
+            stream.seek(0)
+            yield stream
+
+    def _beside(self, key: str) -> Location:
+        """Find a file by its key: from the bucket's root, or from where a copy of that begins."""
+        if isinstance(self._place, Url):
+            scheme, _, rest = self._place.text.partition("://")
+            return Url(f"{scheme}://{rest.partition('/')[0]}/{key}")
+        folder = self._place.absolute().parent
+        copies = [parent / key for parent in (folder, *folder.parents)]
+        name = PurePosixPath(key).name
+        near = [folder.parent / "data" / name, folder / name]
+        return next((path for path in (*copies, *near) if path.is_file()), copies[0])
+
+    @contextmanager
+    def _reading(self, key: str = "") -> Iterator[None]:
+        where = f"{self._called}, file {printable(key)}," if key else self._called
+        try:
+            yield
+        except OSError as error:
+            why = printable(error.strerror or str(error))
+            raise InputError(f"{where} can't be read ({why})", REMEDY) from error
+        except (ValueError, KeyError, EOFError) as error:
+            why = printable(" ".join(str(error).split()))
+            raise InputError(f"{where} is damaged ({why})", REMEDY) from error
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)

@@ -1,0 +1,183 @@
+"""What lies in object stores and on servers: a page or a folder at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from batch.errors import BatchLabelError, InputError
+from batch.location import WILDCARDS, Url, is_url, scheme_of
+from batch.names import printable
+from batch.parallel import ordered_map
+from batch.records import Failure, Reason, Stage
+from batch.sources.walk import Found, LeftOut, Search
+from batch.stores.bucket import pages_of
+from batch.stores.retrying import retried
+from batch.stores.store import open_store, said, store_refusals, url_of
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# Files of a list that are asked about at the same time.
+LOOKERS = 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in a store, with what the store says of it."""
+
+    url: str
+    store: AbstractFileSystem
+    path: str
+    info: dict[str, Any]
+
+    @property
+    def found(self) -> Found:
+        """The entry as a file that was found."""
+        return _found(self.url, self.info)
+
+
+def look(url: str) -> Entry:
+    """Ask a store what a URL names.
+
+    Raises:
+        InputError: there is nothing, or the store does not answer.
+        UsageError: a package that the store needs is not installed.
+    """
+    with _asking(url):
+        store, path = open_store(url)
+        return Entry(url, store, path, retried(lambda: store.info(path)))
+
+
+def listed_in(url: str) -> list[str]:
+    """Read a list of URLs, one a line; they may be relative to its own.
+
+    Raises:
+        InputError, UsageError: as for ``look``.
+    """
+    with _asking(url):
+        store, path = open_store(url)
+        text: bytes = retried(lambda: store.cat_file(path))
+    lines = (os.fsdecode(line).strip() for line in text.splitlines())
+    return [line if is_url(line) else _beside(url, line) for line in lines if line]
+
+
+def _beside(url: str, name: str) -> str:
+    if scheme_of(url).startswith("http"):
+        return urljoin(url, name)
+    # Not by urljoin, which knows few schemes, and for which ? and # are no part of a name.
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+def matches(pattern: str, hidden: bool) -> list[str]:
+    """Give the URLs that a pattern stands for, in order; it is no pattern on a web server.
+
+    Without ``hidden`` names that begin with a dot are left out.
+
+    Raises:
+        InputError: there are none, or the store does not answer.
+    """
+    if WILDCARDS.isdisjoint(pattern) or scheme_of(pattern).startswith("http"):
+        look(pattern)
+        return [pattern]
+    with _asking(pattern):
+        store, path = open_store(pattern)
+        found = retried(lambda: store.glob(path))
+    if not hidden:
+        found = [name for name in found if not name.rpartition("/")[2].startswith(".")]
+    if not found:
+        raise InputError(f"no file matches {printable(pattern)}", "check pattern and folder")
+    return [url_of(store, name, pattern) for name in sorted(found, key=os.fsencode)]
+
+
+def reach(urls: Iterable[str], search: Search, left_out: LeftOut) -> Iterator[Found]:
+    """Give the files that URLs stand for, in order; those in a folder if they are named as images.
+
+    Their first bytes are not looked at, since each would be a request.
+    """
+    for entry in ordered_map(_looked, urls, LOOKERS):
+        if isinstance(entry, Found):
+            yield entry
+        elif entry.info["type"] != "directory":
+            yield entry.found
+        else:
+            yield from _inside(entry, search, left_out)
+
+
+def _looked(url: str) -> Entry | Found:
+    try:
+        return look(url)
+    except InputError as error:
+        return _failed(url, error.__cause__ or error)
+
+
+def _inside(folder: Entry, search: Search, left_out: LeftOut) -> Iterator[Found]:
+    try:
+        start = len(folder.path) + 1
+        for info in _files(folder, search.recursive):
+            url = url_of(folder.store, info["name"], folder.url)
+            why = search.why_not(info["name"][start:])
+            if why:
+                left_out(Url(url), why)
+            else:
+                yield _found(url, info)
+    except BatchLabelError:
+        raise
+    except Exception as error:  # stores raise what they like
+        yield _failed(folder.url, error)
+
+
+def _files(folder: Entry, recursive: bool) -> Iterator[dict[str, Any]]:
+    pages = pages_of(folder.store) or _folders
+    for page in pages(folder.store, folder.path, recursive):
+        yield from page
+
+
+def _folders(
+    store: AbstractFileSystem, path: str, recursive: bool
+) -> Iterator[list[dict[str, Any]]]:
+    """List a store folder by folder, in the order of their names' bytes."""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        inside = retried(partial(store.ls, folder, detail=True))
+        inside = sorted(inside, key=lambda info: os.fsencode(info["name"]), reverse=True)
+        yield [info for info in reversed(inside) if info["type"] != "directory"]
+        if recursive:
+            folders += [info["name"] for info in inside if info["type"] == "directory"]
+
+
+def _found(url: str, info: dict[str, Any]) -> Found:
+    etag = info.get("ETag") or info.get("etag")
+    # In quotes in S3's listings, and without in its inventories.
+    etag = str(etag).strip('"') if etag else None
+    return Found(url, info.get("size"), _time(info), etag=etag)
+
+
+def _time(info: dict[str, Any]) -> int | None:
+    """Give the time of change in nanoseconds, by whatever name a store gives it."""
+    for name in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
+        time = info.get(name)
+        if isinstance(time, datetime):
+            time = time.timestamp()
+        if isinstance(time, int | float):
+            return int(time * 1_000_000_000)
+    return None
+
+
+def _failed(url: str, error: BaseException) -> Found:
+    gone = isinstance(error, FileNotFoundError)
+    detail = said(error)
+    reason = Reason.VANISHED if gone else Reason.UNREADABLE
+    return Found(url, failure=Failure(Url(url), Stage.READ, reason, detail))
+
+
+def _asking(url: str) -> AbstractContextManager[None]:
+    remedy = "check the spelling, and that the store can be reached from here"
+    return store_refusals(f"input {printable(url)} can't be found", InputError, remedy)

@@ -1,0 +1,110 @@
+"""Object stores, opened by URL through fsspec, and what they refuse in the terms of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from batch.errors import BatchLabelError, UsageError
+from batch.location import scheme_of
+from batch.names import printable
+from batch.stores.retrying import status_of
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# The extra of this package that brings what a scheme needs.
+EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+    **dict.fromkeys(("http", "https"), "remote"),
+}
+# What a store's client is told. s3fs holds as many parts of 50 MiB in memory as it sends at a time.
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 2}}
+# The clients' own exceptions for credentials that are not there, which share no base class.
+_NO_CREDENTIALS = frozenset(
+    ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
+)
+_REFUSED = frozenset((401, 403))
+
+
+def open_store(url: str) -> tuple[AbstractFileSystem, str]:
+    """Open the store that a URL names, and give the path in it; nothing is asked of it yet.
+
+    Endpoints and credentials are found where the store's own tools find them: ``AWS_*``
+    variables and ``~/.aws``, Google's application default credentials, ``AZURE_STORAGE_*``
+    variables, and fsspec's own configuration. A store forgets listings at once, so that it never
+    says what was. It raises exceptions of many kinds: see ``store_refusals``. The same URL gives
+    the same store again.
+
+    Raises:
+        UsageError: the scheme is unknown, the URL is none, or a package is not installed.
+        OSError: a client finds a library of the system missing.
+    """
+    import fsspec
+
+    scheme = scheme_of(url)
+    try:
+        options = OPTIONS.get(EXTRAS.get(scheme, ""), {})
+        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"
+        raise UsageError(
+            f"{printable(url)} needs a package that is not installed ({said(error)})",
+            f"run: pip install '{remedy}'" if extra else f"install {remedy}",
+        ) from error
+    except ValueError as error:
+        azure = ", and that AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING is set"
+        remedy = "check its spelling" + (azure if EXTRAS.get(scheme) == "azure" else "")
+        raise UsageError(f"{printable(url)} can't be opened ({said(error)})", remedy) from error
+    return store, path
+
+
+def url_of(store: AbstractFileSystem, path: str, like: str) -> str:
+    """Name by URL what lies in a store, in the manner of a URL that leads into the same store."""
+    scheme, _, rest = like.partition("://")
+    if EXTRAS.get(scheme, "remote") == "remote":
+        url: str = store.unstrip_protocol(path)
+        return url
+    # Azure's may name the account beside the container: abfs://container@account.host/path.
+    authority = rest.partition("/")[0]
+    inside = path.partition("/")[2]
+    return f"{scheme}://{authority}/{inside}" if "@" in authority else f"{scheme}://{path}"
+
+
+@contextmanager
+def store_refusals(problem: str, kind: type[BatchLabelError], otherwise: str) -> Iterator[None]:
+    """Turn what a store raises while the block runs into one exception of the program.
+
+    ``problem`` is such as "report s3://bucket/r.csv can't be written", ``otherwise`` the remedy
+    for all but a store that asks for other credentials or that is not there.
+
+    Raises:
+        BatchLabelError: of this ``kind``, for whatever was raised but the program's own.
+    """
+    try:
+        yield
+    except BatchLabelError:
+        raise
+    except Exception as error:  # every client has its own, and they have no base in common
+        raise kind(f"{problem} ({said(error)})", _remedy(error, otherwise)) from error
+
+
+def said(error: BaseException) -> str:
+    """Give the first line of what an exception says, or its name where it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first, *_ = text.strip().splitlines() or [type(error).__name__]
+    return printable(first)
+
+
+def _remedy(error: Exception, otherwise: str) -> str:
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return "set the store's credentials, such as AWS_ACCESS_KEY_ID or a profile in ~/.aws"
+    if isinstance(error, PermissionError) or status_of(error) in _REFUSED:
+        return "check the credentials and what they allow"
+    if isinstance(error, FileNotFoundError):
+        return "check the spelling of the bucket, and create it first"
+    return otherwise

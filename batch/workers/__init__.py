@@ -1,0 +1,1 @@
+"""The processes that work on photos, and what is said to them."""

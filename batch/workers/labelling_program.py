@@ -1,0 +1,45 @@
+"""What a worker runs that labels photos all the way, with models of its own.
+
+Its models come from the run, and not from disk, so that all workers have the very same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batch.decode import Upright
+from batch.decoding.file_limits import FileLimits
+from batch.labeller import Labeller
+from batch.location import Location
+from batch.options import Place, Provider
+from batch.records import Photo
+from batch.workers.plan import read_plan
+from batch.workers.program import Handing, serve
+from batch.workers.protocol import Label
+
+
+def main(connection: int, plan: int, *limits: int) -> None:
+    """Label photos until nobody is left to ask.
+
+    ``connection`` and ``plan`` are descriptors, of a socket and of a file with a ``Plan``, which
+    the run has written; ``limits`` are those of ``FileLimits``, in its order.
+    """
+
+    def opened() -> Handing:
+        return Labelling(Labeller(read_plan(plan), Place(Provider.CPU)))
+
+    serve(connection, opened, FileLimits(*limits))
+
+
+class Labelling:
+    """Turns decoded photos into labels."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self._labeller = labeller
+
+    def __call__(self, path: Location, upright: Upright) -> Label:
+        """Label a photo."""
+        pixels = np.asarray(upright.image)
+        photo = Photo(path, pixels, upright.width, upright.height, upright.salvaged)
+        row = self._labeller.row(photo)
+        return Label(row, self._labeller.timings.taken())

@@ -1,0 +1,36 @@
+"""What a worker needs to label photos, as the run hands it over."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from batch.contract.ensemble import Ensemble
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Models and the rules by which they answer; ``detector`` is the face detector's graph.
+
+    ``batch_size`` counts the crops of one call of a model.
+    """
+
+    ensemble: Ensemble
+    detector: bytes
+    batch_size: int
+
+
+def write_plan(plan: Plan, file: BinaryIO) -> None:
+    """Write a plan into a file that workers inherit."""
+    file.write(pickle.dumps(plan))
+
+
+def read_plan(descriptor: int) -> Plan:
+    """Read the plan in an inherited file, from its start wherever others have read to.
+
+    It is unpickled: only the run, which has written it, has the file.
+    """
+    plan: Plan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    return plan

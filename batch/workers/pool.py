@@ -1,0 +1,128 @@
+"""Photos are worked on in processes of their own, so that a bad file costs a row and no run."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from types import TracebackType
+from typing import BinaryIO
+
+from batch.errors import WorkerError
+from batch.location import Location
+from batch.records import Failure, Stage, Worked
+from batch.workers.worker import Known, Lost, Task, Worker
+
+# Once a process has started, others do too, unless memory or processes run short for a while.
+ATTEMPTS = 3
+PAUSE = 1.0  # seconds between them
+
+
+class Workers:
+    """Processes that read, decode and perhaps label photos, one for each thread that asks.
+
+    They are started as they are needed, and one that was lost is replaced. Safe to share
+    between threads. They end with ``close``, or when nobody holds this any more.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._has_started = self._is_closed = False
+        self._end = weakref.finalize(self, _end, self._idle, task.plan)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start one, so that what keeps it from working shows.
+
+        Raises:
+            WorkerError: it does not start.
+            ModelError, ProviderError: its models do not work.
+        """
+        self._give_back(self._taken())
+
+    def work(
+        self,
+        path: Location,
+        known: Known | None = None,
+        salvage: bool = False,
+        data: bytes | None = None,
+    ) -> Worked:
+        """Have a file read, decoded and, if that is the task, labelled.
+
+        A worker reads paths by itself; of a URL it is given the bytes, ``data``, as it does not
+        have what it takes to fetch them, and what can take it over shall not have it either.
+        ``known`` is asked with the SHA-256 of the file's bytes before they are decoded. With
+        ``salvage`` what is there of a truncated photo will do, see ``decode_upright``. A file
+        that takes too long, or that the process does not survive, is a Failure.
+
+        Raises:
+            WorkerError, ModelError, ProviderError: as for ``start``.
+        """
+        worker = self._taken()
+        try:
+            worked = worker.work(path, known, salvage, data)
+        except Lost as lost:
+            worker.kill()
+            return Worked(Failure(path, Stage.DECODE, lost.reason, lost.detail))
+        except BaseException:  # what it has in hand would be taken for the next photo's
+            worker.kill()
+            raise
+        self._give_back(worker)
+        return worked
+
+    def close(self) -> None:
+        """End all processes; those in use end as they are given back."""
+        with self._lock:
+            self._is_closed = True
+        self._end()
+
+    def _taken(self) -> Worker:
+        while True:
+            with self._lock:
+                worker = self._idle.pop() if self._idle else None
+            if worker is None:
+                return self._begun()
+            if worker.is_alive:
+                return worker
+            worker.kill()  # somebody else did, between two photos
+
+    def _begun(self) -> Worker:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                worker = Worker(self._task)
+            except WorkerError:
+                if not self._has_started or attempt == ATTEMPTS:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                self._has_started = True
+                return worker
+        raise AssertionError("the last attempt returns or raises")
+
+    def _give_back(self, worker: Worker) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+
+def _end(idle: list[Worker], plan: BinaryIO | None) -> None:
+    for worker in idle:
+        worker.hang_up()
+    while idle:
+        idle.pop().end()
+    if plan:
+        plan.close()

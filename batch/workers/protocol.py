@@ -1,0 +1,209 @@
+"""What passes between a run and its workers: a question, perhaps a verdict, and an answer.
+
+A file may have taken over the process that answers, so nothing that it says is believed
+unless it is checked, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from enum import IntEnum
+
+from batch.decode import MAX_SIDE, Upright
+from batch.errors import BatchLabelError, ModelError, ProviderError
+from batch.journal.stored import pack_row, unpack_row
+from batch.location import Location
+from batch.recording.timings import CLASSIFY, CROP, FACES
+from batch.records import Answer, Failure, FileState, Reason, Row, Stage
+
+# The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
+# photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
+# a file that holds the photo's bytes.
+QUESTION = struct.Struct("<I??")
+# What it is; whether the file was read, its size, time and digest; seconds spent on reading; rows
+# and columns; width and height; stage, reason and detail of a failure, the detail also of what was
+# salvaged; seconds of STAGES and the length of a label, a row as text, which follows. The time is
+# in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
+ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
+# Said by the run to a file that was read, if its digest was asked for.
+GO_ON, LEAVE_IT = b"\1", b"\0"
+MAX_LABEL = 1024**2  # bytes of a row as text, of which a face takes about 150
+PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
+
+REFUSALS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
+
+_STAGES, _REASONS = tuple(Stage), tuple(Reason)
+_NO_DIGEST = bytes(32)
+_NO_SIZE, _NO_WORDS, _NO_LABEL = (0, 0, 0, 0), (0, 0, b""), (0.0, 0.0, 0.0, 0)
+_NS = 1_000_000_000
+# Those whose time a label tells.
+STAGES = (FACES, CROP, CLASSIFY)
+
+
+class Kind(IntEnum):
+    """What a worker says."""
+
+    FAILURE = 0
+    READ = 1
+    PICTURE = 2
+    LABEL = 3
+
+
+class BadAnswer(Exception):
+    """An answer that no sound process gives."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How the pixels that were handed over are to be read: rows, columns, and the file's size.
+
+    ``salvaged`` is as in ``Upright``.
+    """
+
+    rows: int
+    columns: int
+    width: int
+    height: int
+    salvaged: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A photo's row, and the seconds that each stage took."""
+
+    row: Row
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a worker says of one file.
+
+    ``content`` is None where it waits for a verdict, a picture whose pixels are in the memory that
+    is shared with it, or the length of a row that follows, with the ``seconds`` of each stage.
+    """
+
+    content: Picture | Failure | int | None
+    state: FileState | None
+    read_seconds: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def pack_refusal(error: BatchLabelError) -> bytes:
+    """Write what keeps a worker from working as its first line."""
+    words = [type(error).__name__, error.problem, error.remedy]
+    return json.dumps(words).encode() + b"\n"
+
+
+def unpack_refusal(line: bytes) -> BatchLabelError | None:
+    """Read a worker's first line, if it says what keeps it from working."""
+    try:
+        name, problem, remedy = map(str, json.loads(line))
+        return REFUSALS[name](problem, remedy)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def pack_question(path: bytes, digest: bool, salvage: bool = False) -> bytes:
+    """Ask for a photo, and for the SHA-256 of its file if ``digest`` is True.
+
+    With ``salvage`` what is there of a truncated one will do.
+    """
+    return QUESTION.pack(len(path), digest, salvage) + path
+
+
+def pack_answer(
+    content: Upright | Failure | Label | None, state: FileState | None, read_seconds: float = 0.0
+) -> bytes:
+    """Write an answer: ``ANSWER.size`` bytes and, where ``content`` is a label, its row as text."""
+    known = state or FileState()
+    mtime = divmod(known.mtime_ns or 0, _NS)
+    read = (state is not None, known.size or 0, *mtime, known.digest or _NO_DIGEST)
+    if isinstance(content, Failure):
+        stage, reason = _STAGES.index(content.stage), _REASONS.index(content.reason)
+        detail = content.detail.encode(errors="replace")
+        words = (stage, reason, detail)
+        return ANSWER.pack(Kind.FAILURE, *read, read_seconds, *_NO_SIZE, *words, *_NO_LABEL)
+    if content is None:
+        return ANSWER.pack(Kind.READ, *read, read_seconds, *_NO_SIZE, *_NO_WORDS, *_NO_LABEL)
+    if isinstance(content, Label):
+        text = pack_row(content.row).encode()
+        passed = (content.seconds.get(stage, 0.0) for stage in STAGES)
+        empty = (*_NO_SIZE, *_NO_WORDS)
+        return ANSWER.pack(Kind.LABEL, *read, read_seconds, *empty, *passed, len(text)) + text
+    columns, rows = content.image.size
+    size = (rows, columns, content.width, content.height)
+    words = (0, 0, content.salvaged.encode())
+    return ANSWER.pack(Kind.PICTURE, *read, read_seconds, *size, *words, *_NO_LABEL)
+
+
+def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
+    """Read the answer to a question for ``path``.
+
+    Raises:
+        BadAnswer: it can't be true.
+    """
+    kind, is_known, size, mtime, nanoseconds, sha256, *found = ANSWER.unpack(data)
+    seconds, rows, columns, width, height, stage, reason, detail, *passed, length = found
+    # Which is False for what is no number.
+    if not all(0 <= each < 1e9 for each in (seconds, *passed)):
+        raise BadAnswer(f"{seconds} and {passed} seconds")
+    if size < 0 or nanoseconds >= _NS:
+        raise BadAnswer(f"{size} bytes, {nanoseconds} ns")
+    state = FileState(size, mtime * _NS + nanoseconds, sha256 if digest else None)
+    if kind == Kind.FAILURE:
+        return Said(_failure(path, stage, reason, detail), state if is_known else None, seconds)
+    if kind > Kind.LABEL or not is_known:
+        raise BadAnswer(f"an answer of kind {kind}")
+    if kind == Kind.READ:
+        return Said(None, state, seconds)
+    if kind == Kind.LABEL:
+        if not 0 < length <= MAX_LABEL:
+            raise BadAnswer(f"a label of {length} bytes")
+        return Said(length, state, seconds, dict(zip(STAGES, passed, strict=True)))
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height):
+        raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
+    return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)
+
+
+def unpack_row_of(path: Location, text: bytes, labels: tuple[str, ...]) -> Row:
+    """Read the row of a label, which must be one of ``labels``.
+
+    Raises:
+        BadAnswer: it is none.
+    """
+    try:
+        row = unpack_row(path, text.decode())
+        for answer in (*row.faces, *((row.answer,) if row.answer else ())):
+            _check(answer, labels)
+        if row.width is not None and not (int(row.width) > 0 and int(row.height or 0) > 0):
+            raise ValueError(f"{row.width} x {row.height} pixels")
+        return row
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise BadAnswer(f"a label that is none ({error})") from error
+
+
+def _check(answer: Answer, labels: tuple[str, ...]) -> None:
+    chances = (answer.confidence, *answer.probabilities.values())
+    if tuple(answer.probabilities) != labels or answer.label not in labels:
+        raise ValueError(f"{answer.label} out of {list(answer.probabilities)}")
+    if not all(0 <= chance <= 1.001 for chance in chances):
+        raise ValueError(f"probabilities {chances}")
+    if answer.box is not None and not all(map(math.isfinite, astuple(answer.box))):
+        raise ValueError(f"a face at {answer.box}")
+
+
+def _failure(path: Location, stage: int, reason: int, detail: bytes) -> Failure:
+    try:
+        words = _STAGES[stage], _REASONS[reason]
+    except IndexError as error:
+        raise BadAnswer(f"stage {stage}, reason {reason}") from error
+    return Failure(path, *words, _text(detail))
+
+
+def _text(detail: bytes) -> str:
+    return detail.rstrip(b"\0").decode(errors="replace")
