@@ -10,15 +10,15 @@ import onnx
 
 from bench.tables import Table
 from bench.turns import FIRST, Turns, least_certain
-from trainer.adjust import moved
-from trainer.calibrate import softmax
-from trainer.duplicates import near_groups, perceptual_hash
+from trainer.datasets.duplicates import near_groups, perceptual_hash
+from trainer.datasets.ferplus import load_ferplus
+from trainer.datasets.folders import load_folders
 from trainer.evaluate import suited
-from trainer.ferplus import load_ferplus
-from trainer.folders import load_folders
-from trainer.folds import assign
-from trainer.head import features_of, find_head
-from trainer.models import framing_for, open_model
+from trainer.evaluation.calibrate import softmax
+from trainer.evaluation.folds import assign
+from trainer.exporting.models import framing_for, open_model
+from trainer.reviewing.adjust import moved
+from trainer.reviewing.head import features_of, find_head
 
 MODEL = "happy-sad"
 

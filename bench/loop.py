@@ -24,10 +24,10 @@ from bench.forgetting import face_tables
 from bench.nights import Night, Photos, alike, different
 from bench.tables import Table
 from bench.turns import FIRST, Turns, least_certain
-from trainer.adjust import DECAY, moved
-from trainer.calibrate import softmax
 from trainer.efficientnet import PhotoNet
-from trainer.head import Head
+from trainer.evaluation.calibrate import softmax
+from trainer.reviewing.adjust import DECAY, moved
+from trainer.reviewing.head import Head
 
 WEIGHTS = (1, 2, 3)
 DECAYS = (0.1, DECAY, 1.0)

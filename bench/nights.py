@@ -17,14 +17,14 @@ from batch.faces import Detector
 from batch.records import Failure, Region
 from trainer.config import load_config
 from trainer.data import Framing, Pixels
-from trainer.duplicates import near_groups, perceptual_hash
+from trainer.datasets.duplicates import near_groups, perceptual_hash
+from trainer.datasets.folders import load_folders
 from trainer.efficientnet import PhotoNet
-from trainer.folders import load_folders
-from trainer.folds import assign, sample_name
-from trainer.head import Floats, Head
-from trainer.metrics import Targets
-from trainer.pretrained import build, initialise
-from trainer.probe import channel_means, fit, standardised
+from trainer.evaluation.folds import assign, sample_name
+from trainer.evaluation.metrics import Targets
+from trainer.reviewing.head import Floats, Head
+from trainer.training.pretrained import build, initialise
+from trainer.training.probe import channel_means, fit, standardised
 
 PARTS = 5
 SETTINGS = Path("configs/people.toml")

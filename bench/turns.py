@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bench.tables import Table
-from trainer.bootstrap import Estimate, of_means
-from trainer.head import Floats
-from trainer.metrics import Figures, Targets
-from trainer.tables import difference, interval
+from trainer.evaluation.bootstrap import Estimate, of_means
+from trainer.evaluation.metrics import Figures, Targets
+from trainer.evaluation.tables import difference, interval
+from trainer.reviewing.head import Floats
 
 FIRST = "nothing: the first model"
 

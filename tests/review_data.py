@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.drawn import Mood, draw_snapshot
-from trainer.review import COLUMNS
-from trainer.samples import split_of
+from trainer.datasets.drawn import Mood, draw_snapshot
+from trainer.datasets.samples import split_of
+from trainer.reviewing.review import COLUMNS
 
 Row = dict[str, object]
 

@@ -90,8 +90,9 @@ def test_every_make_target_that_is_named_exists() -> None:
             assert set(command.split()) <= targets, f"{document.name}: make {command}"
 
 
-def test_architecture_names_every_module_of_the_runner() -> None:
-    folder = REPOSITORY / "batch"
+@pytest.mark.parametrize("program", ["batch", "trainer"])
+def test_architecture_names_every_module(program: str) -> None:
+    folder = REPOSITORY / program
     rows = dict(re.findall(r"^\| `(\w+/)` \| (.*)", ARCHITECTURE, re.MULTILINE))
     for path in folder.rglob("*.py"):
         if not path.name.startswith("__") and path.parent.name != "commands":

@@ -22,8 +22,8 @@ from tests.review_data import is_held
 from tests.test_page_review import downloaded, press
 from tests.trainer_data import write_folders
 from trainer.data import Framing
-from trainer.review import BOX, Review
-from trainer.reviewed import Reviewed, read_reviewed
+from trainer.reviewing.review import BOX, Review
+from trainer.reviewing.reviewed import Reviewed, read_reviewed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from trainer.augment import Augmentation
-from trainer.checkpoint import Trained, load_trained
 from trainer.config import Config
 from trainer.data import Dataset, Framing, Part
-from trainer.drawn import Mood, draw_face, draw_snapshot
+from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
 from trainer.export import Exported, ExportOptions, export
 from trainer.train import train
+from trainer.training.checkpoint import Trained, load_trained
 
 SIDE = 24
 FRAMING = Framing(side=SIDE)

@@ -13,10 +13,10 @@ from batch.classify import Classifier
 from batch.contract.model import Model
 from batch.errors import ModelError
 from batch.options import Provider
-from trainer.bootstrap import Estimate, of_counts, of_means
 from trainer.data import Part, narrow
-from trainer.ferplus import SYNONYMS
-from trainer.metrics import (
+from trainer.datasets.ferplus import SYNONYMS
+from trainer.evaluation.bootstrap import Estimate, of_counts, of_means
+from trainer.evaluation.metrics import (
     Probabilities,
     Reliability,
     Targets,

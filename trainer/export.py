@@ -11,19 +11,19 @@ from batch.contract.golden import Golden
 from batch.contract.model import ModelSpec
 from batch.errors import InputError, UsageError
 from batch.fusion import Fusion
-from trainer.calibrate import error_before, fit_temperature, halved_error, unsure_below
-from trainer.checkpoint import Trained
 from trainer.data import Dataset, Part, label_shares, narrow
-from trainer.deploy import Deployed
-from trainer.drawn import golden_faces
+from trainer.datasets.drawn import golden_faces
 from trainer.evaluate import Evaluation, certain, evaluate, figures
-from trainer.folds import calibrated
-from trainer.graph import with_metadata
-from trainer.metrics import Probabilities, Targets
-from trainer.parity import onnx_answers
-from trainer.speed import Speed, measure
-from trainer.storage import Weights, build
+from trainer.evaluation.calibrate import error_before, fit_temperature, halved_error, unsure_below
+from trainer.evaluation.folds import calibrated
+from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.speed import Speed, measure
+from trainer.exporting.deploy import Deployed
+from trainer.exporting.graph import with_metadata
+from trainer.exporting.parity import onnx_answers
+from trainer.exporting.storage import Weights, build
 from trainer.train import predict_logits
+from trainer.training.checkpoint import Trained
 
 
 @dataclass(frozen=True)

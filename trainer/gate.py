@@ -11,10 +11,10 @@ import numpy as np
 
 from batch.contract.model import Model
 from batch.errors import BatchLabelError
-from trainer.bootstrap import Estimate, of_counts, of_means
 from trainer.data import Part
 from trainer.evaluate import answers, suited
-from trainer.metrics import (
+from trainer.evaluation.bootstrap import Estimate, of_counts, of_means
+from trainer.evaluation.metrics import (
     Counts,
     Figures,
     Probabilities,

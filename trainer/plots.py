@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from trainer.evaluate import Evaluation
-from trainer.metrics import Reliability
+from trainer.evaluation.metrics import Reliability
 
 if TYPE_CHECKING:  # it needs PyTorch, an evaluation does not
-    from trainer.checkpoint import Epoch
+    from trainer.training.checkpoint import Epoch
 
 RESOLUTION = 120  # dots an inch
 

@@ -17,15 +17,15 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from trainer.augment import augment
-from trainer.checkpoint import Epoch, Progress, restore, save
 from trainer.config import Config
 from trainer.data import Dataset, Part, join
-from trainer.distill import taught
 from trainer.efficientnet import PhotoNet
 from trainer.networks import average_into, parameter_count
-from trainer.pretrained import build, freeze, initialise, keep_norms
-from trainer.probe import probe
-from trainer.schedule import ema_ramp, learning_rate, optimizer, set_rate
+from trainer.training.checkpoint import Epoch, Progress, restore, save
+from trainer.training.distill import taught
+from trainer.training.pretrained import build, freeze, initialise, keep_norms
+from trainer.training.probe import probe
+from trainer.training.schedule import ema_ramp, learning_rate, optimizer, set_rate
 
 LOGS = "logs"
 EVALUATION_BATCH = 512

@@ -62,13 +62,13 @@ def adjust(
 
     MODEL is the path of an .onnx file or a shipped model's name. Only its last layer changes.
     """
-    from trainer.adjust import adjust as fit
-    from trainer.adjusted_card import adjusted_card
-    from trainer.models import framing_for, open_model
-    from trainer.publish import card_of, publish
-    from trainer.reviewed import read_reviewed
-    from trainer.tables import table
-    from trainer.unreviewed import read_unreviewed
+    from trainer.evaluation.tables import table
+    from trainer.exporting.models import framing_for, open_model
+    from trainer.exporting.publish import card_of, publish
+    from trainer.reviewing.adjust import adjust as fit
+    from trainer.reviewing.adjusted_card import adjusted_card
+    from trainer.reviewing.reviewed import read_reviewed
+    from trainer.reviewing.unreviewed import read_unreviewed
 
     show_progress()
     review = review_of(review_files, photos)

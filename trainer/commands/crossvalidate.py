@@ -54,11 +54,11 @@ def crossvalidate(
     Near duplicates are held out together.
     """
     from trainer.config import load_config
-    from trainer.crossvalidate import crossvalidate as hold_out
+    from trainer.datasets.sources import framing_of, load_data
     from trainer.evaluate import evaluate
-    from trainer.folds import calibrated
-    from trainer.sources import framing_of, load_data
-    from trainer.tables import table
+    from trainer.evaluation.crossvalidate import crossvalidate as hold_out
+    from trainer.evaluation.folds import calibrated
+    from trainer.evaluation.tables import table
 
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})

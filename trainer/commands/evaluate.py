@@ -21,7 +21,7 @@ from trainer.commands.options import (
 
 if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
-    from trainer.review import Review
+    from trainer.reviewing.review import Review
 
 
 @click.command()
@@ -77,10 +77,10 @@ def evaluate(
 
 
 def _part(model: str, data: Path, split: str) -> tuple[Evaluation, str, dict[str, Any]]:
+    from trainer.datasets.sources import load_data
     from trainer.evaluate import evaluate_model, figures
-    from trainer.models import framing_for, open_model
-    from trainer.sources import load_data
-    from trainer.tables import table
+    from trainer.evaluation.tables import table
+    from trainer.exporting.models import framing_for, open_model
 
     loaded = open_model(model)
     labelled = load_data(data, framing_for(loaded))
@@ -89,17 +89,17 @@ def _part(model: str, data: Path, split: str) -> tuple[Evaluation, str, dict[str
 
 
 def _photos(model: str, data: Path) -> tuple[Evaluation, str, dict[str, Any]]:
-    from trainer.end_to_end import end_to_end_figures, run_end_to_end
-    from trainer.tables import end_to_end_table
+    from trainer.evaluation.end_to_end import end_to_end_figures, run_end_to_end
+    from trainer.evaluation.tables import end_to_end_table
 
     found = run_end_to_end(data, model)
     return found.answered, end_to_end_table(found), end_to_end_figures(found)
 
 
 def _again(model: str, review: Review, split: str, end_to_end: bool) -> tuple[str, dict[str, Any]]:
-    from trainer.models import open_model
-    from trainer.retrial import retrial_figures, retry, retry_end_to_end
-    from trainer.tables import retrial_table
+    from trainer.evaluation.tables import retrial_table
+    from trainer.exporting.models import open_model
+    from trainer.reviewing.retrial import retrial_figures, retry, retry_end_to_end
 
     if end_to_end:
         retrial = retry_end_to_end(model, review, split)

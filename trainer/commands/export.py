@@ -93,14 +93,14 @@ def export(
     created: datetime | None,
 ) -> None:
     """Write a trained network as a model file for batch-label."""
-    from trainer.card import card
-    from trainer.checkpoint import load_trained
+    from trainer.datasets.sources import choose_source, load_data
+    from trainer.evaluation.tables import table
     from trainer.export import ExportOptions
     from trainer.export import export as build
-    from trainer.publish import publish
-    from trainer.sources import choose_source, load_data
-    from trainer.storage import Weights
-    from trainer.tables import table
+    from trainer.exporting.card import card
+    from trainer.exporting.publish import publish
+    from trainer.exporting.storage import Weights
+    from trainer.training.checkpoint import load_trained
 
     show_progress()
     options = ExportOptions(

@@ -41,13 +41,13 @@ def fuse(data: Path, run_folder: Path, face: str, face_first: bool, **framing: A
     """
     from batch.fusion import pack_fusion
     from trainer.data import Framing
+    from trainer.datasets.sources import framing_of
     from trainer.evaluate import evaluate
-    from trainer.evidence import gather
-    from trainer.folds import OUT_OF_FOLD, read_out_of_fold
-    from trainer.fusion import face_or_photo, fusion_for, nested
-    from trainer.models import open_model
-    from trainer.sources import framing_of
-    from trainer.tables import table
+    from trainer.evaluation.evidence import gather
+    from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
+    from trainer.evaluation.fusion import face_or_photo, fusion_for, nested
+    from trainer.evaluation.tables import table
+    from trainer.exporting.models import open_model
 
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD)

@@ -46,12 +46,12 @@ def gate(
     command says why and ends with exit code 1.
     """
     from batch.contract.contract import load_model
+    from trainer.datasets.sources import load_data
+    from trainer.evaluation.tables import comparison_table, reviewed_table
+    from trainer.exporting.models import framing_for, open_model
+    from trainer.exporting.publish import card_of, publish
     from trainer.gate import Require, check, check_kind, compare_models
-    from trainer.gate_review import check_reviewed, compare_reviewed, held_out
-    from trainer.models import framing_for, open_model
-    from trainer.publish import card_of, publish
-    from trainer.sources import load_data
-    from trainer.tables import comparison_table, reviewed_table
+    from trainer.reviewing.gate_review import check_reviewed, compare_reviewed, held_out
 
     show_progress()
     new, old = load_model(candidate), open_model(shipped)

@@ -13,7 +13,7 @@ import click
 from batch.errors import UsageError
 
 if TYPE_CHECKING:
-    from trainer.review import Review
+    from trainer.reviewing.review import Review
 
 Command = Callable[..., None]
 
@@ -81,7 +81,7 @@ def review_options(purpose: str) -> Callable[[Command], Command]:
 
 def review_of(review_files: tuple[Path, ...], photos: Path) -> Review | None:
     """Put what ``review_options`` gives together, None where nothing was given."""
-    from trainer.review import Review
+    from trainer.reviewing.review import Review
 
     return Review(review_files, photos) if review_files else None
 

@@ -47,11 +47,11 @@ def train(
     **framing: Any,
 ) -> None:
     """Fit a network to labelled pictures."""
-    from trainer.checkpoint import CHECKPOINT
     from trainer.config import load_config
+    from trainer.datasets.sources import choose_source, framing_of, load_data, record
     from trainer.plots import curves
-    from trainer.sources import choose_source, framing_of, load_data, record
     from trainer.train import train as fit
+    from trainer.training.checkpoint import CHECKPOINT
 
     show_progress()
     settings = {"epochs": epochs, "seed": seed, "threads": threads}

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+from tests.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
+from trainer.exporting.card import card
+
+
+def test_the_card_says_what_the_file_says() -> None:
+    exported, data = tiny_export(), drawn_dataset()
+    text = card(exported, tiny_training(), data)
+    test = exported.test
+    for said in (
+        "# tiny\n",
+        "happy, sad",
+        exported.digest,
+        f"{len(exported.graph):,} bytes",
+        "uint8 [N, 24, 24, 1], grey",
+        data.credit,
+        data.fingerprint,
+        f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
+        exported.speed.processor,
+        f"calibration error is {exported.uncalibrated:.1%}, with it",
+        f"temperature of {exported.temperature:g}",
+        f"below {exported.spec.unsure_below:g} count as unsure",
+        "| train | 180 | 162 |",
+        "4 of 4 epochs",
+        "## Use and misuse",
+    ):
+        assert said in text, said
+    for label, row in zip(test.labels, test.confusion, strict=True):
+        assert f"| {label} | {' | '.join(map(str, row))} |" in text
+    assert "Warning" not in text
+
+
+def test_a_warning_on_the_data_stands_in_front() -> None:
+    text = card(tiny_export(), tiny_training(), replace(drawn_dataset(), warning="Only drawn."))
+    assert text.splitlines()[2] == "> **Warning: Only drawn.**"
+
+
+def test_the_card_lists_every_setting_that_matters() -> None:
+    text = card(tiny_export(), tiny_training(), drawn_dataset())
+    for name in {*asdict(CONFIG)} - {"threads", "augmentation"}:
+        assert f"| `{name}` |" in text
+    for name in asdict(CONFIG.augmentation):
+        assert f"| `augmentation.{name}` |" in text
+
+
+def test_tables_have_as_many_cells_in_every_row() -> None:
+    lines = card(tiny_export(), tiny_training(), drawn_dataset()).splitlines()
+    for line, following in pairwise(lines):
+        if line.startswith("|") and following.startswith("|"):
+            assert line.count("|") == following.count("|")
+
+
+def test_a_training_with_duplicates_is_told_from_one_without() -> None:
+    elder = replace(tiny_training(), fingerprint="0" * 64)
+    text = card(tiny_export(), elder, drawn_dataset())
+    assert "`" + "0" * 64 + "`. The training saw near duplicates" in text
+    assert "duplicates" not in card(tiny_export(), tiny_training(), drawn_dataset())

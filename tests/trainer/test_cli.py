@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from batch.contract.contract import load_model
+from tests.trainer_data import REPOSITORY, write_folders
+from trainer.cli import cli
+
+# As if PyTorch were not installed.
+WITHOUT_TORCH = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from trainer.cli import main
+main()
+"""
+
+
+def trainer(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("photos"), 40)
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "settings.toml").write_text("widths = [4, 8]\nbatch_size = 16\n")
+    result = trainer(
+        "train", "--data", photos, "--config", folder / "settings.toml", "--run", folder,
+        "--epochs", 2, "--seed", 3, "--threads", 1, "--side", 32, "--rgb", "--margin", 0.1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_from_photos_to_a_model_that_is_evaluated(run: Path, photos: Path) -> None:
+    for name in ("checkpoint.pt", "history.csv", "logs", "curves.png"):
+        assert (run / name).exists()
+    output = run / "models" / "faces.onnx"
+    result = trainer(
+        "export", "--run", run, "--data", photos, "--output", output, "--created", "2026-03-04",
+        "--labels", "cheerful=happy, sad", "--model-version", "7",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    model = load_model(output)
+    assert model.spec.labels == ("cheerful", "sad")
+    assert (model.spec.name, model.spec.version) == ("faces", "7")
+    assert (model.spec.created, model.spec.margin) == ("2026-03-04", 0.1)
+    assert (model.height, model.channels) == (32, 3)
+    digest = hashlib.sha256(output.read_bytes()).hexdigest()
+    assert (run / "models" / "SHA256SUMS").read_text() == f"{digest}  faces.onnx\n"
+    assert digest in output.with_suffix(".md").read_text()
+
+
+def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Path) -> None:
+    output = run / "evaluated.onnx"
+    assert trainer("export", "--run", run, "--data", photos, "--output", output).exit_code == 0
+    result = trainer(
+        "evaluate", output, "--data", photos, "--split", "all", "--json", run / "figures.json",
+        "--plots", run / "plots",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "true / answer" in result.stdout
+    written = json.loads((run / "figures.json").read_text())
+    assert written["samples"] == 80
+    assert f"{written['accuracy']['value']:.4f}" in result.stdout
+    assert sorted(path.name for path in (run / "plots").iterdir()) == [
+        "confusion.png", "reliability.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("train", "--data", "nowhere"), 2, "there are no data at nowhere; give --data PATH"),
+        (("train", "--config", "none.toml"), 2, "none.toml can't be read"),
+        (("train", "--epochs", "0"), 2, "--epochs"),
+        (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
+        (("evaluate", "gloomy"), 1, "there is no model gloomy"),
+        (("evaluate", "default", "--end-to-end", "--data", "none"), 2, "none is not a folder"),
+        (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
+        (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
+        (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),
+        (("export",), 2, "--output"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_an_exit_code(
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = trainer(*arguments)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_ferplus_has_one_framing_only(tmp_path: Path) -> None:
+    from tests.trainer.test_ferplus import ROWS
+    from tests.trainer_data import write_ferplus
+
+    result = trainer("train", "--data", write_ferplus(tmp_path / "f", ROWS), "--side", "64")
+    assert result.exit_code == 2
+    assert "whose samples are grey faces 48 pixels wide" in result.stderr
+
+
+def test_without_torch_one_line_says_what_to_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "train", "--run", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "trainer: torch is not installed; run `pip install 'batch-label[train]'`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("data",), ("train",), ("evaluate",), ("export",), ("adjust",), ("gate",)]
+)
+def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from trainer.cli import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "finally: print({'numpy', 'torch', 'onnx', 'PIL'} & set(sys.modules), file=sys.stderr)"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "set()\n"
+    assert "Usage:" in done.stdout
+    assert time.monotonic() - started < 10
+
+
+def test_without_data_or_network_the_drawn_faces_lead_to_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.datasets import sources
+    from trainer.datasets.download import DownloadError
+
+    def offline(home: Path) -> None:
+        raise DownloadError("there is no network", "do it by hand")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources.choose_source, "__defaults__", (Path("data/ferplus"), offline))
+    Path("small.toml").write_text("widths = [4, 8]\n")
+    learnt = trainer("train", "--run", "run", "--config", "small.toml", "--epochs", 2)
+    assert learnt.exit_code == 0, learnt.output
+    assert Path("run/source.txt").read_text() == "drawn\n"
+    assert Path("run/left-out.csv").read_text() == "name,reason\n"
+    # FER+ that comes later is not what this run learnt from.
+    Path("data/ferplus").mkdir(parents=True)
+    result = trainer("export", "--run", "run", "--output", "mine.onnx")
+    assert result.exit_code == 0, result.output
+    assert "> **Warning: These are drawn faces" in Path("mine.md").read_text()

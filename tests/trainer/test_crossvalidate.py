@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch.errors import InputError, UsageError
+from tests.trainer_data import CONFIG, drawn_dataset
+from trainer.data import Dataset, take
+from trainer.evaluation.crossvalidate import crossvalidate
+from trainer.evaluation.folds import OUT_OF_FOLD, assign, read_out_of_fold, sample_name
+from trainer.train import predict_logits
+from trainer.training.checkpoint import load_trained
+
+SHORT = replace(CONFIG, epochs=1)
+
+
+def small() -> Dataset:
+    data = drawn_dataset()
+    few = np.arange(30)
+    return replace(data, train=take(data.train, few), test=take(data.test, few))
+
+
+def test_groups_stay_whole_and_classes_even() -> None:
+    groups = np.array([0, 0, 2, 3, 4, 5, 6, 7, 7, 9, 10, 11])
+    targets = np.array([0, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1])
+    dealt = assign(groups, targets, 2, seed=1)
+    assert dealt[0] == dealt[1]
+    assert dealt[7] == dealt[8]
+    for fold in (0, 1):
+        assert 2 <= int((targets[dealt == fold] == 1).sum()) <= 3
+    assert not np.array_equal(dealt, assign(groups, targets, 2, seed=2))
+    assert np.array_equal(dealt, assign(groups, targets, 2, seed=1))
+
+
+def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Path) -> None:
+    data = small()
+    answers = crossvalidate(data, SHORT, tmp_path, folds=2, seed=1)
+    pool = data.part("all")
+    assert len(answers.names) == len(pool) == len(answers.folds)
+    for fold in (0, 1):
+        held = answers.folds == fold
+        trained = load_trained(tmp_path / f"fold-{fold + 1}")
+        logits = predict_logits(trained.network, pool.pixels[held]).numpy()
+        assert np.array_equal(answers.logits[held], logits)
+    learnt = {answers.names[n] for n in np.flatnonzero(answers.folds == 0)}
+    assert not learnt & {answers.names[n] for n in np.flatnonzero(answers.folds == 1)}
+    assert answers.names[0] == sample_name(pool.pixels[0])
+
+
+def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
+    answers = crossvalidate(small(), SHORT, tmp_path, folds=2, seed=1)
+    again = read_out_of_fold(tmp_path / OUT_OF_FOLD)
+    assert (again.labels, again.names) == (answers.labels, answers.names)
+    assert np.array_equal(again.targets, answers.targets)
+    assert np.array_equal(again.folds, answers.folds)
+    assert np.allclose(again.logits, answers.logits, atol=1e-6)
+
+
+def test_what_can_not_be_judged_honestly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="set patience = 0"):
+        crossvalidate(small(), replace(SHORT, patience=2), tmp_path, folds=2, seed=1)
+    with pytest.raises(UsageError, match="fewer photos than 5000 folds"):
+        crossvalidate(small(), SHORT, tmp_path, folds=5000, seed=1)
+
+
+def test_missing_or_damaged_answers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trainer crossvalidate --run"):
+        read_out_of_fold(tmp_path / OUT_OF_FOLD)
+    (tmp_path / OUT_OF_FOLD).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
+    with pytest.raises(InputError, match="is damaged"):
+        read_out_of_fold(tmp_path / OUT_OF_FOLD)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from batch.contract.contract import load_model
+from batch.contract.golden import GOLDEN_TOLERANCE
+from batch.contract.model import Model
+from batch.errors import InputError, ModelError, OutputError, UsageError
+from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_export, tiny_training
+from trainer.data import Pixels, join
+from trainer.datasets.drawn import golden_faces
+from trainer.evaluation.metrics import Probabilities
+from trainer.export import ExportOptions, export
+from trainer.exporting.deploy import Deployed, halved
+from trainer.exporting.graph import store_halved, to_graph, with_metadata
+from trainer.exporting.parity import NotAlike, check_parity
+from trainer.exporting.publish import card_of, checksums, publish
+from trainer.exporting.storage import Weights
+from trainer.networks import FaceNet
+from trainer.train import predict_logits
+
+# All of them have kernels of ONNX Runtime's CUDA provider, and none works on shapes, which
+# ONNX Runtime would keep on the CPU.
+OPERATORS = {
+    "Add", "AveragePool", "Cast", "Conv", "Div", "Mul", "ReduceMean", "Relu", "Softmax",
+    "Sqrt", "Squeeze", "Sub", "Transpose",
+}  # fmt: skip
+OPTIONS = ExportOptions(
+    name="tiny", created="2026-01-02", labels={"happy": "happiness", "sad": "sadness"}
+)
+
+
+def answers(graph: bytes, pixels: Pixels, batch: int, threads: int = 1) -> Probabilities:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    outputs = [
+        session.run(None, {name: pixels[at : at + batch]})[0] for at in range(0, len(pixels), batch)
+    ]
+    return np.concatenate(outputs)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    publish(tiny_export().graph, "card", path)
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def proto(model: Model) -> onnx.ModelProto:
+    return onnx.load_model_from_string(model.graph)
+
+
+def test_the_file_keeps_the_contract_and_says_what_it_is(model: Model) -> None:
+    spec = model.spec
+    assert (spec.name, spec.version, spec.created) == ("tiny", "1", "2026-01-02")
+    assert spec.labels == ("happy", "sad")
+    assert (model.height, model.width, model.channels) == (24, 24, 1)
+    assert spec.data_fingerprint == drawn_dataset().fingerprint
+    assert spec.label_shares == {"happy": 0.5, "sad": 0.5}
+    assert spec.metrics["samples"] == 36
+    assert spec.metrics["split"] == "test"
+    assert 0.5 <= spec.unsure_below <= 1
+
+
+def test_answers_are_the_networks_own_logits_of_the_chosen_labels(model: Model) -> None:
+    pixels = drawn_dataset().test.pixels
+    logits = predict_logits(tiny_training().network, pixels)[:, :2]
+    wanted = torch.softmax(logits / tiny_export().temperature, dim=1).numpy()
+    found = answers(model.graph, pixels, 64)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert not np.allclose(found, found[0], atol=0.05)
+
+
+def test_golden_samples_are_drawn_faces_with_the_networks_answers(model: Model) -> None:
+    golden = model.spec.golden
+    np.testing.assert_array_equal(golden.inputs, golden_faces(24, 1))
+    deployed = halved(Deployed(tiny_training().network, (0, 1), tiny_export().temperature))
+    with torch.inference_mode():
+        wanted = deployed(torch.tensor(golden.inputs)).numpy()
+    assert np.abs(wanted - golden.outputs).max() < GOLDEN_TOLERANCE / 10
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(model: Model, threads: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
+    pixels = np.concatenate([noise, drawn_dataset().test.pixels])[:99]
+    alone = answers(model.graph, pixels, 1)
+    for batch in (2, 33, 64):
+        np.testing.assert_array_equal(answers(model.graph, pixels, batch, threads), alone)
+
+
+def test_every_node_can_run_on_a_gpu(proto: onnx.ModelProto) -> None:
+    assert {node.op_type for node in proto.graph.node} <= OPERATORS
+    assert {node.domain for node in proto.graph.node} == {""}
+    assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 18)]
+
+
+def test_colour_needs_no_other_operators() -> None:
+    network = FaceNet(3, (4, 8), channels=3)
+    graph = to_graph(Deployed(network, (0, 2), 1.0), replace(FRAMING, channels=3))
+    assert {node.op_type for node in graph.graph.node} <= OPERATORS
+    store_halved(graph)
+    assert {node.op_type for node in graph.graph.node} <= OPERATORS
+    pixels = golden_faces(24, 3)
+    assert check_parity(Deployed(network, (0, 2), 1.0), with_metadata(graph, {}), pixels) < 1e-4
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_file(
+    model: Model, proto: onnx.ModelProto
+) -> None:
+    for trace in (str(REPOSITORY), str(Path.home()), "/tmp", ".py", "site-packages", "forward"):
+        assert trace.encode() not in model.graph
+    for node in proto.graph.node:
+        assert not node.doc_string
+        assert not node.metadata_props
+
+
+def test_weights_are_stored_as_float16_without_loss(proto: onnx.ModelProto) -> None:
+    kinds = {tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) > 1}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    deployed = halved(Deployed(tiny_training().network, (0, 1), tiny_export().temperature))
+    pixels = drawn_dataset().test.pixels
+    with torch.inference_mode():
+        wanted = deployed(torch.tensor(pixels)).numpy()
+    np.testing.assert_allclose(answers(tiny_export().graph, pixels, 64), wanted, atol=1e-6)
+
+
+def test_a_mirrored_model_answers_a_picture_and_its_mirror_image_alike() -> None:
+    options = replace(OPTIONS, mirrored=True, weights=Weights.FLOAT32)
+    exported = export(tiny_training(), drawn_dataset(), options)
+    pixels = drawn_dataset().test.pixels
+    mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
+    found = answers(exported.graph, pixels, 64)
+    np.testing.assert_allclose(found, answers(exported.graph, mirrored, 7), atol=1e-6)
+    network = tiny_training().network
+    logits = (predict_logits(network, pixels) + predict_logits(network, mirrored)) / 2
+    wanted = torch.softmax(logits[:, :2] / exported.temperature, dim=1).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    plain = answers(tiny_export().graph, pixels, 64)
+    assert not np.allclose(plain, answers(tiny_export().graph, mirrored, 64), atol=0.01)
+
+
+def test_a_mirrored_model_keeps_to_the_last_bit_and_to_the_gpu(tmp_path: Path) -> None:
+    options = replace(OPTIONS, mirrored=True)
+    graph = export(tiny_training(), drawn_dataset(), options).graph
+    pixels = drawn_dataset().test.pixels
+    assert np.array_equal(answers(graph, pixels, 1), answers(graph, pixels, 33))
+    used = {node.op_type for node in onnx.load_model_from_string(graph).graph.node}
+    assert used <= OPERATORS | {"Concat", "Gather", "Reshape", "Slice"}
+
+
+def test_the_same_training_gives_the_same_bytes_but_for_the_date() -> None:
+    again = export(tiny_training(), drawn_dataset(), OPTIONS)
+    later = export(tiny_training(), drawn_dataset(), replace(OPTIONS, created="2026-01-03"))
+    assert again.graph == tiny_export().graph
+    assert later.graph != again.graph
+    assert later.graph.replace(b"2026-01-03", b"2026-01-02") == again.graph
+
+
+def test_float32_weights_are_kept_on_demand_and_cost_twice_the_bytes() -> None:
+    full = export(tiny_training(), drawn_dataset(), replace(OPTIONS, weights=Weights.FLOAT32))
+    assert full.weights is Weights.FLOAT32
+    assert tiny_export().weights is Weights.FLOAT16
+    proto = onnx.load_model_from_string(full.graph)
+    kinds = {tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) > 1}
+    assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_a_graph_of_another_network_is_not_alike() -> None:
+    torch.manual_seed(4)
+    other = Deployed(FaceNet(3, (4, 8)), (0, 1), 1.0)
+    with pytest.raises(NotAlike, match="differ by"):
+        check_parity(other, tiny_export().graph, drawn_dataset().validation.pixels)
+
+
+def test_temperature_and_threshold_come_from_validation_alone() -> None:
+    data = drawn_dataset()
+    doubled = replace(data, test=join((data.test, data.test)))
+    trained = replace(tiny_training(), fingerprint=doubled.fingerprint)
+    exported = export(trained, doubled, OPTIONS)
+    assert exported.temperature == tiny_export().temperature
+    assert exported.spec.unsure_below == tiny_export().spec.unsure_below
+    assert exported.test.samples == 2 * tiny_export().test.samples
+
+
+def test_the_file_names_the_data_that_the_training_saw() -> None:
+    elder = replace(tiny_training(), fingerprint="0" * 64)
+    exported = export(elder, replace(drawn_dataset(), origin="0" * 64), OPTIONS)
+    assert exported.spec.data_fingerprint == "0" * 64
+
+
+def test_other_data_and_unknown_labels_are_refused() -> None:
+    data = drawn_dataset()
+    with pytest.raises(InputError, match="not the data of this training"):
+        export(tiny_training(), replace(data, train=data.test), OPTIONS)
+    with pytest.raises(UsageError, match="no label joy; there are: happiness, sadness, neither"):
+        export(tiny_training(), data, replace(OPTIONS, labels={"a": "joy", "b": "sadness"}))
+    with pytest.raises(UsageError, match="two or more labels"):
+        export(tiny_training(), data, replace(OPTIONS, labels={"a": "sadness", "b": "sadness"}))
+
+
+def test_publishing_leaves_model_card_and_sums_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    publish(tiny_export().graph, "# first\n", folder / "b.onnx")
+    publish(tiny_export().graph, "# second\n", folder / "a.onnx")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS", "a.md", "a.onnx", "b.md", "b.onnx",
+    ]  # fmt: skip
+    digest = tiny_export().digest
+    assert (folder / "SHA256SUMS").read_text() == f"{digest}  a.onnx\n{digest}  b.onnx\n"
+    assert (folder / "SHA256SUMS").read_text() == checksums(folder)
+    assert (folder / "a.md").read_text() == "# second\n"
+
+
+def test_a_file_that_breaks_the_contract_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    publish(tiny_export().graph, "card", path)
+    bare = with_metadata(onnx.load_model_from_string(tiny_export().graph), {})
+    with pytest.raises(ModelError, match="metadata"):
+        publish(bare, "other card", path)
+    assert path.read_bytes() == tiny_export().graph
+    assert path.with_suffix(".md").read_text() == "card"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_model_s_card_must_be_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    publish(tiny_export().graph, f"# tiny {tiny_export().digest}", path)
+    assert card_of(load_model(path)).startswith("# tiny")
+    path.with_suffix(".md").write_text("# of another file")
+    with pytest.raises(InputError, match=r"tiny\.md is not the card of"):
+        card_of(load_model(path))
+    path.with_suffix(".md").unlink()
+    with pytest.raises(InputError, match=r"tiny\.md is not the card of"):
+        card_of(load_model(path))
+
+
+def test_by_default_the_sure_answers_have_half_the_errors() -> None:
+    exported = tiny_export()
+    validation = drawn_dataset().validation
+    keep = validation.certain & (validation.targets < 2)
+    found = answers(exported.graph, validation.pixels[keep], 64)
+    right = found.argmax(axis=1) == validation.targets[keep]
+    assert 1 - exported.sure_accuracy == pytest.approx((1 - right.mean()) / 2)
+    stricter = export(tiny_training(), drawn_dataset(), replace(OPTIONS, sure_accuracy=1.0))
+    sure = found.max(axis=1) >= stricter.spec.unsure_below
+    assert right[sure].all()
+
+
+def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"ends in \.onnx"):
+        publish(tiny_export().graph, "card", tmp_path / "model.pt")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="can't be written"):
+        publish(tiny_export().graph, "card", tmp_path / "file" / "model.onnx")

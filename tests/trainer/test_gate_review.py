@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from batch.errors import InputError, UsageError
+from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.exporting.models import open_model
+from trainer.gate import Comparison, Refused, Require, compare_answers
+from trainer.reviewing.gate_review import chance_of, check_reviewed, compare_reviewed
+
+HERE = Path("new.onnx")
+
+
+def paired(both: int, won: int, lost: int) -> Comparison:
+    """Samples that both have right, or one alone, of both classes, with believable confidences."""
+    targets = np.arange(both + won + lost) % 2
+    new = np.array([True] * (both + won) + [False] * lost)
+    old = np.array([True] * both + [False] * won + [True] * lost)
+    return compare_answers(_answers(new, targets), _answers(old, targets), targets)
+
+
+def _answers(right: npt.NDArray[np.bool_], targets: Targets) -> Probabilities:
+    confidence = max(0.51, float(right.mean()))
+    chosen = np.eye(2, dtype=bool)[np.where(right, targets, 1 - targets)]
+    return np.where(chosen, confidence, 1 - confidence).astype(np.float32)
+
+
+BETTER, SAME, WORSE = paired(5, 6, 0), paired(10, 2, 1), paired(5, 0, 6)
+DATA_BETTER, DATA_SAME, DATA_WORSE = paired(900, 60, 10), paired(990, 3, 3), paired(900, 10, 60)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "chance"),
+    [(0, 0, 1.0), (6, 0, 1 / 64), (0, 6, 1.0), (5, 1, 7 / 64), (3, 3, 42 / 64)],
+)
+def test_the_sign_test_is_exact(wins: int, losses: int, chance: float) -> None:
+    assert chance_of(wins, losses) == pytest.approx(chance)
+
+
+def test_it_works_for_any_number() -> None:
+    assert chance_of(2000, 2000) == pytest.approx(0.5, abs=0.01)
+    assert chance_of(2500, 2000) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reviewed", "usual", "require"),
+    [
+        (BETTER, None, Require.BETTER),
+        (BETTER, DATA_SAME, Require.BETTER),
+        (SAME, DATA_BETTER, Require.BETTER),
+        (SAME, DATA_SAME, Require.AS_GOOD),
+        (BETTER, DATA_SAME, Require.AS_GOOD),
+    ],
+)
+def test_the_gate_opens(reviewed: Comparison, usual: Comparison | None, require: Require) -> None:
+    check_reviewed(reviewed, usual, require, HERE)
+
+
+@pytest.mark.parametrize(
+    ("reviewed", "usual", "require", "said"),
+    [
+        (WORSE, None, Require.BETTER, "is worse on what people reviewed"),
+        (WORSE, DATA_BETTER, Require.BETTER, "is worse on what people reviewed"),
+        (SAME, None, Require.BETTER, "right on 2 of 13 reviewed samples where 1 went wrong"),
+        (SAME, DATA_SAME, Require.BETTER, "is not better"),
+        (BETTER, DATA_WORSE, Require.BETTER, "is not as good"),
+        (BETTER, paired(20, 0, 1), Require.BETTER, "is not as good"),
+        (SAME, DATA_WORSE, Require.AS_GOOD, "is not as good"),
+    ],
+)
+def test_the_gate_stays_shut(
+    reviewed: Comparison, usual: Comparison | None, require: Require, said: str
+) -> None:
+    with pytest.raises(Refused, match=said):
+        check_reviewed(reviewed, usual, require, HERE)
+
+
+def test_few_reviewed_samples_prove_no_model_as_good() -> None:
+    with pytest.raises(UsageError, match="give --data, too"):
+        check_reviewed(BETTER, None, Require.AS_GOOD, HERE)
+
+
+def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:
+    model = open_model("happy-sad")
+    with pytest.raises(InputError, match="no reviewed sample is held out"):
+        compare_reviewed(model, model, None, model.spec.labels)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from batch.errors import InputError
+from tests.trainer_data import write_folders
+from trainer.data import Framing
+from trainer.datasets.folders import load_folders
+from trainer.datasets.manifest import BadManifest, is_manifest, load_manifest
+from trainer.datasets.samples import split_of
+
+FACE = Framing(side=24)
+
+
+def write_manifest(root: Path, lines: list[str], encoding: str = "utf-8") -> Path:
+    path = root / "photos.csv"
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def rows(root: Path) -> list[str]:
+    return [
+        f"{path.relative_to(root).as_posix()},{path.parent.name}"
+        for path in sorted(root.glob("*/*.png"))
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_without_a_split_it_is_the_same_as_folders(tmp_path: Path, encoding: str) -> None:
+    write_folders(tmp_path, 12)
+    manifest = write_manifest(tmp_path, ["path, label", *rows(tmp_path)], encoding)
+    assert is_manifest(manifest)
+    assert not is_manifest(tmp_path)
+    data, same = load_manifest(manifest, FACE), load_folders(tmp_path, FACE)
+    assert data.fingerprint == same.fingerprint
+    assert data.name == "photos"
+
+
+def test_a_given_split_holds_and_an_empty_one_is_the_files(tmp_path: Path) -> None:
+    write_folders(tmp_path, 10)
+    splits = ["train", "validation", "test", "", ""] * 4
+    lines = [f"{split},{row}" for split, row in zip(splits, rows(tmp_path), strict=True)]
+    data = load_manifest(write_manifest(tmp_path, ["split,path,label", *lines]), FACE)
+    free = [
+        split_of(hashlib.sha256((tmp_path / row.split(",")[0]).read_bytes()).hexdigest())
+        for row, split in zip(rows(tmp_path), splits, strict=True)
+        if not split
+    ]
+    for name in ("train", "validation", "test"):
+        assert len(getattr(data, name)) == 4 + free.count(name)
+
+
+def test_rows_that_can_not_be_used_are_listed_by_line_or_name(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "sad" / "000.png").read_bytes()[:70])
+    shutil.copy(tmp_path / "sad" / "001.png", tmp_path / "both.png")
+    shutil.copy(tmp_path / "sad" / "002.png", tmp_path / "held-out.png")
+    lines = [
+        "path,label,split",
+        *(f"{row},train" for row in rows(tmp_path)),
+        "sad/003.png,sad,training",
+        "sad/003.png,,train",
+        ",sad,train",
+        "sad/003.png,sad",
+        "",
+        "gone.png,sad,",
+        "torn.png,sad,test",
+        "both.png,happy,test",
+        "held-out.png,sad,test",
+    ]
+    data = load_manifest(write_manifest(tmp_path, lines), FACE)
+    reasons = dict(data.left_out)
+    assert reasons["photos.csv, line 14"].startswith("split 'training' is none of train, ")
+    assert reasons["photos.csv, line 15"] == "no label"
+    assert reasons["photos.csv, line 16"] == "no path"
+    assert reasons["photos.csv, line 17"].startswith("the row has more or fewer cells")
+    assert reasons["both.png"] == reasons["sad/001.png"] == "the same photo is in happy and sad"
+    assert reasons["sad/002.png"] == "the same photo as held-out.png"
+    assert reasons["gone.png"]
+    assert reasons["torn.png"]
+    assert len(reasons) == 9
+    assert (len(data.train), len(data.test)) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["path,label,weight"], "has the columns path, label, weight; its first line must be"),
+        (["path,mood"], "has the columns path, mood"),
+        (["path,label,label"], "has the columns path, label, label"),
+        ([""], r"has the columns \(none\)"),
+        (["path,label"], "has 0 labels"),
+        (["path,label", "a.png,sad"], "has 1 labels; a training needs two or more"),
+        (["path,label", '"a.png,sad'], "can't be read as a table"),
+    ],
+)
+def test_what_is_no_table_of_photos_is_refused(tmp_path: Path, lines: list[str], why: str) -> None:
+    with pytest.raises(BadManifest, match=why):
+        load_manifest(write_manifest(tmp_path, lines), FACE)
+
+
+def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, ["path,label", "ä.png,sad"], "latin-1")
+    with pytest.raises(BadManifest, match="save it as CSV, UTF-8"):
+        load_manifest(manifest, FACE)
+
+
+def test_a_label_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
+    write_folders(tmp_path, 3)
+    manifest = write_manifest(tmp_path, ["path,label", *rows(tmp_path), "gone.png,angry"])
+    with pytest.raises(InputError, match="angry in photos has no usable photo"):
+        load_manifest(manifest, FACE)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from batch.classify import Classifier
+from batch.contract.contract import load_model
+from batch.options import Provider
+from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_training
+from trainer.export import Exported, ExportOptions, export
+from trainer.exporting.deploy import Deployed
+from trainer.exporting.graph import to_graph, with_metadata
+from trainer.exporting.parity import NotAlike, onnx_answers
+from trainer.exporting.quantize import quantize
+from trainer.exporting.storage import Weights, build
+from trainer.networks import FaceNet
+
+OPTIONS = ExportOptions(
+    name="tiny",
+    created="2026-01-02",
+    labels={"happy": "happiness", "sad": "sadness"},
+    weights=Weights.INT8,
+)
+
+
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    return export(tiny_training(), drawn_dataset(), OPTIONS)
+
+
+def test_the_file_keeps_the_contract_and_answers_its_golden_samples(
+    exported: Exported, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(exported.graph)
+    model = load_model(path)
+    Classifier(model, Provider.CPU, batch_size=1)
+    assert model.spec.labels == ("happy", "sad")
+    assert exported.weights is Weights.INT8
+
+
+def test_kernels_are_stored_as_bytes_except_the_last(exported: Exported) -> None:
+    proto = onnx.load_model_from_string(exported.graph)
+    kinds = [tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) == 4]
+    assert kinds.count(onnx.TensorProto.FLOAT) == 1
+    assert set(kinds) == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT8}
+    assert {node.domain for node in proto.graph.node} == {""}
+
+
+def test_onnx_runtime_computes_the_convolutions_in_integers(
+    exported: Exported, tmp_path: Path
+) -> None:
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(exported.graph, options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    integer = sum(name in ("QLinearConv", "ConvInteger") for name in operators)
+    in_file = onnx.load_model_from_string(exported.graph).graph.node
+    assert integer == sum(node.op_type == "Conv" for node in in_file) - 1 > 0
+
+
+def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(exported: Exported) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
+    pixels = np.concatenate([noise, drawn_dataset().test.pixels])[:99]
+    alone = onnx_answers(exported.graph, pixels, 1)
+    for batch in (2, 33, 64):
+        np.testing.assert_array_equal(onnx_answers(exported.graph, pixels, batch), alone)
+
+
+def test_it_answers_nearly_as_float32_does(exported: Exported) -> None:
+    full = export(tiny_training(), drawn_dataset(), replace(OPTIONS, weights=Weights.FLOAT32))
+    pixels = drawn_dataset().test.pixels
+    apart = np.abs(onnx_answers(exported.graph, pixels) - onnx_answers(full.graph, pixels))
+    assert 0 < apart.max() < 0.2
+
+
+def test_the_same_training_gives_the_same_bytes_with_no_trace_of_the_machine(
+    exported: Exported,
+) -> None:
+    assert export(tiny_training(), drawn_dataset(), OPTIONS).graph == exported.graph
+    for trace in (str(REPOSITORY), str(Path.home()), "/tmp", ".py", "site-packages"):
+        assert trace.encode() not in exported.graph
+
+
+def test_the_float_graph_is_left_as_it_was() -> None:
+    torch.manual_seed(1)
+    graph = to_graph(Deployed(FaceNet(3, (4, 8)), (0, 1), 1.0), FRAMING)
+    before = with_metadata(graph, {})
+    quantize(graph, drawn_dataset().train.pixels)
+    assert with_metadata(graph, {}) == before
+
+
+def test_integers_that_cost_too_many_right_answers_are_refused() -> None:
+    data = drawn_dataset()
+    deployed = Deployed(tiny_training().network, (0, 1, 2), 1.0)
+    # Black pictures say nothing of the range of activations, so everything is cut off.
+    black = replace(data.train, pixels=np.zeros_like(data.train.pixels))
+    with pytest.raises(NotAlike, match=r"with int8 .* validation samples are right"):
+        build(deployed, Weights.INT8, replace(data, train=black), data.validation)

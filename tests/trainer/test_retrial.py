@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.errors import InputError, UsageError
+from tests.review_data import Row, is_held, write_review
+from tests.tiny_models import bright_model, save
+from trainer.evaluation.tables import retrial_table
+from trainer.exporting.models import open_model
+from trainer.reviewing.retrial import compared, retrial_figures, retry, retry_end_to_end
+from trainer.reviewing.review import Review
+
+
+def test_then_and_now_are_counted_apart() -> None:
+    confirms = [False] * 4 + [True] * 6
+    right = [True, True, True, False] + [True] * 5 + [False]
+    found = compared(confirms, right)
+    assert (found.corrections, found.confirmations) == (4, 6)
+    assert (found.before.value, found.now.value) == (0.6, 0.8)
+    assert [found.corrected.value, found.confirmed.value] == pytest.approx([3 / 4, 5 / 6])
+    assert found.now.low < 0.8 < found.now.high
+    text = retrial_table(found)
+    assert "  of 4 corrected     0.7500" in text
+    assert "no sample of all photos" in text
+
+
+def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
+    found = compared([True, True], [True, False])
+    assert "corrected" not in retrial_table(found)
+    figures = retrial_figures(found)
+    assert (figures["reviewed"], figures["corrected"]) == (2, None)
+
+
+@pytest.fixture
+def bright(tmp_path: Path) -> Path:
+    """A model of faces that takes bright ones for happy."""
+    return save(bright_model(), tmp_path / "bright.onnx")
+
+
+def plain(folder: Path, level: int, held: bool) -> Path:
+    """Write a picture of one grey, with so many pixels that it is held out, or not."""
+    for side in range(20, 60):
+        path = folder / f"{level}-{side}.png"
+        Image.new("L", (side, side), level).save(path)
+        if is_held(path) is held:
+            return path
+        path.unlink()
+    raise AssertionError
+
+
+BOX: Row = {"face_left": 2, "face_top": 2, "face_width": 10, "face_height": 10}
+
+
+def review_of(folder: Path, *rows: tuple[Path, str, str]) -> Review:
+    written = [{"path": str(p), **BOX, "said": said, "label": label} for p, said, label in rows]
+    return Review((write_review(folder / "review.csv", written),), folder)
+
+
+def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path: Path) -> None:
+    review = review_of(
+        tmp_path,
+        (plain(tmp_path, 250, held=True), "sad", "happy"),
+        (plain(tmp_path, 10, held=True), "sad", "sad"),
+        (plain(tmp_path, 20, held=True), "happy", "not_a_person"),
+        (plain(tmp_path, 240, held=False), "happy", "sad"),
+    )
+    held = retry(open_model(str(bright)), review, "test")
+    assert (held.before.value, held.now.value, held.corrections) == (0.5, 1.0, 1)
+    both = retry(open_model(str(bright)), review, "all")
+    assert (both.corrections, both.corrected.value) == (2, 0.5)
+    with pytest.raises(UsageError, match="a review has no validation part"):
+        retry(open_model(str(bright)), review, "validation")
+
+
+def test_nothing_to_judge_by_is_an_error(bright: Path, tmp_path: Path) -> None:
+    review = review_of(tmp_path, (plain(tmp_path, 240, held=False), "happy", "sad"))
+    with pytest.raises(InputError, match=r"review\.csv has nothing to judge by"):
+        retry(open_model(str(bright)), review, "test")
+
+
+def test_the_runner_is_asked_again_about_whole_photos(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    path = tmp_path / "astronaut.png"
+    astronaut.save(path)
+    gone = tmp_path / "gone.png"
+    rows: list[Row] = [
+        {"path": "astronaut.png", "face": 1, **BOX, "said": "sad", "label": "happy"},
+        {"path": "astronaut.png", "face": 2, **BOX, "said": "sad", "label": "not_a_person"},
+        {"path": gone.name, "said": "sad", "label": "sad"},
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    found = retry_end_to_end("default", review, "all")
+    assert (found.corrections, found.confirmations, found.now.value) == (1, 0, 1.0)
+    foreign = Review((write_review(tmp_path / "f.csv", [{**rows[0], "label": "angry"}]),), tmp_path)
+    with pytest.raises(InputError, match=r"f\.csv, line 2 says 'angry'"):
+        retry_end_to_end("happy-sad", foreign, "all")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch.names import path_text
+from batch.records import Box
+from tests.review_data import Row, write_review
+from trainer.reviewing.review import COLUMNS, BadReview, Review, about_photos, read_review
+
+BOXED: Row = {"face_left": "-1.5", "face_top": 2, "face_width": "30.5", "face_height": 40}
+
+
+def review(folder: Path, *rows: Row) -> Review:
+    return Review((write_review(folder / "review.csv", rows),), folder / "photos")
+
+
+def test_the_columns_are_those_of_the_contract() -> None:
+    header = "path,face,face_left,face_top,face_width,face_height,said,confidence,label"
+    assert ",".join(COLUMNS) == header
+
+
+def test_a_face_and_a_photo_are_read(tmp_path: Path) -> None:
+    face, photo = read_review(
+        review(
+            tmp_path,
+            {"path": "a.jpg", "face": 2, **BOXED, "said": "sad", "label": "happy"},
+            {"path": "b.jpg", "said": "sad", "confidence": "0.6", "label": "sad"},
+        )
+    )
+    assert (face.path, face.face) == (tmp_path / "photos" / "a.jpg", 2)
+    assert face.box == Box(-1.5, 2, 30.5, 40, 1.0)
+    assert (face.confirms, face.name.endswith("a.jpg, face 2")) == (False, True)
+    assert (photo.face, photo.box, photo.confirms) == (None, None, True)
+    assert photo.where == f"{tmp_path / 'review.csv'}, line 3"
+
+
+def test_paths_are_the_report_s_texts(tmp_path: Path) -> None:
+    odd = Path('=1+1;\n\\ ,"x".jpg')
+    (verdict,) = read_review(review(tmp_path, {"path": path_text(odd), "label": "sad"}))
+    assert verdict.path == tmp_path / "photos" / odd
+    absolute = Review((write_review(tmp_path / "r.csv", [{"path": "/x/a", "label": "l"}]),), odd)
+    assert read_review(absolute)[0].path == Path("/x/a")
+
+
+def test_what_was_said_last_counts(tmp_path: Path) -> None:
+    first = write_review(
+        tmp_path / "1.csv",
+        [
+            {"path": "a", "label": "sad"},
+            {"path": "a", "label": "happy"},
+            {"path": "b", "label": "b"},
+        ],
+    )
+    second = write_review(tmp_path / "2.csv", [{"path": "b", "label": "sad"}])
+    verdicts = read_review(Review((first, second), tmp_path))
+    assert [(v.path.name, v.label) for v in verdicts] == [("a", "happy"), ("b", "sad")]
+    swapped = read_review(Review((second, first), tmp_path))
+    assert {v.path.name: v.label for v in swapped} == {"a": "happy", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"path": "", "label": "sad"}, "line 2 has no path"),
+        ({"path": "a", "label": ""}, "line 2 has no label"),
+        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 can't be understood \(invalid"),
+        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 can't be understood"),
+        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are no face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are no face"),
+        ({"path": "a\\q", "label": "sad"}, "is no escape"),
+    ],
+)
+def test_a_line_that_can_not_be_understood_is_named(tmp_path: Path, row: Row, said: str) -> None:
+    with pytest.raises(BadReview, match=said):
+        read_review(review(tmp_path, row))
+
+
+def test_what_is_no_review_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    with pytest.raises(BadReview, match=r"results\.csv can't be read \(No such file"):
+        read_review(Review((file,), tmp_path))
+    file.write_text("path,status,label\na,ok,sad\n")
+    with pytest.raises(BadReview, match=r"results\.csv has not the columns path,face"):
+        read_review(Review((file,), tmp_path))
+    file.write_text(",".join(COLUMNS) + "\na,b\n")
+    with pytest.raises(BadReview, match="line 2 has 2 cells, not 9"):
+        read_review(Review((file,), tmp_path))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadReview, match="can't be read as a review"):
+        read_review(Review((file,), tmp_path))
+
+
+def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Path) -> None:
+    faces = [
+        ("photo", "", "sad"), ("photo", 1, "happy"), ("one", 1, "sad"), ("alike", 2, "sad"),
+        ("alike", 1, "sad"), ("two", 1, "sad"), ("two", 2, "happy"), ("second", 2, "sad"),
+    ]  # fmt: skip
+    verdicts = read_review(
+        review(tmp_path, *({"path": p, "face": n, "label": label} for p, n, label in faces))
+    )
+    photos, left_out = about_photos(verdicts)
+    assert {verdict.path.name: verdict.label for verdict in photos} == {
+        "photo": "sad", "one": "sad", "alike": "sad",
+    }  # fmt: skip
+    assert [reason for _, reason in left_out] == [
+        "the photo's faces have different labels", "the photo's main face was not reviewed",
+    ]  # fmt: skip

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import batch
+from batch.crop import crop
+from batch.decode import decode
+from batch.errors import InputError, UsageError
+from batch.records import Photo, Region
+from batch.reports.columns import records_of
+from tests.review_data import Row, is_held, snapshots, write_review
+from tests.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
+from trainer.config import BadConfig, load_config
+from trainer.data import Dataset, Framing
+from trainer.datasets.beside import with_beside
+from trainer.datasets.drawn import Mood
+from trainer.datasets.folders import load_folders
+from trainer.datasets.sources import load_data
+from trainer.evaluate import answers
+from trainer.evaluation.crossvalidate import crossvalidate
+from trainer.exporting.models import framing_for, open_model
+from trainer.reviewing.review import Review
+from trainer.reviewing.review_samples import ELSEWHERE
+from trainer.reviewing.reviewed import Reviewed, read_reviewed, with_review
+from trainer.train import train
+from trainer.training.checkpoint import CHECKPOINT, load_trained
+
+HAPPY_SAD = ("happy", "sad")
+PHOTO = Framing(Region.IMAGE, side=24, channels=3)
+
+
+def reviewed(folder: Path, *rows: Row, framing: Framing = PHOTO) -> Reviewed:
+    files = (write_review(folder / "review.csv", rows),)
+    return read_reviewed(Review(files, folder), HAPPY_SAD, framing)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    return snapshots(tmp_path / "night", Mood.SAD, learn=6, held=3, first_seed=500)
+
+
+def rows_of(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
+    return [{"path": str(p), "said": said, "label": label} for p in pictures]
+
+
+def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    urls = ["s3://bucket/a.jpg", "zip://inner/b.jpg::photos.zip"]
+    rows = rows_of(pictures[:1])
+    rows += ({"path": url, "label": "sad"} for url in urls)
+    found = reviewed(tmp_path, *rows)
+    assert len(found.learn) + len(found.held) == 1
+    assert [name for name, _ in found.left_out] == urls
+    assert {reason for _, reason in found.left_out} == {ELSEWHERE}
+
+
+def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Image) -> None:
+    path = tmp_path / "astronaut.jpg"
+    astronaut.save(path, quality=92)
+    (row,) = batch.label([path], batch.Options(model="happy-sad"))
+    (record,) = records_of(row, HAPPY_SAD, per_face=False)
+    box = {
+        name: record[name] for name in record if name.startswith("face_") and "score" not in name
+    }
+    verdict: Row = {"path": "astronaut.jpg", **box, "said": "happy", "label": "sad"}
+    model = open_model("happy-sad")
+    found = reviewed(tmp_path, verdict, framing=framing_for(model))
+    (sample,) = (*found.learn, *found.held)
+    photo = decode(path)
+    assert isinstance(photo, Photo)
+    assert sample.box is not None
+    assert np.array_equal(sample.pixels, crop(photo, sample.box, 0.0, 48, 48, 1))
+    # The report's tenths of a pixel change next to nothing.
+    assert row.answer is not None
+    wanted = row.answer.probabilities["happy"]
+    assert answers(model, found.part([sample]))[0, 0] == pytest.approx(wanted, abs=0.02)
+    assert (sample.label, sample.confirms, bool(found.held)) == (1, False, is_held(path))
+
+
+def test_the_bytes_of_a_photo_decide_its_part(tmp_path: Path, pictures: list[Path]) -> None:
+    found = reviewed(tmp_path, *rows_of(pictures))
+    assert {sample.name for sample in found.learn} == {str(p) for p in pictures if not is_held(p)}
+    assert {sample.name for sample in found.held} == {str(p) for p in pictures if is_held(p)}
+    fewer = reviewed(tmp_path, *rows_of(pictures[::-1][:5]))
+    assert {s.digest for s in fewer.held} <= {s.digest for s in found.held}
+    assert {s.digest for s in fewer.learn} <= {s.digest for s in found.learn}
+    assert not found.left_out
+
+
+def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    held = next(path for path in pictures if is_held(path))
+    copy = tmp_path / "copy.jpg"
+    with Image.open(held) as image:
+        for quality in range(80, 100):
+            image.save(copy, quality=quality)
+            if not is_held(copy):
+                break
+    found = reviewed(tmp_path, *rows_of([*pictures, copy]))
+    assert found.left_out == ((str(copy), "nearly the same as a held-out sample of the review"),)
+    assert (len(found.learn), len(found.held)) == (6, 3)
+
+
+def test_what_can_not_be_used_is_told(
+    tmp_path: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third, fourth, *rest = pictures
+    far: Row = {"face_left": 900, "face_top": 0, "face_width": 9, "face_height": 9}
+    (tmp_path / "again.png").write_bytes(third.read_bytes())
+    (tmp_path / "other.png").write_bytes(fourth.read_bytes())
+    boxed = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
+    rows: list[Row] = [
+        {"path": str(first), "said": "sad", "label": "not_a_person"},
+        {"path": "gone.jpg", **boxed, "said": "sad", "label": "sad"},
+        {"path": str(second), **far, "said": "sad", "label": "sad"},
+        {"path": str(third), **boxed, "said": "sad", "label": "sad"},
+        {"path": "again.png", **boxed, "said": "sad", "label": "sad"},
+        {"path": str(fourth), **boxed, "said": "sad", "label": "sad"},
+        {"path": "other.png", **boxed, "said": "sad", "label": "happy"},
+        {"path": str(rest[0]), "said": "sad", "label": "sad"},
+    ]
+    with caplog.at_level(logging.INFO):
+        found = reviewed(tmp_path, *rows, framing=Framing(side=24))
+    reasons = {Path(name).name: reason for name, reason in found.left_out}
+    assert len(found.learn) + len(found.held) == 1
+    assert reasons[first.name] == "not a person"
+    assert reasons["gone.jpg"] == "No such file or directory"
+    assert reasons[second.name] == "its face lies outside of the photo, which has changed"
+    assert [r for r in reasons.values() if r.startswith("the same photo as")]
+    assert reasons["other.png"] == "the same photo is said to be happy and sad"
+    assert reasons[rest[0].name] == "the answer rests on no face"
+    assert len(found.left_out) == 7
+    assert "held out, 7 left out" in caplog.text
+    assert "1: No such file or directory (" in caplog.text
+
+
+def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
+        reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
+    with pytest.raises(InputError, match=r"nothing in .*review\.csv can be used, it has no rows"):
+        reviewed(tmp_path)
+    with pytest.raises(InputError, match="the answer rests on no face"):
+        reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
+    with pytest.raises(InputError, match="not a person"):
+        reviewed(tmp_path, *rows_of(pictures, label="not_a_person"))
+
+
+def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 2 says 'angry', which is none of happy, sad"):
+        reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    return load_folders(write_folders(tmp_path / "data", 25), PHOTO)
+
+
+def review_of(folder: Path, pictures: list[Path]) -> Review:
+    return Review((write_review(folder / "review.csv", rows_of(pictures)),), folder)
+
+
+def test_data_know_what_is_learnt_from_and_what_is_held(
+    tmp_path: Path, data: Dataset, pictures: list[Path]
+) -> None:
+    more = with_review(data, review_of(tmp_path, pictures))
+    assert more.reviewed is not None
+    assert more.held is not None
+    assert (len(more.reviewed), len(more.held)) == (6, 3)
+    assert more.reviewed.votes.tolist() == [[0.0, 1.0]] * 6
+    assert len(more.part("all")) == len(data.part("all"))
+    assert more.fingerprint != data.fingerprint
+    assert replace(more, held=None).fingerprint == more.fingerprint
+
+
+def test_what_the_data_hold_already_is_left_out(tmp_path: Path, data: Dataset) -> None:
+    own = [*sorted((tmp_path / "data" / "sad").iterdir())]
+    more = with_review(data, review_of(tmp_path, own))
+    assert more.reviewed is not None
+    assert more.held is not None
+    assert len(more.reviewed) == len(more.held) == 0
+    assert more.left_out[-1][1] == "nearly the same as a sample of the data"
+
+
+def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> None:
+    gray = replace(drawn_dataset(), framing=Framing(Region.IMAGE, side=24, channels=1))
+    more = with_review(gray, review_of(tmp_path, pictures))
+    assert more.reviewed is not None
+    assert set(more.reviewed.targets.tolist()) == {LABELS.index("sadness")}
+
+
+def test_photos_beside_the_data_are_none_of_the_review(
+    tmp_path: Path, data: Dataset, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.datasets.beside.MOST", 1.0)
+    happy = snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
+    report = tmp_path / "report.csv"
+    lines = [f"{p},ok,sad" for p in pictures] + [f"{p},ok,happy" for p in happy]
+    report.write_text("path,status,label\n" + "\n".join(lines) + "\n")
+    held = [path for path in pictures if is_held(path)]
+    beside = with_beside(with_review(data, review_of(tmp_path, held)), report).beside
+    assert beside is not None
+    assert len(beside) == 4
+    with pytest.raises(InputError, match="has no sure photo for each"):
+        with_beside(with_review(data, review_of(tmp_path, pictures)), report)
+
+
+def test_every_fold_learns_from_them_and_none_is_judged_by_them(
+    tmp_path: Path, data: Dataset, pictures: list[Path]
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    plain = crossvalidate(data, config, tmp_path / "plain", folds=2, seed=1)
+    more = with_review(data, review_of(tmp_path, pictures))
+    other = crossvalidate(more, config, tmp_path / "more", folds=2, seed=1)
+    assert other.names == plain.names
+    assert not np.array_equal(other.logits, plain.logits)
+
+
+def test_the_weight_says_how_often_they_count(
+    tmp_path: Path, data: Dataset, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    more = with_review(data, review_of(tmp_path, pictures))
+    with caplog.at_level(logging.INFO):
+        train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
+    assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
+    assert load_trained(tmp_path / "run").fingerprint == more.fingerprint
+    with pytest.raises(BadConfig, match="'review_weight' must be above 0"):
+        load_config(None, {"review_weight": 0})
+
+
+def test_a_training_without_a_review_goes_on_whatever_the_weight(
+    tmp_path: Path, data: Dataset
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    train(data, config, tmp_path)
+    before = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+    train(data, replace(config, review_weight=2), tmp_path)
+    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before
+
+
+def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    review = review_of(tmp_path, pictures)
+    with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
+        load_data(tmp_path / "review.csv", None)
+    with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
+        load_data(Path("drawn"), None, review=review)

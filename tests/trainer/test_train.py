@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from batch.errors import InputError, OutputError
+from tests.trainer_data import (
+    CONFIG,
+    REPOSITORY,
+    drawn_dataset,
+    tiny_run,
+    tiny_training,
+    write_folders,
+)
+from trainer.config import Config, load_config
+from trainer.data import Framing, take
+from trainer.datasets.folders import load_folders
+from trainer.evaluation.crossvalidate import crossvalidate
+from trainer.train import predict_logits, score, train
+from trainer.training.checkpoint import CHECKPOINT, HISTORY, load_trained
+from trainer.training.schedule import ema_ramp, learning_rate
+
+COMMAND = [sys.executable, "-m", "trainer", "train"]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_trained(run).network.state_dict()
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for (name, a), b in zip(weights(one).items(), weights(other).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_training_learns_and_leaves_its_figures() -> None:
+    run, trained = tiny_run(), tiny_training()
+    first, last = trained.history[0], trained.history[-1]
+    assert last.train_loss < first.train_loss
+    assert score(trained.network, drawn_dataset().validation) == pytest.approx(
+        (last.validation_loss, last.validation_accuracy), abs=1e-6
+    )
+    with (run / HISTORY).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["train_loss"]) == last.train_loss
+    for part in ("train", "validation"):
+        assert list((run / "logs" / part).glob("events.out.tfevents.*"))
+    assert not list(run.glob("*.partial"))
+
+
+def test_the_checkpoint_knows_all_that_an_export_needs() -> None:
+    trained, data = tiny_training(), drawn_dataset()
+    assert trained.labels == data.labels
+    assert trained.framing == data.framing
+    assert trained.config == CONFIG
+    assert trained.fingerprint == data.fingerprint
+
+
+def test_a_checkpoint_without_framing_is_of_ferplus(tmp_path: Path) -> None:
+    state = torch.load(tiny_run() / CHECKPOINT, weights_only=True)
+    del state["framing"]
+    torch.save(state, tmp_path / CHECKPOINT)
+    assert load_trained(tmp_path).framing == Framing()
+
+
+def test_going_on_after_two_epochs_gives_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Exception):
+        pass
+
+    def cut_after_two(*args: object) -> None:
+        if (tmp_path / CHECKPOINT).exists() and len(load_trained(tmp_path).history) == 2:
+            raise Cut
+
+    monkeypatch.setattr("trainer.train._log", cut_after_two)
+    with pytest.raises(Cut):
+        train(drawn_dataset(), CONFIG, tmp_path)
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    history = train(drawn_dataset(), CONFIG, tmp_path)
+    assert history == tiny_training().history
+    assert_same_weights(tmp_path, tiny_run())
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    before = (tiny_run() / CHECKPOINT).stat().st_mtime_ns
+    assert train(drawn_dataset(), CONFIG, tiny_run()) == tiny_training().history
+    assert (tiny_run() / CHECKPOINT).stat().st_mtime_ns == before
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    train(drawn_dataset(), replace(CONFIG, seed=2), tmp_path)
+    assert not torch.equal(
+        weights(tmp_path)["classifier.weight"], weights(tiny_run())["classifier.weight"]
+    )
+
+
+def test_a_run_of_other_settings_is_not_overwritten() -> None:
+    before = (tiny_run() / CHECKPOINT).read_bytes()
+    with pytest.raises(OutputError, match="other data or settings; give this one another --run"):
+        train(drawn_dataset(), replace(CONFIG, epochs=5), tiny_run())
+    assert (tiny_run() / CHECKPOINT).read_bytes() == before
+
+
+def test_a_broken_or_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"checkpoint\.pt does not exist"):
+        load_trained(tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes((tiny_run() / CHECKPOINT).read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_trained(tmp_path)
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    config = Config(learning_rate=1.0, warm_up=0.1)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0
+    assert rates[9] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_the_average_starts_short_and_grows_long() -> None:
+    assert ema_ramp(0) == 0.1
+    assert ema_ramp(10_000) > 0.999
+
+
+def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    # At this rate steps are too long, so that the validation loss soon climbs.
+    config = replace(CONFIG, epochs=30, patience=1, learning_rate=0.05, ema=0.0)
+    history = train(drawn_dataset(), config, tmp_path)
+    losses = [epoch.validation_loss for epoch in history]
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 1 < 30
+    kept = score(load_trained(tmp_path).network, drawn_dataset().validation)
+    assert kept[0] == pytest.approx(losses[best], rel=1e-5)
+    assert train(drawn_dataset(), config, tmp_path) == history
+
+
+def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    rare = data.train.targets == 1
+    rare[np.flatnonzero(rare)[:4]] = False
+    few = replace(data, train=take(data.train, ~rare))
+    runs = {balanced: tmp_path / str(balanced) for balanced in (False, True)}
+    for balanced, run in runs.items():
+        train(few, replace(CONFIG, balanced=balanced), run)
+    found = {
+        balanced: (predict_logits(load_trained(run).network, data.test.pixels).argmax(1) == 1).sum()
+        for balanced, run in runs.items()
+    }
+    assert found[True] > found[False]
+
+
+def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, learn_from="all")
+    train(drawn_dataset(), config, tmp_path)
+    with pytest.raises(InputError, match="trainer crossvalidate --run"):
+        load_trained(tmp_path)
+    answers = crossvalidate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
+    held_out = load_trained(tmp_path).held_out
+    assert held_out is not None
+    assert held_out.names == answers.names
+    assert np.array_equal(held_out.targets, answers.targets)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    photos = write_folders(tmp_path / "photos", 60)
+    settings = tmp_path / "settings.toml"
+    settings.write_text("widths = [4, 8]\nbatch_size = 8\nthreads = 1\nepochs = 12\n")
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    command = [*COMMAND, "--data", str(photos), "--config", str(settings), "--run", str(killed)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / HISTORY).exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(load_trained(killed).history)
+    assert 1 <= done < 12
+    data, config = load_folders(photos, Framing()), load_config(settings)
+    train(data, config, killed)
+    train(data, config, straight)
+    assert load_trained(killed).history == load_trained(straight).history
+    assert_same_weights(killed, straight)

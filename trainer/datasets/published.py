@@ -1,0 +1,160 @@
+"""FER+'s public home: where it is, what must be in it, and how it comes from there."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.datasets.download import DownloadError, Patience, download
+from trainer.datasets.ferplus import FOLDERS, LABEL_FILE, Faces, NotFerPlus, read_ferplus
+
+HOME = Path("data/ferplus")
+# Pictures and votes together, as one person published them; the commit pins the content.
+COMMIT = "95c07555f685e8b776d03c66406b49faa402a349"
+URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
+BY_HAND = (
+    f"get {URL} with a browser, unpack it, and put its folder `data` at {HOME}, "
+    "or give its path: `make train DATA=PATH`, `trainer train --data PATH`"
+)
+MOVE_AWAY = "move it away, then it is downloaded anew"
+# No file of FER+ has as many bytes: what claims to is no part of it.
+MAX_FILE_BYTES = 8 << 20
+WANTED = re.compile(rf"({'|'.join(FOLDERS.values())})/({re.escape(LABEL_FILE)}|fer\d{{7}}\.png)")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one part must be: how many faces, and SHA-256 digests as by ``published``."""
+
+    faces: int
+    votes: str
+    pixels: str
+
+
+FERPLUS: Mapping[str, Published] = {
+    "train": Published(
+        faces=28558,
+        votes="083da1252abeebd38fdd2a5689caa5c2f159023a0f3f60e74b96939affbfa0bf",
+        pixels="e27dd7a24d44eb6cdd4850a24e973a4a240f6fe5787c017651e0d9e365a3b6a2",
+    ),
+    "validation": Published(
+        faces=3579,
+        votes="9b619525184ff352d908fc4159916fac1d09df2159a542496d27de59fb5a3962",
+        pixels="3e3cedd2ef9d68136620b725aa5955a38b885d08186ce612f830eba038eb7031",
+    ),
+    "test": Published(
+        faces=3573,
+        votes="54e99de6880f385e4e8b88287ae76cc17650171cb65e37e04b670218aa21e668",
+        pixels="e3148d8a067ffa078a6c7d7834627e71f27e94f20d1ec8f9490aef417fb97560",
+    ),
+}
+
+
+def published(part: Faces) -> Published:
+    """Sum up a part by its content, however it is packed, ordered or compressed.
+
+    Faces go into the digests in the order of their names. ``votes`` is over lines of the
+    name and the ten votes, separated by commas; ``pixels`` over each name and its 48 x 48
+    grey levels.
+    """
+    votes, pixels = hashlib.sha256(), hashlib.sha256()
+    for n in sorted(range(len(part.names)), key=lambda n: part.names[n]):
+        line = ",".join((part.names[n], *map(str, part.counts[n])))
+        votes.update(f"{line}\n".encode())
+        pixels.update(part.names[n].encode())
+        pixels.update(part.pixels[n].tobytes())
+    return Published(len(part.names), votes.hexdigest(), pixels.hexdigest())
+
+
+def obtain(
+    home: Path = HOME,
+    url: str = URL,
+    contents: Mapping[str, Published] = FERPLUS,
+    patience: Patience | None = None,
+) -> None:
+    """Bring FER+ to a folder, unless it is there; what is there is checked.
+
+    The archive is downloaded, unpacked beside ``home``, checked and removed; then the
+    folder takes its place in one step.
+
+    Raises:
+        DownloadError: it can't be had, or what is there or comes is something else.
+    """
+    if home.exists():
+        _check(home, contents, MOVE_AWAY)
+        logger.info("%s holds all %s faces of FER+", home, f"{_count(contents):,}")
+        return
+    logger.info("downloading FER+ from %s", url)
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        _bring(home, url, contents, patience)
+    except OSError as error:
+        raise DownloadError(f"{home} can't be written ({error.strerror})", "make room") from error
+    logger.info("%s now holds all %s faces of FER+", home, f"{_count(contents):,}")
+
+
+def _bring(
+    home: Path, url: str, contents: Mapping[str, Published], patience: Patience | None
+) -> None:
+    archive, unpacked = (home.with_name(f".{home.name}.{what}") for what in ("zip", "unpacked"))
+    download(url, archive, BY_HAND, patience)
+    try:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpack(archive, unpacked)
+        _check(unpacked, contents, BY_HAND)
+        unpacked.replace(home)
+    finally:  # a wrong archive would be as wrong the next time
+        archive.unlink()
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack FER+'s label files and pictures, and nothing else, from a zip file.
+
+    Every file's place is made of the two names that FER+ knows, so none can be elsewhere.
+
+    Raises:
+        DownloadError: the archive is damaged, or a file in it is too large.
+    """
+    for part in FOLDERS.values():
+        (folder / part).mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                found = WANTED.fullmatch("/".join(entry.filename.split("/")[-2:]))
+                if found is None:
+                    continue
+                if entry.file_size > MAX_FILE_BYTES:
+                    raise DownloadError(f"{entry.filename} has {entry.file_size:,} bytes", BY_HAND)
+                (folder / found[1] / found[2]).write_bytes(packed.read(entry))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DownloadError(f"the archive of FER+ is damaged ({error})", BY_HAND) from error
+
+
+def _check(folder: Path, contents: Mapping[str, Published], remedy: str) -> None:
+    try:
+        faces = read_ferplus(folder)
+    except NotFerPlus as error:
+        raise DownloadError(f"{folder} is not FER+: {error.problem}", remedy) from error
+    for split, wanted in contents.items():
+        found = published(faces[split])
+        if found.faces != wanted.faces:
+            how = f"{found.faces:,} faces, not {wanted.faces:,}"
+        elif found != wanted:
+            how = f"other {'votes' if found.votes != wanted.votes else 'pictures'} than FER+"
+        else:
+            continue
+        raise DownloadError(f"{folder / FOLDERS[split]} has {how}", remedy)
+
+
+def _count(contents: Mapping[str, Published]) -> int:
+    return sum(part.faces for part in contents.values())

@@ -1,0 +1,163 @@
+"""Labelled photo files made into a data set: read, cut, freed of repetitions and split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from batch.crop import crop, whole
+from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read
+from batch.errors import InputError
+from batch.faces import Detector
+from batch.records import Failure, Photo, Region
+from trainer.data import Dataset, Framing, Part, Pixels
+from trainer.datasets.duplicates import without_twins
+
+# A picture no larger than this on both sides (pixels) is a face crop already.
+FACE_CROP_SIDE = 64
+SPLITS = ("train", "validation", "test")
+# Shares of all photos; the rest is for testing.
+TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
+CREDIT = "Photos of whoever trained the model, who also knows their licence."
+
+Finder = Callable[[Photo], Pixels | None]
+LeftOut = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A photo file with the index of its class; an empty ``split`` leaves it to the file."""
+
+    path: Path
+    name: str
+    label: int
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A photo that can be learnt from; ``digest`` is the SHA-256 of its file's bytes."""
+
+    name: str
+    label: int
+    split: str
+    digest: str
+    pixels: Pixels
+
+
+def dataset_of(
+    name: str,
+    labels: tuple[str, ...],
+    files: Sequence[Labelled],
+    framing: Framing,
+    left_out: Iterable[LeftOut] = (),
+) -> Dataset:
+    """Read photos and put each into its part.
+
+    A face sample is the photo's largest face, found and cut as the runner does it. A file
+    that can't be read, shows no face, repeats another, or lies in two classes goes to
+    ``left_out``, and so do near duplicates of held-out photos.
+
+    Raises:
+        InputError: a class has no usable photo.
+    """
+    samples, unusable = read_samples(files, framing)
+    samples, repeated = _once(samples, labels)
+    for n, label in enumerate(labels):
+        if not any(sample.label == n for sample in samples):
+            raise InputError(f"{label} in {name} has no usable photo", "add photos or remove it")
+    # By digest, so that a renamed file changes nothing of what is learnt.
+    samples.sort(key=lambda sample: sample.digest)
+    split = {split: [s for s in samples if s.split == split] for split in SPLITS}
+    data = Dataset(
+        name=name,
+        labels=labels,
+        framing=framing,
+        train=part_of(split["train"], len(labels), framing),
+        validation=part_of(split["validation"], len(labels), framing),
+        test=part_of(split["test"], len(labels), framing),
+        left_out=(*left_out, *unusable, *repeated),
+        credit=CREDIT,
+    )
+    return without_twins(data, {name: [s.name for s in part] for name, part in split.items()})
+
+
+def split_of(digest: str) -> str:
+    """Name the part that a file belongs to by the SHA-256 (hex) of its bytes."""
+    at = int(digest[:16], 16) / 16**16
+    if at < TRAIN_SHARE:
+        return "train"
+    return "validation" if at < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Sample], list[LeftOut]]:
+    """Read and cut photos; those that can't be used come with the reason."""
+    find = _finder(framing)
+
+    def load(file: Labelled) -> Sample | LeftOut:
+        data = read(file.path)
+        photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
+        if isinstance(data, Failure) or isinstance(photo, Failure):
+            return file.name, photo.detail if isinstance(photo, Failure) else ""
+        pixels = find(photo)
+        if pixels is None:
+            return file.name, "no face found"
+        digest = hashlib.sha256(data).hexdigest()
+        return Sample(file.name, file.label, file.split or split_of(digest), digest, pixels)
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(load, files))
+    samples = [result for result in results if isinstance(result, Sample)]
+    return samples, [result for result in results if not isinstance(result, Sample)]
+
+
+def _finder(framing: Framing) -> Finder:
+    side, channels = framing.side, framing.channels
+    if framing.region is Region.IMAGE:
+        return lambda photo: whole(photo, side, side, channels)
+    detector = Detector()
+
+    def find(photo: Photo) -> Pixels | None:
+        if max(photo.width, photo.height) <= FACE_CROP_SIDE:
+            return whole(photo, side, side, channels)
+        boxes = detector.detect(photo)
+        return crop(photo, boxes[0], framing.margin, side, side, channels) if boxes else None
+
+    return find
+
+
+def _once(samples: Iterable[Sample], labels: tuple[str, ...]) -> tuple[list[Sample], list[LeftOut]]:
+    """Keep one of each photo, the most held-out one, and none of those in two classes."""
+    same: dict[str, list[Sample]] = {}
+    for sample in samples:
+        same.setdefault(sample.digest, []).append(sample)
+    kept: list[Sample] = []
+    left_out: list[LeftOut] = []
+    for group in same.values():
+        classes = sorted({labels[sample.label] for sample in group})
+        if len(classes) > 1:
+            reason = f"the same photo is in {' and '.join(classes)}"
+            left_out.extend((sample.name, reason) for sample in group)
+        else:
+            first = max(group, key=lambda sample: SPLITS.index(sample.split))
+            kept.append(first)
+            reason = f"the same photo as {first.name}"
+            left_out.extend((s.name, reason) for s in group if s is not first)
+    return kept, left_out
+
+
+def part_of(samples: Sequence[Sample], classes: int, framing: Framing) -> Part:
+    """Put samples together as a part, each with all its votes for its label."""
+    shape = (len(samples), framing.side, framing.side, framing.channels)
+    pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
+    return Part(
+        pixels=pixels,
+        votes=np.eye(classes, dtype=np.float32)[[s.label for s in samples]],
+        certain=np.ones(len(samples), dtype=np.bool_),
+    )

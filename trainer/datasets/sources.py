@@ -1,0 +1,138 @@
+"""Where labelled pictures come from: tells the layouts apart, and chooses where none is given."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from batch.errors import InputError, UsageError
+from batch.records import Region
+from trainer.data import Dataset, Framing
+from trainer.datasets.beside import with_beside
+from trainer.datasets.download import DownloadError
+from trainer.datasets.fer2013 import is_fer2013, load_fer2013
+from trainer.datasets.ferplus import FRAMING, is_ferplus, load_ferplus
+from trainer.datasets.folders import load_folders
+from trainer.datasets.manifest import is_manifest, load_manifest
+from trainer.datasets.published import HOME, obtain
+from trainer.datasets.starter import NAME as STARTER
+from trainer.datasets.starter import load_starter
+from trainer.reviewing.review import Review, is_review
+from trainer.reviewing.reviewed import with_review
+
+SOURCE_FILE = "source.txt"
+LEFT_OUT_FILE = "left-out.csv"
+GIVE_DATA = "give --data PATH, or get FER+ with `trainer data`"
+
+logger = logging.getLogger(__name__)
+
+
+def load_data(
+    source: Path,
+    framing: Framing | None,
+    beside: Path | None = None,
+    review: Review | None = None,
+) -> Dataset:
+    """Read FER+ (pictures or tables), a table of photos, folders of them, or the starter set.
+
+    The starter set goes by the name ``drawn`` where no file has it. ``framing`` says how
+    samples are cut, None leaves it to the data. ``beside`` is a report, see there, and
+    ``review`` what people said of one. How many files are left out is logged, and so is the
+    data's warning.
+
+    Raises:
+        InputError: there is nothing, or it is none of these.
+        UsageError: FER+ can't be had in that framing, or the starter set with a review.
+    """
+    data = _load(source, framing)
+    if data.left_out:
+        logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
+    if data.warning:
+        logger.warning("WARNING: %s", data.warning)
+    if review:
+        data = with_review(data, review)
+    return with_beside(data, beside) if beside else data
+
+
+def choose_source(
+    given: Path | None,
+    run: Path,
+    home: Path = HOME,
+    bring: Callable[[Path], None] = obtain,
+) -> Path:
+    """Choose what a run learns from: never nothing.
+
+    It is what is given; else what the run has learnt from so far; else FER+ at ``home``,
+    which ``bring`` downloads if it is not there; else, where it can't be had, the starter set.
+    """
+    recorded = run / SOURCE_FILE
+    if given is not None:
+        return given
+    if recorded.is_file():
+        return Path(recorded.read_text(encoding="utf-8").rstrip("\n"))
+    if home.exists():
+        return home
+    try:
+        bring(home)
+    except DownloadError as error:
+        logger.warning("%s", error)
+        logger.warning("WARNING: without FER+, the drawn starter set takes its place")
+        return Path(STARTER)
+    return home
+
+
+def record(run: Path, source: Path, data: Dataset) -> None:
+    """Note in a run's folder what it learns from, and in ``left-out.csv`` what it does not."""
+    run.mkdir(parents=True, exist_ok=True)
+    place = source.resolve() if source.exists() else source
+    (run / SOURCE_FILE).write_text(f"{place}\n", encoding="utf-8")
+    listed = run / LEFT_OUT_FILE
+    with listed.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("name", "reason"))
+        rows.writerows(data.left_out)
+    if data.left_out:
+        logger.info("%s says which, and why", listed)
+
+
+def framing_of(
+    region: str | None, side: int | None, rgb: bool, margin: float | None
+) -> Framing | None:
+    """Fill up what was said of the samples with the usual, None where nothing was said."""
+    if region is None and side is None and margin is None and not rgb:
+        return None
+    usual = Framing()
+    return Framing(
+        region=usual.region if region is None else Region(region),
+        margin=usual.margin if margin is None else margin,
+        side=side or usual.side,
+        channels=3 if rgb else usual.channels,
+    )
+
+
+def _load(source: Path, framing: Framing | None) -> Dataset:
+    if not source.exists():
+        if source == Path(STARTER):
+            return load_starter(framing or Framing())
+        raise InputError(
+            f"there are no data at {source}", "give --data PATH, or get FER+ with `trainer data`"
+        )
+    for known, load in ((is_ferplus, load_ferplus), (is_fer2013, load_fer2013)):
+        if known(source):
+            if framing not in (None, FRAMING):
+                raise UsageError(
+                    f"{source} is FER+, whose samples are grey faces {FRAMING.side} pixels wide",
+                    "give photos in folders for other samples",
+                )
+            return load(source)
+    if is_review(source):
+        raise UsageError(
+            f"{source} is a review: a network that learns from it alone knows the least certain "
+            f"photos and no others",
+            "give it as --review beside --data, or see `trainer adjust`, which needs no data",
+        )
+    if is_manifest(source):
+        return load_manifest(source, framing or Framing())
+    return load_folders(source, framing or Framing())

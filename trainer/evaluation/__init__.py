@@ -1,0 +1,1 @@
+"""How right models are, measured."""

@@ -1,0 +1,67 @@
+"""How far chance alone may move a figure: 95 % intervals from samples drawn anew.
+
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap". The same input always gives
+the same interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.evaluation.metrics import Counts, Figures
+
+RESAMPLES = 2000
+SEED = 1
+ENDS = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def of_counts(figure: Callable[[Counts], Figures], counts: Counts) -> tuple[Estimate, ...]:
+    """Estimate what depends on the number of samples in each cell alone.
+
+    ``figure`` takes int64 [..., *counts.shape] and gives [...] or, for several figures at
+    once, [..., F]; there is one estimate for each. A figure of cells that have no sample is
+    not a number, and neither are its ends.
+    """
+    # Drawing n samples anew is drawing new counts for the cells.
+    chance = np.random.default_rng(SEED)
+    total = int(counts.sum())
+    drawn = chance.multinomial(total, counts.ravel() / total, size=RESAMPLES)
+    values = np.atleast_1d(figure(counts))
+    resampled = figure(drawn.reshape(-1, *counts.shape)).reshape(RESAMPLES, -1)
+    return tuple(_percentiles(float(v), r) for v, r in zip(values, resampled.T, strict=True))
+
+
+def of_means(figure: Callable[[Figures], Figures], terms: Figures) -> Estimate:
+    """Estimate what depends on the means of each sample's terms, float64 [n, T], alone.
+
+    ``figure`` takes means [..., T] and gives [...]. The percentiles are moved so that their
+    middle is the value: a figure of absolute gaps comes out larger in nearly every resample,
+    and the interval would carry that excess along.
+    """
+    chance = np.random.default_rng(SEED)
+    n = len(terms)
+    weights = (np.bincount(chance.integers(n, size=n), minlength=n) for _ in range(RESAMPLES))
+    value = float(figure(terms.mean(axis=0)))
+    resampled = figure(np.stack([w @ terms for w in weights]) / n)
+    low, middle, high = np.quantile(resampled, (ENDS[0], 0.5, ENDS[1]))
+    return Estimate(value, value + float(low - middle), value + float(high - middle))
+
+
+def _percentiles(value: float, resampled: Figures) -> Estimate:
+    if np.isnan(value):
+        return Estimate(value, value, value)
+    # A class of few samples may be missing from a resample, which then says nothing of it.
+    low, high = np.nanquantile(resampled, ENDS)
+    return Estimate(value, float(low), float(high))

@@ -1,0 +1,61 @@
+"""The proof that an exported graph answers as the network does, in any batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from batch.errors import BatchLabelError
+from batch.inference.session import open_session
+from batch.options import Provider
+from trainer.data import Pixels
+from trainer.evaluation.metrics import Probabilities
+
+# What PyTorch and ONNX Runtime may differ by in a probability.
+MAX_DIFFERENCE = 1e-4
+BATCHES = (1, 2, 33)
+SAMPLES = 66
+BATCH = 64
+
+
+class NotAlike(BatchLabelError):
+    """The exported model does not answer as the network does."""
+
+
+def check_parity(deployed: nn.Module, graph: bytes, pixels: Pixels) -> float:
+    """Compare PyTorch with ONNX Runtime on pictures in batches of several sizes.
+
+    Returns the largest difference of a probability.
+
+    Raises:
+        NotAlike: it is more than ``MAX_DIFFERENCE``.
+    """
+    pixels = pixels[:SAMPLES]
+    wanted = torch_answers(deployed, pixels)
+    worst = max(
+        float(np.abs(onnx_answers(graph, pixels, batch) - wanted).max()) for batch in BATCHES
+    )
+    if not worst <= MAX_DIFFERENCE:
+        raise NotAlike(
+            f"the exported model's answers differ by {worst:.2g} from the network's",
+            "try --weights float32, or other versions of torch and onnxruntime",
+        )
+    return worst
+
+
+def torch_answers(deployed: nn.Module, pixels: Pixels) -> Probabilities:
+    """Run the deployed network in PyTorch: uint8 [n, H, W, C] to float32 [n, K]."""
+    with torch.inference_mode():
+        batches = [
+            deployed(torch.tensor(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)
+        ]
+    answers: Probabilities = torch.cat(batches).numpy()
+    return answers
+
+
+def onnx_answers(graph: bytes, pixels: Pixels, batch: int = BATCH) -> Probabilities:
+    """Run an ONNX file's bytes on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
+    session = open_session(graph, Provider.CPU, pixels[:1])
+    outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
+    return np.concatenate(outputs)

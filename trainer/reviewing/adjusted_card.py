@@ -1,0 +1,45 @@
+"""The card of an adjusted model: what was changed, what was measured, and the card before it."""
+
+from __future__ import annotations
+
+import re
+
+from batch.contract.model import Model
+from trainer.evaluation.tables import NO_SAMPLE
+from trainer.exporting.card import results, table
+from trainer.reviewing.adjust import Adjusted
+
+BEFORE = """## Before it was adjusted
+
+What follows is of the model before anything was adjusted; no figure in it was measured again.
+
+"""
+HEADING = re.compile(r"^(#+ )", flags=re.MULTILINE)
+
+
+def adjusted_card(adjusted: Adjusted, before: Model, card: str) -> str:
+    """Write the Markdown card of a model that was adjusted; ``card`` is the one of ``before``."""
+    spec = adjusted.spec
+    facts = (
+        ("Version", spec.version),
+        ("Created", spec.created),
+        ("SHA-256", f"`{adjusted.digest}`"),
+        ("Adjusted from", f"version {before.spec.version}, SHA-256 `{before.digest}`"),
+    )
+    return (
+        f"# {spec.name}\n\nA model whose last layer was adjusted to answers that people reviewed. "
+        f"All else is as it was, the threshold of being unsure among it.\n\n"
+        f"{table(('', ''), facts)}\n\n"
+        f"## What it learnt from\n\n{adjusted.learnt:,} reviewed answers, and its own answers on "
+        f"{adjusted.kept:,} other photos, by logistic regression with a decay of "
+        f"{adjusted.decay:g} towards the weights that it had. Fingerprint: "
+        f"`{spec.data_fingerprint}`.\n\n"
+        f"{results(adjusted.test, 'held-out')}\n\n{NO_SAMPLE}\n\n"
+        f"{BEFORE}{_first(card)}"
+    )
+
+
+def _first(card: str) -> str:
+    """Give the card from before the first adjustment, two levels deeper."""
+    _, found, first = card.partition(BEFORE)
+    return first if found else HEADING.sub("##\\1", card)

@@ -1,0 +1,144 @@
+"""How right a model is on answers that people reviewed, beside what the report had said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import batch
+from batch.contract.model import Model
+from batch.decoding.file_bytes import read
+from batch.errors import InputError, UsageError
+from batch.location import Location, Url
+from batch.options import Options, Provider
+from batch.records import Answer, Failure
+from trainer.datasets.samples import split_of
+from trainer.evaluate import answers, plain
+from trainer.evaluation.bootstrap import Estimate, of_counts
+from trainer.evaluation.metrics import Counts, Figures, share
+from trainer.exporting.models import framing_for, runner_name
+from trainer.reviewing.review import NOT_A_PERSON, Review, Verdict, about_photos, read_review
+from trainer.reviewing.review_samples import check_labels, label_index
+from trainer.reviewing.reviewed import LEARN, read_reviewed
+
+TEST, ALL = "test", "all"
+
+
+@dataclass(frozen=True)
+class Retrial:
+    """Answers then, by the report, and now, by a model, on the same reviewed faces or photos.
+
+    ``corrected`` and ``confirmed`` look at those where the report was wrong and right, with their
+    numbers ``corrections`` and ``confirmations``; no answer counts as wrong.
+    """
+
+    corrections: int
+    confirmations: int
+    before: Estimate
+    now: Estimate
+    corrected: Estimate
+    confirmed: Estimate
+
+
+def retry(model: Model, review: Review, split: str) -> Retrial:
+    """Ask a model again about what was reviewed: the held-out part, ``test``, or ``all``.
+
+    Raises:
+        UsageError: there is no such part of a review.
+        InputError: the part is empty, or a label is none of the model's.
+    """
+    _check_split(split)
+    reviewed = read_reviewed(review, model.spec.labels, framing_for(model))
+    samples = (*reviewed.held, *reviewed.learn) if split == ALL else reviewed.held
+    _check_any(len(samples), review)
+    part = reviewed.part(samples)
+    right = answers(model, part).argmax(axis=1) == part.targets
+    return compared([sample.confirms for sample in samples], right.tolist())
+
+
+def retry_end_to_end(model: str, review: Review, split: str) -> Retrial:
+    """Label the reviewed photos again as ``batch-label`` does, on the CPU.
+
+    ``model`` is what the runner's own ``--model`` takes, or ``default``. Reviews of single faces
+    count as far as they say what the photo's label is. Photos that are gone, or in stores
+    and archives, are passed over.
+
+    Raises:
+        UsageError, InputError: as ``retry`` does.
+        BatchLabelError: the run can't go on.
+    """
+    _check_split(split)
+    people = [v for v in read_review(review) if v.label != NOT_A_PERSON]
+    photos, _ = about_photos(people)
+    chosen = {verdict.path: verdict for verdict in photos if _is_of(verdict.path, split)}
+    _check_any(len(chosen), review)
+    options = Options(model=runner_name(model), provider=Provider.CPU)
+    found = {row.path: row.answer for row in batch.label(list(chosen), options)}
+    labels = next((tuple(answer.probabilities) for answer in found.values() if answer), None)
+    if labels:
+        check_labels(chosen.values(), labels)
+    confirms = [verdict.confirms for verdict in chosen.values()]
+    return compared(confirms, [_is_right(found.get(path), v) for path, v in chosen.items()])
+
+
+def compared(confirms: Sequence[bool], right: Sequence[bool]) -> Retrial:
+    """Compare what was right then with what is right now, sample by sample; there is one or more.
+
+    The intervals are from 2,000 bootstrap samples, always the same ones.
+    """
+    counts = np.zeros((2, 2), dtype=np.int64)
+    np.add.at(counts, (np.asarray(confirms, dtype=int), np.asarray(right, dtype=int)), 1)
+    before, now, corrected, confirmed = of_counts(_shares, counts)
+    corrections, confirmations = (int(n) for n in counts.sum(axis=1))
+    return Retrial(corrections, confirmations, before, now, corrected, confirmed)
+
+
+def retrial_figures(retrial: Retrial) -> dict[str, Any]:
+    """Write them as plain values for JSON, rounded to 4 digits."""
+    return {
+        "reviewed": retrial.corrections + retrial.confirmations,
+        "corrections": retrial.corrections,
+        "confirmations": retrial.confirmations,
+        "before": plain(retrial.before),
+        "now": plain(retrial.now),
+        "corrected": plain(retrial.corrected),
+        "confirmed": plain(retrial.confirmed),
+    }
+
+
+def _shares(counts: Counts) -> Figures:
+    """Shares of right answers from counts [..., report right, model right]."""
+    of_report, of_model = counts.sum(-1), counts.sum(-2)
+    total = counts.sum((-2, -1))
+    parts = (of_report[..., 1], of_model[..., 1], counts[..., 0, 1], counts[..., 1, 1])
+    wholes = (total, total, of_report[..., 0], of_report[..., 1])
+    return np.stack([share(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1)
+
+
+def _check_split(split: str) -> None:
+    if split not in (TEST, ALL):
+        raise UsageError(f"a review has no {split} part", f"give --split {TEST} or {ALL}")
+
+
+def _check_any(found: int, review: Review) -> None:
+    if not found:
+        files = ", ".join(map(str, review.files))
+        raise InputError(
+            f"{files} has nothing to judge by in this part",
+            f"review more photos, or give --split {ALL} for a model that learnt from none of them",
+        )
+
+
+def _is_of(path: Location, split: str) -> bool:
+    data = None if isinstance(path, Url) else read(path)
+    if data is None or isinstance(data, Failure):
+        return False
+    return split == ALL or split_of(hashlib.sha256(data).hexdigest()) != LEARN
+
+
+def _is_right(answer: Answer | None, verdict: Verdict) -> bool:
+    return answer is not None and label_index(verdict.label, (answer.label,)) == 0

@@ -1,0 +1,131 @@
+"""Samples of reviewed faces and photos: read, cut by the review's boxes, freed of repetitions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+from batch.crop import crop, whole
+from batch.decode import decode_bytes
+from batch.decoding.file_bytes import read
+from batch.errors import InputError
+from batch.location import Url
+from batch.names import label_text
+from batch.records import Box, Failure, Photo
+from trainer.data import Framing
+from trainer.datasets.samples import LeftOut, Sample, split_of
+from trainer.evaluate import canonical
+from trainer.reviewing.review import Verdict
+
+# Why a photo that was labelled where it lay can't be learnt from there.
+ELSEWHERE = "it lies in a store or an archive: label and review a copy in a folder"
+
+
+@dataclass(frozen=True)
+class ReviewedSample(Sample):
+    """A reviewed face, or a whole photo without a ``box``; ``confirms`` if the report was right."""
+
+    box: Box | None = None
+    confirms: bool = False
+
+
+def label_index(label: str, labels: tuple[str, ...]) -> int | None:
+    """Find a label as a report writes it, by its name or a synonym."""
+    return {canonical(label_text(own)): n for n, own in enumerate(labels)}.get(canonical(label))
+
+
+def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
+    """Make sure that every label of a review is among ``labels``.
+
+    Raises:
+        InputError: one is not; the message names its line.
+    """
+    for verdict in verdicts:
+        if label_index(verdict.label, labels) is None:
+            raise InputError(
+                f"{verdict.where} says {verdict.label!r}, which is none of {', '.join(labels)}",
+                "correct the review, or take data and a model that have the label",
+            )
+
+
+def read_samples(
+    verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
+) -> tuple[list[ReviewedSample], list[LeftOut]]:
+    """Read each photo once and cut out what was reviewed; the rest comes with the reason.
+
+    The samples are in the order of their photos' bytes. One with two labels is left out.
+    """
+
+    def by_path(verdict: Verdict) -> str:
+        return str(verdict.path)
+
+    def load(wanted: list[Verdict]) -> list[ReviewedSample | LeftOut]:
+        return list(_cut(wanted, labels, framing))
+
+    photos = [list(group) for _, group in groupby(sorted(verdicts, key=by_path), by_path)]
+    with ThreadPoolExecutor() as pool:
+        found = [one for of_photo in pool.map(load, photos) for one in of_photo]
+    samples, repeated = _once((one for one in found if isinstance(one, ReviewedSample)), labels)
+    return samples, [*(one for one in found if not isinstance(one, ReviewedSample)), *repeated]
+
+
+def _cut(
+    verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
+) -> Iterator[ReviewedSample | LeftOut]:
+    """Cut out what was reviewed of one photo."""
+    path, side, channels = verdicts[0].path, framing.side, framing.channels
+    if isinstance(path, Url):
+        yield from ((verdict.name, ELSEWHERE) for verdict in verdicts)
+        return
+    data = read(path)
+    photo = data if isinstance(data, Failure) else decode_bytes(path, data)
+    for verdict in verdicts:
+        box = verdict.box
+        if isinstance(data, Failure) or isinstance(photo, Failure):
+            yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
+        elif box and not _shows(photo, box):
+            yield verdict.name, "its face lies outside of the photo, which has changed"
+        else:
+            digest = hashlib.sha256(data).hexdigest()
+            yield ReviewedSample(
+                name=verdict.name,
+                label=label_index(verdict.label, labels) or 0,
+                split=split_of(digest),
+                digest=digest,
+                pixels=crop(photo, box, framing.margin, side, side, channels)
+                if box
+                else whole(photo, side, side, channels),
+                box=box,
+                confirms=verdict.confirms,
+            )
+
+
+def _shows(photo: Photo, box: Box) -> bool:
+    across, down = box.left + box.width / 2, box.top + box.height / 2
+    return 0 <= across <= photo.width and 0 <= down <= photo.height
+
+
+def _once(
+    samples: Iterable[ReviewedSample], labels: tuple[str, ...]
+) -> tuple[list[ReviewedSample], list[LeftOut]]:
+    same: dict[tuple[str, Box | None], list[ReviewedSample]] = {}
+    for sample in samples:
+        same.setdefault((sample.digest, sample.box), []).append(sample)
+    kept: list[ReviewedSample] = []
+    left_out: list[LeftOut] = []
+    for group in same.values():
+        said = sorted({labels[sample.label] for sample in group})
+        if len(said) > 1:
+            reason = f"the same photo is said to be {' and '.join(said)}"
+            left_out += [(sample.name, reason) for sample in group]
+        else:
+            kept.append(group[0])
+            left_out += [(s.name, f"the same photo as {group[0].name}") for s in group[1:]]
+    return sorted(kept, key=_place), left_out
+
+
+def _place(sample: ReviewedSample) -> tuple[str, float, float]:
+    return sample.digest, sample.box.left if sample.box else 0, sample.box.top if sample.box else 0

@@ -1,0 +1,143 @@
+"""What people reviewed, as data: samples to learn from, and others held out to judge by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from batch.errors import InputError, UsageError
+from batch.records import Region
+from trainer.data import Dataset, Framing, Part, join
+from trainer.datasets.duplicates import twins
+from trainer.datasets.samples import LeftOut, part_of
+from trainer.reviewing.review import NOT_A_PERSON, Review, Verdict, about_photos, read_review
+from trainer.reviewing.review_samples import ReviewedSample, check_labels, read_samples
+
+# So many names are told of those that are left out for one reason.
+MOST_NAMES = 5
+LEARN = "train"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """Samples to learn from and to judge by, which share no photo and no near duplicate."""
+
+    labels: tuple[str, ...]
+    framing: Framing
+    learn: tuple[ReviewedSample, ...]
+    held: tuple[ReviewedSample, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def part(self, samples: Sequence[ReviewedSample]) -> Part:
+        """Put some of the samples together, each with all its votes for its label."""
+        return part_of(samples, len(self.labels), self.framing)
+
+
+def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> Reviewed:
+    """Cut what was reviewed out of its photos, by the review's boxes.
+
+    A model of faces gets the faces that answers rest on, a model of whole photos the photos. As
+    for folders of photos, the SHA-256 of a file's bytes decides its part: about 80 % are learnt
+    from, the others are held out. What is ``not_a_person``, gone, changed, or nearly the same as
+    a held-out sample is left out.
+
+    Raises:
+        BadReview: a file is no review.
+        InputError: a label is none of ``labels``, or nothing can be used.
+    """
+    verdicts = read_review(review)
+    people = [verdict for verdict in verdicts if verdict.label != NOT_A_PERSON]
+    check_labels(people, labels)
+    suited, unsuited = _of_region(people, framing.region)
+    samples, unusable = read_samples(suited, labels, framing)
+    strangers = [(v.name, "not a person") for v in verdicts if v.label == NOT_A_PERSON]
+    left_out = [*strangers, *unsuited, *unusable]
+    if not samples:
+        raise _useless(review, left_out)
+    held = tuple(sample for sample in samples if sample.split != LEARN)
+    learn = tuple(sample for sample in samples if sample.split == LEARN)
+    reviewed = Reviewed(labels, framing, learn, held, ())
+    learn, near = _apart(reviewed, learn, reviewed.part(held), "a held-out sample of the review")
+    left_out += near
+    _tell(review, learn, held, left_out)
+    return replace(reviewed, learn=learn, left_out=tuple(left_out))
+
+
+def with_review(data: Dataset, review: Review) -> Dataset:
+    """Put what was reviewed beside data; what these hold already is left out.
+
+    Raises:
+        UsageError: the data are drawn faces.
+        BadReview, InputError: as ``read_reviewed`` does.
+    """
+    if data.warning:
+        raise UsageError(
+            "drawn faces and reviewed photos don't go together",
+            "give the --data that the model learnt from, or see `trainer adjust`, which needs none",
+        )
+    reviewed = read_reviewed(review, data.labels, data.framing)
+    own = join((data.train, data.validation, data.test))
+    learn, known = _apart(reviewed, reviewed.learn, own, "a sample of the data")
+    held, known_too = _apart(reviewed, reviewed.held, own, "a sample of the data")
+    if known or known_too:
+        logger.info("%d of them are in the data already", len(known) + len(known_too))
+    return replace(
+        data,
+        reviewed=reviewed.part(learn),
+        held=reviewed.part(held),
+        left_out=(*data.left_out, *reviewed.left_out, *known, *known_too),
+    )
+
+
+def _of_region(verdicts: Sequence[Verdict], region: Region) -> tuple[list[Verdict], list[LeftOut]]:
+    if region is Region.IMAGE:
+        photos, left_out = about_photos(verdicts)
+        return [replace(verdict, box=None) for verdict in photos], left_out
+    faceless = [(v.name, "the answer rests on no face") for v in verdicts if v.box is None]
+    return [verdict for verdict in verdicts if verdict.box is not None], faceless
+
+
+def _apart(
+    reviewed: Reviewed, samples: Sequence[ReviewedSample], others: Part, what: str
+) -> tuple[tuple[ReviewedSample, ...], list[LeftOut]]:
+    found = (twins(reviewed.part(samples).pixels, others.pixels) >= 0).tolist()
+    kept = tuple(sample for sample, near in zip(samples, found, strict=True) if not near)
+    reason = f"nearly the same as {what}"
+    return kept, [
+        (sample.name, reason) for sample, near in zip(samples, found, strict=True) if near
+    ]
+
+
+def _useless(review: Review, left_out: Sequence[LeftOut]) -> InputError:
+    files = ", ".join(map(str, review.files))
+    name, reason = left_out[-1] if left_out else ("", "it has no rows")
+    example = f"such as {name}: {reason}" if name else reason
+    return InputError(
+        f"nothing in {files} can be used, {example}",
+        f"give --photos the folder that the report's paths start from, if not "
+        f"{review.photos.resolve()}; or review more answers",
+    )
+
+
+def _tell(
+    review: Review,
+    learn: Sequence[ReviewedSample],
+    held: Sequence[ReviewedSample],
+    left_out: Sequence[LeftOut],
+) -> None:
+    logger.info(
+        "%s: %d reviewed to learn from, %d held out, %d left out",
+        ", ".join(map(str, review.files)),
+        len(learn),
+        len(held),
+        len(left_out),
+    )
+    names: dict[str, list[str]] = {}
+    for name, reason in left_out:
+        names.setdefault(reason, []).append(name)
+    for reason, those in names.items():
+        more = ", ..." if len(those) > MOST_NAMES else ""
+        logger.info("  %d: %s (%s%s)", len(those), reason, ", ".join(those[:MOST_NAMES]), more)

@@ -1,0 +1,178 @@
+"""A training's state on disk: written after every epoch, read to go on or to export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batch.errors import InputError, OutputError
+from batch.records import Region
+from trainer.augment import Augmentation
+from trainer.config import Config
+from trainer.data import Dataset, Framing
+from trainer.evaluation.folds import OUT_OF_FOLD, OutOfFold, read_out_of_fold
+from trainer.networks import Network
+from trainer.training.distill import teacher_digest
+from trainer.training.pretrained import build
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.csv"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Figures of one pass: losses in nats, accuracies as shares of 1."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that changes while a network learns.
+
+    ``ema`` is its averaged copy, ``best`` the one of these with the least validation loss
+    so far, which only a training with ``patience`` keeps.
+    """
+
+    network: Network
+    ema: Network
+    optimizer: torch.optim.Optimizer
+    history: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with averaged weights and all that is known of how it came to be.
+
+    ``held_out`` are the answers of a cross-validation with the same settings, which judge
+    a network that has learnt from all samples; None for one that has not.
+    """
+
+    network: Network
+    labels: tuple[str, ...]
+    framing: Framing
+    config: Config
+    history: tuple[Epoch, ...]
+    fingerprint: str
+    held_out: OutOfFold | None = None
+
+
+def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
+    """Write the checkpoint and ``history.csv`` of a run, each in one piece."""
+    state = {
+        "identity": _identity(data, config),
+        "network": progress.network.state_dict(),
+        "ema": progress.ema.state_dict(),
+        "best": progress.best,
+        "optimizer": progress.optimizer.state_dict(),
+        "history": [asdict(epoch) for epoch in progress.history],
+        "labels": list(data.labels),
+        "config": asdict(config),
+        "framing": asdict(data.framing) | {"region": data.framing.region.value},
+    }
+    partial = run / f"{CHECKPOINT}.partial"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(run / CHECKPOINT)
+    write_history(run, progress.history)
+
+
+def restore(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
+    """Bring ``progress`` to where the run's checkpoint stands, if there is one.
+
+    Raises:
+        OutputError: the checkpoint is of other data or settings, or can't be read.
+    """
+    path = run / CHECKPOINT
+    if not path.exists():
+        return
+    state = _load(path)
+    if state["identity"] != _identity(data, config):
+        raise OutputError(
+            f"{path} is of a training with other data or settings",
+            "give this one another --run folder, or remove that one",
+        )
+    progress.network.load_state_dict(state["network"])
+    progress.ema.load_state_dict(state["ema"])
+    progress.best.update(state.get("best", {}))
+    progress.optimizer.load_state_dict(state["optimizer"])
+    progress.history.extend(Epoch(**epoch) for epoch in state["history"])
+    write_history(run, progress.history)
+
+
+def load_trained(run: Path) -> Trained:
+    """Read the averaged network of a run, after its last or, with ``patience``, best epoch.
+
+    Raises:
+        InputError: there is no checkpoint, or it can't be read, or the run learnt from all
+            samples and has no cross-validation to judge it by.
+    """
+    path = run / CHECKPOINT
+    if not path.exists():
+        raise InputError(f"{path} does not exist", f"run `trainer train --run {run}` first")
+    state = _load(path)
+    config = _config(state["config"])
+    framing = Framing(**state["framing"]) if "framing" in state else Framing()
+    network = build(config, len(state["labels"]), framing.channels)
+    network.load_state_dict(state.get("best") or state["ema"])
+    network.eval().requires_grad_(False)
+    return Trained(
+        network=network,
+        labels=tuple(state["labels"]),
+        framing=Framing(Region(framing.region), framing.margin, framing.side, framing.channels),
+        config=config,
+        history=tuple(Epoch(**epoch) for epoch in state["history"]),
+        fingerprint=json.loads(state["identity"])[0],
+        held_out=read_out_of_fold(run / OUT_OF_FOLD) if config.learn_from == "all" else None,
+    )
+
+
+def write_history(run: Path, history: Sequence[Epoch]) -> None:
+    """Write the figures of all epochs so far as CSV, one line an epoch."""
+    if not history:
+        return
+    partial = run / f"{HISTORY}.partial"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, asdict(history[0]).keys())
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in history)
+    partial.replace(run / HISTORY)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is not a readable checkpoint", "train anew") from error
+    return state
+
+
+def _config(settings: Mapping[str, Any]) -> Config:
+    augmentation = Augmentation(**settings["augmentation"])
+    return Config(**{**settings, "augmentation": augmentation})
+
+
+def _identity(data: Dataset, config: Config) -> str:
+    """What must be equal for a training to go on: all but threads and the teacher's path."""
+    settings = {k: v for k, v in asdict(config).items() if k != "threads"}
+    settings["teacher"] = teacher_digest(config)
+    if data.reviewed is None:  # then it changes nothing, and older trainings go on
+        settings.pop("review_weight")
+    return json.dumps([data.fingerprint, settings], sort_keys=True)
