@@ -243,7 +243,7 @@ def test_a_missing_pyarrow_is_found_before_the_work(
 
 
 def test_the_report_loads_nothing_heavy() -> None:
-    code = "import sys, batch.report, batch.summary; print(*sys.modules)"
+    code = "import sys, batch.reports.report, batch.summary; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "pandas", "pyarrow", "onnxruntime"} & set(run.stdout.split())
 

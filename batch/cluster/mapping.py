@@ -8,8 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import closing
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, TypeAlias
 
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.parts import stop_name
@@ -22,9 +22,14 @@ from batch.stopping import Stop
 LOOK_EVERY = 0.2
 # Seconds that Ray Data has to end its work, once the run has what it wants of it.
 SECONDS_TO_END = 10.0
+# Answers that wait for the run to take them in: with more, Ray Data holds its actors back.
+WAITING = 16
 # Times that Ray gives a block to another actor, when the one that had it died.
 RETRIES = 1
 LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
+
+# What is read of Ray Data: a batch of answers, what went wrong, or None at the end.
+Taken: TypeAlias = "queue.Queue[list[Answer] | Exception | None]"
 
 
 def mapped(
@@ -42,7 +47,7 @@ def mapped(
     Raises:
         EngineError: Ray gives up.
     """
-    answers: queue.SimpleQueue[list[Answer] | Exception | None] = queue.SimpleQueue()
+    answers: Taken = queue.Queue(WAITING)
     is_left = threading.Event()
     dataset = _dataset(blocks, orders, pool)
     reader = threading.Thread(target=_read, args=(dataset, answers, is_left), daemon=True)
@@ -106,18 +111,24 @@ def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
         )
 
 
-def _read(dataset: Any, answers: queue.SimpleQueue[Any], is_left: threading.Event) -> None:
+def _read(dataset: Any, answers: Taken, is_left: threading.Event) -> None:
+    def give(taken: list[Answer] | Exception | None) -> None:
+        while not is_left.is_set():
+            with suppress(queue.Full):
+                answers.put(taken, timeout=LOOK_EVERY)
+                return
+
     try:
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
         # Closed here, as Python would only print what goes wrong with one that it collects.
         with closing(iter(batches)) as tables:
             for table in tables:
-                answers.put(answers_of(table))
+                give(answers_of(table))
                 if is_left.is_set():
                     return
-        answers.put(None)
+        give(None)
     except Exception as error:  # Ray raises many kinds, and they have no base in common
-        answers.put(error)
+        give(error)
 
 
 def _said(error: Exception) -> str:
