@@ -87,6 +87,23 @@ def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     return _erase(pixels, how, generator)
 
 
+def move_boxes(pixels: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
+    """Cut each face out again with a box that lies and measures a little differently.
+
+    A detector's box for one face moves between two looks; ``jitter`` bounds the move of its centre
+    and the change of its side, both as a share of the side.
+
+    Shapes: float [N, C, H, W], in and out.
+    """
+    n = len(pixels)
+    scale = 1 + _uniform(n, -jitter, jitter, generator)
+    right, down = _uniform(2 * n, -2 * jitter, 2 * jitter, generator).view(2, n)  # half sides
+    zero = torch.zeros(n)
+    rows = torch.stack([scale, zero, right, zero, scale, down], dim=1)
+    grid = F.affine_grid(rows.view(n, 2, 3), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 

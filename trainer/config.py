@@ -40,8 +40,10 @@ class Config:
     regression, 0 leaves the first classifier random, and with ``epochs`` 0 it is all;
     ``warm_up`` is a share of all steps, ``settle`` the share of the last epochs, in which the
     augmentation goes half as far; ``ema`` is the decay a step of the averaged weights;
-    ``teacher`` is explained in ``distill``; ``review_weight`` is how often each reviewed sample
-    counts; ``patience`` is a number of epochs, 0 means to
+    ``teacher`` is explained in ``distill``; with ``box_jitter`` above 0 every sample is seen twice,
+    the second time by a box that has moved by up to that share of its side, and ``consistency``
+    weighs the divergence of the two answers against the loss; ``review_weight`` is how often each
+    reviewed sample counts; ``patience`` is a number of epochs, 0 means to
     the end; ``threads`` 0 leaves the number to PyTorch.
     """
 
@@ -56,6 +58,8 @@ class Config:
     label_smoothing: float = 0.0
     teacher: str = ""
     teacher_share: float = 0.5
+    box_jitter: float = 0.0
+    consistency: float = 1.0
     review_weight: int = 1
     balanced: bool = False
     patience: int = 0
@@ -101,7 +105,15 @@ def _check_ranges(config: Config) -> None:
         # Not `value <= 0`, which is False for what is not a number.
         if not 0 < getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")
-    for name in ("dropout", "warm_up", "settle", "ema", "label_smoothing", "teacher_share"):
+    for name in (
+        "dropout",
+        "warm_up",
+        "settle",
+        "ema",
+        "label_smoothing",
+        "teacher_share",
+        "box_jitter",
+    ):
         if not 0 <= getattr(config, name) < 1:
             raise BadConfig(
                 f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
@@ -114,7 +126,7 @@ def _check_ranges(config: Config) -> None:
         raise BadConfig(
             f"setting 'trainable' must be all, head or last-N, not {config.trainable!r}"
         )
-    for name in ("epochs", "patience", "probe"):
+    for name in ("epochs", "patience", "probe", "consistency"):
         if not 0 <= getattr(config, name) < math.inf:
             raise BadConfig(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
     if not config.epochs and not config.probe:

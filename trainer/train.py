@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.augment import augment
+from trainer.augment import augment, move_boxes
 from trainer.config import Config
 from trainer.data import Dataset, Part, join
 from trainer.efficientnet import PhotoNet
@@ -125,12 +125,16 @@ def _learn(
         set_rate(progress.optimizer, rate)
         votes = votes.to(_device(network))
         logits = _forward(network, pixels.to(votes.device))
+        if config.box_jitter:
+            votes = torch.cat([votes, votes])
         batch_loss = F.cross_entropy(logits, votes, weights, label_smoothing=config.label_smoothing)
+        if config.box_jitter:
+            batch_loss = batch_loss + config.consistency * _divergence(*logits.chunk(2))
         progress.optimizer.zero_grad(set_to_none=True)
         batch_loss.backward()  # type: ignore[no-untyped-call]
         progress.optimizer.step()
         average_into(progress.ema, network, min(config.ema, ema_ramp(step)))
-        share = len(votes) / len(part)
+        share = len(votes) / len(part) / (2 if config.box_jitter else 1)
         loss += batch_loss.item() * share
         accuracy += (logits.argmax(1) == votes.argmax(1)).float().mean().item() * share
     return rate, loss, accuracy
@@ -177,6 +181,8 @@ def _batches(part: Part, config: Config, epoch: int) -> Iterator[tuple[Tensor, T
     for at in range(0, len(order), config.batch_size):
         chosen = order[at : at + config.batch_size]
         pixels = augment(_as_input(part.pixels[chosen]), how, generator)
+        if config.box_jitter:
+            pixels = torch.cat([pixels, move_boxes(pixels, config.box_jitter, generator)])
         yield pixels, torch.from_numpy(part.votes[chosen])
 
 
@@ -185,6 +191,12 @@ def _forward(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     with torch.autocast(pixels.device.type, torch.bfloat16):
         logits: Tensor = network(pixels)
     return logits.float()
+
+
+def _divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """Mean symmetric Kullback-Leibler divergence of two answers, in nats: float [n, K] each."""
+    one, other = logits.log_softmax(1), others.log_softmax(1)
+    return ((one.exp() - other.exp()) * (one - other)).sum(dim=1).mean() / 2
 
 
 def _class_weights(part: Part) -> Tensor:
