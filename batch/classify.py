@@ -22,7 +22,7 @@ class Classifier:
     """
 
     def __init__(self, model: Model, place: Place | Provider, batch_size: int) -> None:
-        self.labels = model.spec.labels
+        self._outputs = len(model.spec.outputs)
         self._path = model.path
         self._batch_size = batch_size
         warm_up = np.zeros((1, model.height, model.width, model.channels), dtype=np.uint8)
@@ -30,9 +30,9 @@ class Classifier:
         self._check_golden(model)
 
     def classify(self, crops: Pixels) -> Probabilities:
-        """Give the probability of each label for each crop.
+        """Give the probability of each output for each crop.
 
-        Shapes: uint8 [n, H, W, C] in, float32 [n, K] out.
+        Shapes: uint8 [n, H, W, C] in, float32 [n, K + A] out.
 
         Raises:
             ModelError: the model does not run on so many.
@@ -41,7 +41,7 @@ class Classifier:
             self._run(crops[at : at + self._batch_size])
             for at in range(0, len(crops), self._batch_size)
         ]
-        return np.concatenate(outputs) if outputs else np.empty((0, len(self.labels)), np.float32)
+        return np.concatenate(outputs) if outputs else np.empty((0, self._outputs), np.float32)
 
     def _run(self, batch: Pixels) -> Probabilities:
         try:

@@ -1,8 +1,9 @@
-"""From a model's probabilities to a photo's label."""
+"""From probabilities to a photo's label, or to the reason not to give one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,19 +22,35 @@ from batch.records import (
 )
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """When an answer counts.
+
+    Attributes:
+        unsure_below: 0 to 1; a label less likely than this is unsure.
+        abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
+            likely as this takes the place of a label.
+        always_answer: whether every view gets its likelier label, whatever the abstain outputs say.
+    """
+
+    unsure_below: float
+    abstain_from: Mapping[str, float] = field(default_factory=dict)
+    always_answer: bool = False
+
+
 class Rules(Protocol):
-    """What decides on an answer, beside the models' own; an ``Ensemble`` has it."""
+    """What a decision depends on besides probabilities; an ``Ensemble`` has it."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...
     @property
     def fusion(self) -> Fusion | None: ...
     @property
-    def unsure_below(self) -> float: ...
+    def photo_thresholds(self) -> Thresholds: ...
     @property
-    def face_unsure_below(self) -> float: ...
+    def face_thresholds(self) -> Thresholds: ...
     @property
-    def settled_from(self) -> float: ...
+    def settled_thresholds(self) -> Thresholds: ...
 
 
 def failed_row(failure: Failure) -> Row:
@@ -41,32 +58,32 @@ def failed_row(failure: Failure) -> Row:
     return Row(path=failure.path, status=Status.FAILED, failure=failure)
 
 
-def is_settled(evidence: Evidence, rules: Rules) -> bool:
-    """Whether the faces that were seen answer for the photo, so that no one need look closer.
+def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
+    """Whether the faces found so far decide the photo, so that no closer look is needed.
 
-    They do if they answer alone in a fusion, or surely in a face model of its own.
+    They do if they answer alone in a fusion or, with a face model by itself, if they are not
+    unsure.
     """
     if not evidence.boxes:
         return False
-    face = _mean(evidence)
+    face = mean_face(evidence)
     if rules.fusion:
-        return rules.fusion.answers_alone(face)
-    return bool(face.max() >= rules.settled_from)
+        return rules.fusion.answers_alone(face, *_main_face(photo, evidence))
+    return decide(face, rules.labels, rules.settled_thresholds).status is not Status.UNSURE
 
 
 def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
-    """Make a photo's row from what detector and models say of it.
+    """Make a photo's row from what the detector and the models say of it.
 
-    The faces' answer is the mean of their probabilities, each weighted by its area times
-    the detector's score: who fills the picture is whom the photo is about, and what the
-    detector doubts may be no face. With a whole-photo model beside the face model, the
-    photo's answer is what the fusion makes of both; with one model, it is that model's.
+    The faces' answer is the mean of their probabilities, each weighted by the face's area times
+    the detector's score: the photo is about whoever fills it, and a box with a low score may be no
+    face. A face model and a whole-photo model together are joined by the fusion.
     """
     faces = tuple(
-        _answer(p, rules.labels, rules.face_unsure_below, box)
-        for p, box in zip(evidence.faces, evidence.boxes, strict=True)
+        decide(probabilities, rules.labels, rules.face_thresholds, box)
+        for probabilities, box in zip(evidence.faces, evidence.boxes, strict=True)
     )
-    source, probabilities = _decided(evidence, rules.fusion)
+    source, probabilities = _joined(photo, evidence, rules.fusion)
     if probabilities is None:
         return Row(
             path=photo.path,
@@ -76,10 +93,10 @@ def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
             salvaged=photo.salvaged,
         )
     box = evidence.boxes[0] if faces else None
-    answer = _answer(probabilities, rules.labels, rules.unsure_below, box)
+    answer = decide(probabilities, rules.labels, rules.photo_thresholds, box)
     return Row(
         path=photo.path,
-        status=Status.OK if answer.sure else Status.UNSURE,
+        status=answer.status,
         answer=answer,
         source=source,
         faces=faces,
@@ -89,20 +106,42 @@ def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
     )
 
 
-def _decided(
-    evidence: Evidence, fusion: Fusion | None
-) -> tuple[Source | None, Probabilities | None]:
-    face = _mean(evidence) if evidence.boxes else None
-    image = evidence.image[0] if len(evidence.image) else None
-    if image is None:
-        return (None if face is None else Source.FACE), face
-    if face is None or fusion is None:
-        return Source.IMAGE, fusion.fuse(None, image) if fusion else image
-    alone = fusion.answers_alone(face)
-    return (Source.FACE if alone else Source.BOTH), fusion.fuse(face, image)
+def decide(
+    probabilities: Probabilities,
+    labels: Sequence[str],
+    thresholds: Thresholds,
+    box: Box | None = None,
+) -> Answer:
+    """Turn one view's probabilities into its answer.
+
+    Args:
+        probabilities: float32 [K + A], of the K labels and then of the abstain outputs.
+        labels: the K labels.
+        thresholds: their ``abstain_from`` names the A abstain outputs.
+        box: the face, None for a whole photo.
+    """
+    outputs = (*labels, *thresholds.abstain_from)
+    by_name = {name: float(p) for name, p in zip(outputs, probabilities, strict=True)}
+    reasons = {
+        name: by_name[name]
+        for name, least in thresholds.abstain_from.items()
+        if by_name[name] >= least and not thresholds.always_answer
+    }
+    if reasons:
+        reason = max(reasons, key=reasons.__getitem__)
+        return Answer(Status(reason), None, reasons[reason], by_name, box)
+    best = int(np.argmax(probabilities[: len(labels)]))
+    confidence = float(probabilities[best])
+    if thresholds.always_answer:
+        # The outputs of a model that is certain of a reason leave nothing for the labels.
+        total = float(probabilities[: len(labels)].sum())
+        confidence = min(1.0, confidence / total) if total > 0 else 1 / len(labels)
+    status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
+    return Answer(status, labels[best], confidence, by_name, box)
 
 
-def _mean(evidence: Evidence) -> Probabilities:
+def mean_face(evidence: Evidence) -> Probabilities:
+    """Average the faces' probabilities, weighted by area and score: float32 [outputs]."""
     if len(evidence.boxes) == 1:
         only: Probabilities = evidence.faces[0]
         return only
@@ -111,15 +150,25 @@ def _mean(evidence: Evidence) -> Probabilities:
     return mean
 
 
-def _answer(
-    probabilities: Probabilities, labels: Sequence[str], unsure_below: float, box: Box | None
-) -> Answer:
-    best = int(np.argmax(probabilities))
-    confidence = float(probabilities[best])
-    return Answer(
-        label=labels[best],
-        confidence=confidence,
-        probabilities={label: float(p) for label, p in zip(labels, probabilities, strict=True)},
-        sure=confidence >= unsure_below,
-        box=box,
-    )
+def _main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
+    """Give the main face's score, and its longer side over the photo's."""
+    box = evidence.boxes[0]
+    return box.score, max(box.width, box.height) / max(photo.width, photo.height)
+
+
+def _joined(
+    photo: Photo, evidence: Evidence, fusion: Fusion | None
+) -> tuple[Source | None, Probabilities | None]:
+    face = mean_face(evidence) if evidence.boxes else None
+    image = evidence.image[0] if len(evidence.image) else None
+    if fusion is None:
+        if image is not None:
+            return Source.IMAGE, image
+        return (None if face is None else Source.FACE), face
+    if face is None:
+        assert image is not None
+        return Source.IMAGE, fusion.fuse(None, 0.0, image)
+    score, share = _main_face(photo, evidence)
+    if image is None or fusion.answers_alone(face, score, share):
+        return Source.FACE, fusion.spread_face(face)
+    return Source.BOTH, fusion.fuse(face, score, image)

@@ -1,82 +1,138 @@
-"""How a face model's and a whole-photo model's answers become one.
+"""Joins a face model's and a whole-photo model's probabilities.
 
-Logistic regression on both (Platt 1999), of the first label against the second:
+Multinomial logistic regression on the logarithms of both (Platt 1999; stacking, Wolpert 1992). For
+label ``k`` and abstain output ``a`` of the photo
 
-    log-odds = bias + face * face_log_odds + photo * photo_log_odds
+    logit[k] = bias[k] + face * log face[k] + label * (log photo[k] - mean over labels)
+    logit[a] = bias[a] + face * log face[a] + abstain[a] * log(photo[a] / sum over labels)
 
-where a photo without a face has ``face_log_odds`` 0. Log-odds are cut off at ``limit``:
-beyond it lies more certainty than the photos behind these numbers can prove. Beside a face the
-photo's are cut off at ``photo_limit``, for what surrounds a face, and the light on it, must not
-outweigh it; and a face whose own log-odds reach ``alone`` answers alone. With ``photo`` 0
-nothing is mixed: the face answers where there is one, and the whole photo where there is none.
+where terms of a missing face, or of an output that a model does not have, are 0. ``no_person`` also
+loses ``score`` times the log-odds of the detector's score. What the photo says is bounded: beyond
+the limits lies more certainty than the photos behind these numbers can prove.
+
+A face answers alone if it is certain to be one and either fills the photo, so that the whole photo
+would show nothing else, or is sure of a label.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from batch.records import Probabilities
+from batch.records import Abstain, Probabilities
 
-# Keeps the log-odds of a probability of 0 or 1 finite.
+# Keeps the logarithm of a probability of 0 finite.
 LEAST = 1e-6
-# And this the exponential of log-odds, whatever weights a model carries.
-LARGEST = 700.0
+# Log-odds beyond which a detector's score says no more.
+SCORE_LIMIT = 4.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The numbers of the formula.
+
+    Attributes:
+        bias: one for each label, then for each abstain output of the photo.
+        face: weight of the face's log-probabilities; 0 in the rule for photos without a face.
+        label: weight of what the photo says for each label against the others.
+        abstain: weight of each abstain output of the whole-photo model, in its order.
+        score: weight of the detector's score against ``no_person``.
+        label_limit: bound of what the photo says for a label, either way.
+        abstain_limits: lower and upper bound of what the photo says for each abstain output.
+    """
+
+    bias: tuple[float, ...]
+    face: float
+    label: float
+    abstain: Mapping[str, float]
+    score: float
+    label_limit: float
+    abstain_limits: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """The numbers of the formula, fitted for the face model called ``face_model``.
+    """How a whole-photo model speaks together with a face model.
 
-    An answer less likely than ``unsure_below`` (0 to 1) is unsure. ``photo_limit`` None is
-    ``limit``; with ``alone`` None no face answers alone.
+    Attributes:
+        face_model: name of the face model that the numbers were fitted for.
+        face_abstain: the face model's abstain outputs, in its order.
+        both: the rule for photos with a face.
+        photo: the rule for photos without one.
+        alone_score: 0 to 1; a face with a lower detector's score never answers alone.
+        alone_share: the face's longer side over the photo's, from which on it answers alone.
+        alone_from: 0 to 1; a face with a label at least as likely as this answers alone.
+        unsure_below: 0 to 1; a label less likely than this is unsure.
+        abstain_from: 0 to 1 for each abstain output, in the order of the answer.
     """
 
     face_model: str
-    bias: float
-    face: float
-    photo: float
-    limit: float
+    face_abstain: tuple[str, ...]
+    both: Rule
+    photo: Rule
+    alone_score: float
+    alone_share: float
+    alone_from: float
     unsure_below: float
-    photo_limit: float | None = None
-    alone: float | None = None
+    abstain_from: Mapping[str, float]
 
-    @property
-    def face_first(self) -> bool:
-        """Whether the whole photo is asked only where there is no face."""
-        return self.photo == 0
+    def answers_alone(self, face: Probabilities, score: float, share: float) -> bool:
+        """Whether a face needs no look at the whole photo.
 
-    def answers_alone(self, face: Probabilities) -> bool:
-        """Whether a face's probabilities, float32 [2], need no look at the whole photo."""
-        if self.face_first:
-            return True
-        return self.alone is not None and abs(log_odds(float(face[0]))) >= self.alone
+        Args:
+            face: float32 [K + A], the mean over the photo's faces.
+            score: the detector's score of the main face.
+            share: the main face's longer side over the photo's.
+        """
+        if score < self.alone_score:
+            return False
+        labels = face[: len(face) - len(self.face_abstain)]
+        return share >= self.alone_share or float(labels.max()) >= self.alone_from
 
-    def fuse(self, face: Probabilities | None, photo: Probabilities) -> Probabilities:
-        """Join the two labels' probabilities, float32 [2]; ``face`` is None without a face."""
-        if face is not None and self.answers_alone(face):
-            return face
-        if self.face_first:
-            return photo
-        photo_limit = self.limit if face is None else self.photo_limit or self.limit
-        odds = self.bias + self.photo * _held(photo, photo_limit)
+    def spread_face(self, face: Probabilities) -> Probabilities:
+        """Give a face's probabilities for the photo's outputs: those that it lacks get 0."""
+        labels = len(face) - len(self.face_abstain)
+        own = dict(zip(self.face_abstain, face[labels:].tolist(), strict=True))
+        abstain = [own.get(name, 0.0) for name in self.abstain_from]
+        return np.concatenate([face[:labels], np.asarray(abstain, dtype=np.float32)])
+
+    def fuse(self, face: Probabilities | None, score: float, photo: Probabilities) -> Probabilities:
+        """Join both models' probabilities: float32 [K + A].
+
+        Args:
+            face: float32 [K + outputs of ``face_abstain``], None without a face.
+            score: the detector's score of the main face, not used without one.
+            photo: float32 [K + outputs of the whole-photo model].
+        """
+        rule = self.photo if face is None else self.both
+        count = len(photo) - len(rule.abstain)
+        logits = dict(zip((*range(count), *self.abstain_from), rule.bias, strict=True))
+        logs = np.log(np.maximum(photo.astype(np.float64), LEAST))
+        for k, said in enumerate(logs[:count] - logs[:count].mean()):
+            logits[k] += rule.label * _bound(said, -rule.label_limit, rule.label_limit)
+        labels = math.log(max(float(photo[:count].sum(dtype=np.float64)), LEAST))
+        for (name, weight), log in zip(rule.abstain.items(), logs[count:], strict=True):
+            logits[name] += weight * _bound(log - labels, *rule.abstain_limits[name])
         if face is not None:
-            odds += self.face * _held(face, self.limit)
-        first = 1 / (1 + math.exp(min(-odds, LARGEST)))
-        return np.asarray([first, 1 - first], dtype=np.float32)
+            own = np.log(np.maximum(face.astype(np.float64), LEAST))
+            for name, log in zip((*range(count), *self.face_abstain), own, strict=True):
+                logits[name] += rule.face * log
+            if Abstain.NO_PERSON in logits:
+                logits[Abstain.NO_PERSON] -= rule.score * score_odds(score)
+        values = np.asarray(list(logits.values()))
+        powers = np.exp(values - values.max())
+        joined: Probabilities = (powers / powers.sum()).astype(np.float32)
+        return joined
 
 
-def _held(probabilities: Probabilities, limit: float) -> float:
-    return min(max(log_odds(float(probabilities[0])), -limit), limit)
-
-
-def log_odds(probability: float) -> float:
-    """Turn a probability into log-odds, finite for 0 and 1 too."""
-    inside = min(max(probability, LEAST), 1 - LEAST)
-    return math.log(inside / (1 - inside))
+def score_odds(score: float) -> float:
+    """Turn a detector's score into log-odds of a face, 0 to ``SCORE_LIMIT``."""
+    inside = min(max(score, 0.5), 1 - LEAST)
+    return min(math.log(inside / (1 - inside)), SCORE_LIMIT)
 
 
 def pack_fusion(fusion: Fusion) -> str:
@@ -88,17 +144,70 @@ def unpack_fusion(text: str) -> Fusion:
     """Read a fusion from the text of a model's metadata.
 
     Raises:
-        ValueError, TypeError, OverflowError: the text is not what ``pack_fusion`` writes.
+        ValueError, TypeError, KeyError, OverflowError: the text is not what ``pack_fusion`` writes.
     """
     values = json.loads(text)
-    if not isinstance(values, dict):
-        raise TypeError("the fusion is no table")
-    fusion = Fusion(**values)
-    numbers = tuple(value for name, value in values.items() if name != "face_model")
-    needed = [n for n in numbers if n is not None]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in needed):
-        raise ValueError(f"fusion with {numbers}")
-    limits = [n for n in (fusion.limit, fusion.photo_limit, fusion.alone) if n is not None]
-    if not (all(0 < n <= 100 for n in limits) and 0 <= fusion.unsure_below <= 1):
-        raise ValueError(f"fusion with limits {limits}, unsure_below {fusion.unsure_below}")
+    if not isinstance(values, dict) or not isinstance(values.get("face_model"), str):
+        raise TypeError("the fusion is not an object with the name of a face model")
+    both, photo = (_rule(values.pop(name)) for name in ("both", "photo"))
+    fusion = Fusion(
+        face_model=values.pop("face_model"),
+        face_abstain=tuple(map(str, values.pop("face_abstain"))),
+        both=both,
+        photo=photo,
+        abstain_from=_numbers(values.pop("abstain_from")),
+        **{name: _number(value) for name, value in values.items()},
+    )
+    if len(both.bias) != len(photo.bias) or tuple(both.abstain) != tuple(photo.abstain):
+        raise ValueError("the fusion's two rules have different outputs")
+    outputs = set(fusion.abstain_from)
+    if not (set(fusion.face_abstain) | set(both.abstain)) <= outputs <= set(map(str, Abstain)):
+        raise ValueError(f"the fusion's abstain outputs are {', '.join(sorted(outputs))}")
+    shares = (fusion.alone_score, fusion.alone_from, fusion.unsure_below)
+    if not all(0 <= share <= 1 for share in (*shares, *fusion.abstain_from.values())):
+        raise ValueError("a threshold of the fusion is not between 0 and 1")
     return fusion
+
+
+def _rule(values: Mapping[str, object]) -> Rule:
+    bias, limits = values["bias"], values["abstain_limits"]
+    if not isinstance(bias, list) or not isinstance(limits, dict):
+        raise TypeError("a rule of the fusion has no list of biases or no limits")
+    rule = Rule(
+        bias=tuple(map(_number, bias)),
+        face=_number(values["face"]),
+        label=_number(values["label"]),
+        abstain=_numbers(values["abstain"]),
+        score=_number(values["score"]),
+        label_limit=_number(values["label_limit"]),
+        abstain_limits={str(name): _range(ends) for name, ends in limits.items()},
+    )
+    if rule.label_limit < 0 or set(rule.abstain_limits) != set(rule.abstain):
+        raise ValueError("a rule of the fusion lacks limits")
+    return rule
+
+
+def _range(ends: object) -> tuple[float, float]:
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise TypeError("a limit of the fusion is not a pair of numbers")
+    low, high = map(_number, ends)
+    if low > high:
+        raise ValueError(f"a limit of the fusion is {low} to {high}")
+    return low, high
+
+
+def _numbers(values: object) -> dict[str, float]:
+    if not isinstance(values, dict):
+        raise TypeError("an entry of the fusion is not an object of numbers")
+    return {str(name): _number(value) for name, value in values.items()}
+
+
+def _number(value: object) -> float:
+    """Check one of the fusion's numbers, which are all small."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 100:
+        raise ValueError(f"the fusion has the number {str(value)[:99]}")
+    return float(value)
+
+
+def _bound(value: float, low: float, high: float) -> float:
+    return min(max(float(value), low), high)

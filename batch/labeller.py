@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.answer import failed_row, is_settled, labelled_row
 from batch.classify import Classifier
 from batch.contract.model import Model
 from batch.crop import crop, whole
+from batch.decide import failed_row, is_settled, labelled_row
 from batch.errors import BatchLabelError
 from batch.faces import Detector
 from batch.options import Place
@@ -64,7 +64,7 @@ class Labeller:
     def evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
         evidence = self._seen_in_faces(photo)
-        if self._ensemble.image is None or is_settled(evidence, self._ensemble):
+        if self._ensemble.image is None or is_settled(photo, evidence, self._ensemble):
             return evidence
         return replace(evidence, image=self.ask(Region.IMAGE, self.image_view(photo)))
 
@@ -82,7 +82,7 @@ class Labeller:
             return whole(photo, *_size(self._ensemble.image))[None]
 
     def ask(self, region: Region, views: Pixels) -> Probabilities:
-        """Run the model of a region on views, uint8 [n, H, W, C] to float32 [n, K]."""
+        """Run the model of a region on views, uint8 [n, H, W, C] to float32 [n, outputs]."""
         with self.timings.of(CLASSIFY):
             return self._classifiers[region].classify(views)
 
@@ -93,14 +93,14 @@ class Labeller:
             glance = self._detector.glance(photo)
         if glance.is_all or (glance.is_clear and not self._ensemble.every_face):
             evidence = self._classified(photo, glance.boxes)
-            if glance.is_all or is_settled(evidence, self._ensemble):
+            if glance.is_all or is_settled(photo, evidence, self._ensemble):
                 return evidence
         with self.timings.of(FACES):
             boxes = self._detector.look_closely(photo, glance)
         return self._classified(photo, boxes)
 
     def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
-        none = np.empty((0, len(self._ensemble.labels)), dtype=np.float32)
+        none = np.empty((0, 0), dtype=np.float32)
         if not boxes:
             return Evidence((), faces=none, image=none)
         views = self.face_views(photo, boxes)

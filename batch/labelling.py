@@ -90,7 +90,7 @@ class Labelling:
     def _report(self, summary: Summary) -> Report:
         job, stdout = self.job, self.terminal.stdout
         numbered = job.options.shard is not None
-        return open_report(job.output, summary.labels, job.per_face, stdout, numbered)
+        return open_report(job.output, self.engine.ensemble.outputs, job.per_face, stdout, numbered)
 
     def _stream(self, found: Iterable[Found]) -> None:
         """Write rows as they come, and remember nothing."""

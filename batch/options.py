@@ -63,9 +63,10 @@ class Options:
     ``batch_size``
     counts the crops of one call of the model; ``workers`` are the photos worked on at the
     same time, None for as many as there are cores; an answer below ``min_confidence``
-    (0 to 1) is unsure, None for what the model's metadata say; with ``every_face`` a photo is
-    searched for small faces even where large ones answer for it; ``salvage`` labels what is
-    there of truncated photos; of all files that are found only those of ``shard`` are labelled,
+    (0 to 1) is unsure, None for what the model's metadata say; with ``always_answer`` every photo
+    that can be read gets its likelier label, whatever the model's abstain outputs say; with
+    ``every_face`` a photo is searched for small faces even where large ones answer for it;
+    ``salvage`` labels what is there of truncated photos; of all files that are found only those of ``shard`` are labelled,
     None for all.
     """
 
@@ -76,6 +77,7 @@ class Options:
     batch_size: int = DEFAULT_BATCH_SIZE
     workers: int | None = None
     min_confidence: float | None = None
+    always_answer: bool = False
     every_face: bool = False
     salvage: bool = False
     search: Search = field(default_factory=Search)

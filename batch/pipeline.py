@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.answer import failed_row
 from batch.contract.ensemble import Ensemble, load_ensemble
 from batch.cores import available_cores
+from batch.decide import failed_row
 from batch.inference.places import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location
@@ -70,7 +70,8 @@ class Pipeline:
         else:
             file = shared_file()
             write_plan(plan, file)
-            task = Task(options.file_limits, LABELLING, file, self.ensemble.labels)
+            names = self.ensemble.labels, self.ensemble.outputs
+            task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
         self.crew = f"{self.workers} workers"
         self._fetcher = Fetcher(options.file_limits.max_file_size)

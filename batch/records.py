@@ -22,8 +22,26 @@ class Status(StrEnum):
 
     OK = "ok"
     UNSURE = "unsure"
+    NEITHER = "neither"
+    NO_PERSON = "no_person"
     NO_FACE = "no_face"
     FAILED = "failed"
+
+
+# The statuses of an answer that has a label.
+LABELLED = (Status.OK, Status.UNSURE)
+
+
+class Abstain(StrEnum):
+    """Outputs of a model that are no labels, but reasons not to give one.
+
+    ``neither``: there is a face or a person, and it shows none of the labels; ``no_person``: the
+    picture shows no person. A photo that gets no label for such a reason has the status of the same
+    name.
+    """
+
+    NEITHER = Status.NEITHER.value
+    NO_PERSON = Status.NO_PERSON.value
 
 
 class Region(StrEnum):
@@ -131,11 +149,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What detector and models say of one photo, before anything is concluded from it.
+    """What detector and models say of one photo, before a label is decided.
 
-    ``boxes`` are its faces, the largest first. ``faces``: float32 [len(boxes), K], each one's
-    probabilities; ``image``: float32 [1, K], the whole photo's, or [0, K] where no model was
-    asked.
+    Attributes:
+        boxes: its faces, the largest first.
+        faces: float32 [len(boxes), outputs of the face model], each face's probabilities.
+        image: float32 [1, outputs of the whole-photo model], the whole photo's probabilities, or
+            [0, outputs] if that model was not run.
     """
 
     boxes: tuple[Box, ...]
@@ -145,15 +165,23 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one view: the likeliest label first among equals.
+    """The answer for one view, a face or a whole photo.
 
-    ``probabilities`` has every label in the model's order; they sum to 1.
+    Attributes:
+        status: ``ok``, ``unsure``, ``neither`` or ``no_person``.
+        label: the likeliest label, the first among equals; None if the status is ``neither`` or
+            ``no_person``.
+        confidence: 0 to 1, the probability of the label or, without one, of the status. If every
+            photo is given a label, the label's share in the probability of all labels.
+        probabilities: those of all labels and then of all abstain outputs, in the model's order;
+            they sum to 1.
+        box: the face, None for a whole photo.
     """
 
-    label: str
+    status: Status
+    label: str | None
     confidence: float
     probabilities: Mapping[str, float]
-    sure: bool
     box: Box | None = None
 
 

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from batch.answer import failed_row, labelled_row
 from batch.contract.ensemble import load_ensemble
 from batch.contract.model import Model
+from batch.decide import failed_row, labelled_row
 from batch.faces import MAX_OVERLAP, MIN_SCORE
 from batch.options import Options
 from batch.records import Box, Evidence, Failure, Photo, Pixels, Probabilities, Reason, Row, Stage

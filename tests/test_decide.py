@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.answer import failed_row, labelled_row
+from batch.decide import failed_row, labelled_row
 from batch.fusion import Fusion
 from batch.records import (
     Box,

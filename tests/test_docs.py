@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.answer import labelled_row
 from batch.cli import cli
 from batch.contract.shipped import shipped_models
+from batch.decide import labelled_row
 from batch.decoding.file_limits import MAX_FILE_BYTES, MAX_PIXELS
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from batch.answer import failed_row
 from batch.cli import cli
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.block import Block
 from batch.cluster.connection import check_installed
 from batch.cluster.parts import Parts
 from batch.contract.ensemble import load_ensemble
+from batch.decide import failed_row
 from batch.engine import open_engine
 from batch.errors import UsageError
 from batch.journal.basis import basis_of

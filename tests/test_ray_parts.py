@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from batch.answer import failed_row
 from batch.cluster.block import (
     LEAST_FILES,
     MOST_FILES,
@@ -21,6 +20,7 @@ from batch.cluster.block import (
 )
 from batch.cluster.part import OtherBasis, PartError, pack_part, unpack_part
 from batch.cluster.parts import Parts, new_run, part_name, parts_place
+from batch.decide import failed_row
 from batch.errors import OutputError
 from batch.location import Url
 from batch.options import Cluster, EngineKind, Job

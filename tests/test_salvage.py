@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.answer import labelled_row
+from batch.decide import labelled_row
 from batch.decode import decode_bytes
 from batch.decoding.salvage import is_enough, leniency
 from batch.fusion import Fusion

@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.answer import failed_row
 from batch.cluster.actor import Answer, Orders
 from batch.cluster.block import Block, blocks_of, pieces
 from batch.cluster.blocks import Blocks
@@ -21,6 +20,7 @@ from batch.cluster.part import OtherBasis, PartError, unpack_part
 from batch.cluster.parts import Parts, new_run, parts_place
 from batch.cluster.pool import Pool, for_actors
 from batch.contract.ensemble import load_ensemble
+from batch.decide import failed_row
 from batch.errors import EngineError, OutputError
 from batch.journal.basis import basis_of
 from batch.journal.journal import Journal

@@ -12,7 +12,7 @@ from batch.contract.ensemble import Ensemble
 from batch.contract.graph import broken
 from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model
-from batch.fusion import Fusion
+from batch.fusion import Fusion, Rule
 from batch.names import path_text
 from batch.records import Region
 
@@ -57,6 +57,8 @@ class ModelCard:
             "resize": spec.resize,
             "input": {"height": model.height, "width": model.width, "channels": model.channels},
             "unsure_below": spec.unsure_below,
+            "abstain": list(spec.abstain),
+            "abstain_from": dict(spec.abstain_from),
             "created": spec.created,
             "data_fingerprint": spec.data_fingerprint,
             "label_shares": dict(spec.label_shares),
@@ -84,6 +86,8 @@ class ModelCard:
         yield _line("looks at", f"{LOOKS_AT[spec.region]}{margin}")
         yield _line("input", f"{model.width} x {model.height} pixels, {colour} ({spec.resize})")
         yield _line("unsure below", _number(spec.unsure_below))
+        for name, least in spec.abstain_from.items():
+            yield _line(f"{name} from", _number(least))
         yield _line("created", spec.created)
         yield _line("training data", spec.data_fingerprint)
         shares = (f"{label} {share:.1%}" for label, share in spec.label_shares.items())
@@ -109,7 +113,7 @@ def card_of(model: Model, check: bool) -> ModelCard:
     Raises:
         ModelError: they come out wrong.
     """
-    known = {"schema_version", *(field.name for field in fields(ModelSpec))}
+    known = {"schema_version", "abstain", *(field.name for field in fields(ModelSpec))}
     props = parse_model(model.path, model.graph).metadata_props
     notes = {entry.key: entry.value for entry in props if entry.key not in known}
     return ModelCard(model, notes, _golden_difference(model) if check else None)
@@ -141,22 +145,33 @@ def _lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
         yield from card.lines()
     if ensemble.fusion:
         yield ""
-        yield from _fusion_lines(ensemble.fusion, ensemble.labels[0])
+        yield from _fusion_lines(ensemble.fusion, ensemble.outputs)
 
 
-def _fusion_lines(fusion: Fusion, label: str) -> Iterator[str]:
+def _fusion_lines(fusion: Fusion, outputs: Sequence[str]) -> Iterator[str]:
     yield "The two together"
-    if fusion.face_first:
-        yield _line("rule", "the faces answer; the whole photo where there is none")
-    else:
-        parts = f"{_number(fusion.face)} * face + {_number(fusion.photo)} * photo"
-        yield _line("log-odds", f"{_number(fusion.bias)} + {parts}, all those of {label}")
-        beside = fusion.photo_limit or fusion.limit
-        limits = f"{_number(fusion.limit)}, the photo's beside a face at {_number(beside)}"
-        yield _line("cut off at", limits)
-        if fusion.alone is not None:
-            yield _line("a face alone", f"where its own log-odds reach {_number(fusion.alone)}")
+    yield _line("face and photo", _rule(fusion.both, outputs))
+    yield _line("photo alone", _rule(fusion.photo, outputs))
+    alone = (
+        f"score {_number(fusion.alone_score)} and side {_number(fusion.alone_share)} of the "
+        f"photo's, or a label at {_number(fusion.alone_from)}"
+    )
+    yield _line("a face alone", alone)
     yield _line("unsure below", _number(fusion.unsure_below))
+    for name, least in fusion.abstain_from.items():
+        yield _line(f"{name} from", _number(least))
+
+
+def _rule(rule: Rule, outputs: Sequence[str]) -> str:
+    """Name the weights of a rule; docs/training.md has the formula."""
+    weights = {
+        "face": rule.face,
+        "label": rule.label,
+        **rule.abstain,
+        "score": rule.score,
+        **{f"bias of {name}": bias for name, bias in zip(outputs, rule.bias, strict=True)},
+    }
+    return ", ".join(f"{name} {_number(weight)}" for name, weight in weights.items() if weight)
 
 
 def _golden_difference(model: Model) -> float:

@@ -8,17 +8,20 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.contract.golden import pack_golden, unpack_golden
+from batch.contract.golden import GOLDEN_TOLERANCE, pack_golden, unpack_golden
 from batch.contract.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
 from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
 from batch.fusion import pack_fusion, unpack_fusion
 from batch.names import printable
-from batch.records import Region
+from batch.records import Abstain, Region
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_LABELS = 1000
+# From this schema on a model names its abstain outputs, and its golden samples tell it from others.
+ABSTAIN_SCHEMA = 2
+ABSTAIN = tuple(map(str, Abstain))
 MAX_NAME = 200  # characters of a label, a name or a version
 RESIZE_RULES = ("stretch",)
 
@@ -36,7 +39,7 @@ def load_model(path: Path) -> Model:
     refuse_unbounded(path, proto, len(graph))
     spec = _spec(path, {entry.key: entry.value for entry in proto.metadata_props})
     height, width, channels = input_shape(path, proto)
-    check_output(path, proto, len(spec.labels))
+    check_output(path, proto, len(spec.outputs))
     if spec.golden.inputs.shape[1:] != (height, width, channels):
         raise broken(path, "its golden samples do not have its input's shape")
     return Model(
@@ -61,6 +64,8 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
         "margin": str(spec.margin),
         "resize": spec.resize,
         "unsure_below": str(spec.unsure_below),
+        "abstain": json.dumps(spec.abstain),
+        "abstain_from": json.dumps(dict(spec.abstain_from)),
         "data_fingerprint": spec.data_fingerprint,
         "label_shares": json.dumps(dict(spec.label_shares)),
         "metrics": json.dumps(dict(spec.metrics)),
@@ -71,7 +76,7 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
 
 
 def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
-    _check_schema(path, props)
+    schema = _schema(path, props)
     try:
         spec = ModelSpec(
             name=props["name"],
@@ -86,6 +91,7 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
             golden=unpack_golden(props["golden"]),
+            abstain_from=_abstain_from(props) if schema >= ABSTAIN_SCHEMA else {},
             fusion=unpack_fusion(props["fusion"]) if "fusion" in props else None,
         )
     except KeyError as error:
@@ -94,6 +100,8 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
         why = printable(str(error))[:MAX_NAME]
         raise broken(path, f"its metadata can't be understood ({why})") from error
     _check_values(path, spec)
+    if schema >= ABSTAIN_SCHEMA:
+        _check_golden(path, spec)
     return spec
 
 
@@ -111,7 +119,19 @@ def _shares(text: str) -> dict[str, float]:
     return {label: float(share) for label, share in shares.items()}
 
 
-def _check_schema(path: Path, props: Mapping[str, str]) -> None:
+def _abstain_from(props: Mapping[str, str]) -> dict[str, float]:
+    """Read the abstain outputs' thresholds, in the order of the outputs."""
+    names, thresholds = json.loads(props["abstain"]), json.loads(props["abstain_from"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("abstain is not a list of texts")
+    if len(set(names)) != len(names):
+        raise ValueError("abstain names an output twice")
+    if not isinstance(thresholds, dict) or set(thresholds) != set(names):
+        raise TypeError("abstain_from is not an object with one number for each abstain output")
+    return {name: float(thresholds[name]) for name in names}
+
+
+def _schema(path: Path, props: Mapping[str, str]) -> int:
     schema = props.get("schema_version")
     if schema is None:
         raise broken(path, "its metadata lack 'schema_version', so its labels are unknown")
@@ -123,6 +143,7 @@ def _check_schema(path: Path, props: Mapping[str, str]) -> None:
             f"model {path} has schema version {schema}, this program knows up to {SCHEMA_VERSION}",
             "install a newer batch-label",
         )
+    return int(schema)
 
 
 def _check_values(path: Path, spec: ModelSpec) -> None:
@@ -132,6 +153,16 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise broken(path, f"a label, its name or its version is longer than {MAX_NAME} characters")
     if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels) or "" in spec.labels:
         raise broken(path, f"its labels {list(spec.labels)} are not two or more different names")
+    reserved = [label for label in spec.labels if label in ABSTAIN]
+    if reserved:
+        raise broken(path, f"{reserved[0]!r} is the name of an abstain output, not of a label")
+    unknown = [name for name in spec.abstain if name not in ABSTAIN]
+    if unknown:
+        shown = printable(unknown[0][:MAX_NAME])
+        raise broken(path, f"its abstain output {shown!r} is not one of {', '.join(ABSTAIN)}")
+    for name, least in spec.abstain_from.items():
+        if not 0 <= least <= 1:
+            raise broken(path, f"its abstain_from {least} for {name} is not between 0 and 1")
     if not 0 <= spec.margin <= 10:
         raise broken(path, f"its margin {spec.margin} is not between 0 and 10")
     if not 0 <= spec.unsure_below <= 1:
@@ -140,7 +171,27 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise broken(
             path, f"its resize rule {spec.resize[:MAX_NAME]!r} is not one of {RESIZE_RULES}"
         )
-    if spec.fusion and (spec.region is not Region.IMAGE or len(spec.labels) != 2):
-        raise broken(path, "only a whole-photo model of two labels can have a fusion")
-    if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.labels)):
-        raise broken(path, "its golden samples do not have one probability for each label")
+    if spec.fusion and spec.region is not Region.IMAGE:
+        raise broken(path, "only a whole-photo model can have a fusion")
+    if spec.fusion and (
+        len(spec.fusion.both.bias) != len(spec.labels) + len(spec.fusion.abstain_from)
+        or tuple(spec.fusion.both.abstain) != spec.abstain
+    ):
+        raise broken(path, "its fusion has other outputs than the model")
+    if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.outputs)):
+        raise broken(path, "its golden samples do not have one probability for each output")
+
+
+def _check_golden(path: Path, spec: ModelSpec) -> None:
+    """Refuse golden samples that a graph with a constant answer would pass."""
+    spread = spec.golden.outputs.max(axis=0) - spec.golden.outputs.min(axis=0)
+    # Not `<=`, which is False for an answer that is not a number.
+    alike = [
+        name
+        for name, far in zip(spec.outputs, spread, strict=True)
+        if not far > 2 * GOLDEN_TOLERANCE
+    ]
+    if alike:
+        raise broken(
+            path, f"its golden samples all have about the same probability of {printable(alike[0])}"
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batch.contract.model import Model
+from batch.decide import Thresholds
 from batch.errors import ModelError
 from batch.fusion import Fusion
 from batch.options import Options
@@ -16,24 +17,36 @@ from batch.records import Region
 class Ensemble:
     """A face model, a whole-photo model, or one of each with the fusion that joins them.
 
-    ``unsure_below`` and ``face_unsure_below`` are the thresholds for a photo and for a single
-    face; from ``settled_from`` on, the face model's own threshold, its answer counts without a
-    closer look. ``every_face`` asks for that look in any case.
+    Attributes:
+        models: those below that are not None, the face model first.
+        face: the face model.
+        image: the whole-photo model.
+        fusion: joins the two.
+        photo_thresholds: when a photo's answer counts.
+        face_thresholds: when a single face's answer counts.
+        settled_thresholds: the face model's own; a face that is not unsure by them needs no closer
+            look.
+        every_face: look closer in any case.
     """
 
     models: tuple[Model, ...]
     face: Model | None
     image: Model | None
     fusion: Fusion | None
-    unsure_below: float
-    face_unsure_below: float
-    settled_from: float
+    photo_thresholds: Thresholds
+    face_thresholds: Thresholds
+    settled_thresholds: Thresholds
     every_face: bool
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, which all models have."""
         return self.models[0].spec.labels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The labels, then the abstain outputs that a photo can have, as reports name them."""
+        return (*self.labels, *self.photo_thresholds.abstain_from)
 
     def describe(self) -> str:
         """Name the models and their versions for people."""
@@ -52,15 +65,21 @@ def load_ensemble(options: Options) -> Ensemble:
 
     models = tuple(load_model(path) for path in find_models(options.model))
     face, image, fusion = _roles(models)
-    least, own = options.min_confidence, models[0].spec.unsure_below
+    least, first = options.min_confidence, models[0].spec
+    own = Thresholds(first.unsure_below, first.abstain_from, options.always_answer)
+    joined = (
+        Thresholds(fusion.unsure_below, fusion.abstain_from, options.always_answer)
+        if fusion
+        else own
+    )
     return Ensemble(
         models=models,
         face=face,
         image=image,
         fusion=fusion,
-        unsure_below=(fusion.unsure_below if fusion else own) if least is None else least,
-        face_unsure_below=own if least is None else least,
-        settled_from=own,
+        photo_thresholds=joined if least is None else replace(joined, unsure_below=least),
+        face_thresholds=own if least is None else replace(own, unsure_below=least),
+        settled_thresholds=own,
         every_face=options.every_face,
     )
 
@@ -79,4 +98,10 @@ def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion 
         raise ModelError(f"model {image.path} is fitted {fitted}, not {face.spec.name}", remedy)
     if face.spec.labels != image.spec.labels:
         raise ModelError(f"models {face.path} and {image.path} have different labels", remedy)
+    if face.spec.abstain != fusion.face_abstain:
+        raise ModelError(
+            f"model {image.path} is fitted to another {face.spec.name}: that one had the abstain "
+            f"outputs {', '.join(fusion.face_abstain) or 'none'}",
+            remedy,
+        )
     return face, image, fusion

@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 1024 * 1024  # of all pictures, unpacked
 
 @dataclass(frozen=True)
 class Golden:
-    """Sample inputs (uint8 [n, H, W, C]) and the answers (float32 [n, K]) they must give."""
+    """Sample inputs (uint8 [n, H, W, C]) and the outputs (float32 [n, K + A]) they must give."""
 
     inputs: npt.NDArray[np.uint8]
     outputs: npt.NDArray[np.float32]

@@ -115,8 +115,8 @@ def input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def check_output(path: Path, proto: onnx.ModelProto, labels: int) -> None:
-    """Make sure that a model's output is float [N, labels].
+def check_output(path: Path, proto: onnx.ModelProto, count: int) -> None:
+    """Make sure that a model's output is float [N, count], for labels and abstain outputs.
 
     Raises:
         ModelError: the output is of another kind.
@@ -124,10 +124,12 @@ def check_output(path: Path, proto: onnx.ModelProto, labels: int) -> None:
     outputs = proto.graph.output
     kind = outputs[0].type.tensor_type if len(outputs) == 1 else None
     if kind is None or kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) != 2:
-        raise broken(path, "its output is not one float tensor [N, labels]")
-    if kind.shape.dim[1].dim_value != labels:
+        raise broken(path, "its output is not one float tensor [N, labels and abstain outputs]")
+    if kind.shape.dim[1].dim_value != count:
         raise broken(
-            path, f"it gives {kind.shape.dim[1].dim_value} numbers a picture for {labels} labels"
+            path,
+            f"it gives {kind.shape.dim[1].dim_value} numbers per picture for {count} labels and "
+            "abstain outputs",
         )
 
 

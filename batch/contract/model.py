@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,22 @@ from batch.records import Region
 class ModelSpec:
     """What a model says of itself in its metadata.
 
-    ``margin`` widens a face crop by that share of the face's side on each side;
-    ``unsure_below`` is the confidence under which an answer counts as unsure;
-    ``label_shares`` are the training data's; ``metrics`` are free-form figures; ``fusion``
-    joins a whole-photo model of two labels to a face model.
+    Attributes:
+        name: the model's name, as reports give it.
+        version: any text.
+        labels: in the order of the output.
+        region: whether it looks at face crops or at whole photos.
+        margin: share of a face's longer side by which a crop is wider on each side.
+        resize: how a crop is brought to the input's size.
+        unsure_below: 0 to 1; a label less likely than this is unsure.
+        data_fingerprint: digest of the training data.
+        label_shares: share of each label in the training data.
+        metrics: figures of any form.
+        created: date, YYYY-MM-DD, UTC.
+        golden: sample pictures with their outputs.
+        abstain_from: 0 to 1 for each abstain output, in the order of the output after the labels;
+            an output at least as likely as this takes the place of a label.
+        fusion: joins a whole-photo model to a face model.
     """
 
     name: str
@@ -34,7 +46,18 @@ class ModelSpec:
     metrics: Mapping[str, Any]
     created: str
     golden: Golden
+    abstain_from: Mapping[str, float] = field(default_factory=dict)
     fusion: Fusion | None = None
+
+    @property
+    def abstain(self) -> tuple[str, ...]:
+        """The abstain outputs, in the order of the output after the labels."""
+        return tuple(self.abstain_from)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All outputs in their order: the labels, then the abstain outputs."""
+        return (*self.labels, *self.abstain_from)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.answer import labelled_row
 from batch.contract.ensemble import Ensemble, load_ensemble
 from batch.crop import face_square
+from batch.decide import labelled_row
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import POSITIONS, Floats, hidden

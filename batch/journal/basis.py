@@ -12,7 +12,7 @@ from batch.yunet import detector_digest
 
 # To be raised whenever decoding, the search for faces, cropping or the making of an answer
 # changes what comes out: then every photo is labelled anew.
-PREPROCESSING = 2
+PREPROCESSING = 3
 
 
 def basis_of(models: Sequence[Model], options: Options) -> bytes:
@@ -26,6 +26,7 @@ def basis_of(models: Sequence[Model], options: Options) -> bytes:
         "models": [model.digest for model in models],
         "detector": detector_digest(),
         "min_confidence": options.min_confidence,
+        "always_answer": options.always_answer,
         "every_face": options.every_face,
         "salvage": options.salvage,
     }

@@ -69,11 +69,13 @@ def _answer(answer: Answer) -> list[Any]:
         answer.label,
         answer.confidence,
         dict(answer.probabilities),
-        answer.sure,
+        answer.status.value,
         [box.left, box.top, box.width, box.height, box.score] if box else None,
     ]
 
 
 def _as_answer(kept: list[Any]) -> Answer:
-    label, confidence, probabilities, sure, box = kept
-    return Answer(label, confidence, probabilities, sure, Box(*box) if box else None)
+    label, confidence, probabilities, status, box = kept
+    if isinstance(status, bool):  # whether the label was sure, before there were other answers
+        status = Status.OK if status else Status.UNSURE
+    return Answer(Status(status), label, confidence, probabilities, Box(*box) if box else None)

@@ -10,13 +10,16 @@ from batch.location import Location, location_of
 from batch.names import printable
 from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, RecordReader, ReportError, damaged
-from batch.records import Status
+from batch.records import Abstain, Status
 from batch.reports.columns import MISSING
 from batch.reports.formats import Value
 
 # The columns that a report must have; `face` and `p_<label>` depend on the run, and others
 # are passed over, so that reports of other versions can be read.
 NEEDED = ("path", "status", "label", "confidence", "error")
+
+# Columns `p_<output>` that are no labels'.
+ABSTAIN = frozenset(map(str, Abstain))
 
 _STATUSES = frozenset(map(str, Status))
 
@@ -53,7 +56,8 @@ class SavedReport:
         self._reader = reader
         if columns:
             check_columns(columns, reader.called)
-            self.labels = tuple(name[2:] for name in columns if name.startswith("p_"))
+            outputs = (name[2:] for name in columns if name.startswith("p_"))
+            self.labels = tuple(name for name in outputs if name not in ABSTAIN)
 
     def rows(self) -> Iterator[SavedRow]:
         """Read the rows in the report's order, once.

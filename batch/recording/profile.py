@@ -57,7 +57,7 @@ class Tally:
 
     def add(self, row: Row) -> None:
         """Count a row's answer, if it has one."""
-        if row.answer is None:
+        if row.answer is None or row.answer.label is None:
             return
         confidence = float(row.answer.confidence)
         self._answers += 1

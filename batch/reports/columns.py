@@ -16,15 +16,16 @@ MISSING = "missing:"
 SALVAGED = "labelled from what is there"
 
 
-def columns(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
-    """Name the report's columns in their order, for a model's labels in theirs.
+def columns(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+    """Name the report's columns in their order.
 
+    ``outputs`` are the model's labels and then its abstain outputs, in the model's order;
     ``numbered`` is the report of a shard, whose rows know their position among all files.
     """
-    return tuple(column.name for column in layout(labels, per_face, numbered))
+    return tuple(column.name for column in layout(outputs, per_face, numbered))
 
 
-def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
+def layout(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
     """Give the columns that ``columns`` names, with what their values are."""
     boxes = ("face_left", "face_top", "face_width", "face_height")
     return (
@@ -32,7 +33,7 @@ def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tup
         Column("status"),
         Column("label"),
         Column("confidence", Kind.REAL, PROBABILITY_DECIMALS),
-        *(Column(name, Kind.REAL, PROBABILITY_DECIMALS) for name in map(_p, labels)),
+        *(Column(name, Kind.REAL, PROBABILITY_DECIMALS) for name in map(_p, outputs)),
         Column("source"),
         Column("faces", Kind.WHOLE),
         *((Column("face", Kind.WHOLE),) if per_face else ()),
@@ -46,7 +47,7 @@ def layout(labels: Sequence[str], per_face: bool, numbered: bool = False) -> tup
 
 
 def records_of(
-    row: Row, labels: Sequence[str], per_face: bool, numbered: bool = False
+    row: Row, outputs: Sequence[str], per_face: bool, numbered: bool = False
 ) -> Iterator[dict[str, Value]]:
     """Flatten a row into records with the keys of ``columns``, one or one a face.
 
@@ -56,29 +57,28 @@ def records_of(
     """
     position = {"position": row.position} if numbered else {}
     if not per_face:
-        yield _record(row, row.status, row.answer, labels) | position
+        yield _record(row, row.status, row.answer, outputs) | position
     elif not row.faces:
-        yield _record(row, row.status, row.answer, labels) | {"face": None} | position
+        yield _record(row, row.status, row.answer, outputs) | {"face": None} | position
     for number, answer in enumerate(row.faces if per_face else (), start=1):
-        status = Status.OK if answer.sure else Status.UNSURE
-        yield _record(row, status, answer, labels) | {"face": number} | position
+        yield _record(row, answer.status, answer, outputs) | {"face": number} | position
 
 
-def _p(label: str) -> str:
-    return f"p_{printable(label)}"
+def _p(output: str) -> str:
+    return f"p_{printable(output)}"
 
 
 def _record(
-    row: Row, status: Status, answer: Answer | None, labels: Sequence[str]
+    row: Row, status: Status, answer: Answer | None, outputs: Sequence[str]
 ) -> dict[str, Value]:
     box = answer.box if answer else None
     share = PROBABILITY_DECIMALS
     return {
         "path": path_text(row.path),
         "status": status.value,
-        "label": label_text(answer.label) if answer else None,
+        "label": label_text(answer.label) if answer and answer.label is not None else None,
         "confidence": _rounded(answer.confidence, share) if answer else None,
-        **{_p(n): _rounded(answer.probabilities[n], share) if answer else None for n in labels},
+        **{_p(name): _probability(answer, name) for name in outputs},
         "source": row.source.value if row.source else None,
         # Nobody counted the faces of a file that failed.
         "faces": None if row.failure else len(row.faces),
@@ -91,6 +91,13 @@ def _record(
         "height": row.height,
         "error": _error(row),
     }
+
+
+def _probability(answer: Answer | None, output: str) -> float | None:
+    """Give an output's probability; a face model may lack outputs of the whole-photo model."""
+    if answer is None or output not in answer.probabilities:
+        return None
+    return _rounded(answer.probabilities[output], PROBABILITY_DECIMALS)
 
 
 def _rounded(value: float, decimals: int) -> float:

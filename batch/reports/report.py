@@ -61,34 +61,35 @@ def check_output(output: str) -> None:
 
 def open_report(
     output: str,
-    labels: Sequence[str],
+    outputs: Sequence[str],
     per_face: bool,
     stdout: BinaryIO,
     numbered: bool = False,
 ) -> Report:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
 
-    ``numbered`` adds the column `position`: see ``columns``.
+    ``outputs`` are the model's labels and then its abstain outputs; ``numbered`` adds the column
+    `position`: see ``columns``.
 
     Raises:
         UsageError, OutputError: as ``check_output`` does.
     """
     check_output(output)
-    wanted = layout(labels, per_face, numbered)
+    wanted = layout(outputs, per_face, numbered)
     with writing(called(output)), ExitStack() as undo:
         place: Place
         writer: RecordWriter
         if is_dataset(output):
             place = folder = open_dataset(location_of(output))
             undo.callback(place.discard)
-            typical = {"status": Status.OK.value, "label": label_text(labels[0])}
+            typical = {"status": Status.OK.value, "label": label_text(outputs[0])}
             writer = DatasetWriter(folder, wanted, typical)
         else:
             place = file = open_output(output, stdout)
             undo.callback(place.discard)
             writer = open_writer(report_format(output), file.stream, wanted)
         undo.pop_all()
-    return Report(called(output), place, writer, labels, per_face, numbered)
+    return Report(called(output), place, writer, outputs, per_face, numbered)
 
 
 class Report:
@@ -104,14 +105,14 @@ class Report:
         called: str,
         place: Place,
         writer: RecordWriter,
-        labels: Sequence[str],
+        outputs: Sequence[str],
         per_face: bool,
         numbered: bool = False,
     ) -> None:
         self._called = called
         self._place = place
         self._writer = writer
-        self._labels = tuple(labels)
+        self._outputs = tuple(outputs)
         self._per_face = per_face
         self._numbered = numbered
         self._ended = False
@@ -119,7 +120,7 @@ class Report:
     def add(self, row: Row) -> None:
         """Write a file's row, or one row for each of its faces."""
         with writing(self._called):
-            for record in records_of(row, self._labels, self._per_face, self._numbered):
+            for record in records_of(row, self._outputs, self._per_face, self._numbered):
                 self._writer.write(record)
 
     def copy(self, record: Record) -> None:

@@ -18,7 +18,7 @@ from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.journal.stored import pack_row, unpack_row
 from batch.location import Location
 from batch.recording.timings import CLASSIFY, CROP, FACES
-from batch.records import Answer, Failure, FileState, Reason, Row, Stage
+from batch.records import LABELLED, Answer, Failure, FileState, Reason, Row, Stage
 
 # The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
 # photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
@@ -170,8 +170,12 @@ def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
     return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)
 
 
-def unpack_row_of(path: Location, text: bytes, labels: tuple[str, ...]) -> Row:
+def unpack_row_of(
+    path: Location, text: bytes, labels: tuple[str, ...], outputs: tuple[str, ...]
+) -> Row:
     """Read the row of a label, which must be one of ``labels``.
+
+    ``outputs`` are the labels and then the abstain outputs; those of a face may lack some.
 
     Raises:
         BadAnswer: it is none.
@@ -179,7 +183,9 @@ def unpack_row_of(path: Location, text: bytes, labels: tuple[str, ...]) -> Row:
     try:
         row = unpack_row(path, text.decode())
         for answer in (*row.faces, *((row.answer,) if row.answer else ())):
-            _check(answer, labels)
+            _check(answer, labels, outputs)
+        if row.answer is not None and row.answer.status is not row.status:
+            raise ValueError(f"a photo that is {row.status} with an answer {row.answer.status}")
         if row.width is not None and not (int(row.width) > 0 and int(row.height or 0) > 0):
             raise ValueError(f"{row.width} x {row.height} pixels")
         return row
@@ -187,10 +193,14 @@ def unpack_row_of(path: Location, text: bytes, labels: tuple[str, ...]) -> Row:
         raise BadAnswer(f"a label that is none ({error})") from error
 
 
-def _check(answer: Answer, labels: tuple[str, ...]) -> None:
+def _check(answer: Answer, labels: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     chances = (answer.confidence, *answer.probabilities.values())
-    if tuple(answer.probabilities) != labels or answer.label not in labels:
-        raise ValueError(f"{answer.label} out of {list(answer.probabilities)}")
+    names = tuple(answer.probabilities)
+    possible = labels if answer.status in LABELLED else (None,)
+    if names[: len(labels)] != labels or not set(names) <= set(outputs):
+        raise ValueError(f"probabilities of {list(names)}")
+    if answer.status not in (*LABELLED, *outputs) or answer.label not in possible:
+        raise ValueError(f"{answer.status} {answer.label} out of {list(names)}")
     if not all(0 <= chance <= 1.001 for chance in chances):
         raise ValueError(f"probabilities {chances}")
     if answer.box is not None and not all(map(math.isfinite, astuple(answer.box))):

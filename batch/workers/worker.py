@@ -57,13 +57,14 @@ class Task:
     """What a worker is to do: the module whose ``main`` it runs, and within which limits.
 
     Without a ``plan`` it hands over pixels. With one, an open file that the program reads, it hands
-    over labels, which are out of ``labels``.
+    over labels, which are out of ``labels``; ``outputs`` are these and the abstain outputs.
     """
 
     limits: FileLimits
     program: str = PROGRAM
     plan: BinaryIO | None = None
     labels: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 class Worker:
@@ -148,7 +149,8 @@ class Worker:
         if isinstance(said.content, Failure):
             return Worked(said.content, said.state, said.read_seconds)
         if isinstance(said.content, int) and self._task.plan:
-            row = unpack_row_of(path, self._received(said.content), self._task.labels)
+            text = self._received(said.content)
+            row = unpack_row_of(path, text, self._task.labels, self._task.outputs)
             return Worked(row, said.state, said.read_seconds, said.seconds)
         if isinstance(said.content, Picture) and self._pixels:
             photo = self._photo(path, said.content, self._pixels)
