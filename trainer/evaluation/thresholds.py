@@ -19,8 +19,10 @@ from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
 CONFIDENCE = 0.95
-# Thresholds that are tried.
+# Thresholds that are tried: of a label, and of an abstain output, which must be about as likely as
+# everything else together before it is a reason.
 STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
+ABSTAIN_STEPS = tuple(step for step in STEPS if step >= 0.4)
 # Beside the risk over all answers, the share of the samples of each abstain class that may get a
 # label which counts: a folder may hold nothing else.
 MOST_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
@@ -76,7 +78,7 @@ def choose_thresholds(
     right = answers[:, :count].argmax(axis=1) == targets
     within: list[Chosen] = []
     least: list[Chosen] = []
-    for steps in product(STEPS, repeat=len(abstain)):
+    for steps in product(ABSTAIN_STEPS, repeat=len(abstain)):
         kept = (answers[:, count:] < np.asarray(steps, dtype=np.float32)).all(axis=1)
         for unsure_below in STEPS:
             counts = kept & (confidence >= np.float32(unsure_below))
