@@ -16,13 +16,27 @@ AbstainNames = Mapping[str, str]
 def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
     """Read a folder whose sub-folders are the classes, each searched to any depth.
 
-    The folders ``neither`` and ``no_person``, and those that ``abstain`` names, are the abstain
-    classes. The digest of a file's bytes alone decides its part (80 % train, 10 % validation,
-    10 % test), so more photos move none that were there. A sample's kind is its class and the
-    sub-folder that it lies in, such as ``no_person/pets``.
+    Its photos are those of ``folder_files``. The digest of a file's bytes alone decides its part
+    (80 % train, 10 % validation, 10 % test), so more photos move none that were there.
 
     Raises:
         InputError: no such folder, fewer than two labels, or a class with no photo.
+    """
+    classes, files = folder_files(root, abstain)
+    return dataset_of(root.resolve().name, classes, files, framing)
+
+
+def folder_files(
+    root: Path, abstain: AbstainNames | None = None
+) -> tuple[tuple[str, ...], list[Labelled]]:
+    """List the classes of a folder and the files of each.
+
+    The folders ``neither`` and ``no_person``, and those that ``abstain`` names, are the abstain
+    classes. A file's kind is its class and the sub-folder that it lies in, such as
+    ``no_person/pets``.
+
+    Raises:
+        InputError: no such folder, or fewer than two labels.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give a folder with a sub-folder a class")
@@ -45,7 +59,7 @@ def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = No
         for class_ in [names.get(folder.name, folder.name)]
         for path in _files(folder)
     ]
-    return dataset_of(root.resolve().name, classes, files, framing)
+    return classes, files
 
 
 def _files(folder: Path) -> list[Path]:

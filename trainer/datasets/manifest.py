@@ -12,7 +12,7 @@ from pathlib import Path
 from batch.errors import InputError
 from trainer.data import Dataset, Framing, abstain_classes, in_order
 from trainer.datasets.folders import AbstainNames
-from trainer.datasets.samples import SPLITS, Labelled, dataset_of
+from trainer.datasets.samples import SPLITS, Labelled, LeftOut, dataset_of
 
 SUFFIX = ".csv"
 REQUIRED = ("path", "label")
@@ -34,19 +34,32 @@ def is_manifest(source: Path) -> bool:
 
 
 def load_manifest(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
-    """Read photos by a CSV table (UTF-8) whose first line names the columns.
+    """Read the photos that a table lists, see ``manifest_files``.
+
+    If the table names no split for a photo, its group's name decides or else the digest of the
+    file's bytes, as for folders. A row that can't be used is in ``left_out`` by its line.
+
+    Raises:
+        BadManifest: it is no such table.
+        InputError: a class has no usable photo.
+    """
+    classes, files, left_out = manifest_files(path, abstain)
+    return dataset_of(path.resolve().stem, classes, files, framing, left_out)
+
+
+def manifest_files(
+    path: Path, abstain: AbstainNames | None = None
+) -> tuple[tuple[str, ...], list[Labelled], list[LeftOut]]:
+    """List the classes and photos of a CSV table (UTF-8) whose first line names the columns.
 
     Paths are relative to the table's folder. The labels ``neither`` and ``no_person``, and those
-    that ``abstain`` names, are the abstain classes. ``split`` is train, validation or test; if it
-    is empty or missing, the group's name decides or else the digest of the file's bytes, as for
-    folders. ``weight`` is how much a photo counts in the training loss, 1 by default; ``kind`` is
-    what tables by kind call it, the class by default. A row that can't be used is in ``left_out``
-    by its line.
+    that ``abstain`` names, are the abstain classes. ``split`` is train, validation or test;
+    ``weight`` is how much a photo counts in the training loss, 1 by default; ``kind`` is what
+    tables by kind call it, the class by default. Rows that can't be used come with the reason.
 
     Raises:
         BadManifest: it is no such table, has fewer than two labels, or puts one group into two
             splits.
-        InputError: a class has no usable photo.
     """
     left_out, rows = [], []
     for line, row in _rows(path):
@@ -75,7 +88,7 @@ def load_manifest(path: Path, framing: Framing, abstain: AbstainNames | None = N
         )
         for row in rows
     ]
-    return dataset_of(path.resolve().stem, classes, files, framing, left_out)
+    return classes, files, left_out
 
 
 def _group_splits(path: Path, rows: Iterable[Row]) -> dict[str, str]:

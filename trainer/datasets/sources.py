@@ -14,9 +14,10 @@ from trainer.datasets.beside import with_beside
 from trainer.datasets.download import DownloadError
 from trainer.datasets.fer2013 import is_fer2013, load_fer2013
 from trainer.datasets.ferplus import FRAMING, is_ferplus, load_ferplus
-from trainer.datasets.folders import AbstainNames, load_folders
-from trainer.datasets.manifest import is_manifest, load_manifest
+from trainer.datasets.folders import AbstainNames, folder_files, load_folders
+from trainer.datasets.manifest import is_manifest, load_manifest, manifest_files
 from trainer.datasets.published import HOME, obtain
+from trainer.datasets.samples import Labelled
 from trainer.datasets.starter import NAME as STARTER
 from trainer.datasets.starter import load_starter
 from trainer.reviewing.review import Review, is_review
@@ -56,6 +57,17 @@ def load_data(
     if review:
         data = with_review(data, review)
     return with_beside(data, beside) if beside else data
+
+
+def photo_files(source: Path, abstain: AbstainNames | None = None) -> list[Labelled]:
+    """List the photos of a table or of folders without reading them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if is_manifest(source):
+        return manifest_files(source, abstain)[1]
+    return folder_files(source, abstain)[1]
 
 
 def choose_source(
