@@ -55,12 +55,13 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
         targets=targets,
         folds=np.arange(count) % 5,
         weights=np.ones(count, dtype=np.float32),
+        kinds=np.full(count, "photo"),
     )
 
 
 def test_two_witnesses_are_better_than_one() -> None:
     evidence = drawn_evidence(3000, 2)
-    answers = nested("face", evidence, 0.2).answers
+    answers = nested("face", evidence, 0.2).probabilities
     faces = evidence.has_face & (evidence.score < ALONE_SCORE)
     right = (answers.argmax(axis=1) == evidence.targets)[faces].mean()
     assert right > (evidence.photo.argmax(axis=1) == evidence.targets)[faces].mean() + 0.05
@@ -74,7 +75,7 @@ def test_a_fold_is_answered_by_nothing_that_was_fitted_to_it() -> None:
         nested("face", each, 0.2) for each in (evidence, replace(evidence, targets=turned))
     )
     assert one.fusions[0] == other.fusions[0]
-    assert np.array_equal(one.answers[held], other.answers[held])
+    assert np.array_equal(one.probabilities[held], other.probabilities[held])
     assert one.fusions[1] != other.fusions[1]
 
 

@@ -48,6 +48,7 @@ def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -
     from trainer.evaluation.evidence import gather
     from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
     from trainer.evaluation.fusion import choose, fit, nested, with_thresholds
+    from trainer.evaluation.outcomes import always_table, kinds_table
     from trainer.exporting.models import open_model
 
     show_progress()
@@ -55,6 +56,16 @@ def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -
     evidence = gather(photo_files(data), face, answers, framing_of(**framing) or Framing())
     name = open_model(face).spec.name
     held_out = nested(name, evidence, risk)
+    click.echo(kinds_table(evidence, held_out.answers))
+    click.echo(f"\n{always_table(evidence, held_out.always)}\n")
     fusion = fit(name, evidence)
     chosen = choose(fusion, evidence, risk)
-    write_text(run_folder / FUSION_FILE, f"{pack_fusion(with_thresholds(fusion, chosen))}\n")
+    click.echo(
+        f"of {chosen.answered:,} labels that count {chosen.wrong:,} are wrong: at most "
+        f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
+    )
+    if chosen.bound > risk:
+        click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
+    record = pack_fusion(with_thresholds(fusion, chosen))
+    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    click.echo(record)
