@@ -192,7 +192,8 @@ def unpack_row_of(
             raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
         if (row.failure is not None) != (row.status is Status.FAILED):
             raise ValueError(f"a photo that is {row.status} with the failure {row.failure}")
-        if row.width is not None and not all(map(_is_side, (row.width, row.height))):
+        sides = (row.width, row.height)
+        if sides != (None, None) and not all(map(_is_side, sides)):
             raise ValueError(f"{row.width} x {row.height} pixels")
         return row
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
