@@ -242,7 +242,7 @@ def test_a_label_that_is_called_like_a_status_is_none() -> None:
         {"width": True},
         {"height": "480"},
         {"width": None},
-        {"faces": {}},
+        {"faces": {"first": 1}},
         {"faces": [7]},
     ],
 )
