@@ -135,7 +135,7 @@ def decide(
     if thresholds.always_answer:
         # The outputs of a model that is certain of a reason leave nothing for the labels.
         total = float(probabilities[: len(labels)].sum())
-        confidence = min(1.0, confidence / total) if total > 0 else 1 / len(labels)
+        confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
     return Answer(status, labels[best], confidence, by_name, box)
 

@@ -11,7 +11,7 @@ from batch.explaining.explanation import Explanation, View
 from batch.explaining.heatmap import colour_bar, coloured, scale_of
 from batch.explaining.lettering import fitting, font, plain, wrapped
 from batch.explaining.occlusion import spread
-from batch.explaining.words import name_of, output_name, sentences, subtitle, title
+from batch.explaining.words import output_name, quoted_name, sentences, subtitle, title
 from batch.records import Answer, Region
 
 MARGIN = 28
@@ -105,7 +105,7 @@ def _laid_out(explanation: Explanation, panels: list[Panel], scale: float) -> Im
     bars = _bars(answer)
     top_of_panels = MARGIN + TITLE + BODY + 34
     top_of_bars = top_of_panels + SMALL + 10 + high + MARGIN
-    legend = _legend(name_of(answer), scale)
+    legend = _legend(quoted_name(answer), scale)
     top_of_words = top_of_bars + max(bars.height, legend.height) + MARGIN // 2
     height = top_of_words + len(words) * (BODY + 8) + MARGIN
     page = Image.new("RGB", (width + 2 * MARGIN, height), "white")

@@ -27,6 +27,11 @@ def name_of(answer: Answer) -> str:
     return output_name(answer.status.value) if answer.label is None else answer.label
 
 
+def quoted_name(answer: Answer) -> str:
+    """Name an answer inside a sentence, where "neither" needs quotes to be read as a name."""
+    return f'"{name_of(answer)}"' if answer.label is None else answer.label
+
+
 def output_name(output: str) -> str:
     """Name one of a model's outputs: a label stays as it is."""
     return "no person" if output == Abstain.NO_PERSON else output
@@ -52,9 +57,7 @@ def subtitle(explanation: Explanation) -> str:
 
 def sentences(explanation: Explanation) -> list[str]:
     """Say what the map shows, and how far the strongest spot moves the answer."""
-    answer = explanation.answer
-    # Quoted, as "the odds of neither" reads like the beginning of something else.
-    name = f'"{name_of(answer)}"' if answer.label is None else answer.label
+    name = quoted_name(explanation.answer)
     worth = np.concatenate([view.worth.ravel() for view in explanation.views])
     most, least = float(worth.max()), float(worth.min())
     said = ["Each spot was blurred in turn, and the models were asked again."]
