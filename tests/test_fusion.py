@@ -255,6 +255,8 @@ def _changed(**changes: Any) -> str:
         _changed(face_model="gone"),
         _changed(face_abstain="gone"),
         _changed(face_abstain="neither"),
+        _changed(face_abstain=""),
+        _changed(face_abstain={}),
         _changed(face_abstain=7),
         _changed(face_abstain=[7]),
         _changed(face_abstain=["neither", "neither"]),

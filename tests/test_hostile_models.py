@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper

@@ -46,7 +46,9 @@ ANSWER = Answer(
 NEITHER = Answer(Status.NEITHER, None, 2 / 3, {"happy": 1 / 3, "sad": 0.0, "neither": 2 / 3})
 NO_PERSON = Answer(Status.NO_PERSON, None, 1.0, {"happy": 0.0, "sad": 0.0, "no_person": 1.0})
 LABELLED = Finished(
-    Row(Path("a/b.jpg"), Status.UNSURE, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"),
+    Row(
+        Path("a/b.jpg"), Status.UNSURE, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"
+    ),
     FileState(123, 2**63 - 1, b"d" * 32),
 )
 UNLABELLED = [

@@ -190,13 +190,13 @@ def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row
         replace(ROW, faces=(replace(NEITHER, label="happy"),)),
         replace(ROW, faces=(replace(ANSWER_OF_A_FACE, status=Status.NO_PERSON, label=None),)),
         # Probabilities of outputs that the models do not have, or in another order.
-        _of(NEITHER, probabilities=NEITHER.probabilities | {"joy": 0.0}),
-        _of(NEITHER, probabilities=NEITHER.probabilities | {"no_face": 0.0}),
-        _of(NO_PERSON, probabilities=dict(reversed(NO_PERSON.probabilities.items()))),
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "joy": 0.0}),
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "no_face": 0.0}),
+        _of(NO_PERSON, probabilities=dict(reversed(list(NO_PERSON.probabilities.items())))),
         _of(NEITHER, probabilities={"happy": 0.25, "neither": 0.5, "sad": 0.25}),
         _of(NEITHER, probabilities={"happy": 0.25, "neither": 0.75}),
         _of(NEITHER, probabilities={"neither": 1.0}),
-        _of(NEITHER, probabilities=NEITHER.probabilities | {"neither": 1.5}),
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "neither": 1.5}),
         _of(NEITHER, confidence=-0.5),
     ],
 )
@@ -217,8 +217,9 @@ def test_a_label_that_is_called_like_a_status_is_none() -> None:
     right = Answer(Status.OK, "failed", 0.75, chances)
     assert unpack_row_of(PATH, pack_row(_of(right)).encode(), labels, labels).answer == right
     wrong = Answer(Status.FAILED, None, 0.75, chances)
-    with pytest.raises(BadAnswer):
-        unpack_row_of(PATH, pack_row(_of(wrong)).encode(), labels, labels)
+    for row in (_of(wrong), replace(_of(right), faces=(wrong,))):
+        with pytest.raises(BadAnswer):
+            unpack_row_of(PATH, pack_row(row).encode(), labels, labels)
 
 
 @pytest.mark.parametrize(
