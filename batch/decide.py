@@ -75,9 +75,9 @@ def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
 def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
     """Make a photo's row from what the detector and the models say of it.
 
-    The faces' answer is the mean of their probabilities, each weighted by the face's area times
-    the detector's score: the photo is about whoever fills it, and a box with a low score may be no
-    face. A face model and a whole-photo model together are joined by the fusion.
+    The faces' probabilities are averaged, each face weighted by its area times the detector's
+    score: a photo is about the person who fills it, and a box with a low score may be no face. If
+    there is a whole-photo model as well, the fusion joins both.
     """
     faces = tuple(
         decide(probabilities, rules.labels, rules.face_thresholds, box)

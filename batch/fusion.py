@@ -28,6 +28,8 @@ from batch.records import Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
 LEAST = 1e-6
+# Largest number of a fusion; those that are fitted are far smaller.
+MAX_NUMBER = 100
 # Log-odds beyond which a detector's score says no more.
 SCORE_LIMIT = 4.0
 
@@ -223,8 +225,12 @@ def _numbers(values: object) -> dict[str, float]:
 
 
 def _number(value: object) -> float:
-    """Check one of the fusion's numbers, which are all small."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 100:
+    """Check one of the fusion's numbers, of which none is larger than ``MAX_NUMBER``."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= MAX_NUMBER
+    ):
         raise ValueError(f"the fusion has the number {str(value)[:99]}")
     return float(value)
 

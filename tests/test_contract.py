@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch.contract.contract import SCHEMA_VERSION, load_model, metadata
-from batch.contract.golden import GOLDEN_TOLERANCE, Golden
+from batch.contract.golden import GOLDEN_SPREAD, GOLDEN_TOLERANCE, Golden
 from batch.contract.model import ModelSpec
 from batch.errors import ExitCode, ModelError
 from batch.fusion import Fusion, Rule, pack_fusion
@@ -271,7 +271,7 @@ def test_golden_answers_must_cover_every_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", range(4))
-@pytest.mark.parametrize("spread", [0.0, 2 * GOLDEN_TOLERANCE, float("nan")])
+@pytest.mark.parametrize("spread", [0.0, GOLDEN_SPREAD, float("nan")])
 def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     tmp_path: Path, output: int, spread: float
 ) -> None:
@@ -282,7 +282,8 @@ def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     alike = replace(spec, golden=Golden(spec.golden.inputs, outputs))
     with pytest.raises(ModelError, match=f"the same probability of {spec.outputs[output]}"):
         load_model(save(bright_model(alike), tmp_path / "m.onnx"))
-    outputs[0, output] = 2 * GOLDEN_TOLERANCE + 1e-4
+    assert GOLDEN_SPREAD >= 2 * GOLDEN_TOLERANCE
+    outputs[0, output] = GOLDEN_SPREAD + 1e-4
     load_model(save(bright_model(alike), tmp_path / "m.onnx"))
 
 

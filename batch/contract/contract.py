@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.contract.golden import GOLDEN_TOLERANCE, pack_golden, unpack_golden
+from batch.contract.golden import GOLDEN_SPREAD, pack_golden, unpack_golden
 from batch.contract.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
 from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model, read_model
@@ -191,9 +191,7 @@ def _check_golden(path: Path, spec: ModelSpec) -> None:
     spread = spec.golden.outputs.max(axis=0) - spec.golden.outputs.min(axis=0)
     # Not `<=`, which is False for an answer that is not a number.
     alike = [
-        name
-        for name, far in zip(spec.outputs, spread, strict=True)
-        if not far > 2 * GOLDEN_TOLERANCE
+        name for name, far in zip(spec.outputs, spread, strict=True) if not far > GOLDEN_SPREAD
     ]
     if alike:
         raise broken(
