@@ -63,7 +63,9 @@ def test_rows_are_told_in_columns(tmp_path: Path) -> None:
     assert rows["confidence"] == [9500, 8500, 5500, 6200, -1, -1, -1]
     assert rows["label"] == [0, 1, 0, 1, -1, -1, -1]
     assert rows["box"] == [[1700, 600, 1100, 1300]] * 3 + [[]] * 4
-    assert said["totals"]["byStatus"] == {"ok": 2, "unsure": 2, "no_face": 1, "failed": 2}
+    assert said["totals"]["byStatus"] == {
+        "ok": 2, "unsure": 2, "neither": 0, "no_person": 0, "no_face": 1, "failed": 2,
+    }  # fmt: skip
     assert said["reasons"] == [["empty", 1], ["truncated", 1]]
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from batch.page.content import NOT_A_PERSON
-from batch.records import Row, Source, Status
+from batch.records import Abstain, Row, Source, Status
 from tests.browser import Opened, opened, watched
 from tests.conftest import Command
 from tests.page_rows import LABELS, ROWS, answered, page_of, photographed, written
@@ -174,9 +173,9 @@ def test_plots_have_their_numbers_beside_them(shown: Opened) -> None:
         "plots => plots.map((plot) => plot.getAttribute('aria-label'))"
     )
     assert said == [
-        "Answers by label: happy 2; sad 2",
+        "Answers: happy 2; sad 2",
         "Answers by confidence: the mean is 74%",
-        "Shares of labels in 2 reports",
+        "Shares of answers in 2 reports",
     ]
 
 
@@ -295,8 +294,10 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         options = shown.page.locator("#label option").all_text_contents()
         assert options == ["all", *said]
         assert labels[1] in shown.page.locator(".plots svg").first.text_content()  # type: ignore[operator]
-        buttons = shown.page.locator("li .choices").first.get_by_role("button")
-        assert buttons.all_text_contents() == [*said, "not a person"]
+        options = shown.page.locator("li .choices").first.locator("option")
+        assert options.all_text_contents() == [
+            "right answer \u2026", *said, "neither", "nobody there",
+        ]  # fmt: skip
 
 
 def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) -> None:
@@ -307,8 +308,8 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
     report.write_text(json.dumps(line | shares) + "\n")
     with opened(browser, page_of(report)[0]) as shown:
         options = shown.page.locator("li select option").all_text_contents()
-        assert options == ["right label \u2026", *labels, "not a person"]
-        shown.page.locator("li select").select_option(NOT_A_PERSON)
+        assert options == ["right answer \u2026", *labels, "neither", "nobody there"]
+        shown.page.locator("li select").select_option(Abstain.NO_PERSON.value)
         assert shown.text("#done") == "1 of 1"
         assert "5 others 0" in str(
             shown.page.locator(".plots svg").first.get_attribute("aria-label")

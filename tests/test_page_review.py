@@ -53,7 +53,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
     with opened(browser, page) as shown:
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#download").is_disabled()
-        press(shown, "e.jpg", "not a person")
+        press(shown, "e.jpg", "nobody there")
         press(shown, "d.jpg", "happy")
         press(shown, "a.jpg", "happy")
         assert done(shown) == "3 of 5, 2"
@@ -61,7 +61,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
             f"{HEADER}\n"
             "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
             "other/d.jpg,,,,,,sad,0.6200,happy\n"
-            "other/e.jpg,,,,,,,,not_a_person\n"
+            "other/e.jpg,,,,,,,,no_person\n"
         )
 
 
@@ -81,7 +81,7 @@ def test_keys_answer_and_go_on(browser: Browser, page: Path) -> None:
         shown.fill(review="open")
         assert shown.names() == ["a.jpg", "e.jpg"]
         labels = [row["label"] for row in csv.DictReader(io.StringIO(downloaded(shown)))]
-        assert labels == ["sad", "sad", "not_a_person"]
+        assert labels == ["sad", "sad", "no_person"]
 
 
 def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> None:
@@ -123,7 +123,7 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
     same, _ = page_of(written(tmp_path / "same.csv"))
     other, _ = page_of(written(tmp_path / "other.csv", ROWS[:4]))
     with opened(browser, page) as shown:
-        press(shown, "c.jpg", "not a person")
+        press(shown, "c.jpg", "nobody there")
         shown.page.reload()
         assert done(shown) == "1 of 5, 1"
         shown.page.goto(other.as_uri())
@@ -189,7 +189,7 @@ def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None
 
 def test_faces_are_told_apart_and_odd_names_are_quoted(browser: Browser, tmp_path: Path) -> None:
     faces = tuple(
-        Answer(label, 0.8, {"happy": 0.2, "sad": 0.8}, True, Box(left, 5, 30, 40.25, 0.9))
+        Answer(Status.OK, label, 0.8, {"happy": 0.2, "sad": 0.8}, Box(left, 5, 30, 40.25, 0.9))
         for label, left in (("sad", 10.0), ("sad", -3.5))
     )
     two = Row(Path('a, "b".jpg'), Status.OK, faces[0], Source.FACE, faces, 200, 100)
