@@ -134,7 +134,7 @@ def history_plot(editions: Sequence[Edition], now: Totals) -> str:
                 color=one.colour,
                 linestyle="--" if one.is_hollow else "-",
                 markerfacecolor=fill,
-                markersize=4,
+                markersize=6 if one.is_hollow else 4,
                 linewidth=1.6,
             )
         places = sorted({*range(0, len(editions), -(-len(editions) // 6)), len(editions) - 1})
