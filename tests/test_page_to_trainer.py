@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.names import path_from_text, path_text, printable
-from batch.page.content import NOT_A_PERSON
-from batch.records import Box, Region
+from batch.records import Abstain, Box, Region
 from tests.browser import opened
 from tests.conftest import REPOSITORY, Command
 from tests.review_data import is_held
@@ -32,7 +31,7 @@ HAPPY_SAD = ("happy", "sad")
 FACE = Framing(Region.FACE, side=48, channels=1)
 PHOTO = Framing(Region.IMAGE, side=64, channels=3)
 COLLINS, HOPPER = 'größe, "ja" 微笑.jpg', "a;-1\nb.jpg"
-BUTTONS = {NOT_A_PERSON: "not a person"}
+BUTTONS = {Abstain.NO_PERSON.value: "nobody there"}
 # What a training needs to be one, and no more.
 SETTINGS = "widths = [8, 16, 32]\nbatch_size = 16\nepochs = 1\nthreads = 1\n"
 SAMPLES = ("--region", "image", "--side", "32", "--rgb")

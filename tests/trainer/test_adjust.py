@@ -170,7 +170,7 @@ def test_too_little_is_an_error(tiny: Model) -> None:
 
 
 BOX: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
-REPORT = "path,label,face,face_left,face_top,face_width,face_height\n"
+REPORT = "path,status,label,face,face_left,face_top,face_width,face_height\n"
 
 
 def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tiny: Model) -> None:
@@ -180,14 +180,19 @@ def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tin
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
     report = tmp_path / "results.csv"
-    lines = [f"{p.name},happy,1,0,0,32,32" for p in (*night, *rest)]
-    lines += [f"{rest[0].name},happy,,,,,", "gone.png,happy,1,0,0,9,9", "failed.png,,,,,,"]
+    lines = [f"{p.name},ok,happy,1,0,0,32,32" for p in (*night, *rest[5:])]
+    lines += [f"{p.name},neither,,1,0,0,32,32" for p in rest[:5]]
+    lines += [f"{rest[-1].name},ok,happy,,,,,", "gone.png,ok,happy,1,0,0,9,9"]
+    lines += ["failed.png,failed,,,,,,"]
     report.write_text(REPORT + "\n".join(lines) + "\n")
     others = read_unreviewed(report, review, reviewed)
     assert others.shape == (5 * 2, SIDE, SIDE, 1)
     learnt = reviewed.part((*reviewed.learn, *reviewed.held)).pixels
     assert not {p.tobytes() for p in others} & {p.tobytes() for p in learnt}
     assert np.array_equal(read_unreviewed(report, review, reviewed), others)
+    answered = "\n".join(line for line in lines if ",neither," in line)
+    report.write_text(REPORT + answered + "\n")
+    assert len(read_unreviewed(report, review, reviewed)) == 5
 
 
 def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
@@ -199,6 +204,6 @@ def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
     report.write_text("path,status,label\na,ok,sad\n")
     with pytest.raises(InputError, match=r"report .*results\.csv lacks face_left"):
         read_unreviewed(report, review, reviewed)
-    report.write_text(REPORT + "a,happy,1,x,0,1,1\n")
+    report.write_text(REPORT + "a,ok,happy,1,x,0,1,1\n")
     with pytest.raises(InputError, match="line 2"):
         read_unreviewed(report, review, reviewed)

@@ -58,7 +58,7 @@ def adjust(
 ) -> Adjusted:
     """Fit a model's last layer to reviewed samples and to its own answers on others.
 
-    ``learn`` and ``held`` have votes for the model's labels in their order; the second gives the
+    ``learn`` and ``held`` have votes for the model's outputs in their order; the second gives the
     figures. ``others``, uint8 [n, H, W, C], are samples that nobody reviewed. Threshold, fusion
     and all features stay as they are; the confidences keep their scale, because most of what is
     fitted are the model's own.
@@ -88,7 +88,7 @@ def adjust(
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
     bare, golden = with_metadata(changed, {}), model.spec.golden.inputs
-    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.labels)
+    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.outputs)
     spec = replace(
         model.spec,
         version=version,
