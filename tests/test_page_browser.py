@@ -359,8 +359,8 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         options = shown.page.locator("#label option").all_text_contents()
         assert options == ["all", *said]
         assert labels[1] in shown.page.locator(".plots svg").first.text_content()  # type: ignore[operator]
-        options = shown.page.locator("li .choices").first.locator("option")
-        assert options.all_text_contents() == [
+        choices = shown.page.locator("li .choices").first.locator("option")
+        assert choices.all_text_contents() == [
             "right answer \u2026", *said, "neither", "nobody there",
         ]  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     right = {
         COLLINS: other(rows[COLLINS]["label"]),
         HOPPER: rows[HOPPER]["label"],
-        "coffee.jpg": NOT_A_PERSON,
+        "coffee.jpg": Abstain.NO_PERSON.value,
     }
     answers = {path_text(Path(name)): label for name, label in right.items()}
     review = review_in(browser, tmp_path, answers)

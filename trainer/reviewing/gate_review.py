@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from batch.contract.model import Model
 from batch.errors import InputError, UsageError
 from batch.records import Abstain
-from trainer.data import Part
+from trainer.data import Part, take
 from trainer.evaluate import answers, columns_of
 from trainer.evaluation.metrics import Probabilities
 from trainer.exporting.models import framing_for
@@ -73,7 +74,7 @@ def _narrowed(held: Part, classes: tuple[str, ...], labels: tuple[str, ...], mod
     columns = columns_of(shared, labels, model.path)
     keep = np.isin(held.targets, columns)
     votes = _spread(held.votes[keep][:, list(columns)], shared, classes)
-    return Part(held.pixels[keep], votes, held.certain[keep])
+    return replace(take(held, keep), votes=votes)
 
 
 def _spread(
