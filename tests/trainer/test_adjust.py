@@ -24,7 +24,7 @@ from trainer.exporting.publish import card_of, publish
 from trainer.gate import check_kind
 from trainer.reviewing.adjust import DECAY, Adjusted, adjust
 from trainer.reviewing.adjusted_card import adjusted_card
-from trainer.reviewing.head import features_of, find_head, with_head
+from trainer.reviewing.head import Head, features_of, find_head, with_head
 from trainer.reviewing.review import Review
 from trainer.reviewing.reviewed import read_reviewed
 from trainer.reviewing.unreviewed import read_unreviewed
@@ -133,8 +133,37 @@ def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
     pixels = model.spec.golden.inputs
     logits = head.logits(features_of(model, graph, head, pixels))
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares = powers / powers.sum(axis=1, keepdims=True)
+    shares = head.outputs(powers / powers.sum(axis=1, keepdims=True))
     assert np.allclose(shares, model.spec.golden.outputs, atol=1e-3)
+
+
+def test_a_vote_for_a_sum_of_classes_is_divided_as_the_model_does() -> None:
+    pooled = np.asarray([[1, 0], [0, 1], [0, 1]], np.float32)
+    head = Head(np.zeros((3, 1), np.float32), np.zeros(3, np.float32), "", ("", ""), pooled)
+    classes = np.asarray([[0.2, 0.6, 0.2], [0.2, 0.6, 0.2], [1, 0, 0]], np.float32)
+    assert np.allclose(head.outputs(classes), np.asarray([[0.2, 0.8], [0.2, 0.8], [1, 0]]))
+    votes = np.asarray([[0, 1], [1, 0], [1, 0]], np.float32)
+    divided = np.asarray([[0, 0.75, 0.25], [1, 0, 0], [1, 0, 0]])
+    assert np.allclose(head.class_votes(classes, votes), divided)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("happy-sad", "neither"), ("people", "no_person")])
+def test_a_model_that_abstains_learns_to_do_so_or_not(name: str, reason: str) -> None:
+    model = open_model(name)
+    side, channels = model.height, model.channels
+    pixels = np.stack([draw_face(Mood.HAPPY, side, channels, n) for n in range(30)])
+    wanted = model.spec.outputs.index(reason)
+    votes = np.eye(len(model.spec.outputs), dtype=np.float32)[[wanted] * 30]
+    learn, held = (
+        Part(pixels[chosen], votes[chosen], np.ones(15, np.bool_))
+        for chosen in (slice(0, 15), slice(15, 30))
+    )
+    others = model.spec.golden.inputs
+    found = adjust(model, learn, held, others, "2", "2026-05-06", decay=0.01)
+    before = onnx_answers(model.graph, held.pixels)[:, wanted].mean()
+    after = onnx_answers(found.graph, held.pixels)[:, wanted].mean()
+    assert after > before + 0.2
+    assert found.test.labels == model.spec.outputs
 
 
 def test_weights_in_halves_are_replaced_too(tiny: Model) -> None:
@@ -170,7 +199,7 @@ def test_too_little_is_an_error(tiny: Model) -> None:
 
 
 BOX: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
-REPORT = "path,label,face,face_left,face_top,face_width,face_height\n"
+REPORT = "path,status,label,face,face_left,face_top,face_width,face_height\n"
 
 
 def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tiny: Model) -> None:
@@ -180,14 +209,19 @@ def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tin
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
     report = tmp_path / "results.csv"
-    lines = [f"{p.name},happy,1,0,0,32,32" for p in (*night, *rest)]
-    lines += [f"{rest[0].name},happy,,,,,", "gone.png,happy,1,0,0,9,9", "failed.png,,,,,,"]
+    lines = [f"{p.name},ok,happy,1,0,0,32,32" for p in (*night, *rest[5:])]
+    lines += [f"{p.name},neither,,1,0,0,32,32" for p in rest[:5]]
+    lines += [f"{rest[-1].name},ok,happy,,,,,", "gone.png,ok,happy,1,0,0,9,9"]
+    lines += ["failed.png,failed,,,,,,"]
     report.write_text(REPORT + "\n".join(lines) + "\n")
     others = read_unreviewed(report, review, reviewed)
     assert others.shape == (5 * 2, SIDE, SIDE, 1)
     learnt = reviewed.part((*reviewed.learn, *reviewed.held)).pixels
     assert not {p.tobytes() for p in others} & {p.tobytes() for p in learnt}
     assert np.array_equal(read_unreviewed(report, review, reviewed), others)
+    answered = "\n".join(line for line in lines if ",neither," in line)
+    report.write_text(REPORT + answered + "\n")
+    assert len(read_unreviewed(report, review, reviewed)) == 5
 
 
 def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
@@ -199,6 +233,6 @@ def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
     report.write_text("path,status,label\na,ok,sad\n")
     with pytest.raises(InputError, match=r"report .*results\.csv lacks face_left"):
         read_unreviewed(report, review, reviewed)
-    report.write_text(REPORT + "a,happy,1,x,0,1,1\n")
+    report.write_text(REPORT + "a,ok,happy,1,x,0,1,1\n")
     with pytest.raises(InputError, match="line 2"):
         read_unreviewed(report, review, reviewed)

@@ -58,7 +58,7 @@ def adjust(
 ) -> Adjusted:
     """Fit a model's last layer to reviewed samples and to its own answers on others.
 
-    ``learn`` and ``held`` have votes for the model's labels in their order; the second gives the
+    ``learn`` and ``held`` have votes for the model's outputs in their order; the second gives the
     figures. ``others``, uint8 [n, H, W, C], are samples that nobody reviewed. Threshold, fusion
     and all features stay as they are; the confidences keep their scale, because most of what is
     fitted are the model's own.
@@ -81,14 +81,15 @@ def adjust(
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
     seen = features_of(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
-    own = softmax(head.logits(seen[len(learn) : len(pixels)]), 1.0)
-    votes = np.concatenate([learn.votes, own])
+    classes = softmax(head.logits(seen[: len(pixels)]), 1.0)
+    reviewed = head.class_votes(classes[: len(learn)], learn.votes)
+    votes = np.concatenate([reviewed, classes[len(learn) :]])
     changed = with_head(proto, moved(head, seen, np.concatenate([votes, votes]), decay))
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
     bare, golden = with_metadata(changed, {}), model.spec.golden.inputs
-    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.labels)
+    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.outputs)
     spec = replace(
         model.spec,
         version=version,
@@ -102,7 +103,7 @@ def adjust(
 
 
 def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
-    """Fit a head to votes, float32 [n, K], for features, float32 [n, D], near to where it is.
+    """Fit a head to votes, float32 [n, C], for features, float32 [n, D], near to where it is.
 
     Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
     ``decay`` free of units.

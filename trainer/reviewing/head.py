@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +15,59 @@ from batch.errors import ModelError
 from batch.inference.session import open_session
 from batch.options import Provider
 from trainer.data import Pixels
+from trainer.exporting.parity import onnx_answers
 
 BATCH = 64
+# A logit that is so far above all others leaves them no probability.
+CERTAIN = 60.0
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer: weights float32 [K, D] and biases [K]; logits are ``x @ weight.T + bias``.
+    """A linear layer that gives logits of classes: ``x @ weight.T + bias``.
 
-    ``seen`` is the name of what it sees in the graph, ``names`` are those of its two constants.
+    Attributes:
+        weight: float32 [C, D].
+        bias: float32 [C].
+        seen: the name of what it sees in the graph.
+        names: those of its two constants.
+        pooled: float32 [C, K + A], 1 for the output that a class counts for, where some outputs
+            are sums of classes; None if each class is an output.
     """
 
     weight: Floats
     bias: Floats
     seen: str
     names: tuple[str, str]
+    pooled: Floats | None = None
 
     def logits(self, seen: Floats) -> Floats:
-        """Run the layer: float32 [n, D] to [n, K]."""
+        """Run the layer: float32 [n, D] to [n, C]."""
         logits: Floats = seen @ self.weight.T + self.bias
         return logits
+
+    def outputs(self, classes: Floats) -> Floats:
+        """Sum probabilities of classes, float32 [n, C], to those of outputs, [n, K + A]."""
+        return classes if self.pooled is None else classes @ self.pooled
+
+    def class_votes(self, classes: Floats, votes: Floats) -> Floats:
+        """Give votes for outputs to the classes behind them: float32 [n, C].
+
+        A vote is divided as the probabilities of these classes are, so that it says nothing of one
+        against the other.
+
+        Args:
+            classes: float32 [n, C], probabilities.
+            votes: float32 [n, K + A].
+        """
+        if self.pooled is None:
+            return votes
+        shares = classes.astype(np.float64)
+        ratio = votes / np.maximum(self.outputs(classes), np.finfo(np.float32).tiny)
+        divided: Floats = (shares * (ratio @ self.pooled.T)).astype(np.float32)
+        return divided
 
 
 def find_head(graph: onnx.ModelProto, path: Path) -> Head:
@@ -61,7 +92,23 @@ def find_head(graph: onnx.ModelProto, path: Path) -> Head:
     weight, bias = values
     if weight.ndim != 4 or weight.shape[2:] != (1, 1):
         raise _foreign(path)
-    return Head(weight[:, :, 0, 0], bias, node.input[0], (node.input[1], node.input[2]))
+    head = Head(weight[:, :, 0, 0], bias, node.input[0], (node.input[1], node.input[2]))
+    outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return head if outputs == len(bias) else replace(head, pooled=_pooled(graph, head, path))
+
+
+def _pooled(graph: onnx.ModelProto, head: Head, path: Path) -> Floats:
+    """Find out which output each class counts for, by the answers if it is certain."""
+    _, *shape = (d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim)
+    picture = np.zeros((1, *shape), np.uint8)
+    rows = []
+    for certain in CERTAIN * np.eye(len(head.bias), dtype=np.float32):
+        only = with_head(graph, replace(head, weight=np.zeros_like(head.weight), bias=certain))
+        rows.append(onnx_answers(only.SerializeToString(), picture)[0])
+    pooled: Floats = np.round(rows).astype(np.float32)
+    if not np.allclose(rows, pooled, atol=1e-4) or (pooled.sum(axis=1) != 1).any():
+        raise _foreign(path)
+    return pooled
 
 
 def features_of(model: Model, graph: onnx.ModelProto, head: Head, pixels: Pixels) -> Floats:

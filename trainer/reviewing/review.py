@@ -11,13 +11,14 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.names import path_from_text, printable
-from batch.records import Box
+from batch.records import Abstain, Box
 
 COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
 )
 BOX = COLUMNS[2:6]
-NOT_A_PERSON = "not_a_person"
+# Answers of earlier releases, and what they are called now.
+FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
 REMEDY = "give the review.csv that the report page saved, as it is"
 
 
@@ -37,11 +38,14 @@ class Review:
 class Verdict:
     """What a person said of one answer of a report.
 
-    ``path`` is where the photo lies: a file, or a URL, also that of an archive's member. ``face``
-    is the face's number, None where the answer is the photo's; ``box`` is the face that the answer
-    rests on, in pixels of the upright photo, None where it rests on the whole photo. ``said`` is
-    the report's label, empty where it had none; ``label`` is the right one, or ``NOT_A_PERSON``.
-    ``where`` names the file and line.
+    Attributes:
+        path: where the photo lies: a file, or a URL, also that of an archive's member.
+        face: the face's number, None if the answer is the photo's.
+        box: the face that the answer rests on, in pixels of the upright photo; None if it rests on
+            the whole photo.
+        said: the report's answer, a label, ``neither`` or ``no_person``; empty if it had none.
+        label: the right answer, likewise.
+        where: names the file and line.
     """
 
     path: Location
@@ -90,8 +94,8 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     """Give one verdict for each photo, and the photos without one, each with the reason.
 
     What was said of the photo counts; where its faces were reviewed one by one, what was said of
-    the first, which is the main one, if nothing else was said of the others. None may be
-    ``NOT_A_PERSON``.
+    the first, which is the main one, if nothing else was said of the others. That a box is no
+    face does not tell what the photo shows, and counts for nothing.
     """
     photos: dict[Location, list[Verdict]] = {}
     for verdict in verdicts:
@@ -99,8 +103,12 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     kept: list[Verdict] = []
     left_out: list[tuple[str, str]] = []
     for of_photo in photos.values():
-        first = min(of_photo, key=lambda verdict: verdict.face or 0)
-        labels = {verdict.label for verdict in of_photo}
+        shown = [v for v in of_photo if v.face is None or v.label != Abstain.NO_PERSON]
+        if not shown:
+            left_out.append((of_photo[0].name, "a box that is no face says nothing of the photo"))
+            continue
+        first = min(shown, key=lambda verdict: verdict.face or 0)
+        labels = {verdict.label for verdict in shown}
         if first.face is not None and first.face > 1:
             left_out.append((first.name, "the photo's main face was not reviewed"))
         elif first.face is not None and len(labels) > 1:
@@ -162,7 +170,7 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
             face=int(row["face"]) if row["face"] else None,
             box=box_of([float(row[name]) for name in BOX if row[name]]),
             said=row["said"],
-            label=row["label"],
+            label=FORMER_ANSWERS.get(row["label"], row["label"]),
             where=where,
         )
     except ValueError as error:
