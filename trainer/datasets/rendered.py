@@ -77,7 +77,7 @@ def _noise(chance: random.Random, size: tuple[int, int]) -> Image.Image:
     numbers = np.random.default_rng(chance.getrandbits(32))
     shape = (cells[1], cells[0], 3 if chance.random() < 0.6 else 1)
     if chance.random() < 0.5:
-        pixels = numbers.integers(0, 256, shape)
+        pixels = numbers.uniform(0, 256, shape)
     else:
         pixels = numbers.normal(chance.uniform(40, 210), chance.uniform(10, 60), shape)
     pixels = np.broadcast_to(pixels.clip(0, 255).astype(np.uint8), (*shape[:2], 3))
@@ -196,7 +196,7 @@ def _chart(chance: random.Random, size: tuple[int, int]) -> Image.Image:
     numbers = np.random.default_rng(chance.getrandbits(32))
     count = chance.randint(3, 12)
     values = numbers.uniform(1, 10, count)
-    colours = [tuple(part / 255 for part in _colour(chance)) for _ in range(count)]
+    colours = ["#{:02x}{:02x}{:02x}".format(*_colour(chance)) for _ in range(count)]
     match chance.choice(["bar", "line", "pie", "scatter", "heat", "area"]):
         case "bar":
             axes.bar(range(count), values, color=colours)
@@ -206,7 +206,8 @@ def _chart(chance: random.Random, size: tuple[int, int]) -> Image.Image:
         case "pie":
             axes.pie(values, colors=colours, labels=[_words(chance, 1) for _ in range(count)])
         case "scatter":
-            axes.scatter(*numbers.normal(0, 1, (2, 150)), c=numbers.uniform(0, 1, 150))
+            x, y, shade = numbers.normal(0, 1, (3, 150))
+            axes.scatter(x, y, c=shade)
         case "heat":
             axes.imshow(numbers.uniform(0, 1, (count, count)), cmap="viridis")
         case _:

@@ -211,7 +211,7 @@ def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
         whole.backward()  # type: ignore[no-untyped-call]
         return whole
 
-    search.step(loss)  # type: ignore[arg-type]
+    search.step(loss)  # type: ignore[no-untyped-call]
     found = [round(number, 4) for number in numbers.tolist()]
     own = dict(zip(fitted, found[outputs + 3 :], strict=True))
     return Rule(

@@ -72,7 +72,7 @@ def _weights(model: onnx.ModelProto) -> list[Floats]:
     for node in model.graph.node:
         if node.op_type in STORAGE and all(name in values for name in node.input):
             (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
-            values[node.output[0]] = value
+            values[node.output[0]] = np.asarray(value)
     # By their names, which begin with the module's: shortcuts may compute before what they shorten.
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     return [
