@@ -362,7 +362,7 @@ class TestAgreement:
     @pytest.mark.parametrize("worse", ["ok sad", "unsure happy"])
     def test_neither_accuracy_nor_coverage_may_be_lost(self, worse: str) -> None:
         ok = verdict("ok happy")
-        same = [Pair("happy/a.jpg", "happy", ok, ok)] * 199
+        same = [Pair("happy/a.jpg", "happy", ok, ok)] * 299
         assert verdicts.agreement([*same, Pair("happy/b.jpg", "happy", ok, ok)]).holds
         lost = Pair("happy/b.jpg", "happy", verdict(worse), ok)
         assert verdicts.agreement([*same, lost]).holds
