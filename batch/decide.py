@@ -68,7 +68,7 @@ def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
         return False
     face = mean_face(evidence)
     if rules.fusion:
-        return rules.fusion.answers_alone(face, *_main_face(photo, evidence))
+        return rules.fusion.answers_alone(face, *main_face(photo, evidence))
     return decide(face, rules.labels, rules.settled_thresholds).status is not Status.UNSURE
 
 
@@ -150,7 +150,7 @@ def mean_face(evidence: Evidence) -> Probabilities:
     return mean
 
 
-def _main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
+def main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
     """Give the main face's score, and its longer side over the photo's."""
     box = evidence.boxes[0]
     return box.score, max(box.width, box.height) / max(photo.width, photo.height)
@@ -168,7 +168,7 @@ def _joined(
     if face is None:
         assert image is not None
         return Source.IMAGE, fusion.fuse(None, 0.0, image)
-    score, share = _main_face(photo, evidence)
+    score, share = main_face(photo, evidence)
     if image is None or fusion.answers_alone(face, score, share):
         return Source.FACE, fusion.spread_face(face)
     return Source.BOTH, fusion.fuse(face, score, image)

@@ -31,12 +31,12 @@ CONFIG = Config(
     threads=1,
     augmentation=Augmentation(min_side=12),
 )
-LABELS = ("happiness", "sadness", "neither")
+LABELS = ("happiness", "sadness", "neutral")
 REPOSITORY = Path(__file__).parent.parent
 
 
 def drawn_part(count: int, first_seed: int) -> Part:
-    """Equal shares of happy, sad and (upside-down happy) "neither"; every tenth uncertain."""
+    """Equal shares of happy, sad and (upside-down happy) "neutral"; every tenth uncertain."""
     faces = []
     for n in range(count):
         mood = Mood.SAD if n % 3 == 1 else Mood.HAPPY

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
-from batch.records import Region
+from batch.records import Abstain, Region
 
 Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
+SampleWeights = npt.NDArray[np.float32]
+Texts = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class Part:
     """One split of a data set.
 
-    ``pixels``: uint8 [n, side, side, channels]. ``votes``: float32 [n, classes], each
-    row sums to 1. ``certain``: bool [n], False where people did not agree on a class;
-    such samples may teach but are left out of accuracy.
+    Attributes:
+        pixels: uint8 [n, side, side, channels].
+        votes: float32 [n, classes]; each row sums to 1.
+        certain: bool [n]; False if people did not agree on a class. Such samples are used for
+            training, not for accuracy.
+        weights: float32 [n]; how much a sample counts in the training loss, 1 by default.
+        kinds: text [n]; what kind of picture it is, for tables. Empty by default.
+        groups: text [n]; samples of one group, such as photos of one person, share a split and a
+            fold. An empty text, the default, is no group.
     """
 
     pixels: Pixels
     votes: Votes
     certain: npt.NDArray[np.bool_]
+    weights: SampleWeights = field(default_factory=lambda: np.empty(0, np.float32))
+    kinds: Texts = field(default_factory=lambda: np.empty(0, np.str_))
+    groups: Texts = field(default_factory=lambda: np.empty(0, np.str_))
+
+    def __post_init__(self) -> None:
+        count = len(self.pixels)
+        if not len(self.weights):
+            object.__setattr__(self, "weights", np.ones(count, np.float32))
+        for name in ("kinds", "groups"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(count, "", np.str_))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -36,6 +56,12 @@ class Part:
         """Index of the class with most votes, int64 [n]."""
         winners: npt.NDArray[np.int64] = self.votes.argmax(axis=1)
         return winners
+
+    @property
+    def mean_one_weights(self) -> SampleWeights:
+        """The weights, scaled so that their mean is 1: float32 [n]."""
+        scaled: SampleWeights = (self.weights / self.weights.mean()).astype(np.float32)
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -56,6 +82,8 @@ class Framing:
 class Dataset:
     """A labelled data set whose three parts share no sample.
 
+    ``labels`` names the classes: first the labels, then those of ``abstain``, which are classes to
+    learn like any other but no labels, ``neither`` before ``no_person``.
     ``left_out`` names what could not be used, each with the reason; ``credit`` is a
     sentence on who made the data and under which licence; ``warning``, where it is not
     empty, says why a model of these data is not to be relied on. ``beside`` are samples to
@@ -79,15 +107,29 @@ class Dataset:
     held: Part | None = None
 
     @property
+    def abstain(self) -> tuple[str, ...]:
+        """The classes that are no labels, in the order of a model's abstain outputs."""
+        return abstain_classes(self.labels)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over the labels and the pixels and votes of all that may be learnt from."""
+        """SHA-256 over the labels and the pixels and votes of all that may be learnt from.
+
+        Weights and groups count if there are any.
+        """
         digest = hashlib.sha256("\0".join(self.labels).encode())
-        for part in (self.train, self.validation, self.test, self.beside, self.reviewed):
-            if part is None:
-                continue
+        parts = (self.train, self.validation, self.test, self.beside, self.reviewed)
+        present = [part for part in parts if part is not None]
+        for part in present:
             digest.update(str(len(part)).encode())
             digest.update(part.pixels.tobytes())
             digest.update(part.votes.tobytes())
+        if any((part.weights != 1).any() for part in present):
+            for part in present:
+                digest.update(part.weights.astype(np.float32).tobytes())
+        if any((part.groups != "").any() for part in present):
+            for part in present:
+                digest.update("\0".join(part.groups.tolist()).encode())
         return digest.hexdigest()
 
     def is_of(self, fingerprint: str) -> bool:
@@ -113,29 +155,47 @@ class Dataset:
         return chosen
 
 
+def abstain_classes(labels: Sequence[str]) -> tuple[str, ...]:
+    """Those of a data set's classes that are no labels: ``neither`` and ``no_person``."""
+    return tuple(name for name in map(str, Abstain) if name in labels)
+
+
+def in_order(classes: Iterable[str]) -> tuple[str, ...]:
+    """Sort the names of classes: labels by the alphabet, then ``neither`` and ``no_person``."""
+    different = set(classes)
+    abstain = abstain_classes(tuple(different))
+    return (*sorted(different - set(abstain)), *abstain)
+
+
 def join(parts: tuple[Part, ...]) -> Part:
     """Put parts of one data set one after the other."""
     return Part(
         pixels=np.concatenate([part.pixels for part in parts]),
         votes=np.concatenate([part.votes for part in parts]),
         certain=np.concatenate([part.certain for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        kinds=np.concatenate([part.kinds for part in parts]),
+        groups=np.concatenate([part.groups for part in parts]),
     )
 
 
 def take(part: Part, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Part:
     """Keep the chosen samples: bool [n], or their indices."""
-    return Part(part.pixels[chosen], part.votes[chosen], part.certain[chosen])
+    return Part(
+        pixels=part.pixels[chosen],
+        votes=part.votes[chosen],
+        certain=part.certain[chosen],
+        weights=part.weights[chosen],
+        kinds=part.kinds[chosen],
+        groups=part.groups[chosen],
+    )
 
 
 def narrow(part: Part, columns: tuple[int, ...]) -> Part:
     """Keep the samples whose winning class is among ``columns``, and only those classes."""
-    keep = np.isin(part.targets, columns)
-    votes = part.votes[keep][:, list(columns)]
-    return Part(
-        pixels=part.pixels[keep],
-        votes=votes / votes.sum(axis=1, keepdims=True),
-        certain=part.certain[keep],
-    )
+    kept = take(part, np.isin(part.targets, columns))
+    votes = kept.votes[:, list(columns)]
+    return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
 
 
 def label_shares(part: Part, labels: tuple[str, ...]) -> dict[str, float]:

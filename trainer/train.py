@@ -114,22 +114,29 @@ def _learn(
     network = progress.network.train()
     if config.init:
         keep_norms(network)
-    weights = _class_weights(part) if config.balanced else None
+    class_weights = _class_weights(part).to(_device(network)) if config.balanced else None
     steps = math.ceil(len(part) / config.batch_size)
     batches = _batches(part, config, epoch)
-    for step, (pixels, votes) in enumerate(
+    for step, (pixels, votes, weights) in enumerate(
         tqdm(batches, total=steps, desc=f"epoch {epoch}/{config.epochs}", disable=None),
         start=(epoch - 1) * steps,
     ):
         rate = learning_rate(config, step, config.epochs * steps)
         set_rate(progress.optimizer, rate)
-        votes = votes.to(_device(network))
+        votes, weights = votes.to(_device(network)), weights.to(_device(network))
         logits = _forward(network, pixels.to(votes.device))
         if config.box_jitter:
-            votes = torch.cat([votes, votes])
-        batch_loss = F.cross_entropy(logits, votes, weights, label_smoothing=config.label_smoothing)
+            votes, weights = torch.cat([votes, votes]), torch.cat([weights, weights])
+        losses = F.cross_entropy(
+            logits,
+            votes,
+            class_weights,
+            reduction="none",
+            label_smoothing=config.label_smoothing,
+        )
         if config.box_jitter:
-            batch_loss = batch_loss + config.consistency * _divergence(*logits.chunk(2))
+            losses = losses + config.consistency * _divergence(*logits.chunk(2)).repeat(2)
+        batch_loss = (weights * losses).mean()
         progress.optimizer.zero_grad(set_to_none=True)
         batch_loss.backward()  # type: ignore[no-untyped-call]
         progress.optimizer.step()
@@ -171,19 +178,21 @@ def _as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
 
 
-def _batches(part: Part, config: Config, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(part: Part, config: Config, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield pixels, votes and weights of mean 1 over the part; pixels twice with ``box_jitter``."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     # Dropout draws from the global generator.
     torch.manual_seed(config.seed * 1_000_003 + epoch)
     settling = epoch > config.epochs * (1 - config.settle)
     how = config.augmentation.halved() if settling else config.augmentation
     order = torch.randperm(len(part), generator=generator).numpy()
+    weights = part.mean_one_weights
     for at in range(0, len(order), config.batch_size):
         chosen = order[at : at + config.batch_size]
         pixels = augment(_as_input(part.pixels[chosen]), how, generator)
         if config.box_jitter:
             pixels = torch.cat([pixels, move_boxes(pixels, config.box_jitter, generator)])
-        yield pixels, torch.from_numpy(part.votes[chosen])
+        yield pixels, torch.from_numpy(part.votes[chosen]), torch.from_numpy(weights[chosen])
 
 
 def _forward(network: torch.nn.Module, pixels: Tensor) -> Tensor:
@@ -194,14 +203,18 @@ def _forward(network: torch.nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _divergence(logits: Tensor, others: Tensor) -> Tensor:
-    """Mean symmetric Kullback-Leibler divergence of two answers, in nats: float [n, K] each."""
+    """Symmetric Kullback-Leibler divergence of pairs of answers, in nats.
+
+    Shapes: float [n, K] logits each in, float [n] out.
+    """
     one, other = logits.log_softmax(1), others.log_softmax(1)
-    return ((one.exp() - other.exp()) * (one - other)).sum(dim=1).mean() / 2
+    return ((one.exp() - other.exp()) * (one - other)).sum(dim=1) / 2
 
 
 def _class_weights(part: Part) -> Tensor:
     """Weights that let every class count alike: float32 [classes], of mean 1 over samples."""
-    shares = torch.from_numpy(part.votes).mean(dim=0)
+    votes = torch.from_numpy(part.votes * part.mean_one_weights[:, None])
+    shares = votes.mean(dim=0)
     return 1 / (shares.clamp(min=1e-6) * len(shares))
 
 

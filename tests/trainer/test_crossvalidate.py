@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from batch.errors import InputError, UsageError
-from tests.trainer_data import CONFIG, drawn_dataset
-from trainer.data import Dataset, take
+from tests.trainer_data import CONFIG, SIDE, drawn_dataset
+from trainer.config import Config
+from trainer.data import Dataset, Part, take
+from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.evaluation.crossvalidate import crossvalidate
 from trainer.evaluation.folds import OUT_OF_FOLD, assign, read_out_of_fold, sample_name
-from trainer.train import predict_logits
+from trainer.train import predict_logits, train
 from trainer.training.checkpoint import load_trained
 
 SHORT = replace(CONFIG, epochs=1)
@@ -48,6 +50,55 @@ def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Pat
     learnt = {answers.names[n] for n in np.flatnonzero(answers.folds == 0)}
     assert not learnt & {answers.names[n] for n in np.flatnonzero(answers.folds == 1)}
     assert answers.names[0] == sample_name(pool.pixels[0])
+
+
+def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
+    """Collect what each fold's training gets, by the folder of the fold."""
+    seen: dict[str, Dataset] = {}
+
+    def spy(data: Dataset, config: Config, run: Path) -> object:
+        seen[run.name] = data
+        return train(data, config, run)
+
+    monkeypatch.setattr("trainer.evaluation.crossvalidate.train", spy)
+    return seen
+
+
+def test_no_fold_learns_from_a_sample_that_it_holds_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spy_on_training(monkeypatch)
+    answers = crossvalidate(small(), SHORT, tmp_path, folds=3, seed=1)
+    for fold in range(3):
+        learnt = set(map(sample_name, seen[f"fold-{fold + 1}"].train.pixels))
+        held = {answers.names[n] for n in np.flatnonzero(answers.folds == fold)}
+        assert held
+        assert not learnt & held
+        assert learnt | held == set(answers.names)
+
+
+def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No two snapshots are near duplicates, so that only their groups keep them together.
+    faces = np.stack([draw_snapshot(tuple(Mood)[n % 2], SIDE, 1, n) for n in range(48)])
+    part = Part(
+        pixels=faces,
+        votes=np.eye(3, dtype=np.float32)[np.arange(48) % 2],
+        certain=np.ones(48, np.bool_),
+        weights=np.arange(1, 49, dtype=np.float32),
+        groups=np.array(["ann", "bob", "", "ann"] * 2 + [""] * 38 + ["bob", "ann"]),
+    )
+    parts = [take(part, np.arange(at, at + 16)) for at in (0, 16, 32)]
+    data = replace(drawn_dataset(), train=parts[0], validation=parts[1], test=parts[2])
+    seen = spy_on_training(monkeypatch)
+    answers = crossvalidate(data, SHORT, tmp_path, folds=4, seed=1)
+    for group in ("ann", "bob"):
+        assert len(set(answers.folds[part.groups == group].tolist())) == 1
+    for fold in range(4):
+        learnt = seen[f"fold-{fold + 1}"].train
+        assert np.array_equal(learnt.weights, part.weights[answers.folds != fold])
+        assert len(learnt) >= 32
 
 
 def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from batch.errors import InputError
 from tests.trainer_data import drawn_dataset, drawn_part
-from trainer.data import Part, join, label_shares, narrow
+from trainer.data import Part, in_order, join, label_shares, narrow, take
 
 
 def some_part() -> Part:
@@ -28,6 +28,52 @@ def test_join_puts_parts_in_a_row() -> None:
     part = join((some_part(), some_part()))
     assert part.targets.tolist() == [0, 2, 1, 0, 2, 1]
     assert len(part) == 6
+
+
+def test_weights_kinds_and_groups_go_with_their_samples() -> None:
+    plain = some_part()
+    assert plain.weights.tolist() == [1, 1, 1]
+    assert plain.kinds.tolist() == plain.groups.tolist() == ["", "", ""]
+    part = replace(
+        plain,
+        weights=np.array([1, 2, 3], np.float32),
+        kinds=np.array(["pets", "", "rooms"]),
+        groups=np.array(["a", "b", ""]),
+    )
+    narrowed, taken = narrow(part, (2, 0)), take(part, np.array([2, 0]))
+    assert narrowed.weights.tolist() == [1, 2]
+    assert (narrowed.kinds.tolist(), narrowed.groups.tolist()) == (["pets", ""], ["a", "b"])
+    assert taken.weights.tolist() == [3, 1]
+    assert (taken.kinds.tolist(), taken.groups.tolist()) == (["rooms", "pets"], ["", "a"])
+    joined = join((part, plain))
+    assert joined.weights.tolist() == [1, 2, 3, 1, 1, 1]
+    assert joined.kinds.tolist() == ["pets", "", "rooms", "", "", ""]
+    assert part.mean_one_weights.tolist() == [0.5, 1, 1.5]
+
+
+def test_abstain_classes_are_told_by_their_names_and_come_last() -> None:
+    assert in_order(["no_person", "sad", "happy", "neither", "sad"]) == (
+        "happy",
+        "sad",
+        "neither",
+        "no_person",
+    )
+    data = drawn_dataset()
+    assert data.abstain == ()
+    abstaining = replace(data, labels=("happiness", "sadness", "no_person"))
+    assert abstaining.abstain == ("no_person",)
+
+
+def test_weights_and_groups_are_in_the_fingerprint_if_there_are_any() -> None:
+    data = drawn_dataset()
+    ones = replace(data.train, weights=np.ones(len(data.train), np.float32))
+    assert replace(data, train=ones).fingerprint == data.fingerprint
+    kinds = np.full(len(data.train), "pets")
+    assert replace(data, train=replace(ones, kinds=kinds)).fingerprint == data.fingerprint
+    heavy = replace(ones, weights=ones.weights * 2)
+    grouped = replace(ones, groups=np.full(len(ones), "a"))
+    changed = {replace(data, train=part).fingerprint for part in (ones, heavy, grouped)}
+    assert len(changed) == 3
 
 
 def test_label_shares_count_only_what_people_agreed_on() -> None:

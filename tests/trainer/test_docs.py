@@ -75,11 +75,12 @@ def test_every_option_is_documented(name: str) -> None:
 
 
 def test_the_options_and_columns_of_data_are_documented() -> None:
-    from trainer.datasets.manifest import REQUIRED, SPLIT
+    from trainer.datasets.manifest import OPTIONAL, REQUIRED
     from trainer.datasets.starter import PARTS
 
     data = section(TRAINING, "## Data")
     for parameter in cli.commands["data"].params:
         assert re.search(rf"{parameter.opts[0]}\s", data)
-    assert ",".join((*REQUIRED, SPLIT)) in data
+    assert ",".join((*REQUIRED, *OPTIONAL)) in data
+    assert first_cells(data)[: len(OPTIONAL)] == list(OPTIONAL)
     assert f"{sum(count for count, _ in PARTS.values())} faces that the project draws" in data

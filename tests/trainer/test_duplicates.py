@@ -9,7 +9,13 @@ from PIL import Image
 from tests.trainer_data import real_data
 from trainer.data import Dataset, Framing, Part, Pixels
 from trainer.datasets.drawn import Mood, draw_snapshot
-from trainer.datasets.duplicates import near_groups, perceptual_hash, twins, without_twins
+from trainer.datasets.duplicates import (
+    join_groups,
+    near_groups,
+    perceptual_hash,
+    twins,
+    without_twins,
+)
 
 
 def snapshots(first_seed: int, count: int, channels: int = 1, side: int = 48) -> Pixels:
@@ -141,3 +147,13 @@ def test_the_real_ferplus_has_twins_across_its_parts() -> None:
     assert len(near) == 1728 + 125
     assert (twins(data.train.pixels, data.test.pixels) == -1).all()
     assert (twins(data.train.pixels, data.validation.pixels) == -1).all()
+
+
+def test_named_groups_join_groups_of_near_duplicates() -> None:
+    numbers = np.array([0, 0, 2, 3, 3, 5])
+    names = np.array(["", "ann", "", "ann", "", "bob"])
+    assert join_groups(numbers, names).tolist() == [0, 0, 2, 0, 0, 5]
+    assert join_groups(numbers, np.full(6, "")).tolist() == numbers.tolist()
+    # The last sample of a group joins two others that only it connects.
+    chained = np.array(["a", "", "b", "", "a", "b"])
+    assert join_groups(np.array([0, 1, 2, 3, 4, 4]), chained).tolist() == [0, 1, 0, 3, 0, 0]

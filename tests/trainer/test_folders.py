@@ -15,6 +15,7 @@ from batch.faces import Detector
 from batch.records import Photo, Region
 from tests.trainer_data import real_data, write_folders
 from trainer.data import Dataset, Framing
+from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.folders import load_folders
 from trainer.datasets.samples import split_of
 
@@ -103,10 +104,37 @@ def test_whole_photos_need_no_face(tmp_path: Path) -> None:
     assert (data.part("all").pixels == (255, 0, 0)).all(axis=(1, 2, 3)).sum() == 1
 
 
+def test_abstain_folders_come_last_and_sub_folders_are_kinds(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    for name, sub_folder, seed in (("neither", "", 50), ("empty", "pets/dogs", 60)):
+        (tmp_path / name / sub_folder).mkdir(parents=True)
+        for n in range(3):
+            face = draw_snapshot(Mood.HAPPY, 32, 3, seed + n)
+            Image.fromarray(face).save(tmp_path / name / sub_folder / f"{n}.png")
+    (tmp_path / "zest").mkdir()
+    (tmp_path / "sad" / "000.png").rename(tmp_path / "zest" / "000.png")
+    data = load_folders(tmp_path, FACE, {"empty": "no_person"})
+    assert data.labels == ("happy", "sad", "zest", "neither", "no_person")
+    assert data.abstain == ("neither", "no_person")
+    part = data.part("all")
+    kinds = {
+        (data.labels[target], kind)
+        for target, kind in zip(part.targets.tolist(), part.kinds.tolist(), strict=True)
+    }
+    assert kinds == {
+        ("happy", "happy"),
+        ("sad", "sad"),
+        ("zest", "zest"),
+        ("neither", "neither"),
+        ("no_person", "no_person/pets/dogs"),
+    }
+
+
 @pytest.mark.parametrize("classes", [0, 1])
-def test_fewer_than_two_classes_are_an_error(tmp_path: Path, classes: int) -> None:
+def test_fewer_than_two_labels_are_an_error(tmp_path: Path, classes: int) -> None:
     for n in range(classes):
         (tmp_path / f"class{n}").mkdir()
+    (tmp_path / "neither").mkdir()
     with pytest.raises(InputError, match=f"has {classes} sub-folders"):
         load_folders(tmp_path, FACE)
 

@@ -11,7 +11,7 @@ from tests.trainer_data import write_folders
 from trainer.data import Framing
 from trainer.datasets.folders import load_folders
 from trainer.datasets.manifest import BadManifest, is_manifest, load_manifest
-from trainer.datasets.samples import split_of
+from trainer.datasets.samples import group_digest, split_of
 
 FACE = Framing(side=24)
 
@@ -86,10 +86,66 @@ def test_rows_that_can_not_be_used_are_listed_by_line_or_name(tmp_path: Path) ->
     assert (len(data.train), len(data.test)) == (10, 1)
 
 
+def test_a_group_stays_in_one_split_whatever_its_files_are(tmp_path: Path) -> None:
+    write_folders(tmp_path, 30)
+    lines = [f"{row},person {n % 5}" for n, row in enumerate(rows(tmp_path))]
+    data = load_manifest(write_manifest(tmp_path, ["path,label,group", *lines]), FACE)
+    splits = {
+        split: set(getattr(data, split).groups.tolist())
+        for split in ("train", "validation", "test")
+    }
+    assert set.union(*splits.values()) == {f"person {n}" for n in range(5)}
+    assert sum(map(len, splits.values())) == 5
+    for split, groups in splits.items():
+        assert all(split_of(group_digest(group)) == split for group in groups)
+
+
+def test_the_split_of_one_row_holds_for_its_group(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    first, *others = rows(tmp_path)
+    lines = [f"{first},validation,all", *(f"{row},,all" for row in others)]
+    data = load_manifest(write_manifest(tmp_path, ["path,label,split,group", *lines]), FACE)
+    assert (len(data.train), len(data.validation), len(data.test)) == (0, 12, 0)
+
+
+def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
+    write_folders(tmp_path, 4)
+    weights = ["0.5", "", "0", "101", "100", "1", "nan", "x"]
+    kinds = ["indoors", *[""] * 7]
+    lines = [f"{row},{w},{k}" for row, w, k in zip(rows(tmp_path), weights, kinds, strict=True)]
+    data = load_manifest(write_manifest(tmp_path, ["path,label,weight,kind", *lines]), FACE)
+    part = data.part("all")
+    assert sorted(zip(part.weights.tolist(), part.kinds.tolist(), strict=True)) == [
+        (0.5, "indoors"),
+        (1.0, "happy"),
+        (1.0, "sad"),
+        (100.0, "sad"),
+    ]
+    reasons = [reason for _, reason in data.left_out]
+    assert reasons == [f"weight {w!r} is not above 0 to 100" for w in ("0", "101", "nan", "x")]
+
+
+def test_abstain_classes_come_last_whatever_they_are_called(tmp_path: Path) -> None:
+    write_folders(tmp_path, 4)
+    table = [
+        f"{row.split(',')[0]},{label}"
+        for row, label in zip(rows(tmp_path), ["zest", "empty", "neither", "able"] * 2, strict=True)
+    ]
+    manifest = write_manifest(tmp_path, ["path,label", *table])
+    data = load_manifest(manifest, FACE, {"empty": "no_person"})
+    assert data.labels == ("able", "zest", "neither", "no_person")
+    assert data.abstain == ("neither", "no_person")
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["path,label,weight"], "has the columns path, label, weight; its first line must be"),
+        (["path,label,mood"], "has the columns path, label, mood; its first line must name"),
+        (["path,label", "a.png,sad", "b.png,neither"], "has 1 labels"),
+        (
+            ["path,label,split,group", "a.png,sad,train,ann", "b.png,happy,test,ann"],
+            "puts the group 'ann' into train and test",
+        ),
         (["path,mood"], "has the columns path, mood"),
         (["path,label,label"], "has the columns path, label, label"),
         ([""], r"has the columns \(none\)"),

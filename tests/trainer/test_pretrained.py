@@ -22,7 +22,7 @@ from trainer.networks import FaceNet
 from trainer.train import predict_logits, train
 from trainer.training.checkpoint import CHECKPOINT, load_trained
 from trainer.training.pretrained import build, freeze, imagenet_weights, initialise, keep_norms
-from trainer.training.probe import GAIN, probe
+from trainer.training.probe import GAIN, probe, regression
 from trainer.training.schedule import optimizer, set_rate
 
 PHOTO = Config(network="efficientnet-lite0", init="imagenet")
@@ -187,3 +187,28 @@ def test_a_probe_has_the_least_loss_for_its_decay(pretrained: PhotoNet) -> None:
         slope = wrong.T @ (features / GAIN) / 2 + decay * network.classifier.weight * GAIN
     assert 0.3 < float(features.norm(dim=1).mean()) / GAIN < 2
     assert float(slope.abs().max()) < 1e-3
+
+
+def test_the_probe_counts_a_sample_by_its_weight() -> None:
+    chance = torch.Generator().manual_seed(1)
+    features = torch.randn(12, 3, generator=chance)
+    votes = torch.eye(2)[torch.arange(12) % 2]
+    twice = torch.cat([torch.full((4,), 2.0), torch.ones(8)])
+    weight, bias = regression(features, votes, 1.0, weights=twice)
+    repeated = (torch.cat([features, features[:4]]), torch.cat([votes, votes[:4]]))
+    expected = regression(*repeated, 1.0)
+    assert torch.allclose(weight, expected[0], atol=1e-4)
+    assert torch.allclose(bias, expected[1], atol=1e-4)
+    assert not torch.allclose(weight, regression(features, votes, 1.0)[0], atol=1e-3)
+
+
+def test_probing_uses_the_weights_of_the_part() -> None:
+    part = drawn_photos(12)
+    networks = []
+    for weights in (np.ones(12), np.where(np.arange(12) % 2, 1, 50)):
+        torch.manual_seed(1)
+        network = PhotoNet(2)
+        probe(network, replace(part, weights=weights.astype(np.float32)), 1e3)
+        networks.append(network)
+    plain, heavy = (network.classifier.bias.detach() for network in networks)
+    assert heavy[1] - heavy[0] > plain[1] - plain[0]

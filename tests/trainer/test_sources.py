@@ -14,7 +14,7 @@ from tests.trainer.test_ferplus import ROWS
 from tests.trainer_data import drawn_dataset, write_ferplus, write_folders
 from trainer.data import Framing
 from trainer.datasets.download import DownloadError
-from trainer.datasets.sources import choose_source, load_data, record
+from trainer.datasets.sources import choose_source, load_data, photo_files, record
 from trainer.datasets.starter import LABELS, load_starter
 
 STARTER = Path("drawn")
@@ -133,3 +133,25 @@ def test_the_starter_set_tells_happy_from_sad_by_more_than_light() -> None:
     means = data.train.pixels.mean(axis=(1, 2, 3))
     happy, sad = (means[data.train.targets == n] for n in (0, 1))
     assert abs(happy.mean() - sad.mean()) < 0.2 * np.concatenate([happy, sad]).std()
+
+
+def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "photos", 3)
+    (root / "happy").rename(root / "none")
+    (root / "joy").mkdir()
+    (root / "none" / "000.png").rename(root / "joy" / "000.png")
+    files = photo_files(root, {"none": "neither"})
+    assert [(file.name, file.label) for file in files] == [
+        ("joy/000.png", 0),
+        ("none/001.png", 2),
+        ("none/002.png", 2),
+        *((f"sad/00{n}.png", 1) for n in range(3)),
+    ]
+    table = tmp_path / "photos.csv"
+    lines = [f"photos/{file.name},{file.name.partition('/')[0]},0.5" for file in files]
+    table.write_text("\n".join(["path,label,weight", *lines]))
+    listed = photo_files(table, {"none": "neither"})
+    assert [(file.path, file.label) for file in listed] == [
+        (file.path, file.label) for file in files
+    ]
+    assert {file.weight for file in listed} == {0.5}

@@ -164,6 +164,27 @@ def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
     assert found[True] > found[False]
 
 
+def test_a_sample_counts_by_its_weight(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    sad = data.train.targets == 1
+    counts: dict[float, int] = {}
+    for weight in (0.02, 1.0, 50.0):
+        weights = np.where(sad, weight, 1).astype(np.float32)
+        run = tmp_path / str(weight)
+        train(replace(data, train=replace(data.train, weights=weights)), CONFIG, run)
+        answers = predict_logits(load_trained(run).network, data.test.pixels).argmax(1)
+        counts[weight] = int((answers == 1).sum())
+    assert counts[0.02] < counts[1.0] < counts[50.0]
+
+
+def test_only_weights_relative_to_each_other_matter(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    heavy = replace(data.train, weights=np.full(len(data.train), 4, np.float32))
+    history = train(replace(data, train=heavy), CONFIG, tmp_path)
+    assert history == tiny_training().history
+    assert_same_weights(tmp_path, tiny_run())
+
+
 def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=1, learn_from="all")
     train(drawn_dataset(), config, tmp_path)

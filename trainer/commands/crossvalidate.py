@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from trainer.commands.options import (
+    abstain_option,
     beside_option,
     config_option,
     data_option,
@@ -37,6 +38,7 @@ from trainer.commands.options import (
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
 @framing_options
+@abstain_option
 def crossvalidate(
     data: Path,
     beside: Path | None,
@@ -47,6 +49,7 @@ def crossvalidate(
     folds: int,
     seed: int | None,
     threads: int | None,
+    abstain: dict[str, str],
     **framing: Any,
 ) -> None:
     """Judge a training's settings on small data: hold each photo out once.
@@ -63,6 +66,6 @@ def crossvalidate(
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
     review = review_of(review_files, photos)
-    labelled = load_data(data, framing_of(**framing), beside, review)
+    labelled = load_data(data, framing_of(**framing), beside, review, abstain)
     answers = hold_out(labelled, config, run_folder, folds, config.seed)
     click.echo(table(evaluate(calibrated(answers), answers.targets, answers.labels)))

@@ -11,6 +11,7 @@ import click
 from batch.errors import UsageError
 from trainer.commands.options import (
     FERPLUS,
+    abstain_option,
     review_of,
     review_options,
     run_data_option,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL")
 @run_data_option(f"{FERPLUS}, or with --review none")
 @review_options("See how right the model is on answers that people reviewed")
+@abstain_option
 @split_option("The part to use; all suits data that the model never saw.")
 @click.option(
     "--end-to-end",
@@ -48,6 +50,7 @@ def evaluate(
     data: Path | None,
     review_files: tuple[Path, ...],
     photos: Path,
+    abstain: dict[str, str],
     split: str,
     end_to_end: bool,
     json_file: Path | None,
@@ -68,7 +71,7 @@ def evaluate(
     elif end_to_end:
         evaluation, text, values = _photos(model, data or FERPLUS)
     else:
-        evaluation, text, values = _part(model, data or FERPLUS, split)
+        evaluation, text, values = _part(model, data or FERPLUS, split, abstain)
     click.echo(text)
     if json_file is not None:
         write_text(json_file, json.dumps(values, indent=2, allow_nan=False) + "\n")
@@ -76,14 +79,16 @@ def evaluate(
         _draw(evaluation, plots)
 
 
-def _part(model: str, data: Path, split: str) -> tuple[Evaluation, str, dict[str, Any]]:
+def _part(
+    model: str, data: Path, split: str, abstain: dict[str, str]
+) -> tuple[Evaluation, str, dict[str, Any]]:
     from trainer.datasets.sources import load_data
     from trainer.evaluate import evaluate_model, figures
     from trainer.evaluation.tables import table
     from trainer.exporting.models import framing_for, open_model
 
     loaded = open_model(model)
-    labelled = load_data(data, framing_for(loaded))
+    labelled = load_data(data, framing_for(loaded), abstain=abstain)
     evaluation = evaluate_model(loaded, labelled.part(split), labelled.labels)
     return evaluation, table(evaluation), figures(evaluation)
 

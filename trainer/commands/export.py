@@ -11,6 +11,7 @@ import click
 
 from batch.errors import InputError, UsageError
 from trainer.commands.options import (
+    abstain_option,
     beside_option,
     review_of,
     review_options,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @run_option("runs/face", "The folder of a training.")
 @run_data_option("the data of the run")
+@abstain_option
 @beside_option
 @review_options("As for `train`, the same reviews")
 @click.option(
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 def export(
     run_folder: Path,
     data: Path | None,
+    abstain: dict[str, str],
     beside: Path | None,
     review_files: tuple[Path, ...],
     photos: Path,
@@ -115,7 +118,7 @@ def export(
     )
     trained = load_trained(run_folder)
     source, review = choose_source(data, run_folder), review_of(review_files, photos)
-    labelled = load_data(source, trained.framing, beside, review)
+    labelled = load_data(source, trained.framing, beside, review, abstain)
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = build(trained, labelled, options)

@@ -18,7 +18,7 @@ FUSION_FILE = "fusion.json"
     type=click.Path(path_type=Path),
     required=True,
     metavar="PATH",
-    help="The folder of photos that was cross-validated.",
+    help="The photos that were cross-validated: a folder or a table.",
 )
 @run_option("runs/crossvalidation", "The folder of the cross-validation; fusion.json goes there.")
 @click.option(
@@ -29,31 +29,32 @@ FUSION_FILE = "fusion.json"
     help="The face model: the name of a shipped one or a path.",
 )
 @click.option(
-    "--face-first",
-    is_flag=True,
-    help="Mix nothing: the face answers where there is one, else the whole photo.",
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.07,
+    show_default=True,
+    metavar="SHARE",
+    help="Largest share of the labels that count, status ok, which may be wrong.",
 )
 @framing_options
-def fuse(data: Path, run_folder: Path, face: str, face_first: bool, **framing: Any) -> None:
-    """Fit how far to trust face and whole photo, and print how right both are together.
+def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -> None:
+    """Fit the rules by which face and whole photo answer together, and print how right they are.
 
-    The figures are nested: each fold is fused by numbers fitted on the other folds.
+    The figures are nested: each fold is answered by rules and thresholds of the other folds.
     """
     from batch.fusion import pack_fusion
     from trainer.data import Framing
-    from trainer.datasets.sources import framing_of
-    from trainer.evaluate import evaluate
+    from trainer.datasets.sources import framing_of, photo_files
     from trainer.evaluation.evidence import gather
     from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
-    from trainer.evaluation.fusion import face_or_photo, fusion_for, nested
-    from trainer.evaluation.tables import table
+    from trainer.evaluation.fusion import choose, fit, nested, with_thresholds
     from trainer.exporting.models import open_model
 
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
-    evidence = gather(data, face, answers, framing_of(**framing) or Framing())
-    joined = face_or_photo(evidence) if face_first else nested(evidence)
-    click.echo(table(evaluate(joined, evidence.targets, answers.labels)))
-    record = pack_fusion(fusion_for(open_model(face).spec.name, evidence, face_first))
-    write_text(run_folder / FUSION_FILE, f"{record}\n")
-    click.echo(record)
+    evidence = gather(photo_files(data), face, answers, framing_of(**framing) or Framing())
+    name = open_model(face).spec.name
+    held_out = nested(name, evidence, risk)
+    fusion = fit(name, evidence)
+    chosen = choose(fusion, evidence, risk)
+    write_text(run_folder / FUSION_FILE, f"{pack_fusion(with_thresholds(fusion, chosen))}\n")

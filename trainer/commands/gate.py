@@ -8,6 +8,7 @@ import click
 
 from trainer.commands.options import (
     FERPLUS,
+    abstain_option,
     review_of,
     review_options,
     run_data_option,
@@ -21,6 +22,7 @@ from trainer.commands.options import (
 @click.argument("shipped", metavar="SHIPPED")
 @run_data_option(f"{FERPLUS}, or with --review none")
 @review_options("Compare both on held-out reviewed answers as well")
+@abstain_option
 @split_option("The part to use, which neither model may have learnt from.")
 @click.option(
     "--require",
@@ -36,6 +38,7 @@ def gate(
     data: Path | None,
     review_files: tuple[Path, ...],
     photos: Path,
+    abstain: dict[str, str],
     split: str,
     require: str,
     dry_run: bool,
@@ -62,7 +65,7 @@ def gate(
     if review and not data:
         held = held_out(review, old)
     else:
-        labelled = load_data(data or FERPLUS, framing_for(old), review=review)
+        labelled = load_data(data or FERPLUS, framing_for(old), review=review, abstain=abstain)
         held, labels = labelled.held, labelled.labels
         usual = compare_models(new, old, labelled.part(split), labels)
         click.echo(comparison_table(usual))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.errors import UsageError
+from batch.records import Abstain
 
 if TYPE_CHECKING:
     from trainer.reviewing.review import Review
 
 Command = Callable[..., None]
-
+ABSTAIN = tuple(map(str, Abstain))
 
 # Where `trainer data` brings it.
 FERPLUS = Path("data/ferplus")
@@ -163,3 +164,29 @@ def framing_options(command: Command) -> Command:
         type=click.Choice(["face", "image"]),
         help="Learn from the largest face (default) or the whole photo; for folders of photos.",
     )(command)
+
+
+def abstain_option(command: Command) -> Command:
+    """Add ``--abstain``, passed as ``abstain``: the class by the name that the data use for it."""
+    return click.option(
+        "--abstain",
+        callback=_abstain_names,
+        metavar="CLASS=NAME,...",
+        help="What folders or tables call the classes neither and no_person: "
+        "neither=others,no_person=empty.",
+    )(command)
+
+
+def _abstain_names(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> dict[str, str]:
+    """Read ``class=name,...`` as classes by their names."""
+    pairs = [pair.partition("=") for pair in value.split(",")] if value else []
+    names = {name.strip(): class_.strip() for class_, _, name in pairs}
+    known = all(class_ in ABSTAIN for class_ in names.values())
+    if len(set(names.values())) < len(pairs) or "" in names or not known:
+        raise UsageError(
+            f"--abstain {value!r} does not name each class once",
+            f"write CLASS=NAME,... with the classes {' and '.join(ABSTAIN)}",
+        )
+    return names

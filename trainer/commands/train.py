@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from trainer.commands.options import (
+    abstain_option,
     beside_option,
     config_option,
     framing_options,
@@ -34,6 +35,7 @@ CURVES = "curves.png"
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Start of all random numbers.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
 @framing_options
+@abstain_option
 def train(
     data: Path | None,
     beside: Path | None,
@@ -44,6 +46,7 @@ def train(
     epochs: int | None,
     seed: int | None,
     threads: int | None,
+    abstain: dict[str, str],
     **framing: Any,
 ) -> None:
     """Fit a network to labelled pictures."""
@@ -58,7 +61,7 @@ def train(
     config = load_config(config_file, settings)
     source = choose_source(data, run_folder)
     review = review_of(review_files, photos)
-    labelled = load_data(source, framing_of(**framing), beside, review)
+    labelled = load_data(source, framing_of(**framing), beside, review, abstain)
     if not (run_folder / CHECKPOINT).exists():  # else a training with other data is refused
         record(run_folder, source, labelled)
     history = fit(labelled, config, run_folder)

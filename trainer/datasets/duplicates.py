@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data import Dataset, Part, Pixels, take
+from trainer.data import Dataset, Part, Pixels, Texts, take
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -99,8 +99,25 @@ def near_groups(hashes: Hashes, distance: int = DISTANCE) -> Indices:
     It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the
     first that were none had 14. Pictures that all look alike, such as faces, need ``twins``.
     """
-    groups = np.arange(len(hashes))
-    pairs = list(_near(hashes, hashes, distance))
+    return _connected(len(hashes), list(_near(hashes, hashes, distance)))
+
+
+def join_groups(numbers: Indices, names: Texts) -> Indices:
+    """Join groups of near duplicates that share a named group: int64 [n] and text [n] in.
+
+    An empty name is no group. A group's number is the index of its first sample, as for
+    ``near_groups``.
+    """
+    _, firsts, of_name = np.unique(names, return_index=True, return_inverse=True)
+    places = np.arange(len(numbers))
+    named = np.where(names == "", places, firsts[of_name])
+    pairs = [(places, numbers), (numbers, places), (places, named), (named, places)]
+    return _connected(len(numbers), pairs)
+
+
+def _connected(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
+    """Number ``count`` things so that those of a pair share a number, the lowest index."""
+    groups = np.arange(count)
     while True:
         lowest = groups.copy()
         for left, right in pairs:

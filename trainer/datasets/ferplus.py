@@ -110,7 +110,12 @@ def dataset_of(faces: Mapping[str, Faces]) -> Dataset:
         certain = votes.max(axis=1) > 0.5 * votes.sum(axis=1)
         kept = votes[usable][:, : len(LABELS)]
         shares = kept / kept.sum(axis=1, keepdims=True)
-        parts[split] = Part(part.pixels[usable], shares, certain[usable])
+        parts[split] = Part(
+            pixels=part.pixels[usable],
+            votes=shares,
+            certain=certain[usable],
+            kinds=np.array(LABELS)[shares.argmax(axis=1)],
+        )
         paths = [f"{FOLDERS[split]}/{name}" for name in part.names]
         names[split] = [path for path, use in zip(paths, usable, strict=True) if use]
         left_out += [(p, NOT_USABLE) for p, use in zip(paths, usable, strict=True) if not use]

@@ -1,38 +1,65 @@
-"""A folder for each class, full of photos: the data layout anyone can make."""
+"""A folder of photos for each class: the data layout anyone can make."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from batch.errors import InputError
-from trainer.data import Dataset, Framing
+from trainer.data import Dataset, Framing, abstain_classes, in_order
 from trainer.datasets.samples import Labelled, dataset_of
 
+# Names given to the abstain classes: the class by the name that the data use for it.
+AbstainNames = Mapping[str, str]
 
-def load_folders(root: Path, framing: Framing) -> Dataset:
+
+def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
     """Read a folder whose sub-folders are the classes, each searched to any depth.
 
-    The digest of a file's bytes alone decides its part (80 % train, 10 % validation, 10 %
-    test), so more photos move none that were there.
+    Its photos are those of ``folder_files``. The digest of a file's bytes alone decides its part
+    (80 % train, 10 % validation, 10 % test), so more photos move none that were there.
 
     Raises:
-        InputError: no such folder, fewer than two classes, or a class with no photo.
+        InputError: no such folder, fewer than two labels, or a class with no photo.
+    """
+    classes, files = folder_files(root, abstain)
+    return dataset_of(root.resolve().name, classes, files, framing)
+
+
+def folder_files(
+    root: Path, abstain: AbstainNames | None = None
+) -> tuple[tuple[str, ...], list[Labelled]]:
+    """List the classes of a folder and the files of each.
+
+    The folders ``neither`` and ``no_person``, and those that ``abstain`` names, are the abstain
+    classes. A file's kind is its class and the sub-folder that it lies in, such as
+    ``no_person/pets``.
+
+    Raises:
+        InputError: no such folder, or fewer than two labels.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give a folder with a sub-folder a class")
+    names = abstain or {}
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
+    classes = in_order(names.get(folder.name, folder.name) for folder in folders)
+    labels = len(classes) - len(abstain_classes(classes))
+    if labels < 2:
         raise InputError(
-            f"{root} has {len(folders)} sub-folders, and each is a class",
-            "make two or more, for example happy and sad",
+            f"{root} has {labels} sub-folders that are labels", "make two or more, happy and sad"
         )
     files = [
-        Labelled(path, path.relative_to(root).as_posix(), n)
-        for n, folder in enumerate(folders)
+        Labelled(
+            path,
+            path.relative_to(root).as_posix(),
+            classes.index(class_),
+            kind=str(PurePosixPath(class_, path.relative_to(folder).parent.as_posix())),
+        )
+        for folder in folders
+        for class_ in [names.get(folder.name, folder.name)]
         for path in _files(folder)
     ]
-    labels = tuple(folder.name for folder in folders)
-    return dataset_of(root.resolve().name, labels, files, framing)
+    return classes, files
 
 
 def _files(folder: Path) -> list[Path]:

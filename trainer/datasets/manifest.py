@@ -1,20 +1,25 @@
 """A table of photos and their labels, for photos that lie elsewhere or have a split of their own.
 
-Its columns are ``path``, ``label`` and, where wanted, ``split``.
+Its columns are ``path``, ``label`` and, optionally, ``split``, ``weight``, ``kind`` and ``group``.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 from batch.errors import InputError
-from trainer.data import Dataset, Framing
-from trainer.datasets.samples import SPLITS, Labelled, dataset_of
+from trainer.data import Dataset, Framing, abstain_classes, in_order
+from trainer.datasets.folders import AbstainNames
+from trainer.datasets.samples import SPLITS, Labelled, LeftOut, dataset_of
 
 SUFFIX = ".csv"
 REQUIRED = ("path", "label")
-SPLIT = "split"
+SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
+OPTIONAL = (SPLIT, WEIGHT, KIND, GROUP)
+# A weight is above 0 and at most this.
+MAX_WEIGHT = 100.0
 
 Row = dict[str, str]
 
@@ -28,16 +33,33 @@ def is_manifest(source: Path) -> bool:
     return source.suffix.lower() == SUFFIX and source.is_file()
 
 
-def load_manifest(path: Path, framing: Framing) -> Dataset:
-    """Read photos by a CSV table (UTF-8) whose first line names the columns.
+def load_manifest(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
+    """Read the photos that a table lists, see ``manifest_files``.
 
-    Paths are relative to the table's folder. ``split`` is train, validation or test; where
-    it is empty or has no column, the digest of the file's bytes decides, as for folders.
-    A row that can't be used is in ``left_out`` by its line.
+    If the table names no split for a photo, its group's name decides or else the digest of the
+    file's bytes, as for folders. A row that can't be used is in ``left_out`` by its line.
 
     Raises:
-        BadManifest: it is no such table, or has fewer than two labels.
-        InputError: a label has no usable photo.
+        BadManifest: it is no such table.
+        InputError: a class has no usable photo.
+    """
+    classes, files, left_out = manifest_files(path, abstain)
+    return dataset_of(path.resolve().stem, classes, files, framing, left_out)
+
+
+def manifest_files(
+    path: Path, abstain: AbstainNames | None = None
+) -> tuple[tuple[str, ...], list[Labelled], list[LeftOut]]:
+    """List the classes and photos of a CSV table (UTF-8) whose first line names the columns.
+
+    Paths are relative to the table's folder. The labels ``neither`` and ``no_person``, and those
+    that ``abstain`` names, are the abstain classes. ``split`` is train, validation or test;
+    ``weight`` is how much a photo counts in the training loss, 1 by default; ``kind`` is what
+    tables by kind call it, the class by default. Rows that can't be used come with the reason.
+
+    Raises:
+        BadManifest: it is no such table, has fewer than two labels, or puts one group into two
+            splits.
     """
     left_out, rows = [], []
     for line, row in _rows(path):
@@ -46,16 +68,40 @@ def load_manifest(path: Path, framing: Framing) -> Dataset:
             left_out.append((f"{path.name}, line {line}", problem))
         else:
             rows.append(row)
-    labels = tuple(sorted({row["label"] for row in rows}))
-    if len(labels) < 2:
-        raise BadManifest(f"{path} has {len(labels)} labels", "a training needs two or more")
+    names = abstain or {}
+    for row in rows:
+        row["label"] = names.get(row["label"], row["label"])
+    classes = in_order(row["label"] for row in rows)
+    labels = len(classes) - len(abstain_classes(classes))
+    if labels < 2:
+        raise BadManifest(f"{path} has {labels} labels", "a training needs two or more")
+    splits = _group_splits(path, rows)
     files = [
         Labelled(
-            path.parent / row["path"], row["path"], labels.index(row["label"]), row.get(SPLIT, "")
+            path=path.parent / row["path"],
+            name=row["path"],
+            label=classes.index(row["label"]),
+            split=row.get(SPLIT) or splits.get(row.get(GROUP, ""), ""),
+            weight=float(row.get(WEIGHT) or 1),
+            kind=row.get(KIND) or row["label"],
+            group=row.get(GROUP, ""),
         )
         for row in rows
     ]
-    return dataset_of(path.resolve().stem, labels, files, framing, left_out)
+    return classes, files, left_out
+
+
+def _group_splits(path: Path, rows: Iterable[Row]) -> dict[str, str]:
+    """The split that the table itself names for each group."""
+    splits: dict[str, str] = {}
+    for row in rows:
+        group, split = row.get(GROUP, ""), row.get(SPLIT, "")
+        if group and split and splits.setdefault(group, split) != split:
+            raise BadManifest(
+                f"{path} puts the group {group!r} into {splits[group]} and {split}",
+                "give all rows of a group the same split, or none",
+            )
+    return splits
 
 
 def _rows(path: Path) -> list[tuple[int, Row]]:
@@ -78,12 +124,13 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
 
 
 def _check(path: Path, columns: list[str]) -> None:
-    unknown = [column for column in columns if column not in (*REQUIRED, SPLIT)]
+    unknown = [column for column in columns if column not in (*REQUIRED, *OPTIONAL)]
     missing = [column for column in REQUIRED if column not in columns]
     if unknown or missing or len(set(columns)) < len(columns):
         raise BadManifest(
             f"{path} has the columns {', '.join(columns) or '(none)'}",
-            f"its first line must be {','.join(REQUIRED)} or {','.join((*REQUIRED, SPLIT))}",
+            f"its first line must name {' and '.join(REQUIRED)}, and may name "
+            f"{', '.join(OPTIONAL)}",
         )
 
 
@@ -98,5 +145,14 @@ def _problem(row: Row) -> str:
     for column in REQUIRED:
         if not row[column]:
             return f"no {column}"
-    split = row.get(SPLIT, "")
-    return f"split {split!r} is none of {', '.join(SPLITS)}" if split not in ("", *SPLITS) else ""
+    split, weight = row.get(SPLIT, ""), row.get(WEIGHT, "")
+    if split not in ("", *SPLITS):
+        return f"split {split!r} is none of {', '.join(SPLITS)}"
+    return "" if not weight or _is_weight(weight) else f"weight {weight!r} is not above 0 to 100"
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        return 0 < float(text) <= MAX_WEIGHT
+    except ValueError:
+        return False

@@ -32,12 +32,25 @@ LeftOut = tuple[str, str]
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo file with the index of its class; an empty ``split`` leaves it to the file."""
+    """A photo file to read.
+
+    Attributes:
+        path: where it is.
+        name: what messages call it.
+        label: index of its class.
+        split: train, validation or test; if empty, the group or else the file's bytes decide.
+        weight: how much it counts in the training loss.
+        kind: what kind of picture it is, for tables.
+        group: name of the group that it shares a split and a fold with, empty for none.
+    """
 
     path: Path
     name: str
     label: int
     split: str = ""
+    weight: float = 1.0
+    kind: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,9 @@ class Sample:
     split: str
     digest: str
     pixels: Pixels
+    weight: float = 1.0
+    kind: str = ""
+    group: str = ""
 
 
 def dataset_of(
@@ -89,11 +105,16 @@ def dataset_of(
 
 
 def split_of(digest: str) -> str:
-    """Name the part that a file belongs to by the SHA-256 (hex) of its bytes."""
+    """Name the part by a SHA-256 (hex): that of a file's bytes, or of a group's name."""
     at = int(digest[:16], 16) / 16**16
     if at < TRAIN_SHARE:
         return "train"
     return "validation" if at < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def group_digest(group: str) -> str:
+    """SHA-256 (hex) of a group's name, which decides the part of all its samples."""
+    return hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Sample], list[LeftOut]]:
@@ -109,7 +130,16 @@ def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Samp
         if pixels is None:
             return file.name, "no face found"
         digest = hashlib.sha256(data).hexdigest()
-        return Sample(file.name, file.label, file.split or split_of(digest), digest, pixels)
+        return Sample(
+            name=file.name,
+            label=file.label,
+            split=file.split or split_of(group_digest(file.group) if file.group else digest),
+            digest=digest,
+            pixels=pixels,
+            weight=file.weight,
+            kind=file.kind,
+            group=file.group,
+        )
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(load, files))
@@ -160,4 +190,7 @@ def part_of(samples: Sequence[Sample], classes: int, framing: Framing) -> Part:
         pixels=pixels,
         votes=np.eye(classes, dtype=np.float32)[[s.label for s in samples]],
         certain=np.ones(len(samples), dtype=np.bool_),
+        weights=np.array([s.weight for s in samples], dtype=np.float32),
+        kinds=np.array([s.kind for s in samples], dtype=np.str_),
+        groups=np.array([s.group for s in samples], dtype=np.str_),
     )

@@ -14,9 +14,10 @@ from trainer.datasets.beside import with_beside
 from trainer.datasets.download import DownloadError
 from trainer.datasets.fer2013 import is_fer2013, load_fer2013
 from trainer.datasets.ferplus import FRAMING, is_ferplus, load_ferplus
-from trainer.datasets.folders import load_folders
-from trainer.datasets.manifest import is_manifest, load_manifest
+from trainer.datasets.folders import AbstainNames, folder_files, load_folders
+from trainer.datasets.manifest import is_manifest, load_manifest, manifest_files
 from trainer.datasets.published import HOME, obtain
+from trainer.datasets.samples import Labelled
 from trainer.datasets.starter import NAME as STARTER
 from trainer.datasets.starter import load_starter
 from trainer.reviewing.review import Review, is_review
@@ -34,19 +35,21 @@ def load_data(
     framing: Framing | None,
     beside: Path | None = None,
     review: Review | None = None,
+    abstain: AbstainNames | None = None,
 ) -> Dataset:
     """Read FER+ (pictures or tables), a table of photos, folders of them, or the starter set.
 
     The starter set goes by the name ``drawn`` where no file has it. ``framing`` says how
     samples are cut, None leaves it to the data. ``beside`` is a report, see there, and
-    ``review`` what people said of one. How many files are left out is logged, and so is the
-    data's warning.
+    ``review`` what people said of one. ``abstain`` has names that photos in folders or tables use
+    for the abstain classes, each with its class. How many files are left out is logged, and so is
+    the data's warning.
 
     Raises:
         InputError: there is nothing, or it is none of these.
         UsageError: FER+ can't be had in that framing, or the starter set with a review.
     """
-    data = _load(source, framing)
+    data = _load(source, framing, abstain)
     if data.left_out:
         logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
     if data.warning:
@@ -54,6 +57,17 @@ def load_data(
     if review:
         data = with_review(data, review)
     return with_beside(data, beside) if beside else data
+
+
+def photo_files(source: Path, abstain: AbstainNames | None = None) -> list[Labelled]:
+    """List the photos of a table or of folders without reading them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if is_manifest(source):
+        return manifest_files(source, abstain)[1]
+    return folder_files(source, abstain)[1]
 
 
 def choose_source(
@@ -112,7 +126,7 @@ def framing_of(
     )
 
 
-def _load(source: Path, framing: Framing | None) -> Dataset:
+def _load(source: Path, framing: Framing | None, abstain: AbstainNames | None) -> Dataset:
     if not source.exists():
         if source == Path(STARTER):
             return load_starter(framing or Framing())
@@ -134,5 +148,5 @@ def _load(source: Path, framing: Framing | None) -> Dataset:
             "give it as --review beside --data, or see `trainer adjust`, which needs no data",
         )
     if is_manifest(source):
-        return load_manifest(source, framing or Framing())
-    return load_folders(source, framing or Framing())
+        return load_manifest(source, framing or Framing(), abstain)
+    return load_folders(source, framing or Framing(), abstain)

@@ -44,6 +44,7 @@ def _part(count: int, first_seed: int, framing: Framing) -> Part:
         pixels=np.stack(faces),
         votes=np.eye(len(LABELS), dtype=np.float32)[[LABELS.index(mood) for mood in moods]],
         certain=np.ones(count, dtype=np.bool_),
+        kinds=np.array(moods, dtype=np.str_),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from batch.errors import UsageError
 from trainer.config import Config
 from trainer.data import Dataset, take
-from trainer.datasets.duplicates import near_groups, perceptual_hash
+from trainer.datasets.duplicates import join_groups, near_groups, perceptual_hash
 from trainer.evaluation.folds import OUT_OF_FOLD, OutOfFold, assign, sample_name, write_out_of_fold
 from trainer.train import predict_logits, train
 from trainer.training.checkpoint import load_trained
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 def crossvalidate(data: Dataset, config: Config, run: Path, folds: int, seed: int) -> OutOfFold:
     """Train a network a fold on the other folds and collect its answers for its own.
 
-    All parts of the data take part; near duplicates share a fold. The folder ``run`` gets a
-    training a fold, and ``out-of-fold.csv``. What was cut off goes on.
+    All parts of the data take part; near duplicates, and samples of one group, share a fold. The
+    folder ``run`` gets a training per fold, and ``out-of-fold.csv``. What was cut off goes on.
 
     Raises:
         UsageError: the training would choose an epoch by the fold it is judged on, or there
@@ -35,7 +35,7 @@ def crossvalidate(data: Dataset, config: Config, run: Path, folds: int, seed: in
             "with patience a fold would choose the epoch that it is judged by", "set patience = 0"
         )
     pool = data.part("all")
-    groups = near_groups(perceptual_hash(pool.pixels))
+    groups = join_groups(near_groups(perceptual_hash(pool.pixels)), pool.groups)
     if len(np.unique(groups)) < folds:
         raise UsageError(f"{data.name} has fewer photos than {folds} folds", "take fewer --folds")
     dealt = assign(groups, pool.targets, folds, seed)

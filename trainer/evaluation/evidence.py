@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-import batch
+from batch.contract.ensemble import Ensemble, load_ensemble
 from batch.crop import whole
+from batch.decide import main_face, mean_face
 from batch.decode import decode_bytes
 from batch.decoding.file_bytes import read
 from batch.errors import InputError, ModelError
-from batch.fusion import log_odds
-from batch.options import Options, Provider
-from batch.records import Failure, Photo
+from batch.labeller import Labeller
+from batch.options import DEFAULT_BATCH_SIZE, Options, Place, Provider
+from batch.records import Abstain, Failure, Photo, Probabilities
+from batch.workers.plan import Plan
+from batch.yunet_graph import detector_graph
 from trainer.data import Framing
+from trainer.datasets.samples import Labelled
 from trainer.evaluate import canonical
-from trainer.evaluation.calibrate import fit_temperature
+from trainer.evaluation.calibrate import fit_temperature, softmax
 from trainer.evaluation.folds import OutOfFold, sample_name
 from trainer.evaluation.fusion import Evidence
 
-REMEDY = "cross-validate on the same folder, with --region image"
+REMEDY = "cross-validate on the same photos, with --region image"
 
 
-def gather(root: Path, face_model: str, answers: OutOfFold, framing: Framing) -> Evidence:
+@dataclass(frozen=True)
+class Seen:
+    """The faces of one photo: their mean, float32 [outputs], and the main one's score and share.
+
+    ``weight`` is the photo's in its data set.
+    """
+
+    face: Probabilities | None
+    score: float
+    share: float
+    weight: float
+
+
+def gather(
+    files: Sequence[Labelled], face_model: str, answers: OutOfFold, framing: Framing
+) -> Evidence:
     """Run a face model, as the runner does, over the photos of a cross-validation.
 
     ``framing`` is the one that was cross-validated; photos that took no part, such as
@@ -34,43 +54,70 @@ def gather(root: Path, face_model: str, answers: OutOfFold, framing: Framing) ->
         InputError: the photos are not those of the cross-validation.
         ModelError: the face model has other labels.
     """
-    places = {name: n for n, name in enumerate(answers.names)}
-    face = np.full(len(places), np.nan)
-    seen: set[str] = set()
-    samples = dict(_samples(root, framing))
-    options = Options(model=face_model, provider=Provider.CPU)
-    for row in batch.label([root], options):
-        name = samples.get(Path(row.path), "")
-        if name in places:
-            seen.add(name)
-            if row.answer:
-                face[places[name]] = log_odds(_first(row.answer, answers.labels))
-    if len(seen) < len(places):
-        raise InputError(f"{len(places) - len(seen)} cross-validated photos are missing", REMEDY)
-    # The exported model, whose log-odds will be fused, has its logits divided by this.
-    logits = answers.logits / fit_temperature(answers.logits, answers.targets)
+    ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
+    labels, abstain = _outputs(answers)
+    spec = _face_spec(ensemble, labels, abstain)
+    labeller = Labeller(Plan(ensemble, detector_graph(), DEFAULT_BATCH_SIZE), Place(Provider.CPU))
+
+    def look(file: Labelled) -> tuple[str, Seen] | None:
+        data = read(file.path)
+        photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
+        if not isinstance(photo, Photo):
+            return None
+        name = sample_name(whole(photo, framing.side, framing.side, framing.channels))
+        return name, _seen(labeller, photo, file.weight)
+
+    with ThreadPoolExecutor() as pool:
+        seen = dict(filter(None, pool.map(look, files)))
+    missing = [name for name in answers.names if name not in seen]
+    if missing:
+        raise InputError(f"{len(missing)} cross-validated photos are missing", REMEDY)
+    photos = [seen[name] for name in answers.names]
+    nothing = np.full(len(spec), np.nan, dtype=np.float32)
     return Evidence(
-        face=face,
-        photo=(logits[:, 0] - logits[:, 1]).astype(np.float64),
+        labels=labels,
+        abstain=abstain,
+        face_abstain=spec[len(labels) :],
+        face=np.stack([nothing if photo.face is None else photo.face for photo in photos]),
+        score=np.asarray([photo.score for photo in photos]),
+        share=np.asarray([photo.share for photo in photos]),
+        # The exported model, whose probabilities will be fused, has its logits divided by this.
+        photo=softmax(answers.logits, fit_temperature(answers.logits, answers.targets)),
         targets=answers.targets,
         folds=answers.folds,
+        weights=np.asarray([photo.weight for photo in photos], dtype=np.float32),
     )
 
 
-def _samples(root: Path, framing: Framing) -> Iterator[tuple[Path, str]]:
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        data = read(path)
-        photo = data if isinstance(data, Failure) else decode_bytes(path, data)
-        if isinstance(photo, Photo):
-            yield path, sample_name(whole(photo, framing.side, framing.side, framing.channels))
+def _seen(labeller: Labeller, photo: Photo, weight: float) -> Seen:
+    evidence = labeller.evidence(photo)
+    if not evidence.boxes:
+        return Seen(None, 0.0, 0.0, weight)
+    return Seen(mean_face(evidence), *main_face(photo, evidence), weight)
 
 
-def _first(answer: batch.Answer, labels: tuple[str, ...]) -> float:
-    """Probability of the first label, by its name or a synonym."""
-    chances = {canonical(label): chance for label, chance in answer.probabilities.items()}
-    if set(chances) != {canonical(label) for label in labels} or len(labels) != 2:
+def _outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part the classes of a cross-validation into labels and abstain outputs."""
+    abstain = tuple(name for name in answers.labels if name in set(Abstain))
+    return answers.labels[: len(answers.labels) - len(abstain)], abstain
+
+
+def _face_spec(
+    ensemble: Ensemble, labels: tuple[str, ...], abstain: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Give the face model's outputs: the labels, then its abstain outputs."""
+    face = ensemble.face
+    if face is None or ensemble.image is not None:
+        raise ModelError("the fusion needs a face model", "give --face the name of one")
+    if tuple(map(canonical, face.spec.labels)) != tuple(map(canonical, labels)):
         raise ModelError(
-            f"the face model answers {', '.join(answer.probabilities)}, not {', '.join(labels)}",
-            "give --face a model of the same two labels",
+            f"the face model answers {', '.join(face.spec.labels)}, not {', '.join(labels)}",
+            "give --face a model of the same labels in the same order",
         )
-    return chances[canonical(labels[0])]
+    if not set(face.spec.abstain) <= set(abstain):
+        raise ModelError(
+            f"the face model has the outputs {', '.join(face.spec.abstain)}, the data have no "
+            "photos of them all",
+            "add a folder of such photos to the data",
+        )
+    return face.spec.outputs

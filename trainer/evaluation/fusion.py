@@ -1,161 +1,246 @@
-"""Finds how far to trust the face and how far the whole photo, for the runner's fusion.
+"""Fits the rules by which a face model and a whole-photo model answer together.
 
-Logistic regression on the two (Platt 1999): for a photo with a face
-
-    log-odds = bias + face * face_log_odds + photo * photo_log_odds
-
-and without one the same, with ``face_log_odds`` = 0. All log-odds are of the first label
-against the second and are cut off: at ``limit``, beyond which lies more certainty than the
-few photos behind these numbers can prove, and at ``photo_limit`` for a photo that has a face.
-A face whose own log-odds reach ``alone`` answers alone.
+The formula is that of ``batch.fusion``: multinomial logistic regression on the logarithms of both
+models' probabilities. The whole-photo model's come from networks that had not learnt the photo.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from batch.fusion import Fusion
-from trainer.evaluation.calibrate import halved_error, unsure_below
+from batch.fusion import LEAST, Fusion, Rule, score_odds
+from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.thresholds import Chosen, choose_thresholds
 
-LIMIT = 8.0
-# What surrounds a face and the light on it must not outweigh it: a model of whole photos that has
-# seen few of them takes the dark ones for sad. Neither number took anything from accuracy.
-PHOTO_LIMIT = 1.5
-# Odds of 12 to 1. Of 270 faces so sure, from web photos, 97 % were right with the photo's help and
-# without; the time for the second model is saved.
-ALONE = 2.5
-# Half the squared weights count this much against the sum of losses, so that a fit always ends.
-DECAY = 0.1
-STEPS = 25
-
-LogOdds = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The numbers of the formula; see the module."""
-
-    bias: float
-    face: float
-    photo: float
-    limit: float = LIMIT
-    photo_limit: float | None = PHOTO_LIMIT
-    alone: float | None = ALONE
-
-
-# Takes log-odds as they are.
-AS_IT_IS = Weights(0.0, 0.0, 1.0, photo_limit=None, alone=None)
+# What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
+# for a label, with a face and without one.
+LABEL_LIMIT, LABEL_LIMIT_ALONE = 1.25, 2.0
+ABSTAIN_LIMIT = 6.0
+# Beside a face the photo may speak for a label and against `neither`, with this much at most, and
+# never for `neither`: its examples of that are close portraits, and what they look like as a whole
+# says nothing of an expression. The weight is not fitted for the same reason.
+NEITHER_LIMITS = (-2.0, 0.0)
+NEITHER_WEIGHT = 1.0
+# A face whose box is this long, over the photo's longer side, leaves nothing else to see.
+ALONE_SHARE = 0.75
+# Of 64 faces that the detector took cats, dogs and plates for, 62 scored less.
+ALONE_SCORE = 0.85
+# Of 1,145 faces in web photos with a label this likely, the whole photo changed the label of 3.
+ALONE_FROM = 0.9
+# Half the squared distance of the weights from their start counts this much against the loss.
+DECAY = 1.0
+ITERATIONS = 200
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of photos: log-odds, float64 [n], and the index of the true label, int64 [n].
+    """What is known of labelled photos.
 
-    ``face`` is not a number where a photo has no face. ``folds``, int64 [n], says which
-    photos the network behind ``photo`` had not learnt from together.
+    Attributes:
+        labels: the K labels.
+        abstain: the A abstain outputs; targets count on after the labels.
+        face_abstain: the face model's abstain outputs.
+        face: float32 [n, outputs of the face model], the mean over a photo's faces; not a number
+            for a photo without a face.
+        score: float64 [n], the detector's score of the main face.
+        share: float64 [n], the main face's longer side over the photo's.
+        photo: float32 [n, K + A], by networks that had not learnt the photo.
+        targets: int64 [n].
+        folds: int64 [n], photos of one fold were held out together.
+        weights: float32 [n], how much a photo counts.
     """
 
-    face: LogOdds
-    photo: LogOdds
+    labels: tuple[str, ...]
+    abstain: tuple[str, ...]
+    face_abstain: tuple[str, ...]
+    face: Probabilities
+    score: npt.NDArray[np.float64]
+    share: npt.NDArray[np.float64]
+    photo: Probabilities
     targets: Targets
     folds: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
 
     @property
     def has_face(self) -> npt.NDArray[np.bool_]:
         """Which photos have a face, bool [n]."""
-        return ~np.isnan(self.face)
+        return ~np.isnan(self.face[:, 0])
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Evidence:
+        """Keep the chosen photos, bool [n]."""
+        arrays = ("face", "score", "share", "photo", "targets", "folds", "weights")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
-def fuse(weights: Weights, face: LogOdds, photo: LogOdds) -> Probabilities:
-    """Probabilities of the two labels, float32 [n, 2]; ``face`` may hold not-a-number."""
-    answers = _design(face, photo, weights.limit, weights.photo_limit) @ [
-        weights.bias,
-        weights.face,
-        weights.photo,
-    ]
-    if weights.alone is not None:
-        sure = np.abs(np.nan_to_num(face)) >= weights.alone
-        answers = np.where(sure, face, answers)
-    first = 1 / (1 + np.exp(-answers))
-    both: Probabilities = np.stack([first, 1 - first], axis=1).astype(np.float32)
-    return both
+def fuse(fusion: Fusion, evidence: Evidence) -> Probabilities:
+    """Answer every photo as the runner does: float32 [n, K + A]."""
+    answers = []
+    for has_face, face, score, share, photo in zip(
+        evidence.has_face,
+        evidence.face,
+        evidence.score.tolist(),
+        evidence.share.tolist(),
+        evidence.photo,
+        strict=True,
+    ):
+        if has_face and fusion.answers_alone(face, score, share):
+            answers.append(fusion.spread_face(face))
+        else:
+            answers.append(fusion.fuse(face if has_face else None, score, photo))
+    return np.stack(answers)
 
 
-def fit(
-    evidence: Evidence,
-    limit: float = LIMIT,
-    photo_limit: float = PHOTO_LIMIT,
-    alone: float | None = ALONE,
-) -> Weights:
-    """Find the numbers of least log loss, by Newton's method.
+def fit(face_model: str, evidence: Evidence) -> Fusion:
+    """Find both rules of least loss. Every label counts; thresholds are not chosen yet."""
+    return Fusion(
+        face_model=face_model,
+        face_abstain=evidence.face_abstain,
+        both=_fit_rule(evidence.take(evidence.has_face), with_face=True),
+        photo=_fit_rule(evidence.take(~evidence.has_face), with_face=False),
+        alone_score=ALONE_SCORE,
+        alone_share=ALONE_SHARE,
+        alone_from=ALONE_FROM,
+        unsure_below=1 / len(evidence.labels),
+        abstain_from=dict.fromkeys(evidence.abstain, 0.5),
+    )
 
-    The photos' log-odds must come from networks that had not learnt from them. Faces that answer
-    alone have no part in it: what a face is worth beside a photo is told by those that do not.
+
+def with_thresholds(fusion: Fusion, chosen: Chosen) -> Fusion:
+    """Give a fusion the thresholds that were chosen for it."""
+    return replace(fusion, unsure_below=chosen.unsure_below, abstain_from=chosen.abstain_from)
+
+
+def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
+    """Choose the thresholds on the photos of full weight: the labels of others are in doubt."""
+    trusted = evidence.take(evidence.weights >= 1)
+    answers = fuse(fusion, trusted)
+    return choose_thresholds(answers, trusted.targets, trusted.labels, trusted.abstain, risk)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Answers of each fold by rules and thresholds that were fitted on the other folds.
+
+    ``answers``: float32 [n, K + A]; ``fusions`` has the rules by fold.
     """
-    mixed = ~(np.abs(np.nan_to_num(evidence.face)) >= (np.inf if alone is None else alone))
-    design = _design(evidence.face, evidence.photo, limit, photo_limit)[mixed]
-    truth = (evidence.targets == 0).astype(np.float64)[mixed]
-    numbers = np.zeros(design.shape[1])
-    for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-design @ numbers))
-        slope = design.T @ (chance - truth) + DECAY * numbers
-        curvature = (design.T * (chance * (1 - chance))) @ design + DECAY * np.eye(len(numbers))
-        numbers -= np.linalg.solve(curvature, slope)
-    bias, face, photo = (round(float(weight), 4) for weight in numbers)
-    return Weights(bias, face, photo, limit, photo_limit, alone)
+
+    answers: Probabilities
+    fusions: Mapping[int, Fusion]
 
 
-def nested(evidence: Evidence) -> Probabilities:
-    """Fuse each fold by numbers that were fitted on the other folds: float32 [n, 2]."""
-    answers = np.empty((len(evidence.targets), 2), dtype=np.float32)
+def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
+    """Answer each fold by what was fitted on the other folds."""
+    answers = np.empty_like(evidence.photo)
+    fusions: dict[int, Fusion] = {}
     for fold in np.unique(evidence.folds):
         held = evidence.folds == fold
-        weights = fit(_take(evidence, ~held))
-        answers[held] = fuse(weights, evidence.face[held], evidence.photo[held])
-    return answers
+        others = evidence.take(~held)
+        fusion = fit(face_model, others)
+        fusions[int(fold)] = with_thresholds(fusion, choose(fusion, others, risk))
+        answers[held] = fuse(fusion, evidence.take(held))
+    return Nested(answers, fusions)
 
 
-def face_or_photo(evidence: Evidence) -> Probabilities:
-    """Answer by the face where there is one, else by the whole photo: float32 [n, 2]."""
-    odds = np.where(evidence.has_face, evidence.face, evidence.photo)
-    return fuse(AS_IT_IS, np.full(len(odds), np.nan), odds)
+def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
+    """Minimise the weighted log loss plus the pull towards equal trust, by L-BFGS."""
+    label_limit = LABEL_LIMIT if with_face else LABEL_LIMIT_ALONE
+    limits = dict.fromkeys(evidence.abstain, (-ABSTAIN_LIMIT, ABSTAIN_LIMIT))
+    fitted = list(evidence.abstain)
+    if with_face and Abstain.NEITHER in limits:
+        limits[Abstain.NEITHER] = NEITHER_LIMITS
+        fitted.remove(Abstain.NEITHER)
+    count, outputs = len(evidence.labels), len(evidence.labels) + len(evidence.abstain)
+    terms = _terms(evidence, with_face, label_limit, limits)
+    start = torch.tensor(
+        [0.0] * outputs + [1.0 if with_face else 0.0, 1.0, 0.0] + [1.0] * len(fitted),
+        dtype=torch.float64,
+    )
+    numbers = start.clone().requires_grad_(True)
+    frozen = dict.fromkeys(set(evidence.abstain) - set(fitted), NEITHER_WEIGHT)
+
+    def logits() -> Tensor:
+        weights = dict(zip(fitted, numbers[outputs + 3 :], strict=True))
+        columns = [numbers[outputs + 1] * column for column in terms.label.T]
+        columns += [
+            terms.abstain[name] * weights.get(name, frozen.get(name, 0.0))
+            for name in evidence.abstain
+        ]
+        total = torch.stack(columns, dim=1) + numbers[:outputs] + numbers[outputs] * terms.face
+        if Abstain.NO_PERSON in evidence.abstain:
+            at = count + evidence.abstain.index(Abstain.NO_PERSON)
+            total[:, at] = total[:, at] - numbers[outputs + 2] * terms.score
+        return total
+
+    targets = torch.from_numpy(evidence.targets)
+    counts = torch.from_numpy(evidence.weights.astype(np.float64))
+    search = torch.optim.LBFGS([numbers], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        wrong = (F.cross_entropy(logits(), targets, reduction="none") * counts).sum()
+        whole: Tensor = wrong + DECAY / 2 * (numbers - start).square().sum()
+        whole.backward()  # type: ignore[no-untyped-call]
+        return whole
+
+    search.step(loss)  # type: ignore[arg-type]
+    found = [round(number, 4) for number in numbers.tolist()]
+    own = dict(zip(fitted, found[outputs + 3 :], strict=True))
+    return Rule(
+        bias=tuple(found[:outputs]),
+        face=found[outputs] if with_face else 0.0,
+        label=found[outputs + 1],
+        abstain={name: own.get(name, frozen.get(name, 0.0)) for name in evidence.abstain},
+        score=found[outputs + 2] if with_face else 0.0,
+        label_limit=label_limit,
+        abstain_limits=limits,
+    )
 
 
-def fusion_for(face_model: str, evidence: Evidence, face_first: bool = False) -> Fusion:
-    """Fit the record that a whole-photo model carries for the runner.
+@dataclass(frozen=True)
+class _Terms:
+    """The formula's terms without their weights.
 
-    ``face_first`` mixes nothing, which is safer where photos differ from those behind the
-    numbers. Below the threshold an answer is unsure: above it half as many are wrong as
-    among all, by answers that were not fitted to their own photos.
+    ``face``: [n, K + A]; ``label``: [n, K]; ``abstain``: [n] each; ``score``: [n].
     """
-    answers = face_or_photo(evidence) if face_first else nested(evidence)
-    threshold = unsure_below(answers, evidence.targets, halved_error(answers, evidence.targets))
-    weights = Weights(0.0, 1.0, 0.0, photo_limit=None, alone=None) if face_first else fit(evidence)
-    return Fusion(face_model, unsure_below=round(threshold, 4), **asdict(weights))
+
+    face: Tensor
+    label: Tensor
+    abstain: Mapping[str, Tensor]
+    score: Tensor
 
 
-def _take(evidence: Evidence, chosen: npt.NDArray[np.bool_]) -> Evidence:
-    return Evidence(
-        evidence.face[chosen],
-        evidence.photo[chosen],
-        evidence.targets[chosen],
-        evidence.folds[chosen],
+def _terms(
+    evidence: Evidence,
+    with_face: bool,
+    label_limit: float,
+    limits: Mapping[str, tuple[float, float]],
+) -> _Terms:
+    count = len(evidence.labels)
+    photo = np.maximum(evidence.photo.astype(np.float64), LEAST)
+    logs = np.log(photo)
+    label = logs[:, :count] - logs[:, :count].mean(axis=1, keepdims=True)
+    labels = np.log(np.maximum(evidence.photo[:, :count].sum(axis=1, dtype=np.float64), LEAST))
+    face = np.zeros(photo.shape)
+    if with_face:
+        own = np.log(np.maximum(evidence.face.astype(np.float64), LEAST))
+        face[:, :count] = own[:, :count]
+        for n, name in enumerate(evidence.face_abstain):
+            face[:, count + evidence.abstain.index(name)] = own[:, count + n]
+    scores = [score_odds(score) if with_face else 0.0 for score in evidence.score.tolist()]
+    return _Terms(
+        face=torch.from_numpy(face),
+        label=torch.from_numpy(label.clip(-label_limit, label_limit)),
+        abstain={
+            name: torch.from_numpy((logs[:, count + n] - labels).clip(*limits[name]))
+            for n, name in enumerate(evidence.abstain)
+        },
+        score=torch.tensor(scores, dtype=torch.float64),
     )
-
-
-def _design(
-    face: LogOdds, photo: LogOdds, limit: float, photo_limit: float | None
-) -> npt.NDArray[np.float64]:
-    """One, face and photo, cut off at their limits: float64 [n, 3]."""
-    beside = limit if photo_limit is None else photo_limit
-    photo_limits = np.where(np.isnan(face), limit, beside)
-    columns = (
-        np.ones(len(photo)),
-        np.nan_to_num(face).clip(-limit, limit),
-        photo.clip(-photo_limits, photo_limits),
-    )
-    return np.stack(columns, axis=1)

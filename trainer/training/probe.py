@@ -32,13 +32,16 @@ def probe(network: PhotoNet, part: Part, decay: float) -> None:
     network.eval()
     pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
     votes = torch.from_numpy(np.concatenate([part.votes, part.votes]))
-    fit(network, channel_means(network, pixels), votes, decay)
+    weights = torch.from_numpy(np.tile(part.mean_one_weights, 2))
+    fit(network, channel_means(network, pixels), votes, decay, weights)
 
 
-def fit(network: PhotoNet, means: Tensor, votes: Tensor, decay: float) -> None:
+def fit(
+    network: PhotoNet, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
+) -> None:
     """Do as ``probe`` does with what ``channel_means`` gives of pictures and their mirror images.
 
-    Shapes: float [2 n, D] and [2 n, K].
+    Shapes: float [2 n, D], [2 n, K] and [2 n].
     """
     stages = torch.split(means, list(network.tapped_widths), dim=1)
     spread = [(s.std(0) + LEAST_SPREAD * s.std()) * s.shape[1] ** 0.5 / GAIN for s in stages]
@@ -47,7 +50,7 @@ def fit(network: PhotoNet, means: Tensor, votes: Tensor, decay: float) -> None:
     standard.running_var = torch.cat(spread) ** 2
     standard.eval()
     # The gain must not change how strong the decay is.
-    weight, bias = regression(standardised(network, means), votes, decay * GAIN**2)
+    weight, bias = regression(standardised(network, means), votes, decay * GAIN**2, weights=weights)
     with torch.no_grad():
         network.classifier.weight.copy_(weight)
         network.classifier.bias.copy_(bias)
@@ -72,11 +75,16 @@ def channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
 
 
 def regression(
-    features: Tensor, votes: Tensor, decay: float, start: Tensor | None = None
+    features: Tensor,
+    votes: Tensor,
+    decay: float,
+    start: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
 
-    ``features``: float [n, D]; ``votes``: float [n, K]. With ``start``, logits [n, K], they are
+    ``features``: float [n, D]; ``votes``: float [n, K]; ``weights``: float [n], how much each
+    counts, 1 by default. With ``start``, logits [n, K], they are
     what is to be added to weights and biases that gave these, and decay alike.
     """
     begun = torch.zeros(()) if start is None else start
@@ -87,7 +95,8 @@ def regression(
     def loss() -> float:
         search.zero_grad()
         logits = begun + features @ weight.T + bias
-        wrong = F.cross_entropy(logits, votes, reduction="sum") / 2
+        losses = F.cross_entropy(logits, votes, reduction="none")
+        wrong = (losses if weights is None else losses * weights).sum() / 2
         total = wrong + decay / 2 * (weight * weight).sum()
         if start is not None:
             total = total + decay / 2 * (bias * bias).sum()

@@ -1,0 +1,116 @@
+"""Chooses when a model answers: the most answers at a stated risk.
+
+Selective classification with a guarantee (Geifman and El-Yaniv 2017, arXiv 1705.08500): thresholds
+are taken only if the share of wrong answers among all that count, with a one-sided bound of 95 %
+confidence on samples that were not learnt from, stays within the risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from batch.records import Abstain
+from trainer.evaluation.metrics import Probabilities, Targets
+
+CONFIDENCE = 0.95
+# Thresholds that are tried: of a label, and of an abstain output, which must be about as likely as
+# everything else together before it is a reason.
+STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
+ABSTAIN_STEPS = tuple(step for step in STEPS if step >= 0.4)
+# Beside the risk over all answers, the share of the samples of each abstain class that may get a
+# label which counts: a folder may hold nothing else.
+MOST_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Thresholds and what they come to on the samples that they were chosen on.
+
+    Attributes:
+        unsure_below: 0 to 1.
+        abstain_from: 0 to 1 for each abstain output.
+        risk: the stated risk, 0 to 1.
+        answered: number of samples that get a label which counts.
+        wrong: number of these whose label is wrong.
+        coverage: share of each label's samples that get it.
+    """
+
+    unsure_below: float
+    abstain_from: Mapping[str, float]
+    risk: float
+    answered: int
+    wrong: int
+    coverage: Mapping[str, float]
+
+    @property
+    def bound(self) -> float:
+        """Upper bound of the share of wrong labels among those that count."""
+        return upper_bound(self.wrong, self.answered)
+
+
+def choose_thresholds(
+    answers: Probabilities,
+    targets: Targets,
+    labels: Sequence[str],
+    abstain: Sequence[str],
+    risk: float,
+) -> Chosen:
+    """Find the thresholds within the risk that give most samples their label.
+
+    What counts is the mean over labels, so that a frequent label does not outvote a rare one. If no
+    thresholds keep the risk, those of the least bound are taken; ``Chosen.bound`` tells.
+
+    Args:
+        answers: float32 [n, K + A], of samples that were not learnt from.
+        targets: int64 [n], labels first.
+        labels: the K labels.
+        abstain: the A abstain outputs.
+        risk: 0 to 1, the largest share of labels that count and are wrong.
+    """
+    count = len(labels)
+    confidence = answers[:, :count].max(axis=1)
+    right = answers[:, :count].argmax(axis=1) == targets
+    within: list[Chosen] = []
+    least: list[Chosen] = []
+    for steps in product(ABSTAIN_STEPS, repeat=len(abstain)):
+        kept = (answers[:, count:] < np.asarray(steps, dtype=np.float32)).all(axis=1)
+        for unsure_below in STEPS:
+            counts = kept & (confidence >= np.float32(unsure_below))
+            chosen = Chosen(
+                unsure_below=unsure_below,
+                abstain_from=dict(zip(abstain, steps, strict=True)),
+                risk=risk,
+                answered=int(counts.sum()),
+                wrong=int((counts & ~right).sum()),
+                coverage={
+                    label: share(counts & right, targets == n) for n, label in enumerate(labels)
+                },
+            )
+            least.append(chosen)
+            if all(
+                share(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
+                for n, name in enumerate(abstain)
+            ):
+                within.append(chosen)
+    within = [chosen for chosen in within if chosen.bound <= risk]
+    if within:
+        return max(within, key=lambda chosen: sum(chosen.coverage.values()))
+    return min(least, key=lambda chosen: chosen.bound)
+
+
+def upper_bound(wrong: int, answered: int) -> float:
+    """Bound a share from above with ``CONFIDENCE`` (Clopper and Pearson 1934); 1 of no samples."""
+    if wrong == answered:
+        return 1.0
+    return float(beta.ppf(CONFIDENCE, wrong + 1, answered - wrong))
+
+
+def share(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
+    """Share of the samples ``of`` that are ``chosen``, 0 of none."""
+    return float((chosen & of).sum() / max(1, of.sum()))
