@@ -7,12 +7,17 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 from statistics import pvariance
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from batch.labelling import _last
+from batch.contract.ensemble import load_ensemble
+from batch.labelling import Labelling, _last
+from batch.options import Options
 from batch.recording.profile import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
+from tests.abstaining import save_abstaining
 
 PATH = Path("a.jpg")
 
@@ -100,3 +105,17 @@ def test_a_note_of_a_version_without_abstain_outputs_is_read() -> None:
 @pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"by_label": {}}'])
 def test_what_is_no_profile_is_none(text: str | None) -> None:
     assert _last(Noted(text)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("always_answer", [False, True])
+def test_a_run_that_always_answers_has_no_abstain_counts(
+    tmp_path: Path, always_answer: bool
+) -> None:
+    """So that such a run and one that abstains are compared by their labels."""
+    save_abstaining(tmp_path)
+    model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
+    ensemble = load_ensemble(Options(model=model, always_answer=always_answer))
+    labelling: Any = SimpleNamespace(engine=SimpleNamespace(ensemble=ensemble))
+    profile = Labelling._tally(labelling).profile()
+    assert profile.by_label == {"happy": 0, "sad": 0}
+    assert profile.by_abstain == ({} if always_answer else {"neither": 0, "no_person": 0})
