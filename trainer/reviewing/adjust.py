@@ -21,7 +21,6 @@ from batch.contract.model import Model, ModelSpec
 from batch.errors import InputError
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures
-from trainer.evaluation.calibrate import softmax
 from trainer.exporting.graph import with_metadata
 from trainer.exporting.parity import onnx_answers
 from trainer.reviewing.head import Floats, Head, features_of, find_head, with_head
@@ -58,7 +57,7 @@ def adjust(
 ) -> Adjusted:
     """Fit a model's last layer to reviewed samples and to its own answers on others.
 
-    ``learn`` and ``held`` have votes for the model's labels in their order; the second gives the
+    ``learn`` and ``held`` have votes for the model's outputs in their order; the second gives the
     figures. ``others``, uint8 [n, H, W, C], are samples that nobody reviewed. Threshold, fusion
     and all features stay as they are; the confidences keep their scale, because most of what is
     fitted are the model's own.
@@ -81,14 +80,16 @@ def adjust(
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
     seen = features_of(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
-    own = softmax(head.logits(seen[len(learn) : len(pixels)]), 1.0)
-    votes = np.concatenate([learn.votes, own])
-    changed = with_head(proto, moved(head, seen, np.concatenate([votes, votes]), decay))
+    votes = np.concatenate([learn.votes, head.answers(seen[len(learn) : len(pixels)])])
+    weights = np.concatenate([learn.weights, np.ones(len(others), np.float32)])
+    changed = with_head(
+        proto, moved(head, seen, np.concatenate([votes, votes]), decay, np.tile(weights, 2))
+    )
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
     bare, golden = with_metadata(changed, {}), model.spec.golden.inputs
-    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.labels)
+    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.outputs)
     spec = replace(
         model.spec,
         version=version,
@@ -101,16 +102,23 @@ def adjust(
     return Adjusted(graph, spec, test, len(learn), len(others), decay)
 
 
-def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
-    """Fit a head to votes, float32 [n, K], for features, float32 [n, D], near to where it is.
+def moved(
+    head: Head, seen: Floats, votes: Floats, decay: float, weights: Floats | None = None
+) -> Head:
+    """Fit a head to votes, float32 [n, outputs], for features, float32 [n, D], near to where it is.
 
-    Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
-    ``decay`` free of units.
+    Each sample counts half its weight, float32 [n], since it comes as it is and mirrored. The
+    features' mean square makes ``decay`` free of units.
     """
     length = float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).mean()))
     start = torch.from_numpy(head.logits(seen))
     change, shift = regression(
-        torch.from_numpy(seen / length), torch.from_numpy(votes), decay, start
+        torch.from_numpy(seen / length),
+        torch.from_numpy(votes),
+        decay,
+        start,
+        None if weights is None else torch.from_numpy(weights),
+        None if head.groups is None else torch.from_numpy(head.groups),
     )
     weight = (head.weight + change.numpy() / length).astype(np.float32)
     return replace(head, weight=weight, bias=head.bias + shift.numpy())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from batch.contract.model import Model
 from batch.errors import InputError, UsageError
 from trainer.data import Part
+from trainer.evaluation.bootstrap import chance_of
 from trainer.exporting.models import framing_for
 from trainer.gate import Comparison, Refused, Require, check, compare_models
 from trainer.reviewing.review import Review
@@ -24,7 +24,7 @@ def held_out(review: Review, model: Model) -> Part:
     Raises:
         BadReview, InputError: as ``read_reviewed`` does.
     """
-    reviewed = read_reviewed(review, model.spec.labels, framing_for(model))
+    reviewed = read_reviewed(review, model.spec.outputs, framing_for(model))
     return reviewed.part(reviewed.held)
 
 
@@ -70,13 +70,3 @@ def check_reviewed(
             f"reviewed samples where {reviewed.lost} went wrong, which chance explains",
             STAYS,
         )
-
-
-def chance_of(wins: int, losses: int) -> float:
-    """Chance of so many wins or more where both are as likely: the one-sided sign test.
-
-    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
-    """
-    n = wins + losses
-    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
-    return float(ways / 2**n)

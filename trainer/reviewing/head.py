@@ -15,6 +15,8 @@ from batch.errors import ModelError
 from batch.inference.session import open_session
 from batch.options import Provider
 from trainer.data import Pixels
+from trainer.evaluation.calibrate import softmax
+from trainer.evaluation.metrics import Probabilities
 
 BATCH = 64
 
@@ -23,20 +25,32 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer: weights float32 [K, D] and biases [K]; logits are ``x @ weight.T + bias``.
+    """A linear layer and what follows it; logits are ``x @ weight.T + bias``.
 
-    ``seen`` is the name of what it sees in the graph, ``names`` are those of its two constants.
+    Attributes:
+        weight: float32 [classes, D].
+        bias: float32 [classes].
+        seen: name of what it sees in the graph.
+        names: those of its two constants.
+        groups: float32 [outputs, classes] of 0 and 1, an output is the sum of its classes'
+            probabilities; None if every class is an output.
     """
 
     weight: Floats
     bias: Floats
     seen: str
     names: tuple[str, str]
+    groups: Floats | None = None
 
     def logits(self, seen: Floats) -> Floats:
-        """Run the layer: float32 [n, D] to [n, K]."""
+        """Run the layer: float32 [n, D] to [n, classes]."""
         logits: Floats = seen @ self.weight.T + self.bias
         return logits
+
+    def answers(self, seen: Floats) -> Probabilities:
+        """Give the model's answers: float32 [n, D] to [n, outputs]."""
+        probabilities = softmax(self.logits(seen), 1.0)
+        return probabilities if self.groups is None else probabilities @ self.groups.T
 
 
 def find_head(graph: onnx.ModelProto, path: Path) -> Head:
@@ -46,22 +60,34 @@ def find_head(graph: onnx.ModelProto, path: Path) -> Head:
         ModelError: the model has none.
     """
     makers = {name: node for node in graph.graph.node for name in node.output}
-    softmax = [node for node in graph.graph.node if node.op_type == "Softmax"]
-    node = makers.get(softmax[0].input[0]) if len(softmax) == 1 else None
+    powers = [node for node in graph.graph.node if node.op_type == "Softmax"]
+    node = makers.get(powers[0].input[0]) if len(powers) == 1 else None
     if node is None or node.op_type != "Conv" or len(node.input) != 3:
         raise _foreign(path)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    values = []
-    for name in node.input[1:]:
+
+    def value(name: str) -> Floats:
         # Weights in halves have a cast behind them.
         stored = makers[name].input[0] if name in makers else name
         if stored not in constants:
             raise _foreign(path)
-        values.append(numpy_helper.to_array(constants[stored]).astype(np.float32))
-    weight, bias = values
-    if weight.ndim != 4 or weight.shape[2:] != (1, 1):
-        raise _foreign(path)
-    return Head(weight[:, :, 0, 0], bias, node.input[0], (node.input[1], node.input[2]))
+        array: Floats = numpy_helper.to_array(constants[stored]).astype(np.float32)
+        return array
+
+    def kernel(name: str) -> Floats:
+        weight = value(name)
+        if weight.ndim != 4 or weight.shape[2:] != (1, 1):
+            raise _foreign(path)
+        return weight[:, :, 0, 0]
+
+    sums = [n for n in graph.graph.node if n.op_type == "Conv" and powers[0].output[0] in n.input]
+    return Head(
+        weight=kernel(node.input[1]),
+        bias=value(node.input[2]),
+        seen=node.input[0],
+        names=(node.input[1], node.input[2]),
+        groups=kernel(sums[0].input[1]) if sums else None,
+    )
 
 
 def features_of(model: Model, graph: onnx.ModelProto, head: Head, pixels: Pixels) -> Floats:

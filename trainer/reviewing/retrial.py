@@ -15,13 +15,13 @@ from batch.decoding.file_bytes import read
 from batch.errors import InputError, UsageError
 from batch.location import Location, Url
 from batch.options import Options, Provider
-from batch.records import Answer, Failure
+from batch.records import Abstain, Answer, Failure
 from trainer.datasets.samples import split_of
-from trainer.evaluate import answers, plain
-from trainer.evaluation.bootstrap import Estimate, of_counts
+from trainer.evaluate import answers
+from trainer.evaluation.bootstrap import Estimate, of_counts, plain
 from trainer.evaluation.metrics import Counts, Figures, share
 from trainer.exporting.models import framing_for, runner_name
-from trainer.reviewing.review import NOT_A_PERSON, Review, Verdict, about_photos, read_review
+from trainer.reviewing.review import Review, Verdict, about_photos, read_review
 from trainer.reviewing.review_samples import check_labels, label_index
 from trainer.reviewing.reviewed import LEARN, read_reviewed
 
@@ -52,7 +52,7 @@ def retry(model: Model, review: Review, split: str) -> Retrial:
         InputError: the part is empty, or a label is none of the model's.
     """
     _check_split(split)
-    reviewed = read_reviewed(review, model.spec.labels, framing_for(model))
+    reviewed = read_reviewed(review, model.spec.outputs, framing_for(model))
     samples = (*reviewed.held, *reviewed.learn) if split == ALL else reviewed.held
     _check_any(len(samples), review)
     part = reviewed.part(samples)
@@ -72,15 +72,17 @@ def retry_end_to_end(model: str, review: Review, split: str) -> Retrial:
         BatchLabelError: the run can't go on.
     """
     _check_split(split)
-    people = [v for v in read_review(review) if v.label != NOT_A_PERSON]
-    photos, _ = about_photos(people)
+    photos, _ = about_photos(read_review(review))
     chosen = {verdict.path: verdict for verdict in photos if _is_of(verdict.path, split)}
     _check_any(len(chosen), review)
     options = Options(model=runner_name(model), provider=Provider.CPU)
     found = {row.path: row.answer for row in batch.label(list(chosen), options)}
-    labels = next((tuple(answer.probabilities) for answer in found.values() if answer), None)
-    if labels:
-        check_labels(chosen.values(), labels)
+    outputs = next((tuple(answer.probabilities) for answer in found.values() if answer), ())
+    foreign = set(map(str, Abstain)) - set(outputs)
+    chosen = {path: v for path, v in chosen.items() if v.label not in foreign}
+    _check_any(len(chosen), review)
+    if outputs:
+        check_labels(chosen.values(), outputs)
     confirms = [verdict.confirms for verdict in chosen.values()]
     return compared(confirms, [_is_right(found.get(path), v) for path, v in chosen.items()])
 
@@ -141,4 +143,6 @@ def _is_of(path: Location, split: str) -> bool:
 
 
 def _is_right(answer: Answer | None, verdict: Verdict) -> bool:
-    return answer is not None and label_index(verdict.label, (answer.label,)) == 0
+    """Whether an answer's label or, without one, its status is the right one."""
+    said = answer and (answer.label or answer.status.value)
+    return bool(said) and label_index(verdict.label, (str(said),)) == 0

@@ -11,13 +11,15 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.names import path_from_text, printable
-from batch.records import Box
+from batch.records import Abstain, Box
 
 COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
 )
 BOX = COLUMNS[2:6]
-NOT_A_PERSON = "not_a_person"
+NO_PERSON = Abstain.NO_PERSON.value
+# What earlier releases called it.
+FORMER_LABELS = {"not_a_person": NO_PERSON}
 REMEDY = "give the review.csv that the report page saved, as it is"
 
 
@@ -40,8 +42,8 @@ class Verdict:
     ``path`` is where the photo lies: a file, or a URL, also that of an archive's member. ``face``
     is the face's number, None where the answer is the photo's; ``box`` is the face that the answer
     rests on, in pixels of the upright photo, None where it rests on the whole photo. ``said`` is
-    the report's label, empty where it had none; ``label`` is the right one, or ``NOT_A_PERSON``.
-    ``where`` names the file and line.
+    the report's label, ``neither`` or ``no_person``, empty if it had none; ``label`` is the right
+    one. ``where`` names the file and line.
     """
 
     path: Location
@@ -90,14 +92,17 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     """Give one verdict for each photo, and the photos without one, each with the reason.
 
     What was said of the photo counts; where its faces were reviewed one by one, what was said of
-    the first, which is the main one, if nothing else was said of the others. None may be
-    ``NOT_A_PERSON``.
+    the first, which is the main one, if nothing else was said of the others. Boxes that are no face
+    say nothing of their photo.
     """
     photos: dict[Location, list[Verdict]] = {}
+    left_out: list[tuple[str, str]] = []
     for verdict in verdicts:
+        if verdict.face is not None and verdict.label == NO_PERSON:
+            left_out.append((verdict.name, "not a face, which says nothing of the photo"))
+            continue
         photos.setdefault(verdict.path, []).append(verdict)
     kept: list[Verdict] = []
-    left_out: list[tuple[str, str]] = []
     for of_photo in photos.values():
         first = min(of_photo, key=lambda verdict: verdict.face or 0)
         labels = {verdict.label for verdict in of_photo}
@@ -161,8 +166,8 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
             path=placed(row["path"], photos),
             face=int(row["face"]) if row["face"] else None,
             box=box_of([float(row[name]) for name in BOX if row[name]]),
-            said=row["said"],
-            label=row["label"],
+            said=FORMER_LABELS.get(row["said"], row["said"]),
+            label=FORMER_LABELS.get(row["label"], row["label"]),
             where=where,
         )
     except ValueError as error:

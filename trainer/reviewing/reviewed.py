@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from batch.errors import InputError, UsageError
-from batch.records import Region
+from batch.records import Abstain, Region
 from trainer.data import Dataset, Framing, Part, join
 from trainer.datasets.duplicates import twins
 from trainer.datasets.samples import LeftOut, part_of
-from trainer.reviewing.review import NOT_A_PERSON, Review, Verdict, about_photos, read_review
+from trainer.reviewing.review import Review, Verdict, about_photos, read_review
 from trainer.reviewing.review_samples import ReviewedSample, check_labels, read_samples
 
 # So many names are told of those that are left out for one reason.
@@ -41,20 +41,23 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     A model of faces gets the faces that answers rest on, a model of whole photos the photos. As
     for folders of photos, the SHA-256 of a file's bytes decides its part: about 80 % are learnt
-    from, the others are held out. What is ``not_a_person``, gone, changed, or nearly the same as
-    a held-out sample is left out.
+    from, the others are held out. What is ``neither`` or ``no_person`` and not among ``labels``,
+    gone, changed, or nearly the same as a held-out sample is left out.
 
     Raises:
         BadReview: a file is no review.
         InputError: a label is none of ``labels``, or nothing can be used.
     """
     verdicts = read_review(review)
-    people = [verdict for verdict in verdicts if verdict.label != NOT_A_PERSON]
-    check_labels(people, labels)
-    suited, unsuited = _of_region(people, framing.region)
+    foreign = set(map(str, Abstain)) - set(labels)
+    known = [verdict for verdict in verdicts if verdict.label not in foreign]
+    check_labels(known, labels)
+    suited, unsuited = _of_region(known, framing.region)
     samples, unusable = read_samples(suited, labels, framing)
-    strangers = [(v.name, "not a person") for v in verdicts if v.label == NOT_A_PERSON]
-    left_out = [*strangers, *unsuited, *unusable]
+    useless = [
+        (v.name, f"{v.label}, which is not a class here") for v in verdicts if v.label in foreign
+    ]
+    left_out = [*useless, *unsuited, *unusable]
     if not samples:
         raise _useless(review, left_out)
     held = tuple(sample for sample in samples if sample.split != LEARN)
