@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -80,6 +81,49 @@ def tiny_export() -> Exported:
         name="tiny", created="2026-01-02", labels={"happy": "happiness", "sad": "sadness"}
     )
     return export(tiny_training(), drawn_dataset(), options)
+
+
+WIDE_LABELS = ("happiness", "sadness", "neutral", "anger")
+
+
+def wide_part(count: int, first_seed: int) -> Part:
+    """Happy, sad, and both upside down, which are labels of their own."""
+    faces = []
+    for n in range(count):
+        face = draw_face(Mood.SAD if n % 2 else Mood.HAPPY, SIDE, 1, first_seed + n)
+        faces.append(face[::-1] if n % 4 >= 2 else face)
+    return Part(
+        pixels=np.stack(faces),
+        votes=np.eye(4, dtype=np.float32)[np.arange(count) % 4],
+        certain=np.arange(count) % 10 != 9,
+        kinds=np.array(["drawn", "drawn", "turned", "turned"])[np.arange(count) % 4],
+    )
+
+
+@cache
+def wide_dataset() -> Dataset:
+    return replace(
+        drawn_dataset(),
+        labels=WIDE_LABELS,
+        train=wide_part(200, 0),
+        validation=wide_part(80, 1000),
+        test=wide_part(80, 2000),
+    )
+
+
+@cache
+def wide_training() -> Trained:
+    run = Path(mkdtemp(prefix="wide-run-"))
+    train(wide_dataset(), replace(CONFIG, epochs=20, learning_rate=2e-2, widths=(8, 16)), run)
+    return load_trained(run)
+
+
+@cache
+def abstaining() -> tuple[Trained, Dataset]:
+    """The same training, whose turned faces are no labels but reasons to give none."""
+    labels = ("happiness", "sadness", "neither", "no_person")
+    data = replace(wide_dataset(), labels=labels)
+    return replace(wide_training(), labels=labels, fingerprint=data.fingerprint), data
 
 
 def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:

@@ -15,6 +15,7 @@ from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
 from trainer.commands.fuse import fuse
 from trainer.commands.gate import gate
+from trainer.commands.render import render
 from trainer.commands.train import train
 
 PROGRAM = "trainer"
@@ -45,7 +46,7 @@ class Commands(click.Group):
 @click.group(
     PROGRAM,
     cls=Commands,
-    commands=[data, train, crossvalidate, fuse, evaluate, export, adjust, gate],
+    commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:

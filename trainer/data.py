@@ -16,6 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
 SampleWeights = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
+Groups = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,37 @@ def narrow(part: Part, columns: tuple[int, ...]) -> Part:
     return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
 
 
+def regroup(part: Part, groups: Groups, count: int) -> Part:
+    """Join classes, and keep the samples whose winning class has a group.
+
+    ``groups``: int64 [classes], the index of each class's group among ``count``, or -1 for none.
+    The votes of a group are the sum of its classes' votes.
+    """
+    kept = take(part, groups[part.targets] >= 0)
+    votes = kept.votes @ membership(groups, count).T
+    return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
+
+
+def membership(groups: Groups, count: int) -> Votes:
+    """Which classes (columns) are in which group (rows): float32 [count, classes] of 0 and 1."""
+    members: Votes = (np.arange(count)[:, None] == groups).astype(np.float32)
+    return members
+
+
+def class_shares(part: Part) -> npt.NDArray[np.float64]:
+    """Share of each class in the votes, by the samples' weights: float64 [classes]."""
+    shares: npt.NDArray[np.float64] = (
+        part.votes * part.mean_one_weights[:, None].astype(np.float64)
+    ).mean(axis=0)
+    return shares
+
+
 def label_shares(part: Part, labels: tuple[str, ...]) -> dict[str, float]:
-    """Share of each label among the samples people agreed on, rounded to 4 digits."""
-    counts = np.bincount(part.targets[part.certain], minlength=len(labels))
+    """Share of each label among the samples people agreed on that show one, to 4 digits.
+
+    ``labels`` are the first classes of ``part``; the others, which are no labels, don't count.
+    """
+    counts = np.bincount(part.targets[part.certain], minlength=len(labels))[: len(labels)]
     total = max(1, int(counts.sum()))
     return {
         label: round(float(count) / total, 4) for label, count in zip(labels, counts, strict=True)

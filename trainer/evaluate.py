@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from batch.classify import Classifier
-from batch.contract.model import Model
+from batch.contract.model import Model, ModelSpec
+from batch.decide import Thresholds
 from batch.errors import ModelError
 from batch.options import Provider
-from trainer.data import Part, narrow
+from batch.records import Abstain
+from trainer.data import Groups, Part, abstain_classes, regroup, take
 from trainer.datasets.ferplus import SYNONYMS
-from trainer.evaluation.bootstrap import Estimate, of_counts, of_means
+from trainer.evaluation.bootstrap import Estimate, of_counts, of_means, plain
 from trainer.evaluation.metrics import (
     Probabilities,
     Reliability,
@@ -30,6 +31,7 @@ from trainer.evaluation.metrics import (
     recall,
     reliability,
 )
+from trainer.evaluation.selective import Selective, decisions, measure, selective_figures
 
 BATCH = 64
 
@@ -40,6 +42,8 @@ class Evaluation:
 
     ``recall`` has one share a label, in the order of ``labels``; ``confusion`` counts
     samples, a row for each true label and a column for each answer; ``log_loss`` is in nats.
+    The ``labels`` include the abstain outputs of a model that has some, and ``selective`` tells
+    what its decisions come to.
     """
 
     labels: tuple[str, ...]
@@ -52,6 +56,7 @@ class Evaluation:
     calibration_error: Estimate
     log_loss: float
     reliability: Reliability
+    selective: Selective | None = None
 
 
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
@@ -78,17 +83,35 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
 def evaluate_model(model: Model, part: Part, labels: tuple[str, ...]) -> Evaluation:
     """Run a model file as the runner does, on the samples people agreed on.
 
-    ``labels`` are those of ``part``, which is narrowed to the model's.
+    ``labels`` are the classes of ``part``, which is mapped to the model's outputs.
 
     Raises:
         ModelError: the model takes other pictures, or knows a label the data lack.
     """
     part = suited(part, labels, model)
-    return evaluate(answers(model, part), part.targets, model.spec.labels)
+    return evaluate_spec(answers(model, part), part, model.spec)
+
+
+def evaluate_spec(probabilities: Probabilities, part: Part, spec: ModelSpec) -> Evaluation:
+    """Compare a model's answers, float32 [n, K + A], with a part of its own classes.
+
+    If it has abstain outputs, its decisions by its own thresholds are measured as well.
+    """
+    evaluation = evaluate(probabilities, part.targets, spec.outputs)
+    if not spec.abstain:
+        return evaluation
+    made = decisions(probabilities, spec.labels, thresholds_of(spec))
+    found = measure(made, part.targets, spec.labels, spec.abstain, part.kinds)
+    return replace(evaluation, selective=found)
+
+
+def thresholds_of(spec: ModelSpec) -> Thresholds:
+    """Give the thresholds that a model brings along."""
+    return Thresholds(spec.unsure_below, spec.abstain_from)
 
 
 def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
-    """Keep what a model can be measured on: certain samples of its labels, in its order.
+    """Keep what a model can be measured on: certain samples, of its outputs in their order.
 
     Raises:
         ModelError: the model takes other pictures, or knows a label the data lack.
@@ -99,7 +122,8 @@ def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
             f"model {model.path} takes pictures of {shape}, the data are {part.pixels.shape[1:]}",
             "give data of the model's own kind",
         )
-    kept = certain(narrow(part, columns_of(model.spec.labels, labels, model.path)))
+    groups = groups_of(model.spec, labels, model.path)
+    kept = certain(regroup(part, groups, len(model.spec.outputs)))
     if not len(kept):
         raise ModelError(
             f"the data have no sample of {', '.join(model.spec.labels)}", "give data that do"
@@ -107,8 +131,27 @@ def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
     return kept
 
 
+def groups_of(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Groups:
+    """Find the output of a model for each class of the data: int64 [classes], -1 for none.
+
+    The output ``neither`` is right for the data's ``neither`` and for every label that the model
+    does not know.
+
+    Raises:
+        ModelError: the data lack a label of the model.
+    """
+    groups = np.full(len(labels), -1)
+    groups[list(columns_of(spec.labels, labels, model))] = np.arange(len(spec.labels))
+    outputs = {name: n for n, name in enumerate(spec.outputs)}
+    for n, label in enumerate(labels):
+        if groups[n] < 0:
+            reason = label if label in abstain_classes(labels) else Abstain.NEITHER
+            groups[n] = outputs.get(reason, -1)
+    return groups
+
+
 def answers(model: Model, part: Part) -> Probabilities:
-    """Run a model file on the CPU as the runner does: float32 [n, K]."""
+    """Run a model file on the CPU as the runner does: float32 [n, K + A]."""
     return Classifier(model, Provider.CPU, BATCH).classify(part.pixels)
 
 
@@ -137,8 +180,7 @@ def canonical(label: str) -> str:
 
 def certain(part: Part) -> Part:
     """Keep the samples whose class people agreed on."""
-    keep = part.certain
-    return Part(part.pixels[keep], part.votes[keep], part.certain[keep])
+    return take(part, part.certain)
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
@@ -155,11 +197,5 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
         "confusion": [list(row) for row in evaluation.confusion],
         "calibration_error": plain(evaluation.calibration_error),
         "log_loss": round(evaluation.log_loss, 4),
+        **({"selective": selective_figures(evaluation.selective)} if evaluation.selective else {}),
     }
-
-
-def plain(estimate: Estimate) -> Mapping[str, float] | None:
-    """Write an estimate for JSON, which has no "not a number": that is None."""
-    if np.isnan(estimate.value):
-        return None
-    return {end: round(value, 4) for end, value in asdict(estimate).items()}

@@ -3,45 +3,77 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from batch.contract.contract import metadata
 from batch.contract.golden import Golden
 from batch.contract.model import ModelSpec
 from batch.errors import InputError, UsageError
 from batch.fusion import Fusion
-from trainer.data import Dataset, Part, label_shares, narrow
-from trainer.datasets.drawn import golden_faces
-from trainer.evaluate import Evaluation, certain, evaluate, figures
-from trainer.evaluation.calibrate import error_before, fit_temperature, halved_error, unsure_below
-from trainer.evaluation.folds import calibrated
-from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.speed import Speed, measure
+from batch.records import Abstain
+from trainer.data import Dataset, Part, Texts, class_shares, label_shares
+from trainer.evaluate import Evaluation, evaluate, figures
+from trainer.evaluation.calibrate import Calibration, Logits, Outputs
+from trainer.evaluation.folds import OutOfFold, calibrated, sample_name
+from trainer.evaluation.metrics import (
+    Probabilities,
+    Targets,
+    calibration_error,
+    calibration_gaps,
+)
+from trainer.evaluation.selective import Decisions, decisions, join_decisions, measure
+from trainer.evaluation.speed import Speed
+from trainer.evaluation.speed import measure as measure_speed
+from trainer.evaluation.thresholds import Chosen, choose_thresholds
 from trainer.exporting.deploy import Deployed
+from trainer.exporting.golden import golden_samples
 from trainer.exporting.graph import with_metadata
 from trainer.exporting.parity import onnx_answers
+from trainer.exporting.selection import Selection, select
 from trainer.exporting.storage import Weights, build
 from trainer.train import predict_logits
 from trainer.training.checkpoint import Trained
+
+# Largest share of wrong labels among those that count, unless another is asked for.
+RISK = 0.05
+# Keeps the logarithm of a class without samples finite.
+LEAST_SHARE = 1e-6
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What an exported model is called and how it answers.
 
-    ``labels`` maps each label of the model to the training label it stands for (empty:
-    all, as they are); ``sure_accuracy`` is the share of sure answers that shall be right,
-    None for half as many wrong ones as there are among all answers; ``created`` is a date,
-    YYYY-MM-DD; ``mirrored`` is explained in ``deploy``; ``fusion`` joins a whole-photo model
-    to a face model.
+    Attributes:
+        name: the model's name.
+        created: date, YYYY-MM-DD.
+        version: any text.
+        labels: the training label that each label of the model stands for; empty for all, as they
+            are.
+        rest: the abstain output of the labels that ``labels`` does not name, None to leave them
+            out.
+        risk: 0 to 1, the largest share of labels that count and are wrong.
+        prior_correction: 0 to 1, see ``Calibration``; None to choose it.
+        weights: how weights are stored.
+        mirrored: look at every picture twice, see ``Deployed``.
+        fusion: joins a whole-photo model to a face model.
     """
 
     name: str
     created: str
     version: str = "1"
     labels: Mapping[str, str] | None = None
-    sure_accuracy: float | None = None
+    rest: Abstain | None = None
+    risk: float = RISK
+    prior_correction: float | None = 0.0
     weights: Weights = Weights.AUTO
     mirrored: bool = False
     fusion: Fusion | None = None
@@ -51,18 +83,26 @@ class ExportOptions:
 class Exported:
     """A model file's bytes and what was found out on the way.
 
-    ``validation`` is the number of samples that temperature and threshold were chosen on,
-    ``sure_accuracy`` the share of right answers that the threshold was chosen for;
-    ``uncalibrated`` is the test part's calibration error without the temperature;
-    ``difference`` is the largest between PyTorch and ONNX Runtime with float weights.
+    Attributes:
+        graph: the file's bytes.
+        spec: its metadata.
+        test: figures on the test part or, of a cross-validated training, on all samples.
+        validation: number of samples that calibration and thresholds were chosen on.
+        calibration: the temperature and the correction by class shares.
+        chosen: the thresholds and what they come to on those samples.
+        uncalibrated: calibration error of ``test`` without the temperature.
+        weights: how weights are stored.
+        mirrored: whether it looks at every picture twice.
+        difference: largest between PyTorch and ONNX Runtime with float weights.
+        speed: time for a picture.
     """
 
     graph: bytes
     spec: ModelSpec
     test: Evaluation
     validation: int
-    temperature: float
-    sure_accuracy: float
+    calibration: Calibration
+    chosen: Chosen
     uncalibrated: float
     weights: Weights
     mirrored: bool
@@ -77,18 +117,27 @@ class Exported:
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers, float32 [n, K], and the true labels' indices, int64 [n]."""
+    """Answers to samples that were not learnt from.
+
+    Attributes:
+        answers: float32 [n, K + A].
+        targets: int64 [n], the true outputs.
+        kinds: text [n], see ``Part``.
+        trusted: bool [n], False for labels in doubt: samples of a weight below 1.
+    """
 
     answers: Probabilities
     targets: Targets
+    kinds: Texts
+    trusted: npt.NDArray[np.bool_]
 
 
 def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     """Build a model file from a training and the data it was trained on.
 
-    The temperature, the threshold of being unsure and the storage of weights are chosen
-    on the validation part; the test part is used once, for the figures in the metadata. A
-    training that learnt from all samples is judged by its cross-validation in both places.
+    Calibration, thresholds and the storage of weights are chosen on the validation part; the test
+    part is used once, for the figures in the metadata. A training that learnt from all samples is
+    judged by its cross-validation in both places: each fold by the choices of the other folds.
     The same arguments give the same bytes.
 
     Raises:
@@ -99,82 +148,59 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     if not data.is_of(trained.fingerprint):
         raise InputError(
             f"{data.name} is not the data of this training",
-            "give the same --data, --beside and --review",
+            "give the same --data, --abstain, --beside and --review",
         )
-    labels, columns = _choose(options.labels, trained.labels)
-    if trained.held_out is not None and len(columns) < len(trained.labels):
-        raise UsageError(
-            "a cross-validated training can't be exported with some labels only", "drop --labels"
-        )
-    if trained.held_out is not None and options.mirrored:
-        raise UsageError(
-            "a cross-validated training was not judged with mirrored pictures", "drop --mirrored"
-        )
-    validation, test = (certain(narrow(data.part(p), columns)) for p in ("validation", "test"))
-    temperature = _temperature(trained, validation, columns, options.mirrored)
-    deployed = Deployed(trained.network, columns, temperature, options.mirrored)
+    selection = select(options.labels, options.rest, trained.labels)
+    held = _held_out(trained, selection, options)
+    outputs = Outputs(_log_shares(trained, data)[list(selection.columns)], selection.joined)
+    validation, test = (selection.agreed(data.part(p)) for p in ("validation", "test"))
+    if held is None:
+        logits = _logits(trained, validation, selection, options.mirrored)
+        calibration = outputs.calibrate(logits, validation.targets, options.prior_correction)
+    else:
+        calibration = outputs.calibrate(held.logits, held.targets, options.prior_correction)
+    deployed = Deployed(
+        trained.network,
+        selection.columns,
+        calibration.temperature,
+        options.mirrored,
+        selection.joined,
+        outputs.offsets(calibration) if calibration.prior_correction else None,
+    )
     built = build(deployed, options.weights, data, validation)
     bare = with_metadata(built.graph, {})
-    if trained.held_out is None:
-        chosen_on = Judged(onnx_answers(bare, validation.pixels), validation.targets)
-        judged = Judged(onnx_answers(bare, test.pixels), test.targets)
+    untempered = replace(calibration, temperature=1.0)
+    if held is None:
+        chosen_on = _judge(validation, onnx_answers(bare, validation.pixels))
+        judged = _judge(test, onnx_answers(bare, test.pixels))
+        unscaled = outputs.probabilities(
+            _logits(trained, test, selection, options.mirrored), untempered
+        )
     else:
-        held = trained.held_out
-        chosen_on = judged = Judged(calibrated(held), held.targets)
-    wanted = options.sure_accuracy or halved_error(chosen_on.answers, chosen_on.targets)
-    threshold = unsure_below(chosen_on.answers, chosen_on.targets, wanted)
-    evaluation = evaluate(judged.answers, judged.targets, labels)
-    spec = _spec(trained, data, options, columns, threshold, evaluation, _golden(bare, data))
+        chosen_on = judged = _judge_held_out(held, outputs, data, options)
+        unscaled = outputs.probabilities(held.logits, untempered)
+    chosen = _choose(chosen_on, selection, options.risk)
+    evaluation = evaluate(judged.answers, judged.targets, selection.outputs)
+    if selection.abstain:
+        made = _decide(judged, chosen, selection, held)
+        found = measure(made, judged.targets, selection.labels, selection.abstain, judged.kinds)
+        evaluation = replace(evaluation, selective=found)
+    golden = golden_samples(deployed, bare, data.framing)
+    spec = _spec(trained, data, options, selection, chosen, evaluation, golden)
     return Exported(
         graph=with_metadata(built.graph, metadata(spec)),
         spec=spec,
         test=evaluation,
         validation=len(chosen_on.targets),
-        temperature=temperature,
-        sure_accuracy=wanted,
-        uncalibrated=error_before(judged.answers, judged.targets, temperature),
+        calibration=calibration,
+        chosen=chosen,
+        uncalibrated=float(
+            calibration_error(calibration_gaps(unscaled, judged.targets).mean(axis=0))
+        ),
         weights=built.weights,
         mirrored=options.mirrored,
         difference=built.difference,
-        speed=measure(bare, test.pixels),
-    )
-
-
-def _temperature(
-    trained: Trained, validation: Part, columns: tuple[int, ...], mirrored: bool
-) -> float:
-    if trained.held_out is not None:
-        return fit_temperature(trained.held_out.logits, trained.held_out.targets)
-    logits = predict_logits(trained.network, validation.pixels)
-    if mirrored:
-        logits = (logits + predict_logits(trained.network, validation.pixels[:, :, ::-1])) / 2
-    return fit_temperature(logits[:, list(columns)].numpy(), validation.targets)
-
-
-def _spec(
-    trained: Trained,
-    data: Dataset,
-    options: ExportOptions,
-    columns: tuple[int, ...],
-    threshold: float,
-    test: Evaluation,
-    golden: Golden,
-) -> ModelSpec:
-    train = narrow(data.train, columns)
-    return ModelSpec(
-        name=options.name,
-        version=options.version,
-        labels=test.labels,
-        region=data.framing.region,
-        margin=data.framing.margin,
-        resize="stretch",
-        unsure_below=round(threshold, 4),
-        data_fingerprint=trained.fingerprint,
-        label_shares=label_shares(train, test.labels),
-        metrics={"data": data.name, "split": judged_on(trained), **figures(test)},
-        created=options.created,
-        golden=golden,
-        fusion=options.fusion,
+        speed=measure_speed(bare, test.pixels),
     )
 
 
@@ -183,23 +209,142 @@ def judged_on(trained: Trained) -> str:
     return "test" if trained.held_out is None else "cross-validation"
 
 
-def _golden(graph: bytes, data: Dataset) -> Golden:
-    """Faces that the project drew itself: no one's photo travels inside a model."""
-    inputs = golden_faces(data.framing.side, data.framing.channels)
-    return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
-
-
-def _choose(
-    wanted: Mapping[str, str] | None, labels: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names of the model's labels, and their columns among the training's."""
-    if not wanted:
-        return labels, tuple(range(len(labels)))
-    unknown = [source for source in wanted.values() if source not in labels]
-    if unknown:
+def _held_out(trained: Trained, selection: Selection, options: ExportOptions) -> OutOfFold | None:
+    """Give a cross-validation's answers by the selected classes, None if there is none."""
+    held = trained.held_out
+    if held is None:
+        return None
+    if len(selection.columns) < len(trained.labels):
         raise UsageError(
-            f"the training has no label {', '.join(unknown)}", f"there are: {', '.join(labels)}"
+            "a cross-validated training can't be exported with some labels only",
+            "drop --labels, or add --rest neither",
         )
-    if len(wanted) < 2 or len(set(wanted.values())) < len(wanted):
-        raise UsageError("a model needs two or more labels of their own", "name others in --labels")
-    return tuple(wanted), tuple(labels.index(source) for source in wanted.values())
+    if options.mirrored:
+        raise UsageError(
+            "a cross-validated training was not judged with mirrored pictures", "drop --mirrored"
+        )
+    return replace(
+        held,
+        logits=held.logits[:, list(selection.columns)],
+        targets=selection.groups[held.targets],
+    )
+
+
+def _logits(trained: Trained, part: Part, selection: Selection, mirrored: bool) -> Logits:
+    """Run the network in PyTorch: float32 [n, columns]."""
+    logits = predict_logits(trained.network, part.pixels)
+    if mirrored:
+        logits = (logits + predict_logits(trained.network, part.pixels[:, :, ::-1])) / 2
+    chosen: Logits = logits[:, list(selection.columns)].numpy()
+    return chosen
+
+
+def _log_shares(trained: Trained, data: Dataset) -> npt.NDArray[np.float64]:
+    """Logarithm of each class's share in what was learnt from: float64 [classes]."""
+    logs: npt.NDArray[np.float64] = np.log(
+        np.maximum(class_shares(data.part(trained.config.learn_from)), LEAST_SHARE)
+    )
+    return logs
+
+
+def _judge(part: Part, answers: Probabilities) -> Judged:
+    return Judged(answers, part.targets, part.kinds, part.weights >= 1)
+
+
+def _judge_held_out(
+    held: OutOfFold, outputs: Outputs, data: Dataset, options: ExportOptions
+) -> Judged:
+    """Judge a cross-validation: each fold is calibrated on the others."""
+    pool = data.part("all")
+    places = {sample_name(pixels): n for n, pixels in enumerate(pool.pixels)}
+    at = np.asarray([places.get(name, -1) for name in held.names])
+    return Judged(
+        answers=calibrated(held, outputs, options.prior_correction),
+        targets=held.targets,
+        kinds=np.where(at >= 0, pool.kinds[at], ""),
+        trusted=np.where(at >= 0, pool.weights[at], 1) >= 1,
+    )
+
+
+def _choose(judged: Judged, selection: Selection, risk: float) -> Chosen:
+    trusted = judged.trusted if judged.trusted.any() else np.ones_like(judged.trusted)
+    return choose_thresholds(
+        judged.answers[trusted],
+        judged.targets[trusted],
+        selection.labels,
+        selection.abstain,
+        risk,
+    )
+
+
+def _decide(
+    judged: Judged, chosen: Chosen, selection: Selection, held: OutOfFold | None
+) -> Decisions:
+    """Decide on samples that the thresholds were not chosen on."""
+    if held is None:
+        return decisions(judged.answers, selection.labels, chosen.thresholds)
+    parts = []
+    for fold in np.unique(held.folds):
+        here = held.folds == fold
+        others = _choose(_take(judged, ~here), selection, chosen.risk)
+        parts.append((here, decisions(judged.answers[here], selection.labels, others.thresholds)))
+    return join_decisions(parts)
+
+
+def _take(judged: Judged, chosen: npt.NDArray[np.bool_]) -> Judged:
+    return Judged(
+        judged.answers[chosen],
+        judged.targets[chosen],
+        judged.kinds[chosen],
+        judged.trusted[chosen],
+    )
+
+
+def _spec(
+    trained: Trained,
+    data: Dataset,
+    options: ExportOptions,
+    selection: Selection,
+    chosen: Chosen,
+    test: Evaluation,
+    golden: Golden,
+) -> ModelSpec:
+    if chosen.bound > chosen.risk:
+        logger.warning(
+            "WARNING: no thresholds keep the risk of %.3g: of the labels that count up to %.3g may "
+            "be wrong; add validation samples, or accept more with --risk",
+            chosen.risk,
+            chosen.bound,
+        )
+    return ModelSpec(
+        name=options.name,
+        version=options.version,
+        labels=selection.labels,
+        region=data.framing.region,
+        margin=data.framing.margin,
+        resize="stretch",
+        unsure_below=chosen.unsure_below,
+        abstain_from=dict(chosen.abstain_from),
+        data_fingerprint=trained.fingerprint,
+        label_shares=label_shares(selection.samples(data.train), selection.labels),
+        metrics={
+            "data": data.name,
+            "split": judged_on(trained),
+            **figures(test),
+            "thresholds": chosen_figures(chosen),
+        },
+        created=options.created,
+        golden=golden,
+        fusion=options.fusion,
+    )
+
+
+def chosen_figures(chosen: Chosen) -> dict[str, Any]:
+    """Write how thresholds were chosen as plain values for JSON."""
+    return {
+        "risk": chosen.risk,
+        "bound": round(chosen.bound, 4),
+        "answered": chosen.answered,
+        "wrong": chosen.wrong,
+        "coverage": {label: round(share, 4) for label, share in chosen.coverage.items()},
+    }

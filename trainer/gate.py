@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from batch.contract.model import Model
 from batch.errors import BatchLabelError
 from trainer.data import Part
-from trainer.evaluate import answers, suited
+from trainer.evaluate import answers, suited, thresholds_of
 from trainer.evaluation.bootstrap import Estimate, of_counts, of_means
 from trainer.evaluation.metrics import (
     Counts,
@@ -23,7 +24,10 @@ from trainer.evaluation.metrics import (
     calibration_gaps,
     share,
 )
+from trainer.evaluation.selective import Decisions, decisions
 
+# The gain if no sample shows a label.
+NO_SAMPLES = Estimate(math.nan, math.nan, math.nan)
 # How much balanced accuracy a candidate that only has to be as good may at most have lost.
 MARGIN = 0.01
 
@@ -43,9 +47,19 @@ class Refused(BatchLabelError):
 class Comparison:
     """A candidate against the shipped model on the same samples.
 
-    ``accuracy`` is the gain in balanced accuracy, ``calibration`` the growth of the expected
-    calibration error, both candidate minus shipped. ``won`` counts the samples that the
-    candidate alone got right, ``lost`` those that it alone got wrong.
+    Differences are candidate minus shipped.
+
+    Attributes:
+        samples: number of samples.
+        accuracy: gain in balanced accuracy; of models with abstain outputs, over the samples that
+            show a label, if all of them get one.
+        calibration: growth of the expected calibration error.
+        won: number of samples whose likeliest output the candidate alone got right.
+        lost: number that it alone got wrong.
+        risk: growth of the share of wrong labels among those that count, of models with abstain
+            outputs.
+        coverage: gain in the share of samples that get their label, and it counts, as a mean over
+            the labels; of models with abstain outputs.
     """
 
     samples: int
@@ -53,6 +67,8 @@ class Comparison:
     calibration: Estimate
     won: int
     lost: int
+    risk: Estimate | None = None
+    coverage: Estimate | None = None
 
 
 def check(comparison: Comparison, require: Require, candidate: Path) -> None:
@@ -60,7 +76,9 @@ def check(comparison: Comparison, require: Require, candidate: Path) -> None:
 
     Better means that the 95 % interval of the gain lies above 0, as good that it lies
     above -``MARGIN``. Calibration may not have become worse by more than chance explains:
-    the interval of its growth must not lie above 0.
+    the interval of its growth must not lie above 0. Of models with abstain outputs, the same holds
+    for the risk of the labels that count, and the coverage may not have fallen by more than chance
+    explains: a model that answers nothing has no risk.
 
     Raises:
         Refused: it is not; the message says in what.
@@ -77,6 +95,18 @@ def check(comparison: Comparison, require: Require, candidate: Path) -> None:
             f"{candidate} has worse confidences: its calibration error grew by "
             f"{comparison.calibration.value:+.4f}, more than chance explains",
             "the shipped model stays; export it with more validation data",
+        )
+    if comparison.risk and comparison.risk.low > 0:
+        raise Refused(
+            f"{candidate} is wrong more often where it answers: the share of wrong labels among "
+            f"those that count grew by {comparison.risk.value:+.4f}, more than chance explains",
+            "the shipped model stays; export it with a smaller --risk",
+        )
+    if comparison.coverage and comparison.coverage.high < 0:
+        raise Refused(
+            f"{candidate} answers less: the share of samples that get their label changed by "
+            f"{comparison.coverage.value:+.4f}, more than chance explains",
+            "the shipped model stays; export it with a larger --risk",
         )
 
 
@@ -103,27 +133,68 @@ def compare_models(
         ModelError: the data don't suit the models.
     """
     part = suited(part, labels, shipped)
-    return compare_answers(answers(candidate, part), answers(shipped, part), part.targets)
+    new, old = answers(candidate, part), answers(shipped, part)
+    comparison = compare_answers(new, old, part.targets, len(shipped.spec.labels))
+    if not shipped.spec.abstain:
+        return comparison
+    first, second = (
+        decisions(probabilities, model.spec.labels, thresholds_of(model.spec))
+        for probabilities, model in ((new, candidate), (old, shipped))
+    )
+    risk, coverage = _compare_decisions(first, second, part.targets, len(shipped.spec.labels))
+    return replace(comparison, risk=risk, coverage=coverage)
 
 
 def compare_answers(
-    candidate: Probabilities, shipped: Probabilities, targets: Targets
+    candidate: Probabilities, shipped: Probabilities, targets: Targets, labels: int | None = None
 ) -> Comparison:
-    """Compare probabilities, float32 [n, K], of the same samples by a paired bootstrap.
+    """Compare probabilities, float32 [n, K + A], of the same samples by a paired bootstrap.
 
     Each resample draws the same samples for both, so that what is hard for both cancels.
+    ``labels`` is K, all outputs by default.
     """
+    count = candidate.shape[1] if labels is None else labels
     new, old = (p.argmax(axis=1) == targets for p in (candidate, shipped))
-    counts = np.zeros((candidate.shape[1], 2, 2), dtype=np.int64)
-    np.add.at(counts, (targets, new.astype(int), old.astype(int)), 1)
+    shown = targets < count
+    first, second = (p[shown, :count].argmax(axis=1) for p in (candidate, shipped))
+    counts = np.zeros((count, 2, 2), dtype=np.int64)
+    truth = targets[shown]
+    np.add.at(counts, (truth, (first == truth).astype(int), (second == truth).astype(int)), 1)
     gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, shipped)])
     return Comparison(
         samples=len(targets),
-        accuracy=of_counts(_gain, counts)[0],
+        accuracy=of_counts(_gain, counts)[0] if shown.any() else NO_SAMPLES,
         calibration=of_means(_growth, gaps),
         won=int((new & ~old).sum()),
         lost=int((old & ~new).sum()),
     )
+
+
+def _compare_decisions(
+    new: Decisions, old: Decisions, targets: Targets, labels: int
+) -> tuple[Estimate, Estimate]:
+    """Growth of the risk, and gain in coverage, by a paired bootstrap."""
+    # Of each model: no label that counts, a wrong one, a right one.
+    made = [
+        np.where(d.outcome >= labels, 0, np.where(d.outcome == targets, 2, 1)) for d in (new, old)
+    ]
+    counts = np.zeros((labels + 1, 3, 3), dtype=np.int64)
+    np.add.at(counts, (np.minimum(targets, labels), *made), 1)
+    risk, coverage = of_counts(_risk_and_coverage, counts)
+    return risk, coverage
+
+
+def _risk_and_coverage(counts: Counts) -> Figures:
+    """Differences from counts [..., class, candidate's answer, shipped one's]: [..., 2]."""
+    figures = []
+    for of_model in (counts.sum(-1), counts.sum(-2)):
+        risk = share(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
+        of_label = of_model[..., :-1, :]
+        covered = np.nanmean(share(of_label[..., 2], of_label.sum(-1)), axis=-1)
+        # Without an answer nothing is wrong.
+        figures.append(np.stack([np.nan_to_num(risk), covered], axis=-1))
+    growth: Figures = figures[0] - figures[1]
+    return growth
 
 
 def _gain(counts: Counts) -> Figures:
@@ -142,6 +213,7 @@ def _differences(candidate: Model, shipped: Model) -> Iterator[tuple[str, object
     new, old = candidate.spec, shipped.spec
     yield "name", new.name, old.name
     yield "list of labels", [*new.labels], [*old.labels]
+    yield "list of abstain outputs", [*new.abstain], [*old.abstain]
     yield "region", new.region.value, old.region.value
     yield "margin", new.margin, old.margin
     for side in ("height", "width", "channels"):

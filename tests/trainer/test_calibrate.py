@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 
 from trainer.evaluation.calibrate import (
-    error_before,
+    CORRECTIONS,
+    MAX_ACCURACY_LOSS,
+    Calibration,
+    Outputs,
     fit_temperature,
-    halved_error,
     softmax,
-    unsure_below,
 )
-from trainer.evaluation.metrics import Targets, calibration_error, calibration_gaps, log_loss
+from trainer.evaluation.metrics import (
+    Counts,
+    Targets,
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+    log_loss,
+)
 
 
 def answers(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Targets:
@@ -39,39 +47,69 @@ def test_softmax_stands_large_logits() -> None:
     )
 
 
-def confidences(*values: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    return np.array([[value, 1 - value] for value in values], dtype=np.float32)
+@pytest.mark.parametrize("count", [1, 20, 100])
+def test_answers_that_are_all_right_leave_the_temperature_believable(count: int) -> None:
+    logits = np.tile(np.array([[3.0, 0.0]], np.float32), (count, 1))
+    found = fit_temperature(logits, np.zeros(count, np.int64))
+    assert 0.35 < found < 1
+    # Without the prior it would go to the end of the range.
+    assert log_loss(softmax(logits, 0.05), np.zeros(count, np.int64)) < 1e-6
 
 
-def test_the_threshold_is_the_lowest_that_keeps_the_promise() -> None:
-    shares = confidences(0.9, 0.8, 0.7, 0.6)
-    targets = np.array([0, 0, 1, 0])
-    assert unsure_below(shares, targets, 1.0) == pytest.approx(0.75)
-    assert unsure_below(shares, targets, 0.75) == 0.5
-    assert unsure_below(shares, targets, 0.7) == 0.5
+def test_few_wrong_answers_do_not_flatten_all_others() -> None:
+    logits = np.tile(np.array([[3.0, 0.0]], np.float32), (4, 1))
+    assert 1 < fit_temperature(logits, np.array([1, 1, 1, 1])) < 6
 
 
-def test_equal_confidences_stand_or_fall_together() -> None:
-    shares = confidences(0.9, 0.8, 0.8, 0.6)
-    assert unsure_below(shares, np.array([0, 0, 1, 1]), 0.9) == pytest.approx(0.85)
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_the_prior_moves_a_temperature_of_thousands_of_samples_by_less_than_a_hundredth(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(2).normal(0, 2, (3_000, 3)).astype(np.float32)
+    targets = answers(logits)
+    spoiled = logits * np.float32(temperature)
+    with_prior = fit_temperature(spoiled, targets)
+    monkeypatch.setattr("trainer.evaluation.calibrate.PRIOR_SPREAD", 1e6)
+    assert with_prior == pytest.approx(fit_temperature(spoiled, targets), rel=0.01)
 
 
-def test_where_no_confidence_is_good_enough_all_is_unsure() -> None:
-    assert unsure_below(confidences(0.9, 0.8), np.array([1, 1]), 0.5) == 1.0
+def test_joined_classes_are_calibrated_by_their_sums() -> None:
+    logits = np.random.default_rng(4).normal(0, 2, (4_000, 3)).astype(np.float32)
+    classes = answers(logits)
+    groups = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
+    found = fit_temperature(logits * np.float32(2), np.minimum(classes, 1), groups)
+    assert found == pytest.approx(2, rel=0.06)
 
 
-def test_never_below_what_every_answer_reaches() -> None:
-    assert unsure_below(confidences(0.9, 0.6), np.array([0, 0]), 0.95) == 0.5
+def test_a_correction_finds_rare_classes_at_no_cost_in_accuracy() -> None:
+    """A network that has seen the last class too rarely says it too rarely."""
+    chance = np.random.default_rng(5)
+    targets = chance.choice(3, 3_000, p=[0.45, 0.45, 0.1])
+    logits = chance.normal(0, 1.5, (3_000, 3)) + 2 * np.eye(3)[targets]
+    shares = np.array([0.495, 0.495, 0.01])
+    outputs = Outputs(np.log(shares))
+    shy = (logits + 0.7 * np.log(shares)).astype(np.float32)
+    chosen = outputs.calibrate(shy, targets, None)
+    assert 0 < chosen.prior_correction <= 1
+
+    def counts(strength: float) -> Counts:
+        answers = outputs.probabilities(shy, outputs.calibrate(shy, targets, strength))
+        return confusion_matrix(answers.argmax(axis=1), targets, 3)
+
+    best, plain = counts(chosen.prior_correction), counts(0.0)
+    assert balanced_accuracy(best) > balanced_accuracy(plain)
+    assert accuracy(best) >= accuracy(plain) - MAX_ACCURACY_LOSS
+    for strength in CORRECTIONS:
+        other = counts(strength)
+        allowed = accuracy(other) >= accuracy(plain) - MAX_ACCURACY_LOSS
+        assert not allowed or balanced_accuracy(other) <= balanced_accuracy(best)
 
 
-def test_the_error_before_the_temperature_is_that_of_the_bare_logits() -> None:
-    logits = np.random.default_rng(2).normal(0, 3, (2_000, 3)).astype(np.float32)
-    targets = answers(logits / np.float32(2))
-    bare = float(calibration_error(calibration_gaps(softmax(logits, 1), targets).mean(axis=0)))
-    assert bare > 0.1
-    assert error_before(softmax(logits, 2), targets, 2) == pytest.approx(bare, abs=1e-4)
-
-
-def test_half_the_error_is_halfway_to_all_right() -> None:
-    shares = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1]]
-    assert halved_error(shares, np.array([0, 0, 0, 1, 0])) == pytest.approx(0.9)
+def test_a_given_correction_is_subtracted_before_the_temperature() -> None:
+    outputs = Outputs(np.log([0.9, 0.1]))
+    logits = np.array([[1.0, 0.0]], np.float32)
+    found = outputs.probabilities(logits, Calibration(2.0, 0.5))
+    shifted = (logits - 0.5 * np.log([0.9, 0.1])) / 2
+    powers = np.exp(shifted)
+    np.testing.assert_allclose(found, powers / powers.sum(), rtol=1e-6)
+    assert outputs.calibrate(logits, np.array([0]), 0.5).prior_correction == 0.5

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.datasets.drawn import Mood, draw_face, golden_faces
+from trainer.datasets.drawn import Mood, draw_face
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -14,9 +14,3 @@ def test_a_seed_draws_the_same_face_every_time(channels: int) -> None:
     np.testing.assert_array_equal(face, draw_face(Mood.HAPPY, 48, channels, 7))
     assert (face != draw_face(Mood.HAPPY, 48, channels, 8)).any()
     assert face.std() > 10
-
-
-def test_golden_faces_are_four_different_ones() -> None:
-    faces = golden_faces(24, 1)
-    assert faces.shape == (4, 24, 24, 1)
-    assert len({face.tobytes() for face in faces}) == 4

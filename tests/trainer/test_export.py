@@ -13,11 +13,25 @@ from batch.contract.contract import load_model
 from batch.contract.golden import GOLDEN_TOLERANCE
 from batch.contract.model import Model
 from batch.errors import InputError, ModelError, OutputError, UsageError
-from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_export, tiny_training
-from trainer.data import Pixels, join
-from trainer.datasets.drawn import golden_faces
+from batch.records import Abstain
+from tests.trainer_data import (
+    FRAMING,
+    REPOSITORY,
+    abstaining,
+    drawn_dataset,
+    tiny_export,
+    tiny_training,
+    wide_dataset,
+    wide_training,
+)
+from trainer.data import Part, Pixels, class_shares, take
+from trainer.datasets.drawn import Mood, draw_face
+from trainer.evaluation.calibrate import softmax
+from trainer.evaluation.folds import OutOfFold, sample_name
 from trainer.evaluation.metrics import Probabilities
-from trainer.export import ExportOptions, export
+from trainer.evaluation.thresholds import upper_bound
+from trainer.export import Exported, ExportOptions, export
+from trainer.exporting.card import card
 from trainer.exporting.deploy import Deployed, halved
 from trainer.exporting.graph import store_halved, to_graph, with_metadata
 from trainer.exporting.parity import NotAlike, check_parity
@@ -69,22 +83,24 @@ def test_the_file_keeps_the_contract_and_says_what_it_is(model: Model) -> None:
     assert spec.label_shares == {"happy": 0.5, "sad": 0.5}
     assert spec.metrics["samples"] == 36
     assert spec.metrics["split"] == "test"
-    assert 0.5 <= spec.unsure_below <= 1
+    assert 0 < spec.unsure_below < 1
+    assert spec.abstain == ()
 
 
 def test_answers_are_the_networks_own_logits_of_the_chosen_labels(model: Model) -> None:
     pixels = drawn_dataset().test.pixels
     logits = predict_logits(tiny_training().network, pixels)[:, :2]
-    wanted = torch.softmax(logits / tiny_export().temperature, dim=1).numpy()
+    wanted = torch.softmax(logits / tiny_export().calibration.temperature, dim=1).numpy()
     found = answers(model.graph, pixels, 64)
     np.testing.assert_allclose(found, wanted, atol=2e-3)
     assert not np.allclose(found, found[0], atol=0.05)
 
 
-def test_golden_samples_are_drawn_faces_with_the_networks_answers(model: Model) -> None:
+def test_golden_samples_have_the_networks_answers(model: Model) -> None:
     golden = model.spec.golden
-    np.testing.assert_array_equal(golden.inputs, golden_faces(24, 1))
-    deployed = halved(Deployed(tiny_training().network, (0, 1), tiny_export().temperature))
+    deployed = halved(
+        Deployed(tiny_training().network, (0, 1), tiny_export().calibration.temperature)
+    )
     with torch.inference_mode():
         wanted = deployed(torch.tensor(golden.inputs)).numpy()
     assert np.abs(wanted - golden.outputs).max() < GOLDEN_TOLERANCE / 10
@@ -111,7 +127,7 @@ def test_colour_needs_no_other_operators() -> None:
     assert {node.op_type for node in graph.graph.node} <= OPERATORS
     store_halved(graph)
     assert {node.op_type for node in graph.graph.node} <= OPERATORS
-    pixels = golden_faces(24, 3)
+    pixels = np.stack([draw_face(mood, 24, 3, 1) for mood in Mood])
     assert check_parity(Deployed(network, (0, 2), 1.0), with_metadata(graph, {}), pixels) < 1e-4
 
 
@@ -128,7 +144,9 @@ def test_nothing_of_the_exporting_machine_is_in_the_file(
 def test_weights_are_stored_as_float16_without_loss(proto: onnx.ModelProto) -> None:
     kinds = {tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) > 1}
     assert kinds == {onnx.TensorProto.FLOAT16}
-    deployed = halved(Deployed(tiny_training().network, (0, 1), tiny_export().temperature))
+    deployed = halved(
+        Deployed(tiny_training().network, (0, 1), tiny_export().calibration.temperature)
+    )
     pixels = drawn_dataset().test.pixels
     with torch.inference_mode():
         wanted = deployed(torch.tensor(pixels)).numpy()
@@ -144,7 +162,7 @@ def test_a_mirrored_model_answers_a_picture_and_its_mirror_image_alike() -> None
     np.testing.assert_allclose(found, answers(exported.graph, mirrored, 7), atol=1e-6)
     network = tiny_training().network
     logits = (predict_logits(network, pixels) + predict_logits(network, mirrored)) / 2
-    wanted = torch.softmax(logits[:, :2] / exported.temperature, dim=1).numpy()
+    wanted = torch.softmax(logits[:, :2] / exported.calibration.temperature, dim=1).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     plain = answers(tiny_export().graph, pixels, 64)
     assert not np.allclose(plain, answers(tiny_export().graph, mirrored, 64), atol=0.01)
@@ -183,14 +201,34 @@ def test_a_graph_of_another_network_is_not_alike() -> None:
         check_parity(other, tiny_export().graph, drawn_dataset().validation.pixels)
 
 
-def test_temperature_and_threshold_come_from_validation_alone() -> None:
-    data = drawn_dataset()
-    doubled = replace(data, test=join((data.test, data.test)))
-    trained = replace(tiny_training(), fingerprint=doubled.fingerprint)
-    exported = export(trained, doubled, OPTIONS)
-    assert exported.temperature == tiny_export().temperature
-    assert exported.spec.unsure_below == tiny_export().spec.unsure_below
-    assert exported.test.samples == 2 * tiny_export().test.samples
+def spoiled(part: Part) -> Part:
+    """Give every other sample a wrong label, which changes what is fitted on them."""
+    votes = part.votes.copy()
+    votes[::2] = np.roll(votes[::2], 1, axis=1)
+    return replace(part, votes=votes)
+
+
+def test_calibration_and_thresholds_come_from_validation_alone() -> None:
+    data = wide_dataset()
+    options = ExportOptions(
+        name="t",
+        created="2026-01-02",
+        labels=OPTIONS.labels,
+        rest=Abstain.NEITHER,
+        prior_correction=None,
+        risk=0.3,
+    )
+    found = {}
+    for spoilt in ("", "test", "validation"):
+        changed = replace(data, **{spoilt: spoiled(data.part(spoilt))}) if spoilt else data
+        trained = replace(wide_training(), fingerprint=changed.fingerprint)
+        exported = export(trained, changed, options)
+        thresholds = (exported.spec.unsure_below, *exported.spec.abstain_from.values())
+        found[spoilt] = (exported.calibration, thresholds, exported.chosen)
+    assert found[""] == found["test"]
+    # The same samples in the validation part do change it, so the comparison could fail.
+    assert found[""][0].temperature != found["validation"][0].temperature
+    assert found[""][2] != found["validation"][2]
 
 
 def test_the_file_names_the_data_that_the_training_saw() -> None:
@@ -203,7 +241,7 @@ def test_other_data_and_unknown_labels_are_refused() -> None:
     data = drawn_dataset()
     with pytest.raises(InputError, match="not the data of this training"):
         export(tiny_training(), replace(data, train=data.test), OPTIONS)
-    with pytest.raises(UsageError, match="no label joy; there are: happiness, sadness, neither"):
+    with pytest.raises(UsageError, match="no label joy; there are: happiness, sadness, neutral"):
         export(tiny_training(), data, replace(OPTIONS, labels={"a": "joy", "b": "sadness"}))
     with pytest.raises(UsageError, match="two or more labels"):
         export(tiny_training(), data, replace(OPTIONS, labels={"a": "sadness", "b": "sadness"}))
@@ -245,16 +283,165 @@ def test_a_model_s_card_must_be_its_own(tmp_path: Path) -> None:
         card_of(load_model(path))
 
 
-def test_by_default_the_sure_answers_have_half_the_errors() -> None:
-    exported = tiny_export()
-    validation = drawn_dataset().validation
-    keep = validation.certain & (validation.targets < 2)
-    found = answers(exported.graph, validation.pixels[keep], 64)
-    right = found.argmax(axis=1) == validation.targets[keep]
-    assert 1 - exported.sure_accuracy == pytest.approx((1 - right.mean()) / 2)
-    stricter = export(tiny_training(), drawn_dataset(), replace(OPTIONS, sure_accuracy=1.0))
-    sure = found.max(axis=1) >= stricter.spec.unsure_below
-    assert right[sure].all()
+@pytest.fixture(scope="module")
+def rest() -> Exported:
+    options = replace(OPTIONS, rest=Abstain.NEITHER, risk=0.2)
+    return export(wide_training(), wide_dataset(), options)
+
+
+def test_the_rest_of_the_labels_together_answer_neither(rest: Exported, tmp_path: Path) -> None:
+    publish(rest.graph, "card", tmp_path / "rest.onnx")
+    spec = load_model(tmp_path / "rest.onnx").spec
+    assert (spec.labels, spec.abstain) == (("happy", "sad"), ("neither",))
+    pixels = wide_dataset().test.pixels
+    logits = predict_logits(wide_training().network, pixels) / rest.calibration.temperature
+    shares = torch.softmax(logits, dim=1).numpy()
+    found = answers(rest.graph, pixels, 64)
+    np.testing.assert_allclose(found[:, :2], shares[:, :2], atol=2e-3)
+    np.testing.assert_allclose(found[:, 2], 1 - shares[:, :2].sum(axis=1), atol=2e-3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    assert (found >= 0).all()
+    assert spec.label_shares == {"happy": 0.5556, "sad": 0.4444}
+    assert rest.test.labels == ("happy", "sad", "neither")
+
+
+@pytest.mark.parametrize("weights", [Weights.FLOAT16, Weights.INT8])
+def test_joined_classes_keep_to_the_last_bit_and_to_the_gpu(weights: Weights) -> None:
+    options = replace(OPTIONS, rest=Abstain.NEITHER, weights=weights, risk=0.2)
+    graph = export(wide_training(), wide_dataset(), options).graph
+    noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
+    pixels = np.concatenate([noise, wide_dataset().test.pixels])[:99]
+    alone = answers(graph, pixels, 1)
+    for batch in (2, 33, 64):
+        np.testing.assert_array_equal(answers(graph, pixels, batch, threads=2), alone)
+    proto = onnx.load_model_from_string(graph)
+    quantization = {"QuantizeLinear", "DequantizeLinear"}
+    assert {node.op_type for node in proto.graph.node} <= OPERATORS | quantization
+    kernels = [t.data_type for t in proto.graph.initializer if len(t.dims) == 4]
+    # The logits and the sums stay in float.
+    if weights is Weights.INT8:
+        assert kernels.count(onnx.TensorProto.FLOAT) == 2
+
+
+def test_abstain_classes_of_the_data_are_abstain_outputs() -> None:
+    trained, data = abstaining()
+    exported = export(trained, data, replace(OPTIONS, risk=0.2))
+    spec = exported.spec
+    assert (spec.labels, spec.abstain) == (("happy", "sad"), ("neither", "no_person"))
+    assert set(spec.abstain_from) == {"neither", "no_person"}
+    pixels = data.test.pixels
+    logits = predict_logits(trained.network, pixels) / exported.calibration.temperature
+    wanted = torch.softmax(logits, dim=1).numpy()
+    np.testing.assert_allclose(answers(exported.graph, pixels, 64), wanted, atol=2e-3)
+    assert spec.metrics["selective"]["labelled"] == 36
+    assert set(spec.metrics["selective"]["kinds"]) == {"drawn", "turned"}
+
+
+def test_thresholds_keep_the_risk_with_a_bound(rest: Exported) -> None:
+    chosen = rest.chosen
+    assert chosen.bound <= 0.2
+    assert chosen.bound == upper_bound(chosen.wrong, chosen.answered)
+    assert (rest.spec.unsure_below, rest.spec.abstain_from) == (
+        chosen.unsure_below,
+        chosen.abstain_from,
+    )
+    metrics = rest.spec.metrics["thresholds"]
+    assert (metrics["risk"], metrics["bound"]) == (0.2, round(chosen.bound, 4))
+    assert metrics["coverage"].keys() == {"happy", "sad"}
+
+
+def test_a_risk_that_no_thresholds_keep_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    exported = export(tiny_training(), drawn_dataset(), replace(OPTIONS, risk=1e-4))
+    assert exported.chosen.bound > 1e-4
+    assert "no thresholds keep the risk of 0.0001" in caplog.text
+    assert "No thresholds keep the risk there" in card(exported, tiny_training(), drawn_dataset())
+
+
+def test_labels_in_doubt_choose_no_thresholds() -> None:
+    data = wide_dataset()
+    doubt = np.where(np.arange(len(data.validation)) % 4 == 0, 0.5, 1).astype(np.float32)
+    spoilt = replace(spoiled(data.validation), weights=doubt)
+    half = replace(data, validation=spoilt)
+    trusted = replace(data, validation=take(spoilt, doubt == 1))
+    found = []
+    for changed in (half, trusted):
+        trained = replace(wide_training(), fingerprint=changed.fingerprint)
+        exported = export(trained, changed, replace(OPTIONS, weights=Weights.FLOAT32))
+        found.append(exported.chosen.answered)
+    assert found[0] == found[1]
+
+
+def test_the_correction_for_rare_classes_is_in_the_graph() -> None:
+    data = wide_dataset()
+    few = replace(data.train, weights=np.where(data.train.targets == 1, 0.1, 1).astype(np.float32))
+    rare = replace(data, train=few)
+    trained = replace(wide_training(), fingerprint=rare.fingerprint)
+    options = replace(OPTIONS, labels=None, prior_correction=0.5, weights=Weights.FLOAT32)
+    exported = export(trained, rare, options)
+    logits = predict_logits(trained.network, data.test.pixels).numpy()
+    shifted = logits - 0.5 * np.log(class_shares(few))
+    wanted = softmax(shifted.astype(np.float32), exported.calibration.temperature)
+    np.testing.assert_allclose(answers(exported.graph, data.test.pixels, 64), wanted, atol=1e-4)
+    plain = answers(
+        export(trained, rare, replace(options, prior_correction=0.0)).graph, data.test.pixels, 64
+    )
+    found = answers(exported.graph, data.test.pixels, 64)
+    assert (found.argmax(1) == 1).sum() >= (plain.argmax(1) == 1).sum()
+    assert "0.5 times the logarithm" in card(exported, trained, rare)
+
+
+def test_a_cross_validated_model_is_judged_by_choices_of_other_folds() -> None:
+    trained, data = abstaining()
+    pool = data.part("all")
+    chance = np.random.default_rng(1)
+    held = OutOfFold(
+        labels=data.labels,
+        names=tuple(map(sample_name, pool.pixels)),
+        targets=pool.targets,
+        folds=np.arange(len(pool)) % 3,
+        logits=(np.eye(4)[pool.targets] * 4 + chance.normal(0, 2, (len(pool), 4))).astype(
+            np.float32
+        ),
+    )
+    crossed = replace(trained, held_out=held, config=replace(trained.config, learn_from="all"))
+    exported = export(crossed, data, replace(OPTIONS, risk=0.2))
+    found = exported.test.selective
+    assert found is not None
+    assert found.samples == exported.validation == len(pool)
+    assert {row.kind: row.samples for row in found.kinds} == {"drawn": 180, "turned": 180}
+    # What one fold says changes nothing of its own decisions but what its answers are.
+    loud = held.logits.copy()
+    first = held.folds == 0
+    loud[first] = np.roll(loud[first], 1, axis=1)
+    changed = export(
+        replace(crossed, held_out=replace(held, logits=loud)), data, replace(OPTIONS, risk=0.2)
+    )
+    assert changed.calibration != exported.calibration
+    assert changed.test.selective != found
+
+
+def test_a_cross_validated_model_may_join_its_other_labels() -> None:
+    data = wide_dataset()
+    pool = data.part("all")
+    held = OutOfFold(
+        labels=data.labels,
+        names=tuple(map(sample_name, pool.pixels)),
+        targets=pool.targets,
+        folds=np.arange(len(pool)) % 2,
+        logits=np.eye(4, dtype=np.float32)[pool.targets] * 5,
+    )
+    crossed = replace(
+        wide_training(), held_out=held, config=replace(wide_training().config, learn_from="all")
+    )
+    # The order of the labels is the model's, not the training's.
+    turned = {"sad": "sadness", "happy": "happiness"}
+    exported = export(
+        crossed, data, replace(OPTIONS, labels=turned, rest=Abstain.NEITHER, risk=0.2)
+    )
+    assert exported.test.accuracy.value == 1
+    assert exported.test.labels == ("sad", "happy", "neither")
+    with pytest.raises(UsageError, match="with some labels only; drop --labels, or add --rest"):
+        export(crossed, data, replace(OPTIONS, labels=turned))
 
 
 def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:

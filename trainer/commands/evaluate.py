@@ -69,7 +69,7 @@ def evaluate(
         text, values = _again(model, review, split, end_to_end)
         evaluation = None
     elif end_to_end:
-        evaluation, text, values = _photos(model, data or FERPLUS)
+        evaluation, text, values = _photos(model, data or FERPLUS, abstain)
     else:
         evaluation, text, values = _part(model, data or FERPLUS, split, abstain)
     click.echo(text)
@@ -93,11 +93,13 @@ def _part(
     return evaluation, table(evaluation), figures(evaluation)
 
 
-def _photos(model: str, data: Path) -> tuple[Evaluation, str, dict[str, Any]]:
+def _photos(
+    model: str, data: Path, abstain: dict[str, str]
+) -> tuple[Evaluation, str, dict[str, Any]]:
     from trainer.evaluation.end_to_end import end_to_end_figures, run_end_to_end
     from trainer.evaluation.tables import end_to_end_table
 
-    found = run_end_to_end(data, model)
+    found = run_end_to_end(data, model, abstain)
     return found.answered, end_to_end_table(found), end_to_end_figures(found)
 
 

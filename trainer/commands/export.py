@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.errors import InputError, UsageError
+from batch.records import Abstain
 from trainer.commands.options import (
     abstain_option,
     beside_option,
@@ -22,6 +24,19 @@ from trainer.commands.options import (
 
 if TYPE_CHECKING:
     from batch.fusion import Fusion
+
+
+def _correction(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
+    """Read ``--prior-correction``: None for auto."""
+    if value == "auto":
+        return None
+    try:
+        strength = float(value)
+    except ValueError:
+        strength = math.nan
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--prior-correction {value} is not auto or 0 to 1", "leave it out for 0")
+    return strength
 
 
 @click.command()
@@ -45,11 +60,26 @@ if TYPE_CHECKING:
     help="Only these labels of the training, under new names: happy=happiness,sad=sadness.",
 )
 @click.option(
-    "--sure-accuracy",
-    type=click.FloatRange(0, 1),
+    "--rest",
+    type=click.Choice(["neither"]),
+    help="Answer neither for the labels of the training that --labels does not name.",
+)
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.05,
+    show_default=True,
     metavar="SHARE",
-    help="Share of the sure answers that shall be right on the validation part.  [default: half "
-    "as many wrong ones as among all answers]",
+    help="Largest share of the labels that count, status ok, which may be wrong.",
+)
+@click.option(
+    "--prior-correction",
+    default="0",
+    show_default=True,
+    metavar="NUMBER|auto",
+    callback=_correction,
+    help="Favour rare classes: subtract this much, 0 to 1, of the logarithm of each class's share "
+    "in training; auto chooses it on held-out samples.",
 )
 @click.option(
     "--weights",
@@ -88,7 +118,9 @@ def export(
     name: str | None,
     model_version: str,
     labels: str | None,
-    sure_accuracy: float | None,
+    rest: str | None,
+    risk: float,
+    prior_correction: float | None,
     weights: str,
     mirrored: bool,
     fusion: Path | None,
@@ -111,7 +143,9 @@ def export(
         created=(created or datetime.now(UTC)).date().isoformat(),
         version=model_version,
         labels=_renamed(labels),
-        sure_accuracy=sure_accuracy,
+        rest=Abstain(rest) if rest else None,
+        risk=risk,
+        prior_correction=prior_correction,
         weights=Weights(weights),
         mirrored=mirrored,
         fusion=_read_fusion(fusion) if fusion else None,

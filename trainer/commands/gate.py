@@ -61,7 +61,7 @@ def gate(
     check_kind(new, old)
     card = card_of(new)
     review = review_of(review_files, photos)
-    usual, held, labels = None, None, old.spec.labels
+    usual, held, labels = None, None, old.spec.outputs
     if review and not data:
         reviewed = held_out(review, new, old)
         held, labels = reviewed.part(reviewed.held), reviewed.labels

@@ -53,7 +53,8 @@ def with_beside(data: Dataset, report: Path) -> Dataset:
     ordered = [unique[digest] for digest in sorted(unique)]
     part = part_of(ordered, len(labels), data.framing)
     own = len(data.train) + len(data.validation) + len(data.test)
-    part = _even(_apart(part, data), most=max(1, int(own * MOST / len(labels))))
+    count = len(data.labels) - len(data.abstain)
+    part = _even(_apart(part, data), count, most=max(1, int(own * MOST / count)))
     if not len(part):
         raise InputError(f"{report} has no sure photo for each of {', '.join(data.labels)}", REMEDY)
     logger.info("%s: %s photos beside the data", report, f"{len(part):,}")
@@ -79,8 +80,8 @@ def _apart(part: Part, data: Dataset) -> Part:
     return take(part, twins(part.pixels, own.pixels) < 0)
 
 
-def _even(part: Part, most: int) -> Part:
-    """Keep as many samples of each class as the rarest has, the first of each, but not more."""
-    classes = [np.flatnonzero(part.targets == n) for n in range(part.votes.shape[1])]
+def _even(part: Part, labels: int, most: int) -> Part:
+    """Keep as many samples of each label as the rarest has, the first of each, but not more."""
+    classes = [np.flatnonzero(part.targets == n) for n in range(labels)]
     fewest = min(most, *map(len, classes))
     return take(part, np.sort(np.concatenate([chosen[:fewest] for chosen in classes])))

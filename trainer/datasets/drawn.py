@@ -1,6 +1,6 @@
 """Faces that the project draws itself: nobody's photo, the same for everyone.
 
-They are the golden samples inside a model file and the data of quick tests.
+They are among the golden samples inside a model file, and the data of quick tests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from trainer.data import Pixels
 
 # Drawn this many times larger and then shrunk, which smooths the edges.
 OVERSAMPLING = 4
-GOLDEN_SEED = 2016
 
 
 class Mood(StrEnum):
@@ -53,13 +52,6 @@ def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     tilted = image.rotate(chance.uniform(-20, 20), Image.Resampling.BILINEAR)
     light = _patches(chance, 3, 110, 255).resize((size, size), Image.Resampling.BICUBIC)
     return _shrunk(ImageChops.multiply(tilted, light), side, channels)
-
-
-def golden_faces(side: int, channels: int) -> Pixels:
-    """Draw the four faces of a model file, two happy and two sad: uint8 [4, side, side, C]."""
-    moods = (Mood.HAPPY, Mood.SAD, Mood.HAPPY, Mood.SAD)
-    faces = [draw_face(mood, side, channels, GOLDEN_SEED + n) for n, mood in enumerate(moods)]
-    return np.stack(faces)
 
 
 def _draw_head(

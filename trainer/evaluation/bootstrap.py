@@ -1,4 +1,4 @@
-"""How far chance alone may move a figure: 95 % intervals from samples drawn anew.
+"""Sampling error of figures: 95 % bootstrap intervals, and a sign test.
 
 Efron and Tibshirani 1993, "An Introduction to the Bootstrap". The same input always gives
 the same interval.
@@ -6,8 +6,9 @@ the same interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -57,6 +58,23 @@ def of_means(figure: Callable[[Figures], Figures], terms: Figures) -> Estimate:
     resampled = figure(np.stack([w @ terms for w in weights]) / n)
     low, middle, high = np.quantile(resampled, (ENDS[0], 0.5, ENDS[1]))
     return Estimate(value, value + float(low - middle), value + float(high - middle))
+
+
+def plain(estimate: Estimate) -> Mapping[str, float] | None:
+    """Write an estimate for JSON, which has no "not a number": that is None."""
+    if np.isnan(estimate.value):
+        return None
+    return {end: round(value, 4) for end, value in asdict(estimate).items()}
+
+
+def chance_of(wins: int, losses: int) -> float:
+    """Chance of so many wins or more where both are as likely: the one-sided sign test.
+
+    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
+    """
+    n = wins + losses
+    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
+    return float(ways / 2**n)
 
 
 def _percentiles(value: float, resampled: Figures) -> Estimate:

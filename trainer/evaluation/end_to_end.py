@@ -1,10 +1,10 @@
-"""How right the runner is on whole photos: decoding, faces, model, threshold, all of it."""
+"""How right the runner is on whole photos: decoding, faces, model, thresholds, all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,19 @@ import numpy as np
 import batch
 from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
-from batch.records import Row, Status
-from trainer.evaluate import Evaluation, canonical, evaluate, figures, plain
-from trainer.evaluation.bootstrap import Estimate, of_counts
+from batch.records import LABELLED, Abstain, Answer, Row, Status
+from trainer.data import abstain_classes
+from trainer.evaluate import Evaluation, canonical, evaluate, figures
+from trainer.evaluation.bootstrap import Estimate, of_counts, plain
 from trainer.evaluation.metrics import Counts, Figures, share
+from trainer.evaluation.selective import (
+    NONE,
+    Decisions,
+    Selective,
+    measure,
+    outcome_names,
+    selective_figures,
+)
 from trainer.exporting.models import runner_name
 
 
@@ -23,10 +32,15 @@ from trainer.exporting.models import runner_name
 class EndToEnd:
     """A whole run against the truth, over every file that it found.
 
-    ``statuses`` counts files; ``coverage`` is the share that got an answer, ``accuracy``
-    that of right answers among all files, so that none counts as wrong; ``sure`` is the
-    share of all files with a sure answer, ``sure_accuracy`` how many of those are right;
-    ``answered`` looks at the files with an answer alone.
+    Attributes:
+        photos: number of files that show a label.
+        statuses: number of files by status.
+        coverage: share of ``photos`` that got a label, sure or not.
+        accuracy: share of ``photos`` with the right label, so that none counts as wrong.
+        sure: share of ``photos`` with a label that counts.
+        sure_accuracy: share of right labels among those that count, over all files.
+        answered: figures of the files with an answer alone.
+        selective: what became of the files of each class.
     """
 
     photos: int
@@ -36,14 +50,16 @@ class EndToEnd:
     sure: Estimate
     sure_accuracy: Estimate
     answered: Evaluation
+    selective: Selective
 
 
-def run_end_to_end(root: Path, model: str) -> EndToEnd:
+def run_end_to_end(root: Path, model: str, abstain: Mapping[str, str] | None = None) -> EndToEnd:
     """Label a folder that has a sub-folder of photos for each class, as ``batch-label`` does.
 
     ``model`` is what the runner's own ``--model`` takes, or ``default`` for its default.
     Folders are matched with the model's labels by name or synonym; a label without a folder
-    can only be a wrong answer.
+    can only be a wrong answer. Photos in the folders ``neither`` and ``no_person``, and in those
+    that ``abstain`` names, are right without a label.
 
     Raises:
         InputError: the folder has no classes, or nothing in it gets an answer.
@@ -51,42 +67,72 @@ def run_end_to_end(root: Path, model: str) -> EndToEnd:
         BatchLabelError: the run can't go on.
     """
     folders = _class_folders(root)
+    names = abstain or {}
     options = Options(model=runner_name(model), provider=Provider.CPU)
     rows: list[Row] = []
     for row in batch.label(folders, options):
         if row.answer and not any(earlier.answer for earlier in rows):
             # Before hours of work are done that have no meaning.
-            _places([folder.name for folder in folders], tuple(row.answer.probabilities))
+            _places([names.get(f.name, f.name) for f in folders], _outputs(row.answer))
         rows.append(row)
-    return compare([Path(row.path).relative_to(root).parts[0] for row in rows], rows)
+    paths = [PurePath(row.path).relative_to(root) for row in rows]
+    truth = [names.get(path.parts[0], path.parts[0]) for path in paths]
+    kinds = [
+        PurePath(name, *path.parent.parts[1:]).as_posix()
+        for name, path in zip(truth, paths, strict=True)
+    ]
+    return compare(truth, rows, kinds)
 
 
-def compare(truth: Sequence[str], rows: Sequence[Row]) -> EndToEnd:
+def compare(
+    truth: Sequence[str], rows: Sequence[Row], kinds: Sequence[str] | None = None
+) -> EndToEnd:
     """Compare rows with the true class of each.
+
+    ``kinds`` name the kinds of pictures for the table by kind, the classes by default.
 
     Raises:
         InputError: no row has an answer.
         ModelError: a class is none of the answers' labels.
     """
-    answered = [(name, row.answer) for name, row in zip(truth, rows, strict=True) if row.answer]
-    if not answered:
+    answers = [row.answer for row in rows if row.answer]
+    if not answers:
         raise InputError("no photo got an answer", "give photos that the model can judge")
-    labels = tuple(answered[0][1].probabilities)
-    places = _places(sorted(set(truth)), labels)
-    probabilities = np.asarray([[*a.probabilities.values()] for _, a in answered], np.float32)
-    counts = np.zeros((len(Status), 2), dtype=np.int64)
-    for name, row in zip(truth, rows, strict=True):
-        right = row.answer is not None and row.answer.label == labels[places[name]]
-        counts[[*Status].index(row.status), int(right)] += 1
+    outputs = _outputs(answers[0])
+    labels = tuple(name for name in outputs if name not in set(Abstain))
+    places = _places(sorted(set(truth)), outputs)
+    classes = (*labels, *abstain_classes((*outputs, *truth)))
+    targets = np.asarray([classes.index(places[name]) for name in truth], dtype=np.int64)
+    counts = np.zeros((2, len(Status), 2), dtype=np.int64)
+    for target, row in zip(targets.tolist(), rows, strict=True):
+        right = row.answer is not None and row.answer.label == classes[target]
+        counts[int(target >= len(labels)), [*Status].index(row.status), int(right)] += 1
     coverage, accuracy, sure, sure_accuracy = of_counts(_shares, counts)
+    told = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
+    probabilities = np.asarray(
+        [
+            [row.answer.probabilities.get(name, 0.0) for name in outputs]
+            for row, chosen in zip(rows, told.tolist(), strict=True)
+            if chosen and row.answer
+        ],
+        dtype=np.float32,
+    ).reshape(-1, len(outputs))
+    totals = counts.sum(axis=(0, 2))
     return EndToEnd(
-        photos=len(rows),
-        statuses={status.value: int(n) for status, n in zip(Status, counts.sum(1), strict=True)},
+        photos=int(counts[0].sum()),
+        statuses={status.value: int(n) for status, n in zip(Status, totals, strict=True)},
         coverage=coverage,
         accuracy=accuracy,
         sure=sure,
         sure_accuracy=sure_accuracy,
-        answered=evaluate(probabilities, np.asarray([places[n] for n, _ in answered]), labels),
+        answered=evaluate(probabilities, targets[told], outputs),
+        selective=measure(
+            _decisions(rows, labels, classes[len(labels) :]),
+            targets,
+            labels,
+            classes[len(labels) :],
+            np.asarray(kinds or truth),
+        ),
     )
 
 
@@ -100,7 +146,30 @@ def end_to_end_figures(found: EndToEnd) -> dict[str, Any]:
         "sure": plain(found.sure),
         "sure_accuracy": plain(found.sure_accuracy),
         "answered": figures(found.answered),
+        "selective": selective_figures(found.selective),
     }
+
+
+def _decisions(rows: Sequence[Row], labels: tuple[str, ...], abstain: tuple[str, ...]) -> Decisions:
+    names = outcome_names(labels, abstain)
+    likelier, confidence, outcome = [], [], []
+    for row in rows:
+        best = -1
+        if row.answer:
+            best = int(np.argmax([row.answer.probabilities[label] for label in labels]))
+        likelier.append(best)
+        confidence.append(row.answer.probabilities[labels[best]] if row.answer else 0.0)
+        said = row.answer.label if row.answer and row.status is Status.OK else row.status.value
+        outcome.append(names.index(said if said in names else NONE))
+    return Decisions(
+        np.asarray(likelier, dtype=np.int64),
+        np.asarray(confidence, dtype=np.float64),
+        np.asarray(outcome, dtype=np.int64),
+    )
+
+
+def _outputs(answer: Answer) -> tuple[str, ...]:
+    return tuple(answer.probabilities)
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -112,23 +181,29 @@ def _class_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _places(folders: Sequence[str], labels: Sequence[str]) -> dict[str, int]:
-    known = {canonical(label): n for n, label in enumerate(labels)}
+def _places(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
+    """Give the model's name of each class of photos."""
+    known = {canonical(name): name for name in (*outputs, *map(str, Abstain))}
     foreign = [folder for folder in folders if canonical(folder) not in known]
     if foreign:
         raise ModelError(
             f"the model has no label for the folder {', '.join(foreign)}",
-            f"name the folders after its labels: {', '.join(labels)}",
+            f"name the folders after its labels: {', '.join(outputs)}",
         )
     return {folder: known[canonical(folder)] for folder in folders}
 
 
 def _shares(counts: Counts) -> Figures:
-    """Coverage, accuracy, sure and sure accuracy from [..., status, wrong or right]."""
+    """Coverage, accuracy, sure and sure accuracy from [..., no label, status, wrong or right]."""
     order = [*Status]
     ok = counts[..., order.index(Status.OK), :]
-    told = ok + counts[..., order.index(Status.UNSURE), :]
-    total = counts.sum((-2, -1))
-    parts = (told.sum(-1), told[..., 1], ok.sum(-1), ok[..., 1])
-    wholes = (total, total, total, ok.sum(-1))
+    labelled = counts[..., [order.index(status) for status in LABELLED], :].sum(-2)
+    total = counts.sum((-2, -1))[..., 0]
+    parts = (
+        labelled[..., 0, :].sum(-1),
+        labelled[..., 0, 1],
+        ok[..., 0, :].sum(-1),
+        ok[..., 1].sum(-1),
+    )
+    wholes = (total, total, total, ok.sum((-2, -1)))
     return np.stack([share(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1)

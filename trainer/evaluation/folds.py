@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from batch.errors import InputError
 from trainer.data import Pixels
-from trainer.evaluation.calibrate import fit_temperature, softmax
+from trainer.evaluation.calibrate import Outputs
 from trainer.evaluation.metrics import Probabilities, Targets
 
 OUT_OF_FOLD = "out-of-fold.csv"
@@ -60,13 +60,22 @@ def assign(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDAr
     return dealt
 
 
-def calibrated(answers: OutOfFold) -> Probabilities:
-    """Probabilities of each fold by a temperature fitted on the other folds: float32 [n, K]."""
-    probabilities = np.empty(answers.logits.shape, dtype=np.float32)
+def calibrated(
+    answers: OutOfFold, outputs: Outputs | None = None, prior_correction: float | None = 0.0
+) -> Probabilities:
+    """Probabilities of each fold, calibrated on the other folds: float32 [n, outputs].
+
+    ``outputs`` are the classes by default, else the targets are theirs; ``prior_correction`` is as
+    for ``Outputs.calibrate``.
+    """
+    outputs = outputs or Outputs(np.zeros(len(answers.labels)))
+    probabilities = np.empty((len(answers.targets), outputs.count), dtype=np.float32)
     for fold in np.unique(answers.folds):
         held = answers.folds == fold
-        temperature = fit_temperature(answers.logits[~held], answers.targets[~held])
-        probabilities[held] = softmax(answers.logits[held], temperature)
+        calibration = outputs.calibrate(
+            answers.logits[~held], answers.targets[~held], prior_correction
+        )
+        probabilities[held] = outputs.probabilities(answers.logits[held], calibration)
     return probabilities
 
 

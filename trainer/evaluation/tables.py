@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.end_to_end import EndToEnd
+from trainer.evaluation.selective import Selective
 from trainer.gate import Comparison
 from trainer.reviewing.retrial import Retrial
 
 CORNER = "true / answer"
+OUTCOME_CORNER = "true / outcome"
 NO_SAMPLE = "People review the least certain answers first: these are no sample of all photos."
 
 
@@ -29,26 +32,94 @@ def table(evaluation: Evaluation) -> str:
         ("calibration error", interval(evaluation.calibration_error)),
         ("log loss", f"{evaluation.log_loss:.4f}"),
     ]
-    return f"{columns(rows)}\n\n{_confusion(evaluation)}"
+    text = f"{columns(rows)}\n\n{_confusion(evaluation)}"
+    if evaluation.selective is None:
+        return text
+    return f"{text}\n\nBy the model's own thresholds:\n\n{selective_table(evaluation.selective)}"
+
+
+def selective_table(found: Selective) -> str:
+    """Lay out what a model's decisions come to, with a line per class and per kind."""
+    rows = [
+        (f"right, if all {found.labelled} with a label get one", interval(found.always)),
+        ("right, of the labels that count", interval(found.accuracy)),
+        *(
+            (f"{label}: gets its label, and it counts", interval(estimate))
+            for label, estimate in zip(found.labels, found.coverage, strict=True)
+            if not math.isnan(estimate.value)
+        ),
+        *(
+            (f"{name}: gets a label that counts", interval(estimate))
+            for name, estimate in zip(found.abstain, found.answered, strict=True)
+            if not math.isnan(estimate.value)
+        ),
+        ("AUGRC", interval(found.augrc)),
+    ]
+    classes = (*found.labels, *found.abstain)
+    counts = [
+        (name, *map(str, row))
+        for name, row in zip(classes, found.confusion, strict=True)
+        if sum(row)
+    ]
+    text = f"{columns(rows)}\n\n{grid((OUTCOME_CORNER, *found.outcomes), counts)}"
+    if not found.kinds:
+        return text
+    head, kinds = kind_rows(found)
+    return f"{text}\n\n{grid(head, kinds)}"
+
+
+def kind_rows(found: Selective) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the table by kind; ``always`` is empty for a kind without labels."""
+    others = tuple(found.kinds[0].outcomes) if found.kinds else ()
+    rows = [
+        (
+            row.kind,
+            str(row.samples),
+            str(row.ok),
+            str(row.right),
+            *(str(row.outcomes[name]) for name in others),
+            "" if row.always is None else f"{row.always:.3f}",
+        )
+        for row in found.kinds
+    ]
+    return ("kind", "samples", "ok", "right", *others, "always"), rows
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table whose first column is text and whose others are numbers."""
+    lines = [head, *rows]
+    widths = [max(len(line[n]) for line in lines) + 2 for n in range(len(head))]
+    return "\n".join(
+        f"{first:<{widths[0]}}"
+        + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        for first, *cells in lines
+    )
 
 
 def end_to_end_table(found: EndToEnd) -> str:
     """Lay an evaluation of whole photos out as text of several lines."""
     rows = [
-        ("photos", str(found.photos)),
+        ("photos", str(sum(found.statuses.values()))),
         *((f"  {status}", str(n)) for status, n in found.statuses.items()),
+        ("photos with a label", str(found.photos)),
         ("answered", interval(found.coverage)),
         ("right, of all photos", interval(found.accuracy)),
         ("sure, of all photos", interval(found.sure)),
         ("right, of the sure", interval(found.sure_accuracy)),
     ]
-    return f"{columns(rows)}\n\nOf the answered photos:\n\n{table(found.answered)}"
+    return (
+        f"{columns(rows)}\n\n{selective_table(found.selective)}\n\n"
+        f"Of the answered photos, by the likeliest output:\n\n{table(found.answered)}"
+    )
 
 
 def comparison_table(comparison: Comparison) -> str:
     """Lay a candidate's differences from the shipped model out as text."""
-    growth = ("growth of calibration error", difference(comparison.calibration))
-    return f"{reviewed_table(comparison)}\n{columns([growth])}"
+    rows = [("growth of calibration error", difference(comparison.calibration))]
+    if comparison.risk and comparison.coverage:
+        rows.append(("growth of the risk of labels that count", difference(comparison.risk)))
+        rows.append(("gain in samples that get their label", difference(comparison.coverage)))
+    return f"{reviewed_table(comparison)}\n{columns(rows)}"
 
 
 def reviewed_table(comparison: Comparison) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
+from batch.decide import Thresholds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
@@ -47,6 +48,11 @@ class Chosen:
     answered: int
     wrong: int
     coverage: Mapping[str, float]
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds as a decision takes them."""
+        return Thresholds(self.unsure_below, self.abstain_from)
 
     @property
     def bound(self) -> float:

@@ -5,13 +5,17 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from batch.records import Region
+from batch.records import Abstain, Region
 from trainer.data import Dataset
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
+from trainer.evaluation.calibrate import PRIOR_SPREAD
+from trainer.evaluation.selective import Selective
+from trainer.evaluation.tables import kind_rows
 from trainer.export import Exported, judged_on
 from trainer.training.checkpoint import Trained
 
@@ -26,6 +30,10 @@ NETWORKS = {
     "residual": "A residual network",
     "efficientnet-lite0": "An EfficientNet-Lite0, pretrained on ImageNet",
     "efficientnet-lite2": "An EfficientNet-Lite2, pretrained on ImageNet",
+}
+REASONS = {
+    Abstain.NEITHER: "The output `neither` is for a face or person that shows none of them.",
+    Abstain.NO_PERSON: "The output `no_person` is for a picture that shows nobody.",
 }
 LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
 USE = """\
@@ -49,6 +57,7 @@ def card(exported: Exported, trained: Trained, data: Dataset) -> str:
         _training(trained),
         results(exported.test, judged_on(trained)),
         _calibration(exported),
+        _thresholds(exported),
         f"## Use and misuse\n\n{USE}",
     )
     return "\n\n".join(sections) + "\n"
@@ -58,10 +67,11 @@ def _opening(exported: Exported, warning: str) -> str:
     spec = exported.spec
     # In front of everything, because who reads one sentence must have read this one.
     loud = f"> **Warning: {warning}**\n\n" if warning else ""
+    reasons = "".join(f" {REASONS[Abstain(name)]}" for name in spec.abstain)
     return (
         f"# {spec.name}\n\n{loud}"
         f"Looks at {LOOKS_AT[spec.region]} and gives the probability of each of "
-        f"{len(spec.labels)} labels: {', '.join(spec.labels)}."
+        f"{len(spec.labels)} labels: {', '.join(spec.labels)}.{reasons}"
     )
 
 
@@ -77,7 +87,10 @@ def _facts(exported: Exported) -> str:
             ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
             ("Looks", "twice, the second time in a mirror" if exported.mirrored else "once"),
             ("Face margin", f"{spec.margin:g} of the face's side on each side"),
-            ("Output", f"float32 [N, {len(spec.labels)}], probabilities in the labels' order"),
+            (
+                "Output",
+                f"float32 [N, {len(spec.outputs)}], probabilities of {', '.join(spec.outputs)}",
+            ),
             ("Size", f"{len(exported.graph):,} bytes, weights as {exported.weights}"),
             ("SHA-256", f"`{exported.digest}`"),
             (
@@ -161,14 +174,76 @@ def results(test: Evaluation, split: str) -> str:
 
 
 def _calibration(exported: Exported) -> str:
-    test = exported.test
+    test, calibration = exported.test, exported.calibration
+    corrected = ""
+    if calibration.prior_correction:
+        corrected = (
+            f"From each logit {calibration.prior_correction:g} times the logarithm of the class's "
+            f"share in training is subtracted, so that rare classes are found more often. "
+        )
     return (
-        f"## Confidence\n\nThe logits are divided by a temperature of {exported.temperature:g}, "
-        f"fitted on {exported.validation:,} samples that the network had not learnt from. "
-        f"Without it the expected calibration error is {exported.uncalibrated:.1%}, with it "
-        f"{_interval(test.calibration_error)}; the log loss is {test.log_loss:.4f} nats. Answers "
-        f"with a confidence below {exported.spec.unsure_below:g} count as unsure: of the others, "
-        f"{exported.sure_accuracy:.1%} are right on those samples."
+        f"## Confidence\n\n{corrected}The logits are divided by a temperature of "
+        f"{calibration.temperature:g}, fitted on {exported.validation:,} samples that the network "
+        f"had not learnt from, with a normal prior on its logarithm (mean 0, standard deviation "
+        f"{PRIOR_SPREAD:g}). Without it the expected calibration error is "
+        f"{exported.uncalibrated:.1%}, with it {_interval(test.calibration_error)}; the log loss "
+        f"is {test.log_loss:.4f} nats."
+    )
+
+
+def _thresholds(exported: Exported) -> str:
+    spec, chosen = exported.spec, exported.chosen
+    reasons = "".join(
+        f" Where `{name}` has {least:g} or more, that is the status and there is no label."
+        for name, least in spec.abstain_from.items()
+    )
+    kept = (
+        "That keeps the risk"
+        if chosen.bound <= chosen.risk
+        else "**No thresholds keep the risk there**"
+    )
+    text = (
+        f"## When a label counts\n\nLabels with a probability below {spec.unsure_below:g} count "
+        f"as unsure.{reasons} The thresholds were chosen so that of the labels that count at most "
+        f"{chosen.risk:.1%} are wrong, and as many as possible count. On the "
+        f"{exported.validation:,} samples that they were chosen on {chosen.wrong:,} of "
+        f"{chosen.answered:,} are wrong, at most {chosen.bound:.1%} with 95 % confidence (Clopper "
+        f"and Pearson). {kept}."
+    )
+    found = exported.test.selective
+    return text if found is None else f"{text}\n\n{selective_section(found)}"
+
+
+def selective_section(found: Selective) -> str:
+    """Write what a model's decisions come to, with the tables by outcome and by kind."""
+    figures = [
+        (f"Right, if all {found.labelled:,} with a label get one", _interval(found.always)),
+        ("Right, of the labels that count", _interval(found.accuracy)),
+        *(
+            (f"{label}: gets its label, and it counts", _interval(estimate))
+            for label, estimate in zip(found.labels, found.coverage, strict=True)
+        ),
+        *(
+            (f"{name}: gets a label that counts", _interval(estimate))
+            for name, estimate in zip(found.abstain, found.answered, strict=True)
+            if not math.isnan(estimate.value)
+        ),
+        (
+            "AUGRC (Traub et al. 2024)",
+            f"{found.augrc.value:.4f} ({found.augrc.low:.4f} to {found.augrc.high:.4f})",
+        ),
+    ]
+    counts = [
+        (name, *map(str, row))
+        for name, row in zip((*found.labels, *found.abstain), found.confusion, strict=True)
+    ]
+    head, kinds = kind_rows(found)
+    return (
+        f"On the samples of the results:\n\n{table(('Figure', 'Value'), figures)}\n\n"
+        f"Outcomes (columns) for each true class (rows):\n\n"
+        f"{table(('', *found.outcomes), counts)}\n\n"
+        f"By kind of picture; `ok` have a label that counts, `right` of these are right, and "
+        f"`always` is the share of right labels if all get one:\n\n{table(head, kinds)}"
     )
 
 

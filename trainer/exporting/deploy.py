@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from trainer.data import Votes
 from trainer.networks import Network, pool
 
 
 class Deployed(nn.Module):
-    """Calibrated probabilities of some of a network's classes.
+    """Calibrated probabilities of some of a network's classes, or of groups of them.
 
-    Shapes: uint8 [N, H, W, C] in, float32 [N, K] out. ``columns`` are the classes, in
-    the order of the answer: an eight-class network answers happy or sad by the logits of
-    these two alone. With ``mirrored`` every picture is looked at twice, the second time
-    in a mirror, and the mean of both logits counts.
+    Shapes: uint8 [N, H, W, C] in, float32 [N, outputs] out.
+
+    Args:
+        network: the trained network.
+        columns: the classes that are compared, in the order of the answer. An eight-class network
+            may answer happy or sad by the logits of these two alone.
+        temperature: divides the logits.
+        mirrored: look at every picture a second time, in a mirror, and take the mean of both
+            logits.
+        groups: float32 [outputs, len(columns)] of 0 and 1; an output is the sum of its classes'
+            probabilities. None if every class is an output.
+        offsets: float [len(columns)], subtracted from the logits before they are divided.
     """
 
     def __init__(
@@ -26,11 +37,14 @@ class Deployed(nn.Module):
         columns: tuple[int, ...],
         temperature: float,
         mirrored: bool = False,
+        groups: Votes | None = None,
+        offsets: npt.NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.mirrored = mirrored
         self.features = _fused(copy.deepcopy(network.features).eval())
-        self.head = _head(network.classifier, columns, temperature)
+        self.head = _head(network.classifier, columns, temperature, offsets)
+        self.joined = nn.Identity() if groups is None else _sums(groups)
         self.requires_grad_(False)
         self.eval()
 
@@ -43,7 +57,8 @@ class Deployed(nn.Module):
             # The head is linear: the mean of its inputs gives the mean of its logits.
             pairs = means.reshape(2, -1, *means.shape[1:])
             means = (pairs[0] + pairs[1]) / 2
-        return torch.softmax(self.head(means), dim=1).squeeze(3).squeeze(2)
+        probabilities: Tensor = self.joined(torch.softmax(self.head(means), dim=1))
+        return probabilities.squeeze(3).squeeze(2)
 
 
 def halved(deployed: Deployed) -> Deployed:
@@ -54,7 +69,12 @@ def halved(deployed: Deployed) -> Deployed:
     return rounded
 
 
-def _head(classifier: nn.Linear, columns: tuple[int, ...], temperature: float) -> nn.Conv2d:
+def _head(
+    classifier: nn.Linear,
+    columns: tuple[int, ...],
+    temperature: float,
+    offsets: npt.NDArray[np.float64] | None,
+) -> nn.Conv2d:
     """Turn the classifier into a 1x1 convolution of the chosen classes.
 
     A matrix product may add up in another order in another batch, a convolution takes
@@ -64,8 +84,19 @@ def _head(classifier: nn.Linear, columns: tuple[int, ...], temperature: float) -
     chosen = list(columns)
     with torch.no_grad():
         head.weight.copy_(classifier.weight[chosen, :, None, None] / temperature)
-        head.bias.copy_(classifier.bias[chosen] / temperature)  # type: ignore[union-attr]
+        bias = classifier.bias[chosen].clone()
+        if offsets is not None:
+            bias -= torch.from_numpy(offsets).to(bias)
+        head.bias.copy_(bias / temperature)  # type: ignore[union-attr]
     return head
+
+
+def _sums(groups: Votes) -> nn.Conv2d:
+    """Add up probabilities by groups, as a 1x1 convolution for the same reason."""
+    sums = nn.Conv2d(groups.shape[1], groups.shape[0], 1, bias=False)
+    with torch.no_grad():
+        sums.weight.copy_(torch.from_numpy(groups)[:, :, None, None])
+    return sums
 
 
 def _fused(layers: nn.Sequential) -> nn.Sequential:

@@ -1,23 +1,26 @@
 """Golden samples of an exported model: pictures that together exercise every output.
 
-They are drawn and rendered by the project: no one's photo travels inside a model. Where none of
+They are drawn and rendered by the project: no one's photo travels inside a model. If none of
 them gets an output, one is changed until it does, by gradient ascent on its pixels (Simonyan et al.
 2013, arXiv 1312.6034).
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from batch.contract.golden import Golden
+from batch.contract.golden import GOLDEN_TOLERANCE, Golden
 from trainer.data import Framing, Pixels
 from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
 from trainer.datasets.rendered import render_all
 from trainer.exporting.deploy import Deployed
-from trainer.exporting.parity import onnx_answers
+from trainer.exporting.parity import onnx_answers, torch_answers
 
 SEED = 2016
 # Faces of each mood in two styles, and rendered pictures, to choose from.
@@ -26,30 +29,51 @@ FACES, RENDERED = 12, 26
 EXERCISED = 0.6
 # Of gradient ascent: steps, and grey levels of the largest change in each.
 STEPS, STEP = 60, 2.0
+# Share of an output's whole range that steady samples must show.
+FAR = 0.5
 
 
 def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> Golden:
     """Choose, for every output, the picture that gets most of it and the one that gets least.
 
-    ``graph`` is the exported form of ``deployed``, whose answers are the samples'.
+    Pictures are preferred whose answers hardly depend on how a provider adds up: those to which
+    the network in PyTorch and the exported graph, which may compute in integers, answer alike.
+
+    Args:
+        deployed: the network in PyTorch.
+        graph: its exported form, whose answers are the samples'.
+        framing: the size and colours of a picture.
     """
-    pool = _pictures(framing)
+    pool = _pictures(framing.side, framing.channels)
     answers = onnx_answers(graph, pool)
     weak = [n for n in range(answers.shape[1]) if answers[:, n].max() < EXERCISED]
     if weak:
         found = [_persuaded(deployed, pool[int(answers[:, n].argmax())], n) for n in weak]
         pool = np.concatenate([pool, np.stack(found)])
         answers = onnx_answers(graph, pool)
-    chosen = [
-        int(extreme) for output in answers.T for extreme in (output.argmax(), output.argmin())
-    ]
+    steady = np.abs(torch_answers(deployed, pool) - answers).max(axis=1) < GOLDEN_TOLERANCE / 2
+    chosen = [place for output in answers.T for place in _extremes(output, steady)]
     inputs = pool[list(dict.fromkeys(chosen))]
     return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
 
 
-def _pictures(framing: Framing) -> Pixels:
+def _extremes(output: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Places of an output's highest and lowest value, among steady samples if these will do."""
+    high, low = int(output.argmax()), int(output.argmin())
+    if not steady.any():
+        return high, low
+    steady_high = int(np.where(steady, output, -np.inf).argmax())
+    steady_low = int(np.where(steady, output, np.inf).argmin())
+    if output[steady_high] >= min(EXERCISED, output[high]):
+        high = steady_high
+    if output[high] - output[steady_low] >= FAR * (output[high] - output[low]):
+        low = steady_low
+    return high, low
+
+
+@cache
+def _pictures(side: int, channels: int) -> Pixels:
     """Draw faces and render other pictures: uint8 [n, side, side, channels]."""
-    side, channels = framing.side, framing.channels
     drawn = [
         draw(mood, side, channels, SEED + n)
         for draw in (draw_face, draw_snapshot)

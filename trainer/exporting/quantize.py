@@ -31,9 +31,9 @@ def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
     """Let the convolutions of a graph with float32 weights compute in 8 bits.
 
     ``pixels``: training pictures, uint8 [n, H, W, C]; an even choice of them shows the range
-    of every activation. What stands in front of the first convolution and the last one,
-    which gives the logits, stay in float. The graph keeps to standard operators
-    (QuantizeLinear and DequantizeLinear), which ONNX Runtime merges into integer kernels.
+    of every activation. What stands in front of the first convolution stays in float, and so
+    does the convolution that gives the logits with all that follows. The graph keeps to standard
+    operators (QuantizeLinear and DequantizeLinear), which ONNX Runtime merges into integer kernels.
     """
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_SAMPLES)).astype(int)
     with TemporaryDirectory() as folder, _silence():
@@ -71,8 +71,10 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # it has no ty
 
 
 def _in_float(graph: onnx.GraphProto) -> list[str]:
-    convolutions = [n for n, node in enumerate(graph.node) if node.op_type == "Conv"]
-    kept = [*graph.node[: convolutions[0]], graph.node[convolutions[-1]]]
+    operators = [node.op_type for node in graph.node]
+    softmax = operators.index("Softmax")
+    head = max(n for n, operator in enumerate(operators[:softmax]) if operator == "Conv")
+    kept = [*graph.node[: operators.index("Conv")], *graph.node[head:]]
     return [node.name for node in kept]
 
 

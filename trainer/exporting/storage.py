@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from trainer.data import Dataset, Part
+from trainer.evaluation.bootstrap import chance_of
 from trainer.evaluation.metrics import Probabilities
 from trainer.exporting.deploy import Deployed, halved
 from trainer.exporting.graph import store_halved, to_graph, with_metadata
 from trainer.exporting.parity import NotAlike, check_parity, onnx_answers, torch_answers
 from trainer.exporting.quantize import quantize
 
-# Share of the validation part that integers may cost in right answers.
+# Share of the validation part that integers may cost in right answers, and the chance from which
+# on a larger loss is taken for chance.
 MAX_LOSS = 0.002
+CHANCE = 0.05
 
 
 class Weights(StrEnum):
@@ -60,14 +64,16 @@ def build(deployed: Deployed, how: Weights, data: Dataset, validation: Part) -> 
 
 
 def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: Part) -> None:
+    """Refuse integers that cost right answers, unless chance explains it (a sign test)."""
     before, after = (
-        _right(onnx_answers(with_metadata(graph, {}), validation.pixels), validation)
+        _is_right(onnx_answers(with_metadata(graph, {}), validation.pixels), validation)
         for graph in (exact, quantized)
     )
-    if after < before - MAX_LOSS * len(validation):
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    if lost - won > MAX_LOSS * len(validation) and chance_of(lost, won) < CHANCE:
         raise NotAlike(
-            f"with int8 {after:,} of {len(validation):,} validation samples are right, with "
-            f"float32 {before:,}",
+            f"with int8 {after.sum():,} of {len(validation):,} validation samples are right, with "
+            f"float32 {before.sum():,}",
             "export with --weights float16",
         )
 
@@ -79,7 +85,7 @@ def _store(deployed: Deployed, how: Weights, validation: Part) -> tuple[Deployed
     rounded = halved(deployed)
     if how is Weights.AUTO:
         after, before = (
-            _right(torch_answers(network, validation.pixels), validation)
+            _is_right(torch_answers(network, validation.pixels), validation).sum()
             for network in (rounded, deployed)
         )
         if after < before:
@@ -87,5 +93,6 @@ def _store(deployed: Deployed, how: Weights, validation: Part) -> tuple[Deployed
     return rounded, Weights.FLOAT16
 
 
-def _right(answers: Probabilities, part: Part) -> int:
-    return int(np.count_nonzero(answers.argmax(axis=1) == part.targets))
+def _is_right(answers: Probabilities, part: Part) -> npt.NDArray[np.bool_]:
+    right: npt.NDArray[np.bool_] = answers.argmax(axis=1) == part.targets
+    return right

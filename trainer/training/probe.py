@@ -83,9 +83,13 @@ def regression(
 ) -> tuple[Tensor, Tensor]:
     """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
 
-    ``features``: float [n, D]; ``votes``: float [n, K]; ``weights``: float [n], how much each
-    counts, 1 by default. With ``start``, logits [n, K], they are
-    what is to be added to weights and biases that gave these, and decay alike.
+    Args:
+        features: float [n, D].
+        votes: float [n, K].
+        decay: weighs half the squared weights against the sum of losses.
+        start: logits [n, K]; what is found is then to be added to the weights and biases that gave
+            these, and both decay.
+        weights: float [n], how much each sample counts, 1 by default.
     """
     begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batch.contract.golden import GOLDEN_TOLERANCE
+from tests.trainer_data import FRAMING, abstaining, wide_part, wide_training
+from trainer.data import Votes
+from trainer.exporting import golden
+from trainer.exporting.deploy import Deployed
+from trainer.exporting.golden import EXERCISED, golden_samples
+from trainer.exporting.graph import to_graph, with_metadata
+from trainer.exporting.parity import onnx_answers, torch_answers
+from trainer.exporting.quantize import quantize
+
+JOINED: Votes = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]], np.float32)
+
+
+def spread(outputs: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> float:
+    return float((outputs.max(axis=0) - outputs.min(axis=0)).min())
+
+
+@pytest.mark.parametrize("groups", [None, JOINED])
+def test_every_output_is_exercised(groups: Votes | None) -> None:
+    deployed = Deployed(wide_training().network, (0, 1, 2, 3), 1.0, groups=groups)
+    graph = with_metadata(to_graph(deployed, FRAMING), {})
+    samples = golden_samples(deployed, graph, FRAMING)
+    assert samples.outputs.shape == (len(samples.inputs), 3 if groups is not None else 4)
+    assert (samples.outputs.max(axis=0) > EXERCISED).all()
+    assert spread(samples.outputs) > 10 * GOLDEN_TOLERANCE
+    assert len({sample.tobytes() for sample in samples.inputs}) == len(samples.inputs)
+    np.testing.assert_array_equal(samples.outputs, onnx_answers(graph, samples.inputs))
+
+
+def test_an_output_that_no_picture_gets_is_found_by_changing_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happy = wide_part(40, 7).pixels[::4]
+    monkeypatch.setattr(golden, "_pictures", lambda *_: happy)
+    deployed = Deployed(wide_training().network, (0, 1, 2, 3), 1.0)
+    graph = with_metadata(to_graph(deployed, FRAMING), {})
+    assert (onnx_answers(graph, happy)[:, 1:].max(axis=0) < EXERCISED).all()
+    samples = golden_samples(deployed, graph, FRAMING)
+    assert (samples.outputs.max(axis=0) > EXERCISED).all()
+
+
+def test_samples_are_preferred_that_integers_answer_alike() -> None:
+    trained, data = abstaining()
+    deployed = Deployed(trained.network, (0, 1, 2, 3), 1.0)
+    graph = with_metadata(quantize(to_graph(deployed, FRAMING), data.train.pixels), {})
+    samples = golden_samples(deployed, graph, FRAMING)
+    pool = golden._pictures(FRAMING.side, FRAMING.channels)
+    apart = np.abs(torch_answers(deployed, pool) - onnx_answers(graph, pool)).max(axis=1)
+    assert (apart >= GOLDEN_TOLERANCE / 2).any()
+    chosen = np.abs(torch_answers(deployed, samples.inputs) - samples.outputs).max(axis=1)
+    assert (chosen < GOLDEN_TOLERANCE / 2).mean() > (apart < GOLDEN_TOLERANCE / 2).mean()
+    assert (samples.outputs.max(axis=0) > EXERCISED).all()
+
+
+def test_steady_extremes_are_taken_if_they_show_the_output() -> None:
+    output = np.array([0.1, 0.7, 0.99, 0.0], np.float32)
+    steady = np.array([True, True, False, False])
+    assert golden._extremes(output, steady) == (1, 0)
+    # A steady sample that does not exercise the output is not enough.
+    assert golden._extremes(output * np.float32(0.8), steady)[0] == 2
+    assert golden._extremes(output, np.zeros(4, np.bool_)) == (2, 3)
+    # Nor is one that hardly differs from the highest.
+    assert golden._extremes(np.array([0.65, 0.7, 0.0], np.float32), steady[:3]) == (1, 2)
+
+
+def test_the_same_network_gets_the_same_samples() -> None:
+    deployed = Deployed(wide_training().network, (0, 1, 2, 3), 1.0)
+    graph = with_metadata(to_graph(deployed, FRAMING), {})
+    first, second = (golden_samples(deployed, graph, FRAMING) for _ in range(2))
+    np.testing.assert_array_equal(first.inputs, second.inputs)

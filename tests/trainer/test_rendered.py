@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.decode import decode_bytes
+from batch.faces import Detector
+from batch.records import Photo
+from tests.trainer.test_cli import trainer
+from trainer.datasets.rendered import SIDES, Kind, render, render_all
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_kind_and_seed_decide_every_pixel(kind: Kind) -> None:
+    first, again, other = render(kind, 3), render(kind, 3), render(kind, 4)
+    assert first.mode == "RGB"
+    assert max(first.size) <= SIDES[1]
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
+    assert first.size != other.size or first.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BLANK}))
+def test_a_kind_shows_something(kind: Kind) -> None:
+    spreads = [np.asarray(render(kind, seed).convert("L")).std() for seed in range(3)]
+    assert max(spreads) > 5
+
+
+def test_kinds_are_as_many_of_each() -> None:
+    counts = Counter(kind for kind, _ in render_all(2 * len(Kind), seed=7))
+    assert counts == dict.fromkeys(Kind, 2)
+
+
+def test_the_detector_finds_a_face_in_hardly_any() -> None:
+    detector = Detector()
+    found = 0
+    pictures = render_all(2 * len(Kind), seed=100)
+    for _, picture in pictures:
+        photo = Photo(Path(), np.asarray(picture), *picture.size)
+        found += bool(detector.detect(photo))
+    assert found <= len(pictures) // 10
+
+
+def test_the_command_writes_a_folder_for_each_kind(tmp_path: Path) -> None:
+    result = trainer("render", tmp_path / "pictures", "--count", 15, "--seed", 9)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'pictures'} has 15 rendered pictures\n"
+    files = sorted((tmp_path / "pictures").rglob("*.png"))
+    assert Counter(path.parent.name for path in files) == {
+        kind.value: 2 if n < 2 else 1 for n, kind in enumerate(Kind)
+    }
+    for path in files:
+        assert isinstance(decode_bytes(path, path.read_bytes()), Photo)
+    (kind, expected), *_ = render_all(1, 9)
+    with Image.open(tmp_path / "pictures" / kind.value / "000009.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(expected))
+    before = {path: path.read_bytes() for path in files}
+    trainer("render", tmp_path / "pictures", "--count", 15, "--seed", 9)
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = trainer("render", tmp_path / "file", "--count", 1)
+    assert result.exit_code != 0
+    assert "can't be written" in result.stderr

@@ -1,0 +1,48 @@
+"""``trainer render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batch.errors import OutputError
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=130,
+    show_default=True,
+    metavar="N",
+    help="Number of pictures, as many of each kind.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Start of all random numbers.",
+)
+def render(folder: Path, count: int, seed: int) -> None:
+    """Write pictures without a person that are no photos: pages, screenshots, charts, codes.
+
+    DIR gets a sub-folder of PNG files for each kind; the same seed gives the same pictures.
+    """
+    from trainer.datasets.rendered import render_all
+
+    written = 0
+    try:
+        for number, (kind, picture) in enumerate(render_all(count, seed)):
+            path = folder / kind.value / f"{seed + number:06}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+            written += 1
+    except OSError as error:
+        raise OutputError(
+            f"{folder} can't be written ({error.strerror})", "choose another folder"
+        ) from error
+    click.echo(f"{folder} has {written:,} rendered pictures")

@@ -1,0 +1,302 @@
+"""How right a model is if it answers, and which samples it leaves without a label.
+
+Selective classification: a label counts if its status is ``ok``. Its figures are the share of right
+labels among those that count, how many samples of each label get theirs, and how many samples
+without a label get one all the same. AUGRC (Traub et al. 2024, arXiv 2407.01032) does without
+thresholds: it is the area under the share of samples that are answered and wrong, over the share
+that is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batch.decide import Thresholds, decide
+from batch.records import Status
+from trainer.data import Texts
+from trainer.evaluation.bootstrap import ENDS, RESAMPLES, SEED, Estimate, of_counts, plain
+from trainer.evaluation.metrics import Counts, Figures, Probabilities, Targets, share
+
+# Outcomes beside the labels and abstain outputs: a label below its threshold, and no answer at all.
+UNSURE, NONE = Status.UNSURE.value, "none"
+# Resamples that are sorted out at once, which bounds the memory.
+CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What is made of samples.
+
+    Attributes:
+        label: int64 [n], the likelier label, or -1 without an answer.
+        confidence: float64 [n], its probability, 0 without an answer.
+        outcome: int64 [n], an index of ``outcomes``.
+    """
+
+    label: Targets
+    confidence: Figures
+    outcome: Targets
+
+
+@dataclass(frozen=True)
+class KindCounts:
+    """What happened to the samples of one kind.
+
+    Attributes:
+        kind: its name.
+        samples: their number.
+        ok: number of labels that count.
+        right: number of these that are right.
+        outcomes: number of samples by what they got instead of such a label.
+        always: share of right labels if every sample gets one, None for a kind without labels.
+    """
+
+    kind: str
+    samples: int
+    ok: int
+    right: int
+    outcomes: Mapping[str, int]
+    always: float | None
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Figures of a model's decisions.
+
+    Attributes:
+        labels: the K labels.
+        abstain: the classes without a label.
+        outcomes: the columns of ``confusion``.
+        samples: number of samples.
+        labelled: number of samples that show a label.
+        always: share of right labels of those, if every sample gets its likelier label.
+        accuracy: share of right labels among those that count, over all samples.
+        coverage: for each label the share of its samples that get it, and it counts.
+        answered: for each class of ``abstain`` the share of its samples that get a label which
+            counts.
+        augrc: area under the generalised risk-coverage curve, 0 to 0.5, the less the better.
+        confusion: samples by true class (row) and outcome.
+        kinds: the same by kind of picture, if the kinds are known.
+    """
+
+    labels: tuple[str, ...]
+    abstain: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    samples: int
+    labelled: int
+    always: Estimate
+    accuracy: Estimate
+    coverage: tuple[Estimate, ...]
+    answered: tuple[Estimate, ...]
+    augrc: Estimate
+    confusion: tuple[tuple[int, ...], ...]
+    kinds: tuple[KindCounts, ...]
+
+
+def outcome_names(labels: Sequence[str], abstain: Sequence[str]) -> tuple[str, ...]:
+    """What may become of a sample: a label that counts, or what stands instead of one."""
+    return (*labels, UNSURE, *abstain, NONE)
+
+
+def decisions(answers: Probabilities, labels: Sequence[str], thresholds: Thresholds) -> Decisions:
+    """Decide as the runner does, by probabilities float32 [n, K + A]."""
+    names = outcome_names(labels, tuple(thresholds.abstain_from))
+    places = {name: n for n, name in enumerate(names)}
+    made = [decide(row, labels, thresholds) for row in answers]
+    return Decisions(
+        label=answers[:, : len(labels)].argmax(axis=1),
+        confidence=answers[:, : len(labels)].max(axis=1).astype(np.float64),
+        outcome=np.asarray(
+            [places[a.label if a.status is Status.OK and a.label else a.status] for a in made],
+            dtype=np.int64,
+        ),
+    )
+
+
+def join_decisions(parts: Sequence[tuple[npt.NDArray[np.bool_], Decisions]]) -> Decisions:
+    """Put decisions on disjoint samples, bool [n] each, into the order of all samples."""
+    count = len(parts[0][0])
+    joined = Decisions(
+        np.empty(count, np.int64), np.empty(count, np.float64), np.empty(count, np.int64)
+    )
+    for where, part in parts:
+        joined.label[where] = part.label
+        joined.confidence[where] = part.confidence
+        joined.outcome[where] = part.outcome
+    return joined
+
+
+def measure(
+    made: Decisions,
+    targets: Targets,
+    labels: tuple[str, ...],
+    abstain: tuple[str, ...],
+    kinds: Texts | None = None,
+) -> Selective:
+    """Compare decisions with the truth; the intervals are 95 % bootstrap intervals.
+
+    Args:
+        made: whose outcomes are those of ``outcome_names(labels, abstain)``.
+        targets: int64 [n], the true classes, labels first.
+        labels: the K labels.
+        abstain: the A classes without a label.
+        kinds: text [n], see ``trainer.data.Part``; an empty one is the class's name.
+    """
+    names, count = outcome_names(labels, abstain), len(labels)
+    classes = (*labels, *abstain)
+    right = made.label == targets
+    counts = np.zeros((len(classes), len(names), 2), dtype=np.int64)
+    np.add.at(counts, (targets, made.outcome, right.astype(int)), 1)
+    always, accuracy, *shares = of_counts(lambda c: _shares(c, count), counts)
+    wrong_if_answered = ~right
+    return Selective(
+        labels=labels,
+        abstain=abstain,
+        outcomes=names,
+        samples=len(targets),
+        labelled=int((targets < count).sum()),
+        always=always,
+        accuracy=accuracy,
+        coverage=tuple(shares[:count]),
+        answered=tuple(shares[count:]),
+        augrc=estimate_augrc(made.confidence, wrong_if_answered),
+        confusion=tuple(tuple(int(n) for n in row) for row in counts.sum(axis=-1)),
+        kinds=tuple(_by_kind(made, targets, classes, names, count, kinds)),
+    )
+
+
+def risk_coverage(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> tuple[Figures, Figures]:
+    """Give the risk-coverage curve, from the most to the least confident answer.
+
+    Shapes: float64 [n] and bool [n] in. Out come, for each threshold that tells answers apart, the
+    share of samples that is answered and the share of wrong ones among those: float64 [t] each.
+    """
+    order, ends = _by_confidence(confidence)
+    errors = wrong[order].cumsum()[ends]
+    return (ends + 1) / len(wrong), errors / (ends + 1)
+
+
+def augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> float:
+    """Area under the generalised risk-coverage curve: 0 without errors, at most 0.5."""
+    ones = np.ones((1, len(wrong)))
+    return float(_areas(confidence, wrong, ones)[0])
+
+
+def estimate_augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> Estimate:
+    """Bound ``augrc`` by a bootstrap."""
+    chance = np.random.default_rng(SEED)
+    n = len(wrong)
+    areas = [
+        _areas(confidence, wrong, chance.multinomial(n, np.full(n, 1 / n), size=CHUNK))
+        for _ in range(RESAMPLES // CHUNK)
+    ]
+    low, high = np.quantile(np.concatenate(areas), ENDS)
+    return Estimate(augrc(confidence, wrong), float(low), float(high))
+
+
+def selective_figures(found: Selective) -> dict[str, Any]:
+    """Write them as plain values for JSON, rounded to 4 digits."""
+    return {
+        "samples": found.samples,
+        "labelled": found.labelled,
+        "always": plain(found.always),
+        "accuracy": plain(found.accuracy),
+        "coverage": {
+            label: plain(estimate)
+            for label, estimate in zip(found.labels, found.coverage, strict=True)
+        },
+        "answered": {
+            name: plain(estimate)
+            for name, estimate in zip(found.abstain, found.answered, strict=True)
+        },
+        "augrc": plain(found.augrc),
+        "outcomes": list(found.outcomes),
+        "confusion": [list(row) for row in found.confusion],
+        "kinds": {
+            row.kind: {
+                "samples": row.samples,
+                "ok": row.ok,
+                "right": row.right,
+                **row.outcomes,
+                "always": None if row.always is None else round(row.always, 4),
+            }
+            for row in found.kinds
+        },
+    }
+
+
+def _shares(counts: Counts, labels: int) -> Figures:
+    """Always-answer accuracy, selective accuracy, coverage and answered shares.
+
+    ``counts``: int64 [..., class, outcome, likelier label wrong or right].
+    """
+    ok = counts[..., :labels, :]
+    of_class = counts.sum((-2, -1))
+    shown = counts[..., :labels, :, :]
+    parts = [
+        shown[..., 1].sum((-2, -1)),
+        ok[..., 1].sum((-2, -1)),
+        *np.moveaxis(ok[..., :labels, :, 1].sum(-1), -1, 0),
+        *np.moveaxis(ok[..., labels:, :, :].sum((-2, -1)), -1, 0),
+    ]
+    wholes = [
+        shown.sum((-3, -2, -1)),
+        ok.sum((-3, -2, -1)),
+        *np.moveaxis(of_class, -1, 0),
+    ]
+    return np.stack([share(part, whole) for part, whole in zip(parts, wholes, strict=True)], -1)
+
+
+def _by_kind(
+    made: Decisions,
+    targets: Targets,
+    classes: Sequence[str],
+    names: Sequence[str],
+    labels: int,
+    kinds: Texts | None,
+) -> Iterator[KindCounts]:
+    if kinds is None:
+        return
+    of_class = np.asarray(classes)[targets]
+    named = np.where(kinds == "", of_class, kinds)
+    for kind in sorted(set(named.tolist())):
+        here = named == kind
+        right = (made.label == targets) & here
+        ok = (made.outcome < labels) & here
+        shown = here & (targets < labels)
+        yield KindCounts(
+            kind=kind,
+            samples=int(here.sum()),
+            ok=int(ok.sum()),
+            right=int((ok & right).sum()),
+            outcomes={
+                name: int((here & (made.outcome == n)).sum())
+                for n, name in enumerate(names)
+                if n >= labels
+            },
+            always=float(right[shown].mean()) if shown.any() else None,
+        )
+
+
+def _by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
+    """The order of falling confidence, and the place of the last sample of each confidence."""
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    return order, np.flatnonzero(np.append(ordered[:-1] != ordered[1:], True))
+
+
+def _areas(confidence: Figures, wrong: npt.NDArray[np.bool_], times: npt.NDArray[Any]) -> Figures:
+    """Areas for resamples, [r, n] numbers of times that each sample is drawn: float64 [r]."""
+    order, ends = _by_confidence(confidence)
+    drawn = times[:, order].astype(np.float64)
+    n = drawn.sum(axis=1, keepdims=True)
+    starts = np.zeros((len(times), 1))
+    answered = np.hstack([starts, drawn.cumsum(axis=1)[:, ends]]) / n
+    errors = np.hstack([starts, (drawn * wrong[order]).cumsum(axis=1)[:, ends]]) / n
+    areas: Figures = (np.diff(answered) * (errors[:, 1:] + errors[:, :-1]) / 2).sum(axis=1)
+    return areas
