@@ -35,8 +35,8 @@ def root(tmp_path: Path, astronaut: Image.Image) -> Path:
     astronaut.save(folder / "happy" / "astronaut.png")
     turned = write_folders(tmp_path / "others", 8) / "sad"
     turned.rename(folder / "neither")
-    for picture in (folder / "neither").iterdir():
-        Image.open(picture).rotate(90).save(picture)
+    for path in (folder / "neither").iterdir():
+        Image.open(path).rotate(90).save(path)
     (folder / "no_person").mkdir()
     for n, (kind, picture) in enumerate(render_all(26)):
         picture.save(folder / "no_person" / f"{kind}{n}.png")

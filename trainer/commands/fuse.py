@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import framing_options, run_option, show_progress, write_text
+from trainer.commands.options import (
+    abstain_option,
+    framing_options,
+    run_option,
+    show_progress,
+    write_text,
+)
 
 FUSION_FILE = "fusion.json"
 
@@ -36,8 +42,16 @@ FUSION_FILE = "fusion.json"
     metavar="SHARE",
     help="Largest share of the labels that count, status ok, which may be wrong.",
 )
+@abstain_option
 @framing_options
-def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -> None:
+def fuse(
+    data: Path,
+    run_folder: Path,
+    face: str,
+    risk: float,
+    abstain: dict[str, str],
+    **framing: Any,
+) -> None:
     """Fit the rules by which face and whole photo answer together, and print how right they are.
 
     The figures are nested: each fold is answered by rules and thresholds of the other folds.
@@ -53,7 +67,7 @@ def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -
 
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
-    evidence = gather(photo_files(data), face, answers, framing_of(**framing) or Framing())
+    evidence = gather(photo_files(data, abstain), face, answers, framing_of(**framing) or Framing())
     name = open_model(face).spec.name
     held_out = nested(name, evidence, risk)
     click.echo(kinds_table(evidence, held_out.answers))

@@ -19,8 +19,8 @@ from batch.location import Location, Url
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
 from trainer.datasets.samples import split_of
-from trainer.evaluate import answers, plain
-from trainer.evaluation.bootstrap import Estimate, of_counts
+from trainer.evaluate import answers
+from trainer.evaluation.bootstrap import Estimate, of_counts, plain
 from trainer.evaluation.metrics import Counts, Figures, share
 from trainer.exporting.models import framing_for, runner_name
 from trainer.reviewing.review import Review, Verdict, about_photos, read_review
