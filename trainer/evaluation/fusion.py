@@ -19,7 +19,7 @@ from batch.decide import Thresholds, decide
 from batch.fusion import LEAST, Fusion, Rule, score_odds
 from batch.records import Abstain, Answer
 from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.thresholds import Chosen, choose_thresholds
+from trainer.evaluation.thresholds import Chosen, choose_thresholds, person_threshold
 
 # What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
 # for a label, with a face and without one.
@@ -122,10 +122,26 @@ def with_thresholds(fusion: Fusion, chosen: Chosen) -> Fusion:
 
 
 def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
-    """Choose the thresholds on the photos of full weight: the labels of others are in doubt."""
-    trusted = evidence.take(evidence.weights >= 1)
-    answers = fuse(fusion, trusted)
-    return choose_thresholds(answers, trusted.targets, trusted.labels, trusted.abstain, risk)
+    """Choose the thresholds on the photos of weight 1: the labels of others are in doubt.
+
+    That a photo shows a person is beyond doubt in all of them.
+    """
+    answers = fuse(fusion, evidence)
+    least = {}
+    if Abstain.NO_PERSON in evidence.abstain:
+        at = len(evidence.labels) + evidence.abstain.index(Abstain.NO_PERSON)
+        least[str(Abstain.NO_PERSON)] = person_threshold(
+            answers[:, at], evidence.targets != at, evidence.kinds
+        )
+    trusted = evidence.weights == 1
+    return choose_thresholds(
+        answers[trusted],
+        evidence.targets[trusted],
+        evidence.labels,
+        evidence.abstain,
+        risk,
+        least,
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def kinds_table(evidence: Evidence, answers: Sequence[Answer]) -> str:
     """Lay out, for each true class and kind, what share of its photos came out how.
 
     ``right`` is the share that is ``ok`` with the true label. The last line is the share of right
-    labels among all that are ``ok``, over photos of full weight, with a 95 % bootstrap interval.
+    labels among all that are ``ok``, over photos of weight 1, with a 95 % bootstrap interval.
     """
     classes = (*evidence.labels, *evidence.abstain)
     rows = []
@@ -49,8 +49,8 @@ def always_table(evidence: Evidence, answers: Sequence[Answer]) -> str:
 
 
 def selective_accuracy(evidence: Evidence, answers: Sequence[Answer]) -> Estimate:
-    """Share of right labels among those that count, over photos of full weight."""
-    ok = np.asarray([answer.status is Status.OK for answer in answers]) & (evidence.weights >= 1)
+    """Share of right labels among those that count, over photos of weight 1."""
+    ok = np.asarray([answer.status is Status.OK for answer in answers]) & (evidence.weights == 1)
     names = (*evidence.labels, *evidence.abstain)
     right = [answers[i].label == names[evidence.targets[i]] for i in _indices(ok)]
     return of_means(lambda means: means[..., 0], np.asarray(right, dtype=float)[:, None])
