@@ -9,7 +9,7 @@ import click
 import pytest
 
 from batch.contract.contract import metadata
-from batch.fusion import Fusion
+from batch.fusion import Fusion, Rule
 from tests.trainer_data import REPOSITORY, tiny_export
 from trainer.cli import cli
 from trainer.config import Config, load_config
@@ -30,7 +30,8 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_every_metadata_key_is_documented_in_order() -> None:
-    fusion = Fusion("face", bias=0.0, face=1.0, photo=1.0, limit=8.0, unsure_below=0.5)
+    rule = Rule((0.0, 0.0), 1.0, 1.0, {}, 0.0, 2.0, {})
+    fusion = Fusion("face", (), rule, rule, 0.8, 0.7, 0.9, 0.5, {})
     spec = replace(tiny_export().spec, fusion=fusion)
     assert first_cells(section(MODELS, "## Metadata")) == list(metadata(spec))
 

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from batch.errors import InputError, UsageError
+from trainer.evaluation.bootstrap import chance_of
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.exporting.models import open_model
 from trainer.gate import Comparison, Refused, Require, compare_answers
-from trainer.reviewing.gate_review import chance_of, check_reviewed, compare_reviewed
+from trainer.reviewing.gate_review import check_reviewed, compare_reviewed
 
 HERE = Path("new.onnx")
 

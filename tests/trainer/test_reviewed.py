@@ -131,7 +131,7 @@ def test_what_can_not_be_used_is_told(
         found = reviewed(tmp_path, *rows, framing=Framing(side=24))
     reasons = {Path(name).name: reason for name, reason in found.left_out}
     assert len(found.learn) + len(found.held) == 1
-    assert reasons[first.name] == "not a person"
+    assert reasons[first.name] == "no_person, which is not a class here"
     assert reasons["gone.jpg"] == "No such file or directory"
     assert reasons[second.name] == "its face lies outside of the photo, which has changed"
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
@@ -149,8 +149,42 @@ def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[P
         reviewed(tmp_path)
     with pytest.raises(InputError, match="the answer rests on no face"):
         reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
-    with pytest.raises(InputError, match="not a person"):
+    with pytest.raises(InputError, match="no_person, which is not a class here"):
         reviewed(tmp_path, *rows_of(pictures, label="not_a_person"))
+
+
+def test_reviewed_photos_without_a_label_are_learnt_where_that_is_a_class(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    labels = ["neither", "no_person", "not_a_person", "sad", *["happy"] * 5]
+    rows: list[Row] = [
+        {"path": str(path), "said": "neither", "label": label}
+        for path, label in zip(pictures, labels, strict=True)
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    found = read_reviewed(review, (*HAPPY_SAD, "neither", "no_person"), PHOTO)
+    samples = (*found.learn, *found.held)
+    counts = np.bincount([sample.label for sample in samples], minlength=4)
+    assert counts.tolist() == [5, 1, 1, 2]
+    assert [sample.confirms for sample in samples].count(True) == 1
+    fewer = read_reviewed(review, (*HAPPY_SAD, "neither"), PHOTO)
+    assert len(fewer.learn) + len(fewer.held) == 7
+
+
+def test_a_box_without_a_face_says_nothing_of_its_photo(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    box = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
+    rows: list[Row] = [
+        {"path": str(pictures[0]), "face": 1, **box, "said": "sad", "label": "no_person"},
+        {"path": str(pictures[1]), "said": "sad", "label": "no_person"},
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    classes = (*HAPPY_SAD, "no_person")
+    photos = read_reviewed(review, classes, PHOTO)
+    assert [sample.name for sample in (*photos.learn, *photos.held)] == [str(pictures[1])]
+    faces = read_reviewed(review, classes, Framing(side=24))
+    assert [sample.name for sample in (*faces.learn, *faces.held)] == [f"{pictures[0]}, face 1"]
 
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:

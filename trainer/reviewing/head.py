@@ -80,14 +80,19 @@ def find_head(graph: onnx.ModelProto, path: Path) -> Head:
             raise _foreign(path)
         return weight[:, :, 0, 0]
 
+    # What follows the softmax may only be the sums of a joined output.
     sums = [n for n in graph.graph.node if n.op_type == "Conv" and powers[0].output[0] in n.input]
-    return Head(
+    head = Head(
         weight=kernel(node.input[1]),
         bias=value(node.input[2]),
         seen=node.input[0],
         names=(node.input[1], node.input[2]),
         groups=kernel(sums[0].input[1]) if sums else None,
     )
+    outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if outputs != len(head.weight if head.groups is None else head.groups):
+        raise _foreign(path)
+    return head
 
 
 def features_of(model: Model, graph: onnx.ModelProto, head: Head, pixels: Pixels) -> Floats:
