@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.augment import Augmentation, augment
+from trainer.augment import Augmentation, augment, move_boxes
 from trainer.datasets.drawn import Mood, draw_face
 
 NOTHING = Augmentation(
@@ -114,3 +114,41 @@ def test_a_crop_shows_a_part_and_nothing_from_outside() -> None:
 def test_a_picture_smaller_than_the_smallest_side_is_still_changed() -> None:
     how = replace(NOTHING, low_resolution=1, min_side=100)
     assert changed(how, faces()).shape == faces().shape
+
+
+def test_without_jitter_boxes_stay() -> None:
+    pixels = faces()
+    assert torch.allclose(move_boxes(pixels, 0.0, torch.Generator()), pixels, atol=1e-3)
+
+
+def test_boxes_move_by_up_to_a_share_of_their_side() -> None:
+    """A bright spot in the middle goes as far as its box does the other way."""
+    pixels = torch.zeros(400, 1, 41, 41)
+    pixels[:, :, 20, 20] = 255
+    moved = move_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
+    assert moved.shape == pixels.shape
+    weights = moved / moved.sum(dim=(2, 3), keepdim=True)
+    across = (weights * torch.arange(41.0)).sum(dim=(1, 2, 3)) - 20
+    down = (weights * torch.arange(41.0)[:, None]).sum(dim=(1, 2, 3)) - 20
+    for shift in (across, down):
+        # A box may be smaller by a tenth as well, which enlarges the shift.
+        assert 0.08 * 41 < float(shift.abs().max()) <= 0.1 / 0.9 * 41 + 0.6
+        assert abs(float(shift.mean())) < 0.5
+    assert float(torch.corrcoef(torch.stack([across, down]))[0, 1].abs()) < 0.2
+
+
+def test_boxes_change_their_side_by_up_to_the_same_share() -> None:
+    pixels = torch.full((400, 1, 41, 41), 255.0)
+    pixels[:, :, :10] = pixels[:, :, 31:] = pixels[:, :, :, :10] = pixels[:, :, :, 31:] = 0
+    moved = move_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
+    sides = (moved.sum(dim=(1, 2, 3)) / 255).sqrt() / 21
+    assert 1 / 1.12 < float(sides.min()) < 0.95
+    assert 1.05 < float(sides.max()) < 1 / 0.88
+
+
+def test_the_same_generator_moves_boxes_alike() -> None:
+    once, again, other = (
+        move_boxes(faces(), 0.1, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)

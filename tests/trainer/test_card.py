@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from itertools import pairwise
 
-from tests.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
+from tests.trainer_data import CONFIG, abstaining, drawn_dataset, tiny_export, tiny_training
+from trainer.export import ExportOptions, export
 from trainer.exporting.card import card
 
 
@@ -22,8 +23,10 @@ def test_the_card_says_what_the_file_says() -> None:
         f"{test.accuracy.value:.1%} ({test.accuracy.low:.1%} to {test.accuracy.high:.1%})",
         exported.speed.processor,
         f"calibration error is {exported.uncalibrated:.1%}, with it",
-        f"temperature of {exported.temperature:g}",
+        f"temperature of {exported.calibration.temperature:g}",
+        "mean 0, standard deviation 0.5",
         f"below {exported.spec.unsure_below:g} count as unsure",
+        f"of {exported.chosen.answered:,} are wrong, at most {exported.chosen.bound:.1%} with 95 %",
         "| train | 180 | 162 |",
         "4 of 4 epochs",
         "## Use and misuse",
@@ -32,6 +35,26 @@ def test_the_card_says_what_the_file_says() -> None:
     for label, row in zip(test.labels, test.confusion, strict=True):
         assert f"| {label} | {' | '.join(map(str, row))} |" in text
     assert "Warning" not in text
+
+
+def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> None:
+    trained, data = abstaining()
+    exported = export(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    text = card(exported, trained, data)
+    found = exported.test.selective
+    assert found is not None
+    for said in (
+        "The output `neither` is for a face or person that shows none of them.",
+        "probabilities of happiness, sadness, neither, no_person",
+        f"Where `no_person` has {exported.spec.abstain_from['no_person']:g} or more",
+        f"| AUGRC (Traub et al. 2024) | {found.augrc.value:.4f} (",
+        "| kind | samples | ok | right | unsure | neither | no_person | none | always |",
+    ):
+        assert said in text, said
+    for row in found.kinds:
+        assert f"| {row.kind} | {row.samples} | {row.ok} | {row.right} |" in text
+    for name, counts in zip((*found.labels, *found.abstain), found.confusion, strict=True):
+        assert f"| {name} | {' | '.join(map(str, counts))} |" in text
 
 
 def test_a_warning_on_the_data_stands_in_front() -> None:

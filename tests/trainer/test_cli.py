@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from batch.contract.contract import load_model
 from tests.trainer_data import REPOSITORY, write_folders
@@ -67,6 +69,40 @@ def test_from_photos_to_a_model_that_is_evaluated(run: Path, photos: Path) -> No
     assert digest in output.with_suffix(".md").read_text()
 
 
+def test_the_labels_that_are_not_named_answer_neither(photos: Path, tmp_path: Path) -> None:
+    folders = tmp_path / "photos"
+    shutil.copytree(photos, folders)
+    (folders / "happy").rename(folders / "cheerful")
+    for n in range(24):
+        for name, angle in (("angry", 90), ("others", 180)):
+            (folders / name).mkdir(exist_ok=True)
+            with Image.open(photos / ("sad" if n % 2 else "happy") / f"{n:03}.png") as face:
+                face.rotate(angle).save(folders / name / f"{n:03}.png")
+    (tmp_path / "settings.toml").write_text("widths = [4, 8]\nbatch_size = 16\n")
+    shared = ("--data", folders, "--abstain", "neither=others", "--run", tmp_path / "run")
+    settings = ("--config", tmp_path / "settings.toml", "--epochs", 4, "--threads", 1)
+    learnt = trainer("train", *shared, *settings)
+    assert learnt.exit_code == 0, learnt.output
+    output = tmp_path / "moods.onnx"
+    exported = trainer(
+        "export", *shared, "--output", output, "--labels", "cheerful,sad", "--rest", "neither",
+        "--risk", 0.5, "--prior-correction", "auto",
+    )  # fmt: skip
+    assert exported.exit_code == 0, exported.output
+    assert "By the model's own thresholds:" in exported.stdout
+    spec = load_model(output).spec
+    assert (spec.labels, spec.abstain) == (("cheerful", "sad"), ("neither",))
+    result = trainer(
+        "evaluate", output, "--data", folders, "--abstain", "neither=others", "--split", "all",
+        "--json", tmp_path / "figures.json", "--plots", tmp_path / "plots",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "figures.json").read_text())["selective"]
+    assert written["labelled"] == 80
+    assert set(written["kinds"]) == {"angry", "cheerful", "neither", "sad"}
+    assert "AUGRC" in result.stdout
+
+
 def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Path) -> None:
     output = run / "evaluated.onnx"
     assert trainer("export", "--run", run, "--data", photos, "--output", output).exit_code == 0
@@ -96,6 +132,9 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
         (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),
+        (("export", "--output", "x.onnx", "--prior-correction", "2"), 2, "is not auto or 0 to 1"),
+        (("train", "--abstain", "neither=a,neither=b"), 2, "does not name each class once"),
+        (("train", "--abstain", "nobody=empty"), 2, "with the classes neither and no_person"),
         (("export",), 2, "--output"),
     ],
 )
@@ -139,7 +178,8 @@ def test_without_torch_one_line_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("data",), ("train",), ("evaluate",), ("export",), ("adjust",), ("gate",)]
+    "command",
+    [(), ("data",), ("render",), ("train",), ("evaluate",), ("export",), ("adjust",), ("gate",)],
 )
 def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
     code = (

@@ -21,8 +21,18 @@ def row(name: str, happy: float | None, sure: bool = True) -> Row:
     if happy is None:
         return Row(Path(name), Status.NO_FACE)
     label, confidence = ("happy", happy) if happy >= 0.5 else ("sad", 1 - happy)
-    answer = Answer(label, confidence, {"happy": happy, "sad": 1 - happy}, sure)
-    return Row(Path(name), Status.OK if sure else Status.UNSURE, answer)
+    status = Status.OK if sure else Status.UNSURE
+    answer = Answer(status, label, confidence, {"happy": happy, "sad": 1 - happy})
+    return Row(Path(name), status, answer)
+
+
+def abstaining(name: str, label: str | None, *probabilities: float) -> Row:
+    """A row of a model with both abstain outputs; without a label its status is the likelier."""
+    outputs = ("happy", "sad", "neither", "no_person")
+    by_name = dict(zip(outputs, probabilities, strict=True))
+    status = Status.OK if label else Status(max(outputs[2:], key=by_name.__getitem__))
+    confidence = by_name[label or status.value]
+    return Row(Path(name), status, Answer(status, label, confidence, by_name))
 
 
 def test_what_has_no_answer_counts_as_wrong_and_the_unsure_count_apart() -> None:
@@ -34,13 +44,48 @@ def test_what_has_no_answer_counts_as_wrong_and_the_unsure_count_apart() -> None
     ]  # fmt: skip
     found = compare(["happy"] * 6 + ["sad"] * 2, rows)
     assert found.photos == 8
-    assert found.statuses == {"ok": 5, "unsure": 1, "no_face": 1, "failed": 1}
+    assert found.statuses == {
+        "ok": 5, "unsure": 1, "neither": 0, "no_person": 0, "no_face": 1, "failed": 1,
+    }  # fmt: skip
+    assert found.selective.always.value == 5 / 8
+    assert found.selective.confusion == ((2, 1, 1, 2), (0, 2, 0, 0))
     assert found.coverage.value == 6 / 8
     assert found.accuracy.value == 5 / 8
     assert found.sure.value == 5 / 8
     assert found.sure_accuracy.value == 4 / 5
     assert found.answered.accuracy.value == 5 / 6
     assert found.answered.confusion == ((3, 1), (0, 2))
+
+
+def test_photos_without_a_label_are_right_without_one() -> None:
+    rows = [
+        abstaining("a", "happy", 0.9, 0.1, 0, 0),
+        abstaining("b", None, 0.2, 0.1, 0.7, 0),
+        abstaining("c", None, 0.2, 0.1, 0.7, 0),
+        abstaining("d", "sad", 0.1, 0.8, 0.1, 0),
+        abstaining("e", None, 0.1, 0, 0, 0.9),
+    ]
+    truth = ["happy", "sad", "neither", "neither", "no_person"]
+    found = compare(truth, rows, ["happy", "sad", "neither/shouting", "neither", "no_person"])
+    assert (found.photos, found.statuses["neither"], found.statuses["no_person"]) == (2, 2, 1)
+    assert (found.coverage.value, found.accuracy.value) == (0.5, 0.5)
+    assert found.sure_accuracy.value == 0.5
+    assert [estimate.value for estimate in found.selective.answered] == [0.5, 0]
+    assert found.selective.always.value == 0.5
+    assert found.answered.labels == ("happy", "sad", "neither", "no_person")
+    assert {row.kind for row in found.selective.kinds} >= {"neither/shouting", "no_person"}
+    assert "neither/shouting" in end_to_end_table(found)
+
+
+def test_a_model_without_abstain_outputs_is_right_about_nobody_only_without_an_answer() -> None:
+    found = compare(
+        ["happy", "no_person", "no_person"], [row("a", 0.9), row("b", 0.8), row("c", None)]
+    )
+    assert found.photos == 1
+    assert found.sure_accuracy.value == 0.5
+    assert found.answered.samples == 1
+    assert found.selective.outcomes[-1] == "none"
+    assert found.selective.confusion[-1] == (1, 0, 0, 0, 1)
 
 
 def test_without_a_sure_answer_there_is_no_accuracy_of_them() -> None:
@@ -72,7 +117,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_whole_photos_go_the_runner_s_own_way(model: Path, photos: Path) -> None:
     found = run_end_to_end(photos, str(model))
-    assert found.statuses == {"ok": 3, "unsure": 0, "no_face": 0, "failed": 1}
+    assert (found.statuses["ok"], found.statuses["failed"]) == (3, 1)
     assert found.accuracy.value == 2 / 4
     assert found.answered.confusion == ((1, 1), (0, 1))
     assert "right, of all photos  0.5000" in end_to_end_table(found)
@@ -81,6 +126,17 @@ def test_whole_photos_go_the_runner_s_own_way(model: Path, photos: Path) -> None
 def test_a_folder_that_is_no_label_of_the_model_is_refused(model: Path, photos: Path) -> None:
     (photos / "sad").rename(photos / "gloomy")
     with pytest.raises(ModelError, match=r"no label for the folder gloomy; .*happy, sad"):
+        run_end_to_end(photos, str(model))
+
+
+def test_abstain_folders_go_by_their_names_in_the_data(model: Path, photos: Path) -> None:
+    (photos / "sad").rename(photos / "empty")
+    (photos / "happiness" / "deep").rename(photos / "sad")
+    found = run_end_to_end(photos, str(model), {"empty": "no_person"})
+    assert found.photos == 2
+    assert found.accuracy.value == 1
+    assert found.selective.answered[0].value == 0.5
+    with pytest.raises(ModelError, match="no label for the folder empty"):
         run_end_to_end(photos, str(model))
 
 

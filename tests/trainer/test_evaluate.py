@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,21 @@ import pytest
 from batch.contract.contract import load_model
 from batch.contract.model import Model
 from batch.errors import ModelError
-from tests.trainer_data import drawn_dataset, drawn_part, tiny_export
+from batch.records import Abstain
+from tests.tiny_models import bright_spec
+from tests.trainer_data import (
+    drawn_dataset,
+    drawn_part,
+    tiny_export,
+    wide_dataset,
+    wide_training,
+)
 from trainer.data import Part, narrow
 from trainer.datasets.ferplus import LABELS as FERPLUS
-from trainer.evaluate import columns_of, evaluate, evaluate_model, figures
+from trainer.evaluate import columns_of, evaluate, evaluate_model, figures, groups_of
 from trainer.evaluation.tables import table
+from trainer.export import ExportOptions, export
+from trainer.exporting.parity import onnx_answers
 
 ALWAYS_RIGHT = np.eye(2, dtype=np.float32)[[0, 0, 1]]
 
@@ -62,6 +73,46 @@ def test_labels_are_found_by_name_and_by_synonym() -> None:
     assert columns_of(("happy", "sad"), FERPLUS, "m") == (1, 3)
     assert columns_of(("sadness", "happiness"), ("happy", "sad"), "m") == (1, 0)
     assert columns_of(("b", "a"), ("a", "b", "c"), "m") == (1, 0)
+
+
+def test_classes_of_the_data_are_mapped_to_a_model_s_outputs() -> None:
+    spec = bright_spec(abstain_from={"neither": 0.5})
+    # Happiness is happy, sadness is sad, and FER+'s other six are neither.
+    assert groups_of(spec, FERPLUS, "m").tolist() == [2, 0, 2, 1, 2, 2, 2, 2]
+    assert groups_of(bright_spec(), FERPLUS, "m").tolist() == [-1, 0, -1, 1, -1, -1, -1, -1]
+    classes = ("angry", "happy", "sad", "neither", "no_person")
+    assert groups_of(spec, classes, "m").tolist() == [2, 0, 1, 2, -1]
+    both = bright_spec(abstain_from={"neither": 0.5, "no_person": 0.3})
+    assert groups_of(both, classes, "m").tolist() == [2, 0, 1, 2, 3]
+    nobody = bright_spec(abstain_from={"no_person": 0.3})
+    assert groups_of(nobody, classes, "m").tolist() == [-1, 0, 1, -1, 2]
+
+
+def test_a_model_that_abstains_is_evaluated_by_its_own_thresholds(tmp_path: Path) -> None:
+    options = ExportOptions(
+        name="t",
+        created="2026-01-02",
+        labels={"happy": "happiness", "sad": "sadness"},
+        rest=Abstain.NEITHER,
+        risk=0.3,
+    )
+    data = wide_dataset()
+    exported = export(wide_training(), data, options)
+    path = tmp_path / "t.onnx"
+    path.write_bytes(exported.graph)
+    found = evaluate_model(load_model(path), data.test, data.labels)
+    assert found.labels == ("happy", "sad", "neither")
+    assert found.samples == int(data.test.certain.sum()) == 72
+    assert figures(found) == figures(exported.test)
+    selective = found.selective
+    assert selective is not None
+    # Happy and sad alone, always answered: as a model of these two alone is judged.
+    two = data.test.certain & (data.test.targets < 2)
+    answered = onnx_answers(exported.graph, data.test.pixels[two])[:, :2].argmax(axis=1)
+    assert selective.always.value == (answered == data.test.targets[two]).mean()
+    assert selective.labelled == int(two.sum())
+    assert "By the model's own thresholds:" in table(found)
+    assert {row.kind for row in selective.kinds} == {"drawn", "turned"}
 
 
 def test_the_interval_holds_the_value_and_narrows_with_more_samples() -> None:

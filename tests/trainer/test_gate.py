@@ -5,19 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from batch.contract.contract import load_model
 from batch.contract.model import Model
 from batch.records import Region
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer.test_cli import trainer
-from tests.trainer_data import drawn_dataset, tiny_export, write_folders
+from tests.trainer_data import abstaining, drawn_dataset, tiny_export, write_folders
 from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.selective import Decisions
+from trainer.export import ExportOptions, export
 from trainer.exporting.publish import publish
 from trainer.gate import (
     Comparison,
     Refused,
     Require,
+    _compare_decisions,
     check,
     check_kind,
     compare_answers,
@@ -103,6 +107,83 @@ def test_classes_count_alike_however_many_samples_they_have() -> None:
     assert compare_answers(right, always_first, targets).accuracy.value == pytest.approx(0.5)
 
 
+def decided(shares: tuple[float, float], seed: int) -> Decisions:
+    """Decisions on 1,000 samples of a label and 200 of ``neither``.
+
+    ``shares``: how many get a label that counts, and how many of these are wrong.
+    """
+    chance = np.random.default_rng(seed)
+    answered, wrong = chance.random((2, 1200)) < np.array(shares)[:, None]
+    truth = np.append(TARGETS, [3] * 200)
+    outcome = np.where(answered, np.where(wrong | (truth == 3), 1 - truth % 2, truth), 2)
+    return Decisions(np.zeros(1200, np.int64), np.zeros(1200), outcome)
+
+
+ABSTAINING: Targets = np.append(TARGETS, [2] * 200)
+
+
+def with_decisions(new: tuple[float, float], old: tuple[float, float]) -> Comparison:
+    risk, coverage = _compare_decisions(decided(new, 1), decided(old, 2), ABSTAINING, 2)
+    same = right_about(0.9, 1)
+    return replace(compared(same, same), risk=risk, coverage=coverage)
+
+
+def test_the_risk_of_labels_that_count_may_not_grow() -> None:
+    same = with_decisions((0.8, 0.05), (0.8, 0.05))
+    assert same.risk is not None
+    assert same.risk.low < 0 < same.risk.high
+    check(same, Require.AS_GOOD, HERE)
+    riskier = with_decisions((0.8, 0.15), (0.8, 0.05))
+    assert riskier.risk is not None
+    assert riskier.risk.value == pytest.approx(0.09, abs=0.03)
+    with pytest.raises(Refused, match="is wrong more often where it answers"):
+        check(riskier, Require.AS_GOOD, HERE)
+    check(with_decisions((0.8, 0.02), (0.8, 0.1)), Require.AS_GOOD, HERE)
+
+
+def test_a_risk_is_not_kept_by_answering_less() -> None:
+    with pytest.raises(Refused, match="answers less: the share of samples that get their label"):
+        check(with_decisions((0.3, 0.05), (0.8, 0.05)), Require.AS_GOOD, HERE)
+    check(with_decisions((0.9, 0.05), (0.8, 0.05)), Require.AS_GOOD, HERE)
+    silent = with_decisions((0.0, 0.0), (0.8, 0.05))
+    assert silent.risk is not None
+    assert silent.risk.high < 0
+    with pytest.raises(Refused, match="answers less"):
+        check(silent, Require.AS_GOOD, HERE)
+
+
+def test_labels_are_compared_as_if_every_sample_with_one_got_one() -> None:
+    """Abstaining more changes nothing of it."""
+    shipped = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32)
+    shy = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], np.float32)
+    comparison = compare_answers(shy, shipped, np.array([0, 1, 2]), 2)
+    assert comparison.accuracy.value == 0
+    assert (comparison.won, comparison.lost) == (0, 2)
+    nobody = compare_answers(shy[2:], shipped[2:], np.array([2]), 2)
+    assert np.isnan(nobody.accuracy.value)
+    with pytest.raises(Refused, match="not better"):
+        check(nobody, Require.BETTER, HERE)
+
+
+def test_the_command_compares_models_that_abstain(tmp_path: Path) -> None:
+    trained, data = abstaining()
+    exported = export(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    for name in ("new", "old"):
+        publish(exported.graph, f"`{exported.digest}`", tmp_path / name / "t.onnx")
+    photos = tmp_path / "photos"
+    for n, sample in enumerate(data.test.pixels):
+        place = photos / (*data.labels[:2], "neither", "empty")[int(data.test.targets[n])]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample[:, :, 0]).save(place / f"{n}.png")
+    result = trainer(
+        "gate", tmp_path / "new" / "t.onnx", tmp_path / "old" / "t.onnx", "--data", photos,
+        "--abstain", "no_person=empty", "--split", "all", "--require", "as-good",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "growth of the risk of labels that count  +0.0000" in result.stdout
+    assert "gain in samples that get their label     +0.0000" in result.stdout
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
@@ -132,6 +213,12 @@ def test_a_model_for_another_purpose_is_refused(
     other = load_model(save(bright_model(spec), tmp_path / "other.onnx"))
     with pytest.raises(Refused, match=said):
         check_kind(other, tiny)
+
+
+def test_a_model_with_other_abstain_outputs_is_refused(tiny: Model) -> None:
+    shy = replace(tiny, spec=replace(tiny.spec, abstain_from={"neither": 0.5}))
+    with pytest.raises(Refused, match=r"list of abstain outputs is \['neither'\], not \[\]"):
+        check_kind(shy, tiny)
 
 
 def test_another_input_is_refused(tiny: Model) -> None:

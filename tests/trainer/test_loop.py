@@ -98,7 +98,7 @@ def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     learn = ("--data", "data", "--review", reviewed, "--run", "second")
     assert trainer("train", *learn, "--config", "mine.toml", *SAMPLES).exit_code == 0
     without = CliRunner().invoke(cli, ["export", "--run", "second", "--output", "new.onnx"])
-    assert "give the same --data, --beside and --review" in without.stderr
+    assert "give the same --data, --abstain, --beside and --review" in without.stderr
     exported = trainer("export", *learn, "--name", "mine", "--output", "new.onnx")
     assert exported.exit_code == 0, exported.output
     assert "answers that people reviewed" in Path("new.md").read_text()

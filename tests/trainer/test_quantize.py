@@ -12,8 +12,9 @@ import torch
 from batch.classify import Classifier
 from batch.contract.contract import load_model
 from batch.options import Provider
-from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, tiny_training
+from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, drawn_part, tiny_training
 from trainer.export import Exported, ExportOptions, export
+from trainer.exporting import storage
 from trainer.exporting.deploy import Deployed
 from trainer.exporting.graph import to_graph, with_metadata
 from trainer.exporting.parity import NotAlike, onnx_answers
@@ -95,6 +96,27 @@ def test_the_float_graph_is_left_as_it_was() -> None:
     before = with_metadata(graph, {})
     quantize(graph, drawn_dataset().train.pixels)
     assert with_metadata(graph, {}) == before
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "refused"), [(3, 0, False), (5, 0, True), (6, 2, False), (12, 2, True)]
+)
+def test_a_loss_that_chance_explains_is_none(
+    lost: int, won: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.2 % of 800 samples is less than two, which single answers move either way."""
+    part = drawn_part(800, 0)
+    right, wrong = np.eye(3, dtype=np.float32), np.roll(np.eye(3, dtype=np.float32), 1, axis=1)
+    exact, quantized = (right[part.targets] for _ in range(2))
+    exact[:won] = wrong[part.targets[:won]]
+    quantized[won : won + lost] = wrong[part.targets[won : won + lost]]
+    answers = iter([exact, quantized])
+    monkeypatch.setattr(storage, "onnx_answers", lambda *_: next(answers))
+    if refused:
+        with pytest.raises(NotAlike, match=f"with int8 {800 - lost} of 800"):
+            storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
+    else:
+        storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
 
 
 def test_integers_that_cost_too_many_right_answers_are_refused() -> None:

@@ -22,11 +22,12 @@ from tests.trainer_data import (
     tiny_training,
     write_folders,
 )
+from trainer.augment import move_boxes
 from trainer.config import Config, load_config
 from trainer.data import Framing, take
 from trainer.datasets.folders import load_folders
 from trainer.evaluation.crossvalidate import crossvalidate
-from trainer.train import predict_logits, score, train
+from trainer.train import _divergence, predict_logits, score, train
 from trainer.training.checkpoint import CHECKPOINT, HISTORY, load_trained
 from trainer.training.schedule import ema_ramp, learning_rate
 
@@ -183,6 +184,39 @@ def test_only_weights_relative_to_each_other_matter(tmp_path: Path) -> None:
     history = train(replace(data, train=heavy), CONFIG, tmp_path)
     assert history == tiny_training().history
     assert_same_weights(tmp_path, tiny_run())
+
+
+def test_the_divergence_of_two_answers_is_symmetric_and_0_for_the_same() -> None:
+    one, other = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 1.0], [3.0, 3.0]])
+    found = _divergence(one, other)
+    assert torch.equal(found, _divergence(other, one))
+    p, q = one.softmax(1), other.softmax(1)
+    wanted = ((p * (p / q).log()).sum(1) + (q * (q / p).log()).sum(1)) / 2
+    assert torch.allclose(found, wanted, atol=1e-6)
+    assert found[1].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_consistency_makes_answers_depend_less_on_the_box(tmp_path: Path) -> None:
+    data = drawn_dataset()
+    pixels = torch.from_numpy(data.test.pixels).permute(0, 3, 1, 2).float()
+    moved = move_boxes(pixels, 0.2, torch.Generator().manual_seed(9))
+    boxed = moved.round().byte().permute(0, 2, 3, 1).numpy()
+    change = {}
+    for consistency in (0.0, 20.0):
+        config = replace(CONFIG, epochs=8, box_jitter=0.2, consistency=consistency)
+        train(data, config, tmp_path / str(consistency))
+        network = load_trained(tmp_path / str(consistency)).network
+        answers = [predict_logits(network, p) for p in (data.test.pixels, boxed)]
+        change[consistency] = float(_divergence(*answers).mean())
+    assert change[20.0] < change[0.0] / 2
+
+
+def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> None:
+    config = replace(CONFIG, box_jitter=1e-9, consistency=1.0)
+    history = train(drawn_dataset(), config, tmp_path)
+    # Both boxes of a pair are the same here, so that nothing diverges.
+    assert history[0].train_loss == pytest.approx(tiny_training().history[0].train_loss, rel=0.2)
+    assert 0 < history[-1].train_accuracy <= 1
 
 
 def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
