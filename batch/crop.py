@@ -28,15 +28,24 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
 def face_square(photo: Photo, box: Box, margin: float) -> tuple[float, float, float]:
     """Give left, top and side, in pixels of ``Photo.pixels``, of the square that is a face.
 
-    It stands on the box's centre; its side is the box's longer side, wider by ``margin`` of
-    it on each side.
+    It stands on the centre of the part of the box that lies in the photo: how far a face goes on
+    beyond the edge is a guess, which changes with the detector's view. Its side is that part's
+    longer side, wider by ``margin`` of it on each side.
     """
     scale_x = photo.pixels.shape[1] / photo.width
     scale_y = photo.pixels.shape[0] / photo.height
-    side = max(box.width * scale_x, box.height * scale_y) * (1 + 2 * margin)
-    left = (box.left + box.width / 2) * scale_x - side / 2
-    top = (box.top + box.height / 2) * scale_y - side / 2
-    return left, top, side
+    left, right = _within(box.left, box.width, photo.width)
+    top, bottom = _within(box.top, box.height, photo.height)
+    side = max((right - left) * scale_x, (bottom - top) * scale_y) * (1 + 2 * margin)
+    x = (left + right) / 2 * scale_x - side / 2
+    y = (top + bottom) / 2 * scale_y - side / 2
+    return x, y, side
+
+
+def _within(start: float, length: float, end: float) -> tuple[float, float]:
+    """Keep the part of a span that lies between 0 and ``end``, of one pixel at least."""
+    low = min(max(start, 0.0), end - 1.0)
+    return low, max(min(start + length, end), low + 1.0)
 
 
 def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:

@@ -9,7 +9,7 @@ import numpy as np
 from batch.classify import Classifier
 from batch.contract.model import Model
 from batch.crop import crop, whole
-from batch.decide import failed_row, is_settled, labelled_row
+from batch.decide import failed_row, is_settled, labelled_row, needs_photo
 from batch.errors import BatchLabelError
 from batch.faces import Detector
 from batch.options import Place
@@ -64,7 +64,7 @@ class Labeller:
     def evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
         evidence = self._seen_in_faces(photo)
-        if self._ensemble.image is None or is_settled(photo, evidence, self._ensemble):
+        if self._ensemble.image is None or not needs_photo(photo, evidence, self._ensemble):
             return evidence
         return replace(evidence, image=self.ask(Region.IMAGE, self.image_view(photo)))
 

@@ -108,8 +108,10 @@ class Reference:
 
 def _square(upright: Image.Image, box: Box, model: Model) -> Pixels:
     """Cut a face out by the contract: a square, wider by the margin, edges repeated."""
-    side = max(box.width, box.height) * (1 + 2 * model.spec.margin)
-    left, top = box.left + (box.width - side) / 2, box.top + (box.height - side) / 2
+    x0, x1 = np.clip([box.left, box.left + box.width], 0, upright.width)
+    y0, y1 = np.clip([box.top, box.top + box.height], 0, upright.height)
+    side = float(max(x1 - x0, y1 - y0)) * (1 + 2 * model.spec.margin)
+    left, top = float(x0 + x1 - side) / 2, float(y0 + y1 - side) / 2
     beyond = int(max(0, -left, -top, left + side - upright.width, top + side - upright.height)) + 1
     pixels = np.pad(np.asarray(upright), ((beyond, beyond), (beyond, beyond), (0, 0)), "edge")
     left, top = left + beyond, top + beyond
