@@ -1,4 +1,4 @@
-"""Labels whole folders of photos: is the person happy or sad?
+"""Labels whole folders of photos: is the person happy or sad, or neither?
 
 From Python::
 
@@ -7,7 +7,10 @@ From Python::
     for row in batch.label(["photos/"]):
         print(row.path, row.status, row.answer)
 
-    frame = batch.to_frame(batch.label(["photos/"]))
+    # A label for every photo, even if it shows neither or nobody.
+    rows = batch.label(["photos/"], batch.Options(always_answer=True))
+
+    frame = batch.to_frame(rows)
     batch.explain("photo.jpg").picture().save("why.png")
 """
 
@@ -74,7 +77,7 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
-    """Label one photo as ``label`` does and find out which parts of it its label rests on.
+    """Label one photo as ``label`` does and find out which parts of it its answer rests on.
 
     ``options.workers`` and ``options.search`` have no meaning here. See
     docs/explain.md for how it is found out.

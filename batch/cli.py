@@ -44,7 +44,7 @@ _VERSION_OPTION = click.option(
 )
 @_VERSION_OPTION
 def cli() -> None:
-    """Label whole folders of photos: is the person happy or sad?
+    """Label whole folders of photos: is the person happy or sad, or neither?
 
     PHOTOS are folders (with all that lies in them), files, glob patterns, .zip and .tar archives,
     URLs of these (s3://, gs://, https:// and others), or "-" for a list of paths on standard input,

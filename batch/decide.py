@@ -75,9 +75,9 @@ def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
 def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
     """Make a photo's row from what the detector and the models say of it.
 
-    The faces' answer is the mean of their probabilities, each weighted by the face's area times
-    the detector's score: the photo is about whoever fills it, and a box with a low score may be no
-    face. A face model and a whole-photo model together are joined by the fusion.
+    The faces' probabilities are averaged, each face weighted by its area times the detector's
+    score: a photo is about the person who fills it, and a box with a low score may be no face. If
+    there is a whole-photo model as well, the fusion joins both.
     """
     faces = tuple(
         decide(probabilities, rules.labels, rules.face_thresholds, box)
@@ -135,7 +135,7 @@ def decide(
     if thresholds.always_answer:
         # The outputs of a model that is certain of a reason leave nothing for the labels.
         total = float(probabilities[: len(labels)].sum())
-        confidence = min(1.0, confidence / total) if total > 0 else 1 / len(labels)
+        confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
     return Answer(status, labels[best], confidence, by_name, box)
 

@@ -1,14 +1,14 @@
 """Joins a face model's and a whole-photo model's probabilities.
 
 Multinomial logistic regression on the logarithms of both (Platt 1999; stacking, Wolpert 1992). For
-label ``k`` and abstain output ``a`` of the photo
+label ``k`` and abstain output ``a``
 
     logit[k] = bias[k] + face * log face[k] + label * (log photo[k] - mean over labels)
     logit[a] = bias[a] + face * log face[a] + abstain[a] * log(photo[a] / sum over labels)
 
-where terms of a missing face, or of an output that a model does not have, are 0. ``no_person`` also
-loses ``score`` times the log-odds of the detector's score. What the photo says is bounded: beyond
-the limits lies more certainty than the photos behind these numbers can prove.
+A term is 0 if there is no face, or if the model does not have the output. ``no_person`` also loses
+``score`` times the log-odds of the detector's score. The two terms of the whole photo are bounded:
+beyond the limits lies more certainty than the photos that the numbers were fitted on can support.
 
 A face answers alone if it is certain to be one and either fills the photo, so that the whole photo
 would show nothing else, or is sure of a label.
@@ -22,11 +22,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from batch.records import Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
 LEAST = 1e-6
+# Largest number of a fusion; those that are fitted are far smaller.
+MAX_NUMBER = 100
 # Log-odds beyond which a detector's score says no more.
 SCORE_LIMIT = 4.0
 
@@ -38,11 +41,12 @@ class Rule:
     Attributes:
         bias: one for each label, then for each abstain output of the photo.
         face: weight of the face's log-probabilities; 0 in the rule for photos without a face.
-        label: weight of what the photo says for each label against the others.
+        label: weight of the photo's log-probabilities of the labels, less their mean.
         abstain: weight of each abstain output of the whole-photo model, in its order.
         score: weight of the detector's score against ``no_person``.
-        label_limit: bound of what the photo says for a label, either way.
-        abstain_limits: lower and upper bound of what the photo says for each abstain output.
+        label_limit: largest size of a label's photo term before it is weighted.
+        abstain_limits: least and largest value of each abstain output's photo term before it is
+            weighted.
     """
 
     bias: tuple[float, ...]
@@ -56,15 +60,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Fusion:
-    """How a whole-photo model speaks together with a face model.
+    """How a whole-photo model and a face model answer together.
 
     Attributes:
-        face_model: name of the face model that the numbers were fitted for.
+        face_model: name of the face model that the numbers were fitted with.
         face_abstain: the face model's abstain outputs, in its order.
         both: the rule for photos with a face.
         photo: the rule for photos without one.
         alone_score: 0 to 1; a face with a lower detector's score never answers alone.
-        alone_share: the face's longer side over the photo's, from which on it answers alone.
+        alone_share: a face answers alone if its longer side is at least this share of the photo's.
         alone_from: 0 to 1; a face with a label at least as likely as this answers alone.
         unsure_below: 0 to 1; a label less likely than this is unsure.
         abstain_from: 0 to 1 for each abstain output, in the order of the answer.
@@ -81,7 +85,7 @@ class Fusion:
     abstain_from: Mapping[str, float]
 
     def answers_alone(self, face: Probabilities, score: float, share: float) -> bool:
-        """Whether a face needs no look at the whole photo.
+        """Whether a photo's faces give its answer without the whole-photo model.
 
         Args:
             face: float32 [K + A], the mean over the photo's faces.
@@ -94,7 +98,10 @@ class Fusion:
         return share >= self.alone_share or float(labels.max()) >= self.alone_from
 
     def spread_face(self, face: Probabilities) -> Probabilities:
-        """Give a face's probabilities for the photo's outputs: those that it lacks get 0."""
+        """Give a face's probabilities the photo's outputs: float32 [K + A].
+
+        An output that the face model does not have gets 0.
+        """
         labels = len(face) - len(self.face_abstain)
         own = dict(zip(self.face_abstain, face[labels:].tolist(), strict=True))
         abstain = [own.get(name, 0.0) for name in self.abstain_from]
@@ -109,22 +116,27 @@ class Fusion:
             photo: float32 [K + outputs of the whole-photo model].
         """
         rule = self.photo if face is None else self.both
-        count = len(photo) - len(rule.abstain)
-        logits = dict(zip((*range(count), *self.abstain_from), rule.bias, strict=True))
-        logs = np.log(np.maximum(photo.astype(np.float64), LEAST))
-        for k, said in enumerate(logs[:count] - logs[:count].mean()):
-            logits[k] += rule.label * _bound(said, -rule.label_limit, rule.label_limit)
-        labels = math.log(max(float(photo[:count].sum(dtype=np.float64)), LEAST))
-        for (name, weight), log in zip(rule.abstain.items(), logs[count:], strict=True):
-            logits[name] += weight * _bound(log - labels, *rule.abstain_limits[name])
+        labels = len(photo) - len(rule.abstain)
+        at = {name: labels + number for number, name in enumerate(self.abstain_from)}
+        logits = np.array(rule.bias, dtype=np.float64)
+
+        logs = _logs(photo)
+        centred = logs[:labels] - logs[:labels].mean()
+        logits[:labels] += rule.label * np.clip(centred, -rule.label_limit, rule.label_limit)
+        any_label = math.log(max(float(photo[:labels].sum(dtype=np.float64)), LEAST))
+        for (name, weight), log in zip(rule.abstain.items(), logs[labels:], strict=True):
+            low, high = rule.abstain_limits[name]
+            logits[at[name]] += weight * min(max(float(log) - any_label, low), high)
+
         if face is not None:
-            own = np.log(np.maximum(face.astype(np.float64), LEAST))
-            for name, log in zip((*range(count), *self.face_abstain), own, strict=True):
-                logits[name] += rule.face * log
-            if Abstain.NO_PERSON in logits:
-                logits[Abstain.NO_PERSON] -= rule.score * score_odds(score)
-        values = np.asarray(list(logits.values()))
-        powers = np.exp(values - values.max())
+            weighted = rule.face * _logs(face)
+            logits[:labels] += weighted[:labels]
+            for name, log in zip(self.face_abstain, weighted[labels:], strict=True):
+                logits[at[name]] += log
+            if Abstain.NO_PERSON in at:
+                logits[at[Abstain.NO_PERSON]] -= rule.score * score_odds(score)
+
+        powers = np.exp(logits - logits.max())
         joined: Probabilities = (powers / powers.sum()).astype(np.float32)
         return joined
 
@@ -152,7 +164,7 @@ def unpack_fusion(text: str) -> Fusion:
     both, photo = (_rule(values.pop(name)) for name in ("both", "photo"))
     fusion = Fusion(
         face_model=values.pop("face_model"),
-        face_abstain=tuple(map(str, values.pop("face_abstain"))),
+        face_abstain=_names(values.pop("face_abstain")),
         both=both,
         photo=photo,
         abstain_from=_numbers(values.pop("abstain_from")),
@@ -169,7 +181,9 @@ def unpack_fusion(text: str) -> Fusion:
     return fusion
 
 
-def _rule(values: Mapping[str, object]) -> Rule:
+def _rule(values: object) -> Rule:
+    if not isinstance(values, dict):
+        raise TypeError("a rule of the fusion is not an object")
     bias, limits = values["bias"], values["abstain_limits"]
     if not isinstance(bias, list) or not isinstance(limits, dict):
         raise TypeError("a rule of the fusion has no list of biases or no limits")
@@ -185,6 +199,14 @@ def _rule(values: Mapping[str, object]) -> Rule:
     if rule.label_limit < 0 or set(rule.abstain_limits) != set(rule.abstain):
         raise ValueError("a rule of the fusion lacks limits")
     return rule
+
+
+def _names(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        raise TypeError("an entry of the fusion is not a list of names")
+    if len(set(values)) != len(values):
+        raise ValueError("the fusion names an output twice")
+    return tuple(values)
 
 
 def _range(ends: object) -> tuple[float, float]:
@@ -203,11 +225,16 @@ def _numbers(values: object) -> dict[str, float]:
 
 
 def _number(value: object) -> float:
-    """Check one of the fusion's numbers, which are all small."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 100:
+    """Check one of the fusion's numbers, of which none is larger than ``MAX_NUMBER``."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= MAX_NUMBER
+    ):
         raise ValueError(f"the fusion has the number {str(value)[:99]}")
     return float(value)
 
 
-def _bound(value: float, low: float, high: float) -> float:
-    return min(max(float(value), low), high)
+def _logs(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    logs: npt.NDArray[np.float64] = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
+    return logs

@@ -140,7 +140,7 @@ class Labelling:
         self._check_drift()
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
-        now = Tally(summary.labels)
+        now = self._tally()
         files = self.stop.until(journal.pending())
         for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
             journal.add(finished)
@@ -152,7 +152,7 @@ class Labelling:
         return now.profile()
 
     def _publish(self, journal: Journal, summary: Summary, now: Profile) -> None:
-        whole = Tally(summary.labels)
+        whole = self._tally()
         keep = self.job.memory.keep_missing
         with (
             self.engine.timings.of(REPORT),
@@ -178,6 +178,13 @@ class Labelling:
     def _of_all(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         return f" in shard {record.number}/{record.of} of {record.found}" if record else ""
+
+    def _tally(self) -> Tally:
+        ensemble = self.engine.ensemble
+        thresholds = ensemble.photo_thresholds
+        # A run that answers always gives no such status, and is not compared with one that does.
+        abstain = () if thresholds.always_answer else tuple(thresholds.abstain_from)
+        return Tally(ensemble.labels, abstain)
 
     def _shares(self) -> dict[Source, dict[str, float]]:
         models = self.engine.ensemble.models

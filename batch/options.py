@@ -57,17 +57,21 @@ class Place:
 class Options:
     """How photos are found and labelled.
 
-    ``model`` is the name of a shipped model or the path of an .onnx file, or two of them
-    joined by ``+``; ``devices`` are the numbers of the GPUs, empty for the first; TensorRT's
-    engines are kept in the folder ``engine_cache``, None to build them on every start;
-    ``batch_size``
-    counts the crops of one call of the model; ``workers`` are the photos worked on at the
-    same time, None for as many as there are cores; an answer below ``min_confidence``
-    (0 to 1) is unsure, None for what the model's metadata say; with ``always_answer`` every photo
-    that can be read gets its likelier label, whatever the model's abstain outputs say; with
-    ``every_face`` a photo is searched for small faces even where large ones answer for it;
-    ``salvage`` labels what is there of truncated photos; of all files that are found only those of ``shard`` are labelled,
-    None for all.
+    Attributes:
+        model: name of a shipped model or path of an .onnx file, or two of them joined by ``+``.
+        provider: what runs the models.
+        devices: numbers of the GPUs; empty for the first.
+        engine_cache: folder for TensorRT's engines; None to build them on every start.
+        batch_size: crops in one call of a model.
+        workers: photos worked on at the same time; None for as many as there are cores.
+        min_confidence: 0 to 1; a label less likely than this is unsure. None for the threshold in
+            the model's metadata.
+        always_answer: give every photo its likeliest label, whatever the abstain outputs say.
+        every_face: search a photo for small faces even if large ones settle its answer.
+        salvage: label what is there of truncated photos.
+        search: which files of a folder are looked at.
+        shard: label only the files of this shard; None for all.
+        file_limits: what one file may cost.
     """
 
     model: str = DEFAULT_MODEL

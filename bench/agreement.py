@@ -1,10 +1,12 @@
-"""Whether the command's labels are those of the reference, which takes no short cut.
+"""Whether the command's outcomes are those of the reference, which takes no short cut.
 
     python -m bench.agreement PHOTOS [--sides 640 320] [--markdown] [--json FILE]
 
-PHOTOS is a folder or a zip file. Where photos lie in folders that are named like labels, as
-happy/ and sad/, the share of right answers of both is told too. The exit code is 1 if fewer than
-99 % of the labels are the same, or fewer are right by more than half a point.
+PHOTOS is a folder or a zip file. An outcome is a photo's label or, without one, its status. If
+photos lie in folders that are named like labels, as happy/ and sad/, the share of them that is ok
+is told too, and the share of those that is right. The exit code is 1 if fewer than 99 % of the
+outcomes are the same, or if one of the two shares is more than half a point lower than the
+reference's.
 """
 
 from __future__ import annotations
@@ -30,15 +32,17 @@ def table(found: Agreement, photos: str, sides: Sequence[int]) -> Table:
     """Lay the sums out in one row, so that those of several sets of photos fit together."""
     row = {
         "Photos": f"{found.photos:,} of {photos}",
-        "Same label": f"{found.same_label:.2%}",
-        "Same label where either is sure": _of(found.same_label_of_sure, found.sure),
+        "Same outcome": f"{found.same_outcome:.2%}",
+        "Same outcome where either is ok": _of(found.same_outcome_of_sure, found.sure),
         "Same status": f"{found.same_status:.2%}",
         "Faces, command": f"{found.faces:,}",
         "Faces, reference": f"{found.reference_faces:,}",
         "Photos with more faces": str(found.photos_with_more_faces),
         "With fewer": str(found.photos_with_fewer_faces),
-        "Right, command": _of(found.accuracy, found.named),
-        "Right, reference": _of(found.reference_accuracy, found.named),
+        "Ok, command": _of(found.coverage, found.named),
+        "Ok, reference": _of(found.reference_coverage, found.named),
+        "Right of ok, command": _percent(found.accuracy),
+        "Right of ok, reference": _percent(found.reference_accuracy),
     }
     searched = " and ".join(map(str, sides))
     title = f"Agreement with the reference at {searched} pixels"
@@ -46,12 +50,16 @@ def table(found: Agreement, photos: str, sides: Sequence[int]) -> Table:
 
 
 def _said(verdict: Verdict) -> str:
-    label = f", {verdict.label} {verdict.confidence:.2f}" if verdict.label else ""
-    return f"{verdict.status}{label}, {verdict.faces} faces"
+    label = f", {verdict.label}" if verdict.label else ""
+    return f"{verdict.status}{label} {verdict.confidence:.2f}, {verdict.faces} faces"
 
 
 def _of(share: float | None, photos: int) -> str:
     return "-" if share is None else f"{share:.2%} of {photos:,}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = table(found, asked.photos.name, asked.sides)
     print(shown.markdown() if asked.markdown else shown.aligned())
     for pair in pairs:
-        if pair.command.label != pair.reference.label:
+        if pair.command.outcome != pair.reference.outcome:
             said = f"{_said(pair.command)}; the reference: {_said(pair.reference)}"
             print(f"{pair.path}: {said}", file=sys.stderr)
     if asked.json:

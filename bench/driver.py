@@ -56,7 +56,7 @@ class MadeUp(LabelActor):
     """An actor whose rows are all alike."""
 
     def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:
-        answer = Answer("happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, True, BOX)
+        answer = Answer(Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, BOX)
         for number, file in enumerate(block):
             state = FileState(20_000, number, os.urandom(32))
             row = Row(file, Status.OK, answer, Source.FACE, (answer,), 350, 350)

@@ -26,6 +26,7 @@ from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
 from batch.pipeline import Pipeline
 from batch.recording.host import installed_versions
+from batch.records import Answer
 from bench.rates import commands, decoding, searches
 
 # Integer models compute with floats on a GPU. Of 900 portraits that alone, tried on the CPU, moved
@@ -129,7 +130,7 @@ def compared(photos: list[Path], pipeline: Pipeline) -> dict[str, Any]:
     if not pairs:
         raise InputError("no photo was answered by both", "give photos that can be read")
     differences = [
-        max(abs(cpu.probabilities[label] - own.probabilities[label]) for label in cpu.probabilities)
+        max(abs(cpu.probabilities[name] - own.probabilities[name]) for name in cpu.probabilities)
         for cpu, own in pairs
     ]
     place = pipeline.place
@@ -139,11 +140,16 @@ def compared(photos: list[Path], pipeline: Pipeline) -> dict[str, Any]:
         "photos": len(rows),
         # A row without an answer on one side alone would be a difference of 1.
         "answered_by_one": sum((cpu.answer is None) != (own.answer is None) for cpu, own in rows),
-        "equal_labels": sum(cpu.label == own.label for cpu, own in pairs) / len(pairs),
+        "equal_outcomes": sum(_outcome(cpu) == _outcome(own) for cpu, own in pairs) / len(pairs),
         "equal_faces": sum(len(cpu.faces) == len(own.faces) for cpu, own in rows) / len(rows),
         "median": float(np.median(differences)),
         "worst": max(differences),
     }
+
+
+def _outcome(answer: Answer) -> str:
+    """Give the label or, without one, the status."""
+    return answer.label or answer.status
 
 
 def table(found: dict[str, Any]) -> str:
@@ -152,9 +158,10 @@ def table(found: dict[str, Any]) -> str:
     devices = ", ".join(map(str, answers["devices"]))
     lines = [
         f"answers of {answers['provider']} (device {devices}) and the CPU to {answers['photos']} "
-        f"photos: {answers['equal_labels']:.2%} equal labels, {answers['equal_faces']:.2%} equal "
-        f"numbers of faces, probabilities apart by {answers['median']:.6f} (median) to "
-        f"{answers['worst']:.6f}; answered by one alone: {answers['answered_by_one']}",
+        f"photos: {answers['equal_outcomes']:.2%} equal outcomes, "
+        f"{answers['equal_faces']:.2%} equal numbers of faces, "
+        f"probabilities apart by {answers['median']:.6f} (median) to {answers['worst']:.6f}; "
+        f"answered by one alone: {answers['answered_by_one']}",
         f"decoding alone, {decoded['cores']} cores: {decoded['rate']:.1f} photos/s",
     ]
     lines += [

@@ -50,6 +50,11 @@ class Reference:
             for side in sides
         }
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the model's order."""
+        return self._rules.labels
+
     def row(self, path: Path) -> Row:
         """Label a photo, or say that it can't be decoded."""
         try:
@@ -71,7 +76,8 @@ class Reference:
 
     def _asked(self, model: Model | None, views: Sequence[Pixels]) -> Probabilities:
         if model is None or not views:
-            return np.empty((0, len(self._rules.labels)), dtype=np.float32)
+            outputs = len(model.spec.outputs) if model else 0
+            return np.empty((0, outputs), dtype=np.float32)
         session = self._sessions[model.digest]
         answers: Probabilities
         (answers,) = session.run(None, {session.get_inputs()[0].name: np.stack(views)})

@@ -19,12 +19,22 @@ MOST_LOST = 0.005
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one way says of a photo; ``label`` is empty where it has none, ``faces`` counts."""
+    """What one way says of a photo; ``label`` is empty if it has none, ``faces`` counts."""
 
     status: str
     label: str
     confidence: float
     faces: int
+
+    @property
+    def outcome(self) -> str:
+        """The label or, without one, the status."""
+        return self.label or self.status
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it has a sure label."""
+        return self.status == Status.OK
 
 
 @dataclass(frozen=True)
@@ -41,28 +51,39 @@ class Pair:
 class Agreement:
     """Shares (0 to 1) of photos, and counts.
 
-    ``sure`` photos are those of which either way is; the accuracies, of the ``named`` photos, are
-    None without folders named like labels.
+    Attributes:
+        same_outcome: photos of the same label or, without one, of the same status.
+        sure: photos that are ``ok`` either way.
+        same_outcome_of_sure: share of those; None without such photos.
+        named: photos in folders named like labels; the last four are shares of these.
+        accuracy: share of those that are ``ok`` which have the right label; None without such
+            photos.
+        coverage: share that is ``ok``; None if no photo is named.
     """
 
     photos: int
-    same_label: float
+    same_outcome: float
     same_status: float
     sure: int
-    same_label_of_sure: float | None
+    same_outcome_of_sure: float | None
     faces: int
     reference_faces: int
     photos_with_more_faces: int
     photos_with_fewer_faces: int
     named: int
     accuracy: float | None
+    coverage: float | None
     reference_accuracy: float | None
+    reference_coverage: float | None
 
     @property
     def holds(self) -> bool:
         """Whether the command may be called as good as the reference."""
-        lost = (self.reference_accuracy or 0) - (self.accuracy or 0)
-        return self.same_label >= LEAST_SAME and lost <= MOST_LOST
+        lost = max(
+            (self.reference_accuracy or 0) - (self.accuracy or 0),
+            (self.reference_coverage or 0) - (self.coverage or 0),
+        )
+        return self.same_outcome >= LEAST_SAME and lost <= MOST_LOST
 
 
 def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
@@ -78,8 +99,7 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
             found = {row["path"]: row for row in csv.DictReader(file)}
     if not found:
         raise CommandError(f"there is no photo in {folder}")
-    columns = next(iter(found.values()))
-    labels = [column.removeprefix("p_") for column in columns if column.startswith("p_")]
+    labels = reference.labels
     return [
         Pair(
             path=path_text(path.relative_to(folder)),
@@ -95,21 +115,25 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
 def agreement(pairs: Sequence[Pair]) -> Agreement:
     """Sum up verdicts."""
     more = [pair.command.faces - pair.reference.faces for pair in pairs]
-    sure = [pair for pair in pairs if Status.OK in (pair.command.status, pair.reference.status)]
+    sure = [pair for pair in pairs if pair.command.is_ok or pair.reference.is_ok]
     named = [pair for pair in pairs if pair.truth is not None]
+    command = [(pair.command, pair.truth) for pair in named]
+    expected = [(pair.reference, pair.truth) for pair in named]
     return Agreement(
         photos=len(pairs),
-        same_label=_share(p.command.label == p.reference.label for p in pairs) or 0.0,
+        same_outcome=_share(p.command.outcome == p.reference.outcome for p in pairs) or 0.0,
         same_status=_share(p.command.status == p.reference.status for p in pairs) or 0.0,
         sure=len(sure),
-        same_label_of_sure=_share(p.command.label == p.reference.label for p in sure),
+        same_outcome_of_sure=_share(p.command.outcome == p.reference.outcome for p in sure),
         faces=sum(pair.command.faces for pair in pairs),
         reference_faces=sum(pair.reference.faces for pair in pairs),
         photos_with_more_faces=sum(n > 0 for n in more),
         photos_with_fewer_faces=sum(n < 0 for n in more),
         named=len(named),
-        accuracy=_share(pair.command.label == pair.truth for pair in named),
-        reference_accuracy=_share(pair.reference.label == pair.truth for pair in named),
+        accuracy=_accuracy(command),
+        coverage=_share(verdict.is_ok for verdict, _ in command),
+        reference_accuracy=_accuracy(expected),
+        reference_coverage=_share(verdict.is_ok for verdict, _ in expected),
     )
 
 
@@ -127,10 +151,14 @@ def _verdict(row: Row) -> Verdict:
     answer = row.answer
     return Verdict(
         row.status.value,
-        answer.label if answer else "",
+        (answer.label or "") if answer else "",
         round(answer.confidence, 4) if answer else 0.0,
         len(row.faces),
     )
+
+
+def _accuracy(verdicts: Sequence[tuple[Verdict, str | None]]) -> float | None:
+    return _share(verdict.label == truth for verdict, truth in verdicts if verdict.is_ok)
 
 
 def _share(equal: Iterable[bool]) -> float | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from batch.page.make import Made, Request, make_page
-from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.records import Abstain, Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.report import open_report
 
 LABELS = ("happy", "sad")
+OUTPUTS = (*LABELS, *Abstain)
 SIZE = (512, 512)  # of scikit-image's astronaut
 BOX = Box(170.0, 60.0, 110.0, 130.0, 0.9)  # her face, about
 
@@ -22,9 +23,18 @@ def answered(path: str, happy: float, sure: float = 0.7, source: Source = Source
     shares = {"happy": happy, "sad": 1 - happy}
     label = max(shares, key=lambda name: shares[name])
     box = None if source is Source.IMAGE else BOX
-    said = Answer(label, shares[label], shares, shares[label] >= sure, box)
-    status = Status.OK if said.sure else Status.UNSURE
-    return Row(Path(path), status, said, source, (said,) if box else (), *SIZE)
+    status = Status.OK if shares[label] >= sure else Status.UNSURE
+    answer = Answer(status, label, shares[label], shares, box)
+    return Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
+
+
+def abstained(path: str, reason: Abstain, share: float, source: Source = Source.IMAGE) -> Row:
+    """Make a row of a photo that shows none of the labels, or nobody."""
+    shares = dict.fromkeys(OUTPUTS, (1 - share) / 3) | {reason.value: share}
+    box = None if source is Source.IMAGE else BOX
+    status = Status(reason.value)
+    answer = Answer(status, None, share, shares, box)
+    return Row(Path(path), status, answer, source, (answer,) if box else (), *SIZE)
 
 
 def failed(path: str, reason: Reason = Reason.TRUNCATED, detail: str = "ends early") -> Row:
@@ -40,6 +50,12 @@ ROWS = (
     Row(Path("other/e.jpg"), Status.NO_FACE, width=SIZE[0], height=SIZE[1]),
     failed("other/f.jpg"),
     failed("other/g.jpg", Reason.EMPTY, "no bytes in the file"),
+)
+# Rows of every status, in a report of models that may abstain.
+EVERY_ROW = (
+    *ROWS,
+    abstained("album/h.jpg", Abstain.NEITHER, 0.9, Source.BOTH),
+    abstained("other/i.jpg", Abstain.NO_PERSON, 0.4),
 )
 
 

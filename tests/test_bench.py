@@ -325,7 +325,7 @@ class TestReference:
 
 
 def verdict(text: str, faces: int = 1) -> Verdict:
-    status, label_of_it = text.split()
+    status, _, label_of_it = text.partition(" ")
     return Verdict(status, label_of_it, 0.9, faces)
 
 
@@ -338,13 +338,40 @@ class TestAgreement:
             Pair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
         ]
         found = verdicts.agreement(pairs)
-        assert (found.photos, found.same_label, found.same_status) == (4, 0.75, 0.5)
+        assert (found.photos, found.same_outcome, found.same_status) == (4, 0.75, 0.5)
         assert (found.faces, found.reference_faces) == (4, 4)
         assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
-        assert (found.sure, found.same_label_of_sure) == (4, 0.75)
-        assert found.accuracy == pytest.approx(2 / 3)
-        assert found.reference_accuracy == 1
+        assert (found.sure, found.same_outcome_of_sure) == (4, 0.75)
+        assert (found.named, found.accuracy, found.reference_accuracy) == (3, 0.5, 1)
+        assert found.coverage == found.reference_coverage == pytest.approx(2 / 3)
         assert not found.holds
+
+    def test_without_a_label_the_status_is_the_outcome(self) -> None:
+        pairs = [
+            Pair("happy/a.jpg", "happy", verdict("no_person"), verdict("no_person")),
+            Pair("happy/b.jpg", "happy", verdict("neither"), verdict("no_person")),
+            Pair("happy/c.jpg", "happy", verdict("ok happy"), verdict("neither")),
+            Pair("happy/d.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
+        ]
+        found = verdicts.agreement(pairs)
+        assert (found.same_outcome, found.same_status) == (0.5, 0.5)
+        assert (found.sure, found.same_outcome_of_sure) == (2, 0.5)
+        assert (found.accuracy, found.reference_accuracy) == (1, 1), "of those that are ok"
+        assert (found.coverage, found.reference_coverage) == (0.5, 0.25)
+
+    @pytest.mark.parametrize("worse", ["ok sad", "unsure happy"])
+    def test_neither_accuracy_nor_coverage_may_be_lost(self, worse: str) -> None:
+        ok = verdict("ok happy")
+        same = [Pair("happy/a.jpg", "happy", ok, ok)] * 299
+        assert verdicts.agreement([*same, Pair("happy/b.jpg", "happy", ok, ok)]).holds
+        lost = Pair("happy/b.jpg", "happy", verdict(worse), ok)
+        assert verdicts.agreement([*same, lost]).holds
+        assert not verdicts.agreement([*same[:150], lost]).holds
+
+    def test_a_folder_of_people_without_an_answer_has_no_accuracy(self) -> None:
+        pair = Pair("happy/a.jpg", "happy", verdict("neither"), verdict("neither"))
+        found = verdicts.agreement([pair])
+        assert (found.accuracy, found.coverage, found.holds) == (None, 0, True)
 
     def test_the_docs_show_the_table_that_is_printed(self) -> None:
         pairs = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
@@ -374,7 +401,7 @@ class TestAgreement:
         assert sums[0]["sums"]["photos"] == 4
         assert sums[0]["sums"]["named"] == 1
         assert sums[0]["sums"]["same_status"] == 1
-        assert "Same label" in capsys.readouterr().out
+        assert "Same outcome" in capsys.readouterr().out
 
     @pytest.mark.parametrize("name", ["no.zip", "empty"])
     def test_no_photos_is_an_error(

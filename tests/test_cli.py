@@ -39,10 +39,13 @@ def test_the_command_of_the_readme(command: Command, photos: Path, tmp_path: Pat
     ]
     assert [row["source"] for row in rows] == ["face", "image", "face"]
     assert [row["faces"] for row in rows] == ["1", "0", "1"]
-    assert {row["status"] for row in rows} <= {"ok", "unsure"}
-    assert rows[0]["label"] == "happy"
-    assert float(rows[0]["p_happy"]) + float(rows[0]["p_sad"]) == pytest.approx(1, abs=2e-4)
-    assert re.search(r"3 found = \d ok \+ \d unsure \+ 0 no_face \+ 0 failed", ran.stderr)
+    assert [row["status"] for row in rows] == ["ok", "no_person", "ok"]
+    assert [row["label"] for row in rows] == ["happy", "", "happy"]
+    outputs = ("p_happy", "p_sad", "p_neither", "p_no_person")
+    for row in rows:
+        assert sum(float(row[output]) for output in outputs) == pytest.approx(1, abs=2e-4)
+    assert rows[1]["confidence"] == rows[1]["p_no_person"]
+    assert re.search(r"3 found = 2 ok .*\+ 1 no_person \+ 0 no_face \+ 0 failed", ran.stderr)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".results.csv.journal",
         "photos",
@@ -57,7 +60,25 @@ def test_a_face_model_alone_leaves_photos_without_a_face(
     ran = command("photos/", "-m", "happy-sad", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK
     assert [row["status"] for row in _rows(tmp_path / "r.csv")] == ["ok", "no_face", "ok"]
-    assert "3 found = 2 ok + 0 unsure + 1 no_face + 0 failed" in ran.stderr
+    assert re.search(r"3 found = 2 ok .*\+ 1 no_face \+ 0 failed", ran.stderr)
+
+
+def test_always_answer_gives_every_photo_a_label(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    assert command("photos/", "-o", "r.csv").returncode == ExitCode.OK
+    usual_rows = _rows(tmp_path / "r.csv")
+    ran = command("photos/", "-o", "r.csv", "--always-answer")
+    assert ran.returncode == ExitCode.OK
+    assert "3 to be labelled" in ran.stderr, "the journal's rows are of another basis"
+    rows = _rows(tmp_path / "r.csv")
+    assert {row["status"] for row in rows} <= {"ok", "unsure"}
+    assert {row["label"] for row in rows} <= {"happy", "sad"}
+    for row, other in zip(rows, usual_rows, strict=True):
+        assert [row[name] for name in row if name.startswith("p_")] == [
+            other[name] for name in other if name.startswith("p_")
+        ]
+    assert float(rows[1]["confidence"]) >= 0.5, "its share among two labels"
 
 
 def test_the_default_command_has_a_name_too(command: Command, photos: Path) -> None:
@@ -134,7 +155,7 @@ def test_files_that_could_not_be_read_are_rows_and_exit_code_3(
     Image.new("1", (20_000, 20_000)).save(photos / "d-bomb.png")
     ran = command("photos", "-q", "-o", "r.csv", "-m", "happy-sad")
     assert ran.returncode == ExitCode.INCOMPLETE
-    assert "7 found = 2 ok + 0 unsure + 1 no_face + 4 failed" in ran.stderr
+    assert re.search(r"7 found = 2 ok .*\+ 1 no_face \+ 4 failed", ran.stderr)
     errors = {row["path"]: row["error"].split(":")[0] for row in _rows(tmp_path / "r.csv")}
     assert {path: error for path, error in errors.items() if error} == {
         "photos/a-text.jpg": "not_an_image",

@@ -27,6 +27,7 @@ from batch.reports.report import check_output, open_report
 from tests.conftest import REPOSITORY
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import Place, make_photos
+from tests.test_report import ABSTAINED, OUTPUTS
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -61,8 +62,8 @@ def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Ro
             continue
         label = labels[n % len(labels)]
         shares = {name: float(name == label) for name in labels}
-        answer = Answer(label, 1 - n % 7 / 10, shares, sure=n % 7 < 4)
-        status = Status.OK if answer.sure else Status.UNSURE
+        status = Status.OK if n % 7 < 4 else Status.UNSURE
+        answer = Answer(status, label, 1 - n % 7 / 10, shares)
         yield Row(path, status, answer, Source.IMAGE, (), 640, 480)
 
 
@@ -130,6 +131,22 @@ def test_it_is_laid_out_by_status_and_label(tmp_path: Path) -> None:
         f"status=failed/label={NULL}",
     }
     assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS}
+
+
+def test_what_has_no_label_lies_under_its_status(tmp_path: Path) -> None:
+    with open_report(f"{tmp_path}/results/", OUTPUTS, False, io.BytesIO()) as report:
+        for row in ABSTAINED:
+            report.add(row)
+        report.publish()
+    folders = {name.rpartition("/")[0] for name in listed(tmp_path / "results")}
+    # The one of the first label has no rows, but the columns' types.
+    statuses = {f"status={status}/label={NULL}" for status in ("neither", "no_person")}
+    assert folders == {"", "status=ok/label=happy", *statuses}
+    found = read(tmp_path / "results")
+    assert [(row["status"], row["label"], row["p_no_person"]) for row in found] == [
+        ("neither", None, 0.1),
+        ("no_person", None, 0.91),
+    ]
 
 
 def test_the_same_rows_give_the_same_names_and_bytes(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place
 from tests.test_dataset import rows
 from tests.test_diff import LIST, NEW, OLD, failed, labelled
+from tests.test_report import ABSTAINED, OUTPUTS
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -34,9 +35,9 @@ LABELS = ("happy", "sad")
 
 
 def write(
-    output: str, rows: Iterable[Row], per_face: bool = False, labels: tuple[str, ...] = LABELS
+    output: str, rows: Iterable[Row], per_face: bool = False, outputs: tuple[str, ...] = LABELS
 ) -> None:
-    with open_report(output, labels, per_face, io.BytesIO()) as report:
+    with open_report(output, outputs, per_face, io.BytesIO()) as report:
         for row in rows:
             report.add(row)
         report.publish()
@@ -59,10 +60,10 @@ FACES = [labelled("two.jpg", 0.9, faces=2), failed("b.jpg"), labelled("one.jpg",
 
 @pytest.mark.parametrize("per_face", [False, True], ids=["photos", "faces"])
 def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: bool) -> None:
-    said = [*FACES, *rows(40)]
-    write(f"{tmp_path}/d/", said, per_face)
-    write(f"{tmp_path}/r.parquet", said, per_face)
-    names = columns(LABELS, per_face)
+    said = [*FACES, *ABSTAINED, *rows(40)]
+    write(f"{tmp_path}/d/", said, per_face, OUTPUTS)
+    write(f"{tmp_path}/r.parquet", said, per_face, OUTPUTS)
+    names = columns(OUTPUTS, per_face)
     with open_records(tmp_path / "d") as reader:
         assert reader.columns == names
     assert read(tmp_path / "d", names) == read(tmp_path / "r.parquet", names)
@@ -76,8 +77,8 @@ def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(dataset, "MAX_ROWS_A_FILE", 7)
     monkeypatch.setattr(dataset, "MAX_OPEN_FILES", 4)
     labels = ("a/b", "50%", "größer 微笑")
-    write(f"{tmp_path}/d/", rows(200, labels), labels=labels)
-    write(f"{tmp_path}/r.parquet", rows(200, labels), labels=labels)
+    write(f"{tmp_path}/d/", rows(200, labels), outputs=labels)
+    write(f"{tmp_path}/r.parquet", rows(200, labels), outputs=labels)
     assert len(list(Path(tmp_path, "d").rglob("*.parquet"))) > 20
     names = columns(labels, per_face=False)
     assert read(tmp_path / "d", names) == read(tmp_path / "r.parquet", names)
@@ -285,7 +286,7 @@ def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is of util-linux")
 def test_more_files_than_may_be_open(tmp_path: Path) -> None:
     labels = tuple(f"label {n}" for n in range(40))
-    write(f"{tmp_path}/d/", rows(400, labels), labels=labels)
+    write(f"{tmp_path}/d/", rows(400, labels), outputs=labels)
     place = Place(tmp_path)
     ran = place.command("diff", "d/", "d/", before=("prlimit", "--nofile=50:1000"))
     assert ran.returncode == ExitCode.OK, ran.stderr

@@ -23,7 +23,8 @@ from batch.reading.saved import NEEDED, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.formats import Format
 from tests.conftest import REPOSITORY, Command
-from tests.test_report import answer, many, written
+from tests.test_report import ABSTAINED, OUTPUTS, abstained, answer, many, written
+from tests.test_saved import OLD_REPORTS
 
 HEADER = "path,status,label,confidence,p_happy,p_sad,error\n"
 
@@ -293,6 +294,36 @@ def test_the_kinds_of_change() -> None:
     assert set(CHANGE_MEANINGS) == set(Change)
 
 
+def test_a_label_that_a_photo_has_no_more_is_a_change() -> None:
+    written(Path("old.csv"), [labelled("a.jpg", 0.9), labelled("b.jpg", 0.9)], outputs=OUTPUTS)
+    now = [
+        abstained("a.jpg", Status.NEITHER, 0.7, faces=1),
+        abstained("b.jpg", Status.NO_PERSON, 0.8),
+    ]
+    written(Path("new.csv"), now, outputs=OUTPUTS)
+    ran = diff("old.csv", "new.csv", "-o", "list.csv")
+    assert ran.exit_code == 0
+    assert "relabelled happy -> neither: 1, happy -> no_person: 1" in ran.stderr
+    assert Path("list.csv").read_text().splitlines()[1:] == [
+        "relabelled,a.jpg,ok,happy,0.9000,neither,,0.7000",
+        "relabelled,b.jpg,ok,happy,0.9000,no_person,,0.8000",
+    ]
+    assert diff("new.csv", "new.csv", "--exit-code").exit_code == 0
+    written(Path("now.csv"), [abstained("a.jpg", Status.NO_PERSON, 0.7), now[1]], outputs=OUTPUTS)
+    assert "neither -> no_person: 1" in diff("new.csv", "now.csv", "-o", "list.csv").stderr
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl"])
+def test_a_report_of_a_version_without_abstain_outputs_is_compared(form: str) -> None:
+    old = Path(f"old{form}")
+    old.write_text(OLD_REPORTS[form])
+    written(Path("new.csv"), [*ABSTAINED, abstained("a.jpg", Status.NEITHER, 0.6)], outputs=OUTPUTS)
+    ran = diff(str(old), "new.csv", "-o", "list.csv")
+    assert ran.exit_code == 0, ran.stderr
+    assert "relabelled happy -> neither: 1" in ran.stderr
+    assert "2 new, 1 gone, 1 relabelled, 0 failed, 0 healed; 0 unchanged" in ran.stderr
+
+
 def test_memory_does_not_grow_with_the_reports() -> None:
     def peak(count: int) -> int:
         written(Path("old.csv"), many(count))
@@ -307,7 +338,7 @@ def test_memory_does_not_grow_with_the_reports() -> None:
     def relabel(row: Row) -> Row:
         assert row.answer is not None
         label = "sad" if row.answer.label == "happy" else "happy"
-        said = Answer(label, 0.5, row.answer.probabilities, sure=False)
+        said = Answer(Status.UNSURE, label, 0.5, row.answer.probabilities)
         return Row(row.path, Status.UNSURE, said, Source.FACE, (said,), 9, 9)
 
     peak(10)

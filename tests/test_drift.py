@@ -30,6 +30,7 @@ def profile(
     spread: float = 0.1,
     unsure: int = 0,
     image: int = 0,
+    abstained: Mapping[str, int] | None = None,
 ) -> Profile:
     answers = happy + sad + unsure
     return Profile(
@@ -38,7 +39,12 @@ def profile(
         answers=answers,
         confidence=confidence * answers,
         confidence_squared=(confidence**2 + spread**2) * answers,
+        by_abstain=abstained or {},
     )
+
+
+def abstained(neither: int, no_person: int) -> dict[str, int]:
+    return {"neither": neither, "no_person": no_person}
 
 
 def test_the_same_answers_do_not_drift() -> None:
@@ -127,6 +133,49 @@ def test_another_models_labels_are_not_compared() -> None:
     other = Profile({"joy": 500, "grief": 500}, {"face": 1000}, 1000, 900.0, 810.0)
     drift = find_drift(profile(900, 100), other, NO_SHARES)
     assert drift.from_last_run is drift.confidence_change is None
+
+
+def test_a_camera_that_shows_nobody_now_is_told() -> None:
+    before = profile(300, 200, abstained=abstained(400, 100))
+    now = profile(3, 2, abstained=abstained(5, 990))
+    drift = find_drift(now, before, NO_SHARES)
+    assert drift.photos == 1000
+    assert drift.from_last_run == pytest.approx(0.89)
+    (line,) = drift.since_last_run
+    assert line == (
+        "the answers' shares are far from those of the last run: no_person is 99%, not 10%"
+    )
+
+
+def test_nobody_at_all_is_told_too() -> None:
+    before = profile(500, 500, abstained=abstained(0, 0))
+    drift = find_drift(profile(0, 0, abstained=abstained(0, 1000)), before, EVEN)
+    assert (drift.from_last_run, drift.mean_confidence, drift.from_model) == (1, None, None)
+    assert len(drift.warnings) == 1
+
+
+def test_photos_without_a_label_count_to_the_photos_that_are_needed() -> None:
+    before = profile(30, 20, abstained=abstained(500, 0))
+    assert find_drift(profile(30, 20, abstained=abstained(49, 0)), before, EVEN).photos == 99
+    drift = find_drift(profile(30, 20, abstained=abstained(50, 0)), before, EVEN)
+    assert drift.from_last_run is not None
+    assert drift.from_model is None, "labels alone are compared with the training data's"
+
+
+def test_training_data_are_compared_by_labels_alone() -> None:
+    drift = find_drift(profile(500, 500, abstained=abstained(9000, 0)), None, EVEN)
+    assert drift.from_model == 0
+
+
+def test_a_last_run_that_could_not_abstain_is_compared_by_labels_alone() -> None:
+    now = profile(300, 200, abstained=abstained(9000, 500))
+    drift = find_drift(now, profile(600, 400), NO_SHARES)
+    assert (drift.from_last_run, drift.warnings) == (0, ())
+    (line,) = find_drift(now, profile(400, 600), NO_SHARES).warnings
+    assert "the labels' shares are far" in line
+    # Models with other abstain outputs than the last run's.
+    other = profile(600, 400, abstained={"neither": 5000})
+    assert find_drift(now, other, NO_SHARES).from_last_run == 0
 
 
 def test_unsure_answers_count_for_the_confidence_alone() -> None:

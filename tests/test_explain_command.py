@@ -15,8 +15,9 @@ from batch.explaining.heatmap import LEAST_SCALE, coloured, scale_of
 from batch.explaining.lettering import fitting, font, plain, wrapped
 from batch.explaining.picture import BOX, MARGIN, PANEL
 from batch.options import Options, Provider
+from batch.records import Region
 from tests.conftest import Command
-from tests.tiny_models import bright_model, save
+from tests.tiny_models import bright_model, bright_spec, save
 
 
 def _redness(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -35,6 +36,21 @@ def test_the_command_of_the_documents(command: Command, photos: Path, tmp_path: 
         assert picture.mode == "RGB"
         picture.load()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "why.png"]
+
+
+def test_a_photo_without_a_label_is_drawn_as_well(command: Command, tmp_path: Path) -> None:
+    spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    save(bright_model(spec), tmp_path / "whole.onnx")
+    Image.new("L", (90, 60), 20).save(tmp_path / "dark.png")
+    args = ("explain", "dark.png", "-o", "why.png", "--provider", "cpu", "-m", "whole.onnx")
+    ran = command(*args)
+    assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")
+    first, second, *_ = ran.stderr.splitlines()
+    assert first == f"dark.png: no person  {0.75 * 235 / 255:.4f}"
+    assert second == "no label; the answer rests on the whole photo"
+    Image.open(tmp_path / "why.png").load()
+    ran = command(*args, "--always-answer")
+    assert (ran.returncode, ran.stderr.splitlines()[0]) == (ExitCode.OK, "dark.png: happy  0.7500")
 
 
 def test_the_picture_shows_photo_map_and_face(photos: Path) -> None:

@@ -17,11 +17,19 @@ from batch.errors import InputError, PhotoError
 from batch.explaining.explainer import MOST_FACES, log_odds_of
 from batch.explaining.explanation import Explanation
 from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
-from batch.explaining.words import sentences
-from batch.fusion import Fusion, log_odds
+from batch.explaining.words import sentences, subtitle, title
+from batch.fusion import Rule
 from batch.options import Options, Provider
-from batch.records import Region, Source
-from tests.tiny_models import SIDE, bright_model, bright_spec, save
+from batch.records import Region, Source, Status
+from tests.tiny_models import (
+    SIDE,
+    as_schema_1,
+    bright_fusion,
+    bright_model,
+    bright_outputs,
+    bright_spec,
+    save,
+)
 
 CPU = Options(provider=Provider.CPU)
 
@@ -31,6 +39,10 @@ def portrait(tmp_path: Path, astronaut: Image.Image) -> Path:
     path = tmp_path / "astronaut.png"
     astronaut.save(path)
     return path
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
 
 
 def _model(path: Path, spec: object, weights: Floats, bias: tuple[float, float]) -> str:
@@ -47,7 +59,8 @@ def _model(path: Path, spec: object, weights: Floats, bias: tuple[float, float])
         ]
     )
     onnx.checker.check_model(model)
-    return str(save(model, path))
+    # The older schema has room for a model whose golden answers are all alike.
+    return str(save(as_schema_1(model), path))
 
 
 def _answers(inputs: Golden, weights: Floats, bias: tuple[float, float]) -> Golden:
@@ -152,7 +165,8 @@ def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path:
 
 
 def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_path: Path) -> None:
-    fusion = Fusion("bright", bias=0.1, face=0.5, photo=2.0, limit=8.0, unsure_below=0.6)
+    rule = Rule((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
+    fusion = bright_fusion(face_model="bright", both=rule, photo=rule)
     save(bright_model(), tmp_path / "face.onnx")
     image = bright_spec(name="light", region=Region.IMAGE, fusion=fusion)
     save(bright_model(image), tmp_path / "photo.onnx")
@@ -167,9 +181,98 @@ def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_
     view = np.asarray(small)[..., None]
     bright = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)]) / 255
     sign = 1 if explanation.answer.label == "happy" else -1
-    expected = [sign * 2.0 * (log_odds(view.mean() / 255) - log_odds(p)) for p in bright]
+    expected = [sign * 2.0 * (_log_odds(view.mean() / 255) - _log_odds(p)) for p in bright]
     assert np.abs(whole.worth).max() > 0.01
     assert whole.worth.ravel() == pytest.approx(expected, abs=1e-3)
+
+
+def _spotted(folder: Path) -> Path:
+    """Save a dark picture with a bright spot, which is darker once the spot is blurred."""
+    pixels = np.full((80, 80), 60, dtype=np.uint8)
+    pixels[10:30, 50:70] = 255
+    Image.fromarray(pixels).save(folder / "spotted.png")
+    return folder / "spotted.png"
+
+
+def _abstaining(folder: Path, neither: float, no_person: float) -> Options:
+    abstain = {"neither": neither, "no_person": no_person}
+    spec = bright_spec(region=Region.IMAGE, abstain_from=abstain)
+    return replace(CPU, model=str(save(bright_model(spec), folder / "abstaining.onnx")))
+
+
+def _greys_without_spots(photo: Path) -> tuple[float, list[float]]:
+    """Give the mean grey of what the model sees, and of it with each spot hidden."""
+    small = Image.open(photo).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    view = np.asarray(small)[..., None]
+    parts = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)])
+    return float(view.mean()), parts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("neither", "no_person", "status", "output", "named"),
+    [
+        (1.0, 0.3, Status.NO_PERSON, 3, "no person"),
+        (0.1, 1.0, Status.NEITHER, 2, "neither happy nor sad"),
+        (1.0, 1.0, Status.UNSURE, 0, "happy"),
+    ],
+)
+def test_an_answer_without_a_label_has_an_explanation(
+    tmp_path: Path, neither: float, no_person: float, status: Status, output: int, named: str
+) -> None:
+    photo, options = _spotted(tmp_path), _abstaining(tmp_path, neither, no_person)
+    explanation = batch.explain(photo, options)
+    (row,) = batch.label([photo], options)
+    assert (explanation.row, row.status) == (row, status)
+    grey, hidden_greys = _greys_without_spots(photo)
+    of_all = bright_outputs([grey, *hidden_greys], abstain=2)[:, output].astype(float)
+    odds = np.log(of_all / (1 - of_all))
+    assert explanation.certainty == pytest.approx(odds[0], abs=1e-3)
+    (view,) = explanation.views
+    expected = (odds[0] - odds[1:]).reshape(POSITIONS, POSITIONS)
+    assert np.abs(expected).max() > 0.015
+    assert view.worth == pytest.approx(expected, abs=1e-3)
+    assert title(explanation) == f"{named}  {of_all[0]:.4f}"
+    kind = "no label" if row.answer and row.answer.label is None else "unsure"
+    assert subtitle(explanation) == f"{kind}; the answer rests on the whole photo"
+    assert explanation.picture().width > 200
+
+
+def test_where_every_photo_is_labelled_the_map_is_about_the_labels(tmp_path: Path) -> None:
+    photo = _spotted(tmp_path)
+    options = replace(_abstaining(tmp_path, 0.1, 0.1), always_answer=True)
+    explanation = batch.explain(photo, options)
+    (row,) = batch.label([photo], options)
+    assert (explanation.row, row.status) == (row, Status.OK)
+    # This model has three times as much for happy as for sad, however dark a picture is.
+    assert explanation.certainty == pytest.approx(np.log(3), abs=1e-4)
+    assert np.abs(explanation.heat()).max() < 1e-3
+    assert title(explanation) == "happy  0.7500"
+
+
+def test_a_face_that_is_neither_has_an_explanation(tmp_path: Path, astronaut: Image.Image) -> None:
+    dark = astronaut.point(lambda value: value // 3)
+    dark.save(tmp_path / "dark.png")
+    save(bright_model(bright_spec(abstain_from={"neither": 0.5})), tmp_path / "face.onnx")
+    options = replace(CPU, model=str(tmp_path / "face.onnx"))
+    explanation = batch.explain(tmp_path / "dark.png", options)
+    assert (explanation.row.status, explanation.row.source) == (Status.NEITHER, Source.FACE)
+    assert subtitle(explanation) == "no label; the answer rests on the face alone"
+    assert title(explanation).startswith("neither happy nor sad  0.")
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [(("happy", "sad"), "neither happy nor sad"), (("a", "b", "c"), "none of the labels")],
+)
+def test_neither_is_named_by_the_labels(
+    tmp_path: Path, labels: tuple[str, ...], named: str
+) -> None:
+    photo, options = _spotted(tmp_path), _abstaining(tmp_path, 0.1, 1.0)
+    explanation = replace(batch.explain(photo, options), labels=labels)
+    assert title(explanation).startswith(f"{named}  0.")
+    strong = replace(explanation.views[0], worth=explanation.views[0].worth * 0 + 1)
+    said = sentences(replace(explanation, views=(strong,)))
+    assert said[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
 
 
 def test_every_face_counts_as_much_as_in_the_answer(tmp_path: Path, astronaut: Image.Image) -> None:
@@ -197,7 +300,7 @@ def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: I
 
 
 def test_log_odds_have_digits_where_a_probability_is_rounded_to_one() -> None:
-    assert log_odds_of("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(log_odds(0.9))
+    assert log_odds_of("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(_log_odds(0.9))
     sure = {"a": float(np.float32(1 - 2e-9)), "b": 2e-9}
     assert sure["a"] == 1
     assert log_odds_of("a", sure) == pytest.approx(np.log(5e8))

@@ -39,7 +39,7 @@ def test_the_cpu_as_device_answers_as_the_cpu(some: Path, tmp_path: Path) -> Non
     found = json.loads((tmp_path / "check.json").read_text())
     answers = found["answers"]
     assert (answers["provider"], answers["devices"], answers["photos"]) == ("cpu", [0, 1], 5)
-    assert answers["equal_labels"] == answers["equal_faces"] == 1
+    assert answers["equal_outcomes"] == answers["equal_faces"] == 1
     # The detector frames photos in another way on devices, which may move a box a little.
     assert answers["worst"] < 1e-3
     assert found["decoding"]["rate"] > 0
@@ -47,7 +47,7 @@ def test_the_cpu_as_device_answers_as_the_cpu(some: Path, tmp_path: Path) -> Non
     assert found["command"][0]["rate"] > 0
     (way,) = found["search"]
     assert way["batch_ms"] > 0
-    assert "5 photos: 100.00% equal labels" in ran.stdout
+    assert "5 photos: 100.00% equal outcomes" in ran.stdout
 
 
 @needs_no_cuda

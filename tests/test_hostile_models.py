@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -19,11 +18,10 @@ from batch.contract.contract import MAX_LABELS, MAX_NAME, load_model
 from batch.contract.golden import MAX_BYTES
 from batch.contract.modelfile import MAX_MODEL_BYTES
 from batch.errors import ExitCode, ModelError
-from batch.fusion import Fusion
 from batch.options import Provider
 from tests.conftest import Command
 from tests.fuzz.apart import check_apart
-from tests.tiny_models import bright_model, save
+from tests.tiny_models import bright_model, bright_spec, save, set_metadata
 
 Spoil = Callable[[onnx.ModelProto], None]
 
@@ -119,16 +117,18 @@ def test_a_graph_without_bounds_is_refused(tmp_path: Path, spoil: Spoil, reason:
         ("golden", "7", "understood"),
         ("golden", '{"shape": [1, 8, 8, 1], "inputs": "", "outputs": [[1' + "0" * 400 + ", 0]]}",
          "understood"),
-        ("fusion", '{"face_model": "f", "bias": 1' + "0" * 400 + ', "face": 1, "photo": 1, '
-         '"limit": 4, "unsure_below": 0.5}', "understood"),
+        ("abstain", "[" * 100_000, "understood"),
+        ("abstain", json.dumps(["a" * 10_000_000]), "one number for each"),
+        ("abstain_from", '{"neither": 1' + "0" * 400 + "}", "one number for each"),
+        ("fusion", '{"face_model": "f", "face_abstain": [], "both": {"bias": [1' + "0" * 400 +
+         '], "abstain_limits": {}}, "photo": {}}', "understood"),
+        ("fusion", "[" * 100_000, "understood"),
     ],
 )  # fmt: skip
 def test_metadata_of_odd_types_and_sizes_are_refused(
     tmp_path: Path, key: str, value: str, reason: str
 ) -> None:
-    model = bright_model()
-    props = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
-    helper.set_model_props(model, props)
+    model = set_metadata(bright_model(), **{key: value})
     assert reason in refusal(model, tmp_path)
 
 
@@ -138,18 +138,15 @@ def test_golden_samples_that_unpack_without_end_are_refused(
 ) -> None:
     bomb = zlib.compress(bytes(MAX_BYTES + 1), 9)
     golden = {"shape": shape, "inputs": b64encode(bomb).decode(), "outputs": [[1, 0]]}
-    model = bright_model()
-    props = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(model, props | {"golden": json.dumps(golden)})
+    model = set_metadata(bright_model(), golden=json.dumps(golden))
     assert "golden samples" in refusal(model, tmp_path)
 
 
-def test_a_fusion_with_any_weights_gives_probabilities() -> None:
-    for weight in (-1e308, -1000.0, 1000.0, 1e308):
-        fusion = Fusion("face", weight, 1.0, 1.0, limit=100.0, unsure_below=0.5)
-        answer = fusion.fuse(np.asarray([1, 0]), np.asarray([0, 1]))
-        assert np.isfinite(answer).all()
-        assert answer.sum() == pytest.approx(1)
+@pytest.mark.parametrize("name", ["nobody\n\x1b[31m", "n" * 10_000_000])
+def test_an_abstain_output_of_any_name_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    model = bright_model(bright_spec(abstain_from={"neither": 0.5}))
+    set_metadata(model, abstain=json.dumps([name]), abstain_from=json.dumps({name: 0.5}))
+    assert "is not one of neither, no_person" in refusal(model, tmp_path)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:

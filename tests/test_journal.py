@@ -47,7 +47,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 
 def _row(path: str, label: str = "happy") -> Row:
-    answer = Answer(label, 0.9, {"happy": 0.9, "sad": 0.1}, sure=True)
+    answer = Answer(Status.OK, label, 0.9, {"happy": 0.9, "sad": 0.1})
     return Row(Path(path), Status.OK, answer, Source.IMAGE, width=10, height=10)
 
 

@@ -12,17 +12,17 @@ from batch.faces import Glance
 from batch.labeller import Labeller
 from batch.options import Options, Place, Provider
 from batch.recording.timings import CLASSIFY, CROP, FACES
-from batch.records import Photo, Reason, Region, Source
+from batch.records import Photo, Reason, Region, Source, Status
 from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
-from tests.tiny_models import bright_model, bright_spec, save
+from tests.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
 
 CPU = Place(Provider.CPU)
 
 
-def _labeller(model: str = "happy-sad+people") -> Labeller:
-    plan = Plan(load_ensemble(Options(model=model)), detector_graph(), batch_size=32)
-    return Labeller(plan, CPU)
+def _labeller(model: str = "happy-sad+people", always_answer: bool = False) -> Labeller:
+    options = Options(model=model, always_answer=always_answer)
+    return Labeller(Plan(load_ensemble(options), detector_graph(), batch_size=32), CPU)
 
 
 @pytest.fixture
@@ -53,6 +53,43 @@ def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
     row = labeller.row(blank)
     assert row.source is Source.IMAGE
     assert row.answer is not None
+
+
+@pytest.mark.parametrize(
+    ("grey", "always", "expected"),
+    [
+        (255, False, (Status.OK, "happy", 0.75)),
+        (128, False, (Status.NO_PERSON, None, 0.75 * 127 / 255)),
+        (90, False, (Status.NO_PERSON, None, 0.75 * 165 / 255)),
+        (90, True, (Status.OK, "happy", 0.75)),
+        (0, True, (Status.UNSURE, "happy", 0.5)),
+    ],
+)
+def test_abstain_outputs_of_the_graph_become_a_status(
+    tmp_path: Path, photo: Photo, grey: int, always: bool, expected: tuple[Status, str, float]
+) -> None:
+    spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.3})
+    model = save(bright_model(spec), tmp_path / "whole.onnx")
+    row = _labeller(str(model), always_answer=always).row(
+        Photo(photo.path, np.full_like(photo.pixels, grey), 512, 512)
+    )
+    assert row.answer is not None
+    status, label, confidence = expected
+    assert (row.status, row.answer.status, row.answer.label) == (status, status, label)
+    assert row.answer.confidence == pytest.approx(confidence, abs=1e-5)
+    assert list(row.answer.probabilities.values()) == pytest.approx(
+        bright_outputs([grey], abstain=2)[0].tolist(), abs=1e-5
+    )
+
+
+def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> None:
+    old = _labeller(str(save(as_schema_1(bright_model()), tmp_path / "old.onnx")))
+    row = old.row(photo)
+    assert row == _labeller(str(save(bright_model(), tmp_path / "new.onnx"))).row(photo)
+    assert (row.status, row.source) == (Status.UNSURE, Source.FACE)
+    assert row.answer is not None
+    assert row.answer.label == "happy"
+    assert list(row.answer.probabilities) == ["happy", "sad"]
 
 
 def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Photo) -> None:

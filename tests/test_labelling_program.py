@@ -18,7 +18,7 @@ from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import Options, Place, Provider
 from batch.pipeline import LABELLING
-from batch.records import Failure, Photo, Reason, Row, Status
+from batch.records import Failure, Photo, Reason, Region, Row, Status
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import shared_file
@@ -39,7 +39,7 @@ def _plan(folder: Path, **changes: object) -> Plan:
 def _workers(plan: Plan) -> Workers:
     file = shared_file()
     write_plan(plan, file)
-    return Workers(Task(FileLimits(), LABELLING, file, plan.ensemble.labels))
+    return Workers(Task(FileLimits(), LABELLING, file, plan.ensemble.labels, plan.ensemble.outputs))
 
 
 @pytest.fixture
@@ -67,6 +67,16 @@ def test_a_worker_labels_as_this_process_does(workers: Workers, plan: Plan, phot
     assert set(worked.seconds) == {"faces", "crop", "classify"}
     assert worked.state is not None
     assert worked.state.digest is None
+
+
+def test_a_worker_may_answer_that_a_photo_has_no_label(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "black").save(tmp_path / "dark.png")
+    plan = _plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    with _workers(plan) as workers:
+        row = workers.work(tmp_path / "dark.png").content
+    assert isinstance(row, Row)
+    assert row.answer is not None
+    assert (row.status, row.answer.label, row.answer.confidence) == (Status.NO_PERSON, None, 0.75)
 
 
 def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from batch.reports.formats import Format
+from tests.abstaining import PAIR, save_abstaining
 from tests.conftest import Command
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import Place, ended, make_photos, wait_for
@@ -124,6 +125,44 @@ def test_datasets_are_parts_and_wholes_too(
         assert (tmp_path / target).read_bytes() == (labelled.folder / whole).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def abstaining(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Whole reports and parts of two shards, of models that abstain."""
+    place = Place(tmp_path_factory.mktemp("abstaining"))
+    save_abstaining(place.folder)
+    photos = make_photos(place.folder / "photos", 12)
+    for n in range(3):
+        Image.new("L", (64, 64 + n)).save(photos / f"black{n}.png")
+    for per_face in ((), ("--per-face",)):
+        for output in (".csv", DATASET):
+            state, args = f"whole{len(per_face)}", ("-m", PAIR, *per_face)
+            _label(place, f"whole-{_named(output, per_face)}", state, *args)
+        for form in (".csv", ".jsonl", DATASET):
+            for n in (1, 2):
+                state, args = f"{n}{len(per_face)}", ("--shard", f"{n}/2", "-m", PAIR, *per_face)
+                _label(place, f"{n}-{_named(form, per_face)}", state, *args)
+    return place
+
+
+@pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
+@pytest.mark.parametrize("output", [".csv", DATASET])
+@pytest.mark.parametrize("form", [".csv", ".jsonl", DATASET])
+def test_what_has_no_label_is_joined_too(
+    abstaining: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
+) -> None:
+    report = (abstaining.folder / f"whole-{_named('.csv', per_face)}").read_text()
+    assert ",neither,," in report
+    assert report.count(",no_person,,") == 3
+    parts, whole = [f"{n}-{_named(form, per_face)}" for n in (2, 1)], _named(output, per_face)
+    ran = abstaining.command("merge", *parts, "-o", f"{tmp_path}/m{output}")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert " + 3 no_person + " in ran.stderr
+    if output == DATASET:
+        assert files(tmp_path / "m") == files(abstaining.folder / f"whole-{whole}")
+    else:
+        assert (tmp_path / "m.csv").read_text() == report
+
+
 def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: Path) -> None:
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", 6)
@@ -216,6 +255,24 @@ def test_nothing_at_all_is_joined_too(tmp_path: Path) -> None:
     assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    save_abstaining(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for n in (1, 2):
+        place.run("photos", "-m", PAIR, "-o", f"{n}.jsonl", "--shard", f"{n}/2")
+    place.run("photos", "-m", PAIR, "-o", "whole.csv")
+    assert "p_neither,p_no_person" in (tmp_path / "whole.csv").read_text()
+    assert place.command("merge", "1.jsonl", "2.jsonl", "-o", "m.csv").returncode == 0
+    assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    for n in (1, 2):  # as of a version before models could abstain
+        record = json.loads((tmp_path / f"{n}.jsonl.run.json").read_bytes())
+        del record["outputs"], record["settings"]["always_answer"]
+        (tmp_path / f"{n}.jsonl.run.json").write_text(json.dumps(record))
+    assert place.command("merge", "1.jsonl", "2.jsonl", "-o", "m.csv").returncode == 0
+    assert "p_happy,p_sad,source" in (tmp_path / "m.csv").read_text()
+
+
 def test_a_shard_that_is_not_there(labelled: Place, place: Place) -> None:
     first, _, third = _parts(".csv")
     told = _refused(place, first, third)
@@ -278,6 +335,13 @@ def test_shards_that_were_labelled_in_another_way(
 def _edited(place: Place, name: str, **changes: object) -> None:
     record = place.folder / f"{name}.run.json"
     record.write_text(json.dumps(json.loads(record.read_bytes()) | changes))
+
+
+def test_shards_of_which_one_was_always_answered(place: Place) -> None:
+    record = json.loads((place.folder / "2-photos.csv.run.json").read_bytes())
+    _edited(place, "2-photos.csv", settings=record["settings"] | {"always_answer": True})
+    told = _refused(place, *_parts(".csv"))
+    assert "2-photos.csv were labelled with different --always-answer; label" in told
 
 
 def test_shards_that_were_labelled_by_another_version(place: Place) -> None:

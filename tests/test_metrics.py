@@ -59,6 +59,7 @@ def test_statuses_and_reasons_are_all_there_even_those_that_nothing_has() -> Non
     samples = parsed(metrics_text(GOOD))
     photos = {labels["status"]: value for labels, value in samples["batch_label_photos"]}
     assert photos == {status.value: 0 for status in Status} | {"ok": 11, "failed": 1}
+    assert list(photos) == ["ok", "unsure", "neither", "no_person", "no_face", "failed"]
     failures = {labels["reason"]: value for labels, value in samples["batch_label_failures"]}
     assert failures == {reason.value: 0 for reason in Reason} | {"empty": 1}
 

@@ -18,6 +18,7 @@ from batch.contract.contract import load_model, metadata
 from batch.contract.golden import Golden
 from batch.contract.shipped import find_model
 from batch.errors import ExitCode
+from batch.fusion import pack_fusion
 from tests.conftest import REPOSITORY, Command
 from tests.tiny_models import bright_model, bright_spec, save
 
@@ -39,21 +40,24 @@ def test_the_card_is_what_the_file_says_of_itself(command: Command) -> None:
     assert (card["name"], card["version"], card["region"]) == ("happy-sad", spec.version, "face")
     assert (card["sha256"], card["bytes"]) == (model.digest, model.path.stat().st_size)
     assert card["input"] == {"height": 48, "width": 48, "channels": 1}
-    assert card["golden"] == {"samples": 4, "checked": False, "largest_difference": None}
+    assert (card["abstain"], card["abstain_from"]) == (["neither"], dict(spec.abstain_from))
+    samples = len(spec.golden.inputs)
+    assert card["golden"] == {"samples": samples, "checked": False, "largest_difference": None}
     assert (card["notes"], card["fusion"]) == ({}, None)
     assert card["card"].endswith("happy-sad.md")
 
 
-def test_people_read_the_figures_with_their_intervals(command: Command) -> None:
-    spec = load_model(find_model("happy-sad")).spec
-    ran = command("model", "happy-sad")
+def test_people_read_the_figures_with_their_intervals(command: Command, tmp_path: Path) -> None:
+    figure = {"value": 0.97891, "low": 0.95, "high": 0.99}
+    metrics = {"accuracy": figure, "recall": {"happy": 1, "sad": figure}}
+    spec = bright_spec(metrics=metrics, abstain_from={"neither": 0.5, "no_person": 0.3})
+    save(bright_model(spec), tmp_path / "own.onnx")
+    ran = command("model", "own.onnx")
     lines = dict(line.strip().split("  ", 1) for line in ran.stdout.splitlines()[1:])
     lines = {name: text.strip() for name, text in lines.items()}
-    figure = spec.metrics["accuracy"]
-    assert lines["accuracy"] == f"{figure['value']:.4g} ({figure['low']:.4g} to {figure['high']})"
-    assert lines["recall, sad"].startswith(f"{spec.metrics['recall']['sad']['value']:.4g} (")
-    assert lines["labels"] == "happy, sad"
-    assert lines["unsure below"] == f"{spec.unsure_below}"
+    assert lines["accuracy"] == lines["recall, sad"] == "0.9789 (0.95 to 0.99)"
+    assert (lines["labels"], lines["unsure below"]) == ("happy, sad", "0.6")
+    assert (lines["neither from"], lines["no_person from"]) == ("0.5", "0.3")
     assert "--check" in lines["golden samples"]
 
 
@@ -63,10 +67,15 @@ def test_by_default_both_models_and_how_they_answer_together(command: Command) -
     assert names == ["happy-sad", "people"]
     fusion = load_model(find_model("people")).spec.fusion
     assert fusion is not None
-    assert card["pair"]["alone"] == fusion.alone
+    assert card["pair"] == json.loads(pack_fusion(fusion))
     text = command("model").stdout
-    assert f"where its own log-odds reach {fusion.alone}" in text
-    assert f"{fusion.face} * face" in text
+    _, _, pair = text.partition("The two together\n")
+    lines = dict(line.strip().split("  ", 1) for line in pair.splitlines())
+    lines = {name: words.strip() for name, words in lines.items()}
+    assert f"face {fusion.both.face:.4g}, label {fusion.both.label:.4g}" in lines["face and photo"]
+    assert f"bias of no_person {fusion.photo.bias[3]:.4g}" in lines["photo alone"]
+    assert f"score {fusion.alone_score:.4g} and side" in lines["a face alone"]
+    assert lines["no_person from"] == f"{fusion.abstain_from['no_person']:.4g}"
 
 
 def test_a_check_runs_the_golden_samples(command: Command) -> None:

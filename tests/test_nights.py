@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
+from tests.abstaining import PAIR, save_abstaining
 from tests.conftest import Command
 from tests.tiny_models import bright_model, save
 
@@ -95,6 +96,22 @@ def test_drift_since_the_last_run_fails_on_demand(
     assert "have drifted" in ran.stderr
     assert record(tmp_path)["published"]
     assert len(rows(tmp_path / "r.csv")) == 260
+
+
+def test_a_camera_that_shows_nobody_any_more_is_drift(tmp_path: Path, command: Command) -> None:
+    save_abstaining(tmp_path)
+    for folder, grey in (("bright", 200), ("black", 0)):
+        (tmp_path / folder).mkdir()
+        for n in range(130):
+            Image.new("L", (20 + n, 20), grey).save(tmp_path / folder / f"{n}.png")
+    run = ("-o", "r.csv", "-m", PAIR, "--fail-on-drift")
+    assert command("bright", *run).returncode == ExitCode.OK
+    assert record(tmp_path)["counts"]["by_status"]["ok"] == 130
+    ran = command("bright", "black", *run)
+    assert ran.returncode == ExitCode.FAILED
+    assert "the answers' shares are far from those of the last run" in ran.stderr
+    assert record(tmp_path)["counts"]["by_status"]["no_person"] == 130
+    assert record(tmp_path)["drift"]["from_last_run"] == 1
 
 
 def test_odd_times_are_times_too(many: Path, tmp_path: Path, command: Command) -> None:

@@ -28,7 +28,17 @@ from batch.reports.dataset_files import SUCCESS
 from batch.reports.formats import Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command
-from tests.page_rows import LABELS, ROWS, answered, failed, page_of, photographed, written
+from tests.page_rows import (
+    EVERY_ROW,
+    LABELS,
+    OUTPUTS,
+    ROWS,
+    answered,
+    failed,
+    page_of,
+    photographed,
+    written,
+)
 from tests.test_report import many
 
 PAGES = REPOSITORY / "batch" / "page"
@@ -63,8 +73,26 @@ def test_rows_are_told_in_columns(tmp_path: Path) -> None:
     assert rows["confidence"] == [9500, 8500, 5500, 6200, -1, -1, -1]
     assert rows["label"] == [0, 1, 0, 1, -1, -1, -1]
     assert rows["box"] == [[1700, 600, 1100, 1300]] * 3 + [[]] * 4
-    assert said["totals"]["byStatus"] == {"ok": 2, "unsure": 2, "no_face": 1, "failed": 2}
+    assert said["totals"]["byStatus"] == {
+        "ok": 2, "unsure": 2, "neither": 0, "no_person": 0, "no_face": 1, "failed": 2,
+    }  # fmt: skip
     assert said["reasons"] == [["empty", 1], ["truncated", 1]]
+
+
+def test_abstentions_have_a_confidence_and_no_label(tmp_path: Path) -> None:
+    said = told(page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS), gallery=0)[0])
+    assert said["labels"] == ["happy", "sad"]
+    assert said["totals"]["byAbstain"] == [["neither", 1], ["no_person", 1]]
+    assert said["totals"]["byLabel"] == [["happy", 1, 1], ["sad", 1, 1]]
+    assert said["rows"]["label"][-2:] == [-1, -1]
+    assert said["rows"]["confidence"][-2:] == [9000, 4000]
+    assert sum(count for _, count in said["totals"]["byConfidence"]) == 6
+
+
+def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: Path) -> None:
+    said = told(page_of(written(tmp_path / "r.csv"), gallery=0)[0])
+    assert said["totals"]["byAbstain"] == []
+    assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
 
 
 @pytest.mark.parametrize("form", Format)

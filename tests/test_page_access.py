@@ -10,7 +10,7 @@ from PIL import Image
 
 from batch.page.pictures import CHANGED, GONE
 from tests.browser import DESKTOP, PHONE, Opened, opened
-from tests.page_rows import ROWS, answered, page_of, photographed, written
+from tests.page_rows import EVERY_ROW, OUTPUTS, ROWS, answered, page_of, photographed, written
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,12 +27,12 @@ def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Pa
         answered(f"{'long folder ' * 8}/{'long name' * 12}{n}.jpg", 0.55 + n / 90)
         for n in range(40)
     ]
-    rows = [*ROWS, *more]
+    rows = [*EVERY_ROW, *more]
     photographed(folder, rows, astronaut)
     (folder / "album" / "c.jpg").unlink()
     astronaut.resize((64, 64)).save(folder / "other" / "d.jpg")
     old = written(folder / "old.csv", [answered("album/a.jpg", 0.1), *ROWS[1:4]])
-    return page_of(written(folder / "results.csv", rows), old)[0]
+    return page_of(written(folder / "results.csv", rows, OUTPUTS), old)[0]
 
 
 def faults(shown: Opened) -> list[str]:
@@ -72,6 +72,11 @@ def test_axe_finds_no_serious_fault(
         assert shown.names()[0] == names[0]
         assert faults(shown) == []
         shown.page.click("#as-gallery")
+        for status in ("neither", "no_person"):
+            shown.fill(status=status)
+            assert shown.page.locator("#items li").count() == 1
+            assert faults(shown) == []
+        shown.fill(status="")
         for name, words in (("c.jpg", GONE), ("d.jpg", CHANGED)):
             shown.fill(search=name)
             assert shown.text("#items .placeholder") == words
@@ -122,4 +127,4 @@ def test_counts_are_told_to_screen_readers(browser: Browser, page: Path) -> None
             assert shown.page.locator(place).get_attribute("aria-live") == "polite"
         item = shown.page.locator("#items li").first
         assert item.get_attribute("aria-posinset") == "1"
-        assert item.get_attribute("aria-setsize") == "45"
+        assert item.get_attribute("aria-setsize") == "47"

@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from batch.page.content import NOT_A_PERSON
-from batch.records import Row, Source, Status
+from batch.records import Abstain, Row, Source, Status
 from tests.browser import Opened, opened, watched
 from tests.conftest import Command
-from tests.page_rows import LABELS, ROWS, answered, page_of, photographed, written
+from tests.page_rows import (
+    EVERY_ROW,
+    LABELS,
+    OUTPUTS,
+    ROWS,
+    answered,
+    page_of,
+    photographed,
+    written,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -174,10 +182,66 @@ def test_plots_have_their_numbers_beside_them(shown: Opened) -> None:
         "plots => plots.map((plot) => plot.getAttribute('aria-label'))"
     )
     assert said == [
-        "Answers by label: happy 2; sad 2",
+        "Answers: happy 2; sad 2",
         "Answers by confidence: the mean is 74%",
-        "Shares of labels in 2 reports",
+        "Shares of answers in 2 reports",
     ]
+
+
+@pytest.fixture(scope="module")
+def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """The page of a report with every status, whose earlier report had fewer; in the list."""
+    folder = tmp_path_factory.mktemp("every")
+    old = written(folder / "old.csv", [*ROWS, answered("album/h.jpg", 0.2)])
+    report = written(folder / "results.csv", EVERY_ROW, OUTPUTS)
+    with opened(browser, page_of(report, old)[0]) as shown:
+        shown.page.click("#as-list")
+        yield shown
+
+
+def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None:
+    page = every.page
+    every.fill(sort="doubtful")
+    assert every.names() == [
+        "i.jpg", "c.jpg", "d.jpg", "b.jpg", "h.jpg", "a.jpg", "e.jpg", "f.jpg", "g.jpg",
+    ]  # fmt: skip
+    tiles = page.locator("#tiles button").all_inner_texts()
+    assert [" ".join(tile.split()) for tile in tiles] == [
+        "9 all", "2 ok", "2 unsure", "1 neither", "1 nobody there", "1 no face", "2 failed",
+    ]  # fmt: skip
+    page.click(".tile.status-no_person")
+    assert every.names() == ["i.jpg"]
+    assert every.text("#items .answer").split("\n") == ["nobody there", "40.0 %", "new"]
+    assert page.locator("#items .dot.no_person").count() == 1
+    every.fill(status="neither", **{"from": "80"})
+    assert every.names() == ["h.jpg"]
+    assert "was sad" in every.text("#items li")
+    page.click("#clear")
+
+
+def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
+    for name in ("labels", "history"):
+        every.page.click(f"#{name}-table summary")
+    rows = every.page.locator("#labels-table tbody tr").all_inner_texts()
+    assert [row.split("\t") for row in rows] == [
+        ["happy", "1", "1"], ["sad", "1", "1"], ["neither", "1", "\u2013"],
+        ["nobody there", "1", "\u2013"],
+    ]  # fmt: skip
+    # The earlier report's models could not abstain.
+    old, now = every.page.locator("#history-table tbody tr").all_inner_texts()
+    assert old.split("\t")[-4:] == ["33.3 %", "66.7 %", "\u2013", "\u2013"]
+    assert now.split("\t")[-4:] == ["25.0 %"] * 4
+    says = every.page.locator(".plots svg").first.get_attribute("aria-label")
+    assert says == "Answers: happy 2; sad 2; neither 1; nobody there 1"
+    legend = every.page.locator("#confidence-table .legend").inner_text()
+    assert legend.split("\n") == ["happy", "sad", "neither", "nobody there"]
+    shapes = every.page.locator("#confidence-table .dot").evaluate_all(
+        """dots => dots.map((dot) => {
+            const { borderRadius, borderWidth } = getComputedStyle(dot);
+            return `${borderRadius} ${borderWidth}`;
+        })"""
+    )
+    assert len(set(shapes)) == 3, "told apart without colours"
 
 
 def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
@@ -295,8 +359,10 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         options = shown.page.locator("#label option").all_text_contents()
         assert options == ["all", *said]
         assert labels[1] in shown.page.locator(".plots svg").first.text_content()  # type: ignore[operator]
-        buttons = shown.page.locator("li .choices").first.get_by_role("button")
-        assert buttons.all_text_contents() == [*said, "not a person"]
+        choices = shown.page.locator("li .choices").first.locator("option")
+        assert choices.all_text_contents() == [
+            "right answer \u2026", *said, "neither", "nobody there",
+        ]  # fmt: skip
 
 
 def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) -> None:
@@ -307,8 +373,8 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
     report.write_text(json.dumps(line | shares) + "\n")
     with opened(browser, page_of(report)[0]) as shown:
         options = shown.page.locator("li select option").all_text_contents()
-        assert options == ["right label \u2026", *labels, "not a person"]
-        shown.page.locator("li select").select_option(NOT_A_PERSON)
+        assert options == ["right answer \u2026", *labels, "neither", "nobody there"]
+        shown.page.locator("li select").select_option(Abstain.NO_PERSON.value)
         assert shown.text("#done") == "1 of 1"
         assert "5 others 0" in str(
             shown.page.locator(".plots svg").first.get_attribute("aria-label")

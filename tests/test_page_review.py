@@ -12,7 +12,7 @@ from PIL import Image
 
 from batch.records import Answer, Box, Row, Source, Status
 from tests.browser import Opened, opened, watched
-from tests.page_rows import ROWS, answered, page_of, photographed, written
+from tests.page_rows import EVERY_ROW, OUTPUTS, ROWS, answered, page_of, photographed, written
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog
@@ -53,7 +53,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
     with opened(browser, page) as shown:
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#download").is_disabled()
-        press(shown, "e.jpg", "not a person")
+        press(shown, "e.jpg", "nobody there")
         press(shown, "d.jpg", "happy")
         press(shown, "a.jpg", "happy")
         assert done(shown) == "3 of 5, 2"
@@ -61,7 +61,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
             f"{HEADER}\n"
             "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
             "other/d.jpg,,,,,,sad,0.6200,happy\n"
-            "other/e.jpg,,,,,,,,not_a_person\n"
+            "other/e.jpg,,,,,,,,no_person\n"
         )
 
 
@@ -81,7 +81,35 @@ def test_keys_answer_and_go_on(browser: Browser, page: Path) -> None:
         shown.fill(review="open")
         assert shown.names() == ["a.jpg", "e.jpg"]
         labels = [row["label"] for row in csv.DictReader(io.StringIO(downloaded(shown)))]
-        assert labels == ["sad", "sad", "not_a_person"]
+        assert labels == ["sad", "sad", "no_person"]
+
+
+def test_abstentions_are_confirmed_and_corrected_as_labels_are(
+    browser: Browser, tmp_path: Path
+) -> None:
+    page, _ = page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS))
+    with opened(browser, page) as shown:
+        shown.page.click("#as-list")
+        press(shown, "h.jpg", "neither")
+        press(shown, "a.jpg", "nobody there")
+        assert done(shown) == "2 of 7, 1"
+        shown.fill(sort="report")
+        shown.page.locator("#items li", has_text="h.jpg").focus()
+        for key in ("-", "a"):  # h.jpg, i.jpg
+            shown.page.keyboard.press(key)
+        shown.page.locator("#items li", has_text="d.jpg").focus()
+        for key in ("-", "a"):  # e.jpg has no answer that could be right
+            shown.page.keyboard.press(key)
+        assert done(shown) == "4 of 7, 2"
+        shown.fill(review="corrected")
+        assert shown.names() == ["a.jpg", "d.jpg"]
+        assert downloaded(shown) == (
+            f"{HEADER}\n"
+            "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,no_person\n"
+            "other/d.jpg,,,,,,sad,0.6200,neither\n"
+            "album/h.jpg,,170.0,60.0,110.0,130.0,neither,0.9000,neither\n"
+            "other/i.jpg,,,,,,no_person,0.4000,no_person\n"
+        )
 
 
 def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> None:
@@ -123,7 +151,7 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
     same, _ = page_of(written(tmp_path / "same.csv"))
     other, _ = page_of(written(tmp_path / "other.csv", ROWS[:4]))
     with opened(browser, page) as shown:
-        press(shown, "c.jpg", "not a person")
+        press(shown, "c.jpg", "nobody there")
         shown.page.reload()
         assert done(shown) == "1 of 5, 1"
         shown.page.goto(other.as_uri())
@@ -155,6 +183,17 @@ def test_damaged_answers_are_left_out(browser: Browser, page: Path, kept: str) -
         )
         shown.page.reload()
         assert done(shown) == ("1 of 5, 1" if "happy" in kept else "0 of 5, 0")
+
+
+def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        shown.page.evaluate(
+            """() => Object.keys(localStorage).forEach((key) =>
+                localStorage.setItem(key, '[[4,"not_a_person"]]'))"""
+        )
+        shown.page.reload()
+        assert done(shown) == "1 of 5, 1"
+        assert downloaded(shown).endswith("other/e.jpg,,,,,,,,no_person\n")
 
 
 def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Path) -> None:
@@ -189,7 +228,7 @@ def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None
 
 def test_faces_are_told_apart_and_odd_names_are_quoted(browser: Browser, tmp_path: Path) -> None:
     faces = tuple(
-        Answer(label, 0.8, {"happy": 0.2, "sad": 0.8}, True, Box(left, 5, 30, 40.25, 0.9))
+        Answer(Status.OK, label, 0.8, {"happy": 0.2, "sad": 0.8}, Box(left, 5, 30, 40.25, 0.9))
         for label, left in (("sad", 10.0), ("sad", -3.5))
     )
     two = Row(Path('a, "b".jpg'), Status.OK, faces[0], Source.FACE, faces, 200, 100)

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.names import path_from_text, path_text, printable
-from batch.page.content import NOT_A_PERSON
-from batch.records import Box, Region
+from batch.records import Abstain, Box, Region
 from tests.browser import opened
 from tests.conftest import REPOSITORY, Command
 from tests.review_data import is_held
@@ -29,10 +28,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HAPPY_SAD = ("happy", "sad")
+CLASSES = (*HAPPY_SAD, *map(str, Abstain))
 FACE = Framing(Region.FACE, side=48, channels=1)
 PHOTO = Framing(Region.IMAGE, side=64, channels=3)
 COLLINS, HOPPER = 'größe, "ja" 微笑.jpg', "a;-1\nb.jpg"
-BUTTONS = {NOT_A_PERSON: "not a person"}
+BUTTONS = {Abstain.NO_PERSON.value: "nobody there"}
 # What a training needs to be one, and no more.
 SETTINGS = "widths = [8, 16, 32]\nbatch_size = 16\nepochs = 1\nthreads = 1\n"
 SAMPLES = ("--region", "image", "--side", "32", "--rgb")
@@ -49,6 +49,11 @@ def hopper() -> Image.Image:
 
 def other(label: str) -> str:
     return next(one for one in HAPPY_SAD if one != label)
+
+
+def answer_in(row: Mapping[str, str]) -> str:
+    """Give a row's label, or the status that takes its place."""
+    return row["label"] or row["status"]
 
 
 def report_of(folder: Path) -> list[dict[str, str]]:
@@ -98,33 +103,35 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     rows = {path_from_text(row["path"]).name: row for row in report_of(tmp_path)}
     assert len(rows) == 4
     right = {
-        COLLINS: other(rows[COLLINS]["label"]),
-        HOPPER: rows[HOPPER]["label"],
-        "coffee.jpg": NOT_A_PERSON,
+        COLLINS: other(answer_in(rows[COLLINS])),
+        HOPPER: answer_in(rows[HOPPER]),
+        "coffee.jpg": Abstain.NO_PERSON.value,
     }
     answers = {path_text(Path(name)): label for name, label in right.items()}
     review = review_in(browser, tmp_path, answers)
 
     names = {name: printable(str(photos / name)) for name in right}
-    stranger = (names["coffee.jpg"], "not a person")
-    of_photos = read_reviewed(review, HAPPY_SAD, PHOTO)
+    is_confirmed = answer_in(rows["coffee.jpg"]) == Abstain.NO_PERSON
+    of_photos = read_reviewed(review, CLASSES, PHOTO)
     assert samples_of(of_photos) == {
         names[COLLINS]: (right[COLLINS], None, False),
         names[HOPPER]: (right[HOPPER], None, True),
+        names["coffee.jpg"]: (right["coffee.jpg"], None, is_confirmed),
     }
-    assert of_photos.left_out == (stranger,)
-    of_faces = read_reviewed(review, HAPPY_SAD, FACE)
+    assert of_photos.left_out == ()
+    of_faces = read_reviewed(review, CLASSES, FACE)
     assert samples_of(of_faces) == {
         names[COLLINS]: (right[COLLINS], box_in(rows[COLLINS]), False),
         names[HOPPER]: (right[HOPPER], box_in(rows[HOPPER]), True),
     }
-    assert of_faces.left_out == (stranger,)
+    assert of_faces.left_out == ((names["coffee.jpg"], "the answer rests on no face"),)
 
     said = _train(tmp_path, review)
-    held = sum(is_held(photos / name) for name in (COLLINS, HOPPER))
-    file = review.files[0]
-    assert f"{file}: {2 - held} reviewed to learn from, {held} held out, 1 left out\n" in said
-    assert f"  1: not a person ({names['coffee.jpg']})\n" in said
+    known = [name for name, label in right.items() if label in HAPPY_SAD]
+    held, more = sum(is_held(photos / name) for name in known), len(right) - len(known)
+    counts = f"{len(known) - held} reviewed to learn from, {held} held out, {more} left out"
+    assert f"{review.files[0]}: {counts}\n" in said
+    assert f"  1: no_person is none of happy, sad ({names['coffee.jpg']})\n" in said
 
 
 def test_faces_that_were_reviewed_are_each_learnt_from(

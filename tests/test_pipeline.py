@@ -14,12 +14,13 @@ from PIL import Image
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
 from batch.contract.ensemble import load_ensemble
+from batch.decide import Thresholds
 from batch.errors import InputError, ModelError
-from batch.fusion import Fusion
+from batch.fusion import Fusion, Rule
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
 from tests.runs import children
-from tests.tiny_models import bright_model, bright_spec, save
+from tests.tiny_models import bright_fusion, bright_model, bright_spec, save
 
 CPU = Options(provider=Provider.CPU)
 FACES = Options(provider=Provider.CPU, model="happy-sad")
@@ -89,16 +90,23 @@ def test_a_model_of_whole_photos_needs_no_face(photos: Path, tmp_path: Path) -> 
     assert all(row.answer and row.answer.box is None for row in rows)
 
 
-def _pair(folder: Path, fusion: Fusion | None, **changes: object) -> Options:
+def _pair(
+    folder: Path,
+    fusion: Fusion | None,
+    face_abstain: dict[str, float] | None = None,
+    **changes: object,
+) -> Options:
     """A face model and a whole-photo model, joined."""
-    save(bright_model(bright_spec(name="face")), folder / "face.onnx")
+    face = bright_spec(name="face", abstain_from=face_abstain or {})
+    save(bright_model(face), folder / "face.onnx")
     spec = bright_spec(name="whole", region=Region.IMAGE, fusion=fusion, **changes)
     save(bright_model(spec), folder / "whole.onnx")
     return Options(model=f"{folder}/face.onnx+{folder}/whole.onnx", provider=Provider.CPU)
 
 
 def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
-    fusion = Fusion("face", bias=0.3, face=0.7, photo=0.5, limit=4.0, unsure_below=0.55)
+    rule = Rule((0.3, 0.0), 0.7, 0.5, {}, 0.0, 4.0, {})
+    fusion = bright_fusion(both=rule, photo=rule, unsure_below=0.55)
     rows = list(batch.label([photos], _pair(tmp_path, fusion)))
     assert [row.source for row in rows] == [Source.BOTH, Source.IMAGE, Source.BOTH]
     face, whole = (
@@ -111,6 +119,7 @@ def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
         seen = list(one.answer.probabilities.values()) if one.answer else None
         fused = fusion.fuse(
             None if seen is None else np.asarray(seen, dtype=np.float32),
+            row.faces[0].box.score if row.faces and row.faces[0].box else 0.0,
             np.asarray(list(other.answer.probabilities.values()), dtype=np.float32),
         )
         assert list(row.answer.probabilities.values()) == pytest.approx(fused.tolist())
@@ -118,7 +127,7 @@ def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
 
 
 def test_models_that_do_not_go_together_are_refused(photos: Path, tmp_path: Path) -> None:
-    fusion = Fusion("face", bias=0.0, face=1.0, photo=1.0, limit=4.0, unsure_below=0.5)
+    fusion = bright_fusion()
     with pytest.raises(ModelError, match="fitted to no face model"):
         batch.label([photos], _pair(tmp_path, None))
     with pytest.raises(ModelError, match="fitted only to other"):
@@ -138,7 +147,76 @@ def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: s
 
     assert status(0.0) is Status.OK
     assert status(1.0) is Status.UNSURE
-    assert load_ensemble(Options(model=bright)).unsure_below == 0.6
+    for least in (None, 0.7):
+        ensemble = load_ensemble(Options(model=bright, min_confidence=least))
+        assert ensemble.photo_thresholds.unsure_below == (least or 0.6)
+        assert ensemble.face_thresholds.unsure_below == (least or 0.6)
+        assert ensemble.settled_thresholds.unsure_below == 0.6
+
+
+def _mixed(folder: Path) -> Path:
+    """Save pictures without a face: a bright, a grey and a black one."""
+    (folder / "mixed").mkdir()
+    for name, grey in (("1.png", 250), ("2.png", 100), ("3.png", 0)):
+        Image.new("L", (64, 48), grey).save(folder / "mixed" / name)
+    return folder / "mixed"
+
+
+def test_a_model_may_abstain_and_always_answer_has_it_answer(tmp_path: Path) -> None:
+    abstain = {"neither": 0.5, "no_person": 0.5}
+    spec = bright_spec(region=Region.IMAGE, abstain_from=abstain)
+    model = str(save(bright_model(spec), tmp_path / "whole.onnx"))
+    folder = _mixed(tmp_path)
+    options = Options(model=model, provider=Provider.CPU)
+    usual = list(batch.label([folder], options))
+    always = list(batch.label([folder], replace(options, always_answer=True)))
+    assert [row.status for row in usual] == [Status.OK, Status.UNSURE, Status.NO_PERSON]
+    assert [row.status for row in always] == [Status.OK, Status.OK, Status.UNSURE]
+    for row, other in zip(always, usual, strict=True):
+        assert row.answer
+        assert other.answer
+        assert row.answer.label == "happy"
+        assert row.answer.probabilities == other.answer.probabilities
+        assert list(row.answer.probabilities) == ["happy", "sad", "neither", "no_person"]
+    assert usual[2].answer is not None
+    assert (usual[2].answer.label, usual[2].answer.confidence) == (None, 0.75)
+
+
+def test_a_pair_has_the_thresholds_of_its_fusion(photos: Path, tmp_path: Path) -> None:
+    photo_abstain = {"neither": 0.1, "no_person": 0.2}
+    rule = Rule(
+        bias=(0.0,) * 4,
+        face=1.0,
+        label=1.0,
+        abstain=dict.fromkeys(photo_abstain, 1.0),
+        score=0.0,
+        label_limit=4.0,
+        abstain_limits=dict.fromkeys(photo_abstain, (-4.0, 4.0)),
+    )
+    fusion = bright_fusion(
+        both=rule,
+        photo=rule,
+        face_abstain=("neither",),
+        abstain_from={"neither": 0.7, "no_person": 0.8},
+        unsure_below=0.55,
+    )
+    options = _pair(tmp_path, fusion, {"neither": 0.4}, abstain_from=photo_abstain)
+    ensemble = load_ensemble(options)
+    assert ensemble.outputs == ("happy", "sad", "neither", "no_person")
+    assert ensemble.photo_thresholds == Thresholds(0.55, fusion.abstain_from)
+    assert ensemble.face_thresholds == Thresholds(0.6, {"neither": 0.4})
+    always = load_ensemble(replace(options, always_answer=True))
+    assert always.photo_thresholds == Thresholds(0.55, fusion.abstain_from, always_answer=True)
+    assert always.face_thresholds.always_answer
+    for row in batch.label([photos], options):
+        assert row.answer is not None
+        assert list(row.answer.probabilities) == ["happy", "sad", "neither", "no_person"]
+        assert all(list(f.probabilities) == ["happy", "sad", "neither"] for f in row.faces)
+
+
+def test_a_face_model_with_other_abstain_outputs_than_it_had_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"fitted to another face: .* abstain outputs none"):
+        load_ensemble(_pair(tmp_path, bright_fusion(), {"neither": 0.4}))
 
 
 def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> None:

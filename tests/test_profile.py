@@ -7,17 +7,23 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 from statistics import pvariance
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from batch.contract.ensemble import load_ensemble
+from batch.labelling import Labelling, _last
+from batch.options import Options
 from batch.recording.profile import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
+from tests.abstaining import save_abstaining
 
 PATH = Path("a.jpg")
 
 
 def row(status: Status, label: str, confidence: float, source: Source = Source.FACE) -> Row:
-    return Row(PATH, status, Answer(label, confidence, {}, status is Status.OK), source)
+    return Row(PATH, status, Answer(status, label, confidence, {}), source)
 
 
 def test_a_tally_counts_sure_answers_and_all_confidences() -> None:
@@ -39,6 +45,19 @@ def test_a_tally_counts_sure_answers_and_all_confidences() -> None:
     assert profile.variance == pytest.approx(pvariance([0.9, 0.8, 0.7, 0.5]) / 4)
 
 
+def test_photos_without_a_label_are_counted_by_their_status_alone() -> None:
+    tally = Tally(("happy", "sad"), ("neither", "no_person"))
+    tally.add(row(Status.OK, "sad", 0.7))
+    for confidence in (0.6, 0.8):
+        answer = Answer(Status.NO_PERSON, None, confidence, {})
+        tally.add(Row(PATH, Status.NO_PERSON, answer, Source.IMAGE))
+    profile = tally.profile()
+    assert profile.by_abstain == {"neither": 0, "no_person": 2}
+    assert profile.by_outcome == {"happy": 0, "sad": 1, "neither": 0, "no_person": 2}
+    assert (profile.sure, profile.answers, profile.mean_confidence) == (1, 1, 0.7)
+    assert sum(profile.by_source.values()) == 1
+
+
 def test_nothing_has_no_mean() -> None:
     profile = Tally(("happy",)).profile()
     assert profile.mean_confidence is None
@@ -53,6 +72,50 @@ def test_equal_confidences_have_no_negative_variance() -> None:
 
 
 def test_a_profile_goes_through_json() -> None:
-    tally = Tally(("happy", "sad"))
+    tally = Tally(("happy", "sad"), ("no_person",))
     tally.add(row(Status.OK, "sad", 0.7))
     assert Profile(**json.loads(json.dumps(asdict(tally.profile())))) == tally.profile()
+
+
+class Noted:
+    """A journal that keeps one note."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text
+
+    def noted(self, name: str) -> str | None:
+        return self.text
+
+
+def test_a_note_of_a_version_without_abstain_outputs_is_read() -> None:
+    text = json.dumps(
+        {
+            "by_label": {"happy": 3, "sad": 1},
+            "by_source": {"face": 4, "image": 0, "both": 0},
+            "answers": 5,
+            "confidence": 4.1,
+            "confidence_squared": 3.5,
+        }
+    )
+    last = _last(Noted(text))  # type: ignore[arg-type]
+    assert last is not None
+    assert (last.sure, last.by_abstain) == (4, {})
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"by_label": {}}'])
+def test_what_is_no_profile_is_none(text: str | None) -> None:
+    assert _last(Noted(text)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("always_answer", [False, True])
+def test_a_run_that_always_answers_has_no_abstain_counts(
+    tmp_path: Path, always_answer: bool
+) -> None:
+    """So that such a run and one that abstains are compared by their labels."""
+    save_abstaining(tmp_path)
+    model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
+    ensemble = load_ensemble(Options(model=model, always_answer=always_answer))
+    labelling: Any = SimpleNamespace(engine=SimpleNamespace(ensemble=ensemble))
+    profile = Labelling._tally(labelling).profile()
+    assert profile.by_label == {"happy": 0, "sad": 0}
+    assert profile.by_abstain == ({} if always_answer else {"neither": 0, "no_person": 0})

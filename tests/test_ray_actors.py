@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
+import batch
 from batch.cli import cli
 from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.block import Block
+from batch.cluster.blocks import Blocks
 from batch.cluster.connection import check_installed
+from batch.cluster.part import unpack_part
 from batch.cluster.parts import Parts
 from batch.contract.ensemble import load_ensemble
 from batch.decide import failed_row
@@ -26,11 +30,11 @@ from batch.errors import UsageError
 from batch.journal.basis import basis_of
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Memory, Options
-from batch.records import Failure, Finished, Reason, Stage
+from batch.records import Failure, Finished, Reason, Region, Stage
 from batch.stopping import Stop
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import RayCluster, ray_cluster
-from tests.tiny_models import bright_model, save
+from tests.tiny_models import bright_model, bright_spec, save
 
 __all__ = ["ray_cluster"]
 
@@ -112,6 +116,30 @@ def test_a_node_with_another_version_refuses(orders: Orders) -> None:
 def test_a_node_that_would_answer_differently_refuses(orders: Orders) -> None:
     (answer,) = _answers(replace(orders, basis=b"another"))
     assert "would answer differently" in answer.problem
+
+
+@pytest.mark.parametrize(
+    ("always_answer", "statuses"),
+    [(False, ["ok", "no_person"]), (True, ["ok", "unsure"])],
+)
+def test_an_actor_abstains_as_this_machine_does(
+    orders: Orders, tmp_path: Path, always_answer: bool, statuses: list[str]
+) -> None:
+    spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    save(bright_model(spec), tmp_path / "bright.onnx")
+    files = [tmp_path / "bright.png", tmp_path / "dark.png"]
+    for file, grey in zip(files, (250, 0), strict=True):
+        Image.new("L", (64, 48), grey).save(file)
+    options = replace(orders.options, always_answer=always_answer)
+    ensemble = load_ensemble(options)
+    basis = basis_of(ensemble.models, options)
+    asked = replace(orders, options=options, ensemble=lambda: ensemble, basis=basis)
+    Blocks(asked.parts, asked.run).write([files], 0)
+    (answer,) = _answers(asked)
+    assert (answer.problem, answer.undone) == ("", 0)
+    rows = [finished.row for finished in unpack_part(answer.data, basis)]
+    assert [row.status for row in rows] == statuses
+    assert rows == list(batch.label(files, options))
 
 
 def _answers(orders: Orders) -> list[Answer]:

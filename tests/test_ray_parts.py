@@ -41,12 +41,20 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 BASIS = b"b" * 32
 ANSWER = Answer(
-    "happy", 0.1 + 0.2, {"happy": 0.1 + 0.2, "sad": 0.7}, False, Box(1.5, -2.0, 3, 4, 0.9)
+    Status.UNSURE, "happy", 0.1 + 0.2, {"happy": 0.1 + 0.2, "sad": 0.7}, Box(1.5, -2.0, 3, 4, 0.9)
 )
+NEITHER = Answer(Status.NEITHER, None, 2 / 3, {"happy": 1 / 3, "sad": 0.0, "neither": 2 / 3})
+NO_PERSON = Answer(Status.NO_PERSON, None, 1.0, {"happy": 0.0, "sad": 0.0, "no_person": 1.0})
 LABELLED = Finished(
-    Row(Path("a/b.jpg"), Status.OK, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"),
+    Row(
+        Path("a/b.jpg"), Status.UNSURE, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"
+    ),
     FileState(123, 2**63 - 1, b"d" * 32),
 )
+UNLABELLED = [
+    Finished(Row(Path("n.jpg"), Status.NEITHER, NEITHER, Source.FACE, (NEITHER, ANSWER), 6, 4)),
+    Finished(Row(Path("p.jpg"), Status.NO_PERSON, NO_PERSON, Source.IMAGE, width=6, height=4)),
+]
 FAILED = Finished(
     failed_row(Failure(Path(os.fsdecode(b"\xff\n.jpg")), Stage.READ, Reason.VANISHED, "gone"))
 )
@@ -58,7 +66,7 @@ COPIED = Finished(
 
 
 def test_a_part_is_read_as_it_was_written() -> None:
-    finished = [LABELLED, FAILED, COPIED]
+    finished = [LABELLED, *UNLABELLED, FAILED, COPIED]
     assert unpack_part(pack_part(finished, BASIS), BASIS) == finished
     assert unpack_part(pack_part([], BASIS), BASIS) == []
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ LABELS = ("happy", "sad")
 def answer(happy: float, sure: bool = True, left: float = 10.0) -> Answer:
     shares = {"happy": happy, "sad": 1 - happy}
     label = max(shares, key=lambda name: shares[name])
-    return Answer(label, shares[label], shares, sure, Box(left, -0.04, 20.26, 30.0, 0.98765))
+    status = Status.OK if sure else Status.UNSURE
+    box = Box(left, -0.04, 20.26, 30.0, 0.98765)
+    return Answer(status, label, shares[label], shares, box)
 
 
 FACES = (answer(0.912345), answer(0.45678, sure=False, left=99.96))
@@ -44,8 +46,33 @@ FAILED = Row(
 ROWS = (LABELLED, NO_FACE, FAILED)
 
 
-def written(output: Path, rows: Iterable[Row] = ROWS, per_face: bool = False) -> bytes:
-    with open_report(str(output), LABELS, per_face, io.BytesIO()) as report:
+OUTPUTS = (*LABELS, "neither", "no_person")
+
+
+def abstained(path: str, status: Status, confidence: float, faces: int = 0) -> Row:
+    """A photo without a label; its faces are ``neither``, by a model without ``no_person``."""
+    rest = (1 - confidence) / 3
+    shares = {name: confidence if name == status else rest for name in OUTPUTS}
+    box = Box(1.0, 2.0, 30.0, 40.0, 0.9)
+    face = Answer(Status.NEITHER, None, 0.5, {"happy": 0.2, "sad": 0.3, "neither": 0.5}, box)
+    answer = Answer(status, None, confidence, shares, box if faces else None)
+    source = Source.BOTH if faces else Source.IMAGE
+    return Row(Path(path), status, answer, source, (face,) * faces, 640, 480)
+
+
+ABSTAINED = (
+    abstained("blank.jpg", Status.NEITHER, 0.7, faces=2),
+    abstained("cup.jpg", Status.NO_PERSON, 0.91),
+)
+
+
+def written(
+    output: Path,
+    rows: Iterable[Row] = ROWS,
+    per_face: bool = False,
+    outputs: Sequence[str] = LABELS,
+) -> bytes:
+    with open_report(str(output), outputs, per_face, io.BytesIO()) as report:
         for row in rows:
             report.add(row)
         report.publish()
@@ -67,10 +94,35 @@ def test_columns_stand_in_their_documented_order() -> None:
 
 
 @pytest.mark.parametrize("per_face", [False, True])
-@pytest.mark.parametrize("row", ROWS)
-def test_records_have_exactly_the_columns(row: Row, per_face: bool) -> None:
-    for record in records_of(row, LABELS, per_face):
-        assert set(record) == set(columns(LABELS, per_face))
+@pytest.mark.parametrize("outputs", [LABELS, OUTPUTS])
+@pytest.mark.parametrize("row", [*ROWS, *ABSTAINED])
+def test_records_have_exactly_the_columns(
+    row: Row, outputs: tuple[str, ...], per_face: bool
+) -> None:
+    for record in records_of(row, outputs, per_face):
+        assert set(record) == set(columns(outputs, per_face))
+
+
+def test_a_photo_without_a_label_has_the_probability_of_its_status(tmp_path: Path) -> None:
+    assert written(tmp_path / "r.csv", ABSTAINED, outputs=OUTPUTS).decode() == (
+        "path,status,label,confidence,p_happy,p_sad,p_neither,p_no_person,source,faces,"
+        "face_left,face_top,face_width,face_height,face_score,width,height,error\n"
+        "blank.jpg,neither,,0.7000,0.1000,0.1000,0.7000,0.1000,both,2,"
+        "1.0,2.0,30.0,40.0,0.9000,640,480,\n"
+        "cup.jpg,no_person,,0.9100,0.0300,0.0300,0.0300,0.9100,image,0,,,,,,640,480,\n"
+    )
+    (line, *_) = written(tmp_path / "r.jsonl", ABSTAINED, outputs=OUTPUTS).splitlines()
+    assert json.loads(line)["label"] is None
+
+
+def test_a_face_has_no_probability_that_its_model_does_not_give(tmp_path: Path) -> None:
+    lines = written(tmp_path / "r.csv", ABSTAINED, True, OUTPUTS).decode().splitlines()
+    names = ("path", "face", "status", "label", "confidence", "p_neither", "p_no_person")
+    assert [tuple(row[name] for name in names) for row in csv.DictReader(lines)] == [
+        ("blank.jpg", "1", "neither", "", "0.5000", "0.5000", ""),
+        ("blank.jpg", "2", "neither", "", "0.5000", "0.5000", ""),
+        ("cup.jpg", "", "no_person", "", "0.9100", "0.0300", "0.9100"),
+    ]
 
 
 def test_csv_is_known_to_the_byte(tmp_path: Path) -> None:
@@ -184,7 +236,7 @@ def test_standard_output_gets_csv(tmp_path: Path) -> None:
 
 def test_labels_can_hold_anything(tmp_path: Path) -> None:
     labels = ("=SUM(A1)", 'a "b",\nc')
-    shown = Answer(labels[0], 0.6, {labels[0]: 0.6, labels[1]: 0.4}, sure=True)
+    shown = Answer(Status.OK, labels[0], 0.6, {labels[0]: 0.6, labels[1]: 0.4})
     output = tmp_path / "r.csv"
     with open_report(str(output), labels, False, io.BytesIO()) as report:
         report.add(Row(Path("@a.jpg"), Status.OK, shown, Source.IMAGE))
@@ -251,7 +303,7 @@ def test_the_report_loads_nothing_heavy() -> None:
 def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
     np: Any = pytest.importorskip("numpy")
     share = np.float32(0.1)
-    shown = Answer("sad", share, {"happy": share, "sad": share}, sure=True)
+    shown = Answer(Status.OK, "sad", share, {"happy": share, "sad": share})
     record = json.loads(
         written(tmp_path / "r.jsonl", [Row(Path("a"), Status.OK, shown, Source.IMAGE)])
     )

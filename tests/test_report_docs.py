@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch.errors import EXIT_MEANINGS
-from batch.records import Reason, Row, Status
+from batch.records import Abstain, Reason, Row, Status
 from batch.reports.columns import columns
 from batch.reports.dataset import ENDING, MAX_ROWS_A_FILE
 from batch.reports.dataset_files import is_own, partition_of
@@ -37,7 +37,7 @@ def table(title: str) -> list[list[str]]:
 
 def test_the_columns() -> None:
     shown = tuple(row[0] for row in table("Columns"))
-    assert shown == columns(("<label>",), per_face=True, numbered=True)
+    assert shown == columns(("<label>", *Abstain), per_face=True, numbered=True)
     usual = set(columns((), per_face=False))
     per_face = set(columns((), per_face=True)) - usual
     numbered = set(columns((), per_face=False, numbered=True)) - usual

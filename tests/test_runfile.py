@@ -55,6 +55,7 @@ RECORD = RunRecord(
     drift=Drift(500, 0.9, 0.12, None, -0.01, ("the labels' shares are far",)),
     basis="ab12",
     shard=ShardRecord(3, 16, 190, "cd34"),
+    outputs=("happy", "sad", "neither", "no_person"),
 )
 # As of a run that ended before its models were open.
 EARLY = replace(
@@ -71,6 +72,7 @@ EARLY = replace(
     drift=None,
     basis=None,
     shard=None,
+    outputs=(),
 )
 
 
@@ -141,6 +143,15 @@ def test_keys_that_were_added_later_are_passed_over(tmp_path: Path) -> None:
     file = run_file(tmp_path / "results.csv")
     file.path.write_text(json.dumps(as_json(RECORD) | {"more": 1}))
     assert read_run(file) == RECORD
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    file = run_file(tmp_path / "results.csv")
+    earlier = as_json(RECORD)
+    for key in ("basis", "shard", "outputs"):
+        del earlier[key]
+    file.path.write_text(json.dumps(earlier))
+    assert read_run(file) == replace(RECORD, basis=None, shard=None, outputs=())
 
 
 def test_a_record_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:

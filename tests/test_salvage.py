@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.decide import labelled_row
+from batch.decide import Thresholds, labelled_row
 from batch.decode import decode_bytes
 from batch.decoding.salvage import is_enough, leniency
 from batch.fusion import Fusion
@@ -21,7 +21,7 @@ from batch.reports.columns import records_of
 from batch.reports.report import open_report
 
 NAME = Path("cut")
-SAD = Answer("sad", 0.9, {"happy": 0.1, "sad": 0.9}, sure=True)
+SAD = Answer(Status.OK, "sad", 0.9, {"happy": 0.1, "sad": 0.9})
 CUT = Row(NAME, Status.OK, SAD, Source.IMAGE, (), 9, 9, salvaged="image file is truncated")
 MARK = "truncated: labelled from what is there (image file is truncated)"
 SAVED: dict[str, dict[str, Any]] = {
@@ -39,9 +39,9 @@ class Asked:
 
     labels: tuple[str, ...] = ("happy", "sad")
     fusion: Fusion | None = None
-    unsure_below: float = 0.6
-    face_unsure_below: float = 0.6
-    settled_from: float = 0.9
+    photo_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
+    face_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
+    settled_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
 
 
 def encoded(image: Image.Image, form: str, **how: Any) -> bytes:

@@ -14,7 +14,7 @@ from batch.errors import ExitCode, UsageError
 from batch.reading.readers import MAX_LINE, ReportError
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.reports.formats import ROW_GROUP, Format
-from tests.test_report import FAILED, LABELLED, NO_FACE, many, written
+from tests.test_report import ABSTAINED, FAILED, LABELLED, NO_FACE, OUTPUTS, many, written
 
 ROWS = [
     SavedRow("two.jpg", "ok", "happy", 0.75),
@@ -28,6 +28,27 @@ FACES = [
 ]
 HEADER = "path,status,label,confidence,p_happy,p_sad,error\n"
 GOOD = HEADER + "a.jpg,ok,happy,0.9,0.9,0.1,\n"
+# As written before models could abstain.
+OLD_COLUMNS = (
+    "path,status,label,confidence,p_happy,p_sad,source,faces,"
+    "face_left,face_top,face_width,face_height,face_score,width,height,error"
+)
+OLD_ROWS = (
+    ("a.jpg", "ok", "happy", 0.9, 0.9, 0.1, "face", 1, 1.0, 2.0, 30.0, 40.0, 0.95, 640, 480, None),
+    ("b.jpg", "no_face", *[None] * 5, 0, *[None] * 5, 640, 480, None),
+)
+OLD_REPORTS = {
+    ".csv": "\n".join(
+        [
+            OLD_COLUMNS,
+            *(",".join("" if cell is None else str(cell) for cell in row) for row in OLD_ROWS),
+            "",
+        ]
+    ),
+    ".jsonl": "".join(
+        json.dumps(dict(zip(OLD_COLUMNS.split(","), row, strict=True))) + "\n" for row in OLD_ROWS
+    ),
+}
 
 
 def read(report: Path) -> list[SavedRow]:
@@ -53,6 +74,29 @@ def test_every_format_comes_back_as_it_was_written(form: Format, tmp_path: Path)
     assert read(report) == FACES
     with open_saved(report) as saved:
         assert saved.per_face
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path) -> None:
+    report = tmp_path / f"r{form}"
+    written(report, ABSTAINED, outputs=OUTPUTS)
+    assert read(report) == [
+        SavedRow("blank.jpg", "neither", None, 0.7),
+        SavedRow("cup.jpg", "no_person", None, 0.91),
+    ]
+    written(report, ABSTAINED, per_face=True, outputs=OUTPUTS)
+    faces = [SavedRow("blank.jpg", "neither", None, 0.5, face=n) for n in (1, 2)]
+    assert read(report) == [*faces, SavedRow("cup.jpg", "no_person", None, 0.91)]
+    with open_saved(report) as saved:
+        assert saved.labels == ("happy", "sad"), "abstain outputs are no labels"
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl"])
+def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
+    report = saved_from(tmp_path, OLD_REPORTS[form], f"r{form}")
+    assert read(report) == [SavedRow("a.jpg", "ok", "happy", 0.9), SavedRow("b.jpg", "no_face")]
+    with open_saved(report) as saved:
+        assert saved.labels == ("happy", "sad")
 
 
 @pytest.mark.parametrize("form", Format)

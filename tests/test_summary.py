@@ -18,7 +18,11 @@ NO_FACE = Row(PATH, Status.NO_FACE)
 
 def labelled(label: str, sure: bool = True) -> Row:
     status = Status.OK if sure else Status.UNSURE
-    return Row(PATH, status, Answer(label, 0.9, {"happy": 0.9, "sad": 0.1}, sure))
+    return Row(PATH, status, Answer(status, label, 0.9, {"happy": 0.9, "sad": 0.1}))
+
+
+def abstained(status: Status) -> Row:
+    return Row(PATH, status, Answer(status, None, 0.8, {}))
 
 
 def summary_of(rows: list[Row]) -> Summary:
@@ -31,20 +35,21 @@ def summary_of(rows: list[Row]) -> Summary:
 
 def test_every_status_and_label_is_counted() -> None:
     rows = [labelled("happy")] * 5 + [labelled("sad")] * 3 + [labelled("sad", sure=False)] * 2
-    summary = summary_of([*rows, NO_FACE, FAILED])
+    nobody = [abstained(Status.NEITHER), *[abstained(Status.NO_PERSON)] * 3]
+    summary = summary_of([*rows, *nobody, NO_FACE, FAILED])
     summary.left_out = 1
     summary.seconds = 2.5
     summary.check()
     assert summary.line() == (
-        "12 found = 8 ok + 2 unsure + 1 no_face + 1 failed (happy 5, sad 3); 1 left out; "
-        "12 photos in 2.5 s, 4.8 photos/s"
+        "16 found = 8 ok + 2 unsure + 1 neither + 3 no_person + 1 no_face + 1 failed "
+        "(happy 5, sad 3); 1 left out; 16 photos in 2.5 s, 6.4 photos/s"
     )
 
 
 def test_an_empty_run_has_a_line_too() -> None:
     assert Summary(("happy", "sad")).line() == (
-        "0 found = 0 ok + 0 unsure + 0 no_face + 0 failed (happy 0, sad 0); 0 left out; "
-        "0 photos in 0.0 s"
+        "0 found = 0 ok + 0 unsure + 0 neither + 0 no_person + 0 no_face + 0 failed "
+        "(happy 0, sad 0); 0 left out; 0 photos in 0.0 s"
     )
 
 
@@ -92,4 +97,5 @@ def test_what_was_salvaged_is_told_and_no_failure() -> None:
 def test_only_failed_files_make_the_run_incomplete() -> None:
     assert Summary(()).exit_code is ExitCode.OK
     assert summary_of([NO_FACE, labelled("sad", sure=False)]).exit_code is ExitCode.OK
+    assert summary_of([abstained(Status.NO_PERSON)]).exit_code is ExitCode.OK
     assert summary_of([NO_FACE, FAILED]).exit_code is ExitCode.INCOMPLETE

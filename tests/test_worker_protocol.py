@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
 
 LABELS = ("happy", "sad")
 CHANCES = {"happy": 0.75, "sad": 0.25}
-ANSWER_OF_A_FACE = Answer("happy", 0.75, CHANCES, sure=True, box=Box(1.5, 2.5, 30.0, 40.0, 0.9))
+OUTPUTS = (*LABELS, "neither", "no_person")
+ANSWER_OF_A_FACE = Answer(Status.OK, "happy", 0.75, CHANCES, Box(1.5, 2.5, 30.0, 40.0, 0.9))
 ROW = Row(
     PATH, Status.OK, ANSWER_OF_A_FACE, Source.FACE, (ANSWER_OF_A_FACE,), width=640, height=480
 )
@@ -127,12 +129,129 @@ def test_a_label() -> None:
     said = pack_answer(Label(ROW, seconds), STATE, 0.5)
     length = len(said) - ANSWER.size
     assert unpack_answer(PATH, said[: ANSWER.size], True) == Said(length, STATE, 0.5, seconds)
-    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS) == ROW
+    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, LABELS) == ROW
+    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, OUTPUTS) == ROW
 
 
 def test_a_worker_that_waits_for_a_verdict() -> None:
     said = unpack_answer(PATH, pack_answer(None, STATE, 0.5), digest=True)
     assert said == Said(None, STATE, 0.5)
+
+
+NEITHER = Answer(Status.NEITHER, None, 0.5, {"happy": 0.25, "sad": 0.25, "neither": 0.5})
+NO_PERSON = Answer(
+    Status.NO_PERSON, None, 0.5, {"happy": 0.25, "sad": 0.0, "neither": 0.25, "no_person": 0.5}
+)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row(PATH, Status.NO_PERSON, NO_PERSON, Source.IMAGE, width=640, height=480),
+        Row(PATH, Status.NO_PERSON, NO_PERSON, Source.BOTH, (NEITHER, ANSWER_OF_A_FACE)),
+        Row(PATH, Status.NEITHER, NEITHER, Source.FACE, (NEITHER,)),
+        Row(PATH, Status.UNSURE, replace(ANSWER_OF_A_FACE, status=Status.UNSURE), Source.FACE),
+        Row(PATH, Status.NO_FACE, width=640, height=480),
+        Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.CLASSIFY, Reason.INTERNAL, "a")),
+    ],
+)
+def test_every_row_that_models_give_is_believed(row: Row) -> None:
+    assert unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS) == row
+
+
+def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row:
+    changed = replace(answer, **changes)
+    return Row(PATH, row_status or changed.status, changed, Source.IMAGE, width=6, height=4)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        # Statuses with and without labels.
+        _of(NEITHER, label="happy"),
+        _of(NO_PERSON, label="sad"),
+        _of(NEITHER, label="neither"),
+        _of(ANSWER_OF_A_FACE, label=None),
+        _of(ANSWER_OF_A_FACE, status=Status.UNSURE, label=None),
+        _of(ANSWER_OF_A_FACE, status=Status.NEITHER, label=None),  # not one of its outputs
+        _of(NEITHER, status=Status.NO_PERSON),
+        _of(NEITHER, status=Status.NO_FACE),
+        _of(NEITHER, status=Status.FAILED),
+        # The photo's and its answer's.
+        _of(NEITHER, Status.OK),
+        _of(ANSWER_OF_A_FACE, Status.UNSURE),
+        _of(ANSWER_OF_A_FACE, Status.NO_FACE),
+        _of(ANSWER_OF_A_FACE, Status.FAILED),
+        replace(ROW, answer=None),
+        Row(PATH, Status.NO_PERSON),
+        Row(PATH, Status.FAILED),
+        replace(ROW, failure=Failure(PATH, Stage.READ, Reason.EMPTY, "")),
+        # A face's.
+        replace(ROW, faces=(replace(NEITHER, label="happy"),)),
+        replace(ROW, faces=(replace(ANSWER_OF_A_FACE, status=Status.NO_PERSON, label=None),)),
+        # Probabilities of outputs that the models do not have, or in another order.
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "joy": 0.0}),
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "no_face": 0.0}),
+        _of(NO_PERSON, probabilities=dict(reversed(list(NO_PERSON.probabilities.items())))),
+        _of(NEITHER, probabilities={"happy": 0.25, "neither": 0.5, "sad": 0.25}),
+        _of(NEITHER, probabilities={"happy": 0.25, "neither": 0.75}),
+        _of(NEITHER, probabilities={"neither": 1.0}),
+        _of(NEITHER, probabilities={**NEITHER.probabilities, "neither": 1.5}),
+        _of(NEITHER, confidence=-0.5),
+    ],
+)
+def test_rows_that_no_model_gives_are_refused(row: Row) -> None:
+    with pytest.raises(BadAnswer):
+        unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS)
+
+
+def test_a_model_without_abstain_outputs_gives_a_label_or_nothing() -> None:
+    for answer in (NEITHER, NO_PERSON):
+        with pytest.raises(BadAnswer):
+            unpack_row_of(PATH, pack_row(_of(answer)).encode(), LABELS, LABELS)
+
+
+def test_a_label_that_is_called_like_a_status_is_none() -> None:
+    labels = ("failed", "no_face")
+    chances = {"failed": 0.75, "no_face": 0.25}
+    right = Answer(Status.OK, "failed", 0.75, chances)
+    assert unpack_row_of(PATH, pack_row(_of(right)).encode(), labels, labels).answer == right
+    wrong = Answer(Status.FAILED, None, 0.75, chances)
+    for row in (_of(wrong), replace(_of(right), faces=(wrong,))):
+        with pytest.raises(BadAnswer):
+            unpack_row_of(PATH, pack_row(row).encode(), labels, labels)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"answer": ["happy", 0.75, ["happy", "sad"], "ok", None]},
+        {"answer": ["happy", 0.75, "happy", "ok", None]},
+        {"answer": ["happy", 0.75, {"happy": "most", "sad": 0}, "ok", None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": None}, "ok", None]},
+        {"answer": [["happy"], 0.75, {"happy": 0.75, "sad": 0.25}, "ok", None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, "fine", None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, None, None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, 1, None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, ["ok"], None]},
+        {"answer": ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, "ok"]},
+        {"answer": None},
+        {"status": "neither", "answer": ["neither", 0.5, {"happy": 0.5, "sad": 0.5}, True, None]},
+        {"width": "640"},
+        {"width": 640.5},
+        {"width": 2**40},
+        {"width": True},
+        {"height": "480"},
+        {"width": None},
+        {"faces": {"first": 1}},
+        {"faces": [7]},
+    ],
+)
+def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
+    sound = json.loads(pack_row(replace(ROW, faces=())))
+    assert unpack_row_of(PATH, json.dumps(sound).encode(), LABELS, OUTPUTS)
+    with pytest.raises(BadAnswer):
+        unpack_row_of(PATH, json.dumps(sound | changed).encode(), LABELS, OUTPUTS)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +268,7 @@ def test_a_worker_that_waits_for_a_verdict() -> None:
 )
 def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
     with pytest.raises(BadAnswer):
-        unpack_row_of(PATH, pack_row(row).encode(), LABELS)
+        unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +276,7 @@ def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
 )
 def test_bytes_that_are_no_row_are_refused(text: bytes) -> None:
     with pytest.raises(BadAnswer):
-        unpack_row_of(PATH, text, LABELS)
+        unpack_row_of(PATH, text, LABELS, OUTPUTS)
 
 
 def test_what_keeps_a_worker_from_working() -> None:

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from batch.contract.contract import metadata
 from batch.contract.golden import Golden
 from batch.contract.model import ModelSpec
+from batch.fusion import Fusion, Rule
 from batch.records import Region
 
 SIDE = 8
 GREYS = (0, 51, 255)
+# The outputs of a black and of a white picture, by the number of abstain outputs; between them an
+# output grows with the mean grey.
+ENDS = {
+    0: ((0.0, 1.0), (1.0, 0.0)),
+    1: ((0.0, 0.0, 1.0), (0.75, 0.25, 0.0)),
+    2: ((0.0, 0.0, 0.25, 0.75), (0.75, 0.25, 0.0, 0.0)),
+}
+
+
+def bright_outputs(greys: Sequence[float], abstain: int = 0) -> npt.NDArray[np.float32]:
+    """Give what the model says of pictures of such greys, 0 to 255: float32 [n, 2 + abstain]."""
+    black, white = np.asarray(ENDS[abstain])
+    share = np.asarray(greys, dtype=np.float64)[:, None] / 255
+    outputs: npt.NDArray[np.float32] = (black + share * (white - black)).astype(np.float32)
+    return outputs
 
 
 def bright_spec(**changes: object) -> ModelSpec:
-    """The spec of a model that says "happy" as surely as a picture is bright."""
+    """The spec of a model that says "happy" as surely as a picture is bright.
+
+    With ``abstain_from`` it has abstain outputs, which are as likely as a picture is dark.
+    """
     inputs = np.stack([np.full((SIDE, SIDE, 1), grey, dtype=np.uint8) for grey in GREYS])
-    outputs = np.asarray([[g / 255, 1 - g / 255] for g in GREYS], dtype=np.float32)
     spec = ModelSpec(
         name="bright",
         version="1.0.0",
@@ -34,14 +54,20 @@ def bright_spec(**changes: object) -> ModelSpec:
         label_shares={"happy": 0.5, "sad": 0.5},
         metrics={},
         created="2026-01-01",
-        golden=Golden(inputs, outputs),
+        golden=Golden(inputs, bright_outputs(GREYS)),
     )
-    return replace(spec, **changes)  # type: ignore[arg-type]
+    changed = replace(spec, **changes)  # type: ignore[arg-type]
+    if "golden" in changes or changed.abstain not in ((), ("neither",), ("neither", "no_person")):
+        return changed
+    outputs = bright_outputs(GREYS, len(changed.abstain))
+    return replace(changed, golden=Golden(inputs, outputs))
 
 
 def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
-    """Mean grey / 255 is the probability of "happy", the rest that of "sad"."""
-    weights = np.asarray([1 / 255, -1 / 255], dtype=np.float32).reshape(2, 1, 1, 1)
+    """Make the model of ``bright_outputs``, with as many abstain outputs as ``spec`` has."""
+    spec = spec or bright_spec()
+    black, white = np.asarray(ENDS[len(spec.abstain)], dtype=np.float32)
+    weights = ((white - black) / 255).reshape(-1, 1, 1, 1)
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
@@ -53,15 +79,46 @@ def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
         nodes,
         "bright",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 1])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(black)])],
         [
             numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.asarray([0, 1], dtype=np.float32), "bias"),
+            numpy_helper.from_array(black, "bias"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, metadata(spec or bright_spec()))
+    helper.set_model_props(model, metadata(spec))
     return model
+
+
+def set_metadata(model: onnx.ModelProto, **changes: str | None) -> onnx.ModelProto:
+    """Change entries of a model's metadata; those that become None are removed."""
+    props: dict[str, str | None] = {entry.key: entry.value for entry in model.metadata_props}
+    props |= changes
+    helper.set_model_props(model, {key: value for key, value in props.items() if value is not None})
+    return model
+
+
+def as_schema_1(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make a model one from before there were abstain outputs."""
+    return set_metadata(model, schema_version="1", abstain=None, abstain_from=None)
+
+
+def bright_fusion(**changes: object) -> Fusion:
+    """Join two models of two labels as equals; a face never answers alone."""
+    rule = Rule((0.0, 0.0), face=1.0, label=1.0, abstain={}, score=0.0, label_limit=4.0,
+                abstain_limits={})  # fmt: skip
+    fusion = Fusion(
+        face_model="face",
+        face_abstain=(),
+        both=rule,
+        photo=replace(rule, face=0.0),
+        alone_score=1.0,
+        alone_share=100.0,
+        alone_from=1.0,
+        unsure_below=0.5,
+        abstain_from={},
+    )
+    return replace(fusion, **changes)  # type: ignore[arg-type]
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:

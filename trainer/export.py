@@ -123,7 +123,7 @@ class Judged:
         answers: float32 [n, K + A].
         targets: int64 [n], the true outputs.
         kinds: text [n], see ``Part``.
-        trusted: bool [n], False for labels in doubt: samples of a weight below 1.
+        trusted: bool [n], False for labels in doubt: samples of another weight than 1.
     """
 
     answers: Probabilities
@@ -248,7 +248,7 @@ def _log_shares(trained: Trained, data: Dataset) -> npt.NDArray[np.float64]:
 
 
 def _judge(part: Part, answers: Probabilities) -> Judged:
-    return Judged(answers, part.targets, part.kinds, part.weights >= 1)
+    return Judged(answers, part.targets, part.kinds, part.weights == 1)
 
 
 def _judge_held_out(
@@ -262,7 +262,7 @@ def _judge_held_out(
         answers=calibrated(held, outputs, options.prior_correction),
         targets=held.targets,
         kinds=np.where(at >= 0, pool.kinds[at], ""),
-        trusted=np.where(at >= 0, pool.weights[at], 1) >= 1,
+        trusted=np.where(at >= 0, pool.weights[at], 1) == 1,
     )
 
 

@@ -1,4 +1,4 @@
-"""The command `explain`: what a photo's label rests on, as a picture."""
+"""The command `explain`: what a photo's answer rests on, as a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batch.commands.failure import fail
-from batch.commands.options import FILE, confidence_option, file_options, place_options
+from batch.commands.options import FILE, answer_options, file_options, place_options
 from batch.commands.settings import file_limits_of, place_of
 from batch.errors import BatchLabelError, UsageError
 from batch.log import one_line
@@ -23,7 +23,7 @@ SUFFIX = ".png"
     "-o", "--output", required=True, type=FILE, metavar="FILE.png", help="The picture to write."
 )
 @place_options
-@confidence_option
+@answer_options
 @file_options
 def explain(
     photo: Path,
@@ -33,12 +33,13 @@ def explain(
     devices: tuple[int, ...],
     engine_cache: Path | None,
     min_confidence: float | None,
+    always_answer: bool,
     **file_limits: str,
 ) -> None:
-    """Show what a photo's label rests on.
+    """Show what a photo's answer rests on.
 
-    Labels PHOTO as a run does and draws it with its faces, its label, the probabilities, and a
-    map of the spots without which the label would be less likely (red) or more (blue).
+    Labels PHOTO as a run does and draws it with its faces, its answer, the probabilities, and a
+    map of the spots without which the answer would be less likely (red) or more (blue).
     """
     try:
         place = place_of(provider, devices, engine_cache)
@@ -48,6 +49,7 @@ def explain(
             devices=place.devices,
             engine_cache=place.engine_cache,
             min_confidence=min_confidence,
+            always_answer=always_answer,
             file_limits=file_limits_of(**file_limits),
         )
         lines = _draw(photo, output, options)
@@ -76,7 +78,7 @@ def _draw(photo: Path, output: Path, options: Options) -> list[str]:
     explanation.picture().save(png, "PNG", optimize=True)
     place.write(png.getvalue())
     return [
-        f"{path_text(photo)}: {title(explanation.answer)}",
+        f"{path_text(photo)}: {title(explanation)}",
         subtitle(explanation),
         *sentences(explanation),
     ]

@@ -73,6 +73,7 @@ def _options(
     devices: tuple[int, ...],
     engine_cache: Path | None,
     min_confidence: float | None,
+    always_answer: bool,
     every_face: bool,
     recursive: bool,
     hidden: bool,
@@ -93,6 +94,7 @@ def _options(
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
+        always_answer=always_answer,
         every_face=every_face,
         salvage=salvage,
         search=Search(

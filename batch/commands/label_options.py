@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from batch.commands.options import FILE, confidence_option, group, place_options
+from batch.commands.options import FILE, answer_options, group, place_options
 from batch.options import EngineKind
 
 # The model, and what it is asked.
@@ -15,7 +15,7 @@ model_options = group(
         is_flag=True,
         help="Write one row a face, not one row a photo, and look for small faces everywhere.",
     ),
-    confidence_option,
+    answer_options,
 )
 
 

@@ -74,11 +74,19 @@ place_options = group(
 )
 
 
-confidence_option = click.option(
-    "--min-confidence",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    help="Answers less likely than this (0 to 1) are unsure.  [default: what the model says]",
+# When a label is given, and when it is unsure.
+answer_options = group(
+    click.option(
+        "--min-confidence",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="Labels less likely than this (0 to 1) are unsure.  [default: what the model says]",
+    ),
+    click.option(
+        "--always-answer",
+        is_flag=True,
+        help="Give every photo its likeliest label, even if it shows none of the labels or nobody.",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.contract.golden import GOLDEN_TOLERANCE, pack_golden, unpack_golden
+from batch.contract.golden import GOLDEN_SPREAD, pack_golden, unpack_golden
 from batch.contract.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
 from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model, read_model
@@ -19,7 +19,8 @@ from batch.records import Abstain, Region
 
 SCHEMA_VERSION = 2
 MAX_LABELS = 1000
-# From this schema on a model names its abstain outputs, and its golden samples tell it from others.
+# From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
+# samples tell the model from others.
 ABSTAIN_SCHEMA = 2
 ABSTAIN = tuple(map(str, Abstain))
 MAX_NAME = 200  # characters of a label, a name or a version
@@ -76,7 +77,7 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
 
 
 def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
-    schema = _schema(path, props)
+    has_abstain = _schema(path, props) >= ABSTAIN_SCHEMA
     try:
         spec = ModelSpec(
             name=props["name"],
@@ -91,8 +92,9 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
             golden=unpack_golden(props["golden"]),
-            abstain_from=_abstain_from(props) if schema >= ABSTAIN_SCHEMA else {},
-            fusion=unpack_fusion(props["fusion"]) if "fusion" in props else None,
+            abstain_from=_abstain_from(props) if has_abstain else {},
+            # An older fusion has other numbers, and none for abstain outputs.
+            fusion=unpack_fusion(props["fusion"]) if has_abstain and "fusion" in props else None,
         )
     except KeyError as error:
         raise broken(path, f"its metadata lack {error.args[0]!r}") from error
@@ -100,7 +102,7 @@ def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
         why = printable(str(error))[:MAX_NAME]
         raise broken(path, f"its metadata can't be understood ({why})") from error
     _check_values(path, spec)
-    if schema >= ABSTAIN_SCHEMA:
+    if has_abstain:
         _check_golden(path, spec)
     return spec
 
@@ -128,6 +130,8 @@ def _abstain_from(props: Mapping[str, str]) -> dict[str, float]:
         raise ValueError("abstain names an output twice")
     if not isinstance(thresholds, dict) or set(thresholds) != set(names):
         raise TypeError("abstain_from is not an object with one number for each abstain output")
+    if not all(type(least) in (int, float) for least in thresholds.values()):
+        raise TypeError("a threshold of abstain_from is not a number")
     return {name: float(thresholds[name]) for name in names}
 
 
@@ -187,9 +191,7 @@ def _check_golden(path: Path, spec: ModelSpec) -> None:
     spread = spec.golden.outputs.max(axis=0) - spec.golden.outputs.min(axis=0)
     # Not `<=`, which is False for an answer that is not a number.
     alike = [
-        name
-        for name, far in zip(spec.outputs, spread, strict=True)
-        if not far > 2 * GOLDEN_TOLERANCE
+        name for name, far in zip(spec.outputs, spread, strict=True) if not far > GOLDEN_SPREAD
     ]
     if alike:
         raise broken(

@@ -1,4 +1,4 @@
-"""Asks the models again and again, with one spot hidden, to find out what an answer rests on."""
+"""Explains an answer: asks the models again with one spot hidden at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Replaced = Callable[[Probabilities], Evidence]
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
-    """Label a photo as a run does and find out which parts of it its label rests on.
+    """Label a photo as a run does and find out which parts of it its answer rests on.
 
     Raises:
         InputError: there is no such file.
@@ -99,7 +99,7 @@ class _Explainer:
         self._ensemble = ensemble
         self._photo = photo
         self._row = row
-        self._label = row.answer.label
+        self._output = row.answer.label or row.answer.status.value
         self._evidence = labeller.evidence(photo)
         self._certainty = self._log_odds(self._evidence)
 
@@ -107,6 +107,7 @@ class _Explainer:
         return Explanation(
             photo=self._photo,
             row=self._row,
+            labels=self._ensemble.labels,
             views=(*self._faces(), *self._image()),
             certainty=self._certainty,
         )
@@ -143,13 +144,16 @@ class _Explainer:
     def _log_odds(self, evidence: Evidence) -> float:
         answer = labelled_row(self._photo, evidence, self._ensemble).answer
         assert answer is not None
-        return log_odds_of(self._label, answer.probabilities)
+        probabilities = answer.probabilities
+        if self._ensemble.photo_thresholds.always_answer:
+            probabilities = {label: probabilities[label] for label in self._ensemble.labels}
+        return log_odds_of(self._output, probabilities)
 
 
-def log_odds_of(label: str, probabilities: Mapping[str, float]) -> float:
-    """Give the log-odds of a label against all others together.
+def log_odds_of(output: str, probabilities: Mapping[str, float]) -> float:
+    """Give the log-odds of one output against all others together.
 
     By the others' sum, which has digits left where the label's own probability is rounded to 1.
     """
-    others = sum(p for other, p in probabilities.items() if other != label)
-    return math.log(max(probabilities[label], LEAST)) - math.log(max(others, LEAST))
+    others = sum(p for other, p in probabilities.items() if other != output)
+    return math.log(max(probabilities[output], LEAST)) - math.log(max(others, LEAST))

@@ -1,4 +1,4 @@
-"""What a photo's answer rests on, as numbers and as a picture."""
+"""An explanation of a photo's answer, as numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class View:
 
     ``left``, ``top``, ``width`` and ``height`` are the view's place in ``Photo.pixels``; it may
     reach over the edge. ``worth``: float32 [rows, columns], by how much the log-odds of the
-    photo's label fall where the spot with its centre there is hidden; the first and the last
+    photo's answer fall if the spot with its centre there is hidden; the first and the last
     spots of a row lie on the view's edges.
     """
 
@@ -35,12 +35,19 @@ class View:
 class Explanation:
     """A photo, the row that a run reports of it, and the views that its answer rests on.
 
-    The faces' views come first, the main face foremost. ``certainty`` is the log-odds of the
-    photo's label.
+    Attributes:
+        photo: as it was decoded.
+        row: its row.
+        labels: the models' labels.
+        views: those of the faces first, the main face foremost.
+        certainty: log-odds of the photo's answer: of its label or, if it has none, of the abstain
+            output, against all other outputs; of its label against the other labels if every
+            photo is given one.
     """
 
     photo: Photo
     row: Row
+    labels: tuple[str, ...]
     views: tuple[View, ...]
     certainty: float
 

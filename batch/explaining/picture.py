@@ -11,7 +11,7 @@ from batch.explaining.explanation import Explanation, View
 from batch.explaining.heatmap import colour_bar, coloured, scale_of
 from batch.explaining.lettering import fitting, font, plain, wrapped
 from batch.explaining.occlusion import spread
-from batch.explaining.words import sentences, subtitle, title
+from batch.explaining.words import output_name, quoted_name, sentences, subtitle, title
 from batch.records import Answer, Region
 
 MARGIN = 28
@@ -105,12 +105,12 @@ def _laid_out(explanation: Explanation, panels: list[Panel], scale: float) -> Im
     bars = _bars(answer)
     top_of_panels = MARGIN + TITLE + BODY + 34
     top_of_bars = top_of_panels + SMALL + 10 + high + MARGIN
-    legend = _legend(answer.label, scale)
+    legend = _legend(quoted_name(answer), scale)
     top_of_words = top_of_bars + max(bars.height, legend.height) + MARGIN // 2
     height = top_of_words + len(words) * (BODY + 8) + MARGIN
     page = Image.new("RGB", (width + 2 * MARGIN, height), "white")
     pen = ImageDraw.Draw(page)
-    pen.text((MARGIN, MARGIN), plain(title(answer)), fill=INK, font=font(TITLE))
+    pen.text((MARGIN, MARGIN), plain(title(explanation)), fill=INK, font=font(TITLE))
     pen.text((MARGIN, MARGIN + TITLE + 10), subtitle(explanation), fill=PALE, font=font(BODY))
     x = MARGIN
     for panel in panels:
@@ -125,17 +125,18 @@ def _laid_out(explanation: Explanation, panels: list[Panel], scale: float) -> Im
 
 
 def _bars(answer: Answer) -> Image.Image:
-    """Draw the probability of each label, or of the likeliest ones, in the model's order."""
+    """Draw the probability of each output, or of the likeliest ones, in the model's order."""
     likeliest = sorted(answer.probabilities.values(), reverse=True)[:MOST_BARS]
     shown = [pair for pair in answer.probabilities.items() if pair[1] >= likeliest[-1]][:MOST_BARS]
     step = BAR + 8
     image = Image.new("RGB", (LABELS_WIDTH, step * len(shown)), "white")
     pen = ImageDraw.Draw(image)
     room = LABELS_WIDTH - 200
-    for number, (label, probability) in enumerate(shown):
+    for number, (output, probability) in enumerate(shown):
         y = number * step
-        colour = INK if label == answer.label else PALE
-        pen.text((0, y), fitting(plain(label), 112, SMALL), fill=colour, font=font(SMALL))
+        colour = INK if output == (answer.label or answer.status) else PALE
+        name = fitting(plain(output_name(output)), 112, SMALL)
+        pen.text((0, y), name, fill=colour, font=font(SMALL))
         pen.rectangle((120, y, 120 + room, y + BAR - 4), fill=(238, 238, 240))
         if probability > 0:
             pen.rectangle((120, y, 120 + room * probability, y + BAR - 4), fill=colour)
@@ -143,7 +144,7 @@ def _bars(answer: Answer) -> Image.Image:
     return image
 
 
-def _legend(label: str, scale: float) -> Image.Image:
+def _legend(answer: str, scale: float) -> Image.Image:
     image = Image.new("RGB", (LEGEND_WIDTH, BAR + 2 * SMALL + 24), "white")
     pen = ImageDraw.Draw(image)
     image.paste(colour_bar(BAR, LEGEND_WIDTH), (0, 0))
@@ -155,7 +156,7 @@ def _legend(label: str, scale: float) -> Image.Image:
         (LEGEND_WIDTH, f"+{scale:.1f}", "ra"),
     ):
         pen.text((x, y), text, fill=PALE, font=font(SMALL), anchor=anchor)
-    name = fitting(plain(label), 110, SMALL)
+    name = fitting(plain(answer), 110, SMALL)
     y += SMALL + 8
     pen.text((0, y), f"speaks against {name}", fill=INK, font=font(SMALL))
     pen.text((LEGEND_WIDTH, y), f"speaks for {name}", fill=INK, font=font(SMALL), anchor="ra")

@@ -1,28 +1,50 @@
-"""What an explanation says in words, to readers of its picture and of the terminal."""
+"""An explanation in words, for its picture and for the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from batch.explaining.explanation import Explanation
-from batch.records import Answer, Source, Status
+from batch.records import Abstain, Answer, Source, Status
 
 # Log-odds under which no spot is called one that matters: a tenth of the odds.
 FAINT = 0.1
 DECIMALS = 4  # of probabilities, as in a report
 
 
-def title(answer: Answer) -> str:
-    """Name the label and its probability."""
-    return f"{answer.label}  {answer.confidence:.{DECIMALS}f}"
+def title(explanation: Explanation) -> str:
+    """Name the answer in full, with its probability."""
+    answer = explanation.answer
+    named = _neither(explanation.labels) if answer.status is Status.NEITHER else name_of(answer)
+    return f"{named}  {answer.confidence:.{DECIMALS}f}"
+
+
+def name_of(answer: Answer) -> str:
+    """Name an answer in a word or two: its label or, without one, its status."""
+    return output_name(answer.status.value) if answer.label is None else answer.label
+
+
+def quoted_name(answer: Answer) -> str:
+    """Name an answer inside a sentence, where "neither" needs quotes to be read as a name."""
+    return f'"{name_of(answer)}"' if answer.label is None else answer.label
+
+
+def output_name(output: str) -> str:
+    """Name one of a model's outputs: a label stays as it is."""
+    return "no person" if output == Abstain.NO_PERSON else output
+
+
+def _neither(labels: Sequence[str]) -> str:
+    return "neither " + " nor ".join(labels) if len(labels) == 2 else "none of the labels"
 
 
 def subtitle(explanation: Explanation) -> str:
-    """Say how sure the answer is and which models gave it."""
+    """Say whether there is a label, whether it is sure, and which models gave the answer."""
     row = explanation.row
-    surety = "sure" if row.status is Status.OK else "unsure"
+    kind = {Status.OK: "sure", Status.UNSURE: "unsure"}.get(row.status, "no label")
     faces = "the face" if len(row.faces) == 1 else f"{len(row.faces)} faces"
     rests_on = {
         Source.FACE: f"{faces} alone",
@@ -30,21 +52,21 @@ def subtitle(explanation: Explanation) -> str:
         Source.BOTH: f"{faces} and the whole photo",
     }
     assert row.source is not None
-    return f"{surety}; the answer rests on {rests_on[row.source]}"
+    return f"{kind}; the answer rests on {rests_on[row.source]}"
 
 
 def sentences(explanation: Explanation) -> list[str]:
     """Say what the map shows, and how far the strongest spot moves the answer."""
-    label = explanation.answer.label
+    name = quoted_name(explanation.answer)
     worth = np.concatenate([view.worth.ravel() for view in explanation.views])
     most, least = float(worth.max()), float(worth.min())
     said = ["Each spot was blurred in turn, and the models were asked again."]
     if most >= FAINT:
         moved = _moved(explanation, most)
-        said.append(f"Red: without the spot the odds of {label} fall, at most by {moved}.")
+        said.append(f"Red: without the spot the odds of {name} fall, at most by {moved}.")
     if least <= -FAINT:
         moved = _moved(explanation, least)
-        said.append(f"Blue: without the spot the odds of {label} rise, at most by {moved}.")
+        said.append(f"Blue: without the spot the odds of {name} rise, at most by {moved}.")
     if len(said) == 1:
         said.append("No single spot changes the answer much.")
     return said

@@ -30,9 +30,9 @@ def check_parts(parts: Sequence[Part], recorded: bool) -> ShardRecord | None:
     """
     known = [known for part in parts if (known := _known(part, recorded))]
     listing = _check_known(known, complete=len(known) == len(parts)) if known else None
-    named = [part for part in parts if part.labels is not None]
+    named = [part for part in parts if part.outputs is not None]
     for part in named[1:]:
-        if (part.labels, part.per_face) != (named[0].labels, named[0].per_face):
+        if (part.outputs, part.per_face) != (named[0].outputs, named[0].per_face):
             raise InputError(f"{_both(named[0], part)} have different columns", _ANEW)
     return listing
 
@@ -41,9 +41,10 @@ def _check_known(known: Sequence[Known], complete: bool) -> ShardRecord:
     _alike(known, "are parts of different numbers of shards", lambda r, s: s.of, _OTHERS)
     _alike(known, "have different listings", lambda r, s: (s.found, s.listing), _LIST)
     _alike(known, "were labelled by different models", lambda r, s: r.models, _ANEW)
-    for option in ("min_confidence", "per_face", "salvage"):
+    for option in ("min_confidence", "always_answer", "per_face", "salvage"):
         what = f"were labelled with different --{option.replace('_', '-')}"
-        _alike(known, what, lambda r, s, o=option: r.settings.get(o), _ANEW)  # type: ignore[misc]
+        # Records of versions before an option lack it.
+        _alike(known, what, lambda r, s, o=option: r.settings.get(o, False), _ANEW)  # type: ignore[misc]
     _alike(known, "were labelled by different versions of the program", lambda r, s: r.basis, _ANEW)
     _check_numbers(known, complete)
     return known[0][2]

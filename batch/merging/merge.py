@@ -17,6 +17,7 @@ from batch.merging.part import LAST, Part, open_part
 from batch.merging.succession import Succession
 from batch.names import label_text
 from batch.reading.open_files import allow_open_files
+from batch.reading.saved import ABSTAIN
 from batch.records import Reason, Status
 from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset
@@ -58,13 +59,14 @@ def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
         ]
         allow_open_files(sum(part.files for part in parts), f"the files of {len(parts)} parts")
         listing = check_parts(parts, recorded=merging.manifest is None)
-        labels, per_face = _labels(parts), any(part.per_face for part in parts)
-        summary, names = Summary(labels), columns(labels, per_face)
+        outputs, per_face = _outputs(parts), any(part.per_face for part in parts)
+        labels = tuple(name for name in outputs if name not in ABSTAIN)
+        summary, names = Summary(labels), columns(outputs, per_face)
         shown: dict[Value, str] = {label_text(label): label for label in labels}
         succession = Succession(parts, listing, merging.manifest)
         as_text = not is_dataset(merging.output) and report_format(merging.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
-        report = stack.enter_context(open_report(merging.output, labels, per_face, stdout))
+        report = stack.enter_context(open_report(merging.output, outputs, per_face, stdout))
         for row, is_first in stop.until_signal(succession.followed(rows)):
             record = dict(zip(names, row.values, strict=True))
             if is_first:
@@ -94,19 +96,19 @@ def _check(merging: Merging) -> None:
     allow_open_files(len(merging.parts), f"{len(merging.parts)} parts")
 
 
-def _labels(parts: Sequence[Part]) -> tuple[str, ...]:
-    """Take the labels of a part's columns, or of its record where none has a row."""
+def _outputs(parts: Sequence[Part]) -> tuple[str, ...]:
+    """Take labels and abstain outputs from a part's columns, or from its record if it has none."""
     for part in parts:
-        if part.labels is not None:
-            return part.labels
-    records = (part.record for part in parts if part.record)
-    counted = next((record.counts.by_label for record in records), None)
-    if counted is None:
+        if part.outputs is not None:
+            return part.outputs
+    record = next((part.record for part in parts if part.record), None)
+    if record is None:
         raise InputError(
             f"{parts[0].called} has no rows that name the labels, nor has another part",
             "bring its run record along, or write the parts as .csv",
         )
-    return tuple(counted)
+    # Records of versions before abstain outputs have the labels alone.
+    return record.outputs or tuple(record.counts.by_label)
 
 
 def _count(summary: Summary, record: Record, shown: Mapping[Value, str], missing: bool) -> None:

@@ -44,7 +44,8 @@ class PartRow(NamedTuple):
 class Part:
     """A report with positions; ``index`` is its number among the parts.
 
-    ``labels`` are the model's; None where a report in JSON Lines has no rows to name them.
+    ``outputs`` are the labels, then the abstain outputs that it has columns for; None if it is a
+    report in JSON Lines without rows to name them.
     ``record`` is that of the run that wrote it, if that is there; ``files`` are open at once.
 
     Raises:
@@ -56,7 +57,7 @@ class Part:
         self.index = index
         self.record = _record_of(place)
         self.per_face = "face" in reader.columns
-        self.labels = _labels(reader) if reader.columns else None
+        self.outputs = _outputs(reader) if reader.columns else None
         self.files = reader.files
         self._reader = reader
 
@@ -69,7 +70,7 @@ class Part:
             ReportError: a row is damaged or not where it belongs, with its number in the message,
                 or rows are missing at the end.
         """
-        columns = layout(self.labels or (), self.per_face, numbered=True)
+        columns = layout(self.outputs or (), self.per_face, numbered=True)
         names = [column.name for column in columns]
         *takers, to_position = (taker(column.kind, self._reader.is_text) for column in columns)
         unchanged = as_text and self._reader.is_text
@@ -155,17 +156,17 @@ def _record_of(place: Location) -> RunRecord | None:
     return read_run(record_of(Path(os.path.realpath(place)) if isinstance(place, Path) else place))
 
 
-def _labels(reader: RecordReader) -> tuple[str, ...]:
+def _outputs(reader: RecordReader) -> tuple[str, ...]:
     names = reader.columns
     if "position" not in names:
         raise ReportError(f"{reader.called} is no part: it has no column `position`", REMEDY)
     try:
-        labels = tuple(from_printable(name[2:]) for name in names if name.startswith("p_"))
+        outputs = tuple(from_printable(name[2:]) for name in names if name.startswith("p_"))
     except ValueError:
-        labels = ()
-    if names != tuple(column.name for column in layout(labels, "face" in names, numbered=True)):
+        outputs = ()
+    if names != tuple(column.name for column in layout(outputs, "face" in names, numbered=True)):
         raise ReportError(f"{reader.called} does not have the columns of a report", REMEDY)
-    return labels
+    return outputs
 
 
 def _key(position: Value, path: Value) -> tuple[int, bytes]:

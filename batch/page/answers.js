@@ -1,5 +1,8 @@
 // What the reviewer said is right, kept in the browser under the report's digest.
 
+// What answers were called in pages of earlier releases.
+const FORMER_ANSWERS = { not_a_person: "no_person" };
+
 class Answers {
   constructor(report) {
     this.report = report;
@@ -23,7 +26,7 @@ class Answers {
   }
   // Answers that are not what the report says.
   get corrected() {
-    return [...this.given].filter(([row, label]) => label !== this.report.label(row)).length;
+    return [...this.given].filter(([row, label]) => label !== this.report.answer(row)).length;
   }
 
   set(row, label) {
@@ -61,9 +64,11 @@ class Answers {
     }
     this.given.clear();
     try {
-      for (const [row, label] of JSON.parse(kept)) {
+      for (const [row, stored] of JSON.parse(kept)) {
         const isRow = Number.isInteger(row) && row >= 0 && row < this.report.size;
-        if (isRow && this.report.choices.includes(label)) this.given.set(row, label);
+        const { choices } = this.report;
+        const label = choices.includes(stored) ? stored : FORMER_ANSWERS[stored];
+        if (isRow && choices.includes(label)) this.given.set(row, label);
       }
     } catch {
       this.given.clear(); // somebody else's, or damaged

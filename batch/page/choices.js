@@ -1,10 +1,12 @@
-// The controls that put a row's label right: buttons for few labels, a list for many.
+// The controls that put a row's answer right: buttons for few labels, a list for many.
 
 const MOST_BUTTONS = 4;
-const choiceText = (report, label) => (label === report.notAPerson ? "not a person" : label);
+// An answer is a label, or a status that takes its place.
+const answerText = (report, answer) =>
+  report.labels.includes(answer) ? answer : report.statusTexts[answer];
 
 function choicesFor(row, report, answers) {
-  const name = `Right label of ${report.name(row)}`;
+  const name = `Right answer for ${report.name(row)}`;
   const group =
     report.choices.length > MOST_BUTTONS
       ? choiceList(row, report, answers, name)
@@ -22,7 +24,7 @@ function choiceButtons(row, report, answers, name) {
       element(
         "button",
         { type: "button", "data-label": label, onclick: () => press(label) },
-        choiceText(report, label),
+        answerText(report, label),
       ),
     ),
   );
@@ -34,8 +36,8 @@ function choiceList(row, report, answers, name) {
     onchange: () => answers.set(row, select.value || undefined),
   });
   fillOptions(select, [
-    ["", "right label \u2026"],
-    ...report.choices.map((label) => [label, choiceText(report, label)]),
+    ["", "right answer \u2026"],
+    ...report.choices.map((label) => [label, answerText(report, label)]),
   ]);
   return element("div", { class: "choices" }, select);
 }

@@ -10,12 +10,11 @@ from batch.page.entries import Entry
 from batch.page.facts import Fact, time_text
 from batch.page.history import Changes, Edition
 from batch.page.pictures import Picture
-from batch.page.totals import BINS, Totals
+from batch.page.totals import BINS, STATUS_TEXTS, Totals
 from batch.reading.diff import CHANGE_MEANINGS, Change
-from batch.records import Source, Status
+from batch.reading.saved import SavedRow
+from batch.records import Abstain, Source, Status
 from batch.reports.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
-
-NOT_A_PERSON = "not_a_person"
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,15 @@ class Content:
             "digest": self.digest,
             "perFace": self.per_face,
             "labels": labels,
-            "notAPerson": NOT_A_PERSON,
+            "abstain": [*Abstain],
             "statuses": [*Status],
+            "statusTexts": STATUS_TEXTS,
             "sources": [*Source],
             "facts": self.facts,
             "warnings": self.warnings,
             "totals": _totals(self.totals),
             "reasons": sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])),
-            "editions": [_edition(edition) for edition in self.editions],
+            "editions": [_edition(edition, self.totals) for edition in self.editions],
             "changes": _changes(self.changes),
             "changed": _changed(self.changes, self.entries),
             "rows": _rows(self.entries, labels),
@@ -80,6 +80,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
         "missing": totals.missing,
         "byStatus": {status: totals.by_status[status] for status in Status},
         "byLabel": [[label, totals.sure[label], totals.unsure[label]] for label in totals.labels],
+        "byAbstain": [[name, totals.by_status[name]] for name in totals.abstain],
         "byConfidence": [
             [f"{part / BINS:.0%} to {(part + 1) / BINS:.0%}", sum(counts)]
             for part, counts in enumerate(zip(*totals.bins.values(), strict=True))
@@ -89,9 +90,9 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _edition(edition: Edition) -> dict[str, Any]:
+def _edition(edition: Edition, now: Totals) -> dict[str, Any]:
     totals = edition.totals
-    shares = [[label, totals.share(label)] for label in totals.labels]
+    shares = [[answer, totals.share(answer)] for answer in (*now.labels, *now.abstain)]
     return {
         "name": edition.name,
         "when": time_text(edition.when),
@@ -118,9 +119,13 @@ def _changed(changes: Changes | None, entries: Sequence[Entry]) -> list[list[Any
         return []
     kept = [(i, *changes.was[e.number]) for i, e in enumerate(entries) if e.number in changes.was]
     return [
-        [index, change, (old.label or old.status) if old and change != Change.NEW else ""]
+        [index, change, _words(old) if old and change != Change.NEW else ""]
         for index, change, old in kept
     ]
+
+
+def _words(row: SavedRow) -> str:
+    return row.label or STATUS_TEXTS[Status(row.status)]
 
 
 def _rows(entries: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:

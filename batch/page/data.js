@@ -19,9 +19,8 @@ class Report {
         { view: [left, top, width, height], note, file: files[at] },
       ]),
     );
-    this.choices = said.labels.includes(said.notAPerson)
-      ? said.labels
-      : [...said.labels, said.notAPerson];
+    // A label of an old report may be called as a reason to give none.
+    this.choices = [...new Set([...said.labels, ...said.abstain])];
   }
 
   folder(row) {
@@ -35,6 +34,11 @@ class Report {
   }
   label(row) {
     return this.labels[this.rows.label[row]] ?? "";
+  }
+  // The label, or the status that takes its place; empty where there is no answer.
+  answer(row) {
+    const status = this.status(row);
+    return this.label(row) || (this.abstain.includes(status) ? status : "");
   }
   source(row) {
     return this.sources[this.rows.source[row]] ?? "";

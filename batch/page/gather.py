@@ -42,7 +42,7 @@ def gather(report: Path) -> Gathered:
     """
     with open_records(report) as reader:
         saved = SavedReport(reader)
-        totals, reasons = Totals(labels_of(saved)), Counter[str]()
+        totals, reasons = Totals(labels_of(saved), saved.abstain), Counter[str]()
         rows = _counted(reader, totals, reasons) if reader.columns else iter(())
         kept = heapq.nsmallest(MAX_ROWS, rows, key=attrgetter("rank"))
     return Gathered(saved, totals, reasons, sorted(kept, key=attrgetter("number")))

@@ -54,7 +54,7 @@ def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Editi
     for report in reports:
         with open_saved(report) as saved:
             check_comparable(saved, now)
-            totals = Totals(labels_of(now))
+            totals = Totals(labels_of(now), saved.abstain)
             for row in saved.rows():
                 if not row.missing:
                     totals.add(row)

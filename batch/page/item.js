@@ -1,19 +1,22 @@
 // A row of the report as a card with its picture, or as a line.
 
-const STATUS_TEXTS = { ok: "ok", unsure: "unsure", no_face: "no face", failed: "failed" };
-
 const LABEL_COLOURS = 8;
 
-function colouredLabel(report, label) {
-  const colour = report.labels.indexOf(label) % LABEL_COLOURS;
-  const dot = element("span", { class: "dot", style: `background: var(--label-${colour})` });
-  return element("span", { class: "mark" }, dot, element("bdi", {}, label));
+// A label has a dot of its colour; what takes its place has a shape of its own.
+function answerMark(report, answer) {
+  const label = report.labels.indexOf(answer);
+  const look =
+    label < 0
+      ? { class: `dot ${answer}` }
+      : { class: "dot", style: `background: var(--label-${label % LABEL_COLOURS})` };
+  const text = element("bdi", {}, answerText(report, answer));
+  return element("span", { class: "mark" }, element("span", look), text);
 }
 
-function labelMark(report, row) {
-  const status = report.status(row);
-  if (report.label(row)) return colouredLabel(report, report.label(row));
-  return element("span", { class: `mark status-${status}` }, STATUS_TEXTS[status]);
+function rowMark(report, row) {
+  const [answer, status] = [report.answer(row), report.status(row)];
+  if (answer) return answerMark(report, answer);
+  return element("span", { class: `mark status-${status}` }, report.statusTexts[status]);
 }
 
 function pictureOf(report, row) {
@@ -48,11 +51,11 @@ function pictureOf(report, row) {
 }
 
 function answerLine(report, row) {
-  const line = element("p", { class: "answer" }, labelMark(report, row));
+  const line = element("p", { class: "answer" }, rowMark(report, row));
   if (report.confidence(row) >= 0)
     line.append(element("span", { class: "confidence" }, percent(report.confidence(row))));
   if (report.label(row) && report.status(row) !== "ok") {
-    line.append(element("span", { class: "muted" }, STATUS_TEXTS[report.status(row)]));
+    line.append(element("span", { class: "muted" }, report.statusTexts[report.status(row)]));
   }
   if (report.missing.has(row)) line.append(element("span", { class: "muted" }, "missing"));
   const changed = report.changed.get(row);

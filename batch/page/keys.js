@@ -6,8 +6,9 @@ const KEY_TEXTS = [
   ["Home, End", "the first and the last photo"],
   ["n", "the next photo without an answer"],
   ["1 to 9", "its right label, the first to the ninth, and on to the next"],
-  ["a", "the label that it has is right"],
-  ["0", "not a person"],
+  ["-", "neither: somebody is there who shows none of the labels"],
+  ["0", "nobody is there"],
+  ["a", "the answer that it has is right"],
   ["Delete", "take its answer back"],
   ["u", "undo"],
   ["Enter", "look closer"],
@@ -43,9 +44,10 @@ function actionsOf(report, answers, list, closeup) {
     Home: () => go(0),
     End: () => go(list.rows.length - 1),
     n: () => go(nextOpen(list, report, answers)),
-    0: () => say(report.notAPerson),
+    "-": () => say("neither"),
+    0: () => say("no_person"),
     a: () => {
-      if (report.label(list.row)) say(report.label(list.row));
+      if (report.answer(list.row)) say(report.answer(list.row));
     },
     Delete: () => say(undefined),
     Backspace: () => say(undefined),
@@ -60,8 +62,8 @@ function actionsOf(report, answers, list, closeup) {
     },
     "?": () => byId("keys").showModal(),
   };
-  report.choices.slice(0, 9).forEach((label, at) => {
-    if (label !== report.notAPerson) actions[at + 1] = () => say(label);
+  report.labels.slice(0, 9).forEach((label, at) => {
+    actions[at + 1] = () => say(label);
   });
   return actions;
 }

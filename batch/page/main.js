@@ -7,7 +7,7 @@ function fillForm(report) {
   const statuses = report.statuses.filter((status) => report.totals.byStatus[status]);
   fillOptions(byId("status"), [
     ["", "all"],
-    ...statuses.map((status) => [status, STATUS_TEXTS[status]]),
+    ...statuses.map((status) => [status, report.statusTexts[status]]),
     ...(report.totals.missing ? [["missing", "missing"]] : []),
   ]);
   fillOptions(byId("review"), [

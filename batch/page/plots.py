@@ -1,19 +1,30 @@
-"""The plots of the page: shares of labels, confidences, and both over earlier reports."""
+"""The plots of the page: answers, confidences, and shares over earlier reports."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from batch.page.history import Edition
-from batch.page.svg import INK, LABEL_COLOURS, SETTINGS, drawing_colour, svg_of
-from batch.page.totals import BINS, Totals
+from batch.page.svg import (
+    INK,
+    LABEL_COLOURS,
+    NEITHER,
+    NO_PERSON,
+    SETTINGS,
+    drawing_colour,
+    svg_of,
+)
+from batch.page.totals import BINS, STATUS_TEXTS, Totals
+from batch.records import Abstain, Status
 
 # Labels that a plot tells apart; the others are one more.
 MOST_LABELS = LABEL_COLOURS - 1
@@ -21,82 +32,130 @@ OTHERS = "others"
 SIZE = (4.6, 2.7)  # inches, as matplotlib counts; the page scales it
 UNSURE = 0.45  # how strong the colour of unsure answers is
 NAME_LENGTH = 18  # characters
+OUTLINE = 1.4  # points; of hollow bars
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One answer in a plot, or the labels that share a colour.
+
+    Attributes:
+        name: for people.
+        answers: labels, or one abstain output.
+        colour: as ``svg`` writes it.
+        marker: of its points.
+        is_hollow: told from the others by its outline, whatever colours a reader can see.
+    """
+
+    name: str
+    answers: tuple[str, ...]
+    colour: str
+    marker: str = "o"
+    is_hollow: bool = False
+
+
+_ABSTAIN = {
+    Abstain.NEITHER: _Series(STATUS_TEXTS[Status.NEITHER], (Abstain.NEITHER,), NEITHER, "s"),
+    Abstain.NO_PERSON: _Series(
+        STATUS_TEXTS[Status.NO_PERSON], (Abstain.NO_PERSON,), NO_PERSON, is_hollow=True
+    ),
+}
 
 
 def draw(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
     """Draw all plots of a page as SVG, by their names; empty where there is nothing to show."""
     return {
-        "labels": label_plot(totals),
+        "labels": answer_plot(totals),
         "confidence": confidence_plot(totals),
-        "history": history_plot(editions, shown_labels(totals)) if len(editions) > 1 else "",
+        "history": history_plot(editions, totals) if len(editions) > 1 else "",
     }
 
 
-def label_plot(totals: Totals) -> str:
-    """Draw how many answers each label has, the sure ones strong, as SVG."""
+def answer_plot(totals: Totals) -> str:
+    """Draw how many rows have each answer, sure labels strong and unsure ones pale, as SVG."""
     with _axes() as (figure, axes):
-        shown = shown_labels(totals)
-        sure = [totals.sure[label] for label in shown]
-        unsure = [totals.unsure[label] for label in shown]
-        names = [_short(label) for label in shown]
-        for label, name in _others(totals, shown):
-            names.append(name)
-            sure.append(sum(totals.sure[other] for other in label))
-            unsure.append(sum(totals.unsure[other] for other in label))
-        places = range(len(names))
-        colours = [drawing_colour(number) for number in places]
-        height = min(0.6, 0.18 * len(names))
-        axes.barh(places, sure, color=colours, height=height)
-        bars = axes.barh(places, unsure, left=sure, color=colours, height=height, alpha=UNSURE)
-        counts = [f"{s + u:,}" for s, u in zip(sure, unsure, strict=True)]
-        axes.bar_label(bars, counts, padding=4, color=INK)
+        series = _series(totals)
+        counts = [sum(map(totals.settled, one.answers)) for one in series]
+        unsure = [sum(totals.unsure[answer] for answer in one.answers) for one in series]
+        names = [_short(one.name) for one in series]
+        places = range(len(series))
+        height = min(0.6, 0.18 * len(series))
+        bars = axes.barh(places, counts, height=height)
+        for one, bar in zip(series, bars, strict=True):
+            _fill(one, bar)
+        colours = [one.colour for one in series]
+        pale = axes.barh(places, unsure, left=counts, color=colours, height=height, alpha=UNSURE)
+        texts = [f"{s + u:,}" for s, u in zip(counts, unsure, strict=True)]
+        axes.bar_label(pale, texts, padding=4, color=INK)
         axes.set_yticks(places, names)
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        said = "; ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
-        return svg_of(figure, "labels", f"Answers by label: {said or 'none'}")
+        says = "; ".join(f"{n} {c}" for n, c in zip(names, texts, strict=True))
+        return svg_of(figure, "labels", f"Answers: {says or 'none'}")
 
 
 def confidence_plot(totals: Totals) -> str:
-    """Draw how many answers have which confidence, by label, as SVG."""
+    """Draw how many answers have which confidence, one answer above the other, as SVG."""
     with _axes() as (figure, axes):
-        shown = shown_labels(totals)
-        heights = [totals.bins[label] for label in shown]
-        for labels, _ in _others(totals, shown):
-            columns = zip(*(totals.bins[label] for label in labels), strict=True)
-            heights.append([sum(column) for column in columns])
         below = [0] * BINS
-        for number, counts in enumerate(heights):
-            edges = [part / BINS for part in range(BINS)]
-            colour = drawing_colour(number)
-            axes.bar(edges, counts, 0.9 / BINS, below, align="edge", color=colour)
+        edges = [part / BINS for part in range(BINS)]
+        for one in _series(totals):
+            counts = [
+                sum(column)
+                for column in zip(*(totals.bins[answer] for answer in one.answers), strict=True)
+            ]
+            for bar in axes.bar(edges, counts, 0.9 / BINS, below, align="edge"):
+                _fill(one, bar)
             below = [a + b for a, b in zip(below, counts, strict=True)]
-        # With two labels nothing is below a half.
+        # With two labels alone nothing is below a half.
         first = next((part for part, count in enumerate(below) if count), 0)
         axes.set_xlim(min(first, BINS // 2) / BINS, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set(xlabel="confidence", ylabel="answers")
         mean = totals.mean_confidence
-        said = "no answers" if mean is None else f"the mean is {mean:.0%}"
-        return svg_of(figure, "confidence", f"Answers by confidence: {said}")
+        says = "no answers" if mean is None else f"the mean is {mean:.0%}"
+        return svg_of(figure, "confidence", f"Answers by confidence: {says}")
 
 
-def history_plot(editions: Sequence[Edition], labels: Sequence[str]) -> str:
-    """Draw the shares of labels among sure answers over reports, the oldest first, as SVG."""
+def history_plot(editions: Sequence[Edition], now: Totals) -> str:
+    """Draw the shares of answers that are not unsure over reports, the oldest first, as SVG."""
     with _axes() as (figure, axes):
-        for number, label in enumerate(labels):
-            shares = [edition.totals.share(label) for edition in editions]
+        for one in _series(now):
+            if len(one.answers) > 1:
+                continue
+            shares = [edition.totals.share(one.answers[0]) for edition in editions]
             points = [float("nan") if share is None else share for share in shares]
-            axes.plot(points, "o-", color=drawing_colour(number), markersize=4, linewidth=1.6)
+            fill = "none" if one.is_hollow else one.colour
+            axes.plot(
+                *(points, one.marker),
+                color=one.colour,
+                linestyle="--" if one.is_hollow else "-",
+                markerfacecolor=fill,
+                markersize=6 if one.is_hollow else 4,
+                linewidth=1.6,
+            )
         places = sorted({*range(0, len(editions), -(-len(editions) // 6)), len(editions) - 1})
         axes.set_xticks(places, [f"{editions[place].when:%d %b}" for place in places])
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
         axes.set_ylabel("share of sure answers")
-        return svg_of(figure, "history", f"Shares of labels in {len(editions)} reports")
+        return svg_of(figure, "history", f"Shares of answers in {len(editions)} reports")
+
+
+def _series(totals: Totals) -> list[_Series]:
+    """Choose what plots tell apart: the labels that they name, all others, and abstentions."""
+    shown = shown_labels(totals)
+    rest = tuple(label for label in totals.labels if label not in shown)
+    labels: list[tuple[str, tuple[str, ...]]] = [(label, (label,)) for label in shown]
+    if rest:
+        labels.append((f"{len(rest)} {OTHERS}", rest))
+    return [
+        *(_Series(name, those, drawing_colour(n)) for n, (name, those) in enumerate(labels)),
+        *(_ABSTAIN[Abstain(name)] for name in totals.abstain),
+    ]
 
 
 def shown_labels(totals: Totals) -> list[str]:
@@ -108,9 +167,12 @@ def shown_labels(totals: Totals) -> list[str]:
     return [label for label in totals.labels if label in most]
 
 
-def _others(totals: Totals, shown: list[str]) -> list[tuple[list[str], str]]:
-    rest = [label for label in totals.labels if label not in shown]
-    return [(rest, f"{len(rest)} {OTHERS}")] if rest else []
+def _fill(series: _Series, bar: Rectangle) -> None:
+    """Colour a bar; a hollow one has an outline, but none where it has no length."""
+    is_empty = not bar.get_width() or not bar.get_height()
+    bar.set_facecolor("none" if series.is_hollow else series.colour)
+    bar.set_edgecolor(series.colour)
+    bar.set_linewidth(OUTLINE if series.is_hollow and not is_empty else 0)
 
 
 def _short(label: str) -> str:

@@ -58,7 +58,7 @@ class Query {
     if (review === "open") tests.push((row) => report.canReview(row) && !answers.given.has(row));
     if (review === "done") tests.push((row) => answers.given.has(row));
     if (review === "corrected") {
-      tests.push((row) => answers.given.has(row) && answers.get(row) !== report.label(row));
+      tests.push((row) => answers.given.has(row) && answers.get(row) !== report.answer(row));
     }
     if (change === "any") tests.push((row) => report.changed.has(row));
     else if (change) tests.push((row) => report.changed.get(row)?.change === change);

@@ -26,7 +26,7 @@ function reviewText(report, answers) {
       report.path(row),
       String(report.rows.face[row] || ""),
       ...sides,
-      report.label(row),
+      report.answer(row),
       confidence < 0 ? "" : confidence.toFixed(4),
       answers.get(row),
     ]);

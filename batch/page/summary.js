@@ -39,14 +39,12 @@ function showLead(report) {
 
 function showTiles(report, ask) {
   const { totals } = report;
-  const tiles = [
-    ["", "all", totals.rows],
-    ...Object.entries(totals.byStatus).map(([status, count]) => [
-      status,
-      STATUS_TEXTS[status],
-      count,
-    ]),
-  ];
+  const known = new Set(totals.byAbstain.map(([status]) => status));
+  const tiles = [["", "all", totals.rows]];
+  for (const [status, count] of Object.entries(totals.byStatus)) {
+    if (report.abstain.includes(status) && !known.has(status)) continue;
+    tiles.push([status, report.statusTexts[status], count]);
+  }
   if (totals.missing) tiles.push(["missing", "missing", totals.missing]);
   byId("tiles").append(
     ...tiles.map(([status, text, count]) =>
@@ -69,11 +67,12 @@ function showTiles(report, ask) {
   );
 }
 
-// Names the colours of a plot, where there is one for each label.
+// Names the colours of a plot, if each label has one of its own.
 function legend(report) {
-  const labels = report.totals.byLabel.map(([label]) => label);
-  if (labels.length > LABEL_COLOURS) return "";
-  return element("p", { class: "legend" }, ...labels.map((label) => colouredLabel(report, label)));
+  const { byLabel, byAbstain } = report.totals;
+  if (byLabel.length > LABEL_COLOURS) return "";
+  const marks = [...byLabel, ...byAbstain].map(([answer]) => answerMark(report, answer));
+  return element("p", { class: "legend" }, ...marks);
 }
 
 function asDetails(table) {
@@ -85,9 +84,12 @@ function showTables(report) {
   byId("labels-table").append(
     asDetails(
       tableOf(
-        "Answers by label",
-        ["label", "sure", "unsure"],
-        totals.byLabel.map(([label, sure, unsure]) => [label, counted(sure), counted(unsure)]),
+        "Answers",
+        ["answer", "sure", "unsure"],
+        [
+          ...totals.byLabel.map(([label, sure, unsure]) => [label, counted(sure), counted(unsure)]),
+          ...totals.byAbstain.map(([status, n]) => [report.statusTexts[status], counted(n), "\u2013"]),
+        ],
       ),
     ),
   );
@@ -108,7 +110,7 @@ function showTables(report) {
     "rows",
     "failed",
     "mean confidence",
-    ...editions.at(-1).shares.map(([label]) => label),
+    ...editions.at(-1).shares.map(([answer]) => answerText(report, answer)),
   ];
   byId("history-table").append(
     legend(report),

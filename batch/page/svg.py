@@ -22,12 +22,16 @@ def drawing_colour(number: int) -> str:
 
 # What plots are drawn with: numbers from 0 on are the labels' colours.
 LABEL_COLOURS = 8
-INK, MUTED, LINE = (drawing_colour(LABEL_COLOURS + number) for number in range(3))
+INK, MUTED, LINE, NEITHER, NO_PERSON = (
+    drawing_colour(LABEL_COLOURS + number) for number in range(5)
+)
 _VARIABLES = {
     **{drawing_colour(number): f"var(--label-{number})" for number in range(LABEL_COLOURS)},
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     LINE: "var(--line)",
+    NEITHER: "var(--neither)",
+    NO_PERSON: "var(--no-person)",
 }
 SETTINGS: dict[Any, object] = {
     "svg.fonttype": "none",

@@ -40,12 +40,18 @@ class SavedRow:
     face: int | None = None
     missing: bool = False
 
+    @property
+    def answer(self) -> str | None:
+        """The label, or the status that takes its place; None where the row has no answer."""
+        return self.status if self.label is None and self.status in ABSTAIN else self.label
+
 
 class SavedReport:
     """A report that is open for reading.
 
     ``called`` is its name in messages. ``labels`` are the model's, in its order and as the
-    columns have them; None where a report in JSON Lines has no rows to name them.
+    columns have them; None where a report in JSON Lines has no rows to name them. ``abstain``
+    are the model's abstain outputs, none in a report of a release that had none.
     """
 
     def __init__(self, reader: RecordReader) -> None:
@@ -53,6 +59,7 @@ class SavedReport:
         self.called = reader.called
         self.per_face = "face" in columns
         self.labels: tuple[str, ...] | None = None
+        self.abstain = tuple(name for name in Abstain if f"p_{name}" in columns)
         self._reader = reader
         if columns:
             check_columns(columns, reader.called)

@@ -1,4 +1,4 @@
-"""Drift: whether tonight's answers look like the last run's and the training data's."""
+"""Drift: whether a run's answers look like the last run's and the training data's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batch.records import Source
 
 # Photos. With fewer, the noise of chance alone is larger than the changes looked for.
 MIN_PHOTOS = 100
-# Total variation distance: the share of photos that would have to change their label.
+# Total variation distance: the share of photos that would have to change their outcome.
 MAX_CHANGE_OF_SHARES = 0.10
 # Training data are collected for learning, and nobody's folder has their shares. Only a gap
 # this wide says that answers pile up on one label.
@@ -33,10 +33,14 @@ Finding: TypeAlias = tuple[float | None, str | None]
 class Drift:
     """How far a run's answers are from what was expected; None where that can't be told.
 
-    ``photos`` are those with a sure label that were compared. ``from_last_run`` and
-    ``from_model`` are total variation distances, 0 to 1; ``confidence_change`` is the mean
-    confidence less the last run's. ``warnings`` are lines for people, mostly none;
-    ``since_last_run`` are those of them that tell of a change.
+    Attributes:
+        photos: photos whose answer counts: a sure label, ``neither`` or ``no_person``.
+        mean_confidence: over photos with a label, unsure ones included.
+        from_last_run: total variation distance of the outcomes, 0 to 1.
+        from_model: total variation distance of the labels, 0 to 1.
+        confidence_change: the mean confidence less the last run's.
+        warnings: lines for people, mostly none.
+        since_last_run: the warnings that tell of a change.
     """
 
     photos: int
@@ -53,9 +57,14 @@ def find_drift(
 ) -> Drift:
     """Compare a run's answers with the last published run's and the models' training data.
 
-    ``shares`` has each model's ``label_shares`` under the source that it answers for. What
-    has fewer than ``MIN_PHOTOS`` on either side is not compared, nor are runs of different
-    labels; a difference that chance explains is told but gives no warning.
+    What has fewer than ``MIN_PHOTOS`` on either side is not compared, nor are runs of different
+    labels. Runs of the same labels but different abstain outputs are compared by their labels
+    alone. A difference that chance explains is told but gives no warning.
+
+    Args:
+        now: the photos that the run labelled.
+        last: those of the last published report.
+        shares: each model's ``label_shares`` under the source that it answers for.
     """
     if last is not None and set(last.by_label) != set(now.by_label):
         last = None
@@ -63,7 +72,7 @@ def find_drift(
     change = _change(now, last) if last else (None, None)
     from_model = _from_model(now, _expected(now, shares))
     return Drift(
-        photos=now.sure,
+        photos=sum(now.by_outcome.values()),
         mean_confidence=now.mean_confidence,
         from_last_run=since[0],
         confidence_change=change[0],
@@ -75,8 +84,8 @@ def find_drift(
 
 def distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     """Measure the total variation distance of two distributions, 0 to 1."""
-    labels = {**one, **other}
-    return sum(abs(one.get(label, 0) - other.get(label, 0)) for label in labels) / 2
+    names = {**one, **other}
+    return sum(abs(one.get(name, 0) - other.get(name, 0)) for name in names) / 2
 
 
 def chance(shares: Mapping[str, float], inverse: float) -> float:
@@ -91,14 +100,19 @@ def chance(shares: Mapping[str, float], inverse: float) -> float:
 
 
 def _since(now: Profile, last: Profile) -> Finding:
-    if min(now.sure, last.sure) < MIN_PHOTOS:
+    alike = set(now.by_abstain) == set(last.by_abstain)
+    counts = now.by_outcome if alike else now.by_label
+    counts_before = last.by_outcome if alike else last.by_label
+    photos, photos_before = sum(counts.values()), sum(counts_before.values())
+    if min(photos, photos_before) < MIN_PHOTOS:
         return None, None
-    own, before = _shares(now.by_label), _shares(last.by_label)
-    together = _shares({label: n + last.by_label[label] for label, n in now.by_label.items()})
+    own, before = _shares(counts), _shares(counts_before)
+    together = _shares({name: count + counts_before[name] for name, count in counts.items()})
     far = distance(own, before)
-    if far <= max(MAX_CHANGE_OF_SHARES, chance(together, 1 / now.sure + 1 / last.sure)):
+    if far <= max(MAX_CHANGE_OF_SHARES, chance(together, 1 / photos + 1 / photos_before)):
         return far, None
-    return far, _words("the last run", own, before)
+    what = "answers" if alike and now.by_abstain else "labels"
+    return far, _words(what, "the last run", own, before)
 
 
 def _change(now: Profile, last: Profile) -> Finding:
@@ -118,12 +132,12 @@ def _from_model(now: Profile, expected: Mapping[str, float]) -> Finding:
     far = distance(own, expected)
     if far <= max(MAX_DISTANCE_FROM_MODEL, chance(expected, 1 / now.sure)):
         return far, None
-    return far, _words("the model's training data", own, expected)
+    return far, _words("labels", "the model's training data", own, expected)
 
 
 def _shares(counts: Mapping[str, float]) -> dict[str, float]:
     total = sum(counts.values())
-    return {label: count / total for label, count in counts.items()} if total else {}
+    return {name: count / total for name, count in counts.items()} if total else {}
 
 
 def _expected(now: Profile, shares: Mapping[Source, Mapping[str, float]]) -> dict[str, float]:
@@ -146,9 +160,9 @@ def _is_distribution(shares: Mapping[str, object]) -> bool:
     return sound and len(numbers) == len(shares) and sum(numbers) > 0
 
 
-def _words(than: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
-    label = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
+def _words(what: str, than: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
+    most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
-        f"the labels' shares are far from those of {than}: "
-        f"{printable(label)} is {own[label]:.0%}, not {expected[label]:.0%}"
+        f"the {what}' shares are far from those of {than}: "
+        f"{printable(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
     )

@@ -14,9 +14,14 @@ from batch.records import Row, Source, Status
 class Profile:
     """What a set of answers looks like.
 
-    ``by_label`` has the sure answers of every label of the model, ``by_source`` those of
-    each source; ``answers`` counts unsure ones as well, whose confidences ``confidence`` and
-    ``confidence_squared`` add up.
+    Attributes:
+        by_label: photos of status ``ok`` by label, for every label of the model.
+        by_source: the same photos by source.
+        answers: photos with a label, unsure ones included.
+        confidence: the sum of their confidences.
+        confidence_squared: the sum of the squares.
+        by_abstain: photos of each status that a model's abstain output gives; empty for models
+            without such outputs, and in what versions before them have noted.
     """
 
     by_label: Mapping[str, int]
@@ -24,6 +29,7 @@ class Profile:
     answers: int
     confidence: float
     confidence_squared: float
+    by_abstain: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sure(self) -> int:
@@ -31,8 +37,13 @@ class Profile:
         return sum(self.by_label.values())
 
     @property
+    def by_outcome(self) -> dict[str, int]:
+        """Photos whose answer counts: of status ``ok`` by label, others by status."""
+        return {**self.by_label, **self.by_abstain}
+
+    @property
     def mean_confidence(self) -> float | None:
-        """The mean over sure and unsure answers, 0 to 1; None without answers."""
+        """The mean over photos with a label, 0 to 1; None without such photos."""
         return self.confidence / self.answers if self.answers else None
 
     @property
@@ -46,18 +57,28 @@ class Profile:
 
 @dataclass
 class Tally:
-    """Gathers the profile of rows as they pass; ``labels`` are the model's."""
+    """Gathers the profile of rows as they pass.
+
+    Attributes:
+        labels: the model's labels.
+        abstain: the abstain outputs that can take the place of a label.
+    """
 
     labels: Sequence[str]
+    abstain: Sequence[str] = ()
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
     _by_source: Counter[str] = field(default_factory=Counter, init=False)
+    _by_abstain: Counter[str] = field(default_factory=Counter, init=False)
     _answers: int = field(default=0, init=False)
     _sum: float = field(default=0.0, init=False)
     _squares: float = field(default=0.0, init=False)
 
     def add(self, row: Row) -> None:
         """Count a row's answer, if it has one."""
-        if row.answer is None or row.answer.label is None:
+        if row.answer is None:
+            return
+        if row.answer.label is None:
+            self._by_abstain[row.status.value] += 1
             return
         confidence = float(row.answer.confidence)
         self._answers += 1
@@ -75,4 +96,5 @@ class Tally:
             answers=self._answers,
             confidence=self._sum,
             confidence_squared=self._squares,
+            by_abstain={name: self._by_abstain[name] for name in self.abstain},
         )

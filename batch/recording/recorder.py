@@ -102,6 +102,7 @@ class Recorder:
             drift=self.drift,
             basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
             shard=self.sharded.record if self.sharded else None,
+            outputs=ensemble.outputs if ensemble else (),
         )
 
     @property

@@ -80,7 +80,8 @@ class DetectorRecord:
 class RunRecord:
     """All that is kept of a run; the fields are the keys of run.json, in their order.
 
-    ``started`` and ``ended`` are aware datetimes. What a run did not get to is None or empty.
+    ``started`` and ``ended`` are aware datetimes; ``outputs`` are the labels, then the abstain
+    outputs that the report has columns for. What a run did not get to is None or empty.
     """
 
     outcome: Outcome
@@ -103,6 +104,7 @@ class RunRecord:
     drift: Drift | None = None
     basis: str | None = None
     shard: ShardRecord | None = None
+    outputs: tuple[str, ...] = ()
 
 
 def settings_of(*options: DataclassInstance) -> dict[str, Setting]:

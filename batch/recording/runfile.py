@@ -77,7 +77,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: it is none.
     """
-    later = {"basis": None, "shard": None}  # which the first records do not have
+    later = {"basis": None, "shard": None, "outputs": ()}  # which the first records do not have
     own = {option.name: (later | values)[option.name] for option in fields(RunRecord)}
     own |= {
         "outcome": Outcome(own["outcome"]),
@@ -93,6 +93,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
         "host": HostRecord(**own["host"]),
         "drift": _drift(own["drift"]) if own["drift"] else None,
         "shard": ShardRecord(**own["shard"]) if own["shard"] else None,
+        "outputs": tuple(own["outputs"]),
     }
     return RunRecord(**own)
 

@@ -11,9 +11,9 @@ from batch.reports.columns import columns, records_of
 
 
 def frame_of(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
-    """Collect rows; the labels are those of the first row that has an answer."""
+    """Collect rows; labels and abstain outputs are those of the first row that has an answer."""
     rows = list(rows)
     answers = (row.answer for row in rows if row.answer is not None)
-    labels = tuple(next((answer.probabilities for answer in answers), ()))
-    records = (record for row in rows for record in records_of(row, labels, per_face))
-    return pd.DataFrame.from_records(records, columns=list(columns(labels, per_face)))
+    outputs = tuple(next((answer.probabilities for answer in answers), ()))
+    records = (record for row in rows for record in records_of(row, outputs, per_face))
+    return pd.DataFrame.from_records(records, columns=list(columns(outputs, per_face)))

@@ -18,7 +18,7 @@ from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.journal.stored import pack_row, unpack_row
 from batch.location import Location
 from batch.recording.timings import CLASSIFY, CROP, FACES
-from batch.records import LABELLED, Answer, Failure, FileState, Reason, Row, Stage
+from batch.records import LABELLED, Answer, Failure, FileState, Reason, Row, Stage, Status
 
 # The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
 # photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
@@ -173,38 +173,58 @@ def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
 def unpack_row_of(
     path: Location, text: bytes, labels: tuple[str, ...], outputs: tuple[str, ...]
 ) -> Row:
-    """Read the row of a label, which must be one of ``labels``.
+    """Read a photo's row and check that the models can have given it.
 
-    ``outputs`` are the labels and then the abstain outputs; those of a face may lack some.
+    Args:
+        path: the photo.
+        text: the row, as ``pack_row`` writes it.
+        labels: the models' labels.
+        outputs: the labels and then the abstain outputs; a face may lack some of the latter.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: it is not such a row.
     """
     try:
         row = unpack_row(path, text.decode())
         for answer in (*row.faces, *((row.answer,) if row.answer else ())):
             _check(answer, labels, outputs)
-        if row.answer is not None and row.answer.status is not row.status:
-            raise ValueError(f"a photo that is {row.status} with an answer {row.answer.status}")
-        if row.width is not None and not (int(row.width) > 0 and int(row.height or 0) > 0):
+        if (row.answer.status if row.answer else None) != _answered(row):
+            raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
+        if (row.failure is not None) != (row.status is Status.FAILED):
+            raise ValueError(f"a photo that is {row.status} with the failure {row.failure}")
+        sides = (row.width, row.height)
+        if sides != (None, None) and not all(map(_is_side, sides)):
             raise ValueError(f"{row.width} x {row.height} pixels")
         return row
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadAnswer(f"a label that is none ({error})") from error
 
 
+def _answered(row: Row) -> Status | None:
+    """Give the status that a row's answer must have, None if it must have no answer."""
+    return None if row.status in (Status.NO_FACE, Status.FAILED) else row.status
+
+
 def _check(answer: Answer, labels: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    if not isinstance(answer.probabilities, dict):
+        raise TypeError(f"probabilities {answer.probabilities}")
     chances = (answer.confidence, *answer.probabilities.values())
     names = tuple(answer.probabilities)
-    possible = labels if answer.status in LABELLED else (None,)
-    if names[: len(labels)] != labels or not set(names) <= set(outputs):
+    if names != tuple(name for name in outputs if name in labels or name in names):
         raise ValueError(f"probabilities of {list(names)}")
-    if answer.status not in (*LABELLED, *outputs) or answer.label not in possible:
-        raise ValueError(f"{answer.status} {answer.label} out of {list(names)}")
+    is_labelled = answer.status in LABELLED
+    if not is_labelled and answer.status not in names[len(labels) :]:
+        raise ValueError(f"the status {answer.status} out of {list(names)}")
+    if answer.label not in (labels if is_labelled else (None,)):
+        raise ValueError(f"the label {answer.label} of an answer that is {answer.status}")
     if not all(0 <= chance <= 1.001 for chance in chances):
         raise ValueError(f"probabilities {chances}")
     if answer.box is not None and not all(map(math.isfinite, astuple(answer.box))):
         raise ValueError(f"a face at {answer.box}")
+
+
+def _is_side(pixels: object) -> bool:
+    return type(pixels) is int and 0 < pixels < 2**32
 
 
 def _failure(path: Location, stage: int, reason: int, detail: bytes) -> Failure:

@@ -30,8 +30,8 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_every_metadata_key_is_documented_in_order() -> None:
-    rule = Rule((0.0, 0.0), 1.0, 1.0, {}, 0.0, 2.0, {})
-    fusion = Fusion("face", (), rule, rule, 0.8, 0.7, 0.9, 0.5, {})
+    rule = Rule((0.0, 0.0), 1.0, 1.0, {}, 0.0, 1.0, {})
+    fusion = Fusion("face", (), rule, rule, 0.8, 0.8, 0.9, 0.5, {})
     spec = replace(tiny_export().spec, fusion=fusion)
     assert first_cells(section(MODELS, "## Metadata")) == list(metadata(spec))
 

@@ -11,26 +11,35 @@ from PIL import Image
 import batch
 from batch.crop import whole
 from batch.errors import InputError, ModelError
-from batch.fusion import log_odds, unpack_fusion
+from batch.fusion import unpack_fusion
 from batch.records import Photo, Region
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer_data import CONFIG, write_folders
 from trainer.cli import cli
 from trainer.data import Framing
-from trainer.datasets.folders import load_folders
+from trainer.datasets.folders import folder_files, load_folders
+from trainer.datasets.rendered import render_all
 from trainer.evaluation.calibrate import fit_temperature, softmax
 from trainer.evaluation.crossvalidate import crossvalidate
 from trainer.evaluation.evidence import gather
 from trainer.evaluation.folds import OutOfFold, sample_name
+from trainer.evaluation.fusion import Evidence
 
 FRAMING = Framing(Region.IMAGE, side=16, channels=3)
 
 
 @pytest.fixture
 def root(tmp_path: Path, astronaut: Image.Image) -> Path:
-    """Drawn pictures, in few of which a detector sees a face, and one photo with a face."""
+    """Drawn and rendered pictures, in few of which a detector sees a face, and a photo with one."""
     folder = write_folders(tmp_path / "people", 10)
     astronaut.save(folder / "happy" / "astronaut.png")
+    turned = write_folders(tmp_path / "others", 8) / "sad"
+    turned.rename(folder / "neither")
+    for path in (folder / "neither").iterdir():
+        Image.open(path).rotate(90).save(path)
+    (folder / "no_person").mkdir()
+    for n, (kind, picture) in enumerate(render_all(26)):
+        picture.save(folder / "no_person" / f"{kind}{n}.png")
     return folder
 
 
@@ -39,39 +48,51 @@ def held_out(root: Path, run: Path) -> OutOfFold:
     return crossvalidate(load_folders(root, FRAMING), config, run, folds=2, seed=1)
 
 
+def evidence_of(root: Path, answers: OutOfFold, face: str = "happy-sad") -> Evidence:
+    return gather(folder_files(root)[1], face, answers, FRAMING)
+
+
 def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
     root: Path, tmp_path: Path, astronaut: Image.Image
 ) -> None:
     answers = held_out(root, tmp_path / "run")
-    evidence = gather(root, "happy-sad", answers, FRAMING)
+    evidence = evidence_of(root, answers)
+    assert (evidence.labels, evidence.abstain) == (("happy", "sad"), ("neither", "no_person"))
+    assert evidence.face_abstain == ("neither",)
     assert np.array_equal(evidence.targets, answers.targets)
     temperature = fit_temperature(answers.logits, answers.targets)
-    chances = softmax(answers.logits, temperature)[:, 0]
-    assert evidence.photo == pytest.approx([log_odds(chance) for chance in chances], abs=1e-4)
+    assert np.array_equal(evidence.photo, softmax(answers.logits, temperature))
     assert 1 <= evidence.has_face.sum() < len(evidence.targets)
     photo = np.asarray(astronaut.convert("RGB"))
     sample = sample_name(whole(Photo(Path(), photo, *astronaut.size), 16, 16, 3))
     place = answers.names.index(sample)
-    assert answers.labels[evidence.targets[place]] == "happy"
+    assert evidence.targets[place] == 0
     (row,) = batch.label([root / "happy" / "astronaut.png"], batch.Options(model="happy-sad"))
     assert row.answer is not None
-    assert evidence.face[place] == log_odds(row.answer.probabilities["happy"]) > 1
+    assert row.answer.box is not None
+    assert evidence.face[place].tolist() == list(row.answer.probabilities.values())
+    assert evidence.score[place] == row.answer.box.score
+    longer = max(row.answer.box.width, row.answer.box.height)
+    assert evidence.share[place] == longer / max(astronaut.size)
 
 
 def test_a_photo_that_went_away_is_told(root: Path, tmp_path: Path) -> None:
     answers = held_out(root, tmp_path / "run")
     (root / "happy" / "astronaut.png").unlink()
     with pytest.raises(InputError, match="1 cross-validated photos are missing"):
-        gather(root, "happy-sad", answers, FRAMING)
+        evidence_of(root, answers)
 
 
-def test_a_face_model_of_other_labels_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_model_that_can_not_be_fused_is_refused(root: Path, tmp_path: Path) -> None:
     answers = held_out(root, tmp_path / "run")
-    spec = bright_spec(region=Region.IMAGE)
-    other = save(bright_model(spec), tmp_path / "other.onnx")
-    renamed = replace(answers, labels=("day", "night"))
-    with pytest.raises(ModelError, match="not day, night"):
-        gather(root, str(other), renamed, FRAMING)
+    whole_photos = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
+    with pytest.raises(ModelError, match="needs a face model"):
+        evidence_of(root, answers, str(whole_photos))
+    other = replace(answers, labels=("day", "night", "neither", "no_person"))
+    with pytest.raises(ModelError, match="answers happy, sad, not day, night"):
+        evidence_of(root, other)
+    with pytest.raises(ModelError, match="no photos of them all"):
+        evidence_of(root, replace(answers, labels=("happy", "sad", "no_person")))
 
 
 def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -> None:
@@ -85,8 +106,12 @@ def test_the_commands_lead_from_photos_to_a_fusion(root: Path, tmp_path: Path) -
     )
     assert first.exit_code == 0, first.output
     assert "accuracy" in first.stdout
-    second = runner.invoke(cli, ["fuse", *shared])
+    second = runner.invoke(cli, ["fuse", *shared, "--risk", "0.5"])
     assert second.exit_code == 0, second.output
     fusion = unpack_fusion((run / "fusion.json").read_text())
-    assert fusion.face_model == "happy-sad"
+    assert (fusion.face_model, list(fusion.abstain_from)) == ("happy-sad", ["neither", "no_person"])
     assert fusion == unpack_fusion(second.stdout.splitlines()[-1])
+    assert "right among ok" in second.stdout
+    strict = runner.invoke(cli, ["fuse", *shared, "--risk", "0.01"])
+    assert strict.exit_code == 0, strict.output
+    assert "no thresholds keep the risk of 1.0%" in strict.stderr

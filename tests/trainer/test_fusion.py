@@ -55,12 +55,13 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
         targets=targets,
         folds=np.arange(count) % 5,
         weights=np.ones(count, dtype=np.float32),
+        kinds=np.full(count, "photo"),
     )
 
 
 def test_two_witnesses_are_better_than_one() -> None:
     evidence = drawn_evidence(3000, 2)
-    answers = nested("face", evidence, 0.2).answers
+    answers = nested("face", evidence, 0.2).probabilities
     faces = evidence.has_face & (evidence.score < ALONE_SCORE)
     right = (answers.argmax(axis=1) == evidence.targets)[faces].mean()
     assert right > (evidence.photo.argmax(axis=1) == evidence.targets)[faces].mean() + 0.05
@@ -74,7 +75,7 @@ def test_a_fold_is_answered_by_nothing_that_was_fitted_to_it() -> None:
         nested("face", each, 0.2) for each in (evidence, replace(evidence, targets=turned))
     )
     assert one.fusions[0] == other.fusions[0]
-    assert np.array_equal(one.answers[held], other.answers[held])
+    assert np.array_equal(one.probabilities[held], other.probabilities[held])
     assert one.fusions[1] != other.fusions[1]
 
 
@@ -108,14 +109,19 @@ def test_a_doubtful_photo_weighs_less() -> None:
     assert near < 0.1 < far
 
 
-def test_thresholds_are_chosen_on_photos_of_full_weight_alone() -> None:
+def test_thresholds_are_chosen_on_photos_of_weight_one_alone() -> None:
     evidence = drawn_evidence(600, 6)
     fusion = fit("face", evidence)
     wrong = np.arange(600) % 2 == 0
     targets = np.where(wrong, (evidence.targets + 1) % 4, evidence.targets)
     doubted = replace(evidence, targets=targets, weights=np.where(wrong, 0.5, 1).astype(np.float32))
-    assert choose(fusion, doubted, 0.2) == choose(fusion, evidence.take(~wrong), 0.2)
-    assert choose(fusion, replace(evidence, targets=targets), 0.2) != choose(fusion, doubted, 0.2)
+    by_doubted, by_clean, by_all = (
+        choose(fusion, each, 0.2)
+        for each in (doubted, evidence.take(~wrong), replace(evidence, targets=targets))
+    )
+    assert (by_doubted.answered, by_doubted.wrong) == (by_clean.answered, by_clean.wrong)
+    assert by_doubted.unsure_below == by_clean.unsure_below
+    assert by_all.answered != by_clean.answered
 
 
 def test_the_photo_never_says_neither_beside_a_face() -> None:

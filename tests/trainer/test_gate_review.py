@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from batch.contract.contract import load_model
+from batch.contract.model import Model
 from batch.errors import InputError, UsageError
-from trainer.evaluation.bootstrap import chance_of
+from tests.tiny_models import bright_model, save
+from trainer.data import Part
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.exporting.models import open_model
 from trainer.gate import Comparison, Refused, Require, compare_answers
-from trainer.reviewing.gate_review import check_reviewed, compare_reviewed
+from trainer.reviewing.gate_review import chance_of, check_reviewed, compare_reviewed
 
 HERE = Path("new.onnx")
 
@@ -89,3 +93,31 @@ def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:
     model = open_model("happy-sad")
     with pytest.raises(InputError, match="no reviewed sample is held out"):
         compare_reviewed(model, model, None, model.spec.labels)
+
+
+def test_a_model_that_can_not_abstain_is_wrong_on_what_shows_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bright = load_model(save(bright_model(), tmp_path / "bright.onnx"))
+    able = replace(bright, spec=replace(bright.spec, abstain_from={"neither": 0.5}))
+    levels = np.asarray([250, 250, 5, 128, 90], np.uint8)
+    pixels = np.tile(levels[:, None, None, None], (1, bright.height, bright.width, 1))
+    labels = ("anger", "happy", "sad", "neither")
+    votes = np.eye(4, dtype=np.float32)[[1, 2, 2, 3, 0]]
+    held = Part(pixels, votes, np.ones(5, np.bool_))
+
+    def answer(model: Model, part: Part) -> Probabilities:
+        happy = part.pixels.mean(axis=(1, 2, 3)) / 255
+        both = np.stack([happy, 1 - happy], axis=1)
+        grey = (np.abs(happy - 0.5) < 0.1)[:, None] * 0.9
+        if not model.spec.abstain:
+            return both.astype(np.float32)
+        return np.hstack([both * (1 - grey), grey]).astype(np.float32)
+
+    monkeypatch.setattr("trainer.reviewing.gate_review.answers", answer)
+    found = compare_reviewed(able, bright, held, labels)
+    assert (found.samples, found.won, found.lost) == (4, 1, 0), "neither has anger"
+    found = compare_reviewed(bright, able, held, labels)
+    assert (found.samples, found.won, found.lost) == (4, 0, 1)
+    found = compare_reviewed(able, bright, replace(held, votes=votes[:, :3]), labels[:3])
+    assert found.samples == 3, "of data without such a class"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path:
         tmp_path,
         (plain(tmp_path, 250, held=True), "sad", "happy"),
         (plain(tmp_path, 10, held=True), "sad", "sad"),
-        (plain(tmp_path, 20, held=True), "happy", "not_a_person"),
+        (plain(tmp_path, 20, held=True), "happy", "no_person"),
         (plain(tmp_path, 240, held=False), "happy", "sad"),
     )
     held = retry(open_model(str(bright)), review, "test")
@@ -89,7 +90,7 @@ def test_the_runner_is_asked_again_about_whole_photos(
     gone = tmp_path / "gone.png"
     rows: list[Row] = [
         {"path": "astronaut.png", "face": 1, **BOX, "said": "sad", "label": "happy"},
-        {"path": "astronaut.png", "face": 2, **BOX, "said": "sad", "label": "not_a_person"},
+        {"path": "astronaut.png", "face": 2, **BOX, "said": "sad", "label": "no_person"},
         {"path": gone.name, "said": "sad", "label": "sad"},
     ]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
@@ -98,3 +99,23 @@ def test_the_runner_is_asked_again_about_whole_photos(
     foreign = Review((write_review(tmp_path / "f.csv", [{**rows[0], "label": "angry"}]),), tmp_path)
     with pytest.raises(InputError, match=r"f\.csv, line 2 says 'angry'"):
         retry_end_to_end("happy-sad", foreign, "all")
+
+
+def test_abstentions_are_asked_again_where_the_model_can_give_them(
+    tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows: list[Row] = [
+        {"path": "photos/coffee.jpg", "said": "no_person", "label": "no_person"},
+        {"path": "photos/astronaut.jpg", "said": "no_person", "label": "happy"},
+    ]
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    for found in (
+        retry(open_model("people"), review, "all"),
+        retry_end_to_end("default", review, "all"),
+    ):
+        assert (found.confirmations, found.corrections) == (1, 1)
+        assert (found.before.value, found.confirmed.value) == (0.5, 1.0)
+    with caplog.at_level(logging.INFO):
+        alone = retry_end_to_end("happy-sad", review, "all")
+    assert (alone.confirmations, alone.corrections) == (0, 1)
+    assert "no_person is none of happy, sad, neither (" in caplog.text

@@ -92,6 +92,36 @@ def test_what_is_no_review_is_named(tmp_path: Path) -> None:
         read_review(Review((file,), tmp_path))
 
 
+def test_reviews_of_earlier_releases_are_read(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"path": "a", "label": "not_a_person"},
+        {"path": "b", "said": "no_person", "label": "no_person"},
+        {"path": "c", "said": "happy", "label": "neither"},
+    ]
+    verdicts = read_review(review(tmp_path, *rows))
+    assert [v.label for v in verdicts] == ["no_person", "no_person", "neither"]
+    assert [v.confirms for v in verdicts] == [False, True, False]
+
+
+def test_a_box_that_is_no_face_says_nothing_of_the_photo(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"path": "photo", "label": "no_person"},
+        {"path": "box", "face": 1, **BOXED, "label": "no_person"},
+        {"path": "both", "face": 1, **BOXED, "label": "happy"},
+        {"path": "both", "face": 2, **BOXED, "label": "no_person"},
+        {"path": "second", "face": 1, **BOXED, "label": "no_person"},
+        {"path": "second", "face": 2, **BOXED, "label": "happy"},
+        {"path": "different", "face": 1, **BOXED, "label": "happy"},
+        {"path": "different", "face": 2, **BOXED, "label": "neither"},
+    ]
+    photos, left_out = about_photos(read_review(review(tmp_path, *rows)))
+    assert {v.path.name: v.label for v in photos} == {"photo": "no_person", "both": "happy"}
+    assert [reason for _, reason in left_out] == [
+        "a box that is no face says nothing of the photo", "the photo's main face was not reviewed",
+        "the photo's faces have different labels",
+    ]  # fmt: skip
+
+
 def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Path) -> None:
     faces = [
         ("photo", "", "sad"), ("photo", 1, "happy"), ("one", 1, "sad"), ("alike", 2, "sad"),

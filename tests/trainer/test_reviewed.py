@@ -131,7 +131,7 @@ def test_what_can_not_be_used_is_told(
         found = reviewed(tmp_path, *rows, framing=Framing(side=24))
     reasons = {Path(name).name: reason for name, reason in found.left_out}
     assert len(found.learn) + len(found.held) == 1
-    assert reasons[first.name] == "no_person, which is not a class here"
+    assert reasons[first.name] == "the answer rests on no face"
     assert reasons["gone.jpg"] == "No such file or directory"
     assert reasons[second.name] == "its face lies outside of the photo, which has changed"
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
@@ -149,42 +149,29 @@ def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[P
         reviewed(tmp_path)
     with pytest.raises(InputError, match="the answer rests on no face"):
         reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
-    with pytest.raises(InputError, match="no_person, which is not a class here"):
-        reviewed(tmp_path, *rows_of(pictures, label="not_a_person"))
+    with pytest.raises(InputError, match="no_person is none of happy, sad"):
+        reviewed(tmp_path, *rows_of(pictures, label="no_person"))
 
 
-def test_reviewed_photos_without_a_label_are_learnt_where_that_is_a_class(
-    tmp_path: Path, pictures: list[Path]
+@pytest.mark.parametrize("label", ["neither", "no_person"])
+def test_abstentions_are_learnt_from_where_they_are_classes(
+    tmp_path: Path, pictures: list[Path], label: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    labels = ["neither", "no_person", "not_a_person", "sad", *["happy"] * 5]
-    rows: list[Row] = [
-        {"path": str(path), "said": "neither", "label": label}
-        for path, label in zip(pictures, labels, strict=True)
-    ]
+    boxed = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
+    rows = [row | boxed for row in rows_of(pictures, label=label)]
+    rows[:1] = [rows[0] | {"label": "sad"}]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    found = read_reviewed(review, (*HAPPY_SAD, "neither", "no_person"), PHOTO)
-    samples = (*found.learn, *found.held)
-    counts = np.bincount([sample.label for sample in samples], minlength=4)
-    assert counts.tolist() == [5, 1, 1, 2]
-    assert [sample.confirms for sample in samples].count(True) == 1
-    fewer = read_reviewed(review, (*HAPPY_SAD, "neither"), PHOTO)
-    assert len(fewer.learn) + len(fewer.held) == 7
-
-
-def test_a_box_without_a_face_says_nothing_of_its_photo(
-    tmp_path: Path, pictures: list[Path]
-) -> None:
-    box = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
-    rows: list[Row] = [
-        {"path": str(pictures[0]), "face": 1, **box, "said": "sad", "label": "no_person"},
-        {"path": str(pictures[1]), "said": "sad", "label": "no_person"},
-    ]
-    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    classes = (*HAPPY_SAD, "no_person")
-    photos = read_reviewed(review, classes, PHOTO)
-    assert [sample.name for sample in (*photos.learn, *photos.held)] == [str(pictures[1])]
-    faces = read_reviewed(review, classes, Framing(side=24))
-    assert [sample.name for sample in (*faces.learn, *faces.held)] == [f"{pictures[0]}, face 1"]
+    classes = ("happy", "sad", label)
+    for framing in (PHOTO, Framing(side=24)):
+        found = read_reviewed(review, classes, framing)
+        assert not found.left_out
+        assert sorted(s.label for s in (*found.learn, *found.held)) == [1] + [2] * 8
+        assert found.part(found.learn).votes.shape == (6, 3)
+        with caplog.at_level(logging.INFO):
+            less = read_reviewed(review, ("happy", "sad"), framing)
+        assert len(less.learn) + len(less.held) == 1
+        assert len(less.left_out) == 8
+        assert f"  8: {label} is none of happy, sad ({pictures[1]}, " in caplog.text
 
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
@@ -212,6 +199,20 @@ def test_data_know_what_is_learnt_from_and_what_is_held(
     assert len(more.part("all")) == len(data.part("all"))
     assert more.fingerprint != data.fingerprint
     assert replace(more, held=None).fingerprint == more.fingerprint
+
+
+def test_a_class_that_gives_no_label_is_taught_by_a_review(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    folders = write_folders(tmp_path / "data", 25)
+    (folders / "neither").mkdir()
+    for path in sorted((folders / "sad").iterdir())[:10]:
+        path.rename(folders / "neither" / path.name)
+    rows = rows_of(pictures, label="neither")
+    review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
+    more = with_review(load_folders(folders, PHOTO), review)
+    assert more.reviewed is not None
+    assert set(more.reviewed.targets.tolist()) == {more.labels.index("neither")}
 
 
 def test_what_the_data_hold_already_is_left_out(tmp_path: Path, data: Dataset) -> None:

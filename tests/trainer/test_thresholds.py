@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.thresholds import MOST_ANSWERED, choose_thresholds, upper_bound
+from trainer.evaluation.thresholds import (
+    MOST_ANSWERED,
+    choose_thresholds,
+    person_threshold,
+    upper_bound,
+)
 
 LABELS, ABSTAIN = ("happy", "sad"), ("neither", "no_person")
 
@@ -79,3 +84,20 @@ def test_a_model_without_abstain_outputs_has_one_threshold() -> None:
     chosen = choose_thresholds(answers, targets, LABELS, (), 0.1)
     assert chosen.abstain_from == {}
     assert 0.7 < chosen.unsure_below < 0.95
+
+
+def test_persons_of_every_kind_are_seen() -> None:
+    kinds = np.repeat(["portrait", "crowd", "landscape"], [900, 100, 500])
+    no_person = np.concatenate([np.full(900, 0.1), np.linspace(0, 1, 100), np.full(500, 0.9)])
+    shown = kinds != "landscape"
+    # 5 of 100 in crowds are at or above 0.95, and portraits, however many, do not outvote them.
+    found = person_threshold(no_person.astype(np.float32), shown, kinds)
+    assert found == 0.95
+    assert person_threshold(no_person.astype(np.float32), kinds == "portrait", kinds) == 0.5
+
+
+def test_a_threshold_can_be_raised_from_outside() -> None:
+    answers, targets = answers_and_targets(2000)
+    free = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1)
+    raised = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1, {"no_person": 0.8})
+    assert free.abstain_from["no_person"] < 0.8 <= raised.abstain_from["no_person"]

@@ -76,7 +76,7 @@ def adjust(
         raise UsageError("there is no review to learn from", "give --review REVIEW.csv")
     old = open_model(model)
     card = card_of(old)
-    reviewed = read_reviewed(review, old.spec.labels, framing_for(old))
+    reviewed = read_reviewed(review, old.spec.outputs, framing_for(old))
     learn, held = (reviewed.part(samples) for samples in (reviewed.learn, reviewed.held))
     adjusted = fit(
         old,

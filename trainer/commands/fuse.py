@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from trainer.commands.options import framing_options, run_option, show_progress, write_text
+from trainer.commands.options import (
+    abstain_option,
+    framing_options,
+    run_option,
+    show_progress,
+    write_text,
+)
 
 FUSION_FILE = "fusion.json"
 
@@ -36,8 +42,16 @@ FUSION_FILE = "fusion.json"
     metavar="SHARE",
     help="Largest share of the labels that count, status ok, which may be wrong.",
 )
+@abstain_option
 @framing_options
-def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -> None:
+def fuse(
+    data: Path,
+    run_folder: Path,
+    face: str,
+    risk: float,
+    abstain: dict[str, str],
+    **framing: Any,
+) -> None:
     """Fit the rules by which face and whole photo answer together, and print how right they are.
 
     The figures are nested: each fold is answered by rules and thresholds of the other folds.
@@ -48,13 +62,24 @@ def fuse(data: Path, run_folder: Path, face: str, risk: float, **framing: Any) -
     from trainer.evaluation.evidence import gather
     from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
     from trainer.evaluation.fusion import choose, fit, nested, with_thresholds
+    from trainer.evaluation.outcomes import always_table, kinds_table
     from trainer.exporting.models import open_model
 
     show_progress()
     answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
-    evidence = gather(photo_files(data), face, answers, framing_of(**framing) or Framing())
+    evidence = gather(photo_files(data, abstain), face, answers, framing_of(**framing) or Framing())
     name = open_model(face).spec.name
     held_out = nested(name, evidence, risk)
+    click.echo(kinds_table(evidence, held_out.answers))
+    click.echo(f"\n{always_table(evidence, held_out.always)}\n")
     fusion = fit(name, evidence)
     chosen = choose(fusion, evidence, risk)
-    write_text(run_folder / FUSION_FILE, f"{pack_fusion(with_thresholds(fusion, chosen))}\n")
+    click.echo(
+        f"of {chosen.answered:,} labels that count {chosen.wrong:,} are wrong: at most "
+        f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
+    )
+    if chosen.bound > risk:
+        click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
+    record = pack_fusion(with_thresholds(fusion, chosen))
+    write_text(run_folder / FUSION_FILE, f"{record}\n")
+    click.echo(record)

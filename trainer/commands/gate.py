@@ -63,16 +63,17 @@ def gate(
     review = review_of(review_files, photos)
     usual, held, labels = None, None, old.spec.outputs
     if review and not data:
-        held = held_out(review, old)
+        reviewed = held_out(review, new, old)
+        held, labels = reviewed.part(reviewed.held), reviewed.labels
     else:
         labelled = load_data(data or FERPLUS, framing_for(old), review=review, abstain=abstain)
         held, labels = labelled.held, labelled.labels
         usual = compare_models(new, old, labelled.part(split), labels)
         click.echo(comparison_table(usual))
     if review:
-        reviewed = compare_reviewed(new, old, held, labels)
-        click.echo(f"\nOn what people reviewed, held out:\n\n{reviewed_table(reviewed)}")
-        check_reviewed(reviewed, usual, Require(require), new.path)
+        found = compare_reviewed(new, old, held, labels)
+        click.echo(f"\nOn what people reviewed, held out:\n\n{reviewed_table(found)}")
+        check_reviewed(found, usual, Require(require), new.path)
     elif usual:
         check(usual, Require(require), new.path)
     if not dry_run:

@@ -77,10 +77,10 @@ def _noise(chance: random.Random, size: tuple[int, int]) -> Image.Image:
     numbers = np.random.default_rng(chance.getrandbits(32))
     shape = (cells[1], cells[0], 3 if chance.random() < 0.6 else 1)
     if chance.random() < 0.5:
-        levels = numbers.integers(0, 256, shape).astype(np.float64)
+        pixels = numbers.uniform(0, 256, shape)
     else:
-        levels = numbers.normal(chance.uniform(40, 210), chance.uniform(10, 60), shape)
-    pixels = np.broadcast_to(levels.clip(0, 255).astype(np.uint8), (*shape[:2], 3))
+        pixels = numbers.normal(chance.uniform(40, 210), chance.uniform(10, 60), shape)
+    pixels = np.broadcast_to(pixels.clip(0, 255).astype(np.uint8), (*shape[:2], 3))
     smooth = chance.choice([Image.Resampling.NEAREST, Image.Resampling.BICUBIC])
     return Image.fromarray(np.ascontiguousarray(pixels)).resize(size, smooth)
 
@@ -196,7 +196,7 @@ def _chart(chance: random.Random, size: tuple[int, int]) -> Image.Image:
     numbers = np.random.default_rng(chance.getrandbits(32))
     count = chance.randint(3, 12)
     values = numbers.uniform(1, 10, count)
-    colours = [_share(_colour(chance)) for _ in range(count)]
+    colours = ["#{:02x}{:02x}{:02x}".format(*_colour(chance)) for _ in range(count)]
     match chance.choice(["bar", "line", "pie", "scatter", "heat", "area"]):
         case "bar":
             axes.bar(range(count), values, color=colours)
@@ -206,8 +206,8 @@ def _chart(chance: random.Random, size: tuple[int, int]) -> Image.Image:
         case "pie":
             axes.pie(values, colors=colours, labels=[_words(chance, 1) for _ in range(count)])
         case "scatter":
-            across, down = numbers.normal(0, 1, (2, 150))
-            axes.scatter(across, down, c=numbers.uniform(0, 1, 150))
+            x, y, shade = numbers.normal(0, 1, (3, 150))
+            axes.scatter(x, y, c=shade)
         case "heat":
             axes.imshow(numbers.uniform(0, 1, (count, count)), cmap="viridis")
         case _:
@@ -357,12 +357,6 @@ def _point(chance: random.Random, size: tuple[int, int]) -> tuple[int, int]:
 def _grey(chance: random.Random) -> Colour:
     tone = chance.randint(0, 255)
     return tone, tone, tone
-
-
-def _share(colour: Colour) -> tuple[float, float, float]:
-    """A colour by shares of 255."""
-    red, green, blue = colour
-    return red / 255, green / 255, blue / 255
 
 
 def _colour(chance: random.Random) -> Colour:

@@ -7,14 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from batch.errors import UsageError
 from trainer.config import Config
-from trainer.data import Dataset, take
+from trainer.data import Dataset, Part, take
 from trainer.datasets.duplicates import join_groups, near_groups, perceptual_hash
-from trainer.evaluation.folds import OUT_OF_FOLD, OutOfFold, assign, sample_name, write_out_of_fold
+from trainer.efficientnet import PhotoNet
+from trainer.evaluation.folds import (
+    OUT_OF_FOLD,
+    Logits,
+    OutOfFold,
+    assign,
+    sample_name,
+    write_out_of_fold,
+)
 from trainer.train import predict_logits, train
 from trainer.training.checkpoint import load_trained
+from trainer.training.pretrained import build, initialise
+from trainer.training.probe import channel_means, fit, standardised
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +35,9 @@ def crossvalidate(data: Dataset, config: Config, run: Path, folds: int, seed: in
     """Train a network a fold on the other folds and collect its answers for its own.
 
     All parts of the data take part; near duplicates, and samples of one group, share a fold. The
-    folder ``run`` gets a training per fold, and ``out-of-fold.csv``. What was cut off goes on.
+    folder ``run`` gets ``out-of-fold.csv`` and a training per fold, which goes on if it was cut
+    off. If nothing but the classifier learns there are no trainings to keep: all folds share the
+    features, which are computed once.
 
     Raises:
         UsageError: the training would choose an epoch by the fold it is judged on, or there
@@ -39,14 +53,12 @@ def crossvalidate(data: Dataset, config: Config, run: Path, folds: int, seed: in
     if len(np.unique(groups)) < folds:
         raise UsageError(f"{data.name} has fewer photos than {folds} folds", "take fewer --folds")
     dealt = assign(groups, pool.targets, folds, seed)
-    logits = np.empty(pool.votes.shape, dtype=np.float32)
-    for fold in range(folds):
-        held = take(pool, dealt == fold)
-        part = replace(data, train=take(pool, dealt != fold), validation=held, test=held)
-        folder = run / f"fold-{fold + 1}"
-        train(part, replace(config, learn_from="train"), folder)
-        logits[dealt == fold] = predict_logits(load_trained(folder).network, held.pixels).numpy()
-        logger.info("fold %d of %d is done", fold + 1, folds)
+    beside = data.beside is not None or data.reviewed is not None or config.teacher
+    if config.epochs or beside:
+        logits = _train_folds(data, pool, dealt, config, run)
+    else:
+        logits = _probe_folds(data, pool, dealt, config)
+    run.mkdir(parents=True, exist_ok=True)
     answers = OutOfFold(
         labels=data.labels,
         names=tuple(map(sample_name, pool.pixels)),
@@ -56,3 +68,47 @@ def crossvalidate(data: Dataset, config: Config, run: Path, folds: int, seed: in
     )
     write_out_of_fold(run / OUT_OF_FOLD, answers)
     return answers
+
+
+def _train_folds(
+    data: Dataset, pool: Part, dealt: npt.NDArray[np.int64], config: Config, run: Path
+) -> Logits:
+    """Train a network per fold and run it on the fold: float32 [n, K]."""
+    logits = np.empty(pool.votes.shape, dtype=np.float32)
+    for fold in range(int(dealt.max()) + 1):
+        held = take(pool, dealt == fold)
+        part = replace(data, train=take(pool, dealt != fold), validation=held, test=held)
+        folder = run / f"fold-{fold + 1}"
+        train(part, replace(config, learn_from="train"), folder)
+        logits[dealt == fold] = predict_logits(load_trained(folder).network, held.pixels).numpy()
+        logger.info("fold %d of %d is done", fold + 1, int(dealt.max()) + 1)
+    return logits
+
+
+def _probe_folds(data: Dataset, pool: Part, dealt: npt.NDArray[np.int64], config: Config) -> Logits:
+    """Fit a classifier per fold to features of all samples: float32 [n, K]."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    network = build(config, len(data.labels), data.framing.channels)
+    initialise(network, config.init)
+    assert isinstance(network, PhotoNet)  # the settings are checked
+    network.eval()
+    means, mirrored = (
+        channel_means(network, pixels) for pixels in (pool.pixels, pool.pixels[:, :, ::-1])
+    )
+    logits = np.empty(pool.votes.shape, dtype=np.float32)
+    for fold in range(int(dealt.max()) + 1):
+        learn, held = (torch.from_numpy(chosen) for chosen in (dealt != fold, dealt == fold))
+        part = take(pool, dealt != fold)
+        fit(
+            network,
+            torch.cat([means[learn], mirrored[learn]]),
+            torch.from_numpy(part.votes).repeat(2, 1),
+            config.probe,
+            torch.from_numpy(part.mean_one_weights).repeat(2),
+        )
+        with torch.inference_mode():
+            answers = network.classifier(standardised(network, means[held]))
+        logits[dealt == fold] = answers.numpy()
+    return logits

@@ -33,13 +33,14 @@ REMEDY = "cross-validate on the same photos, with --region image"
 class Seen:
     """The faces of one photo: their mean, float32 [outputs], and the main one's score and share.
 
-    ``weight`` is the photo's in its data set.
+    ``weight`` and ``kind`` are the photo's in its data set.
     """
 
     face: Probabilities | None
     score: float
     share: float
     weight: float
+    kind: str
 
 
 def gather(
@@ -65,7 +66,7 @@ def gather(
         if not isinstance(photo, Photo):
             return None
         name = sample_name(whole(photo, framing.side, framing.side, framing.channels))
-        return name, _seen(labeller, photo, file.weight)
+        return name, _seen(labeller, photo, file)
 
     with ThreadPoolExecutor() as pool:
         seen = dict(filter(None, pool.map(look, files)))
@@ -86,14 +87,15 @@ def gather(
         targets=answers.targets,
         folds=answers.folds,
         weights=np.asarray([photo.weight for photo in photos], dtype=np.float32),
+        kinds=np.asarray([photo.kind for photo in photos], dtype=np.str_),
     )
 
 
-def _seen(labeller: Labeller, photo: Photo, weight: float) -> Seen:
+def _seen(labeller: Labeller, photo: Photo, file: Labelled) -> Seen:
     evidence = labeller.evidence(photo)
     if not evidence.boxes:
-        return Seen(None, 0.0, 0.0, weight)
-    return Seen(mean_face(evidence), *main_face(photo, evidence), weight)
+        return Seen(None, 0.0, 0.0, file.weight, file.kind)
+    return Seen(mean_face(evidence), *main_face(photo, evidence), file.weight, file.kind)
 
 
 def _outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ models' probabilities. The whole-photo model's come from networks that had not l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from batch.decide import Thresholds, decide
 from batch.fusion import LEAST, Fusion, Rule, score_odds
-from batch.records import Abstain
+from batch.records import Abstain, Answer
 from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.thresholds import Chosen, choose_thresholds
+from trainer.evaluation.thresholds import Chosen, choose_thresholds, person_threshold
 
 # What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
 # for a label, with a face and without one.
@@ -56,6 +57,7 @@ class Evidence:
         targets: int64 [n].
         folds: int64 [n], photos of one fold were held out together.
         weights: float32 [n], how much a photo counts.
+        kinds: str [n], what kind of picture each is, for tables.
     """
 
     labels: tuple[str, ...]
@@ -68,6 +70,7 @@ class Evidence:
     targets: Targets
     folds: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
+    kinds: npt.NDArray[np.str_]
 
     @property
     def has_face(self) -> npt.NDArray[np.bool_]:
@@ -76,7 +79,7 @@ class Evidence:
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Evidence:
         """Keep the chosen photos, bool [n]."""
-        arrays = ("face", "score", "share", "photo", "targets", "folds", "weights")
+        arrays = ("face", "score", "share", "photo", "targets", "folds", "weights", "kinds")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
@@ -119,34 +122,68 @@ def with_thresholds(fusion: Fusion, chosen: Chosen) -> Fusion:
 
 
 def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
-    """Choose the thresholds on the photos of full weight: the labels of others are in doubt."""
-    trusted = evidence.take(evidence.weights >= 1)
-    answers = fuse(fusion, trusted)
-    return choose_thresholds(answers, trusted.targets, trusted.labels, trusted.abstain, risk)
+    """Choose the thresholds on the photos of weight 1: the labels of others are in doubt.
+
+    That a photo shows a person is beyond doubt in all of them.
+    """
+    answers = fuse(fusion, evidence)
+    least = {}
+    if Abstain.NO_PERSON in evidence.abstain:
+        at = len(evidence.labels) + evidence.abstain.index(Abstain.NO_PERSON)
+        least[str(Abstain.NO_PERSON)] = person_threshold(
+            answers[:, at], evidence.targets != at, evidence.kinds
+        )
+    trusted = evidence.weights == 1
+    return choose_thresholds(
+        answers[trusted],
+        evidence.targets[trusted],
+        evidence.labels,
+        evidence.abstain,
+        risk,
+        least,
+    )
 
 
 @dataclass(frozen=True)
 class Nested:
     """Answers of each fold by rules and thresholds that were fitted on the other folds.
 
-    ``answers``: float32 [n, K + A]; ``fusions`` has the rules by fold.
+    Attributes:
+        probabilities: float32 [n, K + A].
+        answers: what the runner makes of them, by the fold's thresholds.
+        always: the same if every photo is answered.
+        fusions: the rules by fold.
     """
 
-    answers: Probabilities
+    probabilities: Probabilities
+    answers: Sequence[Answer]
+    always: Sequence[Answer]
     fusions: Mapping[int, Fusion]
 
 
 def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
     """Answer each fold by what was fitted on the other folds."""
-    answers = np.empty_like(evidence.photo)
+    probabilities = np.empty_like(evidence.photo)
     fusions: dict[int, Fusion] = {}
     for fold in np.unique(evidence.folds):
         held = evidence.folds == fold
         others = evidence.take(~held)
         fusion = fit(face_model, others)
         fusions[int(fold)] = with_thresholds(fusion, choose(fusion, others, risk))
-        answers[held] = fuse(fusion, evidence.take(held))
-    return Nested(answers, fusions)
+        probabilities[held] = fuse(fusion, evidence.take(held))
+    by_photo = [fusions[int(fold)] for fold in evidence.folds]
+    answers, always = (
+        [
+            decide(
+                said,
+                evidence.labels,
+                Thresholds(fusion.unsure_below, fusion.abstain_from, always_answer),
+            )
+            for said, fusion in zip(probabilities, by_photo, strict=True)
+        ]
+        for always_answer in (False, True)
+    )
+    return Nested(probabilities, answers, always, fusions)
 
 
 def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
@@ -190,7 +227,7 @@ def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
         whole.backward()  # type: ignore[no-untyped-call]
         return whole
 
-    search.step(loss)  # type: ignore[arg-type]
+    search.step(loss)  # type: ignore[no-untyped-call]
     found = [round(number, 4) for number in numbers.tolist()]
     own = dict(zip(fitted, found[outputs + 3 :], strict=True))
     return Rule(

@@ -20,13 +20,15 @@ from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
 CONFIDENCE = 0.95
-# Thresholds that are tried: of a label, and of an abstain output, which must be about as likely as
-# everything else together before it is a reason.
+# Thresholds that are tried: of a label, and of an abstain output, which must be as likely as all
+# else together before it is a reason.
 STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
-ABSTAIN_STEPS = tuple(step for step in STEPS if step >= 0.4)
+ABSTAIN_STEPS = tuple(step for step in STEPS if step >= 0.5)
 # Beside the risk over all answers, the share of the samples of each abstain class that may get a
 # label which counts: a folder may hold nothing else.
 MOST_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
+# Of each kind of picture that shows a person, the share that may come out as `no_person`.
+MOST_OVERLOOKED = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def choose_thresholds(
     labels: Sequence[str],
     abstain: Sequence[str],
     risk: float,
+    least: Mapping[str, float] | None = None,
 ) -> Chosen:
     """Find the thresholds within the risk that give most samples their label.
 
@@ -78,13 +81,18 @@ def choose_thresholds(
         labels: the K labels.
         abstain: the A abstain outputs.
         risk: 0 to 1, the largest share of labels that count and are wrong.
+        least: the lowest threshold that is tried for an abstain output, where it is not the usual.
     """
     count = len(labels)
+    lowest = least or {}
+    steps_of = [
+        [step for step in ABSTAIN_STEPS if step >= lowest.get(name, 0.0)] for name in abstain
+    ]
     confidence = answers[:, :count].max(axis=1)
     right = answers[:, :count].argmax(axis=1) == targets
     within: list[Chosen] = []
-    least: list[Chosen] = []
-    for steps in product(ABSTAIN_STEPS, repeat=len(abstain)):
+    all_tried: list[Chosen] = []
+    for steps in product(*steps_of):
         kept = (answers[:, count:] < np.asarray(steps, dtype=np.float32)).all(axis=1)
         for unsure_below in STEPS:
             counts = kept & (confidence >= np.float32(unsure_below))
@@ -98,7 +106,7 @@ def choose_thresholds(
                     label: share(counts & right, targets == n) for n, label in enumerate(labels)
                 },
             )
-            least.append(chosen)
+            all_tried.append(chosen)
             if all(
                 share(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
                 for n, name in enumerate(abstain)
@@ -107,7 +115,29 @@ def choose_thresholds(
     within = [chosen for chosen in within if chosen.bound <= risk]
     if within:
         return max(within, key=lambda chosen: sum(chosen.coverage.values()))
-    return min(least, key=lambda chosen: chosen.bound)
+    return min(all_tried, key=lambda chosen: chosen.bound)
+
+
+def person_threshold(
+    no_person: npt.NDArray[np.float32],
+    shows_person: npt.NDArray[np.bool_],
+    kinds: npt.NDArray[np.str_],
+) -> float:
+    """Find the lowest threshold of ``no_person`` at which persons of every kind are seen.
+
+    Args:
+        no_person: float32 [n], the output's probability.
+        shows_person: bool [n].
+        kinds: str [n]; of each kind at most ``MOST_OVERLOOKED`` of the persons may be overlooked.
+    """
+    for step in ABSTAIN_STEPS:
+        called = no_person >= np.float32(step)
+        if all(
+            share(called, shows_person & (kinds == kind)) <= MOST_OVERLOOKED
+            for kind in np.unique(kinds[shows_person])
+        ):
+            return step
+    return ABSTAIN_STEPS[-1]
 
 
 def upper_bound(wrong: int, answered: int) -> float:

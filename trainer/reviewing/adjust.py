@@ -21,6 +21,7 @@ from batch.contract.model import Model, ModelSpec
 from batch.errors import InputError
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures
+from trainer.evaluation.calibrate import softmax
 from trainer.exporting.graph import with_metadata
 from trainer.exporting.parity import onnx_answers
 from trainer.reviewing.head import Floats, Head, features_of, find_head, with_head
@@ -80,11 +81,10 @@ def adjust(
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
     seen = features_of(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
-    votes = np.concatenate([learn.votes, head.answers(seen[len(learn) : len(pixels)])])
-    weights = np.concatenate([learn.weights, np.ones(len(others), np.float32)])
-    changed = with_head(
-        proto, moved(head, seen, np.concatenate([votes, votes]), decay, np.tile(weights, 2))
-    )
+    classes = softmax(head.logits(seen[: len(pixels)]), 1.0)
+    reviewed = head.class_votes(classes[: len(learn)], learn.votes)
+    votes = np.concatenate([reviewed, classes[len(learn) :]])
+    changed = with_head(proto, moved(head, seen, np.concatenate([votes, votes]), decay))
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
@@ -102,23 +102,16 @@ def adjust(
     return Adjusted(graph, spec, test, len(learn), len(others), decay)
 
 
-def moved(
-    head: Head, seen: Floats, votes: Floats, decay: float, weights: Floats | None = None
-) -> Head:
-    """Fit a head to votes, float32 [n, outputs], for features, float32 [n, D], near to where it is.
+def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
+    """Fit a head to votes, float32 [n, C], for features, float32 [n, D], near to where it is.
 
-    Each sample counts half its weight, float32 [n], since it comes as it is and mirrored. The
-    features' mean square makes ``decay`` free of units.
+    Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
+    ``decay`` free of units.
     """
     length = float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).mean()))
     start = torch.from_numpy(head.logits(seen))
     change, shift = regression(
-        torch.from_numpy(seen / length),
-        torch.from_numpy(votes),
-        decay,
-        start,
-        None if weights is None else torch.from_numpy(weights),
-        None if head.groups is None else torch.from_numpy(head.groups),
+        torch.from_numpy(seen / length), torch.from_numpy(votes), decay, start
     )
     weight = (head.weight + change.numpy() / length).astype(np.float32)
     return replace(head, weight=weight, bias=head.bias + shift.numpy())

@@ -2,43 +2,88 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from batch.contract.model import Model
 from batch.errors import InputError, UsageError
-from trainer.data import Part
-from trainer.evaluation.bootstrap import chance_of
+from batch.records import Abstain
+from trainer.data import Part, take
+from trainer.evaluate import answers, columns_of
+from trainer.evaluation.metrics import Probabilities
 from trainer.exporting.models import framing_for
-from trainer.gate import Comparison, Refused, Require, check, compare_models
+from trainer.gate import Comparison, Refused, Require, check, compare_answers
 from trainer.reviewing.review import Review
-from trainer.reviewing.reviewed import read_reviewed
+from trainer.reviewing.reviewed import Reviewed, read_reviewed
 
 # What chance may explain of a difference, to either side: as the ends of a 95 % interval.
 CHANCE = 0.025
 STAYS = "the shipped model stays; review more photos, or train on more data"
 
 
-def held_out(review: Review, model: Model) -> Part:
-    """Cut the held-out reviewed samples as a model takes them.
+def held_out(review: Review, candidate: Model, shipped: Model) -> Reviewed:
+    """Read a review as two models take it, which have the same labels.
+
+    Its classes are all that either of the two can answer.
 
     Raises:
         BadReview, InputError: as ``read_reviewed`` does.
     """
-    reviewed = read_reviewed(review, model.spec.outputs, framing_for(model))
-    return reviewed.part(reviewed.held)
+    classes = (*shipped.spec.labels, *_abstain(candidate, shipped))
+    return read_reviewed(review, classes, framing_for(shipped))
 
 
 def compare_reviewed(
     candidate: Model, shipped: Model, held: Part | None, labels: tuple[str, ...]
 ) -> Comparison:
-    """Run both models on held-out reviewed samples; ``labels`` are those of ``held``.
+    """Run both models on held-out reviewed samples.
+
+    A model that has no output for a class, as ``neither``, is wrong on all samples of that class.
+
+    Args:
+        candidate: the new model.
+        shipped: the old one, with the same labels.
+        held: the samples, cut as both models take them.
+        labels: the classes of ``held``; samples of other classes than the models' are not compared.
 
     Raises:
         InputError: there are none.
+        ModelError: ``labels`` lack one of the models'.
     """
+    classes = (*shipped.spec.labels, *_abstain(candidate, shipped))
+    held = None if held is None else _narrowed(held, classes, labels, shipped)
     if held is None or not len(held):
         raise InputError("no reviewed sample is held out", "review more photos: a fifth is held")
-    return compare_models(candidate, shipped, held, labels)
+    new, old = (_spread(answers(m, held), m.spec.outputs, classes) for m in (candidate, shipped))
+    return compare_answers(new, old, held.targets)
+
+
+def _abstain(*models: Model) -> tuple[str, ...]:
+    """Name the abstain outputs that any of the models has."""
+    return tuple(
+        name.value for name in Abstain if any(name in model.spec.abstain for model in models)
+    )
+
+
+def _narrowed(held: Part, classes: tuple[str, ...], labels: tuple[str, ...], model: Model) -> Part:
+    """Keep the samples of ``classes``, with votes for them; the data may lack abstain classes."""
+    shared = tuple(name for name in classes if name not in set(Abstain) or name in labels)
+    columns = columns_of(shared, labels, model.path)
+    keep = np.isin(held.targets, columns)
+    votes = _spread(held.votes[keep][:, list(columns)], shared, classes)
+    return replace(take(held, keep), votes=votes)
+
+
+def _spread(
+    values: Probabilities, outputs: tuple[str, ...], classes: tuple[str, ...]
+) -> Probabilities:
+    """Put the columns of float32 [n, outputs] in the order of ``classes``, 0 where it has none."""
+    spread = np.zeros((len(values), len(classes)), dtype=np.float32)
+    spread[:, [classes.index(output) for output in outputs]] = values
+    return spread
 
 
 def check_reviewed(
@@ -70,3 +115,13 @@ def check_reviewed(
             f"reviewed samples where {reviewed.lost} went wrong, which chance explains",
             STAYS,
         )
+
+
+def chance_of(wins: int, losses: int) -> float:
+    """Chance of so many wins or more where both are as likely: the one-sided sign test.
+
+    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
+    """
+    n = wins + losses
+    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
+    return float(ways / 2**n)

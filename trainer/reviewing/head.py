@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,42 +15,59 @@ from batch.errors import ModelError
 from batch.inference.session import open_session
 from batch.options import Provider
 from trainer.data import Pixels
-from trainer.evaluation.calibrate import softmax
-from trainer.evaluation.metrics import Probabilities
+from trainer.exporting.parity import onnx_answers
 
 BATCH = 64
+# A logit that is so far above all others leaves them no probability.
+CERTAIN = 60.0
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer and what follows it; logits are ``x @ weight.T + bias``.
+    """A linear layer that gives logits of classes: ``x @ weight.T + bias``.
 
     Attributes:
-        weight: float32 [classes, D].
-        bias: float32 [classes].
-        seen: name of what it sees in the graph.
+        weight: float32 [C, D].
+        bias: float32 [C].
+        seen: the name of what it sees in the graph.
         names: those of its two constants.
-        groups: float32 [outputs, classes] of 0 and 1, an output is the sum of its classes'
-            probabilities; None if every class is an output.
+        pooled: float32 [C, K + A], 1 for the output that a class counts for, where some outputs
+            are sums of classes; None if each class is an output.
     """
 
     weight: Floats
     bias: Floats
     seen: str
     names: tuple[str, str]
-    groups: Floats | None = None
+    pooled: Floats | None = None
 
     def logits(self, seen: Floats) -> Floats:
-        """Run the layer: float32 [n, D] to [n, classes]."""
+        """Run the layer: float32 [n, D] to [n, C]."""
         logits: Floats = seen @ self.weight.T + self.bias
         return logits
 
-    def answers(self, seen: Floats) -> Probabilities:
-        """Give the model's answers: float32 [n, D] to [n, outputs]."""
-        probabilities = softmax(self.logits(seen), 1.0)
-        return probabilities if self.groups is None else probabilities @ self.groups.T
+    def outputs(self, classes: Floats) -> Floats:
+        """Sum probabilities of classes, float32 [n, C], to those of outputs, [n, K + A]."""
+        return classes if self.pooled is None else classes @ self.pooled
+
+    def class_votes(self, classes: Floats, votes: Floats) -> Floats:
+        """Give votes for outputs to the classes behind them: float32 [n, C].
+
+        A vote is divided as the probabilities of these classes are, so that it says nothing of one
+        against the other.
+
+        Args:
+            classes: float32 [n, C], probabilities.
+            votes: float32 [n, K + A].
+        """
+        if self.pooled is None:
+            return votes
+        shares = classes.astype(np.float64)
+        ratio = votes / np.maximum(self.outputs(classes), np.finfo(np.float32).tiny)
+        divided: Floats = (shares * (ratio @ self.pooled.T)).astype(np.float32)
+        return divided
 
 
 def find_head(graph: onnx.ModelProto, path: Path) -> Head:
@@ -60,39 +77,38 @@ def find_head(graph: onnx.ModelProto, path: Path) -> Head:
         ModelError: the model has none.
     """
     makers = {name: node for node in graph.graph.node for name in node.output}
-    powers = [node for node in graph.graph.node if node.op_type == "Softmax"]
-    node = makers.get(powers[0].input[0]) if len(powers) == 1 else None
+    softmax = [node for node in graph.graph.node if node.op_type == "Softmax"]
+    node = makers.get(softmax[0].input[0]) if len(softmax) == 1 else None
     if node is None or node.op_type != "Conv" or len(node.input) != 3:
         raise _foreign(path)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-
-    def value(name: str) -> Floats:
+    values = []
+    for name in node.input[1:]:
         # Weights in halves have a cast behind them.
         stored = makers[name].input[0] if name in makers else name
         if stored not in constants:
             raise _foreign(path)
-        array: Floats = numpy_helper.to_array(constants[stored]).astype(np.float32)
-        return array
-
-    def kernel(name: str) -> Floats:
-        weight = value(name)
-        if weight.ndim != 4 or weight.shape[2:] != (1, 1):
-            raise _foreign(path)
-        return weight[:, :, 0, 0]
-
-    # What follows the softmax may only be the sums of a joined output.
-    sums = [n for n in graph.graph.node if n.op_type == "Conv" and powers[0].output[0] in n.input]
-    head = Head(
-        weight=kernel(node.input[1]),
-        bias=value(node.input[2]),
-        seen=node.input[0],
-        names=(node.input[1], node.input[2]),
-        groups=kernel(sums[0].input[1]) if sums else None,
-    )
-    outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    if outputs != len(head.weight if head.groups is None else head.groups):
+        values.append(numpy_helper.to_array(constants[stored]).astype(np.float32))
+    weight, bias = values
+    if weight.ndim != 4 or weight.shape[2:] != (1, 1):
         raise _foreign(path)
-    return head
+    head = Head(weight[:, :, 0, 0], bias, node.input[0], (node.input[1], node.input[2]))
+    outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return head if outputs == len(bias) else replace(head, pooled=_pooled(graph, head, path))
+
+
+def _pooled(graph: onnx.ModelProto, head: Head, path: Path) -> Floats:
+    """Find out which output each class counts for, by the answers if it is certain."""
+    _, *shape = (d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim)
+    picture = np.zeros((1, *shape), np.uint8)
+    rows = []
+    for certain in CERTAIN * np.eye(len(head.bias), dtype=np.float32):
+        only = with_head(graph, replace(head, weight=np.zeros_like(head.weight), bias=certain))
+        rows.append(onnx_answers(only.SerializeToString(), picture)[0])
+    pooled: Floats = np.round(rows).astype(np.float32)
+    if not np.allclose(rows, pooled, atol=1e-4) or (pooled.sum(axis=1) != 1).any():
+        raise _foreign(path)
+    return pooled
 
 
 def features_of(model: Model, graph: onnx.ModelProto, head: Head, pixels: Pixels) -> Floats:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 import batch
+from batch.contract.ensemble import load_ensemble
 from batch.contract.model import Model
+from batch.decide import Thresholds, decide
 from batch.decoding.file_bytes import read
 from batch.errors import InputError, UsageError
 from batch.location import Location, Url
 from batch.options import Options, Provider
-from batch.records import Abstain, Answer, Failure
+from batch.records import Answer, Failure
 from trainer.datasets.samples import split_of
 from trainer.evaluate import answers
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain
@@ -23,7 +25,7 @@ from trainer.evaluation.metrics import Counts, Figures, share
 from trainer.exporting.models import framing_for, runner_name
 from trainer.reviewing.review import Review, Verdict, about_photos, read_review
 from trainer.reviewing.review_samples import check_labels, label_index
-from trainer.reviewing.reviewed import LEARN, read_reviewed
+from trainer.reviewing.reviewed import LEARN, log_reasons, of_classes, read_reviewed
 
 TEST, ALL = "test", "all"
 
@@ -47,42 +49,50 @@ class Retrial:
 def retry(model: Model, review: Review, split: str) -> Retrial:
     """Ask a model again about what was reviewed: the held-out part, ``test``, or ``all``.
 
+    Its answers are decided by its own thresholds, as the runner does for a model by itself.
+
     Raises:
         UsageError: there is no such part of a review.
         InputError: the part is empty, or a label is none of the model's.
     """
     _check_split(split)
-    reviewed = read_reviewed(review, model.spec.outputs, framing_for(model))
+    spec = model.spec
+    reviewed = read_reviewed(review, spec.outputs, framing_for(model))
     samples = (*reviewed.held, *reviewed.learn) if split == ALL else reviewed.held
     _check_any(len(samples), review)
-    part = reviewed.part(samples)
-    right = answers(model, part).argmax(axis=1) == part.targets
-    return compared([sample.confirms for sample in samples], right.tolist())
+    thresholds = Thresholds(spec.unsure_below, spec.abstain_from)
+    found = (
+        decide(probabilities, spec.labels, thresholds)
+        for probabilities in answers(model, reviewed.part(samples))
+    )
+    right = [
+        spec.outputs.index(_words(answer)) == sample.label
+        for answer, sample in zip(found, samples, strict=True)
+    ]
+    return compared([sample.confirms for sample in samples], right)
 
 
 def retry_end_to_end(model: str, review: Review, split: str) -> Retrial:
     """Label the reviewed photos again as ``batch-label`` does, on the CPU.
 
     ``model`` is what the runner's own ``--model`` takes, or ``default``. Reviews of single faces
-    count as far as they say what the photo's label is. Photos that are gone, or in stores
-    and archives, are passed over.
+    count as far as they say what the photo's answer is. Photos that are gone, or in stores
+    and archives, are passed over, and so are those whose right answer the models can't give.
 
     Raises:
         UsageError, InputError: as ``retry`` does.
         BatchLabelError: the run can't go on.
     """
     _check_split(split)
-    photos, _ = about_photos(read_review(review))
-    chosen = {verdict.path: verdict for verdict in photos if _is_of(verdict.path, split)}
-    _check_any(len(chosen), review)
     options = Options(model=runner_name(model), provider=Provider.CPU)
-    found = {row.path: row.answer for row in batch.label(list(chosen), options)}
-    outputs = next((tuple(answer.probabilities) for answer in found.values() if answer), ())
-    foreign = set(map(str, Abstain)) - set(outputs)
-    chosen = {path: v for path, v in chosen.items() if v.label not in foreign}
+    outputs = load_ensemble(options).outputs
+    photos, unsuited = about_photos(read_review(review))
+    check_labels(photos, outputs)
+    known, unknown = of_classes(photos, outputs)
+    log_reasons([*unsuited, *unknown])
+    chosen = {verdict.path: verdict for verdict in known if _is_of(verdict.path, split)}
     _check_any(len(chosen), review)
-    if outputs:
-        check_labels(chosen.values(), outputs)
+    found = {row.path: row.answer for row in batch.label(list(chosen), options)}
     confirms = [verdict.confirms for verdict in chosen.values()]
     return compared(confirms, [_is_right(found.get(path), v) for path, v in chosen.items()])
 
@@ -143,6 +153,9 @@ def _is_of(path: Location, split: str) -> bool:
 
 
 def _is_right(answer: Answer | None, verdict: Verdict) -> bool:
-    """Whether an answer's label or, without one, its status is the right one."""
-    said = answer and (answer.label or answer.status.value)
-    return bool(said) and label_index(verdict.label, (str(said),)) == 0
+    return answer is not None and label_index(verdict.label, (_words(answer),)) == 0
+
+
+def _words(answer: Answer) -> str:
+    """Give an answer's label, or the status that takes its place."""
+    return answer.status.value if answer.label is None else answer.label

@@ -17,9 +17,8 @@ COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
 )
 BOX = COLUMNS[2:6]
-NO_PERSON = Abstain.NO_PERSON.value
-# What earlier releases called it.
-FORMER_LABELS = {"not_a_person": NO_PERSON}
+# Answers of earlier releases, and what they are called now.
+FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
 REMEDY = "give the review.csv that the report page saved, as it is"
 
 
@@ -39,11 +38,14 @@ class Review:
 class Verdict:
     """What a person said of one answer of a report.
 
-    ``path`` is where the photo lies: a file, or a URL, also that of an archive's member. ``face``
-    is the face's number, None where the answer is the photo's; ``box`` is the face that the answer
-    rests on, in pixels of the upright photo, None where it rests on the whole photo. ``said`` is
-    the report's label, ``neither`` or ``no_person``, empty if it had none; ``label`` is the right
-    one. ``where`` names the file and line.
+    Attributes:
+        path: where the photo lies: a file, or a URL, also that of an archive's member.
+        face: the face's number, None if the answer is the photo's.
+        box: the face that the answer rests on, in pixels of the upright photo; None if it rests on
+            the whole photo.
+        said: the report's answer, a label, ``neither`` or ``no_person``; empty if it had none.
+        label: the right answer, likewise.
+        where: names the file and line.
     """
 
     path: Location
@@ -92,20 +94,21 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     """Give one verdict for each photo, and the photos without one, each with the reason.
 
     What was said of the photo counts; where its faces were reviewed one by one, what was said of
-    the first, which is the main one, if nothing else was said of the others. Boxes that are no face
-    say nothing of their photo.
+    the first, which is the main one, if nothing else was said of the others. That a box is no
+    face does not tell what the photo shows, and counts for nothing.
     """
     photos: dict[Location, list[Verdict]] = {}
-    left_out: list[tuple[str, str]] = []
     for verdict in verdicts:
-        if verdict.face is not None and verdict.label == NO_PERSON:
-            left_out.append((verdict.name, "not a face, which says nothing of the photo"))
-            continue
         photos.setdefault(verdict.path, []).append(verdict)
     kept: list[Verdict] = []
+    left_out: list[tuple[str, str]] = []
     for of_photo in photos.values():
-        first = min(of_photo, key=lambda verdict: verdict.face or 0)
-        labels = {verdict.label for verdict in of_photo}
+        shown = [v for v in of_photo if v.face is None or v.label != Abstain.NO_PERSON]
+        if not shown:
+            left_out.append((of_photo[0].name, "a box that is no face says nothing of the photo"))
+            continue
+        first = min(shown, key=lambda verdict: verdict.face or 0)
+        labels = {verdict.label for verdict in shown}
         if first.face is not None and first.face > 1:
             left_out.append((first.name, "the photo's main face was not reviewed"))
         elif first.face is not None and len(labels) > 1:
@@ -166,8 +169,8 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
             path=placed(row["path"], photos),
             face=int(row["face"]) if row["face"] else None,
             box=box_of([float(row[name]) for name in BOX if row[name]]),
-            said=FORMER_LABELS.get(row["said"], row["said"]),
-            label=FORMER_LABELS.get(row["label"], row["label"]),
+            said=row["said"],
+            label=FORMER_ANSWERS.get(row["label"], row["label"]),
             where=where,
         )
     except ValueError as error:

@@ -14,6 +14,7 @@ from batch.decoding.file_bytes import read
 from batch.errors import InputError
 from batch.location import Url
 from batch.names import label_text
+from batch.reading.saved import ABSTAIN
 from batch.records import Box, Failure, Photo
 from trainer.data import Framing
 from trainer.datasets.samples import LeftOut, Sample, split_of
@@ -38,13 +39,13 @@ def label_index(label: str, labels: tuple[str, ...]) -> int | None:
 
 
 def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
-    """Make sure that every label of a review is among ``labels``.
+    """Make sure that every label of a review is among ``labels``; abstentions need not be.
 
     Raises:
         InputError: one is not; the message names its line.
     """
     for verdict in verdicts:
-        if label_index(verdict.label, labels) is None:
+        if verdict.label not in ABSTAIN and label_index(verdict.label, labels) is None:
             raise InputError(
                 f"{verdict.where} says {verdict.label!r}, which is none of {', '.join(labels)}",
                 "correct the review, or take data and a model that have the label",

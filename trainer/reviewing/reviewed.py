@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from batch.errors import InputError, UsageError
-from batch.records import Abstain, Region
+from batch.records import Region
 from trainer.data import Dataset, Framing, Part, join
 from trainer.datasets.duplicates import twins
 from trainer.datasets.samples import LeftOut, part_of
 from trainer.reviewing.review import Review, Verdict, about_photos, read_review
-from trainer.reviewing.review_samples import ReviewedSample, check_labels, read_samples
+from trainer.reviewing.review_samples import (
+    ReviewedSample,
+    check_labels,
+    label_index,
+    read_samples,
+)
 
 # So many names are told of those that are left out for one reason.
 MOST_NAMES = 5
@@ -41,23 +46,24 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
 
     A model of faces gets the faces that answers rest on, a model of whole photos the photos. As
     for folders of photos, the SHA-256 of a file's bytes decides its part: about 80 % are learnt
-    from, the others are held out. What is ``neither`` or ``no_person`` and not among ``labels``,
-    gone, changed, or nearly the same as a held-out sample is left out.
+    from, the others are held out. What is gone, changed, or nearly the same as a held-out sample is
+    left out, and so is ``neither`` or ``no_person`` if it is not a class.
+
+    Args:
+        review: the files.
+        labels: the classes of the data, or a model's outputs: labels, then abstain classes.
+        framing: how samples are cut.
 
     Raises:
         BadReview: a file is no review.
         InputError: a label is none of ``labels``, or nothing can be used.
     """
     verdicts = read_review(review)
-    foreign = set(map(str, Abstain)) - set(labels)
-    known = [verdict for verdict in verdicts if verdict.label not in foreign]
-    check_labels(known, labels)
-    suited, unsuited = _of_region(known, framing.region)
-    samples, unusable = read_samples(suited, labels, framing)
-    useless = [
-        (v.name, f"{v.label}, which is not a class here") for v in verdicts if v.label in foreign
-    ]
-    left_out = [*useless, *unsuited, *unusable]
+    check_labels(verdicts, labels)
+    suited, unsuited = _of_region(verdicts, framing.region)
+    known, unknown = of_classes(suited, labels)
+    samples, unusable = read_samples(known, labels, framing)
+    left_out = [*unsuited, *unknown, *unusable]
     if not samples:
         raise _useless(review, left_out)
     held = tuple(sample for sample in samples if sample.split != LEARN)
@@ -93,6 +99,20 @@ def with_review(data: Dataset, review: Review) -> Dataset:
         held=reviewed.part(held),
         left_out=(*data.left_out, *reviewed.left_out, *known, *known_too),
     )
+
+
+def of_classes(
+    verdicts: Sequence[Verdict], labels: tuple[str, ...]
+) -> tuple[list[Verdict], list[LeftOut]]:
+    """Keep the verdicts whose right answer is a class; the others come with the reason."""
+    known: list[Verdict] = []
+    unknown: list[LeftOut] = []
+    for verdict in verdicts:
+        if label_index(verdict.label, labels) is None:
+            unknown.append((verdict.name, f"{verdict.label} is none of {', '.join(labels)}"))
+        else:
+            known.append(verdict)
+    return known, unknown
 
 
 def _of_region(verdicts: Sequence[Verdict], region: Region) -> tuple[list[Verdict], list[LeftOut]]:
@@ -138,6 +158,11 @@ def _tell(
         len(held),
         len(left_out),
     )
+    log_reasons(left_out)
+
+
+def log_reasons(left_out: Sequence[LeftOut]) -> None:
+    """Log how many were left out for each reason, with some of their names."""
     names: dict[str, list[str]] = {}
     for name, reason in left_out:
         names.setdefault(reason, []).append(name)

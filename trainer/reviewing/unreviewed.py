@@ -11,7 +11,8 @@ from batch.errors import InputError
 from batch.location import Location
 from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, damaged
-from batch.records import Abstain, Region
+from batch.reading.saved import ABSTAIN
+from batch.records import Region
 from batch.reports.formats import Value
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
@@ -58,15 +59,16 @@ def read_unreviewed(report: Path, review: Review, reviewed: Reviewed) -> Pixels:
 def _answers(report: Path, photos: Path) -> Iterator[Verdict]:
     """Read a report's answers as if each had been confirmed."""
     with open_records(report) as reader:
-        wanted = ["path", "status", "label", *BOX, *(["face"] if "face" in reader.columns else [])]
+        wanted = ["path", "status", "label", *BOX]
+        wanted += ["face"] if "face" in reader.columns else []
         absent = [name for name in wanted if name not in reader.columns]
         if absent:
             raise InputError(f"{reader.called} lacks {', '.join(absent)}", REMEDY)
         for number, (path, status, label, *place) in reader.records(wanted):
-            said = status if label is None and status in set(Abstain) else label
+            answer = status if label is None and status in ABSTAIN else label
             try:
-                if said is not None:
-                    yield _confirmed(placed(str(path), photos), str(said), place)
+                if answer is not None:
+                    yield _confirmed(placed(str(path), photos), str(answer), place)
             except ValueError as error:
                 raise damaged(reader, number, str(error)) from error
 

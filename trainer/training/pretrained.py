@@ -15,6 +15,7 @@ from batch.errors import InputError, UsageError
 from trainer.config import Config
 from trainer.efficientnet import SIZES, InvertedResidual, PhotoNet, Size
 from trainer.networks import FaceNet, Network, Residual
+from trainer.training.exported import exported_weights
 
 # What `init` calls the weights that come with a package.
 IMAGENET = "imagenet"
@@ -41,8 +42,8 @@ def build(config: Config, classes: int, channels: int) -> Network:
 def initialise(network: Network, init: str) -> None:
     """Give a network its first weights: ``imagenet``, a file's, or (empty) those it has.
 
-    A file is a checkpoint of a run, whose averaged weights are taken, or a state dict by
-    this project's or the published names. A classifier of other classes stays random.
+    A file is an exported model, a checkpoint of a run, whose averaged weights are taken, or a state
+    dict by this project's or the published names. A classifier of other classes stays random.
 
     Raises:
         InputError: the file can't be read or is of another network.
@@ -51,7 +52,10 @@ def initialise(network: Network, init: str) -> None:
     if not init:
         return
     path = _imagenet(network) if init == IMAGENET else Path(init)
-    weights = _renamed(_read(path), network)
+    if path.suffix == ".onnx":
+        weights = exported_weights(path, network)
+    else:
+        weights = _renamed(_read(path), network)
     own = network.state_dict()
     if set(weights) ^ set(own) or any(
         weights[name].shape != value.shape

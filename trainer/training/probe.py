@@ -80,33 +80,26 @@ def regression(
     decay: float,
     start: Tensor | None = None,
     weights: Tensor | None = None,
-    groups: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
 
     Args:
         features: float [n, D].
-        votes: float [n, K], or [n, groups].
+        votes: float [n, K].
         decay: weighs half the squared weights against the sum of losses.
         start: logits [n, K]; what is found is then to be added to the weights and biases that gave
             these, and both decay.
         weights: float [n], how much each sample counts, 1 by default.
-        groups: float [groups, K] of 0 and 1, whose sums of probabilities the votes are for.
     """
     begun = torch.zeros(()) if start is None else start
-    classes = votes.shape[1] if groups is None else groups.shape[1]
-    weight = torch.zeros(classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)
+    bias = torch.zeros(votes.shape[1], requires_grad=True)
     search = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         search.zero_grad()
         logits = begun + features @ weight.T + bias
-        if groups is None:
-            losses = F.cross_entropy(logits, votes, reduction="none")
-        else:
-            joined = logits.log_softmax(1)[:, None, :].masked_fill(groups == 0, -torch.inf)
-            losses = -(votes * joined.logsumexp(2)).sum(1)
+        losses = F.cross_entropy(logits, votes, reduction="none")
         wrong = (losses if weights is None else losses * weights).sum() / 2
         total = wrong + decay / 2 * (weight * weight).sum()
         if start is not None:

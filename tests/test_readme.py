@@ -1,0 +1,64 @@
+"""The README shows what the shipped models say of the sample pictures of `make label`."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from batch.records import Status
+from batch.summary import Summary
+from tests.conftest import REPOSITORY, Command
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PICTURES = ("astronaut.png", "chelsea.png", "coffee.png")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """The pictures as scikit-image carries them."""
+    import skimage.data
+
+    for name in PICTURES:
+        shutil.copy(Path(skimage.data.__path__[0]) / name, tmp_path)
+    return tmp_path
+
+
+def test_a_cat_and_a_cup_of_coffee_get_no_label(command: Command, pictures: Path) -> None:
+    ran = command(*PICTURES, "--provider", "cpu")
+    assert ran.returncode == 0, ran.stderr
+    rows = list(csv.DictReader(ran.stdout.splitlines()))
+    found = [(row["path"], row["status"], row["label"]) for row in rows]
+    assert found == [
+        ("astronaut.png", "ok", "happy"),
+        ("chelsea.png", "no_person", ""),
+        ("coffee.png", "no_person", ""),
+    ]
+    shown = ("path,status,label", *map(",".join, found))
+    command_line = f"$ batch-label {' '.join(PICTURES)} | cut -d, -f1-3"
+    assert "\n".join(f"    {line}" for line in (command_line, *shown)) in README
+
+
+def test_they_are_among_the_samples_of_make_label() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    samples = re.search(r"^SAMPLE := (.*)$", makefile, flags=re.MULTILINE)
+    assert samples
+    assert set(PICTURES) <= set(samples[1].split())
+
+
+def test_the_line_of_a_run_adds_up_and_has_every_status() -> None:
+    line = re.search(r"^    (\d+) found = (.*) \(happy (\d+), sad (\d+)\); ", README, re.MULTILINE)
+    assert line
+    counts = {name: int(count) for count, name in re.findall(r"(\d+) (\w+)", line[2])}
+    assert list(counts) == [status.value for status in Status]
+    assert sum(counts.values()) == int(line[1])
+    assert counts["ok"] == int(line[3]) + int(line[4])
+    summary = Summary(("happy", "sad"), found=int(line[1]))
+    for status, count in counts.items():
+        for n in range(count):
+            label = ("happy" if n < int(line[3]) else "sad") if status == Status.OK else None
+            summary.count(Status(status), label, None)
+    assert summary.line().startswith(line[0].strip())
