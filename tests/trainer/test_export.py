@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -220,7 +221,8 @@ def test_calibration_and_thresholds_come_from_validation_alone() -> None:
     )
     found = {}
     for spoilt in ("", "test", "validation"):
-        changed = replace(data, **{spoilt: spoiled(data.part(spoilt))}) if spoilt else data
+        changes: dict[str, Any] = {spoilt: spoiled(data.part(spoilt))} if spoilt else {}
+        changed = replace(data, **changes)
         trained = replace(wide_training(), fingerprint=changed.fingerprint)
         exported = export(trained, changed, options)
         thresholds = (exported.spec.unsure_below, *exported.spec.abstain_from.values())
