@@ -111,3 +111,15 @@ def test_what_is_no_report_is_named(data: Dataset, tmp_path: Path) -> None:
     table.write_text("path,label\na.png,happy\n")
     with pytest.raises(InputError, match="lacks the columns"):
         with_beside(data, table)
+
+
+def test_only_labels_need_sure_photos(data: Dataset, report: Path) -> None:
+    abstaining = replace(data, labels=("happy", "sad", "neither"))
+    wider = {
+        name: replace(part, votes=np.hstack([part.votes, np.zeros((len(part), 1), np.float32)]))
+        for name in ("train", "validation", "test")
+        for part in [getattr(data, name)]
+    }
+    found = with_beside(replace(abstaining, **wider), report).beside
+    assert found is not None
+    assert np.bincount(found.targets, minlength=3).tolist() == [4, 4, 0]

@@ -27,10 +27,10 @@ from tests.trainer_data import (
 )
 from trainer.data import Part, Pixels, class_shares, take
 from trainer.datasets.drawn import Mood, draw_face
-from trainer.evaluation.calibrate import softmax
+from trainer.evaluation.calibrate import fit_temperature, softmax
 from trainer.evaluation.folds import OutOfFold, sample_name
-from trainer.evaluation.metrics import Probabilities
-from trainer.evaluation.thresholds import upper_bound
+from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.thresholds import Chosen, choose_thresholds, upper_bound
 from trainer.export import Exported, ExportOptions, export
 from trainer.exporting.card import card
 from trainer.exporting.deploy import Deployed, halved
@@ -392,7 +392,9 @@ def test_the_correction_for_rare_classes_is_in_the_graph() -> None:
     assert "0.5 times the logarithm" in card(exported, trained, rare)
 
 
-def test_a_cross_validated_model_is_judged_by_choices_of_other_folds() -> None:
+def test_a_cross_validated_model_is_judged_by_choices_of_other_folds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trained, data = abstaining()
     pool = data.part("all")
     chance = np.random.default_rng(1)
@@ -411,15 +413,25 @@ def test_a_cross_validated_model_is_judged_by_choices_of_other_folds() -> None:
     assert found is not None
     assert found.samples == exported.validation == len(pool)
     assert {row.kind: row.samples for row in found.kinds} == {"drawn": 180, "turned": 180}
-    # What one fold says changes nothing of its own decisions but what its answers are.
-    loud = held.logits.copy()
-    first = held.folds == 0
-    loud[first] = np.roll(loud[first], 1, axis=1)
-    changed = export(
-        replace(crossed, held_out=replace(held, logits=loud)), data, replace(OPTIONS, risk=0.2)
-    )
-    assert changed.calibration != exported.calibration
-    assert changed.test.selective != found
+    # The answers of a fold are decided by what was chosen without them.
+    seen: list[int] = []
+
+    def spy(answers: Probabilities, targets: Targets, *rest: Any, **more: Any) -> Chosen:
+        seen.append(len(targets))
+        return choose_thresholds(answers, targets, *rest, **more)
+
+    calibrated_on: list[int] = []
+
+    def spy_on_fit(logits: Probabilities, targets: Targets, groups: Any = None) -> float:
+        calibrated_on.append(len(targets))
+        return fit_temperature(logits, targets, groups)
+
+    monkeypatch.setattr("trainer.export.choose_thresholds", spy)
+    monkeypatch.setattr("trainer.evaluation.calibrate.fit_temperature", spy_on_fit)
+    export(crossed, data, replace(OPTIONS, risk=0.2))
+    others = [len(pool) - int((held.folds == fold).sum()) for fold in range(3)]
+    assert sorted(seen) == sorted([len(pool), *others])
+    assert sorted(calibrated_on) == sorted([len(pool), *others])
 
 
 def test_a_cross_validated_model_may_join_its_other_labels() -> None:

@@ -28,7 +28,7 @@ def adjusted_card(adjusted: Adjusted, before: Model, card: str) -> str:
     )
     return (
         f"# {spec.name}\n\nA model whose last layer was adjusted to answers that people reviewed. "
-        f"All else is as it was, the threshold of being unsure among it.\n\n"
+        f"All else is as it was, thresholds included.\n\n"
         f"{table(('', ''), facts)}\n\n"
         f"## What it learnt from\n\n{adjusted.learnt:,} reviewed answers, and its own answers on "
         f"{adjusted.kept:,} other photos, by logistic regression with a decay of "
