@@ -21,7 +21,6 @@ from batch.records import (
     Status,
 )
 
-
 # A probability this near to a threshold may lie on its other side by another box of the same face:
 # in 99 of 100 portraits the detector's two looks differ by less.
 NEAR = 0.2
