@@ -27,7 +27,7 @@ def check(images: Path) -> None:
     with Image.open(images / "report.png") as image:
         assert image.size == (VIEW["width"], VIEW["height"])
     said = " ".join(lines_of(images / "terminal.svg"))
-    assert said.startswith("$ batch-label photos/ -o results.csv happy-sad 2 + people 3 on ")
+    assert said.startswith("$ batch-label photos/ -o results.csv happy-sad 3 + people 4 on ")
     assert "11 photos found, 3 to be labelled" in said
     assert re.search(r"results\.html: 11 rows, 10 pictures, 0\.\d MB$", said)
 
