@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from batch.fusion import Fusion
+from batch.fusion import Fusion, log_odds
 from batch.records import (
     Answer,
     Box,
@@ -21,9 +21,10 @@ from batch.records import (
     Status,
 )
 
-# A probability this near to a threshold may lie on its other side by another box of the same face:
-# in 99 of 100 portraits the detector's two looks differ by less.
-NEAR = 0.2
+# Log-odds, the distance of 0.5 from 0.7: a probability nearer than this to a threshold may lie on its
+# other side by another box of the same face. In 99 of 100 portraits the detector's two looks differ
+# by less.
+NEAR = 0.85
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,14 @@ def needs_photo(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
 def _is_clear(answer: Answer, thresholds: Thresholds) -> bool:
     """Whether an answer is far from every threshold that it was compared with."""
     compared = [] if thresholds.always_answer else list(thresholds.abstain_from.items())
-    if any(abs(answer.probabilities[name] - least) < NEAR for name, least in compared):
+    if any(
+        abs(log_odds(answer.probabilities[name]) - log_odds(least)) < NEAR
+        for name, least in compared
+    ):
         return False
-    return answer.label is None or answer.confidence >= thresholds.unsure_below + NEAR
+    return answer.label is None or (
+        log_odds(answer.confidence) >= log_odds(thresholds.unsure_below) + NEAR
+    )
 
 
 def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:

@@ -141,10 +141,15 @@ class Fusion:
         return joined
 
 
+def log_odds(probability: float) -> float:
+    """Turn a probability into log-odds, finite for 0 and 1 too."""
+    inside = min(max(probability, LEAST), 1 - LEAST)
+    return math.log(inside / (1 - inside))
+
+
 def score_odds(score: float) -> float:
     """Turn a detector's score into log-odds of a face, 0 to ``SCORE_LIMIT``."""
-    inside = min(max(score, 0.5), 1 - LEAST)
-    return min(math.log(inside / (1 - inside)), SCORE_LIMIT)
+    return min(max(log_odds(score), 0.0), SCORE_LIMIT)
 
 
 def pack_fusion(fusion: Fusion) -> str:

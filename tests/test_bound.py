@@ -67,7 +67,7 @@ def test_the_face_model_answers_many_threads_as_it_does_alone(
     shared = open_session(face_graph, ON_TWO, faces[:1], batch=8)
     assert shared.shapes == ((48, 48, 1),)
     for given, (answer,) in zip(inputs, _by_many(shared, inputs), strict=True):
-        expected = alone.run(given)[0] if len(given) else np.empty((0, 2), np.float32)
+        expected = alone.run(given)[0] if len(given) else np.empty((0, 3), np.float32)
         np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-6)
 
 

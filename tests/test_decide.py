@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.decide import Thresholds, decide, failed_row, is_settled, labelled_row
+from batch.decide import (
+    Thresholds,
+    decide,
+    failed_row,
+    is_settled,
+    labelled_row,
+    needs_photo,
+)
 from batch.fusion import Fusion, Rule
 from batch.records import (
     Box,
@@ -237,21 +244,24 @@ def test_without_a_face_the_photo_answers_by_its_own_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "face", "alone"),
+    ("box", "face", "alone", "settled"),
     [
-        (Box(0, 0, 9, 9, 1), (0.95, 0.0, 0.05), True),  # sure of a label
-        (Box(0, 0, 480, 300, 0.8), (0.4, 0.3, 0.3), True),  # fills three quarters of the photo
-        (Box(0, 0, 300, 480, 0.8), (0.4, 0.3, 0.3), True),
-        (Box(0, 0, 479, 300, 1), (0.4, 0.3, 0.3), False),
-        (Box(0, 0, 480, 480, 0.79), (0.95, 0.0, 0.05), False),  # perhaps no face
-        (Box(0, 0, 9, 9, 1), (0.05, 0.0, 0.95), False),  # sure that it is neither
+        (Box(0, 0, 9, 9, 1), (0.95, 0.0, 0.05), True, True),  # sure of a label
+        (Box(0, 0, 480, 300, 0.8), (0.05, 0.0, 0.95), True, True),  # fills three quarters
+        (Box(0, 0, 480, 300, 0.8), (0.4, 0.3, 0.3), True, False),  # fills them, and is unsure
+        (Box(0, 0, 300, 480, 0.8), (0.4, 0.3, 0.3), True, False),
+        (Box(0, 0, 479, 300, 1), (0.4, 0.3, 0.3), False, False),
+        (Box(0, 0, 480, 480, 0.79), (0.95, 0.0, 0.05), False, False),  # perhaps no face
+        (Box(0, 0, 9, 9, 1), (0.05, 0.0, 0.95), False, False),  # sure that it is neither
     ],
 )
 def test_a_face_that_answers_alone_needs_no_whole_photo(
-    box: Box, face: tuple[float, ...], alone: bool
+    box: Box, face: tuple[float, ...], alone: bool, settled: bool
 ) -> None:
     faces, image = _array(face), _array((0.125, 0.125, 0.125, 0.625))
-    assert is_settled(PHOTO, _evidence([box], faces), PAIR) is alone
+    evidence = _evidence([box], faces)
+    assert needs_photo(PHOTO, evidence, PAIR) is not alone
+    assert is_settled(PHOTO, evidence, PAIR) is settled
     row = _row([box], faces, image, PAIR)
     assert row.source is (Source.FACE if alone else Source.BOTH)
     if alone:
@@ -284,11 +294,13 @@ def test_always_an_answer_from_a_pair() -> None:
     ("faces", "settled"),
     [
         ((0.9, 0.1, 0.0), True),
+        ((0.75, 0.25, 0.0), False),  # ok, but not by much
         ((0.55, 0.35, 0.1), False),  # unsure
-        ((0.2, 0.1, 0.7), True),  # neither
+        ((0.1, 0.0, 0.9), True),  # neither
+        ((0.2, 0.1, 0.7), False),  # neither, but not by much
     ],
 )
-def test_a_face_model_alone_looks_closer_if_it_is_unsure(
+def test_a_face_model_alone_looks_closer_if_a_threshold_is_near(
     faces: tuple[float, ...], settled: bool
 ) -> None:
     rules = Rules(settled_thresholds=NEITHER)

@@ -62,7 +62,8 @@ def fuse(
     from trainer.evaluation.evidence import gather
     from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
     from trainer.evaluation.fusion import choose, fit, nested, with_thresholds
-    from trainer.evaluation.outcomes import always_table, kinds_table
+    from trainer.evaluation.selective import measure
+    from trainer.evaluation.tables import selective_table
     from trainer.exporting.models import open_model
 
     show_progress()
@@ -70,8 +71,19 @@ def fuse(
     evidence = gather(photo_files(data, abstain), face, answers, framing_of(**framing) or Framing())
     name = open_model(face).spec.name
     held_out = nested(name, evidence, risk)
-    click.echo(kinds_table(evidence, held_out.answers))
-    click.echo(f"\n{always_table(evidence, held_out.always)}\n")
+    for weighed, heading in (
+        (evidence.weights == 1, "Photos of weight 1:"),
+        (evidence.weights != 1, "Photos of other weights:"),
+    ):
+        if weighed.any():
+            found = measure(
+                held_out.decisions.take(weighed),
+                evidence.targets[weighed],
+                evidence.labels,
+                evidence.abstain,
+                evidence.kinds[weighed],
+            )
+            click.echo(f"{heading}\n\n{selective_table(found)}\n")
     fusion = fit(name, evidence)
     chosen = choose(fusion, evidence, risk)
     click.echo(

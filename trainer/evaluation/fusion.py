@@ -6,7 +6,7 @@ models' probabilities. The whole-photo model's come from networks that had not l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from batch.decide import Thresholds, decide
+from batch.decide import Thresholds
 from batch.fusion import LEAST, Fusion, Rule, score_odds
-from batch.records import Abstain, Answer
+from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
+from trainer.evaluation.selective import Decisions, decisions, join_decisions
 from trainer.evaluation.thresholds import Chosen, choose_thresholds, person_threshold
 
 # What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
@@ -150,14 +151,12 @@ class Nested:
 
     Attributes:
         probabilities: float32 [n, K + A].
-        answers: what the runner makes of them, by the fold's thresholds.
-        always: the same if every photo is answered.
+        decisions: what the runner makes of them, by the fold's thresholds.
         fusions: the rules by fold.
     """
 
     probabilities: Probabilities
-    answers: Sequence[Answer]
-    always: Sequence[Answer]
+    decisions: Decisions
     fusions: Mapping[int, Fusion]
 
 
@@ -165,25 +164,16 @@ def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
     """Answer each fold by what was fitted on the other folds."""
     probabilities = np.empty_like(evidence.photo)
     fusions: dict[int, Fusion] = {}
+    parts: list[tuple[npt.NDArray[np.bool_], Decisions]] = []
     for fold in np.unique(evidence.folds):
         held = evidence.folds == fold
         others = evidence.take(~held)
         fusion = fit(face_model, others)
         fusions[int(fold)] = with_thresholds(fusion, choose(fusion, others, risk))
         probabilities[held] = fuse(fusion, evidence.take(held))
-    by_photo = [fusions[int(fold)] for fold in evidence.folds]
-    answers, always = (
-        [
-            decide(
-                said,
-                evidence.labels,
-                Thresholds(fusion.unsure_below, fusion.abstain_from, always_answer),
-            )
-            for said, fusion in zip(probabilities, by_photo, strict=True)
-        ]
-        for always_answer in (False, True)
-    )
-    return Nested(probabilities, answers, always, fusions)
+        thresholds = Thresholds(fusions[int(fold)].unsure_below, fusions[int(fold)].abstain_from)
+        parts.append((held, decisions(probabilities[held], evidence.labels, thresholds)))
+    return Nested(probabilities, join_decisions(parts), fusions)
 
 
 def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:

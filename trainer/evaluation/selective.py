@@ -42,6 +42,10 @@ class Decisions:
     confidence: Figures
     outcome: Targets
 
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Decisions:
+        """Keep those on the chosen samples, bool [n]."""
+        return Decisions(self.label[chosen], self.confidence[chosen], self.outcome[chosen])
+
 
 @dataclass(frozen=True)
 class KindCounts:
