@@ -21,9 +21,8 @@ from batch.records import (
     Status,
 )
 
-# Log-odds, the distance of 0.5 from 0.7: a probability nearer than this to a threshold may lie on its
-# other side by another box of the same face. In 99 of 100 portraits the detector's two looks differ
-# by less.
+# Log-odds, the distance of 0.5 from 0.7: a probability nearer than this to a threshold may lie on
+# its other side by another box of the same face.
 NEAR = 0.85
 
 
