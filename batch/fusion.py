@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from batch.records import Abstain, Probabilities
 LEAST = 1e-6
 # Largest number of a fusion; those that are fitted are far smaller.
 MAX_NUMBER = 100
+# Characters of a face model's name.
+MAX_FACE_MODEL = 200
 # Log-odds beyond which a detector's score says no more.
 SCORE_LIMIT = 4.0
 
@@ -183,6 +185,8 @@ def unpack_fusion(text: str) -> Fusion:
     shares = (fusion.alone_score, fusion.alone_from, fusion.unsure_below)
     if not all(0 <= share <= 1 for share in (*shares, *fusion.abstain_from.values())):
         raise ValueError("a threshold of the fusion is not between 0 and 1")
+    if fusion.alone_share < 0 or len(fusion.face_model) > MAX_FACE_MODEL:
+        raise ValueError("the fusion's alone_share is below 0, or its face_model too long")
     return fusion
 
 
@@ -192,6 +196,8 @@ def _rule(values: object) -> Rule:
     bias, limits = values["bias"], values["abstain_limits"]
     if not isinstance(bias, list) or not isinstance(limits, dict):
         raise TypeError("a rule of the fusion has no list of biases or no limits")
+    if set(values) != {field.name for field in fields(Rule)}:
+        raise ValueError(f"a rule of the fusion has the entries {', '.join(map(str, values))[:99]}")
     rule = Rule(
         bias=tuple(map(_number, bias)),
         face=_number(values["face"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +16,19 @@ FILE = click.Path(path_type=Path)
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
+
+
+class RealRange(click.FloatRange):
+    """A range of numbers that does not let NaN through, as every comparison with it is false."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -78,7 +93,7 @@ place_options = group(
 answer_options = group(
     click.option(
         "--min-confidence",
-        type=click.FloatRange(0, 1),
+        type=RealRange(0, 1),
         metavar="P",
         help="Labels less likely than this (0 to 1) are unsure.  [default: what the model says]",
     ),

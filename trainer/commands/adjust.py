@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from batch.commands.options import RealRange
 from batch.errors import UsageError
 from trainer.commands.options import review_of, review_options, show_progress
 
@@ -33,7 +34,7 @@ ADJUSTED = ", adjusted"
 )
 @click.option(
     "--decay",
-    type=click.FloatRange(0, min_open=True),
+    type=RealRange(0, min_open=True),
     default=0.3,
     show_default=True,
     metavar="NUMBER",

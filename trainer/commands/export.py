@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch.commands.options import RealRange
 from batch.errors import InputError, UsageError
 from batch.records import Abstain
 from trainer.commands.options import (
@@ -66,7 +67,7 @@ def _correction(_context: click.Context, _parameter: click.Parameter, value: str
 )
 @click.option(
     "--risk",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=RealRange(0, 1, min_open=True),
     default=0.05,
     show_default=True,
     metavar="SHARE",
@@ -165,8 +166,13 @@ def _read_fusion(path: Path) -> Fusion:
 
     try:
         return unpack_fusion(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no fusion ({error})", "make it with `trainer fuse`") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror})", "run `trainer fuse`"
+        ) from error
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        problem = f"{path} is not a fusion of this release ({type(error).__name__}: {error})"
+        raise InputError(problem, "run `trainer fuse` again") from error
 
 
 def _renamed(labels: str | None) -> dict[str, str] | None:

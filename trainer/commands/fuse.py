@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from batch.commands.options import RealRange
 from trainer.commands.options import (
     abstain_option,
     framing_options,
@@ -36,7 +37,7 @@ FUSION_FILE = "fusion.json"
 )
 @click.option(
     "--risk",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=RealRange(0, 1, min_open=True),
     default=0.07,
     show_default=True,
     metavar="SHARE",

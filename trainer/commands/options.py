@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch.commands.options import RealRange
 from batch.errors import UsageError
 from batch.records import Abstain
 
@@ -146,7 +147,7 @@ def framing_options(command: Command) -> Command:
     """Add what says how samples are cut from photos: what ``framing_of`` takes."""
     command = click.option(
         "--margin",
-        type=click.FloatRange(0, 10),
+        type=RealRange(0, 10),
         metavar="SHARE",
         help="Widen faces by this share of their side, 0 by default; for folders of photos.",
     )(command)

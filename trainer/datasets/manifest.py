@@ -19,7 +19,7 @@ REQUIRED = ("path", "label")
 SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
 OPTIONAL = (SPLIT, WEIGHT, KIND, GROUP)
 # A weight is above 0 and at most this.
-MAX_WEIGHT = 100.0
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
 
 Row = dict[str, str]
 
@@ -148,11 +148,13 @@ def _problem(row: Row) -> str:
     split, weight = row.get(SPLIT, ""), row.get(WEIGHT, "")
     if split not in ("", *SPLITS):
         return f"split {split!r} is none of {', '.join(SPLITS)}"
-    return "" if not weight or _is_weight(weight) else f"weight {weight!r} is not above 0 to 100"
+    if weight and not _is_weight(weight):
+        return f"weight {weight!r} is not a number from {MIN_WEIGHT} to {MAX_WEIGHT:g}"
+    return ""
 
 
 def _is_weight(text: str) -> bool:
     try:
-        return 0 < float(text) <= MAX_WEIGHT
+        return MIN_WEIGHT <= float(text) <= MAX_WEIGHT
     except ValueError:
         return False

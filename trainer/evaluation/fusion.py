@@ -135,6 +135,8 @@ def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
             answers[:, at], evidence.targets != at, evidence.kinds
         )
     trusted = evidence.weights == 1
+    if not trusted.any():
+        trusted = np.ones_like(trusted)
     return choose_thresholds(
         answers[trusted],
         evidence.targets[trusted],

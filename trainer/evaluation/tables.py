@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from batch.names import printable
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.end_to_end import EndToEnd
@@ -15,6 +16,9 @@ from trainer.reviewing.retrial import Retrial
 CORNER = "true / answer"
 OUTCOME_CORNER = "true / outcome"
 NO_SAMPLE = "People review the least certain answers first: these are no sample of all photos."
+
+# Characters of a kind that are shown.
+MAX_KIND = 60
 
 
 def table(evaluation: Evaluation) -> str:
@@ -73,7 +77,7 @@ def kind_rows(found: Selective) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     others = tuple(found.kinds[0].outcomes) if found.kinds else ()
     rows = [
         (
-            row.kind,
+            printable(row.kind)[:MAX_KIND],
             str(row.samples),
             str(row.ok),
             str(row.right),

@@ -72,8 +72,9 @@ def choose_thresholds(
 ) -> Chosen:
     """Find the thresholds within the risk that give most samples their label.
 
-    What counts is the mean over labels, so that a frequent label does not outvote a rare one. If no
-    thresholds keep the risk, those of the least bound are taken; ``Chosen.bound`` tells.
+    What counts is the mean over labels, so that a frequent label does not outvote a rare one. Few
+    samples prove nothing: if no bound keeps the risk, the share of wrong labels on these samples
+    has to, and if none does, the strictest thresholds are taken; ``Chosen.bound`` tells.
 
     Args:
         answers: float32 [n, K + A], of samples that were not learnt from.
@@ -90,8 +91,8 @@ def choose_thresholds(
     ]
     confidence = answers[:, :count].max(axis=1)
     right = answers[:, :count].argmax(axis=1) == targets
-    within: list[Chosen] = []
-    all_tried: list[Chosen] = []
+    spared: list[Chosen] = []
+    strictest: Chosen | None = None
     for steps in product(*steps_of):
         kept = (answers[:, count:] < np.asarray(steps, dtype=np.float32)).all(axis=1)
         for unsure_below in STEPS:
@@ -106,16 +107,19 @@ def choose_thresholds(
                     label: share(counts & right, targets == n) for n, label in enumerate(labels)
                 },
             )
-            all_tried.append(chosen)
+            if strictest is None or unsure_below > strictest.unsure_below:
+                strictest = chosen
             if all(
                 share(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
                 for n, name in enumerate(abstain)
             ):
-                within.append(chosen)
-    within = [chosen for chosen in within if chosen.bound <= risk]
-    if within:
-        return max(within, key=lambda chosen: sum(chosen.coverage.values()))
-    return min(all_tried, key=lambda chosen: chosen.bound)
+                spared.append(chosen)
+    assert strictest is not None
+    kept_surely = [chosen for chosen in spared if chosen.bound <= risk]
+    kept_here = [chosen for chosen in spared if chosen.wrong <= risk * chosen.answered]
+    return max(
+        kept_surely or kept_here or [strictest], key=lambda chosen: sum(chosen.coverage.values())
+    )
 
 
 def person_threshold(

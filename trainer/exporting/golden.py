@@ -57,6 +57,19 @@ def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> Golden
     return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
 
 
+def golden_of(graph: bytes, known: Pixels) -> Golden:
+    """Choose samples for a graph without its network, among ``known`` ones and drawn pictures.
+
+    ``known``: uint8 [n, side, side, channels].
+    """
+    pool = np.concatenate([known, _pictures(known.shape[1], known.shape[3])])
+    answers = onnx_answers(graph, pool)
+    unsteady = np.zeros(len(pool), dtype=np.bool_)
+    chosen = [place for output in answers.T for place in _extremes(output, unsteady)]
+    inputs = pool[list(dict.fromkeys(chosen))]
+    return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
+
+
 def _extremes(output: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]) -> tuple[int, int]:
     """Places of an output's highest and lowest value, among steady samples if these will do."""
     high, low = int(output.argmax()), int(output.argmin())

@@ -16,12 +16,12 @@ import onnx
 import torch
 
 from batch.contract.contract import metadata
-from batch.contract.golden import Golden
 from batch.contract.model import Model, ModelSpec
 from batch.errors import InputError
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures
 from trainer.evaluation.calibrate import softmax
+from trainer.exporting.golden import golden_of
 from trainer.exporting.graph import with_metadata
 from trainer.exporting.parity import onnx_answers
 from trainer.reviewing.head import Floats, Head, features_of, find_head, with_head
@@ -88,7 +88,7 @@ def adjust(
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
-    bare, golden = with_metadata(changed, {}), model.spec.golden.inputs
+    bare = with_metadata(changed, {})
     test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.outputs)
     spec = replace(
         model.spec,
@@ -96,7 +96,7 @@ def adjust(
         created=created,
         data_fingerprint=fingerprint.hexdigest(),
         metrics={"data": "reviewed answers", "split": "held out", **figures(test)},
-        golden=Golden(golden, onnx_answers(bare, golden)),
+        golden=golden_of(bare, model.spec.golden.inputs),
     )
     graph = with_metadata(changed, metadata(spec))
     return Adjusted(graph, spec, test, len(learn), len(others), decay)

@@ -74,7 +74,10 @@ def _weights(model: onnx.ModelProto) -> list[Floats]:
             (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
             values[node.output[0]] = np.asarray(value)
     # By their names, which begin with the module's: shortcuts may compute before what they shorten.
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    # One without a bias adds classes up, see ``Deployed``.
+    convolutions = [
+        node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
+    ]
     return [
         np.array(values[name], dtype=np.float32)
         for node in sorted(convolutions, key=lambda node: _place(node.input[1]))
