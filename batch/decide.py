@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,7 @@ import numpy as np
 
 from batch.fusion import Fusion, log_odds
 from batch.records import (
+    Abstain,
     Answer,
     Box,
     Evidence,
@@ -33,7 +35,8 @@ class Thresholds:
     Attributes:
         unsure_below: 0 to 1; a label less likely than this is unsure.
         abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
-            likely as this takes the place of a label.
+            likely as this takes the place of a label, ``neither`` by its share in what
+            ``no_person`` leaves.
         always_answer: whether every view gets its likelier label, whatever the abstain outputs say.
     """
 
@@ -149,14 +152,9 @@ def decide(
     """
     outputs = (*labels, *thresholds.abstain_from)
     by_name = {name: float(p) for name, p in zip(outputs, probabilities, strict=True)}
-    reasons = {
-        name: by_name[name]
-        for name, least in thresholds.abstain_from.items()
-        if by_name[name] >= least and not thresholds.always_answer
-    }
-    if reasons:
-        reason = max(reasons, key=reasons.__getitem__)
-        return Answer(Status(reason), None, reasons[reason], by_name, box)
+    reason = None if thresholds.always_answer else _reason(by_name, thresholds.abstain_from)
+    if reason is not None:
+        return Answer(Status(reason), None, by_name[reason], by_name, box)
     best = int(np.argmax(probabilities[: len(labels)]))
     confidence = float(probabilities[best])
     if thresholds.always_answer:
@@ -165,6 +163,20 @@ def decide(
         confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
     return Answer(status, labels[best], confidence, by_name, box)
+
+
+def _reason(by_name: Mapping[str, float], abstain_from: Mapping[str, float]) -> str | None:
+    """Name the abstain output that takes the place of a label, if one does.
+
+    ``neither`` is judged among pictures of persons: by its share in what ``no_person`` leaves.
+    """
+    no_person = by_name.get(Abstain.NO_PERSON, 0.0)
+    if no_person >= abstain_from.get(Abstain.NO_PERSON, math.inf):
+        return Abstain.NO_PERSON
+    least = abstain_from.get(Abstain.NEITHER, math.inf)
+    if by_name.get(Abstain.NEITHER, 0.0) >= least * (1 - no_person):
+        return Abstain.NEITHER
+    return None
 
 
 def mean_face(evidence: Evidence) -> Probabilities:

@@ -105,12 +105,14 @@ def _row(
         ((0.25, 0.25, 0.5), NEITHER, (Status.NEITHER, None, 0.5)),
         ((0.375, 0.125, 0.5), Thresholds(0.6, {"neither": 0.51}), (Status.UNSURE, "happy", 0.375)),
         ((0.75, 0.125, 0.125), Thresholds(0.6, {"neither": 0.125}), (Status.NEITHER, None, 0.125)),
-        # Two: the likelier of those that reach their thresholds, the first among equals.
+        # Two: `no_person` first, then `neither` by its share in what that leaves.
         ((0.5, 0.125, 0.0, 0.375), BOTH, (Status.NO_PERSON, None, 0.375)),
-        ((0.0, 0.125, 0.5, 0.375), BOTH, (Status.NEITHER, None, 0.5)),
+        ((0.0, 0.125, 0.5, 0.375), BOTH, (Status.NO_PERSON, None, 0.375)),
         ((0.125, 0.0, 0.375, 0.5), BOTH, (Status.NO_PERSON, None, 0.5)),
         ((0.125, 0.0, 0.4375, 0.4375), BOTH, (Status.NO_PERSON, None, 0.4375)),
-        ((0.0, 0.0, 0.5, 0.5), BOTH, (Status.NEITHER, None, 0.5)),
+        ((0.0, 0.0, 0.5, 0.5), BOTH, (Status.NO_PERSON, None, 0.5)),
+        ((0.375, 0.0, 0.375, 0.25), BOTH, (Status.NEITHER, None, 0.375)),
+        ((0.4375, 0.0, 0.3125, 0.25), BOTH, (Status.UNSURE, "happy", 0.4375)),
         ((0.625, 0.0, 0.25, 0.125), BOTH, (Status.OK, "happy", 0.625)),
         # Always a label, and its share among the labels.
         ((0.75, 0.25), replace(BOTH, abstain_from={}, always_answer=True), ("ok", "happy", 0.75)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batch.names import label_text, path_text, printable
-from batch.records import Answer, Reason, Row, Status
+from batch.records import Answer, Reason, Row, Source, Status
 from batch.reports.formats import Column, Kind, Value
 
 PROBABILITY_DECIMALS = 4
@@ -51,17 +51,21 @@ def records_of(
 ) -> Iterator[dict[str, Value]]:
     """Flatten a row into records with the keys of ``columns``, one or one a face.
 
-    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With
-    ``per_face`` a photo without faces keeps one record, and each face has a status of its
-    own.
+    Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With ``per_face``
+    each face has a status of its own, by the face model alone. A photo without faces keeps one
+    record, and so does one that shows no person: what the detector took for faces there are none.
     """
     position = {"position": row.position} if numbered else {}
     if not per_face:
         yield _record(row, row.status, row.answer, outputs) | position
-    elif not row.faces:
+        return
+    if not row.faces or row.status is Status.NO_PERSON:
         yield _record(row, row.status, row.answer, outputs) | {"face": None} | position
-    for number, answer in enumerate(row.faces if per_face else (), start=1):
-        yield _record(row, answer.status, answer, outputs) | {"face": number} | position
+        return
+    of_face = {"source": Source.FACE.value}
+    for number, answer in enumerate(row.faces, start=1):
+        record = _record(row, answer.status, answer, outputs)
+        yield record | of_face | {"face": number} | position
 
 
 def _p(output: str) -> str:

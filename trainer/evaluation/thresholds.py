@@ -94,12 +94,13 @@ def choose_thresholds(
     spared: list[Chosen] = []
     strictest: Chosen | None = None
     for steps in product(*steps_of):
-        kept = (answers[:, count:] < np.asarray(steps, dtype=np.float32)).all(axis=1)
+        abstain_from = dict(zip(abstain, steps, strict=True))
+        kept = ~abstains(answers[:, count:], abstain_from)
         for unsure_below in STEPS:
             counts = kept & (confidence >= np.float32(unsure_below))
             chosen = Chosen(
                 unsure_below=unsure_below,
-                abstain_from=dict(zip(abstain, steps, strict=True)),
+                abstain_from=abstain_from,
                 risk=risk,
                 answered=int(counts.sum()),
                 wrong=int((counts & ~right).sum()),
@@ -142,6 +143,19 @@ def person_threshold(
         ):
             return step
     return ABSTAIN_STEPS[-1]
+
+
+def abstains(reasons: Probabilities, abstain_from: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """Which samples get no label, as ``batch.decide`` has it: float32 [n, A] to bool [n]."""
+    none = np.zeros(len(reasons))
+    by_name = dict(zip(abstain_from, reasons.T.astype(np.float64), strict=True))
+    no_person = by_name.get(Abstain.NO_PERSON, none)
+    least = abstain_from.get(Abstain.NEITHER, np.inf)
+    neither = by_name.get(Abstain.NEITHER, none) >= least * (1 - no_person)
+    found: npt.NDArray[np.bool_] = neither | (
+        no_person >= abstain_from.get(Abstain.NO_PERSON, np.inf)
+    )
+    return found
 
 
 def upper_bound(wrong: int, answered: int) -> float:
