@@ -59,7 +59,7 @@ def test_web_photos_are_labelled_better_than_the_commonest_answer(
     rows = [row for row in _rows(tmp_path / "faces.csv") if row["status"] == "ok"]
     right = [row["path"].split("/")[1] == row["label"] for row in rows]
     # 416 of the 570 show a face, and a third of these is neither; 92 % leaves room for noise.
-    assert len(rows) >= 200
+    assert len(rows) >= 170
     assert sum(right) / len(right) >= 0.92
     assert command("people", "-q", "-o", "both.csv").returncode == ExitCode.OK
     both = _rows(tmp_path / "both.csv")

@@ -18,6 +18,8 @@ from batch.records import Region
 
 COLOURS = {1: "grey", 3: "RGB"}
 LOOKS_AT = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
+# Figures that are tables: the Markdown card and --json have them.
+TABLES = ("confusion", "kinds", "outcomes")
 # Characters of a value that is free text or of any form.
 VALUES_SHOWN = 300
 
@@ -193,7 +195,8 @@ def _figures(name: str, value: Any) -> Iterator[str]:
         yield _line(name, f"{_number(value['value'])} ({low} to {high})")
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _figures(f"{name}, {key}", inner)
+            if key not in TABLES:
+                yield from _figures(f"{name}, {key}", inner)
     else:
         yield _line(name, _number(value))
 

@@ -118,7 +118,7 @@ def test_few_samples_keep_the_risk_among_themselves() -> None:
     answers, targets = answers_and_targets(40)
     chosen = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1)
     assert chosen.bound > chosen.risk
-    assert 0 < chosen.wrong + chosen.answered
+    assert chosen.wrong + chosen.answered > 0
     assert chosen.wrong <= 0.1 * chosen.answered
 
 

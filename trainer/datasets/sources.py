@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from batch.errors import InputError, UsageError
-from batch.records import Region
+from batch.records import Abstain, Region
 from trainer.data import Dataset, Framing
 from trainer.datasets.beside import with_beside
 from trainer.datasets.download import DownloadError
@@ -26,6 +27,9 @@ from trainer.reviewing.reviewed import with_review
 SOURCE_FILE = "source.txt"
 LEFT_OUT_FILE = "left-out.csv"
 GIVE_DATA = "give --data PATH, or get FER+ with `trainer data`"
+
+# Reasons for leaving files out that are logged, the most frequent ones.
+MOST_REASONS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,15 @@ def load_data(
     data = _load(source, framing, abstain)
     if data.left_out:
         logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
+        reasons = Counter(reason for _, reason in data.left_out)
+        for reason, count in reasons.most_common(MOST_REASONS):
+            logger.info("  %s: %s", f"{count:,}", reason)
+    if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:
+        logger.warning(
+            "WARNING: samples are faces, so pictures of %s without a face teach nothing; for a model "
+            "of whole photos give --region image",
+            Abstain.NO_PERSON,
+        )
     if data.warning:
         logger.warning("WARNING: %s", data.warning)
     if review:
