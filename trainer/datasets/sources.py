@@ -61,7 +61,7 @@ def load_data(
             logger.info("  %s: %s", f"{count:,}", reason)
     if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:
         logger.warning(
-            "WARNING: samples are faces, so pictures of %s without a face teach nothing; for a model "
+            "WARNING: samples are faces, so %s pictures without a face teach nothing; for a model "
             "of whole photos give --region image",
             Abstain.NO_PERSON,
         )
