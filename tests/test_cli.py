@@ -200,6 +200,7 @@ def test_a_file_without_permission_is_a_row(photos: Path, tmp_path: Path) -> Non
         (["photos", "-m", "photos/coffee.jpg"], ExitCode.FAILED, ["coffee.jpg", "not an ONNX"]),
         (["photos", "--provider", "tpu"], ExitCode.USAGE, ["tpu", "cuda"]),
         (["photos", "--min-confidence", "7"], ExitCode.USAGE, ["min-confidence"]),
+        (["photos", "--min-confidence", "nan"], ExitCode.USAGE, ["min-confidence", "not a number"]),
         (["photos", "--batch-size", "0"], ExitCode.USAGE, ["batch-size"]),
         ([], ExitCode.USAGE, ["PHOTOS"]),
     ],

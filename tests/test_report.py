@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,18 @@ def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
         written(tmp_path / "r.jsonl", [Row(Path("a"), Status.OK, shown, Source.IMAGE)])
     )
     assert record["confidence"] == 0.1
+
+
+def test_a_picture_without_a_person_has_one_row_whatever_the_detector_saw() -> None:
+    face = answer(0.75)
+    shown = abstained("cat.jpg", Status.NO_PERSON, 0.91)
+    (record,) = records_of(replace(shown, faces=(face, face)), LABELS, per_face=True)
+    assert (record["status"], record["face"], record["faces"]) == ("no_person", None, 2)
+
+
+def test_a_face_rests_on_the_face_alone() -> None:
+    face = answer(0.75)
+    row = Row(Path("a.jpg"), Status.OK, answer(0.9), Source.BOTH, (face, face), 640, 480)
+    assert [record["source"] for record in records_of(row, LABELS, per_face=True)] == ["face"] * 2
+    (record,) = records_of(row, LABELS, per_face=False)
+    assert record["source"] == "both"

@@ -25,6 +25,7 @@ from tests.trainer_data import (
     wide_dataset,
     wide_training,
 )
+from trainer.commands.export import _read_fusion
 from trainer.data import Part, Pixels, class_shares, take
 from trainer.datasets.drawn import Mood, draw_face
 from trainer.evaluation.calibrate import fit_temperature, softmax
@@ -40,6 +41,8 @@ from trainer.exporting.publish import card_of, checksums, publish
 from trainer.exporting.storage import Weights
 from trainer.networks import FaceNet
 from trainer.train import predict_logits
+from trainer.training.pretrained import build as build_network
+from trainer.training.pretrained import initialise
 
 # All of them have kernels of ONNX Runtime's CUDA provider, and none works on shapes, which
 # ONNX Runtime would keep on the CPU.
@@ -464,3 +467,22 @@ def test_an_output_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="can't be written"):
         publish(tiny_export().graph, "card", tmp_path / "file" / "model.onnx")
+
+
+@pytest.mark.parametrize("text", ['{"face_model": "f", "bias": 0.1}', "[]", "[" * 100_000, "{"])
+def test_a_fusion_of_another_release_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "fusion.json").write_text(text)
+    with pytest.raises(InputError, match="not a fusion of this release"):
+        _read_fusion(tmp_path / "fusion.json")
+
+
+def test_training_goes_on_from_a_model_that_sums_classes(tmp_path: Path) -> None:
+    options = replace(OPTIONS, rest=Abstain.NEITHER)
+    exported = export(wide_training(), wide_dataset(), options)
+    (tmp_path / "model.onnx").write_bytes(exported.graph)
+    network = build_network(wide_training().config, 4, 1)
+    initialise(network, str(tmp_path / "model.onnx"))
+    pixels = wide_dataset().test.pixels
+    network.eval()
+    known = predict_logits(wide_training().network, pixels).argmax(1)
+    assert (predict_logits(network, pixels).argmax(1) == known).float().mean() > 0.9

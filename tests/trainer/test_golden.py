@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.contract.golden import GOLDEN_TOLERANCE
+from batch.contract.golden import GOLDEN_SPREAD, GOLDEN_TOLERANCE
 from tests.trainer_data import FRAMING, abstaining, wide_part, wide_training
 from trainer.data import Votes
 from trainer.exporting import golden
 from trainer.exporting.deploy import Deployed
-from trainer.exporting.golden import EXERCISED, golden_samples
+from trainer.exporting.golden import EXERCISED, golden_of, golden_samples
 from trainer.exporting.graph import to_graph, with_metadata
 from trainer.exporting.parity import onnx_answers, torch_answers
 from trainer.exporting.quantize import quantize
@@ -73,3 +73,13 @@ def test_the_same_network_gets_the_same_samples() -> None:
     graph = with_metadata(to_graph(deployed, FRAMING), {})
     first, second = (golden_samples(deployed, graph, FRAMING) for _ in range(2))
     np.testing.assert_array_equal(first.inputs, second.inputs)
+
+
+def test_a_graph_alone_gets_samples_that_exercise_its_outputs() -> None:
+    trained, _ = abstaining()
+    deployed = Deployed(trained.network, (0, 1, 2, 3), 1.0)
+    graph = with_metadata(to_graph(deployed, FRAMING), {})
+    alike = np.zeros((4, FRAMING.side, FRAMING.side, FRAMING.channels), np.uint8)
+    samples = golden_of(graph, alike)
+    assert (np.ptp(samples.outputs, axis=0) > GOLDEN_SPREAD).all()
+    assert (np.ptp(onnx_answers(graph, alike), axis=0) <= GOLDEN_SPREAD).all()

@@ -110,7 +110,7 @@ def test_the_split_of_one_row_holds_for_its_group(tmp_path: Path) -> None:
 
 def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
     write_folders(tmp_path, 4)
-    weights = ["0.5", "", "0", "101", "100", "1", "nan", "x"]
+    weights = ["0.5", "", "1e-60", "101", "100", "1", "nan", "x"]
     kinds = ["indoors", *[""] * 7]
     lines = [f"{row},{w},{k}" for row, w, k in zip(rows(tmp_path), weights, kinds, strict=True)]
     data = load_manifest(write_manifest(tmp_path, ["path,label,weight,kind", *lines]), FACE)
@@ -122,7 +122,9 @@ def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
         (100.0, "sad"),
     ]
     reasons = [reason for _, reason in data.left_out]
-    assert reasons == [f"weight {w!r} is not above 0 to 100" for w in ("0", "101", "nan", "x")]
+    assert reasons == [
+        f"weight {w!r} is not a number from 0.001 to 100" for w in ("1e-60", "101", "nan", "x")
+    ]
 
 
 def test_abstain_classes_come_last_whatever_they_are_called(tmp_path: Path) -> None:
