@@ -7,7 +7,7 @@ From Python::
     for row in batch.label(["photos/"]):
         print(row.path, row.status, row.answer)
 
-    # A label for every photo, even if it shows neither or nobody.
+    # A label for every photo, also for one that shows no person.
     rows = batch.label(["photos/"], batch.Options(always_answer=True))
 
     frame = batch.to_frame(rows)

@@ -37,7 +37,8 @@ class Thresholds:
         abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
             likely as this takes the place of a label, ``neither`` by its share in what
             ``no_person`` leaves.
-        always_answer: whether every view gets its likelier label, whatever the abstain outputs say.
+        always_answer: whether every view gets its likeliest label; the abstain outputs are then
+            ignored.
     """
 
     unsure_below: float
@@ -68,16 +69,13 @@ def failed_row(failure: Failure) -> Row:
 def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
     """Whether the faces found at a glance decide the photo, so that no closer look is needed.
 
-    They do if they answer alone, or there is no fusion, and no threshold is so near that the little
-    by which a closer look moves a box could carry the answer over it.
+    Two things are needed: the faces answer without the whole photo, and no threshold is near. A
+    closer look moves a box a little, which can carry an answer over a near threshold.
     """
-    if not evidence.boxes:
+    if not evidence.boxes or (rules.fusion and needs_photo(photo, evidence, rules)):
         return False
-    face = mean_face(evidence)
-    thresholds = rules.settled_thresholds
+    face, thresholds = mean_face(evidence), rules.settled_thresholds
     if rules.fusion:
-        if not rules.fusion.answers_alone(face, *main_face(photo, evidence)):
-            return False
         face, thresholds = rules.fusion.spread_face(face), rules.photo_thresholds
     return _is_clear(decide(face, rules.labels, thresholds), thresholds)
 

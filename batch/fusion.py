@@ -6,9 +6,10 @@ label ``k`` and abstain output ``a``
     logit[k] = bias[k] + face * log face[k] + label * (log photo[k] - mean over labels)
     logit[a] = bias[a] + face * log face[a] + abstain[a] * log(photo[a] / sum over labels)
 
-A term is 0 if there is no face, or if the model does not have the output. ``no_person`` also loses
-``score`` times the log-odds of the detector's score. The two terms of the whole photo are bounded:
-beyond the limits lies more certainty than the photos that the numbers were fitted on can support.
+A term is 0 if there is no face, or if the model does not have the output. From ``no_person``
+``score`` times the log-odds of the detector's score is subtracted. The two terms of the whole photo
+are bounded: beyond the limits lies more certainty than the photos that the numbers were fitted on
+can support.
 
 A face answers alone if it is certain to be one and either fills the photo, so that the whole photo
 would show nothing else, or is sure of a label.
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from batch.records import Abstain, Probabilities
+from batch.records import ABSTAIN, Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
 LEAST = 1e-6
@@ -180,7 +181,7 @@ def unpack_fusion(text: str) -> Fusion:
     if len(both.bias) != len(photo.bias) or tuple(both.abstain) != tuple(photo.abstain):
         raise ValueError("the fusion's two rules have different outputs")
     outputs = set(fusion.abstain_from)
-    if not (set(fusion.face_abstain) | set(both.abstain)) <= outputs <= set(map(str, Abstain)):
+    if not (set(fusion.face_abstain) | set(both.abstain)) <= outputs <= set(ABSTAIN):
         raise ValueError(f"the fusion's abstain outputs are {', '.join(sorted(outputs))}")
     shares = (fusion.alone_score, fusion.alone_from, fusion.unsure_below)
     if not all(0 <= share <= 1 for share in (*shares, *fusion.abstain_from.values())):
@@ -236,7 +237,7 @@ def _numbers(values: object) -> dict[str, float]:
 
 
 def _number(value: object) -> float:
-    """Check one of the fusion's numbers, of which none is larger than ``MAX_NUMBER``."""
+    """Check one of the fusion's numbers: at most ``MAX_NUMBER``, with either sign."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)

@@ -66,9 +66,9 @@ class Options:
         workers: photos worked on at the same time; None for as many as there are cores.
         min_confidence: 0 to 1; a label less likely than this is unsure. None for the threshold in
             the model's metadata.
-        always_answer: give every photo its likeliest label, whatever the abstain outputs say.
+        always_answer: give every photo its likeliest label; abstain outputs are ignored.
         every_face: search a photo for small faces even if large ones settle its answer.
-        salvage: label what is there of truncated photos.
+        salvage: label the part of a truncated photo that can be read.
         search: which files of a folder are looked at.
         shard: label only the files of this shard; None for all.
         file_limits: what one file may cost.

@@ -44,6 +44,9 @@ class Abstain(StrEnum):
     NO_PERSON = Status.NO_PERSON.value
 
 
+ABSTAIN = tuple(map(str, Abstain))
+
+
 class Region(StrEnum):
     """What a model looks at."""
 

@@ -100,7 +100,7 @@ answer_options = group(
     click.option(
         "--always-answer",
         is_flag=True,
-        help="Give every photo its likeliest label, even if it shows none of the labels or nobody.",
+        help="Give every photo its likeliest label, even if the photo shows no person.",
     ),
 )
 

@@ -15,14 +15,13 @@ from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
 from batch.fusion import pack_fusion, unpack_fusion
 from batch.names import printable
-from batch.records import Abstain, Region
+from batch.records import ABSTAIN, Region
 
 SCHEMA_VERSION = 2
 MAX_LABELS = 1000
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
 # samples tell the model from others.
 ABSTAIN_SCHEMA = 2
-ABSTAIN = tuple(map(str, Abstain))
 MAX_NAME = 200  # characters of a label, a name or a version
 RESIZE_RULES = ("stretch",)
 

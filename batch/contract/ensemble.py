@@ -24,8 +24,8 @@ class Ensemble:
         fusion: joins the two.
         photo_thresholds: when a photo's answer counts.
         face_thresholds: when a single face's answer counts.
-        settled_thresholds: the face model's own; a face that is not unsure by them needs no closer
-            look.
+        settled_thresholds: the face model's own; without a fusion, an answer that is near none of
+            them needs no closer look.
         every_face: look closer in any case.
     """
 

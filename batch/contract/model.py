@@ -30,7 +30,8 @@ class ModelSpec:
         created: date, YYYY-MM-DD, UTC.
         golden: sample pictures with their outputs.
         abstain_from: 0 to 1 for each abstain output, in the order of the output after the labels;
-            an output at least as likely as this takes the place of a label.
+            an output at least as likely as this takes the place of a label, ``neither`` by its
+            share in what ``no_person`` leaves.
         fusion: joins a whole-photo model to a face model.
     """
 

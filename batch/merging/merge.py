@@ -17,8 +17,7 @@ from batch.merging.part import LAST, Part, open_part
 from batch.merging.succession import Succession
 from batch.names import label_text
 from batch.reading.open_files import allow_open_files
-from batch.reading.saved import ABSTAIN
-from batch.records import Reason, Status
+from batch.records import ABSTAIN, Reason, Status
 from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside

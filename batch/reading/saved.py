@@ -10,7 +10,7 @@ from batch.location import Location, location_of
 from batch.names import printable
 from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, RecordReader, ReportError, damaged
-from batch.records import Abstain, Status
+from batch.records import ABSTAIN, Abstain, Status
 from batch.reports.columns import MISSING
 from batch.reports.formats import Value
 
@@ -19,7 +19,6 @@ from batch.reports.formats import Value
 NEEDED = ("path", "status", "label", "confidence", "error")
 
 # Columns `p_<output>` that are no labels'.
-ABSTAIN = frozenset(map(str, Abstain))
 
 _STATUSES = frozenset(map(str, Status))
 

@@ -37,7 +37,7 @@ def test_kinds_are_as_many_of_each() -> None:
 def test_the_detector_finds_a_face_in_hardly_any() -> None:
     detector = Detector()
     found = 0
-    pictures = render_all(2 * len(Kind), seed=100)
+    pictures = list(render_all(2 * len(Kind), seed=100))
     for _, picture in pictures:
         photo = Photo(Path(), np.asarray(picture), *picture.size)
         found += bool(detector.detect(photo))

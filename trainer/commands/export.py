@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch.commands.options import RealRange
 from batch.errors import InputError, UsageError
 from batch.records import Abstain
 from trainer.commands.options import (
@@ -18,6 +17,7 @@ from trainer.commands.options import (
     beside_option,
     review_of,
     review_options,
+    risk_option,
     run_data_option,
     run_option,
     show_progress,
@@ -65,14 +65,7 @@ def _correction(_context: click.Context, _parameter: click.Parameter, value: str
     type=click.Choice(["neither"]),
     help="Answer neither for the labels of the training that --labels does not name.",
 )
-@click.option(
-    "--risk",
-    type=RealRange(0, 1, min_open=True),
-    default=0.05,
-    show_default=True,
-    metavar="SHARE",
-    help="Largest share of the labels that count, status ok, which may be wrong.",
-)
+@risk_option(0.05)
 @click.option(
     "--prior-correction",
     default="0",

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from batch.commands.options import RealRange
 from trainer.commands.options import (
     abstain_option,
     framing_options,
+    risk_option,
     run_option,
     show_progress,
     write_text,
@@ -35,14 +35,7 @@ FUSION_FILE = "fusion.json"
     metavar="MODEL",
     help="The face model: the name of a shipped one or a path.",
 )
-@click.option(
-    "--risk",
-    type=RealRange(0, 1, min_open=True),
-    default=0.07,
-    show_default=True,
-    metavar="SHARE",
-    help="Largest share of the labels that count, status ok, which may be wrong.",
-)
+@risk_option(0.07)
 @abstain_option
 @framing_options
 def fuse(

@@ -12,13 +12,12 @@ import click
 
 from batch.commands.options import RealRange
 from batch.errors import UsageError
-from batch.records import Abstain
+from batch.records import ABSTAIN
 
 if TYPE_CHECKING:
     from trainer.reviewing.review import Review
 
 Command = Callable[..., None]
-ABSTAIN = tuple(map(str, Abstain))
 
 # Where `trainer data` brings it.
 FERPLUS = Path("data/ferplus")
@@ -109,6 +108,18 @@ def run_option(default: str, purpose: str) -> Callable[[Command], Command]:
         show_default=True,
         metavar="DIR",
         help=purpose,
+    )
+
+
+def risk_option(default: float) -> Callable[[Command], Command]:
+    """Add ``--risk``, passed as ``risk``."""
+    return click.option(
+        "--risk",
+        type=RealRange(0, 1, min_open=True),
+        default=default,
+        show_default=True,
+        metavar="SHARE",
+        help="Largest share of the labels that count, status ok, which may be wrong.",
     )
 
 

@@ -34,15 +34,13 @@ def render(folder: Path, count: int, seed: int) -> None:
     """
     from trainer.datasets.rendered import render_all
 
-    written = 0
     try:
         for number, (kind, picture) in enumerate(render_all(count, seed)):
             path = folder / kind.value / f"{seed + number:06}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
-            written += 1
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written ({error.strerror})", "choose another folder"
         ) from error
-    click.echo(f"{folder} has {written:,} rendered pictures")
+    click.echo(f"{folder} has {count:,} rendered pictures")

@@ -18,7 +18,7 @@ SUFFIX = ".csv"
 REQUIRED = ("path", "label")
 SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
 OPTIONAL = (SPLIT, WEIGHT, KIND, GROUP)
-# A weight is above 0 and at most this.
+# A weight lies between these.
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
 
 Row = dict[str, str]

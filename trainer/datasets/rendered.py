@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import cycle, islice
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -49,10 +50,10 @@ def render(kind: Kind, seed: int) -> Image.Image:
     return RENDERERS[kind](chance, size)
 
 
-def render_all(count: int, seed: int = 0) -> list[tuple[Kind, Image.Image]]:
-    """Render ``count`` pictures, as many of each kind as of any other."""
-    kinds = list(Kind)
-    return [(kinds[n % len(kinds)], render(kinds[n % len(kinds)], seed + n)) for n in range(count)]
+def render_all(count: int, seed: int = 0) -> Iterator[tuple[Kind, Image.Image]]:
+    """Render ``count`` pictures one after the other, as many of each kind as of any other."""
+    for n, kind in enumerate(islice(cycle(Kind), count)):
+        yield kind, render(kind, seed + n)
 
 
 def _blank(chance: random.Random, size: tuple[int, int]) -> Image.Image:

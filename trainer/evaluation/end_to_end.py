@@ -12,7 +12,7 @@ import numpy as np
 import batch
 from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
-from batch.records import LABELLED, Abstain, Answer, Row, Status
+from batch.records import ABSTAIN, LABELLED, Answer, Row, Status
 from trainer.data import abstain_classes
 from trainer.evaluate import Evaluation, canonical, evaluate, figures
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain
@@ -99,7 +99,7 @@ def compare(
     if not answers:
         raise InputError("no photo got an answer", "give photos that the model can judge")
     outputs = _outputs(answers[0])
-    labels = tuple(name for name in outputs if name not in set(Abstain))
+    labels = tuple(name for name in outputs if name not in ABSTAIN)
     places = _places(sorted(set(truth)), outputs)
     classes = (*labels, *abstain_classes((*outputs, *truth)))
     targets = np.asarray([classes.index(places[name]) for name in truth], dtype=np.int64)
@@ -183,7 +183,7 @@ def _class_folders(root: Path) -> list[Path]:
 
 def _places(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """Give the model's name of each class of photos."""
-    known = {canonical(name): name for name in (*outputs, *map(str, Abstain))}
+    known = {canonical(name): name for name in (*outputs, *ABSTAIN)}
     foreign = [folder for folder in folders if canonical(folder) not in known]
     if foreign:
         raise ModelError(

@@ -16,10 +16,10 @@ from batch.decoding.file_bytes import read
 from batch.errors import InputError, ModelError
 from batch.labeller import Labeller
 from batch.options import DEFAULT_BATCH_SIZE, Options, Place, Provider
-from batch.records import Abstain, Failure, Photo, Probabilities
+from batch.records import Failure, Photo, Probabilities
 from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
-from trainer.data import Framing
+from trainer.data import Framing, abstain_classes
 from trainer.datasets.samples import Labelled
 from trainer.evaluate import canonical
 from trainer.evaluation.calibrate import fit_temperature, softmax
@@ -100,7 +100,7 @@ def _seen(labeller: Labeller, photo: Photo, file: Labelled) -> Seen:
 
 def _outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Part the classes of a cross-validation into labels and abstain outputs."""
-    abstain = tuple(name for name in answers.labels if name in set(Abstain))
+    abstain = abstain_classes(answers.labels)
     return answers.labels[: len(answers.labels) - len(abstain)], abstain
 
 

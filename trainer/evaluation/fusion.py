@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from batch.decide import Thresholds
 from batch.fusion import LEAST, Fusion, Rule, score_odds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
@@ -33,9 +32,10 @@ NEITHER_LIMITS = (-2.0, 0.0)
 NEITHER_WEIGHT = 1.0
 # A face whose box is this long, over the photo's longer side, leaves nothing else to see.
 ALONE_SHARE = 0.75
-# Of 64 faces that the detector took cats, dogs and plates for, 62 scored less.
+# Of 64 faces that the detector found in pictures without a person, 57 scored less.
 ALONE_SCORE = 0.85
-# Of 1,145 faces in web photos with a label this likely, the whole photo changed the label of 3.
+# Of 1,143 faces in web photos with such a score and a label this likely, the whole photo changed
+# the label of 23; in 20 of these the face alone was right.
 ALONE_FROM = 0.9
 # Half the squared distance of the weights from their start counts this much against the loss.
 DECAY = 1.0
@@ -171,10 +171,11 @@ def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
         held = evidence.folds == fold
         others = evidence.take(~held)
         fusion = fit(face_model, others)
-        fusions[int(fold)] = with_thresholds(fusion, choose(fusion, others, risk))
+        chosen = choose(fusion, others, risk)
+        fusions[int(fold)] = with_thresholds(fusion, chosen)
         probabilities[held] = fuse(fusion, evidence.take(held))
-        thresholds = Thresholds(fusions[int(fold)].unsure_below, fusions[int(fold)].abstain_from)
-        parts.append((held, decisions(probabilities[held], evidence.labels, thresholds)))
+        made = decisions(probabilities[held], evidence.labels, chosen.thresholds)
+        parts.append((held, made))
     return Nested(probabilities, join_decisions(parts), fusions)
 
 

@@ -105,13 +105,13 @@ def choose_thresholds(
                 answered=int(counts.sum()),
                 wrong=int((counts & ~right).sum()),
                 coverage={
-                    label: share(counts & right, targets == n) for n, label in enumerate(labels)
+                    label: share_of(counts & right, targets == n) for n, label in enumerate(labels)
                 },
             )
             if strictest is None or unsure_below > strictest.unsure_below:
                 strictest = chosen
             if all(
-                share(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
+                share_of(counts, targets == count + n) <= MOST_ANSWERED[Abstain(name)]
                 for n, name in enumerate(abstain)
             ):
                 spared.append(chosen)
@@ -138,7 +138,7 @@ def person_threshold(
     for step in ABSTAIN_STEPS:
         called = no_person >= np.float32(step)
         if all(
-            share(called, shows_person & (kinds == kind)) <= MOST_OVERLOOKED
+            share_of(called, shows_person & (kinds == kind)) <= MOST_OVERLOOKED
             for kind in np.unique(kinds[shows_person])
         ):
             return step
@@ -165,6 +165,6 @@ def upper_bound(wrong: int, answered: int) -> float:
     return float(beta.ppf(CONFIDENCE, wrong + 1, answered - wrong))
 
 
-def share(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
+def share_of(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
     """Share of the samples ``of`` that are ``chosen``, 0 of none."""
     return float((chosen & of).sum() / max(1, of.sum()))

@@ -52,9 +52,7 @@ def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> Golden
         pool = np.concatenate([pool, np.stack(found)])
         answers = onnx_answers(graph, pool)
     steady = np.abs(torch_answers(deployed, pool) - answers).max(axis=1) < GOLDEN_TOLERANCE / 2
-    chosen = [place for output in answers.T for place in _extremes(output, steady)]
-    inputs = pool[list(dict.fromkeys(chosen))]
-    return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
+    return _chosen(graph, pool, answers, steady)
 
 
 def golden_of(graph: bytes, known: Pixels) -> Golden:
@@ -63,9 +61,14 @@ def golden_of(graph: bytes, known: Pixels) -> Golden:
     ``known``: uint8 [n, side, side, channels].
     """
     pool = np.concatenate([known, _pictures(known.shape[1], known.shape[3])])
-    answers = onnx_answers(graph, pool)
-    unsteady = np.zeros(len(pool), dtype=np.bool_)
-    chosen = [place for output in answers.T for place in _extremes(output, unsteady)]
+    return _chosen(graph, pool, onnx_answers(graph, pool), np.zeros(len(pool), dtype=np.bool_))
+
+
+def _chosen(
+    graph: bytes, pool: Pixels, answers: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
+) -> Golden:
+    """Take the pictures that get most and least of every output, steady ones if these will do."""
+    chosen = [place for output in answers.T for place in _extremes(output, steady)]
     inputs = pool[list(dict.fromkeys(chosen))]
     return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
 

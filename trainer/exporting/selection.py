@@ -17,8 +17,8 @@ from trainer.data import (
     in_order,
     membership,
     regroup,
-    take,
 )
+from trainer.evaluate import certain
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Selection:
 
     def agreed(self, part: Part) -> Part:
         """The same, of the samples that people agreed on."""
-        return take(self.samples(part), self.samples(part).certain)
+        return certain(self.samples(part))
 
 
 def select(

@@ -12,14 +12,14 @@ import numpy as np
 import batch
 from batch.contract.ensemble import load_ensemble
 from batch.contract.model import Model
-from batch.decide import Thresholds, decide
+from batch.decide import decide
 from batch.decoding.file_bytes import read
 from batch.errors import InputError, UsageError
 from batch.location import Location, Url
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
 from trainer.datasets.samples import split_of
-from trainer.evaluate import answers
+from trainer.evaluate import answers, thresholds_of
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain
 from trainer.evaluation.metrics import Counts, Figures, share
 from trainer.exporting.models import framing_for, runner_name
@@ -60,7 +60,7 @@ def retry(model: Model, review: Review, split: str) -> Retrial:
     reviewed = read_reviewed(review, spec.outputs, framing_for(model))
     samples = (*reviewed.held, *reviewed.learn) if split == ALL else reviewed.held
     _check_any(len(samples), review)
-    thresholds = Thresholds(spec.unsure_below, spec.abstain_from)
+    thresholds = thresholds_of(spec)
     found = (
         decide(probabilities, spec.labels, thresholds)
         for probabilities in answers(model, reviewed.part(samples))

@@ -14,8 +14,7 @@ from batch.decoding.file_bytes import read
 from batch.errors import InputError
 from batch.location import Url
 from batch.names import label_text
-from batch.reading.saved import ABSTAIN
-from batch.records import Box, Failure, Photo
+from batch.records import ABSTAIN, Box, Failure, Photo
 from trainer.data import Framing
 from trainer.datasets.samples import LeftOut, Sample, split_of
 from trainer.evaluate import canonical

@@ -11,8 +11,7 @@ from batch.errors import InputError
 from batch.location import Location
 from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, damaged
-from batch.reading.saved import ABSTAIN
-from batch.records import Region
+from batch.records import ABSTAIN, Region
 from batch.reports.formats import Value
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
