@@ -19,6 +19,10 @@ KINDS = {
 }
 
 
+class StopRequested(Exception):
+    """Ends a long step of a run that was asked to end; only ``Stop.check`` raises it."""
+
+
 class Stop:
     """Remembers that the run was asked to end.
 
@@ -38,22 +42,40 @@ class Stop:
     def __bool__(self) -> bool:
         return self.by_signal or self._timer.is_up
 
+    def check(self) -> None:
+        """End a long step here if the run was asked to end: loops and waits call this.
+
+        Safe to call from any thread.
+
+        Raises:
+            StopRequested: it was; ``until`` and ``until_signal`` end there what they pass on.
+        """
+        if self:
+            self.cut = True
+            raise StopRequested
+
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until the run is asked to end."""
         timed = self._timer.ends is not None
-        for item in items:  # of which there may be millions
-            if self._signal is not None or (timed and self._timer.is_up):
-                self.cut = True
-                return
-            yield item
+        try:
+            for item in items:  # of which there may be millions
+                if self._signal is not None or (timed and self._timer.is_up):
+                    self.cut = True
+                    return
+                yield item
+        except StopRequested:
+            return
 
     def until_signal(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until a signal comes, for what is worth finishing in any case."""
-        for item in items:
-            if self.by_signal:
-                self.cut = True
-                return
-            yield item
+        try:
+            for item in items:
+                if self.by_signal:
+                    self.cut = True
+                    return
+                yield item
+        except StopRequested:
+            return
 
     def error(self, kept: str) -> BatchLabelError:
         """Make the exception that ends the run; ``kept`` says where its results are."""

@@ -42,6 +42,21 @@ def test_a_signal_stops_the_flow_and_sets_the_exit_code(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("passing", ["until", "until_signal"])
+def test_a_long_step_ends_where_it_checks(passing: str) -> None:
+    with stop_on_signals() as stop:
+
+        def items() -> Iterator[int]:
+            yield 1
+            os.kill(os.getpid(), signal.SIGTERM)
+            while True:
+                stop.check()
+
+        stop.check()  # nothing asked for it yet
+        assert list(getattr(stop, passing)(items())) == [1]
+        assert stop.cut
+
+
 def test_without_a_signal_everything_flows() -> None:
     with stop_on_signals() as stop:
         assert list(stop.until(range(5))) == list(range(5))
