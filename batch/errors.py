@@ -13,6 +13,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     INCOMPLETE = 3
     TIME_IS_UP = 4
+    PUBLISHED_ONLY = 5
+    DRIFTED = 6
     LOCKED = 11
     HUNG_UP = 129
     INTERRUPTED = 130
@@ -25,6 +27,8 @@ EXIT_MEANINGS = {
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "the report is published, but some files could not be read",
     ExitCode.TIME_IS_UP: "the deadline or time limit came; what was done is kept",
+    ExitCode.PUBLISHED_ONLY: "the report is published, but what follows it failed",
+    ExitCode.DRIFTED: "the report is published, but its answers have drifted",
     ExitCode.LOCKED: "another run is writing the same report",
     ExitCode.HUNG_UP: "the terminal went away (SIGHUP); what was done is kept",
     ExitCode.INTERRUPTED: "interrupted from the keyboard; what was done is kept",
@@ -91,7 +95,15 @@ class LockedError(BatchLabelError):
 
 
 class DriftError(BatchLabelError):
-    """The answers differ from the last run's by more than they should."""
+    """The report is published, and its answers differ too much from the last one's."""
+
+    exit_code = ExitCode.DRIFTED
+
+
+class PublishedOnly(BatchLabelError):
+    """The report is published, and what follows that failed: such as the journal's last commit."""
+
+    exit_code = ExitCode.PUBLISHED_ONLY
 
 
 class TimeIsUp(BatchLabelError):

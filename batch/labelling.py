@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.engine import Engine
-from batch.errors import DriftError, OutputError
+from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.journal.basis import basis_of
+from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import Journal
-from batch.journal.place import journal_path, set_aside
+from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
@@ -63,25 +64,23 @@ class Labelling:
             return
         try:
             self._with_journal(place, survey)
-        except JournalDamaged as damage:
+        except JournalDamaged as suspicion:
+            # A disk that fails for a moment, or is full, looks the same: only damage that a second
+            # look finds is damage.
+            damage = find_damage(place)
+            if damage is None:
+                raise _unusable(place, suspicion) from suspicion
             broken = set_aside(place, damage, given=self.job.memory.state is not None)
             self.terminal.log(
                 Event.JOURNAL_BROKEN,
-                f"the journal {path_text(place)} can't be used ({damage}): it is now "
-                f"{path_text(broken)}, and every "
-                "photo is labelled anew",
+                f"the journal {path_text(place)} is damaged ({damage}): it is now "
+                f"{path_text(broken)}, and every photo is labelled anew",
                 Level.WARNING,
             )
-            self._anew(place, survey)
-
-    def _anew(self, place: Path, survey: Iterable[Found]) -> None:
-        try:
-            self._with_journal(place, survey)
-        except JournalDamaged as damage:
-            raise OutputError(
-                f"the new journal {path_text(place)} is damaged too ({damage})",
-                "look after its disk, or name another place with --state",
-            ) from damage
+            try:
+                self._with_journal(place, survey)
+            except JournalDamaged as again:
+                raise _unusable(place, again) from again
 
     def _begin(self) -> Summary:
         self.recorder.summary = summary = Summary(self.engine.ensemble.labels)
@@ -115,15 +114,14 @@ class Labelling:
     def _with_journal(self, place: Path, survey: Iterable[Found]) -> None:
         summary, memory = self._begin(), self.job.memory
         basis = basis_of(self.engine.ensemble.models, self.job.options)
-        journal = Journal(place, basis, self.job.options.shard)
-        try:
+        with Journal(place, basis, self.job.options.shard) as journal:
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
                     self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
                 )
-            self._check_stop()
+            self._check_stop(journal)
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
             self.terminal.log(
                 Event.FOUND,
@@ -134,46 +132,65 @@ class Labelling:
                 pending=plan.pending,
             )
             now = self._label(journal, plan.pending, summary)
-            self._publish(journal, summary, now)
-        finally:
-            journal.close()
+            whole = self._publish(journal, summary)
+            self._remember(journal, now, whole)
         self._check_drift()
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
-        now = self._tally()
+        now, done = self._tally(), 0
         files = self.stop.until(journal.pending())
         for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
             journal.add(finished)
             summary.look(finished)
+            done += 1
             if not finished.copied:
                 now.add(finished.row)
-        journal.commit()
-        self._check_stop()
+        self._check_stop(journal)
+        if done != pending:
+            raise BatchLabelError(
+                f"{pending} photos were to be labelled, and {done} were", "please report this bug"
+            )
         return now.profile()
 
-    def _publish(self, journal: Journal, summary: Summary, now: Profile) -> None:
+    def _publish(self, journal: Journal, summary: Summary) -> Profile:
+        """Write the report from the journal, whose rows are all on disk."""
         whole = self._tally()
-        keep = self.job.memory.keep_missing
         with (
             self.engine.timings.of(REPORT),
             self._report(summary) as report,
         ):
-            for row in self.stop.until_signal(_all_rows(journal, keep)):
+            for row in self.stop.until_signal(_all_rows(journal, self.job.memory.keep_missing)):
                 report.add(row)
                 summary.add(row)
                 whole.add(row)
-            self._check_stop()
+            self._check_stop(journal)
             summary.check()
             self._check_failures(summary)
             report.publish()
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
-        self.recorder.drift = find_drift(now, _last(journal), self._shares())
-        journal.note(PROFILE, json.dumps(asdict(whole.profile())))
+        return whole.profile()
+
+    def _remember(self, journal: Journal, now: Profile, whole: Profile) -> None:
+        """Keep in the journal what later runs need to know of the published report.
+
+        Raises:
+            PublishedOnly: the system refuses.
+        """
         sharded = self.recorder.sharded
-        if not keep and (sharded is None or sharded.looked_everywhere):
-            journal.forget_missing()
-        self.engine.settle(journal)
+        try:
+            self.recorder.drift = find_drift(now, _last(journal), self._shares())
+            journal.note(PROFILE, json.dumps(asdict(whole)))
+            if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
+                journal.forget_missing()
+            journal.commit()
+            self.engine.settle(journal)
+        except (OutputError, JournalDamaged) as error:
+            raise PublishedOnly(
+                f"the report {self.job.output} is published, but its journal does not know that "
+                f"({error})",
+                "run the same command again once that is mended: the photos need no new labels",
+            ) from error
 
     def _of_all(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
@@ -190,7 +207,9 @@ class Labelling:
         models = self.engine.ensemble.models
         return {Source(m.spec.region.value): dict(m.spec.label_shares) for m in models}
 
-    def _check_stop(self) -> None:
+    def _check_stop(self, journal: Journal) -> None:
+        # What is said to be kept is on disk, or the run ends with why it is not.
+        journal.commit()
         if self.stop.cut:
             raise self.stop.error(KEPT)
 
@@ -208,6 +227,13 @@ class Labelling:
                 f"the answers have drifted: {'; '.join(drift.since_last_run)}",
                 "the report is published: look at it, and at the photos' source",
             )
+
+
+def _unusable(place: Path, suspicion: JournalDamaged) -> OutputError:
+    return OutputError(
+        f"the journal {path_text(place)} can't be used ({suspicion}), although it is not damaged",
+        "look after its disk and that of the temporary folder, then run the same command again",
+    )
 
 
 def _counted(

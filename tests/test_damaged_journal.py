@@ -149,7 +149,7 @@ def test_a_photo_that_is_named_as_the_journal_is_left_alone(
     names = sorted(path.name for path in photo.parent.iterdir())
     ran = place.run("photos", "-o", REPORT, "--state", photo)
     assert ran.returncode == ExitCode.FAILED
-    assert "00000.jpg is no journal" in ran.stderr.splitlines()[-1]
+    assert "00000.jpg is not a journal" in ran.stderr.splitlines()[-1]
     assert "--state" in ran.stderr.splitlines()[-1]
     assert photo.read_bytes() == before
     assert sorted(path.name for path in photo.parent.iterdir()) == names

@@ -12,7 +12,7 @@ import pytest
 
 import batch.journal.journal
 from batch.journal.journal import CHUNK, INSERTED_AT_ONCE, Journal, Plan
-from batch.journal.schema import SCHEMA
+from batch.journal.schema import KNOWN, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
 
@@ -29,7 +29,7 @@ database.execute("BEGIN")
 for statement in {SCHEMA!r}.split(";"):
     database.execute(statement)
 for number in range(100):
-    database.execute("INSERT INTO notes VALUES (?, ?)", (number, "x" * 500))
+    database.execute("INSERT INTO notes VALUES (?, ?, x'00')", (number, "x" * 500))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -252,3 +252,9 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     path.touch()
     _do_all(path, A)
     assert _plan(path, A).pending == 0
+
+
+def test_known_rows_are_searched_by_an_index(path: Path) -> None:
+    with Journal(path, BASIS) as journal:
+        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", (b"d", BASIS)).fetchall()
+    assert [step[3] for step in plan] == ["SEARCH photos USING INDEX photos_by_digest (digest=?)"]

@@ -128,3 +128,9 @@ def test_a_folder_that_goes_away_is_no_damage(tmp_path: Path) -> None:
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(OutputError, match="No such file or directory"):
         journal.close()
+
+
+def test_why_a_database_can_t_be_opened_is_told(path: Path) -> None:
+    path.symlink_to(path)
+    with pytest.raises(OutputError, match=r"Too many levels of symbolic links.*--state"):
+        Journal(path, BASIS)

@@ -92,7 +92,7 @@ def test_drift_since_the_last_run_fails_on_demand(
     run = ("-o", "r.csv", "-m", "bright.onnx", "--fail-on-drift", "--min-confidence", "0")
     assert command("bright", *run).returncode == ExitCode.OK
     ran = command("bright", "dark", *run)
-    assert ran.returncode == ExitCode.FAILED
+    assert ran.returncode == ExitCode.DRIFTED
     assert "have drifted" in ran.stderr
     assert record(tmp_path)["published"]
     assert len(rows(tmp_path / "r.csv")) == 260
@@ -108,7 +108,7 @@ def test_a_camera_that_shows_nobody_any_more_is_drift(tmp_path: Path, command: C
     assert command("bright", *run).returncode == ExitCode.OK
     assert record(tmp_path)["counts"]["by_status"]["ok"] == 130
     ran = command("bright", "black", *run)
-    assert ran.returncode == ExitCode.FAILED
+    assert ran.returncode == ExitCode.DRIFTED
     assert "the answers' shares are far from those of the last run" in ran.stderr
     assert record(tmp_path)["counts"]["by_status"]["no_person"] == 130
     assert record(tmp_path)["drift"]["from_last_run"] == 1

@@ -12,12 +12,11 @@ from PIL import Image
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import ModelError
-from batch.journal.stored import pack_row
 from batch.recording.timings import CLASSIFY, CROP, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
+from batch.row_json import MAX_ROW, pack_row
 from batch.workers.protocol import (
     ANSWER,
-    MAX_LABEL,
     PIXEL_BYTES,
     BadAnswer,
     Kind,
@@ -104,7 +103,7 @@ def test_the_largest_picture_fits_into_what_is_shared() -> None:
         {"kind": Kind.FAILURE, "reason": 255},
         {"kind": 4},
         {"kind": Kind.LABEL, "length": 0},
-        {"kind": Kind.LABEL, "length": MAX_LABEL + 1},
+        {"kind": Kind.LABEL, "length": MAX_ROW + 1},
         {"kind": Kind.READ, "is_known": False},
     ],
 )

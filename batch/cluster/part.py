@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
-from batch.journal.stored import pack_row, stored_time, unpack_row
+from batch.journal.stored import stored_time
 from batch.location import location_of
 from batch.records import FileState, Finished
+from batch.row_json import pack_row, unpack_row
 
 # In the file's metadata: what it is, and what its answers depend on.
 KIND = b"batch-label"
@@ -87,6 +89,8 @@ def _unpacked(
     copied: bool,
     row: str,
 ) -> Finished:
+    if digest is not None and len(digest) != sha256().digest_size:
+        raise ValueError(f"a digest of {len(digest)} bytes")
     state = FileState(size, mtime_ns, digest, etag)
     location = location_of(os.fsdecode(path))
     return Finished(unpack_row(location, row), state if state != FileState() else None, copied)

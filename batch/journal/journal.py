@@ -7,21 +7,24 @@ what is new or changed. The order of the report comes from here, not from memory
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from batch.journal.errors import JournalDamaged, refusals
+from batch.errors import OutputError
+from batch.journal.damage import check_note, check_photo, check_version
+from batch.journal.errors import JournalDamaged, translate_sqlite_errors
 from batch.journal.schema import (
-    APPLICATION_ID,
+    ADD_PHOTO,
+    KNOWN,
     LOOKED_EVERYWHERE,
     MISSING,
     NEXT_MISSING,
@@ -30,11 +33,11 @@ from batch.journal.schema import (
     OF_THIS_RUN,
     PENDING,
     SCHEMA,
-    VERSION,
 )
-from batch.journal.stored import pack_failure, pack_row, stored_time, unpack_failure, unpack_row
+from batch.journal.stored import checksum_of, stored_time
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
+from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.sharding.shard import Shard
 from batch.sources.walk import Found
 
@@ -43,8 +46,6 @@ COMMIT_EVERY = 1.0
 # Rows that are taken from the database at a time.
 CHUNK = 1_000
 INSERTED_AT_ONCE = 200
-# Before an ETag, since SQLite would take some for numbers, and round them.
-ETAG = "etag:"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Journal:
         self._basis = basis
         self._in_shard = shard.holds if shard else lambda path: True
         self._lock = threading.Lock()
-        with refusals(path):
+        self._found = 0
+        with translate_sqlite_errors(path):
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
                 self._open()
@@ -87,20 +89,33 @@ class Journal:
         run("PRAGMA synchronous = NORMAL")
         if not self.path.stat().st_size:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        written_by = run("PRAGMA application_id").fetchone()[0]
-        version = run("PRAGMA user_version").fetchone()[0]
-        if (written_by, version) != (APPLICATION_ID, VERSION):
-            raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        check_version(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
-        # Nothing of this run's own tables is ever taken back.
-        run("PRAGMA temp.journal_mode = OFF")
         self._database.executescript(OF_THIS_RUN)
         run("BEGIN IMMEDIATE")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # What went wrong first is what counts, and may be why nothing can be written now.
+        with suppress(OutputError, JournalDamaged):
+            self.close()
 
     def close(self) -> None:
         """Put everything on disk and let go of the database."""
         try:
-            self.commit()
+            with self._using() as run:
+                if self._database.in_transaction:
+                    run("COMMIT")
         finally:
             self._database.close()
 
@@ -111,16 +126,17 @@ class Journal:
         is taken to be unchanged for its size and time.
         """
         files = iter(found)
-        with self._using() as run:
-            if fresh:
+        if fresh:
+            with self._using() as run:
                 run("DELETE FROM photos WHERE in_shard(path)")
-            while chunk := list(islice(files, INSERTED_AT_ONCE)):
+        # Discovery runs outside of the lock and of the translation of the database's errors.
+        while chunk := list(islice(files, INSERTED_AT_ONCE)):
+            with self._using():
                 self._insert(chunk)
+        with self._using() as run:
             run(PENDING, {"all": verify, "basis": self._basis})
-            return Plan(
-                found=run("SELECT count(*) FROM found").fetchone()[0],
-                pending=run("SELECT count(*) FROM pending").fetchone()[0],
-            )
+            self._found = run("SELECT count(*) FROM found").fetchone()[0]
+            return Plan(self._found, pending=run("SELECT count(*) FROM pending").fetchone()[0])
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
@@ -128,36 +144,35 @@ class Journal:
         rows = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
         run = self._database.execute
         last = run(
-            f"INSERT INTO found (position, path, size, mtime_ns) VALUES {rows}", tuple(values)
+            f"INSERT INTO found (position, path, size, stamp) VALUES {rows}", tuple(values)
         ).lastrowid
         for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
             if item.failure:
-                failure = json.dumps(pack_failure(item.failure))
                 own = position if item.position is None else item.position
+                failure = pack_failure(item.failure)
                 run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
 
     def pending(self) -> Iterator[Location | Failure]:
         """Give the files that are to be labelled, in order."""
         for _, name, failure, size, stamp in self._chunks(NEXT_PENDING, -1):
             location = _found(os.fsdecode(name), size, stamp).location
-            yield unpack_failure(location, json.loads(failure)) if failure else location
+            yield unpack_failure(location, failure) if failure else location
 
     def known(self, path: Location, digest: bytes) -> Row | None:
         """Look for the row of a file with the same bytes, and give it to ``path``."""
-        query = "SELECT row FROM photos WHERE digest IS ? AND basis IS ? AND NOT failed LIMIT 1"
         with self._using() as run:
-            row = run(query, (digest, self._basis)).fetchone()
-            return unpack_row(path, row[0]) if row else None
+            values = run(KNOWN, (digest, self._basis)).fetchone()
+            return unpack_row(path, check_photo(*values)[1]) if values else None
 
     def add(self, finished: Finished) -> None:
         """Keep a file's row; it is on disk about a second later."""
         row, state = finished.row, finished.state or FileState()
         values = (
             *(os.fsencode(row.path), state.size, _stamp(state), state.digest),
-            *(self._basis, row.status is Status.FAILED, pack_row(row)),
+            *(self._basis, int(row.status is Status.FAILED), pack_row(row)),
         )
         with self._using() as run:
-            run("INSERT OR REPLACE INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            run(ADD_PHOTO, (*values, checksum_of(*values)))
         if time.monotonic() - self._committed >= COMMIT_EVERY:
             self.commit()
 
@@ -170,14 +185,22 @@ class Journal:
             self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
-        """Give the rows of all files that were found, in order."""
-        for position, name, row in self._chunks(NEXT_ROWS, -1):
-            yield replace(self._row(name, row), position=position)
+        """Give the rows of all files that were found, in order.
+
+        Raises:
+            JournalDamaged: one that was there or was added is not, besides what all methods raise.
+        """
+        given = 0
+        for position, *values in self._chunks(NEXT_ROWS, -1):
+            yield replace(self._row(*values), position=position)
+            given += 1
+        if given != self._found:
+            raise JournalDamaged(f"it has rows for {given} of {self._found} files")
 
     def missing(self) -> Iterator[Row]:
         """Give the last rows of the shard's files that were not found, in their paths' order."""
-        for _, name, row in self._chunks(NEXT_MISSING, b""):
-            yield replace(self._row(name, row), missing=True)
+        for _, *values in self._chunks(NEXT_MISSING, b""):
+            yield replace(self._row(*values), missing=True)
 
     def forget_missing(self) -> None:
         """Forget the shard's files that were not found.
@@ -191,17 +214,20 @@ class Journal:
     def note(self, name: str, value: str) -> None:
         """Keep a text under a name for later runs."""
         with self._using() as run:
-            run("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+            checksum = checksum_of(name, value)
+            run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, value, checksum))
 
     def noted(self, name: str) -> str | None:
         """Give the text that was kept under a name."""
         with self._using() as run:
-            row = run("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+            query = "SELECT name, value, checksum FROM notes WHERE name = ?"
+            values = run(query, (name,)).fetchone()
+            return check_note(*values) if values else None
 
-    def _row(self, name: bytes, text: str) -> Row:
-        with refusals(self.path):
-            return unpack_row(location_of(os.fsdecode(name)), text)
+    def _row(self, *values: Any) -> Row:
+        with translate_sqlite_errors(self.path):
+            name, row = check_photo(*values)
+            return unpack_row(location_of(os.fsdecode(name)), row)
 
     def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[Any, ...]]:
         """Run a query from one key on to the next, so that writing in between disturbs nothing."""
@@ -217,18 +243,16 @@ class Journal:
 
     @contextmanager
     def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        with self._lock, refusals(self.path):
+        with self._lock, translate_sqlite_errors(self.path):
             yield self._database.execute
 
 
 def _stamp(file: Found | FileState) -> int | str | None:
     """Give what tells a file from its old self, beside its size."""
-    if file.etag is not None:
-        return ETAG + file.etag
-    return stored_time(file.mtime_ns)
+    return stored_time(file.mtime_ns) if file.etag is None else file.etag
 
 
 def _found(path: str, size: int | None, stamp: int | str | None) -> Found:
     if isinstance(stamp, str):
-        return Found(path, size, etag=stamp.removeprefix(ETAG))
+        return Found(path, size, etag=stamp)
     return Found(path, size, stamp)

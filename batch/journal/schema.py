@@ -1,41 +1,55 @@
-"""The journal's tables, and what is asked of them."""
+"""The journal's tables, and the statements that run on them."""
 
 from __future__ import annotations
 
 APPLICATION_ID = 0x424C4A4E
-VERSION = 1
+VERSION = 2
 
-# `mtime_ns` has the ETag instead, a text, where a store gives one: it tells more than a time.
+# `stamp` is the time of change in nanoseconds or, where a store gives one, the ETag as a text: it
+# tells more than a time. `checksum` is that of the other columns: see `checksum_of`.
+TABLES = {
+    "photos": """CREATE TABLE photos (
+    path BLOB PRIMARY KEY, size INTEGER, stamp, digest BLOB,
+    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
+) WITHOUT ROWID""",
+    "photos_by_digest": (
+        "CREATE INDEX photos_by_digest ON photos (digest) WHERE digest IS NOT NULL"
+    ),
+    "notes": """CREATE TABLE notes (
+    name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL
+)""",
+}
 SCHEMA = f"""
-CREATE TABLE photos (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB,
-    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX photos_by_digest ON photos (digest) WHERE digest IS NOT NULL;
-CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+{";".join(TABLES.values())};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
+PHOTO = "path, size, stamp, digest, basis, failed, row, checksum"
 # Tables of this run alone, in a file that SQLite removes: memory stays the same for any number.
 OF_THIS_RUN = """
 CREATE TEMP TABLE found (
-    position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, mtime_ns INTEGER, failure TEXT
+    position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, stamp, failure TEXT
 );
 CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY);
+"""
+ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# The index is partial: it is used for `=` alone, not for `IS`.
+KNOWN = f"""
+SELECT {PHOTO} FROM photos WHERE digest = ? AND basis = ? AND NOT failed LIMIT 1
 """
 # Files that failed are tried again. `IS NOT` also tells a value from none.
 PENDING = """
 INSERT INTO pending SELECT position FROM found LEFT JOIN photos USING (path)
 WHERE :all OR photos.path IS NULL OR failed OR basis IS NOT :basis
-   OR photos.size IS NOT found.size OR photos.mtime_ns IS NOT found.mtime_ns
+   OR photos.size IS NOT found.size OR photos.stamp IS NOT found.stamp
 ORDER BY position
 """
 NEXT_PENDING = """
-SELECT position, path, failure, size, mtime_ns FROM pending JOIN found USING (position)
+SELECT position, path, failure, size, stamp FROM pending JOIN found USING (position)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 NEXT_ROWS = """
-SELECT position, path, row FROM found JOIN photos USING (path)
+SELECT position, photos.* FROM found JOIN photos USING (path)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 LOOKED_EVERYWHERE = (
@@ -44,6 +58,9 @@ LOOKED_EVERYWHERE = (
 # Files of other shards are not looked for. A `CASE`, as that asks for the shard only of the few.
 MISSING = "CASE WHEN path IN (SELECT path FROM found) THEN 0 ELSE in_shard(path) END"
 NEXT_MISSING = f"""
-SELECT path, path, row FROM photos
+SELECT path, {PHOTO} FROM photos
 WHERE path > :after AND NOT failed AND basis IS :basis AND {MISSING} ORDER BY path LIMIT :chunk
 """
+# All there is, in the order that the table keeps.
+ALL_PHOTOS = f"SELECT {PHOTO} FROM photos"
+ALL_NOTES = "SELECT name, value, checksum FROM notes"

@@ -7,7 +7,15 @@ from types import TracebackType
 from batch.clock import steady, utc_now
 from batch.cores import available_cores
 from batch.engine import Engine
-from batch.errors import BatchLabelError, ExitCode, Interrupted, OutputError, TimeIsUp
+from batch.errors import (
+    BatchLabelError,
+    DriftError,
+    ExitCode,
+    Interrupted,
+    OutputError,
+    PublishedOnly,
+    TimeIsUp,
+)
 from batch.journal.basis import basis_of
 from batch.location import Location, Url, location_of
 from batch.log import Event, Level, Log
@@ -34,6 +42,12 @@ from batch.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED = "an error in batch-label: "
+_OUTCOMES = {
+    TimeIsUp: Outcome.TIME_IS_UP,
+    Interrupted: Outcome.INTERRUPTED,
+    PublishedOnly: Outcome.PUBLISHED_ONLY,
+    DriftError: Outcome.DRIFTED,
+}
 
 
 class Recorder:
@@ -81,7 +95,7 @@ class Recorder:
         return RunRecord(
             outcome=_outcome(code, error),
             exit_code=int(code),
-            published=self.published,
+            published=self.published or isinstance(error, PublishedOnly),
             error=_words(error),
             started=self._started,
             ended=utc_now(),
@@ -139,9 +153,7 @@ def _code(summary: Summary, error: BaseException | None) -> ExitCode:
 def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.INCOMPLETE if code is ExitCode.INCOMPLETE else Outcome.DONE
-    if isinstance(error, TimeIsUp):
-        return Outcome.TIME_IS_UP
-    return Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.FAILED
+    return next((o for kind, o in _OUTCOMES.items() if isinstance(error, kind)), Outcome.FAILED)
 
 
 def _words(error: BaseException | None) -> str | None:

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     DONE = "done"
     INCOMPLETE = "incomplete"
     FAILED = "failed"
+    PUBLISHED_ONLY = "published_only"
+    DRIFTED = "drifted"
     TIME_IS_UP = "time_is_up"
     INTERRUPTED = "interrupted"
 

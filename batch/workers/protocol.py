@@ -7,18 +7,17 @@ unless it is checked, and nothing is unpickled.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import BatchLabelError, ModelError, ProviderError
-from batch.journal.stored import pack_row, unpack_row
 from batch.location import Location
 from batch.recording.timings import CLASSIFY, CROP, FACES
-from batch.records import LABELLED, Answer, Failure, FileState, Reason, Row, Stage, Status
+from batch.records import Failure, FileState, Reason, Row, Stage
+from batch.row_json import MAX_PHOTO_SIDE, MAX_ROW, check_outputs, pack_row, unpack_row
 
 # The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
 # photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
@@ -31,7 +30,6 @@ QUESTION = struct.Struct("<I??")
 ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
 # Said by the run to a file that was read, if its digest was asked for.
 GO_ON, LEAVE_IT = b"\1", b"\0"
-MAX_LABEL = 1024**2  # bytes of a row as text, of which a face takes about 150
 PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
 
 REFUSALS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
@@ -162,10 +160,11 @@ def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
     if kind == Kind.READ:
         return Said(None, state, seconds)
     if kind == Kind.LABEL:
-        if not 0 < length <= MAX_LABEL:
+        if not 0 < length <= MAX_ROW:
             raise BadAnswer(f"a label of {length} bytes")
         return Said(length, state, seconds, dict(zip(STAGES, passed, strict=True)))
-    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE and width and height):
+    fits = 0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE
+    if not (fits and 0 < width <= MAX_PHOTO_SIDE and 0 < height <= MAX_PHOTO_SIDE):
         raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
     return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)
 
@@ -185,47 +184,11 @@ def unpack_row_of(
         BadAnswer: it is not such a row.
     """
     try:
-        row = unpack_row(path, text.decode())
-        for answer in (*row.faces, *((row.answer,) if row.answer else ())):
-            _check(answer, labels, outputs)
-        if (row.answer.status if row.answer else None) != _answered(row):
-            raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
-        if (row.failure is not None) != (row.status is Status.FAILED):
-            raise ValueError(f"a photo that is {row.status} with the failure {row.failure}")
-        sides = (row.width, row.height)
-        if sides != (None, None) and not all(map(_is_side, sides)):
-            raise ValueError(f"{row.width} x {row.height} pixels")
-        return row
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise BadAnswer(f"a label that is none ({error})") from error
-
-
-def _answered(row: Row) -> Status | None:
-    """Give the status that a row's answer must have, None if it must have no answer."""
-    return None if row.status in (Status.NO_FACE, Status.FAILED) else row.status
-
-
-def _check(answer: Answer, labels: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    if not isinstance(answer.probabilities, dict):
-        raise TypeError(f"probabilities {answer.probabilities}")
-    chances = (answer.confidence, *answer.probabilities.values())
-    names = tuple(answer.probabilities)
-    # A face model may have fewer abstain outputs than the photo, in an order of its own.
-    if names[: len(labels)] != labels or not set(names) <= set(outputs):
-        raise ValueError(f"probabilities of {list(names)}")
-    is_labelled = answer.status in LABELLED
-    if not is_labelled and answer.status not in names[len(labels) :]:
-        raise ValueError(f"the status {answer.status} out of {list(names)}")
-    if answer.label not in (labels if is_labelled else (None,)):
-        raise ValueError(f"the label {answer.label} of an answer that is {answer.status}")
-    if not all(0 <= chance <= 1.001 for chance in chances):
-        raise ValueError(f"probabilities {chances}")
-    if answer.box is not None and not all(map(math.isfinite, astuple(answer.box))):
-        raise ValueError(f"a face at {answer.box}")
-
-
-def _is_side(pixels: object) -> bool:
-    return type(pixels) is int and 0 < pixels < 2**32
+        row = unpack_row(path, text)
+        check_outputs(row, labels, outputs)
+    except ValueError as error:
+        raise BadAnswer(f"a row that is not valid ({error})") from error
+    return row
 
 
 def _failure(path: Location, stage: int, reason: int, detail: bytes) -> Failure:
