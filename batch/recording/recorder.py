@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from batch.clock import steady, utc_now
@@ -12,6 +13,7 @@ from batch.errors import (
     DriftError,
     ExitCode,
     Interrupted,
+    LockedError,
     OutputError,
     PublishedOnly,
     TimeIsUp,
@@ -77,13 +79,20 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if isinstance(error, LockedError):
+            return  # the record is that of the run which holds the lock
         record = self._record(error)
+        if not is_streamed(self._job.output):
+            self._try(lambda: write_run(record_of(self._report), record))
+        metrics = self._job.metrics_file
+        if metrics is not None:
+            self._try(lambda: write_metrics(metrics_file(metrics), record))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Write one of the records; a refusal changes neither the run's outcome nor the others."""
         try:
-            if not is_streamed(self._job.output):
-                write_run(record_of(self._report), record)
-            if self._job.metrics_file is not None:
-                write_metrics(metrics_file(self._job.metrics_file), record)
-        except OutputError as refusal:  # the run's own outcome stands
+            write()
+        except OutputError as refusal:
             self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
 
     def _record(self, error: BaseException | None) -> RunRecord:

@@ -44,6 +44,15 @@ def report_format(output: str) -> Format:
         ) from None
 
 
+def check_name(output: str) -> None:
+    """Make sure that an output's name names a format whose package is installed.
+
+    Raises:
+        UsageError: it does not.
+    """
+    check_format(Format.PARQUET if is_dataset(output) else report_format(output))
+
+
 def check_output(output: str) -> None:
     """Find out before the work whether a report can be published at its end.
 
@@ -51,12 +60,11 @@ def check_output(output: str) -> None:
         UsageError: unknown suffix, or a package that the format needs is missing.
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
+    check_name(output)
     if is_dataset(output):
-        check_format(Format.PARQUET)
         check_dataset(location_of(output))
-        return
-    check_format(report_format(output))
-    check_place(output)
+    else:
+        check_place(output)
 
 
 def open_report(
