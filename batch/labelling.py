@@ -14,7 +14,7 @@ from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.journal.basis import basis_of
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
-from batch.journal.journal import Journal
+from batch.journal.journal import FRESH, Journal
 from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
@@ -33,6 +33,7 @@ from batch.summary import Summary
 
 # Under this name the journal keeps the profile of the last published report.
 PROFILE = "profile"
+GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
 KEPT = "what is done is kept: run the same command again to go on"
 
 
@@ -125,7 +126,8 @@ class Labelling:
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled",
+                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled"
+                f"{GOES_ON if plan.goes_on else ''}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
@@ -181,6 +183,7 @@ class Labelling:
         try:
             self.recorder.drift = find_drift(now, _last(journal), self._shares())
             journal.note(PROFILE, json.dumps(asdict(whole)))
+            journal.note(FRESH, "")
             if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
                 journal.forget_missing()
             journal.commit()

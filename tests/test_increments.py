@@ -186,3 +186,19 @@ def test_names_that_are_no_text_are_found_again(place: Place) -> None:
     assert place.label()["labelled_now"] == 0
     assert r"photos/caf\xE9\n.jpg" in place.rows()
     assert place.report.read_bytes() == _fresh(place)
+
+
+def test_a_fresh_start_that_is_cut_off_goes_on(place: Place) -> None:
+    report = place.report.read_bytes()
+    broken = place.folder / "photos" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    args = ("photos", "-o", REPORT, "--fresh")
+    assert place.run(*args, "--max-failures", "0").returncode == ExitCode.FAILED
+    assert place.counts()["labelled_now"] == NUMBER + 1
+    broken.unlink()
+    ran = place.run(*args)
+    assert ran.returncode == ExitCode.OK
+    assert "goes on" in ran.stderr
+    assert place.counts()["labelled_now"] == 0
+    assert place.report.read_bytes() == report
+    assert place.label("--fresh")["labelled_now"] == NUMBER

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import batch.journal.journal
-from batch.journal.journal import CHUNK, INSERTED_AT_ONCE, Journal, Plan
+from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Journal, Plan
 from batch.journal.schema import KNOWN, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
@@ -111,6 +111,16 @@ def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
     journal = Journal(path, BASIS)
     assert journal.known(Path("copy.jpg"), A.path.encode()) is None
     journal.close()
+
+
+def test_a_fresh_start_goes_on_until_a_report_is_published(path: Path) -> None:
+    _do_all(path, A, B)
+    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=2)
+    _do_all(path, A)
+    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=1, goes_on=True)
+    with Journal(path, BASIS) as journal:
+        journal.note(FRESH, "")
+    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=2)
 
 
 def test_pending_files_and_rows_come_in_the_order_of_discovery(journal: Journal) -> None:

@@ -47,7 +47,11 @@ memory_options = group(
         help="The journal of what is done.  [default: hidden beside the report; of a URL in "
         "~/.local/state/batch-label]",
     ),
-    click.option("--fresh", is_flag=True, help="Forget the journal and label everything."),
+    click.option(
+        "--fresh",
+        is_flag=True,
+        help="Forget the journal and label everything; cut off, it goes on.",
+    ),
     click.option(
         "--verify-hash",
         is_flag=True,

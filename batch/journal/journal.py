@@ -46,14 +46,20 @@ COMMIT_EVERY = 1.0
 # Rows that are taken from the database at a time.
 CHUNK = 1_000
 INSERTED_AT_ONCE = 200
+# Under this name a note says that a run has started over, and no report was published since.
+FRESH = "fresh"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many files a run found, and how many of them are to be labelled."""
+    """How many files a run found, and how many of them are to be labelled.
+
+    ``goes_on`` tells that the run goes on with a fresh start of an earlier one.
+    """
 
     found: int
     pending: int
+    goes_on: bool = False
 
 
 class Journal:
@@ -122,11 +128,14 @@ class Journal:
     def plan(self, found: Iterable[Found], *, fresh: bool, verify: bool) -> Plan:
         """Take in what discovery found, in its order, and find out what is to be done.
 
-        With ``fresh`` everything that was known is forgotten first; with ``verify`` no file
-        is taken to be unchanged for its size and time.
+        With ``fresh`` everything that was known is forgotten first, but only once until a report
+        is published (``note(FRESH, "")``): a run that starts over and is cut off goes on. With
+        ``verify`` no file is taken to be unchanged for its size and time.
         """
         files = iter(found)
-        if fresh:
+        goes_on = fresh and bool(self.noted(FRESH))
+        if fresh and not goes_on:
+            self.note(FRESH, "begun")
             with self._using() as run:
                 run("DELETE FROM photos WHERE in_shard(path)")
         # Discovery runs outside of the lock and of the translation of the database's errors.
@@ -136,7 +145,7 @@ class Journal:
         with self._using() as run:
             run(PENDING, {"all": verify, "basis": self._basis})
             self._found = run("SELECT count(*) FROM found").fetchone()[0]
-            return Plan(self._found, pending=run("SELECT count(*) FROM pending").fetchone()[0])
+            return Plan(self._found, run("SELECT count(*) FROM pending").fetchone()[0], goes_on)
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
