@@ -16,6 +16,7 @@ from batch.log import Event, Log
 from batch.options import Job
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
+from batch.reports.output import check_apart
 from batch.reports.report import check_output
 from batch.sharding.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
@@ -32,6 +33,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
             report is left as it was.
     """
     check_output(job.output)
+    check_apart(job.output, "an input", *job.photos)
     if job.metrics_file is not None:
         metrics_file(job.metrics_file).check()
     shard = job.options.shard
