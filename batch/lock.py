@@ -75,7 +75,7 @@ def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
         if waiting is None:
             raise LockedError(
                 f"another run is writing {output}",
-                f"wait for it to end, with --wait, or {ELSEWHERE}",
+                f"wait for it to end (a run does so with --wait), or {ELSEWHERE}",
             )
         waiting()
         time.sleep(LOOK_EVERY)
