@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from batch.errors import OutputError
 from batch.reports.publish import Draft
@@ -173,3 +174,31 @@ def test_no_more_room_leaves_the_earlier_report(report: Path) -> None:
     assert run.stderr == ""
     assert report.read_bytes() == OLD
     assert names(report.parent) == {report.name}
+
+
+def test_a_photo_that_comes_to_lie_there_during_the_run_is_not_lost(report: Path) -> None:
+    draft = Draft(report)
+    draft.stream.write(b"new")
+    Image.new("RGB", (8, 8)).save(report, "JPEG")
+    photo = report.read_bytes()
+    with pytest.raises(OutputError, match="is a picture, which is not replaced"):
+        draft.publish()
+    draft.discard()
+    assert report.read_bytes() == photo
+    assert names(report.parent) == {report.name}
+
+
+def test_a_draft_is_in_use_until_it_is_published(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        Draft(report).discard()  # another process tidies up in this moment
+        return replace(self, target)
+
+    draft = Draft(report)
+    draft.stream.write(b"new")
+    monkeypatch.setattr(Path, "replace", late)
+    draft.publish()
+    assert report.read_bytes() == b"new"

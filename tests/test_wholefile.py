@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from batch.errors import OutputError
+from batch.location import Url
 from batch.reports.bounded import MAX_RECORD_BYTES
 from batch.reports.drafts import draft_name, stem_beside
-from batch.reports.wholefile import WholeFile
+from batch.reports.wholefile import WholeFile, WholeObject
 
 ELSEWHERE = "name another place"
 
@@ -67,6 +68,20 @@ def test_a_file_that_is_too_long_is_none(tmp_path: Path) -> None:
     with file.path.open("ab") as stream:
         stream.truncate(1 << 40)  # of which reading all would take a terabyte of memory
     assert file.read() is None
+
+
+def test_an_object_that_is_too_long_is_none() -> None:
+    import fsspec
+
+    url = Url("memory://records/r.csv.run.json")
+    store, object_ = fsspec.filesystem("memory"), WholeObject(url, "run record")
+    assert object_.read() is None
+    for size in (0, MAX_RECORD_BYTES):
+        object_.write(bytes(size))
+        assert object_.read() == bytes(size)
+    object_.write(bytes(MAX_RECORD_BYTES + 1))
+    assert object_.read() is None
+    store.rm("/records", recursive=True)
 
 
 def test_no_pipe_is_waited_for_that_takes_the_file_s_place(tmp_path: Path) -> None:

@@ -148,7 +148,6 @@ class DraftFolder:
             status, text = os.fstat(marker), _marker_text(path.name)
             if (
                 os.fstat(folder).st_uid == status.st_uid == owner
-                and stat.S_ISREG(status.st_mode)
                 and os.read(marker, len(text) + 1) == text
                 and try_lock(marker)
                 and os.fstat(marker).st_nlink  # else another process has removed it meanwhile
@@ -244,8 +243,6 @@ def _owner_of_new(folder: Path) -> int:
 
 
 def _remove_if_abandoned(path: Path, owner: int) -> None:
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return
     try:
         descriptor = os.open(path, _LOCKABLE)
     except PermissionError:  # it has the rights of a report that may not be written
