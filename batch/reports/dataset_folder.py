@@ -108,9 +108,9 @@ def _check_replaceable(target: Path) -> None:
         success = read_file(target / SUCCESS, MAX_SUCCESS_BYTES)
     contents = contents_of(success) if success is not None else None
     own = contents.paths if contents else frozenset()
-    strange = [name for name, is_plain in _entries(target) if name not in own or not is_plain]
-    if strange:
-        raise refusal(path_text(target), min(strange))
+    for name, is_plain in _entries(target):
+        if name not in own or not is_plain:
+            raise refusal(path_text(target), name)  # at once: it may be a folder of photos
     if target.is_mount():
         raise OutputError(
             f"{path_text(target)} is a mount point, which can't be replaced",
