@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +12,7 @@ from pathlib import Path
 from batch.errors import LockedError
 from batch.location import Url, location_of
 from batch.names import path_text
+from batch.reports.drafts import is_current, try_lock
 from batch.reports.output import is_streamed
 from batch.reports.publish import ELSEWHERE, resolved, writing
 
@@ -48,35 +49,40 @@ def locked(
         yield
     finally:
         # Removed while still held: whoever waits for this very file then finds, by
-        # `_is_current`, that it has lost its name and makes a new one.
+        # `is_current`, that it has lost its name and makes a new one.
         with suppress(OSError):  # the folder may be gone or read-only by now
-            path.unlink()
+            if _is_own(path, descriptor):
+                path.unlink()
         os.close(descriptor)
 
 
 def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
     while True:
         with writing(f"report {output}"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if waiting is None:
-                raise LockedError(
-                    f"another run is writing {output}",
-                    f"wait for it to end, with --wait, or {ELSEWHERE}",
-                ) from error
-            waiting()
-            time.sleep(LOOK_EVERY)
-            continue
-        if _is_current(path, descriptor):
-            return descriptor
+            # A link in its place is refused: it would have the lock made elsewhere.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o666)
+            try:
+                is_held = try_lock(descriptor)
+                if is_held and is_current(path, descriptor):
+                    return descriptor
+            except OSError:
+                os.close(descriptor)
+                raise
         os.close(descriptor)
+        if is_held:
+            continue
+        if waiting is None:
+            raise LockedError(
+                f"another run is writing {output}",
+                f"wait for it to end (a run does so with --wait), or {ELSEWHERE}",
+            )
+        waiting()
+        time.sleep(LOOK_EVERY)
 
 
-def _is_current(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def _is_own(path: Path, descriptor: int) -> bool:
+    """Tell whether a lock may be removed: nothing is ever written into one of this program."""
+    status = os.fstat(descriptor)
+    is_empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return is_empty and is_current(path, descriptor)

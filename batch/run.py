@@ -15,6 +15,7 @@ from batch.log import Event, Log
 from batch.options import Job
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
+from batch.reports.output import check_apart
 from batch.reports.report import check_name, check_output
 from batch.sharding.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
@@ -31,6 +32,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
             report is left as it was.
     """
     check_name(job.output)
+    check_apart(job.output, "an input", *job.photos)
     # The record is written last, whatever ends the run, and while its locks are still held.
     with (
         stop_on_signals(Timer(job.limits)) as stop,

@@ -228,6 +228,11 @@ def has_begun(journal: Path) -> bool:
         return False
 
 
+def drafts(folder: Path, name: str) -> set[Path]:
+    """Find the drafts of a report, in the making or left by a killed process."""
+    return set(folder.glob(f".{name}.batch-label-*.tmp"))
+
+
 def known(journal: Path, aside: Path) -> int:
     """Count the rows that a killed run left, in a copy, and look whether the copy is sound."""
     if not journal.exists():

@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +16,15 @@ import pytest
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
-from batch.reports import dataset
+from batch.reports import dataset, dataset_store
 from batch.reports.dataset_files import NULL, SUCCESS, contents_of, partition_of
 from batch.reports.exchange import exchange
 from batch.reports.report import check_output, open_report
-from tests.conftest import REPOSITORY
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import Place, make_photos
 from tests.test_report import ABSTAINED, OUTPUTS
 
 __all__ = ["bucket", "s3_server"]  # fixtures
-
-# A publication that stops where it is told to, as if it were killed there.
-CUT_OFF = """
-import os, sys
-from pathlib import Path
-from batch.reports import dataset_folder
-from batch.reports.dataset_folder import LocalDataset
-from tests.test_dataset import fill
-dataset_folder.exchange = lambda one, other: False
-rename, left = Path.rename, int(sys.argv[2])
-def cut_off(self, target):
-    global left
-    if self.name.startswith(".results") or self.name == "results":
-        left -= 1
-        if left < 0:
-            os._exit(9)
-    return rename(self, target)
-Path.rename = cut_off
-fill(LocalDataset(Path(sys.argv[1])), 20).publish()
-"""
 
 
 def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Row]:
@@ -219,122 +194,6 @@ def test_a_dataset_without_an_answer_has_its_columns(tmp_path: Path, number: int
     assert {"path", "p_happy", "status", "label"} <= set(schema.names)
 
 
-def test_it_replaces_an_earlier_one_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    write(tmp_path / "results", 100)
-    (tmp_path / "results").chmod(0o750)
-    write(tmp_path / "results", 20)
-    assert len(read(tmp_path / "results")) == 20
-    assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS}
-    assert (tmp_path / "results").stat().st_mode & 0o777 == 0o750
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
-
-
-def test_one_that_is_discarded_leaves_no_trace(tmp_path: Path) -> None:
-    with open_report(f"{tmp_path}/results/", ("happy", "sad"), False, io.BytesIO()) as report:
-        report.add(next(rows(1)))
-        assert not (tmp_path / "results").exists()
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_empty_folder_is_taken_and_a_link_followed(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "results").symlink_to(tmp_path / "there")
-    write(tmp_path / "results", 20)
-    assert (tmp_path / "results").is_symlink()
-    assert len(read(tmp_path / "there")) == 20
-
-
-def spoil_with_a_note(folder: Path) -> None:
-    write(folder, 20)
-    (folder / "status=ok" / "notes.txt").write_text("mine")
-
-
-def spoil_without_a_list(folder: Path) -> None:
-    write(folder, 20)
-    (folder / SUCCESS).unlink()
-
-
-def spoil_with_another_s_list(folder: Path) -> None:
-    write(folder, 20)
-    (folder / SUCCESS).write_bytes(b"")  # as Spark leaves it
-
-
-def photos_of_mine(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "photo.jpg").write_bytes(b"mine")
-
-
-def a_link_in_it(folder: Path) -> None:
-    write(folder, 20)
-    (folder / "link").symlink_to("/tmp")
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [spoil_with_a_note, spoil_without_a_list, spoil_with_another_s_list, photos_of_mine,
-     a_link_in_it],
-)  # fmt: skip
-def test_what_is_no_dataset_is_refused_and_left_as_it_is(
-    tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
-    spoil(tmp_path / "results")
-    before = files(tmp_path)
-    with pytest.raises(OutputError, match=r"is no part of a dataset .*; name another folder"):
-        check_output(f"{tmp_path}/results/")
-    assert files(tmp_path) == before
-
-
-def test_what_comes_to_lie_there_during_the_run_is_not_lost(tmp_path: Path) -> None:
-    write(tmp_path / "results", 20)
-    with open_report(f"{tmp_path}/results/", ("happy", "sad"), False, io.BytesIO()) as report:
-        (tmp_path / "results" / "notes.txt").write_text("mine")
-        before = files(tmp_path / "results")
-        with pytest.raises(OutputError, match=r"notes\.txt"):
-            report.publish()
-    assert files(tmp_path / "results") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
-
-
-def test_a_file_in_its_place_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("mine")
-    with pytest.raises(OutputError, match="is a file"):
-        check_output(f"{tmp_path}/results/")
-    with pytest.raises(OutputError, match=r"no folder .*create its folder first"):
-        check_output(f"{tmp_path}/none/results/")
-
-
-def test_a_mount_point_is_refused() -> None:
-    with pytest.raises(OutputError, match="/proc"):
-        check_output("/proc/")
-
-
-@pytest.mark.parametrize("steps", range(4))
-def test_a_swap_that_is_cut_off_is_put_right_by_the_next_run(tmp_path: Path, steps: int) -> None:
-    write(tmp_path / "results", 100)
-    before = files(tmp_path / "results")
-    ran = subprocess.run(
-        [sys.executable, "-c", CUT_OFF, str(tmp_path / "results"), str(steps)],
-        cwd=REPOSITORY,
-        capture_output=True,
-    )
-    assert ran.returncode == (9 if steps < 3 else 0), ran.stderr
-    check_output(f"{tmp_path}/results/")
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
-    assert (files(tmp_path / "results") == before) is (steps < 2)
-    assert len(read(tmp_path / "results")) == (100 if steps < 2 else 20)
-
-
-def test_a_draft_in_the_making_is_left_alone_while_its_run_lives(tmp_path: Path) -> None:
-    parent = os.getppid()  # some process that is alive, and not this one
-    draft = tmp_path / f".results.{parent}.tmp"
-    dead = tmp_path / ".results.999999999.tmp"
-    for folder in (draft, dead):
-        (folder / "status=ok" / "label=sad").mkdir(parents=True)
-        (folder / "status=ok" / "label=sad" / "part-00000").touch()
-    write(tmp_path / "results", 20)
-    assert {path.name for path in tmp_path.iterdir()} == {"results", draft.name}
-
-
 def test_folders_exchange_their_names_at_once(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
@@ -419,6 +278,28 @@ def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
     assert len(read(f"{bucket.name}/night", bucket.store)) == 20
 
 
+def test_in_a_store_an_object_of_a_dataset_s_name_is_refused_unless_it_is_one(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(bucket.url("night"), 20)
+    name = "night/status=ok/label=sad/part-00007-{}.parquet"
+    left, mine = b"left by an upload", b"mine"
+    own = name.format(hashlib.sha256(left).hexdigest()[:12])
+    bucket.write(own, left)
+    check_output(bucket.url("night/"))
+    bucket.write(name.format("0123456789ab"), mine)
+    before = bucket.keys()
+    refused = r"part-00007-0123456789ab\.parquet, which is no part"
+    with pytest.raises(OutputError, match=refused):
+        check_output(bucket.url("night/"))
+    with pytest.raises(OutputError, match=refused):
+        write(bucket.url("night"), 9)
+    assert bucket.keys() == before
+    monkeypatch.setattr(dataset_store, "MAX_SUCCESS_BYTES", 10)
+    with pytest.raises(OutputError, match="holds _SUCCESS"):
+        check_output(bucket.url("night/"))
+
+
 def test_in_a_store_other_objects_are_refused(bucket: Bucket) -> None:
     bucket.write("night/photo.jpg", b"mine")
     with pytest.raises(OutputError, match=r"holds photo\.jpg, which is no part of a dataset"):
@@ -429,19 +310,3 @@ def test_in_a_store_other_objects_are_refused(bucket: Bucket) -> None:
     with pytest.raises(UsageError, match="whole bucket"):
         check_output(bucket.url())
     assert bucket.keys() == {"night/photo.jpg", f"other/{SUCCESS}"}
-
-
-def test_a_run_that_is_killed_leaves_the_earlier_dataset(tmp_path: Path) -> None:
-    write(tmp_path / "results", 100)
-    before = files(tmp_path / "results")
-    code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom tests.test_dataset import fill\n"
-        "from batch.reports.dataset_folder import LocalDataset\n"
-        "fill(LocalDataset(Path(sys.argv[1])), 20)\nos.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "results")], cwd=REPOSITORY)
-    assert killed.returncode == -signal.SIGKILL
-    assert files(tmp_path / "results") == before
-    assert len(list(tmp_path.iterdir())) == 2
-    check_output(f"{tmp_path}/results/")
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
@@ -67,6 +69,43 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     with locked(str(tmp_path / "results.csv")):
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_a_lock_s_name_that_holds_something_is_locked_and_stays(tmp_path: Path) -> None:
+    (tmp_path / ".results.csv.lock").write_text("mine")
+    output = str(tmp_path / "results.csv")
+    with locked(output), pytest.raises(LockedError), locked(output):
+        pass
+    assert (tmp_path / ".results.csv.lock").read_text() == "mine"
+
+
+def test_a_link_in_the_lock_s_place_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / ".results.csv.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="symbolic links"), locked(str(tmp_path / "results.csv")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".results.csv.lock"]
+
+
+def test_another_file_that_has_taken_the_lock_s_name_stays(tmp_path: Path) -> None:
+    with locked(str(tmp_path / "results.csv")):
+        (lock,) = tmp_path.iterdir()
+        lock.unlink()
+        lock.touch()
+    assert [path.name for path in tmp_path.iterdir()] == [lock.name]
+
+
+def test_a_file_system_without_locks_is_told_from_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(OutputError, match="No locks available"),
+        locked(str(tmp_path / "results.csv")),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("stream", ["-", "/dev/null"])

@@ -27,7 +27,7 @@ from batch.sharding.manifest import (
 )
 from batch.sources.walk import Found, Search
 from tests.conftest import REPOSITORY
-from tests.runs import REPORT, Place, as_mortal, ended, make_photos, wait_for
+from tests.runs import REPORT, Place, as_mortal, drafts, ended, make_photos, wait_for
 
 NUMBER = 12
 TEXT = (REPOSITORY / "docs" / "shards.md").read_text(encoding="utf-8")
@@ -250,14 +250,13 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
         (folder / f"{number:04}").mkdir(parents=True)
         (folder / f"{number:04}" / "a.jpg").touch()
     process = place.start_command("manifest", "many", "-o", "m.parquet")
-    draft = f".m.parquet.{process.pid}.tmp"
-    wait_for(lambda: (place.folder / draft).exists(), process)
+    wait_for(lambda: bool(drafts(place.folder, "m.parquet")), process)
     process.send_signal(signal.SIGTERM)
     ran = ended(process)
     assert ran.returncode == ExitCode.TERMINATED, ran.stderr
     assert "no manifest was written" in ran.stderr
     assert (place.folder / "m.parquet").read_bytes() == before
-    assert not (place.folder / draft).exists()
+    assert not drafts(place.folder, "m.parquet")
 
 
 @pytest.mark.parametrize(

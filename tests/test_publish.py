@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from batch.errors import OutputError
-from batch.reports.publish import Draft, draft_path
+from batch.reports.publish import Draft
+from tests.runs import drafts
 
 OLD = b"the earlier report\n"
 
@@ -97,9 +99,9 @@ def test_a_discarded_draft_leaves_no_trace(report: Path) -> None:
 def test_a_killed_run_leaves_the_earlier_report_and_the_next_run_tidies_up(report: Path) -> None:
     run = start(report)
     kill(run)
-    stale = f".{report.name}.{run.pid}.tmp"
     assert report.read_bytes() == OLD
-    assert names(report.parent) == {report.name, stale}
+    assert len(drafts(report.parent, report.name)) == 1
+    assert len(names(report.parent)) == 2
     Draft(report).publish()
     assert names(report.parent) == {report.name}
 
@@ -110,31 +112,6 @@ def test_a_live_run_keeps_its_draft_and_publishes_it(report: Path) -> None:
     run.communicate("go on\n")
     assert run.returncode == 0
     assert report.read_bytes() == b"half a report" * 10_000
-
-
-def test_tidying_up_takes_only_the_drafts_of_this_report(report: Path) -> None:
-    run = start(report)
-    kill(run)
-    others = {
-        f".other.csv.{run.pid}.tmp",
-        f".{report.name}.{run.pid}.tmp.gz",
-        f"{report.name}.{run.pid}.tmp",
-        f".{report.name}.{run.pid}x.tmp",
-        f".{report.name}.0.tmp",
-        f".resultsXcsv.{run.pid}.tmp",
-    }
-    for name in others:
-        (report.parent / name).touch()
-    Draft(report).discard()
-    assert names(report.parent) == others | {report.name}
-
-
-def test_a_draft_with_our_own_number_is_of_a_dead_run(report: Path) -> None:
-    draft_path(report).write_bytes(b"left by a container in which we had the same number")
-    draft = Draft(report)
-    draft.stream.write(b"new")
-    draft.publish()
-    assert report.read_bytes() == b"new"
 
 
 def test_a_new_report_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
@@ -197,3 +174,31 @@ def test_no_more_room_leaves_the_earlier_report(report: Path) -> None:
     assert run.stderr == ""
     assert report.read_bytes() == OLD
     assert names(report.parent) == {report.name}
+
+
+def test_a_photo_that_comes_to_lie_there_during_the_run_is_not_lost(report: Path) -> None:
+    draft = Draft(report)
+    draft.stream.write(b"new")
+    Image.new("RGB", (8, 8)).save(report, "JPEG")
+    photo = report.read_bytes()
+    with pytest.raises(OutputError, match="is a picture, which is not replaced"):
+        draft.publish()
+    draft.discard()
+    assert report.read_bytes() == photo
+    assert names(report.parent) == {report.name}
+
+
+def test_a_draft_is_in_use_until_it_is_published(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def late(self: Path, target: Path) -> Path:
+        Draft(report).discard()  # another process tidies up in this moment
+        return replace(self, target)
+
+    draft = Draft(report)
+    draft.stream.write(b"new")
+    monkeypatch.setattr(Path, "replace", late)
+    draft.publish()
+    assert report.read_bytes() == b"new"

@@ -19,7 +19,14 @@ from batch.cluster.block import (
     unpack_block,
 )
 from batch.cluster.part import OtherBasis, PartError, pack_part, unpack_part
-from batch.cluster.parts import Parts, new_run, part_name, parts_place
+from batch.cluster.parts import (
+    Parts,
+    block_name,
+    new_run,
+    part_name,
+    parts_place,
+    stop_name,
+)
 from batch.decide import failed_row
 from batch.errors import OutputError
 from batch.location import Url
@@ -36,6 +43,7 @@ from batch.records import (
     Stage,
     Status,
 )
+from batch.reports.drafts import draft_name, open_draft
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -132,21 +140,51 @@ class TestPlace:
         assert [path.name for path in (tmp_path / "deep" / "parts").iterdir()] == ["notes.txt"]
 
     def test_a_part_that_is_being_written_is_none(self, tmp_path: Path) -> None:
-        (tmp_path / ".x-000000001.parquet.tmp").write_bytes(b"half")
+        run, other = new_run(), new_run()
+        for name in (part_name(run, 1), block_name(run, 1), part_name(other, 1)):
+            (tmp_path / draft_name(f".{name}")).write_bytes(b"half")
+        _, stream = open_draft(tmp_path, f".{part_name(run, 2)}")
         parts = Parts(tmp_path)
         assert parts.names() == []
+        parts.remove([], run)
+        assert len(list(tmp_path.iterdir())) == 2, "another run's, and one that is written now"
+        stream.close()
         parts.remove([])
-        assert not tmp_path.exists(), "an empty folder is of no use"
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("is_own", [True, False])
+    def test_a_folder_goes_that_no_user_has_named(self, tmp_path: Path, is_own: bool) -> None:
+        parts = Parts(tmp_path / "parts", is_own)
+        parts.write(part_name(new_run(), 1), b"data")
+        parts.remove(parts.names())
+        assert (tmp_path / "parts").exists() is not is_own
+
+    def test_what_others_have_in_the_folder_is_not_removed(self, tmp_path: Path) -> None:
+        run = new_run()
+        mine = {".photos.parquet.tmp", ".x-000000001.parquet.tmp", "photos.parquet", "a.block",
+                "a.stop", f"{run}.block", f".{part_name(run, 1)}.tmp",
+                draft_name(".photos.parquet")}  # fmt: skip
+        for name in mine:
+            (tmp_path / name).touch()
+        parts = Parts(tmp_path, is_own=True)
+        for name in (part_name(run, 1), block_name(run, 2), stop_name(run)):
+            parts.write(name, b"")
+        assert set(parts.orders()) == {block_name(run, 2), stop_name(run)}
+        parts.remove([*mine, *parts.names(), *parts.orders()])
+        assert {path.name for path in tmp_path.iterdir()} == mine
 
     def test_a_store_holds_parts_as_well(self) -> None:
         parts = Parts(Url("memory://bucket/parts"))
+        run = new_run()
+        one, two = part_name(run, 1), part_name(run, 2)
         assert parts.names() == []
-        parts.write("b.parquet", b"two")
-        parts.write("a.parquet", b"one")
-        assert parts.names() == ["a.parquet", "b.parquet"]
-        assert (parts.read("b.parquet"), parts.has("c.parquet")) == (b"two", False)
-        parts.remove(["a.parquet"])
-        assert parts.names() == ["b.parquet"]
+        parts.write(two, b"two")
+        parts.write(one, b"one")
+        parts.write("mine.parquet", b"mine")
+        assert parts.names() == sorted([one, two, "mine.parquet"])
+        assert (parts.read(two), parts.has("c.parquet")) == (b"two", False)
+        parts.remove([one, "mine.parquet"])
+        assert parts.names() == sorted([two, "mine.parquet"])
 
     def test_what_the_system_refuses_names_the_place(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

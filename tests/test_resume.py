@@ -25,6 +25,7 @@ from tests.runs import (
     Crowd,
     Place,
     as_mortal,
+    drafts,
     ended,
     has_begun,
     killed,
@@ -63,17 +64,16 @@ class End(StrEnum):
 
 def _kill(place: Place, moment: float, publishing: bool) -> End:
     """Kill a run some seconds after its start, or after it began to write the report."""
-    before = place.report.read_bytes()
+    before, left = place.report.read_bytes(), drafts(place.folder, REPORT)
     process = place.start("photos", "-o", REPORT)
-    draft = place.folder / f".{REPORT}.{process.pid}.tmp"
     if publishing:
-        wait_for(draft.exists, process)
+        wait_for(lambda: bool(drafts(place.folder, REPORT) - left), process)
     time.sleep(moment)
     if not killed(process):
         return End.BY_ITSELF
     if place.report.read_bytes() != before:
         return End.LATE
-    return End.PUBLISHING if draft.exists() else End.LABELLING
+    return End.PUBLISHING if drafts(place.folder, REPORT) - left else End.LABELLING
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])

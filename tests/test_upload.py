@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
+from batch.reports.drafts import draft_name
 from batch.reports.output import check_place, open_output
 from batch.reports.report import report_format
-from batch.stores.staging import PREFIX, Staging
+from batch.stores.staging import STEM, Staging
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import Place, ended, has_begun, make_photos, wait_for
@@ -39,6 +41,18 @@ try:
 except OutputError as error:
     output.discard()
     print(error)
+"""
+
+KILLED_RUN = """
+import os, signal
+from batch.stores.staging import Staging
+Staging().open("r.csv").write(b"half a report")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+MANY_RUNS = """
+from batch.stores.staging import Staging
+for _ in range(150):
+    Staging().close()
 """
 
 
@@ -251,14 +265,43 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     used = Staging()
-    stale = tmp_path / f"{PREFIX}stale"
-    stale.mkdir()
-    (stale / "r.csv").write_bytes(b"half a report")
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUN], **elsewhere(tmp_path))
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
     other = Staging()
-    assert not stale.exists()
+    assert len(list(tmp_path.iterdir())) == 2
     assert used.path.is_dir()
     for staging in (used, other):
         staging.close()
+        staging.close()
+    assert not list(tmp_path.iterdir())
+
+
+def elsewhere(temporary: Path) -> dict[str, Any]:
+    return {"cwd": REPOSITORY, "env": {**os.environ, "TMPDIR": str(temporary)}}
+
+
+def test_other_folders_of_the_temporary_folder_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("batch-label-holiday", STEM, draft_name(STEM), f"{STEM}.batch-label-1.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(b"mine")
+    before = sorted(tmp_path.rglob("*"))
+    Staging().close()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_many_may_start_at_once(tmp_path: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", MANY_RUNS], stderr=subprocess.PIPE, **elsewhere(tmp_path)
+        )
+        for _ in range(4)
+    ]
+    assert [run.communicate()[1] for run in runs] == [b""] * 4
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_of_temporary_files_is_told_from_one_of_reports(tmp_path: Path) -> None:
@@ -270,7 +313,7 @@ def test_a_full_disk_of_temporary_files_is_told_from_one_of_reports(tmp_path: Pa
         text=True,
         check=True,
     )
-    assert ran.stdout.startswith(f"temporary file {tmp_path}/{PREFIX}")
+    assert ran.stdout.startswith(f"temporary file {tmp_path}/{STEM}.batch-label-")
     assert "r.csv can't be written (File too large); " in ran.stdout
     assert "point TMPDIR at another disk" in ran.stdout
     assert not list(tmp_path.iterdir())

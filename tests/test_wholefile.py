@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from batch.errors import OutputError
-from batch.reports.publish import draft_path
-from batch.reports.wholefile import WholeFile
+from batch.location import Url
+from batch.reports.bounded import MAX_RECORD_BYTES
+from batch.reports.drafts import draft_name, stem_beside
+from batch.reports.wholefile import WholeFile, WholeObject
 
 ELSEWHERE = "name another place"
 
@@ -52,9 +55,62 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     file = whole(tmp_path / "run.prom")
-    draft_path(file.path).write_bytes(b"half")
+    (tmp_path / draft_name(stem_beside(file.path))).write_bytes(b"half")
     file.write(b"whole")
     assert names(tmp_path) == ["run.prom"]
+
+
+def test_a_file_that_is_too_long_is_none(tmp_path: Path) -> None:
+    file = whole(tmp_path / "run.prom")
+    with file.path.open("wb") as stream:
+        stream.truncate(MAX_RECORD_BYTES)
+    assert len(file.read() or b"") == MAX_RECORD_BYTES
+    with file.path.open("ab") as stream:
+        stream.truncate(1 << 40)  # of which reading all would take a terabyte of memory
+    assert file.read() is None
+
+
+def test_an_object_that_is_too_long_is_none() -> None:
+    import fsspec
+
+    url = Url("memory://records/r.csv.run.json")
+    store, object_ = fsspec.filesystem("memory"), WholeObject(url, "run record")
+    assert object_.read() is None
+    for size in (0, MAX_RECORD_BYTES):
+        object_.write(bytes(size))
+        assert object_.read() == bytes(size)
+    object_.write(bytes(MAX_RECORD_BYTES + 1))
+    assert object_.read() is None
+    store.rm("/records", recursive=True)
+
+
+def test_no_pipe_is_waited_for_that_takes_the_file_s_place(tmp_path: Path) -> None:
+    file = whole(tmp_path / "run.prom")
+    os.mkfifo(file.path)
+    assert file.read() is None
+
+
+def test_a_file_of_another_program_is_not_replaced(tmp_path: Path) -> None:
+    file = WholeFile(tmp_path / "apt.prom", "metrics file", ELSEWHERE, start=b"# HELP ours ")
+    for earlier in (b"", b"# HELP ours and more"):
+        file.path.write_bytes(earlier)
+        file.check()
+        file.write(b"# HELP ours 2")
+    file.path.write_bytes(b"# HELP theirs")
+    for call in (file.check, lambda: file.write(b"# HELP ours 3")):
+        with pytest.raises(OutputError, match=f"not one that batch-label wrote; {ELSEWHERE}"):
+            call()
+    assert file.path.read_bytes() == b"# HELP theirs"
+
+
+def test_a_photo_is_not_replaced(tmp_path: Path) -> None:
+    file = whole(tmp_path / "photo.jpg")
+    Image.new("RGB", (8, 8)).save(file.path)
+    photo = file.path.read_bytes()
+    for call in (file.check, lambda: file.write(b"")):
+        with pytest.raises(OutputError, match=f"is a picture, .*; {ELSEWHERE}"):
+            call()
+    assert file.path.read_bytes() == photo
 
 
 def folder(place: Path) -> Path:

@@ -41,4 +41,4 @@ class Blocks:
     def clear(self) -> None:
         """Remove all that was left for the actors."""
         with suppress(OutputError):  # the next run does not mind it
-            self.parts.remove(self.parts.orders(self.run))
+            self.parts.remove(self.parts.orders(self.run), self.run)

@@ -65,7 +65,7 @@ class RayEngine:
         self._cluster, self._stop, self._log = job.cluster, stop, log
         self._basis = basis_of(self.ensemble.models, options)
         place, self._is_own_place = parts_place(job)
-        self._parts = Parts(place)
+        self._parts = Parts(place, self._is_own_place)
         self._run = new_run()
         self._blocks = Blocks(self._parts, self._run)
         self._nodes = Nodes(self._parts, self._basis)

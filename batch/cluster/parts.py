@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from batch.journal.place import journal_path
 from batch.location import Location, Url, is_url, location_of
 from batch.names import path_text
 from batch.options import Job
+from batch.reports.drafts import ENDING, open_draft, remove_abandoned, stem_beside
 from batch.reports.output import is_streamed
 from batch.reports.publish import resolved
 from batch.stores.retrying import retried
@@ -23,6 +25,9 @@ SUFFIX = ".parquet"
 BLOCK_SUFFIX = ".block"
 STOP_SUFFIX = ".stop"
 PLACE_SUFFIX = ".parts"
+# The names that ``part_name``, ``block_name`` and ``stop_name`` make.
+_RUN = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
+_REST = rf"(-[0-9]{{9,}}(\{SUFFIX}|\{BLOCK_SUFFIX})|\{STOP_SUFFIX})"
 REMEDY = "name a folder that all machines share, or a URL, with --parts, then run again"
 
 
@@ -61,14 +66,25 @@ def stop_name(run: str) -> str:
     return f"{run}{STOP_SUFFIX}"
 
 
+def _own_names(run: str = "") -> str:
+    """Give the pattern of the names that a run, or any, gives to files in its place."""
+    return (re.escape(run) if run else _RUN) + _REST
+
+
+def _is_own_name(name: str) -> bool:
+    return re.fullmatch(_own_names(), name) is not None
+
+
 @dataclass(frozen=True)
 class Parts:
     """A folder or the URL of one, which need not exist yet.
 
-    All methods raise ``OutputError`` where the system or the store refuses.
+    ``is_own`` is the place beside the report, which no user has named: only that folder is ever
+    removed. All methods raise ``OutputError`` where the system or the store refuses.
     """
 
     place: Location
+    is_own: bool = False
 
     def names(self) -> list[str]:
         """Name all parts, the earliest first."""
@@ -79,7 +95,8 @@ class Parts:
         """Name what a run, or any, has left there for its actors."""
         with self._asking("listed"):
             names = (name for name in self._listed() if name.startswith(run))
-            return [name for name in names if name.endswith((BLOCK_SUFFIX, STOP_SUFFIX))]
+            orders = (BLOCK_SUFFIX, STOP_SUFFIX)
+            return [name for name in names if name.endswith(orders) and _is_own_name(name)]
 
     def read(self, name: str) -> bytes:
         """Read a part's bytes."""
@@ -95,9 +112,15 @@ class Parts:
         with self._asking("written"):
             if isinstance(self.place, Path):
                 self.place.mkdir(parents=True, exist_ok=True)
-                draft = self.place / f".{name}.tmp"
-                draft.write_bytes(data)
-                draft.replace(self.place / name)
+                draft, stream = open_draft(self.place, stem_beside(self.place / name))
+                try:
+                    with stream:
+                        stream.write(data)
+                        stream.flush()
+                        draft.replace(self.place / name)  # a name that has a run's random digits
+                except BaseException:
+                    draft.unlink(missing_ok=True)  # made above
+                    raise
                 return
             store, path = open_store(self.place.text)
             retried(lambda: store.pipe_file(f"{path}/{name}", data))
@@ -110,21 +133,25 @@ class Parts:
             store, path = open_store(self.place.text)
             return bool(retried(lambda: store.exists(f"{path}/{name}")))
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove parts, and the folder if nothing else is in it."""
+    def remove(self, names: Iterable[str], run: str = "") -> None:
+        """Remove parts, and the drafts of parts that killed actors of a run, or of any, have left.
+
+        Only what has a name of this program's goes; ``drafts`` says when a draft is nobody's. The
+        folder goes too if it ``is_own`` and nothing else is in it.
+        """
+        own = filter(_is_own_name, names)
         with self._asking("removed"):
             if isinstance(self.place, Url):
                 store, path = open_store(self.place.text)
-                for name in names:
+                for name in own:
                     retried(lambda name=name: store.rm_file(f"{path}/{name}"))  # type: ignore[misc]
                 return
-            for name in names:
+            for name in own:
                 (self.place / name).unlink(missing_ok=True)
-            # What an actor had begun to write as it was killed.
-            for draft in self.place.glob(f".*{SUFFIX}.tmp"):
-                draft.unlink(missing_ok=True)
-            with suppress(OSError):
-                self.place.rmdir()
+            remove_abandoned(self.place, re.compile(rf"\.{_own_names(run)}{ENDING}"))
+            if self.is_own:
+                with suppress(OSError):  # not empty
+                    self.place.rmdir()
 
     def _listed(self) -> Iterable[str]:
         try:

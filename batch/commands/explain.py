@@ -62,21 +62,27 @@ def explain(
 
 def _draw(photo: Path, output: Path, options: Options) -> list[str]:
     """Write the picture and say in words what it shows."""
+    from PIL.PngImagePlugin import PngInfo
+
     from batch.explaining.explainer import explain as explained
     from batch.explaining.words import sentences, subtitle, title
+    from batch.lock import locked
     from batch.names import path_text
+    from batch.reports.output import check_apart
+    from batch.reports.publish import DRAWN_BY
     from batch.reports.wholefile import WholeFile
 
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")
     place = WholeFile(output, "picture", "choose another place with -o")
+    check_apart(str(output), "the photo itself", str(photo))
     place.check()
-    if output.exists() and photo.exists() and output.samefile(photo):
-        raise UsageError(f"picture {path_text(output)} is the photo itself", "name another file")
-    explanation = explained(photo, options)
-    png = BytesIO()
-    explanation.picture().save(png, "PNG", optimize=True)
-    place.write(png.getvalue())
+    with locked(str(output)):
+        explanation = explained(photo, options)
+        png, info = BytesIO(), PngInfo()
+        info.add_text(*DRAWN_BY)  # only such pictures are replaced, and no photo ever is
+        explanation.picture().save(png, "PNG", optimize=True, pnginfo=info)
+        place.write(png.getvalue())
     return [
         f"{path_text(photo)}: {title(explanation)}",
         subtitle(explanation),

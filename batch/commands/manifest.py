@@ -56,12 +56,14 @@ def _run(
     photos: tuple[str, ...], inventory: str | None, search: Search, output: str, log: Log
 ) -> ExitCode:
     from batch.names import path_text
+    from batch.reports.output import check_apart
     from batch.summary import Summary
 
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
     summary = Summary()
     started = time.monotonic()
+    check_apart(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
     _write(_counted(_files(photos, inventory, search, summary), summary), output)
     failed = summary.by_reason.total()
     code = ExitCode.INCOMPLETE if failed else ExitCode.OK

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch.errors import InputError, UsageError
+from batch.errors import InputError
 from batch.location import location_of
 from batch.lock import locked
 from batch.merging.belonging import check_parts
@@ -22,7 +21,7 @@ from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Format, Record, Value
-from batch.reports.output import is_streamed
+from batch.reports.output import check_apart, is_streamed
 from batch.reports.report import check_output, open_report, report_format
 from batch.sharding.manifest import check_manifest
 from batch.stopping import Stop
@@ -85,12 +84,10 @@ def _check(merging: Merging) -> None:
     check_output(merging.output)
     if merging.manifest is not None:
         check_manifest(merging.manifest)
+    check_apart(merging.output, "one of the parts", *merging.parts)
+    if merging.manifest is not None:
+        check_apart(merging.output, "the manifest", merging.manifest)
     if not is_streamed(merging.output):
-        target = os.path.realpath(merging.output)
-        if target in map(os.path.realpath, merging.parts):
-            raise UsageError(
-                f"the report {merging.output} is one of the parts", "give it another name with -o"
-            )
         check_outside(merging.output, *map(location_of, merging.parts))
     allow_open_files(len(merging.parts), f"{len(merging.parts)} parts")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import UsageError
+from batch.lock import locked
 from batch.names import path_text
 from batch.page.content import Content
 from batch.page.document import document
@@ -18,7 +20,7 @@ from batch.page.pictures import GONE, Picture, least_certain, pictures
 from batch.page.totals import Totals
 from batch.reading.readers import ReportError
 from batch.reports.dataset_place import check_outside
-from batch.reports.output import called, check_place, is_streamed, publishing
+from batch.reports.output import called, check_apart, check_place, is_streamed, publishing
 from batch.reports.publish import writing
 
 SUFFIXES = (".html", ".htm")
@@ -61,10 +63,18 @@ def make_page(request: Request, stdout: BinaryIO) -> Made:
         ReportError: the report or an earlier one is missing, no report, or damaged.
         UsageError: earlier reports can't be compared, or a package or a better name is missing.
         OutputError: the page can't be written.
+        LockedError: another process writes the page.
         WorkerError: the processes that decode photos can't be started.
     """
     check_page_output(request.output)
-    check_outside(request.output, request.report, *request.previous)
+    reports = (request.report, *request.previous)
+    check_apart(request.output, "a report that the page is to show", *map(os.fspath, reports))
+    check_outside(request.output, *reports)
+    with locked(request.output):
+        return _make(request, stdout)
+
+
+def _make(request: Request, stdout: BinaryIO) -> Made:
     draw = _drawing()
     digest, *_ = map(digest_of, (request.report, *request.previous))
     content = _content(request, digest)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import UsageError
-from batch.location import Location, location_of
+from batch.location import location_of
+from batch.lock import locked
 from batch.names import path_text
 from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
@@ -19,7 +19,7 @@ from batch.records import Status
 from batch.reports.columns import PROBABILITY_DECIMALS
 from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Column, Kind, Record, Value, open_writer
-from batch.reports.output import called, is_streamed, publishing
+from batch.reports.output import called, check_apart, publishing
 from batch.reports.publish import writing
 from batch.reports.report import check_output, report_format
 
@@ -113,13 +113,19 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     Raises:
         ReportError: one of the two is missing, no report, or damaged.
         UsageError: they can't be compared, or the output is one of them.
+        LockedError: another process writes the list.
         OutputError: the list can't be written.
     """
     report_format(output)  # a dataset is for reports alone
     check_output(output)
-    _check_apart(output, old, new)
+    check_apart(output, "one of the two to compare", old, new)
     check_outside(output, location_of(old), location_of(new))
-    with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
+    with (
+        locked(output),
+        open_saved(old) as before,
+        open_saved(new) as after,
+        open_pairs() as pairs,
+    ):
         check_comparable(before, after)
         counts = pairs.load("old", before), pairs.load("new", after)
         per_face = before.per_face or after.per_face
@@ -159,19 +165,6 @@ def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callab
         yield write
         with writing(called(output)):
             writer.finish()
-
-
-def _check_apart(output: str, *reports: str) -> None:
-    for report in reports:
-        if not is_streamed(output) and is_same(location_of(output), location_of(report)):
-            raise UsageError(f"{called(output)} is one of the two to compare", "name another file")
-
-
-def is_same(one: Location, other: Location) -> bool:
-    """Tell whether two names lead to the same file; objects are told by their URLs alone."""
-    if isinstance(one, Path) and isinstance(other, Path):
-        return one.exists() and other.exists() and one.samefile(other)
-    return one == other
 
 
 def check_comparable(old: SavedReport, new: SavedReport) -> None:

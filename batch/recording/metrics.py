@@ -59,7 +59,8 @@ METRICS = (
 
 def metrics_file(path: Path) -> WholeFile:
     """Make the file that ``--metrics-file`` names."""
-    return WholeFile(path, "metrics file", "choose another place with --metrics-file")
+    elsewhere = "choose another place with --metrics-file"
+    return WholeFile(path, "metrics file", elsewhere, start=f"# HELP {STARTED.name} ".encode())
 
 
 def write_metrics(file: WholeFile, record: RunRecord) -> None:

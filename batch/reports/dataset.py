@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from batch.reports.dataset_files import (
+    DIGEST_LENGTH,
     NULL,
     ORDER,
     PARTITIONS,
@@ -25,8 +26,6 @@ MAX_ROWS_A_FILE = 1_000_000
 # Rows in memory, over all files that are open: about 40 MB.
 MAX_ROWS_WAITING = 4 * ROW_GROUP
 MAX_OPEN_FILES = 256
-
-_DIGEST_LENGTH = 12
 
 
 class Folder(Protocol):
@@ -131,6 +130,6 @@ class _OpenPart:
         self.writer.finish()
         self._stream.close()
         digest = self._digest.hexdigest()
-        path = f"{self._name}-{digest[:_DIGEST_LENGTH]}{suffix}"
+        path = f"{self._name}-{digest[:DIGEST_LENGTH]}{suffix}"
         (self._root / self._name).rename(self._root / path)
         return Part(path, self.rows, self._bytes, digest)

@@ -21,9 +21,13 @@ ORDER = "_order"
 SCHEMA_VERSION = 1
 
 _SPECIAL = re.compile(r"[\x00-\x1f\"#%'*/:=?\\\x7f{\[\]^]")
-# Also without the digest, while the file is in the making.
-_ROWS = re.compile(r"status=[^/]+/label=[^/]+/part-[0-9]{5,}(-[0-9a-f]{12}\.parquet)?")
-_ORDER = re.compile(rf"{ORDER}(-[0-9a-f]{{12}})?")
+DIGEST_LENGTH = 12
+_DIGEST = rf"-([0-9a-f]{{{DIGEST_LENGTH}}})"
+_ROWS = re.compile(rf"status=[^/]+/label=[^/]+/part-[0-9]{{5,}}{_DIGEST}\.parquet")
+_ORDER = re.compile(rf"{ORDER}{_DIGEST}")
+# Without the digest, which is known in the end.
+_IN_THE_MAKING = re.compile(rf"status=[^/]+/label=[^/]+/part-[0-9]{{5,}}|{ORDER}")
+_PARTITION = re.compile(r"status=[^/]+(/label=[^/]+)?")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,13 @@ class Contents:
     def files(self) -> tuple[Part, ...]:
         """All files but the list itself."""
         return (*self.parts, self.order)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of all files and of their folders, the list included."""
+        files = {part.path for part in self.files}
+        folders = {path[:end] for path in files for end, char in enumerate(path) if char == "/"}
+        return frozenset(files | folders | {SUCCESS})
 
 
 def partition_of(record: Record) -> str:
@@ -90,8 +101,24 @@ def refusal(place: str, name: str) -> OutputError:
 
 
 def is_own(name: str) -> bool:
-    """Tell whether a path in a folder is one that a dataset has, or has in the making."""
-    return name == SUCCESS or any(pattern.fullmatch(name) for pattern in (_ROWS, _ORDER))
+    """Tell whether a path in a folder is one that a file of a dataset has."""
+    return name == SUCCESS or digest_in(name) is not None
+
+
+def digest_in(name: str) -> str | None:
+    """Give the beginning of the SHA-256 that a file of a dataset has in its path there."""
+    match = _ROWS.fullmatch(name) or _ORDER.fullmatch(name)
+    return match[1] if match else None
+
+
+def is_in_the_making(name: str) -> bool:
+    """Tell whether a path is that of a file of a dataset that is being written."""
+    return _IN_THE_MAKING.fullmatch(name) is not None
+
+
+def is_partition(name: str) -> bool:
+    """Tell whether a path is that of a folder of a status, or of a status and label."""
+    return _PARTITION.fullmatch(name) is not None
 
 
 def _part(values: dict[str, Any]) -> Part:
@@ -102,7 +129,7 @@ def _part(values: dict[str, Any]) -> Part:
     """
     part = Part(**values)
     numbers_are_whole = type(part.rows) is type(part.bytes) is int
-    if not numbers_are_whole or not is_own(part.path):
+    if not numbers_are_whole or digest_in(part.path) is None:
         raise ValueError(f"{part} is no file of a dataset")
     return part
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,13 +11,22 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.names import path_text
-from batch.reports.dataset_files import SUCCESS, contents_of, is_own, refusal
+from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
+from batch.reports.dataset_files import (
+    SUCCESS,
+    contents_of,
+    is_in_the_making,
+    is_own,
+    is_partition,
+    refusal,
+)
+from batch.reports.drafts import CONTENT, DraftFolder, names_in, stem_beside
 from batch.reports.exchange import exchange
 from batch.reports.output import check_folder
-from batch.reports.publish import draft_path, is_another_alive, resolved, sync_folder, writing
+from batch.reports.publish import resolved, sync_folder, writing
 
-# Where the earlier dataset is while the new one takes its name, if that takes two steps.
-_OLD = ".old"
+# Where the earlier dataset is, under its name, while the new one takes that in two steps.
+EARLIER = "earlier"
 
 
 def check_local_dataset(output: Path) -> None:
@@ -46,8 +55,8 @@ class LocalDataset:
         self._called = f"report {path_text(output)}"
         self._target = resolved(output)
         _recover(self._target)
-        self.root = draft_path(self._target)
-        self.root.mkdir()
+        self._draft = DraftFolder.make(self._target.parent, stem_beside(self._target))
+        self.root = self._draft.content
         self._streams: list[BinaryIO] = []
         with suppress(OSError):  # mostly since there is no earlier one
             self.root.chmod(self._target.stat().st_mode & 0o7777)
@@ -73,30 +82,35 @@ class LocalDataset:
                 sync_folder(Path(folder))
             if self._target.is_dir():
                 _check_replaceable(self._target)
-            _swap(self.root, self._target)
+            _swap(self._draft, self._target)
             sync_folder(self._target.parent)
-        _clear(self.root)
+        self._draft.remove(_clear)
 
     def discard(self) -> None:
         """Remove the hidden folder, with the files that are in the making."""
         for stream in self._streams:
             with suppress(OSError):
                 stream.close()
-        _clear(self.root)
+        self._draft.remove(_clear)
 
 
 def _check_replaceable(target: Path) -> None:
     """Make sure that nothing is lost if a folder is replaced.
 
+    It has to be empty, or a dataset with nothing in it but what its list, which this program wrote,
+    names: files by paths with a part of their digest, and their folders.
+
     Raises:
         OutputError: it holds what this program did not write, or is a mount point.
     """
-    names = list(_names(target))
+    success = None
     with suppress(OSError):
-        if contents_of((target / SUCCESS).read_bytes()) is not None:
-            names = [name for name in names if not is_own(name)]
-    if names:
-        raise refusal(path_text(target), min(names))
+        success = read_file(target / SUCCESS, MAX_SUCCESS_BYTES)
+    contents = contents_of(success) if success is not None else None
+    own = contents.paths if contents else frozenset()
+    for name, is_plain in _entries(target):
+        if name not in own or not is_plain:
+            raise refusal(path_text(target), name)  # at once: it may be a folder of photos
     if target.is_mount():
         raise OutputError(
             f"{path_text(target)} is a mount point, which can't be replaced",
@@ -104,52 +118,75 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _names(folder: Path) -> Iterator[str]:
+def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Give all that is in a folder by its path there, and whether it is neither link nor device."""
     for inside, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(inside, name).is_symlink()]
-        for name in [*files, *links]:
-            yield Path(inside, name).relative_to(folder).as_posix()
+        for name in (*folders, *files):
+            path = Path(inside, name)
+            kind = stat.S_IFMT(path.lstat().st_mode)
+            is_plain = kind in (stat.S_IFREG, stat.S_IFDIR)
+            yield path.relative_to(folder).as_posix(), is_plain
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Give a folder its name; the earlier one then has the new one's, if there was one."""
+def _swap(draft: DraftFolder, target: Path) -> None:
+    """Give a dataset its name; the earlier one is in the draft's folder then, if there was one."""
+    new = draft.content
     if not target.is_dir() or not any(target.iterdir()):
-        new.rename(target)
+        new.rename(target)  # over an empty folder at most
     elif not exchange(new, target):
-        old = new.with_name(new.name + _OLD)
-        target.rename(old)
+        earlier = draft.path / EARLIER / target.name
+        earlier.parent.mkdir()
+        target.rename(earlier)
         try:
             new.rename(target)
         except OSError:
-            old.rename(target)
+            earlier.rename(target)
             raise
-        old.rename(new)
 
 
 def _recover(target: Path) -> None:
     """Put right what runs that were killed have left beside a dataset."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.([1-9][0-9]*)\.tmp({re.escape(_OLD)})?")
-    with suppress(OSError):  # what can't be put right is in nobody's way
-        for entry in sorted(target.parent.iterdir(), reverse=True):  # .old before its .tmp
-            match = pattern.fullmatch(entry.name)
-            if match is None or entry.is_symlink() or is_another_alive(int(match[1])):
-                continue
-            if match[2] and not target.exists():
-                entry.rename(target)
-            else:
-                _clear(entry)
+    for left in DraftFolder.abandoned(target.parent, stem_beside(target)):
+        earlier = left.path / EARLIER / target.name
+        with suppress(OSError):  # what can't be put right is in nobody's way
+            if earlier.is_dir() and not os.path.lexists(target):
+                earlier.rename(target)
+        left.remove(_clear)
 
 
-def _clear(folder: Path) -> None:
-    """Remove a dataset, whole or in the making, and leave what is not part of one."""
-    with suppress(OSError):
-        for inside, _, files in os.walk(folder, topdown=False):
-            for name in files:
-                path = Path(inside, name)
-                if is_own(path.relative_to(folder).as_posix()):
-                    path.unlink()
-            with suppress(OSError):  # not empty
-                Path(inside).rmdir()
+def _clear(draft: int) -> None:
+    """Remove datasets, whole or in the making, from the folder of a draft, and nothing else.
+
+    The folder proves itself (see ``drafts``), but one of them may have been in use under its name:
+    what has come to lie in it since it was looked at has no name of a dataset's, and stays.
+    """
+    with suppress(FileNotFoundError):  # it has become the dataset
+        _remove_dataset(CONTENT, draft)
+    with suppress(FileNotFoundError):  # as mostly
+        folder = os.open(EARLIER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=draft)
+        try:
+            for name in names_in(folder):
+                _remove_dataset(name, folder)
+        finally:
+            os.close(folder)
+        os.rmdir(EARLIER, dir_fd=draft)  # which a draft alone has, if it is empty
+
+
+def _remove_dataset(root: str, parent: int) -> None:
+    """Remove a dataset by its name in an open folder, but for what has other names in it."""
+    for inside, folders, files, folder in os.fwalk(root, topdown=False, dir_fd=parent):
+        within = inside[len(root) + 1 :]
+        for name in files:
+            path = f"{within}/{name}" if within else name
+            is_plain = stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+            if is_plain and (is_own(path) or is_in_the_making(path)):
+                os.unlink(name, dir_fd=folder)
+        for name in folders:
+            if is_partition(f"{within}/{name}" if within else name):
+                with suppress(OSError):  # a link, or not empty
+                    os.rmdir(name, dir_fd=folder)
+    with suppress(OSError):  # not empty
+        os.rmdir(root, dir_fd=parent)
 
 
 def _sync_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from batch.errors import UsageError
 from batch.location import Location, Url, location_of
 from batch.names import path_text
+from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import SUCCESS
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
 from batch.reports.dataset_store import (
@@ -65,6 +66,8 @@ def inside(place: Location, name: str) -> Location:
 def read_success(place: Location, called: str) -> bytes | None:
     """Read the list of a dataset's files; None where there is none.
 
+    One that is too long to be such a list is given as an empty one, which is damaged.
+
     Raises:
         OSError: the system refuses.
         ReportError: the store refuses, or does not answer.
@@ -72,7 +75,7 @@ def read_success(place: Location, called: str) -> bytes | None:
     if isinstance(place, Url):
         return read_stored_success(place, called)
     try:
-        return (place / SUCCESS).read_bytes()
+        return read_file(place / SUCCESS, MAX_SUCCESS_BYTES) or b""
     except FileNotFoundError:
         return None
 

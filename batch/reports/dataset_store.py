@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,7 +11,8 @@ from batch.errors import UsageError
 from batch.location import Url
 from batch.names import path_text
 from batch.reading.readers import ReportError
-from batch.reports.dataset_files import SUCCESS, Part, contents_of, is_own, refusal
+from batch.reports.bounded import MAX_SUCCESS_BYTES, read_object
+from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
 from batch.stores.bucket import pages_of
 from batch.stores.retrying import retried
 from batch.stores.staging import Staging
@@ -36,12 +38,7 @@ def check_stored_dataset(url: Url) -> None:
             raise UsageError(
                 f"report {path_text(url)} would take a whole bucket", "name a folder in it"
             )
-        for _ in _own_names(url, store, prefix):
-            pass
-        if store.exists(f"{prefix}/{SUCCESS}"):
-            content = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
-            if contents_of(content) is None:
-                raise refusal(path_text(url), SUCCESS)
+        _own_objects(url, store, prefix)
 
 
 class StoredDataset:
@@ -67,11 +64,12 @@ class StoredDataset:
         files = contents.files if contents else ()
         with uploading(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
-            before = dict(_own_names(self._url, store, prefix))
+            before = _own_objects(self._url, store, prefix)
             for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
             retried(lambda: store.pipe_file(f"{prefix}/{SUCCESS}", content))
+            # All of them were proven to be an earlier dataset's.
             for name in before.keys() - {SUCCESS} - {part.path for part in files}:
                 _remove(store, f"{prefix}/{name}")
         self._staging.close()
@@ -95,8 +93,8 @@ def read_stored_success(url: Url, called: str) -> bytes | None:
         store, prefix = open_store(url.text.rstrip("/"))
         if not retried(lambda: store.exists(f"{prefix}/{SUCCESS}")):
             return None
-        content: bytes = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
-        return content
+        # One that is too long is no list of files, and neither is an empty one.
+        return read_object(store, f"{prefix}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
 
 
 def stored_sizes(url: Url, called: str) -> dict[str, int]:
@@ -116,18 +114,43 @@ def _reading(called: str) -> AbstractContextManager[None]:
     )
 
 
-def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+def _own_objects(url: Url, store: AbstractFileSystem, prefix: str) -> dict[str, int]:
     """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
+
+    An object is this program's if a list of its own names it, or if its name has the digest of its
+    bytes, as that of one has which was uploaded by a publication that was cut off.
 
     Raises:
         OutputError: there is another.
     """
+    found: dict[str, int] = {}
     for name, size in _objects(store, prefix):
         inside = name[len(prefix) + 1 :]
         if inside and not is_own(inside):
-            raise refusal(path_text(url), inside)
+            raise refusal(path_text(url), inside)  # at once: it may be a bucket of photos
         if inside:
-            yield inside, size
+            found[inside] = size
+    listed: frozenset[str] = frozenset()
+    if SUCCESS in found:
+        success = read_object(store, f"{prefix}/{SUCCESS}", MAX_SUCCESS_BYTES)
+        contents = contents_of(success) if success is not None else None
+        if contents is None:
+            raise refusal(path_text(url), SUCCESS)
+        listed = contents.paths
+    for name in sorted(found.keys() - listed):
+        if not _has_its_digest(store, prefix, name):
+            raise refusal(path_text(url), name)
+    return found
+
+
+def _has_its_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
+    """Tell whether an object's name has the digest of its bytes, which are read."""
+
+    def read() -> str:
+        with store.open(f"{prefix}/{name}", "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    return retried(read).startswith(digest_in(name) or "-")
 
 
 def _objects(store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:

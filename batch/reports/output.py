@@ -11,16 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from batch.errors import OutputError
+from batch.errors import OutputError, UsageError
 from batch.location import Url, location_of
 from batch.names import path_text
-from batch.reports.publish import ELSEWHERE, Draft, draft_path, resolved, writing
+from batch.reports.drafts import draft_name, stem_beside
+from batch.reports.publish import ELSEWHERE, Draft, check_replaceable, resolved, writing
 from batch.stores.upload import Upload, check_store
 
 STDOUT = "-"
 
 # The redirection is the shell's: opening this name anew would cut off what lies there.
 _STDOUT_NAMES = (STDOUT, "/dev/stdout")
+
+
+# Of the files that a run keeps beside a report, the record's has the longest name (see `runfile`).
+_LONGEST_SUFFIX = ".run.json"
 
 
 class Place(Protocol):
@@ -83,7 +88,8 @@ def check_place(output: str) -> None:
 
     Raises:
         UsageError: a URL can't be written to, or a package for it is not installed.
-        OutputError: it is a folder, or its folder or bucket is missing or can't be written.
+        OutputError: it is a folder or a picture, or its folder or bucket is missing or can't be
+            written.
     """
     path = location_of(output)
     if is_streamed(output):
@@ -98,6 +104,7 @@ def check_place(output: str) -> None:
         if target.exists() and not target.is_file():
             raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
         check_folder(target)
+        check_replaceable(target, called(output), ELSEWHERE)
 
 
 def check_folder(target: Path) -> None:
@@ -108,10 +115,35 @@ def check_folder(target: Path) -> None:
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
-    with suppress(FileNotFoundError):  # a name that is too long shows here
-        draft_path(target).lstat()
+    for name in (draft_name(stem_beside(target)), target.name + _LONGEST_SUFFIX):
+        with suppress(FileNotFoundError):  # a name that is too long shows here
+            target.with_name(name).lstat()
     with tempfile.TemporaryFile(dir=target.parent):
         pass
+
+
+def check_apart(output: str, noun: str, *inputs: str) -> None:
+    """Make sure that a file which is to be replaced is none that is to be read.
+
+    ``noun`` is what messages call such an input. Objects are told by their URLs alone.
+
+    Raises:
+        UsageError: it is one of ``inputs``.
+    """
+    if is_streamed(output):
+        return
+    place = location_of(output)
+    for text in inputs:
+        other = location_of(text)
+        if isinstance(place, Path) and isinstance(other, Path):
+            with suppress(OSError):  # mostly since one of them is not there
+                if place.samefile(other):
+                    break
+        elif place == other:
+            break
+    else:
+        return
+    raise UsageError(f"{called(output)} is {noun}", "name another file")
 
 
 def called(output: str) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.names import path_text, printable
+from batch.reports.bounded import read_file_start
+from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from batch.sources.signatures import is_image
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {
@@ -24,6 +24,11 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name with -o",
     errno.EPIPE: "keep its reader open to the end, or name a file with -o",
 }
+# What the beginning of a PNG has that this program has drawn (see
+# https://www.w3.org/TR/png-3/#11textinfo), and the bytes that are searched for it.
+DRAWN_BY = ("Software", "batch-label explain")
+DRAWN = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
+HEAD_BYTES = 512
 
 
 @contextmanager
@@ -46,74 +51,67 @@ class Draft:
 
     A reader sees the earlier report or the new one, never a part, even if the process is
     killed or the machine stops. The file gets an earlier report's permissions, else those
-    of the umask; a link is followed, so that the file it points to is replaced.
+    of the umask; a link is followed, so that the file it points to is replaced. What killed
+    runs left of the same report is removed. Whatever file has the report's name is replaced, as
+    its user said, unless it is a picture: see ``check_replaceable``.
     """
 
     def __init__(self, output: Path) -> None:
         self._called = f"report {path_text(output)}"
         self._target = resolved(output)
-        self._path = draft_path(self._target)
-        _remove_stale(self._target)
-        # Not by tempfile, which would keep the report from everyone but its owner.
-        self.stream: BinaryIO = self._path.open("xb")
+        folder, stem = self._target.parent, stem_beside(self._target)
+        remove_abandoned(folder, draft_names(stem))
+        self._path, self.stream = open_draft(folder, stem)
         with suppress(OSError):  # mostly since there is no earlier report
-            self._path.chmod(stat.S_IMODE(self._target.stat().st_mode))
+            os.fchmod(self.stream.fileno(), stat.S_IMODE(self._target.stat().st_mode))
+
+    @property
+    def path(self) -> Path:
+        """Where the file is until it is published."""
+        return self._path
 
     def publish(self) -> None:
-        """Put the draft in the report's place, safe against a loss of power."""
+        """Put the draft in the report's place, safe against a loss of power.
+
+        Raises:
+            OutputError: the system refuses, or the place has come to be a picture's.
+        """
         with writing(self._called):
             self.stream.flush()
             os.fsync(self.stream.fileno())
-            self.stream.close()
+            check_replaceable(self._target, self._called, ELSEWHERE)
+            # Before its stream is closed, which would end the lock that says that it is in use.
             self._path.replace(self._target)
+            self.stream.close()
         sync_folder(self._target.parent)
 
     def discard(self) -> None:
-        """Remove the draft."""
+        """Remove the draft; nothing is done to one that was published."""
+        with suppress(OSError):
+            self._path.unlink()  # this process made it under a name of its own
         with suppress(OSError):
             self.stream.close()
-        with suppress(OSError):
-            self._path.unlink()
+
+
+def check_replaceable(target: Path, called: str, elsewhere: str) -> None:
+    """Make sure that no photo is lost by a mistaken name: this program replaces no picture.
+
+    Those that it has drawn itself say so: see ``DRAWN``.
+
+    Raises:
+        OutputError: there is a picture.
+    """
+    head = None
+    with suppress(OSError):  # mostly since there is nothing
+        head = read_file_start(target, HEAD_BYTES)
+    if head is not None and is_image(head) and DRAWN not in head:
+        raise OutputError(f"{called} is a picture, which is not replaced", elsewhere)
 
 
 def resolved(output: Path) -> Path:
     """Follow links to the file that is to be replaced, which need not exist yet."""
     # Not Path.resolve, which raises RuntimeError for a link to itself.
     return Path(os.path.realpath(output))
-
-
-def draft_path(target: Path) -> Path:
-    """Name this process's draft of a report, hidden beside it."""
-    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove the drafts that killed runs left of the same report.
-
-    One that bears this process's own number is stale too: in a container each run may
-    have the same. Runs of one report at the same time are kept apart by the run's lock.
-    """
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.([1-9][0-9]*)\.tmp")
-    with suppress(OSError):  # what can't be removed is in nobody's way
-        for entry in target.parent.iterdir():
-            match = pattern.fullmatch(entry.name)
-            if match and not is_another_alive(int(match[1])):
-                entry.unlink()
-
-
-def is_another_alive(pid: int) -> bool:
-    """Tell whether a process of this number runs that is not this one."""
-    if pid == os.getpid():
-        return False
-    if sys.platform == "win32":
-        return True  # there, asking by signal would end the process
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is alive, and another user's
-        return True
-    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from batch.errors import InputError, OutputError
 from batch.location import Url
 from batch.names import path_text, printable
+from batch.reports.bounded import MAX_RECORD_BYTES, read_file, read_file_start, read_object
 from batch.reports.output import is_device
-from batch.reports.publish import Draft, resolved
+from batch.reports.publish import Draft, check_replaceable, resolved
 from batch.stores.retrying import retried
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
@@ -37,14 +38,16 @@ class WholeObject:
             retried(lambda: store.pipe_file(path, data))
 
     def read(self) -> bytes | None:
-        """Read the object as the last run left it; None where there is none to be had."""
+        """Read the object as the last run left it; None where there is none to be had.
+
+        One of more than ``MAX_RECORD_BYTES`` bytes is none.
+        """
         with (
             suppress(InputError),
             store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
         ):
             store, path = open_store(self.url.text)
-            data: bytes = retried(lambda: store.cat_file(path))
-            return data
+            return read_object(store, path, MAX_RECORD_BYTES)
         return None
 
 
@@ -52,21 +55,29 @@ class WholeObject:
 class WholeFile:
     """A file beside the report, with what messages call it and say of it.
 
-    ``noun`` is such as "metrics file"; ``elsewhere`` is what to do about a place that does
-    not do, such as "name another file with --metrics-file".
+    Attributes:
+        path: the file.
+        noun: such as "metrics file".
+        elsewhere: what to do about a place that does not do, such as "name another file with
+            --metrics-file".
+        start: how this program's file begins. One with another beginning is not replaced, unless
+            it is empty; without a ``start`` any is but a picture.
     """
 
     path: Path
     noun: str
     elsewhere: str
+    start: bytes = b""
 
     def check(self) -> None:
         """Find out before the work whether the file could be written.
 
         Raises:
-            OutputError: it is a folder or device, or its folder is missing or can't be written.
+            OutputError: it is a folder or device, or another's file, or its folder is missing or
+                can't be written.
         """
         target = resolved(self.path)
+        self._check_replaceable(target)
         with self._writing():
             if target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -81,8 +92,9 @@ class WholeFile:
         """Replace the file in one step, safe against a loss of power.
 
         Raises:
-            OutputError: the system refuses; the earlier file stays.
+            OutputError: the system refuses, or the earlier file is another's; it stays.
         """
+        self._check_replaceable(resolved(self.path))
         with self._writing():
             draft = Draft(self.path)
             try:
@@ -95,11 +107,23 @@ class WholeFile:
                 raise
 
     def read(self) -> bytes | None:
-        """Read the file as the last run left it; None where there is none to be had."""
+        """Read the file as the last run left it; None where there is none to be had.
+
+        One of more than ``MAX_RECORD_BYTES`` bytes is none, and so is a pipe or device.
+        """
         try:
-            return None if is_device(self.path) else self.path.read_bytes()
+            return read_file(self.path, MAX_RECORD_BYTES)
         except OSError:
             return None
+
+    def _check_replaceable(self, target: Path) -> None:
+        called = f"{self.noun} {path_text(self.path)}"
+        check_replaceable(target, called, self.elsewhere)
+        head = b""
+        with suppress(OSError):  # mostly since there is none
+            head = read_file_start(target, len(self.start)) or b""
+        if head and head != self.start:
+            raise OutputError(f"{called} is not one that batch-label wrote", self.elsewhere)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

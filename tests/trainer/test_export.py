@@ -267,12 +267,13 @@ def test_publishing_leaves_model_card_and_sums_and_nothing_else(tmp_path: Path) 
 
 def test_a_file_that_breaks_the_contract_replaces_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
-    publish(tiny_export().graph, "card", path)
+    card = f"# tiny {tiny_export().digest}"
+    publish(tiny_export().graph, card, path)
     bare = with_metadata(onnx.load_model_from_string(tiny_export().graph), {})
     with pytest.raises(ModelError, match="metadata"):
         publish(bare, "other card", path)
     assert path.read_bytes() == tiny_export().graph
-    assert path.with_suffix(".md").read_text() == "card"
+    assert path.with_suffix(".md").read_text() == card
     assert len(list(tmp_path.iterdir())) == 3
 
 

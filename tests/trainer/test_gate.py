@@ -226,25 +226,24 @@ def test_another_input_is_refused(tiny: Model) -> None:
         check_kind(replace(tiny, channels=3), tiny)
 
 
-def folder_with(shipped: bytes, path: Path) -> bytes:
-    publish(shipped, "shipped card", path)
-    return path.read_bytes()
+def folder_with(shipped: Model, path: Path) -> tuple[bytes, str]:
+    """Put a model with a card in place, and give what is there then."""
+    publish(shipped.graph, f"shipped card `{shipped.digest}`", path)
+    return path.read_bytes(), path.with_suffix(".md").read_text()
 
 
 def test_the_command_replaces_the_file_only_if_the_gate_opens(tiny: Model, tmp_path: Path) -> None:
     photos = write_folders(tmp_path / "photos", 30)
     shipped = tmp_path / "models" / "tiny.onnx"
-    before = folder_with(tiny.graph, shipped)
+    before = folder_with(tiny, shipped)
     arguments = ("gate", tiny.path, shipped, "--data", photos, "--split", "all")
     refused = trainer(*arguments)
     assert refused.exit_code == 1
     assert "is not better" in refused.stderr
-    assert (shipped.read_bytes(), shipped.with_suffix(".md").read_text()) == (
-        before, "shipped card",
-    )  # fmt: skip
+    assert (shipped.read_bytes(), shipped.with_suffix(".md").read_text()) == before
     assert trainer(*arguments, "--require", "as-good", "--dry-run").exit_code == 0
-    assert shipped.with_suffix(".md").read_text() == "shipped card"
+    assert shipped.with_suffix(".md").read_text() == before[1]
     opened = trainer(*arguments, "--require", "as-good")
     assert opened.exit_code == 0, opened.output
-    assert tiny.digest in shipped.with_suffix(".md").read_text()
+    assert shipped.with_suffix(".md").read_text() == f"# tiny\n\n`{tiny.digest}`\n"
     assert tiny.digest in (shipped.parent / "SHA256SUMS").read_text()

@@ -178,6 +178,17 @@ def test_ferplus_comes_is_checked_and_stays(site: Site, packed: Path, tmp_path: 
     assert len(site.requests) == 1
 
 
+def test_what_lies_beside_ferplus_stays(site: Site, packed: Path, tmp_path: Path) -> None:
+    site.body = packed.read_bytes()
+    home = tmp_path / "ferplus"
+    mine = [tmp_path / ".ferplus.zip", tmp_path / ".ferplus.unpacked" / "photo.jpg"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    obtain(home, site.url, contents(packed), QUICK)
+    assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
+
+
 @pytest.mark.parametrize("change", ["pixels", "votes", "missing"])
 def test_other_content_is_refused(site: Site, packed: Path, tmp_path: Path, change: str) -> None:
     wanted = contents(packed)

@@ -67,3 +67,14 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     result = trainer("render", tmp_path / "file", "--count", 1)
     assert result.exit_code != 0
     assert "can't be written" in result.stderr
+
+
+def test_another_picture_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    (kind, _), *_ = render_all(1, 9)
+    mine = tmp_path / kind.value / "000009.png"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    result = trainer("render", tmp_path, "--count", 1, "--seed", 9)
+    assert result.exit_code != 0
+    assert "is there and is another picture; remove it" in result.stderr
+    assert mine.read_bytes() == b"mine"

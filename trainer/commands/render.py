@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batch.errors import OutputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @click.command()
@@ -38,9 +43,23 @@ def render(folder: Path, count: int, seed: int) -> None:
         for number, (kind, picture) in enumerate(render_all(count, seed)):
             path = folder / kind.value / f"{seed + number:06}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            _write(path, picture)
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written ({error.strerror})", "choose another folder"
         ) from error
     click.echo(f"{folder} has {count:,} rendered pictures")
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    """Write a picture, unless it is there; another one of the same name is not replaced."""
+    png = BytesIO()
+    picture.save(png, "PNG")
+    try:
+        with path.open("xb") as file:
+            file.write(png.getvalue())
+    except FileExistsError:
+        if path.read_bytes() != png.getvalue():
+            raise OutputError(
+                f"{path} is there and is another picture", "remove it, or choose another folder"
+            ) from None

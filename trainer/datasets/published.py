@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch.reports.drafts import DraftFolder, empty, stem_beside
 from trainer.datasets.download import DownloadError, Patience, download
 from trainer.datasets.ferplus import FOLDERS, LABEL_FILE, Faces, NotFerPlus, read_ferplus
 
@@ -105,16 +105,20 @@ def obtain(
 def _bring(
     home: Path, url: str, contents: Mapping[str, Published], patience: Patience | None
 ) -> None:
-    archive, unpacked = (home.with_name(f".{home.name}.{what}") for what in ("zip", "unpacked"))
+    # A name that nobody else would choose, and the same every time: a download can go on.
+    archive = home.with_name(f".{home.name}.batch-label-download.zip")
     download(url, archive, BY_HAND, patience)
+    stem = stem_beside(home)
+    for left in DraftFolder.abandoned(home.parent, stem):
+        left.remove(empty)
+    draft = DraftFolder.make(home.parent, stem)
     try:
-        shutil.rmtree(unpacked, ignore_errors=True)
-        unpack(archive, unpacked)
-        _check(unpacked, contents, BY_HAND)
-        unpacked.replace(home)
+        unpack(archive, draft.content)
+        _check(draft.content, contents, BY_HAND)
+        draft.content.replace(home)  # over an empty folder at most
     finally:  # a wrong archive would be as wrong the next time
         archive.unlink()
-        shutil.rmtree(unpacked, ignore_errors=True)
+        draft.remove(empty)
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -80,7 +80,10 @@ def calibrated(
 
 
 def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
-    """Write the answers as CSV, a line a sample, in one piece."""
+    """Write the answers as CSV, a line a sample, in one piece.
+
+    What has these names in the folder of a run is the trainer's.
+    """
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -36,6 +36,7 @@ REASONS = {
     Abstain.NO_PERSON: "The output `no_person` is for a picture that shows nobody.",
 }
 LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
+USE_HEADING = "Use and misuse"
 USE = """\
 It is meant for sorting one's own photos by how people look in them. What it names is the
 look of a face at one moment, as other people would name it; it does not know what a person
@@ -58,7 +59,7 @@ def card(exported: Exported, trained: Trained, data: Dataset) -> str:
         results(exported.test, judged_on(trained)),
         _calibration(exported),
         _thresholds(exported),
-        f"## Use and misuse\n\n{USE}",
+        f"## {USE_HEADING}\n\n{USE}",
     )
     return "\n\n".join(sections) + "\n"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from batch.classify import Classifier
@@ -12,31 +15,36 @@ from batch.contract.model import Model
 from batch.contract.shipped import SUFFIX, SUMS
 from batch.errors import InputError, OutputError
 from batch.options import Provider
+from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from trainer.exporting.card import USE_HEADING
 
 
 def publish(graph: bytes, card: str, output: Path) -> None:
     """Write a model file's bytes and, beside it, its card and the folder's ``SHA256SUMS``.
 
     The file is read back as the runner reads it, and must answer its golden samples,
-    before it takes the place of an earlier one.
+    before it takes the place of an earlier one. A card is replaced if it is one, and the checksums
+    if they are of models alone: these two are named by no user.
 
     Raises:
-        OutputError: the name does not end in .onnx, or the folder can't be written.
+        OutputError: the name does not end in .onnx, the folder can't be written, or another's file
+            is in the place of the card or of the checksums.
         ModelError: the file does not keep the model contract.
     """
     if output.suffix != SUFFIX:
         raise OutputError(f"{output} is no name for a model", f"give one that ends in {SUFFIX}")
+    beside, sums = output.with_suffix(".md"), output.parent / SUMS
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = _write_partial(output, graph)
-        try:
-            Classifier(load_model(partial), Provider.CPU, batch_size=1)
-            partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
-        _write_partial(output.with_suffix(".md"), card.encode()).replace(output.with_suffix(".md"))
-        sums = output.parent / SUMS
-        _write_partial(sums, checksums(output.parent).encode()).replace(sums)
+        _check_card(beside, output)
+        _check_sums(sums)
+        with _draft(output, graph) as draft:
+            Classifier(load_model(draft), Provider.CPU, batch_size=1)
+            draft.replace(output)
+        with _draft(beside, card.encode()) as draft:
+            draft.replace(beside)
+        with _draft(sums, checksums(output.parent).encode()) as draft:
+            draft.replace(sums)
     except OSError as error:
         raise OutputError(
             f"{output} can't be written ({error.strerror})", "choose another --output"
@@ -66,10 +74,51 @@ def checksums(folder: Path) -> str:
     )
 
 
-def _write_partial(target: Path, data: bytes) -> Path:
-    partial = target.with_name(f".{target.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial
+def _check_card(path: Path, model: Path) -> None:
+    """Make sure that a file is a card: of the model beside it, by its digest, or by its form.
+
+    Raises:
+        OutputError: it is another's.
+    """
+    text = path.read_text("utf-8", "replace") if path.exists() else None
+    if text is None or f"## {USE_HEADING}\n" in text:
+        return
+    if not model.exists() or hashlib.sha256(model.read_bytes()).hexdigest() not in text:
+        raise _foreign(path)
+
+
+def _check_sums(path: Path) -> None:
+    """Make sure that a file has the checksums of models and nothing else.
+
+    Raises:
+        OutputError: it is another's.
+    """
+    lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+    if not all(re.fullmatch(rf"[0-9a-f]{{64}}  .*\{SUFFIX}", line) for line in lines):
+        raise _foreign(path)
+
+
+def _foreign(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} would be replaced, and the trainer did not write it",
+        "move it away, or choose another --output",
+    )
+
+
+@contextmanager
+def _draft(target: Path, data: bytes) -> Iterator[Path]:
+    """Make a file with this content beside ``target``, which the block may rename.
+
+    It proves itself as ``batch.reports.drafts`` says.
+    """
+    folder, stem = target.parent, stem_beside(target)
+    remove_abandoned(folder, draft_names(stem))
+    path, stream = open_draft(folder, stem)
+    try:
+        with stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            yield path
+    finally:
+        path.unlink(missing_ok=True)

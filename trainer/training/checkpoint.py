@@ -73,7 +73,10 @@ class Trained:
 
 
 def save(run: Path, data: Dataset, config: Config, progress: Progress) -> None:
-    """Write the checkpoint and ``history.csv`` of a run, each in one piece."""
+    """Write the checkpoint and ``history.csv`` of a run, each in one piece.
+
+    What has these names in the folder of a run is the trainer's.
+    """
     state = {
         "identity": _identity(data, config),
         "network": progress.network.state_dict(),

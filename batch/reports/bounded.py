@@ -1,0 +1,57 @@
+"""Reads small files and objects whole, whatever has come to lie in their place."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batch.stores.retrying import retried
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# Of a run's record, and of a file of metrics: they have some kilobytes.
+MAX_RECORD_BYTES = 8 << 20
+# Of the list of a dataset's files: a file takes some 200 bytes, and has up to 1,000,000 rows.
+MAX_SUCCESS_BYTES = 64 << 20
+
+
+def read_file(path: Path, limit: int) -> bytes | None:
+    """Read a file; None if it has more bytes than ``limit``, or is no regular file.
+
+    No pipe is waited for.
+
+    Raises:
+        OSError: the system refuses, or there is no such file.
+    """
+    data = read_file_start(path, limit + 1)
+    return data if data is not None and len(data) <= limit else None
+
+
+def read_file_start(path: Path, number: int) -> bytes | None:
+    """Read up to so many bytes of a file; None if it is no regular file.
+
+    Raises:
+        OSError: as ``read_file`` does.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        return file.read(number) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def read_object(store: AbstractFileSystem, path: str, limit: int) -> bytes | None:
+    """Read an object; None if it has more bytes than ``limit``.
+
+    Raises:
+        Exception: the store refuses, or there is no such object: see ``store_refusals``.
+    """
+
+    def read() -> bytes:
+        with store.open(path, "rb") as file:
+            data: bytes = file.read(limit + 1)
+            return data
+
+    data = retried(read)
+    return data if len(data) <= limit else None
