@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 from batch.discover import Survey
 from batch.engine import Engine, open_engine
-from batch.labelling import Labelling, Terminal
+from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
 from batch.lock import locked
@@ -31,20 +31,21 @@ def run(job: Job, terminal: Terminal) -> Summary:
         BatchLabelError: the run can't go on, or a signal or the time ended it. An earlier
             report is left as it was.
     """
-    check_output(job.output)
-    if job.metrics_file is not None:
-        metrics_file(job.metrics_file).check()
     shard = job.options.shard
-    with stop_on_signals(Timer(job.limits)) as stop:
+    with stop_on_signals(Timer(job.limits)) as stop, stop.ends("nothing was begun"):
+        check_output(job.output, stop.check)
+        if job.metrics_file is not None:
+            metrics_file(job.metrics_file).check()
         recorder = Recorder(job, terminal.log)
         survey = Survey(
             job.photos,
             job.options.search,
             listing=terminal.listing,
             left_out=lambda path, why: recorder.summary.leave_out(path, why),
+            check=stop.check,
         )
         recorder.sharded = Sharded(survey, shard) if shard else None
-        with _locks(job, stop, terminal.log), recorder:
+        with _locks(job, stop, terminal.log), recorder, stop.ends(KEPT):
             started = time.monotonic()
             with closing(open_engine(job, stop, terminal.log)) as engine:
                 recorder.engine = engine

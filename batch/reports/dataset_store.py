@@ -12,16 +12,18 @@ from batch.names import path_text
 from batch.reading.readers import ReportError
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, is_own, refusal
 from batch.stores.bucket import pages_of
-from batch.stores.retrying import retried
+from batch.stores.download import MAX_OBJECT_BYTES, read_object
+from batch.stores.retrying import request
 from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import check_store, uploading
+from batch.stores.waiting import Check, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-def check_stored_dataset(url: Url) -> None:
+def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
     """Find out before the work whether a dataset could be published, and leave nothing behind.
 
     Raises:
@@ -29,17 +31,18 @@ def check_stored_dataset(url: Url) -> None:
         OutputError: the bucket is missing, the store refuses or does not answer, or there are
             objects that are no dataset of this program's.
     """
-    check_store(Url(f"{url.text.rstrip('/')}/{SUCCESS}"))
+    success = f"{url.text.rstrip('/')}/{SUCCESS}"
+    check_store(Url(success), check)
     with uploading(url):
         store, prefix = open_store(url.text.rstrip("/"))
         if "/" not in prefix.strip("/"):
             raise UsageError(
                 f"report {path_text(url)} would take a whole bucket", "name a folder in it"
             )
-        for _ in _own_names(url, store, prefix):
+        for _ in _own_names(url, store, prefix, check):
             pass
-        if store.exists(f"{prefix}/{SUCCESS}"):
-            content = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
+        if request(store, "exists", f"{prefix}/{SUCCESS}", check=check):
+            content = read_object(success, MAX_OBJECT_BYTES, check)
             if contents_of(content) is None:
                 raise refusal(path_text(url), SUCCESS)
 
@@ -47,8 +50,9 @@ def check_stored_dataset(url: Url) -> None:
 class StoredDataset:
     """Objects under a prefix: the new ones first, then ``_SUCCESS``, then the old ones go."""
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, check: Check = never_stop) -> None:
         self._url = url
+        self._check = check
         self._staging = Staging()
         self.root = self._staging.path
 
@@ -67,13 +71,16 @@ class StoredDataset:
         files = contents.files if contents else ()
         with uploading(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
-            before = dict(_own_names(self._url, store, prefix))
+            before = dict(_own_names(self._url, store, prefix, self._check))
             for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
-            retried(lambda: store.pipe_file(f"{prefix}/{SUCCESS}", content))
+            request(
+                store, "pipe_file", f"{prefix}/{SUCCESS}", content, check=self._check, seconds=None
+            )
             for name in before.keys() - {SUCCESS} - {part.path for part in files}:
-                _remove(store, f"{prefix}/{name}")
+                with suppress(FileNotFoundError):
+                    request(store, "rm_file", f"{prefix}/{name}", check=self._check)
         self._staging.close()
 
     def discard(self) -> None:
@@ -81,7 +88,8 @@ class StoredDataset:
         self._staging.close()
 
     def _upload(self, store: AbstractFileSystem, prefix: str, part: Part) -> None:
-        retried(lambda: store.put_file(str(self.root / part.path), f"{prefix}/{part.path}"))
+        file, path = str(self.root / part.path), f"{prefix}/{part.path}"
+        request(store, "put_file", file, path, check=self._check, seconds=None)
 
 
 def read_stored_success(url: Url, called: str) -> bytes | None:
@@ -93,10 +101,9 @@ def read_stored_success(url: Url, called: str) -> bytes | None:
     """
     with _reading(called):
         store, prefix = open_store(url.text.rstrip("/"))
-        if not retried(lambda: store.exists(f"{prefix}/{SUCCESS}")):
+        if not request(store, "exists", f"{prefix}/{SUCCESS}"):
             return None
-        content: bytes = retried(lambda: store.cat_file(f"{prefix}/{SUCCESS}"))
-        return content
+        return read_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_OBJECT_BYTES)
 
 
 def stored_sizes(url: Url, called: str) -> dict[str, int]:
@@ -116,13 +123,15 @@ def _reading(called: str) -> AbstractContextManager[None]:
     )
 
 
-def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+def _own_names(
+    url: Url, store: AbstractFileSystem, prefix: str, check: Check
+) -> Iterator[tuple[str, int]]:
     """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
 
     Raises:
         OutputError: there is another.
     """
-    for name, size in _objects(store, prefix):
+    for name, size in _objects(store, prefix, check):
         inside = name[len(prefix) + 1 :]
         if inside and not is_own(inside):
             raise refusal(path_text(url), inside)
@@ -130,17 +139,14 @@ def _own_names(url: Url, store: AbstractFileSystem, prefix: str) -> Iterator[tup
             yield inside, size
 
 
-def _objects(store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+def _objects(
+    store: AbstractFileSystem, prefix: str, check: Check = never_stop
+) -> Iterator[tuple[str, int]]:
     listed = pages_of(store)
     if listed is None:
-        found = retried(lambda: store.find(prefix, detail=True))
+        found = request(store, "find", prefix, detail=True, check=check, seconds=None)
         yield from ((name, info["size"]) for name, info in found.items())
         return
     # Page by page, since what is there may be a bucket of photos.
-    for page in listed(store, prefix, True):
+    for page in listed(store, prefix, True, check):
         yield from ((info["name"], info["size"]) for info in page)
-
-
-def _remove(store: AbstractFileSystem, path: str) -> None:
-    with suppress(FileNotFoundError):
-        retried(lambda: store.rm_file(path))

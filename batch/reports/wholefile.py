@@ -14,7 +14,8 @@ from batch.location import Url
 from batch.names import path_text, printable
 from batch.reports.output import is_device
 from batch.reports.publish import Draft, resolved
-from batch.stores.retrying import retried
+from batch.stores.download import MAX_OBJECT_BYTES, read_object
+from batch.stores.retrying import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
 
@@ -34,7 +35,7 @@ class WholeObject:
         """
         with uploading(self.url, self.noun):
             store, path = open_store(self.url.text)
-            retried(lambda: store.pipe_file(path, data))
+            request(store, "pipe_file", path, data)
 
     def read(self) -> bytes | None:
         """Read the object as the last run left it; None where there is none to be had."""
@@ -42,9 +43,7 @@ class WholeObject:
             suppress(InputError),
             store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
         ):
-            store, path = open_store(self.url.text)
-            data: bytes = retried(lambda: store.cat_file(path))
-            return data
+            return read_object(self.url.text, MAX_OBJECT_BYTES)
         return None
 
 
