@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TypeAlias
@@ -13,6 +14,8 @@ from tests.object_store import HOST
 # Answers a request by its method and path.
 Answer: TypeAlias = Callable[[socket.socket, str, str], None]
 MEGABYTE = bytes(1024**2)
+# What a client and its event loop take beside a body.
+SLACK = 8 * len(MEGABYTE)
 
 
 @contextmanager
@@ -61,3 +64,15 @@ def stall(connection: socket.socket) -> None:
     """Say nothing more until the other side closes the connection."""
     while connection.recv(65536):
         pass
+
+
+@contextmanager
+def little_memory(most: int) -> Iterator[None]:
+    """Make sure that this process takes about ``most`` bytes at most while the block runs."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most + SLACK

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import socket
 import time
-import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from batch.sources.fetching import Fetched, Fetcher
 from batch.sources.listing import listed_in, reach
 from batch.sources.walk import Search
 from batch.stores import download, retrying
-from tests.hostile_server import MEGABYTE, answering, head, send
+from tests.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, make_photos
 
@@ -33,8 +31,6 @@ MAX = 2 * len(MEGABYTE)
 # Bytes that a test's server sends at most, so that a guard that is gone costs a failure and not
 # the machine.
 ENDLESS = 200
-# What the client and the event loop take beside a body.
-SLACK = 8 * len(MEGABYTE)
 
 
 @pytest.fixture
@@ -46,17 +42,6 @@ def place(tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
-
-
-@contextmanager
-def little_memory(most: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < most + SLACK
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:

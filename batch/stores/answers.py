@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -68,8 +68,17 @@ async def body_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         AnswerError: its encoding is not known, or it ends too early.
         zlib.error: it is damaged.
     """
-    pieces = answer.content.iter_chunked(CHUNK)
-    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    encoding = answer.headers.get("Content-Encoding", "")
+    async for piece in unpack(answer.content.iter_chunked(CHUNK), encoding):
+        yield piece
+
+
+async def unpack(pieces: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Undo a content encoding in pieces of at most ``CHUNK`` bytes; raises as ``body_of`` does.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-content-codings
+    """
+    encoding = encoding.strip().lower()
     if encoding in _IDENTITY:
         async for piece in pieces:
             yield piece

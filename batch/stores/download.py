@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,7 +14,7 @@ from batch.errors import BatchLabelError
 from batch.location import Location, Url
 from batch.stores.retrying import retried
 from batch.stores.store import open_store, store_refusals
-from batch.stores.waiting import POLL, Check, ask, attend, await_in, never_stop
+from batch.stores.waiting import POLL, Check, attend, await_in, never_stop
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 BUFFER = 1 << 20
 # Of an object that is no photo and no report, such as a run's record.
 MAX_OBJECT_BYTES = 64 * 1024**2
-# An object's bytes must not come more slowly than so many in so many seconds.
+# An object's bytes must not come more slowly than so many in so many seconds. Azure's client gives
+# the first 32 MiB at once, and has a time-out of its own.
 LEAST_BYTES = 64 * 1024
 LEAST_BYTES_TIMEOUT = 60.0
 
@@ -46,24 +49,27 @@ def read_object(
     store, path = open_store(url)
     pieces = next((_PIECES[scheme] for scheme in _PIECES if scheme in store.protocol), None)
 
+    seconds = None if "abfs" in store.protocol else LEAST_BYTES_TIMEOUT
+
     def read() -> bytes:
         if pieces is not None:
-            return await_in(store, _collect(pieces(store, path), most, room), check, None)
-        if store.async_impl:  # Azure's, whose client unpacks and counts what it gets
-            data: bytes = ask(store, "cat_file", path, 0, most, check=check, seconds=None)
-            return data
+            whole = _collect(pieces(store, path), most, room, seconds)
+            return await_in(store, whole, check, None)
         return attend(lambda: _read_file(store, path, most), check)
 
     return retried(read, check)
 
 
 async def _collect(
-    pieces: AsyncGenerator[bytes, None], most: int, room: Callable[[int], bool]
+    pieces: AsyncGenerator[bytes, None],
+    most: int,
+    room: Callable[[int], bool],
+    seconds: float | None,
 ) -> bytes:
     clock = asyncio.get_running_loop().time
     kept = io.BytesIO()  # which gives its bytes without copying them
     due = LEAST_BYTES
-    async with asyncio.timeout(LEAST_BYTES_TIMEOUT) as limit, aclosing(pieces):
+    async with asyncio.timeout(seconds) as limit, aclosing(pieces):
         async for piece in pieces:
             kept.write(piece[: most - kept.tell()])
             if kept.tell() >= most:
@@ -73,9 +79,9 @@ async def _collect(
                 while not room(kept.tell()):
                     await asyncio.sleep(POLL)
                 due = 0
-            if kept.tell() >= due:
+            if seconds is not None and kept.tell() >= due:
                 due = kept.tell() + LEAST_BYTES
-                limit.reschedule(clock() + LEAST_BYTES_TIMEOUT)
+                limit.reschedule(clock() + seconds)
     return kept.getvalue()
 
 
@@ -98,6 +104,22 @@ async def _s3_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[byt
             yield piece
     finally:
         body.close()
+
+
+async def _azure_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    from batch.stores.answers import unpack
+
+    container, blob, version = store.split_path(path)
+    async with store.service_client.get_blob_client(container, blob) as client:
+        try:
+            stream = await client.download_blob(version_id=version, decompress=False)
+        except ResourceNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        encoding = stream.properties.content_settings.content_encoding or ""
+        async for piece in unpack(stream.chunks(), encoding):
+            yield piece
 
 
 async def _google_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
@@ -123,6 +145,7 @@ def _read_file(store: AbstractFileSystem, path: str, most: int) -> bytes:
 _PIECES = {
     "s3": _s3_pieces,
     "gs": _google_pieces,
+    "abfs": _azure_pieces,
     "http": _web_pieces,
 }
 
