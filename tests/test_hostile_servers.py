@@ -18,7 +18,9 @@ from batch.sources import fetching, listing
 from batch.sources.fetching import Fetched, Fetcher
 from batch.sources.listing import listed_in, reach
 from batch.sources.walk import Search
-from batch.stores import download, retrying
+from batch.stores import answers, download, retrying
+from batch.stores.bucket import _s3_pages
+from batch.stores.store import open_store
 from tests.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, make_photos
@@ -252,3 +254,21 @@ def test_an_object_s_name_leads_to_no_file_of_this_machine(place: Place, bucket:
     assert all("a name with :: can't be told from a chain of URLs" in error for error in errors)
     ran = place.run(bucket.url("photos/x*/**/*.jpg"), "-o", REPORT)
     assert ran.returncode == 3, ran.stderr
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request"])
+def test_a_page_of_a_listing_without_an_end_is_not_held(
+    monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", MAX)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "us-east-1")
+    with answering(lambda c, *asked: send_without_end(c, status=status)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        s3fs.S3FileSystem.clear_instance_cache()
+        store, path = open_store("s3://bucket/a")
+        store.connect()  # loads what S3's client knows of all services
+        with little_memory(MAX), pytest.raises(answers.AnswerError, match="than 2,097,152 bytes"):
+            list(_s3_pages(store, path, recursive=True))
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -34,11 +34,7 @@ class Answer(aiohttp.ClientResponse):
             AnswerError: it is larger.
         """
         if self._body is None:
-            try:
-                self._body = await _read_whole(self)
-            except BaseException:
-                self.close()
-                raise
+            self._body = await read_whole(self)
         return self._body
 
 
@@ -85,23 +81,33 @@ async def unpack(pieces: AsyncIterable[bytes], encoding: str) -> AsyncIterator[b
         return
     if encoding not in _ZLIB:
         raise AnswerError(f"the server sends it in the encoding {encoding[:40]!r}")
-    unpacking = zlib.decompressobj(_EITHER_HEADER)
+    unpacking, empty = zlib.decompressobj(_EITHER_HEADER), True
     async for piece in pieces:
+        empty = False
         while piece:
             if unpacking.eof:  # a gzip file may have several members
                 unpacking = zlib.decompressobj(_EITHER_HEADER)
             yield unpacking.decompress(piece, CHUNK)
             piece = unpacking.unconsumed_tail or unpacking.unused_data
     yield unpacking.flush()
-    if not unpacking.eof:
+    if not (unpacking.eof or empty):  # the answer to HEAD has an encoding and no body
         raise AnswerError(f"the server's {encoding} data ends too early")
 
 
-async def _read_whole(answer: aiohttp.ClientResponse) -> bytes:
+async def read_whole(answer: aiohttp.ClientResponse) -> bytes:
+    """Read a body of at most ``MAX_ANSWER_BYTES``; close the connection where that fails.
+
+    Raises:
+        AnswerError: it is larger.
+    """
     body = bytearray()
-    async for piece in body_of(answer):
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            raise AnswerError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes")
-        await asyncio.sleep(0)  # others are to have their turn, as unpacking does not wait
+    try:
+        async for piece in body_of(answer):
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise AnswerError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes")
+            await asyncio.sleep(0)  # others are to have their turn, as unpacking does not wait
+    except BaseException:
+        answer.close()
+        raise
     return bytes(body)

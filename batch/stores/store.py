@@ -73,17 +73,29 @@ def _options(scheme: str) -> dict[str, Any]:
     """Give what a store's client is told, beside what the user has configured for it."""
     match EXTRAS.get(scheme):
         case "s3":
+            from batch.stores.s3_session import Session
+
+            config = {"http_session_cls": Session, **_configured("s3", "config_kwargs")}
             # s3fs holds as many parts of 50 MiB in memory as it sends at a time.
-            return {"max_concurrency": 2}
+            return {"max_concurrency": 2, "config_kwargs": config}
         case "gcs":
             from batch.stores.answers import session_options
 
-            return {"session_kwargs": session_options()}
+            session = {**session_options(), **_configured("gs", "session_kwargs")}
+            return {"session_kwargs": session}
         case "remote":
             from batch.stores.answers import open_session
 
             return {"get_client": open_session}
     return {}
+
+
+def _configured(scheme: str, option: str) -> dict[str, Any]:
+    """Give an option of a store as the user has configured it for fsspec."""
+    from fsspec.config import conf
+
+    options: dict[str, Any] = conf.get(scheme, {}).get(option, {})
+    return options
 
 
 def is_elsewhere(url: str) -> bool:
