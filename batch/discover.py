@@ -16,6 +16,7 @@ from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
 from batch.sources.seen import Seen
 from batch.sources.walk import Explorer, Found, LeftOut, Search
+from batch.stores.waiting import Check, never_stop
 
 LIST = "-"
 # Of files elsewhere that list others. One on this machine can be piped in.
@@ -65,12 +66,14 @@ class Survey:
         *,
         listing: BinaryIO | None = None,
         left_out: LeftOut = lambda path, why: None,
+        check: Check = never_stop,
     ) -> None:
-        self._starts = [start for text in inputs for start in _starts(text, search, listing)]
+        self._starts = [start for text in inputs for start in _starts(text, search, listing, check)]
         for start in filter(is_manifest, self._starts):
             check_manifest(start)
         self._search = search
         self._left_out = left_out
+        self._check = check
 
     def __iter__(self) -> Iterator[Found]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
@@ -80,7 +83,7 @@ class Survey:
             if file.failure is None and is_archive(file.path):
                 from batch.sources.members import members_of
 
-                yield from members_of(file, self._search, self._left_out)
+                yield from members_of(file, self._search, self._left_out, self._check)
             else:
                 yield file
 
@@ -96,7 +99,7 @@ class Survey:
                 # Here, as it loads clients, which a run on this machine's files does without.
                 from batch.sources.listing import reach
 
-                found = reach(group, self._search, self._left_out)
+                found = reach(group, self._search, self._left_out, self._check)
             yield from (f for f in found if seen is None or seen.is_new(f.path))
 
 
@@ -122,7 +125,7 @@ def _may_overlap(starts: Sequence[str]) -> bool:
     return any(later.startswith(first) for first, later in pairwise(folders))
 
 
-def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
+def _starts(text: str, search: Search, listing: BinaryIO | None, check: Check) -> list[str]:
     if text == LIST:
         if listing is None:
             raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
@@ -132,9 +135,9 @@ def _starts(text: str, search: Search, listing: BinaryIO | None) -> list[str]:
         from batch.sources.listing import listed_in, matches
 
         return (
-            listed_in(text)
+            listed_in(text, check)
             if text.lower().endswith(LIST_SUFFIXES)
-            else matches(text, search.hidden)
+            else matches(text, search.hidden, check)
         )
     if is_url(text):  # file://, a path of this machine
         text = os.fspath(location)

@@ -54,7 +54,7 @@ def open_engine(job: Job, stop: Stop, log: Log) -> Engine:
         ModelError, ProviderError, WorkerError: as ``Pipeline`` does.
     """
     if job.cluster.engine is EngineKind.LOCAL:
-        return Pipeline(job.options)
+        return Pipeline(job.options, check=stop.check)
     _check(job)
     from batch.cluster.engine import RayEngine
 

@@ -90,7 +90,8 @@ class Labelling:
     def _report(self, summary: Summary) -> Report:
         job, stdout = self.job, self.terminal.stdout
         numbered = job.options.shard is not None
-        return open_report(job.output, self.engine.ensemble.outputs, job.per_face, stdout, numbered)
+        outputs, check = self.engine.ensemble.outputs, self.stop.check_signal
+        return open_report(job.output, outputs, job.per_face, stdout, numbered, check)
 
     def _stream(self, found: Iterable[Found]) -> None:
         """Write rows as they come, and remember nothing."""
@@ -105,7 +106,8 @@ class Labelling:
                 report.add(replace(finished.row, position=positions.popleft()))
                 summary.look(finished)
                 summary.add(finished.row)
-            summary.check()
+            if not self.stop.cut:
+                summary.check()
             self._check_failures(summary)
             report.publish()
         self.recorder.published = not self.stop.cut

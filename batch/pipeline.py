@@ -20,6 +20,7 @@ from batch.parallel import ordered_map
 from batch.recording.timings import DECODE, READ, Timings
 from batch.records import Failure, FileState, Finished, Photo, Row, Worked
 from batch.sources.fetching import Fetched, Fetcher
+from batch.stores.waiting import Check, never_stop
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import shared_file
@@ -41,7 +42,7 @@ class Pipeline:
     ``place`` is where the models run; ``provider_note`` says why that is not CUDA where it could
     have been, else it is empty. ``timings`` grow as photos pass, and ``crew`` says who works. The
     workers end with ``close``, or when nobody holds this any more. ``ensemble`` is read as the
-    options say unless it is given.
+    options say unless it is given. ``check`` ends the fetching of photos: see ``Fetcher``.
 
     Raises:
         ModelError: a model is missing, breaks the contract or answers wrongly.
@@ -49,7 +50,9 @@ class Pipeline:
         WorkerError: no worker starts.
     """
 
-    def __init__(self, options: Options, ensemble: Ensemble | None = None) -> None:
+    def __init__(
+        self, options: Options, ensemble: Ensemble | None = None, check: Check = never_stop
+    ) -> None:
         self.ensemble = ensemble or load_ensemble(options)
         first = self.ensemble.models[0]
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
@@ -74,7 +77,7 @@ class Pipeline:
             task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
         self.crew = f"{self.workers} workers"
-        self._fetcher = Fetcher(options.file_limits.max_file_size)
+        self._fetcher = Fetcher(options.file_limits.max_file_size, check)
         self._workers = Workers(task)
         self._workers.start()
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 from batch.discover import Survey
 from batch.engine import Engine, open_engine
-from batch.labelling import Labelling, Terminal
+from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
 from batch.lock import locked
@@ -38,8 +38,9 @@ def run(job: Job, terminal: Terminal) -> Summary:
         stop_on_signals(Timer(job.limits)) as stop,
         ExitStack() as locks,
         Recorder(job, terminal.log) as recorder,
+        stop.ends(KEPT),
     ):
-        check_output(job.output)
+        check_output(job.output, stop.check)
         if job.metrics_file is not None:
             metrics_file(job.metrics_file).check()
         survey = Survey(
@@ -47,6 +48,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
             job.options.search,
             listing=terminal.listing,
             left_out=lambda path, why: recorder.summary.leave_out(path, why),
+            check=stop.check,
         )
         shard = job.options.shard
         recorder.sharded = Sharded(survey, shard) if shard else None

@@ -19,8 +19,11 @@ KINDS = {
 }
 
 
-class StopRequested(Exception):
-    """Ends a long step of a run that was asked to end; only ``Stop.check`` raises it."""
+class StopRequested(BaseException):
+    """Ends a long step of a run that was asked to end; only ``Stop.check`` raises it.
+
+    No ``Exception``, so that nobody takes it for a file's or a store's failure.
+    """
 
 
 class Stop:
@@ -53,6 +56,27 @@ class Stop:
         if self:
             self.cut = True
             raise StopRequested
+
+    def check_signal(self) -> None:
+        """End a step here if a signal came, for what is worth finishing when time is up.
+
+        Raises:
+            StopRequested: one came.
+        """
+        if self.by_signal:
+            self.check()
+
+    @contextmanager
+    def ends(self, kept: str) -> Iterator[None]:
+        """End the run where the block was ended by ``check``; ``kept`` as for ``error``.
+
+        Raises:
+            BatchLabelError: as ``error`` makes it.
+        """
+        try:
+            yield
+        except StopRequested as request:
+            raise self.error(kept) from request
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until the run is asked to end."""

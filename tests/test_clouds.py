@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -12,8 +13,10 @@ from batch.discover import Survey
 from batch.records import Failure, Reason
 from batch.sources.listing import look
 from batch.sources.walk import Search
+from batch.stores.download import read_object
 from batch.stores.store import open_store
 from tests.clouds import ACCOUNT, Cloud, azure, cloud, google
+from tests.hostile_server import little_memory
 from tests.object_store import failing, first
 from tests.runs import REPORT, Place, make_photos
 
@@ -125,6 +128,30 @@ class TestListing:
         assert found == [f"{photos}/{n:05}.jpg" for n in range(PHOTOS)]
         store, path = open_store(found[3])
         assert store.cat_file(path) == full.read("photos/00003.jpg")
+
+
+class TestReading:
+    def test_what_is_packed_is_unpacked_to_the_limit(self, cloud: Cloud) -> None:
+        encoded = {
+            "gs": {"fixed_key_metadata": {"content_encoding": "gzip"}},
+            "az": {"content_settings": {"content_encoding": "gzip"}},
+        }[cloud.scheme]
+        for name, data in (("small", b"a photo"), ("bomb", bytes(200 * 1024**2))):
+            packed = gzip.compress(data, 1)
+            cloud.store.pipe_file(f"{cloud.name}/{name}", packed, **encoded)
+        assert read_object(cloud.url("small"), 100) == b"a photo"
+        with little_memory(1024**2 + len(packed)):
+            assert read_object(cloud.url("bomb"), 1024**2) == bytes(1024**2)
+
+    def test_objects_of_all_sizes(self, cloud: Cloud) -> None:
+        for size in (0, 1, 900_000):
+            cloud.write("a", bytes(size))
+            assert read_object(cloud.url("a"), 1024**2) == bytes(size)
+            assert read_object(cloud.url("a"), 1000) == bytes(min(size, 1000))
+
+    def test_what_is_not_there(self, cloud: Cloud) -> None:
+        with pytest.raises(FileNotFoundError):
+            read_object(cloud.url("nothing"), 1000)
 
 
 class TestRuns:

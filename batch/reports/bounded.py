@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from batch.stores.retrying import retried
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from batch.stores import download
+from batch.stores.waiting import Check, never_stop
 
 # Of a run's record, and of a file of metrics: they have some kilobytes.
 MAX_RECORD_BYTES = 8 << 20
@@ -41,17 +38,11 @@ def read_file_start(path: Path, number: int) -> bytes | None:
         return file.read(number) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
-def read_object(store: AbstractFileSystem, path: str, limit: int) -> bytes | None:
+def read_object(url: str, limit: int, check: Check = never_stop) -> bytes | None:
     """Read an object; None if it has more bytes than ``limit``.
 
     Raises:
         Exception: the store refuses, or there is no such object: see ``store_refusals``.
     """
-
-    def read() -> bytes:
-        with store.open(path, "rb") as file:
-            data: bytes = file.read(limit + 1)
-            return data
-
-    data = retried(read)
+    data = download.read_object(url, limit + 1, check)
     return data if len(data) <= limit else None

@@ -19,25 +19,26 @@ from batch.reports.dataset_store import (
     stored_sizes,
 )
 from batch.reports.output import called, is_streamed
+from batch.stores.waiting import Check, never_stop
 
 
-def open_dataset(place: Location) -> LocalDataset | StoredDataset:
+def open_dataset(place: Location, check: Check = never_stop) -> LocalDataset | StoredDataset:
     """Begin a dataset in a folder or under a URL.
 
     Raises:
         OutputError: the system refuses.
     """
-    return StoredDataset(place) if isinstance(place, Url) else LocalDataset(place)
+    return StoredDataset(place, check) if isinstance(place, Url) else LocalDataset(place)
 
 
-def check_dataset(place: Location) -> None:
+def check_dataset(place: Location, check: Check = never_stop) -> None:
     """Find out before the work whether a dataset could be published there.
 
     Raises:
         UsageError, OutputError: it could not.
     """
     if isinstance(place, Url):
-        check_stored_dataset(place)
+        check_stored_dataset(place, check)
     else:
         check_local_dataset(place)
 

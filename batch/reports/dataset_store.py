@@ -7,23 +7,25 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from batch.errors import UsageError
+from batch.errors import PublishedOnly, UsageError
 from batch.location import Url
 from batch.names import path_text
 from batch.reading.readers import ReportError
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_object
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
+from batch.stopping import StopRequested
 from batch.stores.bucket import pages_of
-from batch.stores.retrying import retried
+from batch.stores.retrying import request, retried
 from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
-from batch.stores.upload import check_store, uploading
+from batch.stores.upload import LATER, check_store, uploading
+from batch.stores.waiting import Check, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-def check_stored_dataset(url: Url) -> None:
+def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
     """Find out before the work whether a dataset could be published, and leave nothing behind.
 
     Raises:
@@ -31,21 +33,23 @@ def check_stored_dataset(url: Url) -> None:
         OutputError: the bucket is missing, the store refuses or does not answer, or there are
             objects that are no dataset of this program's.
     """
-    check_store(Url(f"{url.text.rstrip('/')}/{SUCCESS}"))
+    success = f"{url.text.rstrip('/')}/{SUCCESS}"
+    check_store(Url(success), check)
     with uploading(url):
         store, prefix = open_store(url.text.rstrip("/"))
         if "/" not in prefix.strip("/"):
             raise UsageError(
                 f"report {path_text(url)} would take a whole bucket", "name a folder in it"
             )
-        _own_objects(url, store, prefix)
+        _own_objects(url, store, prefix, check)
 
 
 class StoredDataset:
     """Objects under a prefix: the new ones first, then ``_SUCCESS``, then the old ones go."""
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, check: Check = never_stop) -> None:
         self._url = url
+        self._check = check
         self._staging = Staging()
         self.root = self._staging.path
 
@@ -58,28 +62,42 @@ class StoredDataset:
 
         Raises:
             OutputError: the store refuses, or can't be reached for long.
+            PublishedOnly: the same, once the new files and their list are there.
         """
         content = (self.root / SUCCESS).read_bytes()
         contents = contents_of(content)
         files = contents.files if contents else ()
         with uploading(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
-            before = _own_objects(self._url, store, prefix)
+            before = _own_objects(self._url, store, prefix, self._check)
             for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
-            retried(lambda: store.pipe_file(f"{prefix}/{SUCCESS}", content))
-            # All of them were proven to be an earlier dataset's.
-            for name in before.keys() - {SUCCESS} - {part.path for part in files}:
-                _remove(store, f"{prefix}/{name}")
+            request(
+                store, "pipe_file", f"{prefix}/{SUCCESS}", content, check=self._check, seconds=None
+            )
+        # All of them were proven to be an earlier dataset's.
+        old = before.keys() - {SUCCESS} - {part.path for part in files}
+        self._remove(store, [f"{prefix}/{name}" for name in sorted(old)])
         self._staging.close()
 
     def discard(self) -> None:
         """Remove the temporary folder."""
         self._staging.close()
 
+    def _remove(self, store: AbstractFileSystem, paths: list[str]) -> None:
+        problem = f"report {path_text(self._url)} is published, but not all old files are removed"
+        try:
+            with store_refusals(problem, PublishedOnly, LATER):
+                for path in paths:
+                    with suppress(FileNotFoundError):
+                        request(store, "rm_file", path, check=self._check)
+        except StopRequested as request_to_end:
+            raise PublishedOnly(f"{problem} (the run was stopped)", LATER) from request_to_end
+
     def _upload(self, store: AbstractFileSystem, prefix: str, part: Part) -> None:
-        retried(lambda: store.put_file(str(self.root / part.path), f"{prefix}/{part.path}"))
+        file, path = str(self.root / part.path), f"{prefix}/{part.path}"
+        request(store, "put_file", file, path, check=self._check, seconds=None)
 
 
 def read_stored_success(url: Url, called: str) -> bytes | None:
@@ -91,10 +109,10 @@ def read_stored_success(url: Url, called: str) -> bytes | None:
     """
     with _reading(called):
         store, prefix = open_store(url.text.rstrip("/"))
-        if not retried(lambda: store.exists(f"{prefix}/{SUCCESS}")):
+        if not request(store, "exists", f"{prefix}/{SUCCESS}"):
             return None
         # One that is too long is no list of files, and neither is an empty one.
-        return read_object(store, f"{prefix}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
+        return read_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
 
 
 def stored_sizes(url: Url, called: str) -> dict[str, int]:
@@ -114,7 +132,7 @@ def _reading(called: str) -> AbstractContextManager[None]:
     )
 
 
-def _own_objects(url: Url, store: AbstractFileSystem, prefix: str) -> dict[str, int]:
+def _own_objects(url: Url, store: AbstractFileSystem, prefix: str, check: Check) -> dict[str, int]:
     """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
 
     An object is this program's if a list of its own names it, or if its name has the digest of its
@@ -124,7 +142,7 @@ def _own_objects(url: Url, store: AbstractFileSystem, prefix: str) -> dict[str, 
         OutputError: there is another.
     """
     found: dict[str, int] = {}
-    for name, size in _objects(store, prefix):
+    for name, size in _objects(store, prefix, check):
         inside = name[len(prefix) + 1 :]
         if inside and not is_own(inside):
             raise refusal(path_text(url), inside)  # at once: it may be a bucket of photos
@@ -132,7 +150,7 @@ def _own_objects(url: Url, store: AbstractFileSystem, prefix: str) -> dict[str, 
             found[inside] = size
     listed: frozenset[str] = frozenset()
     if SUCCESS in found:
-        success = read_object(store, f"{prefix}/{SUCCESS}", MAX_SUCCESS_BYTES)
+        success = read_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES, check)
         contents = contents_of(success) if success is not None else None
         if contents is None:
             raise refusal(path_text(url), SUCCESS)
@@ -153,17 +171,14 @@ def _has_its_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
     return retried(read).startswith(digest_in(name) or "-")
 
 
-def _objects(store: AbstractFileSystem, prefix: str) -> Iterator[tuple[str, int]]:
+def _objects(
+    store: AbstractFileSystem, prefix: str, check: Check = never_stop
+) -> Iterator[tuple[str, int]]:
     listed = pages_of(store)
     if listed is None:
-        found = retried(lambda: store.find(prefix, detail=True))
+        found = request(store, "find", prefix, detail=True, check=check, seconds=None)
         yield from ((name, info["size"]) for name, info in found.items())
         return
     # Page by page, since what is there may be a bucket of photos.
-    for page in listed(store, prefix, True):
+    for page in listed(store, prefix, True, check):
         yield from ((info["name"], info["size"]) for info in page)
-
-
-def _remove(store: AbstractFileSystem, path: str) -> None:
-    with suppress(FileNotFoundError):
-        retried(lambda: store.rm_file(path))

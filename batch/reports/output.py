@@ -17,6 +17,7 @@ from batch.names import path_text
 from batch.reports.drafts import draft_name, stem_beside
 from batch.reports.publish import ELSEWHERE, Draft, check_replaceable, resolved, writing
 from batch.stores.upload import Upload, check_store
+from batch.stores.waiting import Check, never_stop
 
 STDOUT = "-"
 
@@ -47,7 +48,7 @@ class Output(Place, Protocol):
     stream: BinaryIO
 
 
-def open_output(output: str, stdout: BinaryIO) -> Output:
+def open_output(output: str, stdout: BinaryIO, check: Check = never_stop) -> Output:
     """Open the place that ``-o`` names.
 
     ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
@@ -57,7 +58,7 @@ def open_output(output: str, stdout: BinaryIO) -> Output:
     """
     path, name = location_of(output), called(output)
     if isinstance(path, Url):
-        return Upload(path)
+        return Upload(path, check)
     with writing(name):
         if is_stdout(output):
             return Stream(name, _own(stdout))
@@ -83,7 +84,7 @@ def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
-def check_place(output: str) -> None:
+def check_place(output: str, check: Check = never_stop) -> None:
     """Try now whether a report could be published, and leave nothing behind.
 
     Raises:
@@ -95,7 +96,7 @@ def check_place(output: str) -> None:
     if is_streamed(output):
         return
     if isinstance(path, Url):
-        check_store(path)
+        check_store(path, check)
         return
     target = resolved(path)
     with writing(called(output)):

@@ -24,6 +24,7 @@ from batch.reports.formats import (
 )
 from batch.reports.output import Place, called, check_place, is_stdout, is_streamed, open_output
 from batch.reports.publish import writing
+from batch.stores.waiting import Check, never_stop
 
 
 def report_format(output: str) -> Format:
@@ -53,8 +54,10 @@ def check_name(output: str) -> None:
     check_format(Format.PARQUET if is_dataset(output) else report_format(output))
 
 
-def check_output(output: str) -> None:
+def check_output(output: str, check: Check = never_stop) -> None:
     """Find out before the work whether a report can be published at its end.
+
+    ``check`` ends the wait for a store: see ``stores.waiting``.
 
     Raises:
         UsageError: unknown suffix, or a package that the format needs is missing.
@@ -62,9 +65,9 @@ def check_output(output: str) -> None:
     """
     check_name(output)
     if is_dataset(output):
-        check_dataset(location_of(output))
+        check_dataset(location_of(output), check)
     else:
-        check_place(output)
+        check_place(output, check)
 
 
 def open_report(
@@ -73,27 +76,28 @@ def open_report(
     per_face: bool,
     stdout: BinaryIO,
     numbered: bool = False,
+    check: Check = never_stop,
 ) -> Report:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
 
     ``outputs`` are the model's labels and then its abstain outputs; ``numbered`` adds the column
-    `position`: see ``columns``.
+    `position`: see ``columns``. ``check`` ends the upload to a store: see ``stores.waiting``.
 
     Raises:
         UsageError, OutputError: as ``check_output`` does.
     """
-    check_output(output)
+    check_output(output, check)
     wanted = layout(outputs, per_face, numbered)
     with writing(called(output)), ExitStack() as undo:
         place: Place
         writer: RecordWriter
         if is_dataset(output):
-            place = folder = open_dataset(location_of(output))
+            place = folder = open_dataset(location_of(output), check)
             undo.callback(place.discard)
             typical = {"status": Status.OK.value, "label": label_text(outputs[0])}
             writer = DatasetWriter(folder, wanted, typical)
         else:
-            place = file = open_output(output, stdout)
+            place = file = open_output(output, stdout, check)
             undo.callback(place.discard)
             writer = open_writer(report_format(output), file.stream, wanted)
         undo.pop_all()

@@ -15,7 +15,7 @@ from batch.names import path_text, printable
 from batch.reports.bounded import MAX_RECORD_BYTES, read_file, read_file_start, read_object
 from batch.reports.output import is_device
 from batch.reports.publish import Draft, check_replaceable, resolved
-from batch.stores.retrying import retried
+from batch.stores.retrying import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
 
@@ -35,7 +35,7 @@ class WholeObject:
         """
         with uploading(self.url, self.noun):
             store, path = open_store(self.url.text)
-            retried(lambda: store.pipe_file(path, data))
+            request(store, "pipe_file", path, data)
 
     def read(self) -> bytes | None:
         """Read the object as the last run left it; None where there is none to be had.
@@ -46,8 +46,7 @@ class WholeObject:
             suppress(InputError),
             store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
         ):
-            store, path = open_store(self.url.text)
-            return read_object(store, path, MAX_RECORD_BYTES)
+            return read_object(self.url.text, MAX_RECORD_BYTES)
         return None
 
 

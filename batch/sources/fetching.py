@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from batch.errors import BatchLabelError
@@ -13,15 +15,20 @@ from batch.location import Location, Url, split_member
 from batch.records import Failure, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
+from batch.stopping import StopRequested
+from batch.stores.download import read_object
 from batch.stores.retrying import retried
-from batch.stores.store import open_store, said
+from batch.stores.store import said
+from batch.stores.waiting import Check, attend, never_stop
 
 # They wait for answers nearly all of their time, so there may be many of them for each core.
 FETCHERS = 16
 # Files that are fetched or being fetched, and their bytes, of which one file may have more.
 MOST_AHEAD = 4 * FETCHERS
 MAX_BYTES_AHEAD = 256 * 1024**2
-SIZE_IF_UNKNOWN = 1024**2  # bytes
+SIZE_IF_UNKNOWN = MAX_BYTES_AHEAD // FETCHERS
+# Seconds that archives get to be closed while somebody may be reading from them.
+CLOSE_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,44 +41,78 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches what URLs name, files of at most ``max_bytes`` bytes."""
+    """Fetches what URLs name, files of at most ``max_bytes`` bytes.
 
-    def __init__(self, max_bytes: int) -> None:
+    ``check`` raises ``StopRequested`` where the run is to end, which no fetching outlasts.
+    """
+
+    def __init__(self, max_bytes: int, check: Check = never_stop) -> None:
         self._max_bytes = max_bytes
+        self._check = check
         self._archives = Archives()
 
     def ahead(self, found: Iterable[Location | Failure]) -> Iterator[Location | Failure | Fetched]:
         """Give the same files in the same order, but those at URLs with their bytes.
 
         Files are taken from ``found`` before they are asked for, as many as the limits of this
-        module allow.
+        module allow. A file may have more bytes than were counted for it only once it is the next
+        to be given. Where the run is asked to end while a file is being fetched, that file and
+        those after it are not given.
         """
         waiting: deque[Future[Fetched] | Location | Failure] = deque()
         pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")  # without a thread yet
-        held = 0
+        held = asked = given = 0
+        closing = threading.Event()
+
+        def check() -> None:
+            self._check()
+            if closing.is_set():  # nobody waits for the file any more
+                raise CancelledError
+
+        def fetch(url: Url, number: int) -> Fetched:
+            return self.fetch(url, lambda size: size <= _size(url) or number == given, check)
+
         try:
             for item in found:
                 if isinstance(item, Url):
                     held += _size(item)
-                    waiting.append(pool.submit(self.fetch, item))
+                    waiting.append(pool.submit(fetch, item, asked))
+                    asked += 1
                 elif waiting:
                     waiting.append(item)
                 else:
                     yield item
                 while waiting and (len(waiting) >= MOST_AHEAD or held > MAX_BYTES_AHEAD):
                     first = _result(waiting.popleft())
-                    held -= _size(first.url) if isinstance(first, Fetched) else 0
+                    if isinstance(first, Fetched):
+                        held -= _size(first.url)
+                        given += 1
                     yield first
             while waiting:
-                yield _result(waiting.popleft())
+                first = _result(waiting.popleft())
+                given += isinstance(first, Fetched)
+                yield first
+        except StopRequested:
+            return
         finally:
+            closing.set()
             pool.shutdown(cancel_futures=True)
 
-    def fetch(self, url: Url) -> Fetched:
-        """Fetch one file, in several attempts if need be."""
+    def fetch(
+        self,
+        url: Url,
+        room: Callable[[int], bool] = lambda size: True,
+        check: Check = never_stop,
+    ) -> Fetched:
+        """Fetch one file, in several attempts if need be; the rest as for ``read_object``.
+
+        Raises:
+            StopRequested: ``check`` raised it.
+        """
         started = time.perf_counter()
         try:
-            content = self._content(url)
+            check()
+            content = self._content(url, room, check)
         except MemoryError:
             content = _failure(url, Reason.TOO_LARGE, "not enough memory for the file")
         except ArchiveError as error:
@@ -79,38 +120,34 @@ class Fetcher:
         except BatchLabelError:  # such as a package that is missing, whatever the file
             raise
         except Exception as error:  # stores raise what they like
+            check()  # a request that the end of the run has cancelled is no fault of the file
             content = _failure(url, *_why(error))
         return Fetched(url, content, time.perf_counter() - started)
 
     def close(self) -> None:
         """Close the archives."""
-        self._archives.close()
+        with suppress(TimeoutError):
+            attend(self._archives.close, seconds=CLOSE_TIMEOUT)
 
-    def _content(self, url: Url) -> bytes | Failure:
+    def _content(self, url: Url, room: Callable[[int], bool], check: Check) -> bytes | Failure:
         if url.size is not None and url.size > self._max_bytes:
             return self._too_large(url, url.size)
         member = split_member(url.text)
         # One byte more shows that there is more than was said.
         most = self._max_bytes + 1
         if member:
-            data = retried(lambda: self._archives.read(*member, most))
+
+            def read() -> bytes:
+                return attend(lambda: self._archives.read(*member, most), check)
+
+            data = retried(read, check)
         else:
-            data = retried(lambda: _download(url, most))
+            data = read_object(url.text, most, check, room)
         return data if len(data) < most else self._too_large(url, len(data))
 
     def _too_large(self, url: Url, size: int) -> Failure:
         detail = f"{size:,} bytes, more than --max-file-size {self._max_bytes:,}"
         return _failure(url, Reason.TOO_LARGE, detail)
-
-
-def _download(url: Url, most: int) -> bytes:
-    if url.size == 0:  # of which no range can be asked for
-        return b""
-    store, path = open_store(url.text)
-    # By a range: s3fs would ask for the size first if it were to read a whole object. Its end is
-    # the file's where the listing told the size, since not every server bears one that is beyond.
-    data: bytes = store.cat_file(path, 0, most if url.size is None else None)
-    return data
 
 
 def _result(item: Future[Fetched] | Location | Failure) -> Location | Failure | Fetched:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -18,14 +17,20 @@ from batch.parallel import ordered_map
 from batch.records import Failure, Reason, Stage
 from batch.sources.walk import Found, LeftOut, Search
 from batch.stores.bucket import pages_of
-from batch.stores.retrying import retried
-from batch.stores.store import open_store, said, store_refusals, url_of
+from batch.stores.download import read_object
+from batch.stores.retrying import request, retried, status_of
+from batch.stores.store import is_elsewhere, open_store, said, store_refusals, url_of
+from batch.stores.waiting import Check, ask, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 # Files of a list that are asked about at the same time.
 LOOKERS = 16
+# Statuses of what is not there: RFC 9110.
+_GONE = (404, 410)
+# Bytes of a list of URLs, which is held in memory.
+MAX_LIST_BYTES = 128 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Entry:
         return _found(self.url, self.info)
 
 
-def look(url: str) -> Entry:
+def look(url: str, check: Check = never_stop) -> Entry:
     """Ask a store what a URL names.
 
     Raises:
@@ -52,20 +57,52 @@ def look(url: str) -> Entry:
     """
     with _asking(url):
         store, path = open_store(url)
-        return Entry(url, store, path, retried(lambda: store.info(path)))
+        info = retried(lambda: _info(store, path, check), check)
+        return Entry(url, store, path, info)
 
 
-def listed_in(url: str) -> list[str]:
+def _info(store: AbstractFileSystem, path: str, check: Check) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = ask(store, "info", path, check=check)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        # Of a web server's refusal, whatever it is, fsspec makes this.
+        if cause is None or "http" not in store.protocol or status_of(cause) in _GONE:
+            raise
+        raise cause from None
+    return info
+
+
+def listed_in(url: str, check: Check = never_stop) -> list[str]:
     """Read a list of URLs, one a line; they may be relative to its own.
 
+    Who writes the list can be anybody, so nothing in it leads to this machine's files.
+
     Raises:
-        InputError, UsageError: as for ``look``.
+        InputError: a line names no object store or web server, the list is too large, or as for
+            ``look``.
+        UsageError: as for ``look``.
     """
     with _asking(url):
-        store, path = open_store(url)
-        text: bytes = retried(lambda: store.cat_file(path))
-    lines = (os.fsdecode(line).strip() for line in text.splitlines())
-    return [line if is_url(line) else _beside(url, line) for line in lines if line]
+        text = read_object(url, MAX_LIST_BYTES + 1, check)
+    if len(text) > MAX_LIST_BYTES:
+        raise InputError(
+            f"list {printable(url)} has more than {MAX_LIST_BYTES:,} bytes", "split it"
+        )
+    urls = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name = os.fsdecode(line).strip()
+        if not name:
+            continue
+        listed = name if is_url(name) else _beside(url, name)
+        if not is_elsewhere(listed):
+            raise InputError(
+                f"list {printable(url)}, line {number}: {printable(name)[:200]} is no object store "
+                "or web server",
+                "remove it; this machine's files must be named by a list on this machine",
+            )
+        urls.append(listed)
+    return urls
 
 
 def _beside(url: str, name: str) -> str:
@@ -75,7 +112,7 @@ def _beside(url: str, name: str) -> str:
     return f"{url.rpartition('/')[0]}/{name}"
 
 
-def matches(pattern: str, hidden: bool) -> list[str]:
+def matches(pattern: str, hidden: bool, check: Check = never_stop) -> list[str]:
     """Give the URLs that a pattern stands for, in order; it is no pattern on a web server.
 
     Without ``hidden`` names that begin with a dot are left out.
@@ -84,11 +121,11 @@ def matches(pattern: str, hidden: bool) -> list[str]:
         InputError: there are none, or the store does not answer.
     """
     if WILDCARDS.isdisjoint(pattern) or scheme_of(pattern).startswith("http"):
-        look(pattern)
+        look(pattern, check)
         return [pattern]
     with _asking(pattern):
         store, path = open_store(pattern)
-        found = retried(lambda: store.glob(path))
+        found: list[str] = request(store, "glob", path, check=check, seconds=None)
     if not hidden:
         found = [name for name in found if not name.rpartition("/")[2].startswith(".")]
     if not found:
@@ -96,31 +133,35 @@ def matches(pattern: str, hidden: bool) -> list[str]:
     return [url_of(store, name, pattern) for name in sorted(found, key=os.fsencode)]
 
 
-def reach(urls: Iterable[str], search: Search, left_out: LeftOut) -> Iterator[Found]:
+def reach(
+    urls: Iterable[str], search: Search, left_out: LeftOut, check: Check = never_stop
+) -> Iterator[Found]:
     """Give the files that URLs stand for, in order; those in a folder if they are named as images.
 
     Their first bytes are not looked at, since each would be a request.
     """
-    for entry in ordered_map(_looked, urls, LOOKERS):
+    for entry in ordered_map(lambda url: _looked(url, check), urls, LOOKERS):
         if isinstance(entry, Found):
             yield entry
         elif entry.info["type"] != "directory":
             yield entry.found
         else:
-            yield from _inside(entry, search, left_out)
+            yield from _inside(entry, search, left_out, check)
 
 
-def _looked(url: str) -> Entry | Found:
+def _looked(url: str, check: Check) -> Entry | Found:
+    check()
     try:
-        return look(url)
+        return look(url, check)
     except InputError as error:
+        check()
         return _failed(url, error.__cause__ or error)
 
 
-def _inside(folder: Entry, search: Search, left_out: LeftOut) -> Iterator[Found]:
+def _inside(folder: Entry, search: Search, left_out: LeftOut, check: Check) -> Iterator[Found]:
     try:
         start = len(folder.path) + 1
-        for info in _files(folder, search.recursive):
+        for info in _files(folder, search.recursive, check):
             url = url_of(folder.store, info["name"], folder.url)
             why = search.why_not(info["name"][start:])
             if why:
@@ -130,23 +171,25 @@ def _inside(folder: Entry, search: Search, left_out: LeftOut) -> Iterator[Found]
     except BatchLabelError:
         raise
     except Exception as error:  # stores raise what they like
+        check()  # a request that the end of the run has cancelled is no fault of the store
         yield _failed(folder.url, error)
 
 
-def _files(folder: Entry, recursive: bool) -> Iterator[dict[str, Any]]:
+def _files(folder: Entry, recursive: bool, check: Check) -> Iterator[dict[str, Any]]:
     pages = pages_of(folder.store) or _folders
-    for page in pages(folder.store, folder.path, recursive):
+    for page in pages(folder.store, folder.path, recursive, check):
+        check()
         yield from page
 
 
 def _folders(
-    store: AbstractFileSystem, path: str, recursive: bool
+    store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
 ) -> Iterator[list[dict[str, Any]]]:
     """List a store folder by folder, in the order of their names' bytes."""
     folders = [path]
     while folders:
         folder = folders.pop()
-        inside = retried(partial(store.ls, folder, detail=True))
+        inside = request(store, "ls", folder, detail=True, check=check)
         inside = sorted(inside, key=lambda info: os.fsencode(info["name"]), reverse=True)
         yield [info for info in reversed(inside) if info["type"] != "directory"]
         if recursive:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from batch.stores.retrying import retried
+from batch.stores.retrying import request, retried
+from batch.stores.waiting import Check, await_in, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 # What a store says of an object: at least its "name" (with the bucket's) and its "size" in bytes.
 Info: TypeAlias = dict[str, Any]
-# Lists what lies under a path, with what is in folders there if the last argument says so.
-Pages: TypeAlias = Callable[["AbstractFileSystem", str, bool], Iterator[list[Info]]]
+
+
+class Pages(Protocol):
+    """Lists what lies under a path, with what is in folders there if ``recursive``."""
+
+    def __call__(
+        self, store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
+    ) -> Iterator[list[Info]]: ...
+
 
 OBJECTS_A_PAGE = 1000  # S3 and Google give no more
 # Google tells all that it knows of an object unless it is told what is wanted.
@@ -34,17 +41,19 @@ def pages_of(store: AbstractFileSystem) -> Pages | None:
     return None
 
 
-def _s3_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Iterator[list[Info]]:
+def _s3_pages(
+    store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
+) -> Iterator[list[Info]]:
     """List a bucket of S3.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
     """
     bucket, prefix = _prefix(store, path)
-    question = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": OBJECTS_A_PAGE}
+    question: Info = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": OBJECTS_A_PAGE}
     if not recursive:
         question["Delimiter"] = "/"
     while True:
-        page = retried(partial(store.call_s3, "list_objects_v2", **question))
+        page = request(store, "call_s3", "list_objects_v2", check=check, **question)
         yield [
             {"name": f"{bucket}/{found['Key']}", "size": found["Size"], **found}
             for found in page.get("Contents", ())
@@ -55,19 +64,23 @@ def _s3_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Iterator
         question["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _google_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Iterator[list[Info]]:
+def _google_pages(
+    store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
+) -> Iterator[list[Info]]:
     """List a bucket of Google's, of which a page may be empty and yet not the last.
 
     Source: https://cloud.google.com/storage/docs/json_api/v1/objects/list
     """
     bucket, prefix = _prefix(store, path)
-    question = {"maxResults": OBJECTS_A_PAGE, "fields": _GOOGLE_FIELDS}
+    question: Info = {"maxResults": OBJECTS_A_PAGE, "fields": _GOOGLE_FIELDS}
     if prefix:
         question["prefix"] = prefix
     if not recursive:
         question["delimiter"] = "/"
     while True:
-        page = retried(partial(store.call, "GET", "b/{}/o", bucket, json_out=True, **question))
+        page = request(
+            store, "call", "GET", "b/{}/o", bucket, json_out=True, check=check, **question
+        )
         yield [
             {
                 "name": f"{bucket}/{found['name']}",
@@ -83,13 +96,13 @@ def _google_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Iter
         question["pageToken"] = page["nextPageToken"]
 
 
-def _azure_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Iterator[list[Info]]:
+def _azure_pages(
+    store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
+) -> Iterator[list[Info]]:
     """List a container of Azure's.
 
     Source: https://learn.microsoft.com/rest/api/storageservices/list-blobs
     """
-    from fsspec.asyn import sync
-
     container, prefix = _prefix(store, path)
     following: str | None = None
 
@@ -102,7 +115,7 @@ def _azure_pages(store: AbstractFileSystem, path: str, recursive: bool) -> Itera
             return [found async for found in await anext(pages)], pages.continuation_token
 
     while True:
-        page, following = retried(partial(sync, store.loop, ask))
+        page, following = retried(lambda: await_in(store, ask(), check), check)
         yield [
             {
                 "name": f"{container}/{found.name}",

@@ -2,19 +2,150 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
-from contextlib import AbstractContextManager
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batch.errors import BatchLabelError
 from batch.location import Location, Url
+from batch.stores.retrying import retried
 from batch.stores.store import open_store, store_refusals
+from batch.stores.waiting import POLL, Check, attend, await_in, never_stop
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from fsspec import AbstractFileSystem
 
 # Bytes that are handed on at a time; what is asked of a store is more.
 BUFFER = 1 << 20
+# An object's bytes must not come more slowly than so many in so many seconds. Azure's client gives
+# the first 32 MiB at once, and has a time-out of its own.
+LEAST_BYTES = 64 * 1024
+LEAST_BYTES_TIMEOUT = 60.0
+
+
+def read_object(
+    url: str,
+    most: int,
+    check: Check = never_stop,
+    room: Callable[[int], bool] = lambda size: True,
+) -> bytes:
+    """Read an object, but not more than ``most`` bytes of it, in several attempts if need be.
+
+    Whether there is more shows by asking for one byte more than is wanted. ``room`` tells whether
+    so many bytes may be held now; until it does no more are read.
+
+    Raises:
+        UsageError, OSError: as for ``open_store``.
+        TimeoutError: the bytes come too slowly.
+        Exception: whatever the store or ``check`` raises.
+    """
+    store, path = open_store(url)
+    pieces = next((_PIECES[scheme] for scheme in _PIECES if scheme in store.protocol), None)
+
+    seconds = None if "abfs" in store.protocol else LEAST_BYTES_TIMEOUT
+
+    def read() -> bytes:
+        if pieces is not None:
+            whole = _collect(pieces(store, path), most, room, seconds)
+            return await_in(store, whole, check, None)
+        return attend(lambda: _read_file(store, path, most), check)
+
+    return retried(read, check)
+
+
+async def _collect(
+    pieces: AsyncGenerator[bytes, None],
+    most: int,
+    room: Callable[[int], bool],
+    seconds: float | None,
+) -> bytes:
+    clock = asyncio.get_running_loop().time
+    kept = io.BytesIO()  # which gives its bytes without copying them
+    due = LEAST_BYTES
+    async with asyncio.timeout(seconds) as limit, aclosing(pieces):
+        async for piece in pieces:
+            kept.write(piece[: most - kept.tell()])
+            if kept.tell() >= most:
+                break
+            if not room(kept.tell()):
+                limit.reschedule(None)
+                while not room(kept.tell()):
+                    await asyncio.sleep(POLL)
+                due = 0
+            if seconds is not None and kept.tell() >= due:
+                due = kept.tell() + LEAST_BYTES
+                limit.reschedule(clock() + seconds)
+    return kept.getvalue()
+
+
+async def _web_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
+    from batch.stores.answers import body_of
+
+    session = await store.set_session()
+    async with session.get(store.encode_url(path), **store.kwargs) as answer:
+        store._raise_not_found_for_status(answer, path)
+        async for piece in body_of(answer):
+            yield piece
+
+
+async def _s3_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
+    bucket, key, version = store.split_path(path)
+    named = {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
+    body = (await store._call_s3("get_object", **named))["Body"]
+    try:
+        while piece := await body.read(BUFFER):
+            yield piece
+    finally:
+        body.close()
+
+
+async def _azure_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    from batch.stores.answers import unpack
+
+    container, blob, version = store.split_path(path)
+    async with store.service_client.get_blob_client(container, blob) as client:
+        try:
+            stream = await client.download_blob(version_id=version, decompress=False)
+        except ResourceNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        encoding = stream.properties.content_settings.content_encoding or ""
+        async for piece in unpack(stream.chunks(), encoding):
+            yield piece
+
+
+async def _google_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
+    from gcsfs.retry import validate_response
+
+    from batch.stores.answers import body_of
+
+    await store._set_session()
+    options = {"params": store._get_params({}), "headers": store._get_headers(None)}
+    async with store.session.get(store.url(path), **options) as answer:
+        if answer.status >= 400:
+            validate_response(answer.status, await answer.read(), path)
+        async for piece in body_of(answer):
+            yield piece
+
+
+def _read_file(store: AbstractFileSystem, path: str, most: int) -> bytes:
+    with store.open(path, "rb") as file:
+        data: bytes = file.read(most)
+    return data
+
+
+_PIECES = {
+    "s3": _s3_pieces,
+    "gs": _google_pieces,
+    "abfs": _azure_pieces,
+    "http": _web_pieces,
+}
 
 
 def opened(place: Location, called: str, kind: type[BatchLabelError]) -> BinaryIO:

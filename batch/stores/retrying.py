@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import random
-import time
 from collections.abc import Callable
 from itertools import count
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from batch.stores.waiting import ANSWER_TIMEOUT, Check, ask, never_stop, pause
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 6
+# Of those, how many may end for want of an answer, each after a minute or more.
+MAX_TIMEOUTS = 2
 FIRST_PAUSE = 0.5  # seconds
 # What a store will say again. s3fs says EINVAL of a request that the store does not understand.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -26,23 +32,44 @@ _NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "Http
 _PATIENT = "AzureError"
 
 
-def retried(call: Callable[[], Result]) -> Result:
+def retried(call: Callable[[], Result], check: Check = never_stop) -> Result:
     """Call a function, and again where the network or the store failed.
 
     ``MAX_ATTEMPTS`` times in all, with pauses that double from ``FIRST_PAUSE`` on and are cut by
     up to a half at random, so that many who were turned away together do not come back together.
+    ``check`` ends the pauses; the call is to heed it by itself.
 
     Raises:
-        Exception: what the last attempt raised.
+        Exception: what the last attempt raised, or ``check``.
     """
+    timeouts = 0
     for attempt in count(1):
         try:
             return call()
         except Exception as error:
-            if attempt == MAX_ATTEMPTS or not is_passing(error):
+            timeouts += isinstance(error, TimeoutError)
+            if attempt == MAX_ATTEMPTS or timeouts == MAX_TIMEOUTS or not is_passing(error):
                 raise
-        time.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+        pause(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1), check)
     raise AssertionError("the last attempt returns or raises")
+
+
+def request(
+    store: AbstractFileSystem,
+    method: str,
+    *arguments: Any,
+    check: Check = never_stop,
+    seconds: float | None = ANSWER_TIMEOUT,
+    **named: Any,
+) -> Any:
+    """Ask a store as ``waiting.ask`` does, and again as ``retried`` does.
+
+    Raises:
+        Exception: as for the two.
+    """
+    return retried(
+        lambda: ask(store, method, *arguments, check=check, seconds=seconds, **named), check
+    )
 
 
 def is_passing(error: BaseException) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from batch.errors import BatchLabelError, UsageError
-from batch.location import scheme_of
+from batch.location import ARCHIVE_SUFFIXES, scheme_of
 from batch.names import printable
 from batch.stores.retrying import status_of
 
@@ -21,8 +22,8 @@ EXTRAS = {
     **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
     **dict.fromkeys(("http", "https"), "remote"),
 }
-# What a store's client is told. s3fs holds as many parts of 50 MiB in memory as it sends at a time.
-OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 2}}
+# Between a member's URL and its archive's, and between any two that fsspec is to chain.
+CHAIN = "::"
 # The clients' own exceptions for credentials that are not there, which share no base class.
 _NO_CREDENTIALS = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
@@ -41,13 +42,18 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
 
     Raises:
         UsageError: the scheme is unknown, the URL is none, or a package is not installed.
-        OSError: a client finds a library of the system missing.
+        OSError: the URL has a chain that is not that of an archive's member, or a client finds a
+            library of the system missing.
     """
     import fsspec
 
+    *members, _ = url.split(CHAIN)
+    if not all(map(_is_member, members)):
+        # fsspec would take what comes after it for another URL or for a path of this machine.
+        raise OSError(errno.EINVAL, f"a name with {CHAIN} can't be told from a chain of URLs")
     scheme = scheme_of(url)
     try:
-        options = OPTIONS.get(EXTRAS.get(scheme, ""), {})
+        options = _options(scheme)
         store, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         extra = EXTRAS.get(scheme)
@@ -61,6 +67,48 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
         remedy = "check its spelling" + (azure if EXTRAS.get(scheme) == "azure" else "")
         raise UsageError(f"{printable(url)} can't be opened ({said(error)})", remedy) from error
     return store, path
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Give what a store's client is told, beside what the user has configured for it."""
+    match EXTRAS.get(scheme):
+        case "s3":
+            from batch.stores.s3_session import Session
+
+            config = {"http_session_cls": Session, **_configured("s3", "config_kwargs")}
+            # s3fs holds as many parts of 50 MiB in memory as it sends at a time.
+            return {"max_concurrency": 2, "config_kwargs": config}
+        case "gcs":
+            from batch.stores.answers import session_options
+
+            session = {**session_options(), **_configured("gs", "session_kwargs")}
+            return {"session_kwargs": session}
+        case "remote":
+            from batch.stores.answers import open_session
+
+            return {"get_client": open_session}
+    return {}
+
+
+def _configured(scheme: str, option: str) -> dict[str, Any]:
+    """Give an option of a store as the user has configured it for fsspec."""
+    from fsspec.config import conf
+
+    options: dict[str, Any] = conf.get(scheme, {}).get(option, {})
+    return options
+
+
+def is_elsewhere(url: str) -> bool:
+    """Tell whether a URL leads to a store or web server, itself or as a member of an archive there.
+
+    False of all that might lead to this machine's files or memory, by whatever way.
+    """
+    *members, outermost = url.split(CHAIN)
+    return scheme_of(outermost) in EXTRAS and all(map(_is_member, members))
+
+
+def _is_member(url: str) -> bool:
+    return f".{scheme_of(url)}" in ARCHIVE_SUFFIXES
 
 
 def url_of(store: AbstractFileSystem, path: str, like: str) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from batch.errors import OutputError, UsageError
 from batch.location import Url, scheme_of
 from batch.names import path_text
-from batch.stores.retrying import retried
+from batch.stores.retrying import request, retried
 from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
+from batch.stores.waiting import ANSWER_TIMEOUT, Check, attend, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -24,11 +25,13 @@ GOOGLE_BLOCK = 256 * 1024  # bytes
 class Upload:
     """A report that becomes an object: readers get the earlier one or the new one, never a part.
 
-    Its rows go into a temporary file. An upload that fails is tried again (see ``retrying``).
+    Its rows go into a temporary file. An upload that fails is tried again (see ``retrying``),
+    and ``check`` may end it.
     """
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, check: Check = never_stop) -> None:
         self._url = url
+        self._check = check
         self._staging = Staging()
         # By the report's name, for the type of its content is told from that.
         self.stream: BinaryIO = self._staging.open(url.name)
@@ -42,7 +45,8 @@ class Upload:
         self.stream.close()
         with uploading(self._url):
             store, path = open_store(self._url.text)
-            retried(lambda: store.put_file(str(self._staging.path / self._url.name), path))
+            file = str(self._staging.path / self._url.name)
+            request(store, "put_file", file, path, check=self._check, seconds=None)
         self._staging.close()
 
     def discard(self) -> None:
@@ -57,7 +61,7 @@ def uploading(url: Url, noun: str = "report", otherwise: str = LATER) -> Iterato
         yield
 
 
-def check_store(url: Url) -> None:
+def check_store(url: Url, check: Check = never_stop) -> None:
     """Find out before the work whether an object could be written, and leave nothing behind.
 
     Of S3 and Google's store an upload is begun and aborted, which needs the same rights and
@@ -74,23 +78,26 @@ def check_store(url: Url) -> None:
         )
     with uploading(url):
         store, path = open_store(url.text)
-        retried(lambda: _try(store, path))
+        _try(store, path, check)
 
 
-def _try(store: AbstractFileSystem, path: str) -> None:
+def _try(store: AbstractFileSystem, path: str, check: Check) -> None:
     if "gs" in store.protocol:
-        _try_google(store, path)
+        retried(lambda: attend(lambda: _try_google(store, path), check, ANSWER_TIMEOUT), check)
         return
     if "abfs" in store.protocol:
-        store.info(path.partition("/")[0])  # blocks of a blob that are not committed would stay
+        # Blocks of a blob that are not committed would stay.
+        request(store, "info", path.partition("/")[0], check=check)
         return
     if "s3" not in store.protocol:
-        store.exists(path)
+        request(store, "exists", path, check=check)
         return
     bucket, key, _ = store.split_path(path)
+    named = {"Bucket": bucket, "Key": key, "check": check}
     # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
-    begun = store.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
-    store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=begun["UploadId"])
+    begun = request(store, "call_s3", "create_multipart_upload", **named)
+    named["UploadId"] = begun["UploadId"]
+    request(store, "call_s3", "abort_multipart_upload", **named)
 
 
 def _try_google(store: AbstractFileSystem, path: str) -> None:

@@ -1,0 +1,113 @@
+"""HTTP answers: never more of a body in memory than a limit allows, encoded or not."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import aiohttp
+
+CONNECT_TIMEOUT = 30.0  # seconds
+# Seconds without a byte, after which a server is given up.
+SILENCE_TIMEOUT = 60.0
+# Bytes of an answer that is no photo, such as a page of a listing.
+MAX_ANSWER_BYTES = 64 * 1024**2
+CHUNK = 256 * 1024  # bytes
+_IDENTITY = ("", "identity")
+_ZLIB = ("gzip", "x-gzip", "deflate")
+_EITHER_HEADER = zlib.MAX_WBITS | 32  # of gzip or of zlib
+
+
+class AnswerError(ValueError):
+    """An answer can't be taken: it has no end, or comes in an encoding that is not known."""
+
+
+class Answer(aiohttp.ClientResponse):
+    """An answer that is read whole up to ``MAX_ANSWER_BYTES``."""
+
+    async def read(self) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            AnswerError: it is larger.
+        """
+        if self._body is None:
+            self._body = await read_whole(self)
+        return self._body
+
+
+def session_options() -> dict[str, Any]:
+    """Give the options of a client session: time-outs, and answers of limited size."""
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE_TIMEOUT
+    )
+    return {
+        "timeout": timeout,
+        "response_class": Answer,
+        # It would be done without a limit.
+        "auto_decompress": False,
+        "headers": {"Accept-Encoding": "identity"},
+    }
+
+
+async def open_session(**options: Any) -> aiohttp.ClientSession:
+    """Open the session of a web server's store; what the user has configured goes first."""
+    return aiohttp.ClientSession(**{**session_options(), **options})
+
+
+async def body_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Give a body piece by piece, unpacked where a server packs what it was not asked to.
+
+    Raises:
+        AnswerError: its encoding is not known, or it ends too early.
+        zlib.error: it is damaged.
+    """
+    encoding = answer.headers.get("Content-Encoding", "")
+    async for piece in unpack(answer.content.iter_chunked(CHUNK), encoding):
+        yield piece
+
+
+async def unpack(pieces: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Undo a content encoding in pieces of at most ``CHUNK`` bytes; raises as ``body_of`` does.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-content-codings
+    """
+    encoding = encoding.strip().lower()
+    if encoding in _IDENTITY:
+        async for piece in pieces:
+            yield piece
+        return
+    if encoding not in _ZLIB:
+        raise AnswerError(f"the server sends it in the encoding {encoding[:40]!r}")
+    unpacking, empty = zlib.decompressobj(_EITHER_HEADER), True
+    async for piece in pieces:
+        empty = False
+        while piece:
+            if unpacking.eof:  # a gzip file may have several members
+                unpacking = zlib.decompressobj(_EITHER_HEADER)
+            yield unpacking.decompress(piece, CHUNK)
+            piece = unpacking.unconsumed_tail or unpacking.unused_data
+    yield unpacking.flush()
+    if not (unpacking.eof or empty):  # the answer to HEAD has an encoding and no body
+        raise AnswerError(f"the server's {encoding} data ends too early")
+
+
+async def read_whole(answer: aiohttp.ClientResponse) -> bytes:
+    """Read a body of at most ``MAX_ANSWER_BYTES``; close the connection where that fails.
+
+    Raises:
+        AnswerError: it is larger.
+    """
+    body = bytearray()
+    try:
+        async for piece in body_of(answer):
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise AnswerError(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes")
+            await asyncio.sleep(0)  # others are to have their turn, as unpacking does not wait
+    except BaseException:
+        answer.close()
+        raise
+    return bytes(body)
