@@ -21,8 +21,8 @@ class Seen:
         # realpath asks the system about every part of a path: once a folder is enough.
         parent, name = os.path.split(path)
         if self.parent is None or self.parent[0] != parent:
-            self.parent = parent, os.path.realpath(parent)
-        real = os.path.realpath(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
+            self.parent = parent, _real(parent)
+        real = _real(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
         known = len(self.files)
         self.files.add(real)
         return len(self.files) > known
@@ -41,3 +41,11 @@ class Seen:
         known = len(self.folders)
         self.folders.add((status.st_dev, status.st_ino))
         return len(self.folders) > known
+
+
+def _real(path: str) -> str:
+    """Follow all links of a path; where the system refuses to, the path stands for itself."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path
