@@ -42,6 +42,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
             job.options.search,
             listing=terminal.listing,
             left_out=lambda path, why: recorder.summary.leave_out(path, why),
+            check=stop.check,
         )
         recorder.sharded = Sharded(survey, shard) if shard else None
         with _locks(job, stop, terminal.log), recorder:

@@ -20,13 +20,12 @@ from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
 from batch.regular_file import open_regular
 from batch.sharding.inventory_rows import READERS
-from batch.sources.walk import Check, Found, LeftOut, Search, every, find
+from batch.sources.walk import CHECK_EVERY, Check, Found, LeftOut, Search, every, find
 from batch.stores.download import opened
 
 REMEDY = "give the manifest.json of an S3 inventory, with the files that it names where they were"
 
-# Objects, and bytes, between two looks at whether the run is to end.
-_CHECK_EVERY = 1024
+# Bytes between two looks at whether the run is to end.
 _COPIED_AT_ONCE = 1024**2
 
 
@@ -73,7 +72,7 @@ class Inventory:
         search = Search(hidden=hidden)
         for file in self._files:
             with self._reading(file.key), self._fetched(file, check) as stream:
-                for listed in every(_CHECK_EVERY, check, self._read(stream, self._schema)):
+                for listed in every(CHECK_EVERY, check, self._read(stream, self._schema)):
                     if listed.deleted or not listed.latest:
                         continue
                     url = f"s3://{listed.bucket or self._bucket}/{listed.key}"

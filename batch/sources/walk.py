@@ -33,8 +33,8 @@ MAX_DETAIL = 1000  # characters of what is said of a file that can't be looked a
 MAX_ETAG = 1024  # characters
 # The sizes and times that the journal and Parquet can hold: 64 bits with a sign.
 _LAST = 2**63 - 1
-# Entries of a folder between two looks at whether the run is to end.
-_CHECK_EVERY = 1024
+# Entries of a folder, or files, between two looks at whether the run is to end.
+CHECK_EVERY = 64
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,16 @@ def fail(path: str, reason: Reason, detail: str) -> Found:
 
 
 def cut_path(path: str) -> str:
-    """Cut a path of more than ``MAX_PATH_BYTES``, and end it with its SHA-256 instead."""
+    """Cut a path of more than ``MAX_PATH_BYTES``; its SHA-256 and suffix stand for the rest.
+
+    So no two paths are cut to the same one, and what is an image by its name still is.
+    """
     data = os.fsencode(path)
     if len(data) <= MAX_PATH_BYTES:
         return path
-    return os.fsdecode(data[:_PATH_START]) + f"...{sha256(data).hexdigest()}"
+    suffix = splitext(path)[1]
+    known = suffix if suffix.lower() in SUFFIXES else ""
+    return os.fsdecode(data[:_PATH_START]) + f"...{sha256(data).hexdigest()}{known}"
 
 
 def is_size(size: object) -> TypeGuard[int]:
@@ -165,7 +170,7 @@ class Explorer:
         """Give the files that paths stand for, those inside of folders in their names' order."""
         if self.seen is None:
             return self._reach(starts)
-        new = self.seen.is_new_file
+        new = self.seen.is_new
         return (found for found in self._reach(starts) if new(found.path))
 
     def _reach(self, starts: Iterable[str]) -> Iterator[Found]:
@@ -203,7 +208,7 @@ class Explorer:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(descriptor) as entries:
-                    ordered = _in_order(list(every(_CHECK_EVERY, self.check, entries)))
+                    ordered = _in_order(list(every(CHECK_EVERY, self.check, entries)))
                 self._judge(folder, ordered, inside)
             finally:
                 os.close(descriptor)
@@ -216,7 +221,7 @@ class Explorer:
     ) -> None:
         # "." stands for nothing in a path, as `Path` has it.
         before = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
-        for entry in every(_CHECK_EVERY, self.check, entries):
+        for entry in every(CHECK_EVERY, self.check, entries):
             name = entry.name
             path = before + name
             try:
