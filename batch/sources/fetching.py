@@ -75,7 +75,7 @@ class Fetcher:
         except MemoryError:
             content = _failure(url, Reason.TOO_LARGE, "not enough memory for the file")
         except ArchiveError as error:
-            content = _failure(url, Reason.VANISHED if error.gone else Reason.CORRUPT, str(error))
+            content = _failure(url, error.reason, str(error))
         except BatchLabelError:  # such as a package that is missing, whatever the file
             raise
         except Exception as error:  # stores raise what they like
