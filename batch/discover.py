@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from enum import Enum, auto
 from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from batch.errors import InputError
-from batch.location import WILDCARDS, Location, Url, is_archive, is_url, location_of
-from batch.records import Failure
+from batch.location import (
+    WILDCARDS,
+    Location,
+    Url,
+    is_archive,
+    is_url,
+    location_of,
+    scheme_of,
+    split_member,
+)
+from batch.names import printable
+from batch.records import Failure, Reason
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
+from batch.sources.archive_reader import ArchiveReader
+from batch.sources.members import members_of, named_members
 from batch.sources.seen import Seen
-from batch.sources.walk import Explorer, Found, LeftOut, Search
-from batch.stores.waiting import Check, never_stop
+from batch.sources.walk import CHECK_EVERY, Explorer, Found, LeftOut, Search, every, fail
+from batch.stopping import Check, never_stop
 
 LIST = "-"
 # Of files elsewhere that list others. One on this machine can be piped in.
 LIST_SUFFIXES = (".txt", ".lst")
+_READ_AT_ONCE = 1 << 20  # bytes of a list
+_PART = 0.1  # seconds that a list is waited for at a time
 
 
 def discover(
@@ -43,17 +59,42 @@ def discover(
     return (found.failure or found.location for found in files)
 
 
+class Kind(Enum):
+    """How an input is looked into."""
+
+    LOCAL = auto()
+    REMOTE = auto()
+    MEMBER = auto()
+    MANIFEST = auto()
+    NOT_ALONE = auto()
+
+
+class Start(NamedTuple):
+    """Where to look, which is an input or comes out of one.
+
+    Whoever adds photos chooses what a pattern or a list gives. So a manifest, which names any
+    path, is what the user has named, and nothing else; and what is an archive is looked into
+    (``opens``) only if the user has said so.
+    """
+
+    path: str
+    kind: Kind
+    opens: bool
+
+
 class Survey:
     """Finds the photos that inputs stand for, each file once and in a stable order.
 
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
     file has that very name), a URL of one of these or of a list of URLs, or ``-`` for a list of
-    paths and URLs on ``listing``, which ends each with a newline or with NUL. An archive stands
-    for the photos in it, and a manifest (a file whose name ends in ``.parquet``) for those that it
-    lists, in its order. What is named by itself is found whatever it holds. In a folder a file is
-    found for its suffix or its first bytes, and any other entry is told to ``left_out`` with the
-    reason. A folder's entries come in the order of their names' bytes. Hard links are files of
-    their own. Every iteration looks anew.
+    paths and URLs on ``listing``, which ends each with a newline or with NUL. An archive that is
+    named stands for the photos in it; one out of a list or pattern does if ``search`` or the
+    pattern's end says so. A manifest (a file whose name ends in ``.parquet``) stands for the files
+    that it lists, in its order, if all inputs are manifests. What is named by itself is found
+    whatever it holds. In a folder a file is found for its suffix or its first bytes, and any other
+    entry is told to ``left_out`` with the reason. A folder's entries come in the order of their
+    names' bytes. Hard links are files of their own. Every iteration looks anew. ``check`` is called
+    again and again, and may end it all by an exception.
 
     Raises:
         InputError: an input does not exist or matches nothing, or is no manifest.
@@ -68,53 +109,124 @@ class Survey:
         left_out: LeftOut = lambda path, why: None,
         check: Check = never_stop,
     ) -> None:
-        self._starts = [start for text in inputs for start in _starts(text, search, listing, check)]
-        for start in filter(is_manifest, self._starts):
-            check_manifest(start)
         self._search = search
         self._left_out = left_out
         self._check = check
+        alone = all(map(_is_manifest, inputs))
+        self._starts = [
+            start
+            for text in inputs
+            for start in (
+                _manifest(text, alone) if _is_manifest(text) else self._look_up(text, listing)
+            )
+        ]
 
     def __iter__(self) -> Iterator[Found]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
-        several = self._search.follow_symlinks or _may_overlap(self._starts)
+        several = self._search.follow_symlinks or _may_overlap([s.path for s in self._starts])
         seen = Seen() if several else None
-        for file in self._reached(self._starts, seen):
-            if file.failure is None and is_archive(file.path):
-                from batch.sources.members import members_of
+        with closing(ArchiveReader(self._check)) as reader:
+            yield from every(CHECK_EVERY, self._check, self._find(seen, reader))
 
-                yield from members_of(file, self._search, self._left_out, self._check)
-            else:
-                yield file
+    def _find(self, seen: Seen | None, reader: ArchiveReader) -> Iterator[Found]:
+        for (kind, opens), group in groupby(self._starts, lambda start: start[1:]):
+            paths = (start.path for start in group)
+            for file in self._reach(kind, paths, seen, reader):
+                if file.failure or not is_archive(file.path):
+                    yield file
+                elif opens or self._search.archives:
+                    yield from members_of(file, reader, self._search, self._left_out)
+                else:
+                    self._left_out(file.location, "archive")
+                    if seen is not None:  # it may still be named
+                        seen.forget(file.path)
 
-    def _reached(self, starts: Iterable[str], seen: Seen | None) -> Iterator[Found]:
-        for kind, group in groupby(starts, _kind):
-            if kind is Kind.LOCAL:
-                yield from Explorer(self._search, self._left_out, seen).explore(group)
-                continue
-            found: Iterator[Found]
-            if kind is Kind.MANIFEST:
-                found = chain.from_iterable(map(read_manifest, group))
-            else:
-                # Here, as it loads clients, which a run on this machine's files does without.
-                from batch.sources.listing import reach
+    def _reach(
+        self, kind: Kind, paths: Iterable[str], seen: Seen | None, reader: ArchiveReader
+    ) -> Iterator[Found]:
+        if kind is Kind.LOCAL:
+            return Explorer(self._search, self._left_out, seen, self._check).explore(paths)
+        found: Iterable[Found]
+        if kind is Kind.MANIFEST:
+            found = chain.from_iterable(map(read_manifest, paths))
+        elif kind is Kind.MEMBER:
+            found = named_members(paths, reader)
+        elif kind is Kind.NOT_ALONE:
+            detail = "a manifest among other inputs is not read: give it alone"
+            found = (fail(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
+        else:
+            # Here, as it loads clients, which a run on this machine's files does without.
+            from batch.sources.listing import reach
 
-                found = reach(group, self._search, self._left_out, self._check)
-            yield from (f for f in found if seen is None or seen.is_new(f.path))
+            found = reach(paths, self._search, self._left_out, self._check)
+        return (file for file in found if seen is None or seen.is_new(file.path))
+
+    def _look_up(self, text: str, listing: BinaryIO | None) -> list[Start]:
+        if text == LIST:
+            if listing is None:
+                raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
+            lines = _lines(_read(listing, self._check))
+            return [Start(line, _kind(line), opens=False) for line in lines]
+        location = location_of(text)
+        if isinstance(location, Url):
+            return self._look_up_url(text)
+        if is_url(text):  # file://, a path of this machine
+            text = os.fspath(location)
+        try:
+            os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
+        except OSError as error:
+            if WILDCARDS.isdisjoint(text):
+                raise InputError(
+                    f"input {text!r} can't be found ({error.strerror})",
+                    "check the spelling, and that its disk is mounted",
+                ) from error
+            opens = is_archive(text)
+            matching = _matches(text, self._search, self._check)
+            return [Start(path, Kind.LOCAL, opens) for path in matching]
+        return [Start(text, Kind.LOCAL, opens=True)]
+
+    def _look_up_url(self, url: str) -> list[Start]:
+        from batch.sources.listing import listed_in, matches
+
+        if split_member(url):
+            with closing(ArchiveReader(self._check)) as reader:
+                (found,) = named_members([url], reader)
+            if found.failure:
+                raise InputError(
+                    f"input {printable(url)} can't be found ({found.failure.detail})",
+                    "check the spelling, and that the archive is whole",
+                )
+            return [Start(url, Kind.MEMBER, opens=False)]
+        if url.lower().endswith(LIST_SUFFIXES):
+            return [Start(line, _kind(line), opens=False) for line in listed_in(url, self._check)]
+        opens = is_archive(url)
+        return [
+            Start(path, Kind.REMOTE, opens)
+            for path in matches(url, self._search.hidden, self._check)
+        ]
 
 
-class Kind(Enum):
-    """How an input is looked into."""
+def _is_manifest(text: str) -> bool:
+    """Tell whether an input, as it was given, names a manifest and nothing else."""
+    location = location_of(text)
+    if isinstance(location, Path):
+        return is_manifest(os.fspath(location))
+    is_pattern = not WILDCARDS.isdisjoint(text) and not scheme_of(text).startswith("http")
+    return is_manifest(text) and not is_pattern and split_member(text) is None
 
-    LOCAL = auto()
-    REMOTE = auto()
-    MANIFEST = auto()
+
+def _manifest(text: str, alone: bool) -> list[Start]:
+    location = location_of(text)
+    path = os.fspath(location)
+    if alone:
+        check_manifest(path)
+    return [Start(path, Kind.MANIFEST if alone else Kind.NOT_ALONE, opens=True)]
 
 
-def _kind(start: str) -> Kind:
-    if is_manifest(start):
-        return Kind.MANIFEST
-    return Kind.REMOTE if is_url(start) else Kind.LOCAL
+def _kind(path: str) -> Kind:
+    if split_member(path):
+        return Kind.MEMBER
+    return Kind.REMOTE if is_url(path) else Kind.LOCAL
 
 
 def _may_overlap(starts: Sequence[str]) -> bool:
@@ -125,35 +237,27 @@ def _may_overlap(starts: Sequence[str]) -> bool:
     return any(later.startswith(first) for first, later in pairwise(folders))
 
 
-def _starts(text: str, search: Search, listing: BinaryIO | None, check: Check) -> list[str]:
-    if text == LIST:
-        if listing is None:
-            raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
-        return _listed(listing.read())
-    location = location_of(text)
-    if isinstance(location, Url):
-        from batch.sources.listing import listed_in, matches
+def _read(listing: BinaryIO, check: Check) -> bytes:
+    """Read a list to its end, which whoever writes it may be long in coming to."""
+    data: list[bytes] = []
+    while True:
+        check()
+        if _is_silent(listing):
+            continue
+        part = listing.read1(_READ_AT_ONCE) if hasattr(listing, "read1") else listing.read()
+        if not part:
+            return b"".join(data)
+        data.append(part)
 
-        return (
-            listed_in(text, check)
-            if text.lower().endswith(LIST_SUFFIXES)
-            else matches(text, search.hidden, check)
-        )
-    if is_url(text):  # file://, a path of this machine
-        text = os.fspath(location)
+
+def _is_silent(listing: BinaryIO) -> bool:
     try:
-        os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
-    except OSError as error:
-        if WILDCARDS.isdisjoint(text):
-            raise InputError(
-                f"input {text!r} can't be found ({error.strerror})",
-                "check the spelling, and that its disk is mounted",
-            ) from error
-        return _matches(text, search)
-    return [text]
+        return not select.select([listing.fileno()], [], [], _PART)[0]
+    except (OSError, ValueError):  # no descriptor behind it, or more of them than select takes
+        return False
 
 
-def _listed(text: bytes) -> list[str]:
+def _lines(text: bytes) -> list[str]:
     # A name may hold a newline or end with a CR, so what NULs separate is taken to the letter.
     if b"\0" in text:
         entries = text.split(b"\0")
@@ -162,7 +266,7 @@ def _listed(text: bytes) -> list[str]:
     return [os.fsdecode(entry) for entry in entries if entry]
 
 
-def _matches(pattern: str, search: Search) -> list[str]:
+def _matches(pattern: str, search: Search, check: Check) -> list[str]:
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
     hidden = search.hidden or any(part.startswith(".") for part in parts[fixed:])
@@ -170,9 +274,16 @@ def _matches(pattern: str, search: Search) -> list[str]:
         # Unlike glob.glob, Path.glob follows no link to a folder, so link loops end.
         found = [
             os.fspath(path)
-            for path in Path(*parts[:fixed]).glob("/".join(parts[fixed:]))
+            for path in every(
+                CHECK_EVERY, check, Path(*parts[:fixed]).glob("/".join(parts[fixed:]))
+            )
             if hidden or not any(part.startswith(".") for part in path.parts[fixed:])
         ]
+    except OSError as error:
+        raise InputError(
+            f"pattern {pattern!r} can't be looked up ({error.strerror or error})",
+            "check the folders on its way, or name one of them instead",
+        ) from error
     except ValueError as error:
         raise InputError(
             f"pattern {pattern!r} is wrong ({error})", "write ** between slashes, or quote less"

@@ -20,7 +20,7 @@ from batch.parallel import ordered_map
 from batch.recording.timings import DECODE, READ, Timings
 from batch.records import Failure, FileState, Finished, Photo, Row, Worked
 from batch.sources.fetching import Fetched, Fetcher
-from batch.stores.waiting import Check, never_stop
+from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import shared_file

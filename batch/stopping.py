@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from batch.errors import BatchLabelError, HungUp, Interrupted, Terminated, TimeIsUp
 from batch.limits import Limits, Timer
 
 Item = TypeVar("Item")
+# Raises an exception where a loop or a wait is to end, such as ``Stop.check``.
+Check: TypeAlias = Callable[[], None]
 KINDS = {
     signal.SIGINT: Interrupted,
     signal.SIGTERM: Terminated,
@@ -24,6 +26,10 @@ class StopRequested(BaseException):
 
     No ``Exception``, so that nobody takes it for a file's or a store's failure.
     """
+
+
+def never_stop() -> None:
+    """Check nothing, for what nobody asks to end."""
 
 
 class Stop:

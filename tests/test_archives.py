@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from batch.discover import Survey
 from batch.location import Url, is_archive, member_url, split_member
 from batch.records import Reason
-from batch.sources.archive import Archive, ArchiveError, open_archive
+from batch.sources.archive import ArchiveError, Member
+from batch.sources.archive_reader import ArchiveReader
 from batch.sources.archives import MAX_OPEN_ARCHIVES, Archives
 from batch.sources.walk import Found, Search
 from tests.runs import REPORT, Place, make_photos
@@ -142,13 +144,8 @@ class TestDamage:
         archive = tmp_path / "p.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("a.jpg", bytes(100_000))
-        opened = open_archive(str(archive))
-        assert len(opened.read("a.jpg", 1000)) == 1000
-        opened.close()
-
-
-def members(archive: Archive) -> list[tuple[str, int]]:
-    return [(member.name, member.size) for member in archive.members()]
+        with closing(ArchiveReader()) as reader:
+            assert len(reader.read(str(archive), "a.jpg", 1000)) == 1000
 
 
 def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
@@ -157,12 +154,12 @@ def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, BytesIO(data))
-    opened = open_archive(str(tmp_path / "a.tar"))
-    assert members(opened) == [("b.jpg", 1), ("a.jpg", 6)]
-    assert opened.read("a.jpg", 100) == b"second"
-    with pytest.raises(ArchiveError, match="no longer"):
-        opened.read("c.jpg", 100)
-    opened.close()
+    archive = str(tmp_path / "a.tar")
+    with closing(ArchiveReader()) as reader:
+        assert list(reader.members(archive)) == [Member("b.jpg", 1), Member("a.jpg", 6)]
+        assert reader.read(archive, "a.jpg", 100) == b"second"
+        with pytest.raises(ArchiveError, match="no longer"):
+            reader.read(archive, "c.jpg", 100)
 
 
 def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from batch.decoding.file_bytes import read_with_state
 from batch.decoding.file_limits import FileLimits
 from batch.location import Location
 from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.workers.guard import OOM_SCORE
 from batch.workers.pool import Workers
-from batch.workers.program import OOM_SCORE, allowance
+from batch.workers.program import allowance
 from batch.workers.worker import Task
 from tests.bombs import bombs
 from tests.hostile_photos import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from batch.commands.options import log_options, search_options
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, open_log
 from batch.sources.walk import Found, Search
+from batch.stopping import Check
 
 if TYPE_CHECKING:
     from batch.summary import Summary
@@ -64,7 +65,11 @@ def _run(
     summary = Summary()
     started = time.monotonic()
     check_apart(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
-    _write(_counted(_files(photos, inventory, search, summary), summary), output)
+
+    def files(check: Check) -> Iterable[Found]:
+        return _counted(_files(photos, inventory, search, summary, check), summary)
+
+    _write(files, output)
     failed = summary.by_reason.total()
     code = ExitCode.INCOMPLETE if failed else ExitCode.OK
     refused = f", of which {failed} can't be looked at" if failed else ""
@@ -82,7 +87,11 @@ def _run(
 
 
 def _files(
-    photos: tuple[str, ...], inventory: str | None, search: Search, summary: Summary
+    photos: tuple[str, ...],
+    inventory: str | None,
+    search: Search,
+    summary: Summary,
+    check: Check,
 ) -> Iterable[Found]:
     from batch.discover import Survey
     from batch.sharding.inventory import Inventory
@@ -91,13 +100,13 @@ def _files(
         if not photos:
             raise UsageError("there is nothing to list", "name PHOTOS, or an --inventory")
         listing = sys.stdin.buffer
-        return Survey(photos, search, listing=listing, left_out=summary.leave_out)
+        return Survey(photos, search, listing=listing, left_out=summary.leave_out, check=check)
     if photos or not search.recursive or search.follow_symlinks:
         raise UsageError(
             "an inventory lists a bucket as a whole",
             "leave out PHOTOS, --no-recursive and --follow-symlinks",
         )
-    return Inventory(inventory).files(search.hidden, summary.leave_out)
+    return Inventory(inventory).files(search.hidden, summary.leave_out, check)
 
 
 def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
@@ -108,20 +117,22 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
         yield file
 
 
-def _write(files: Iterable[Found], output: str) -> None:
+def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
     from batch.lock import locked
     from batch.reports.output import called, check_place, publishing
     from batch.reports.publish import writing
     from batch.sharding.manifest import write_manifest
-    from batch.stopping import stop_on_signals
+    from batch.stopping import StopRequested, stop_on_signals
 
     check_place(output)
-    with (
-        stop_on_signals() as stop,
-        locked(output),
-        publishing(output, sys.stdout.buffer) as stream,
-    ):
-        with writing(called(output)):
-            write_manifest(stop.until_signal(files), stream)
-        if stop.cut:
-            raise stop.error("no manifest was written: run the same command again")
+    kept = "no manifest was written: run the same command again"
+    with stop_on_signals() as stop:
+        try:
+            files = find(stop.check)
+        except StopRequested as request:
+            raise stop.error(kept) from request
+        with locked(output), publishing(output, sys.stdout.buffer) as stream:
+            with writing(called(output)):
+                write_manifest(stop.until_signal(files), stream)
+            if stop.cut:
+                raise stop.error(kept)

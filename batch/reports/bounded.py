@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from batch.stopping import Check, never_stop
 from batch.stores import download
-from batch.stores.waiting import Check, never_stop
 
 # Of a run's record, and of a file of metrics: they have some kilobytes.
 MAX_RECORD_BYTES = 8 << 20

@@ -19,7 +19,7 @@ from batch.reports.dataset_store import (
     stored_sizes,
 )
 from batch.reports.output import called, is_streamed
-from batch.stores.waiting import Check, never_stop
+from batch.stopping import Check, never_stop
 
 
 def open_dataset(place: Location, check: Check = never_stop) -> LocalDataset | StoredDataset:

@@ -13,13 +13,12 @@ from batch.names import path_text
 from batch.reading.readers import ReportError
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_object
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
-from batch.stopping import StopRequested
+from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.bucket import pages_of
 from batch.stores.retrying import request, retried
 from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, check_store, uploading
-from batch.stores.waiting import Check, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

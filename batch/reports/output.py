@@ -16,8 +16,8 @@ from batch.location import Url, location_of
 from batch.names import path_text
 from batch.reports.drafts import draft_name, stem_beside
 from batch.reports.publish import ELSEWHERE, Draft, check_replaceable, resolved, writing
+from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store
-from batch.stores.waiting import Check, never_stop
 
 STDOUT = "-"
 

@@ -24,7 +24,7 @@ from batch.reports.formats import (
 )
 from batch.reports.output import Place, called, check_place, is_stdout, is_streamed, open_output
 from batch.reports.publish import writing
-from batch.stores.waiting import Check, never_stop
+from batch.stopping import Check, never_stop
 
 
 def report_format(output: str) -> Format:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from batch.errors import InputError
 from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
+from batch.regular_file import open_regular
 from batch.sharding.inventory_rows import READERS
-from batch.sources.walk import Found, LeftOut, Search
+from batch.sources.walk import CHECK_EVERY, Found, LeftOut, Search, every, find
+from batch.stopping import Check, never_stop
 from batch.stores.download import opened
 
 REMEDY = "give the manifest.json of an S3 inventory, with the files that it names where they were"
+
+# Bytes between two looks at whether the run is to end.
+_COPIED_AT_ONCE = 1024**2
 
 
 @dataclass(frozen=True)
@@ -54,19 +59,19 @@ class Inventory:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self._called} is none: {error!r} is amiss", REMEDY) from error
 
-    def files(self, hidden: bool, left_out: LeftOut) -> Iterator[Found]:
+    def files(self, hidden: bool, left_out: LeftOut, check: Check = never_stop) -> Iterator[Found]:
         """Give the photos in the bucket, in the order of the inventory.
 
         They are told by their names alone. Objects that are not the latest version, or that mark
-        a deletion, are passed over.
+        a deletion, are passed over. ``check`` may end it all by an exception.
 
         Raises:
             InputError: a file of the inventory is missing or damaged.
         """
         search = Search(hidden=hidden)
         for file in self._files:
-            with self._reading(file.key), self._fetched(file) as stream:
-                for listed in self._read(stream, self._schema):
+            with self._reading(file.key), self._fetched(file, check) as stream:
+                for listed in every(CHECK_EVERY, check, self._read(stream, self._schema)):
                     if listed.deleted or not listed.latest:
                         continue
                     url = f"s3://{listed.bucket or self._bucket}/{listed.key}"
@@ -74,17 +79,18 @@ class Inventory:
                     if why:
                         left_out(Url(url), why)
                     else:
-                        yield Found(url, listed.size, listed.mtime_ns, etag=listed.etag)
+                        yield find(url, listed.size, listed.mtime_ns, listed.etag)
 
     @contextmanager
-    def _fetched(self, file: _File) -> Iterator[BinaryIO]:
+    def _fetched(self, file: _File, check: Check) -> Iterator[BinaryIO]:
         """Open a file of the inventory here, once its bytes are known to be right."""
         place = self._beside(file.key)
         called = f"{self._called}: {path_text(place)}"
-        with opened(place, called, InputError) as there, tempfile.TemporaryFile() as here:
+        with _open(place, called) as there, tempfile.TemporaryFile() as here:
             if isinstance(self._place, Url):
                 # A footer comes last, so a file is read from behind: not over a network.
-                shutil.copyfileobj(there, here)
+                for part in every(1, check, iter(partial(there.read, _COPIED_AT_ONCE), b"")):
+                    here.write(part)
             stream = here if isinstance(self._place, Url) else there
             stream.seek(0)
             found = hashlib.file_digest(stream, _md5).hexdigest()  # type: ignore[arg-type]
@@ -115,6 +121,12 @@ class Inventory:
         except (ValueError, KeyError, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error
+
+
+def _open(place: Location, called: str) -> BinaryIO:
+    if isinstance(place, Url):
+        return opened(place, called, InputError)
+    return open_regular(place)
 
 
 def _md5() -> Any:

@@ -20,6 +20,8 @@ _COLUMNS = (
     "bucket", "key", "islatest", "isdeletemarker", "size", "lastmodifieddate", "etag",
 )  # fmt: skip
 
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
 
 class Listed(NamedTuple):
     """What an inventory says of one version of an object; ``mtime_ns`` is in nanoseconds."""
@@ -111,10 +113,13 @@ def _list(column: Any) -> list[Any]:
     """Give a column's values, times as nanoseconds since 1970."""
     import pyarrow
 
-    if pyarrow.types.is_timestamp(column.type):
-        column = column.cast(pyarrow.timestamp("ns", column.type.tz)).cast(pyarrow.int64())
-    values: list[Any] = column.to_pylist()
-    return values
+    if not pyarrow.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    # Not by Arrow, which refuses a whole column for one time that 64 bits of nanoseconds lack.
+    factor = _NANOSECONDS[column.type.unit]
+    times = column.cast(pyarrow.int64()).to_pylist()
+    return [None if time is None else time * factor for time in times]
 
 
 def _of_texts(

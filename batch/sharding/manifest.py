@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from batch.errors import InputError
@@ -14,10 +15,11 @@ from batch.journal.stored import stored_time
 from batch.location import FILE_SCHEME, is_url, location_of, scheme_of
 from batch.log import PROGRAM
 from batch.names import from_printable, path_from_text, path_text, printable
-from batch.records import Failure, Reason, Stage
+from batch.records import Reason
+from batch.regular_file import open_regular
 from batch.reports.arrow import check_pyarrow
 from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
-from batch.sources.walk import Found, look_at
+from batch.sources.walk import Found, fail, find, look_at
 from batch.stores.download import opened
 
 Row = TypeVar("Row")
@@ -129,11 +131,12 @@ def _found(
     path = _path(text)
     if failure is not None:
         reason, _, detail = failure.partition(": ")
-        told = Failure(location_of(path), Stage.READ, Reason(reason), from_printable(detail))
-        return Found(path, failure=told)
-    if (size is None or mtime_ns is None) and not is_url(path):
+        return fail(path, Reason(reason), from_printable(detail))
+    file = find(path, size, mtime_ns, etag)
+    # A size of other makers may be none, as uint64 has some that files have not.
+    if (file.size is None or mtime_ns is None) and not is_url(path):
         return look_at(path)
-    return Found(path, size, mtime_ns, etag=etag)
+    return file
 
 
 def _path(text: str | None) -> str:
@@ -155,7 +158,7 @@ def _open(start: str) -> Iterator[tuple[Any, list[str]]]:
     """Open a manifest, and name those of its columns that count."""
     parquet, called = _parquet(), _called(start)
     try:
-        with opened(location_of(start), called, InputError) as stream:
+        with _stream(start, called) as stream:
             file = parquet.ParquetFile(stream)
             _check(file.schema_arrow, called)
             names = [c.name for c in COLUMNS if c.name in file.schema_arrow.names]
@@ -167,6 +170,12 @@ def _open(start: str) -> Iterator[tuple[Any, list[str]]]:
         raise InputError(f"{called} can't be read ({why})", "check its name and rights") from error
     except ValueError as error:
         raise _damaged(called, str(error)) from error
+
+
+def _stream(start: str, called: str) -> BinaryIO:
+    place = location_of(start)
+    # Another file may have taken its place since it was told to be one.
+    return open_regular(place) if isinstance(place, Path) else opened(place, called, InputError)
 
 
 def _check(schema: Any, called: str) -> None:

@@ -1,163 +1,259 @@
-"""Archives read in place: the photos in a .zip or .tar file, without unpacking it."""
+"""Archives read in place: the photos in a .zip or .tar file, without unpacking it.
+
+This runs in a process of its own, see ``archive_program.py``: what an archive says of itself may
+take any memory and time.
+"""
 
 from __future__ import annotations
 
-import lzma
 import tarfile
-import threading
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from batch.errors import BatchLabelError
 from batch.location import Location, location_of
+from batch.records import Reason
+from batch.regular_file import open_regular
+from batch.sources.walk import is_size
 
-# What the two libraries raise of an archive that is damaged.
-_DAMAGES = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+# What is read of an archive at once to find its members: the index of a zip, of which a member
+# takes about a hundred bytes, and a header of a tar, which holds a name.
+MAX_ZIP_INDEX = 128 * 1024**2
+MAX_TAR_HEADER = 16 * 1024**2
+# Bytes of a member that are handed over at a time.
+CHUNK = 256 * 1024
+# Bytes of a ZIP file's local header without name and extra field (APPNOTE.TXT, 4.3.7).
+_ZIP_HEADER = 30
+_TAR_BLOCK = 512
 
 
 class ArchiveError(Exception):
-    """An archive, or a member of it, can't be read; ``gone`` where there is no such member."""
+    """An archive, or a member of it, can't be read."""
 
-    def __init__(self, why: str, gone: bool = False) -> None:
+    def __init__(self, why: str, reason: Reason = Reason.CORRUPT) -> None:
         super().__init__(why)
-        self.gone = gone
+        self.reason = reason
 
 
 class Member(NamedTuple):
-    """A file inside an archive: its size in bytes and time of change in nanoseconds."""
+    """A file inside an archive with its size in bytes, or with ``why`` it can't be read."""
 
     name: str
     size: int
-    mtime_ns: int
+    why: str = ""
 
 
 class Archive(Protocol):
-    """An open archive; safe to share between threads."""
+    """An open archive."""
 
-    def members(self) -> Iterator[Member]:
+    def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside, in the order of their places in the archive.
+
+        ``tick`` is called again and again while that takes long.
 
         Raises:
             ArchiveError: it is damaged.
         """
 
-    def read(self, name: str, most: int) -> bytes:
-        """Read a member, but not more than ``most`` bytes of it.
+    def find(self, name: str) -> Member:
+        """Find a member.
 
         Raises:
-            ArchiveError: there is none of that name, or it is damaged.
+            ArchiveError: there is none of that name.
+        """
+
+    def read(self, member: Member, most: int) -> Iterator[bytes]:
+        """Read a member in pieces, but not more than ``most`` bytes of it.
+
+        Raises:
+            ArchiveError: it is damaged.
         """
 
     def close(self) -> None:
         """Close the file."""
 
 
-def open_archive(path: str) -> Archive:
+def open_archive(path: str, tick: Callable[[], None] = lambda: None) -> Archive:
     """Open an archive on this machine or in a store.
 
     Raises:
         ArchiveError: it is none, or damaged.
         OSError, BatchLabelError: it can't be opened.
     """
-    file = _opened(location_of(path))
+    is_zip = path.lower().endswith(".zip")
+    file = _open(location_of(path))
     try:
-        with _damages():
-            return Zip(file) if path.lower().endswith(".zip") else Tar(file)
+        limited = _Limited(file, MAX_ZIP_INDEX if is_zip else MAX_TAR_HEADER)
+        return Zip(limited) if is_zip else Tar(limited, tick)
     except BaseException:
         file.close()
         raise
 
 
+class _Limited:
+    """A file of which no more than ``most`` bytes are read at once, as its readers trust lengths.
+
+    ``trouble`` is what the system or the store raised, which those readers may take for a damage.
+    """
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file = file
+        self._most = most
+        self.trouble: Exception | None = None
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise ArchiveError(
+                f"{size:,} bytes of headers, more than {self._most:,}", Reason.TOO_LARGE
+            )
+        try:
+            # Without a size to the end, which is read by who looks for the end of a zip.
+            data = self._file.read(self._most + 1 if size < 0 else size)
+        except Exception as error:
+            self.trouble = error
+            raise
+        if len(data) > self._most:
+            raise ArchiveError(f"more than {self._most:,} bytes of headers", Reason.TOO_LARGE)
+        return data
+
+
 class Zip:
     """A ZIP file, whose index is at its end."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: _Limited) -> None:
         self._file = file
-        self._zip = zipfile.ZipFile(file)
-        self._lock = threading.Lock()
+        with _damages(file):
+            self._zip = zipfile.ZipFile(file)
+            self._overlapping = _find_overlapping(self._zip.infolist())
 
-    def members(self) -> Iterator[Member]:
+    def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside: see ``Archive``."""
         # Of several with one name the last counts, as for whoever unpacks them all.
         last = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
         for info in sorted(last.values(), key=lambda info: info.header_offset):
-            yield Member(info.filename, info.file_size, _zip_time(info.date_time))
+            yield self._member(info)
 
-    def read(self, name: str, most: int) -> bytes:
+    def find(self, name: str) -> Member:
+        """Find a member: see ``Archive``."""
+        try:
+            return self._member(self._zip.getinfo(name))
+        except KeyError as error:
+            raise _gone() from error
+
+    def read(self, member: Member, most: int) -> Iterator[bytes]:
         """Read a member: see ``Archive``."""
-        with self._lock, _damages():
-            try:
-                info = self._zip.getinfo(name)
-            except KeyError as error:
-                raise ArchiveError("it is no longer in its archive", gone=True) from error
-            try:
-                with self._zip.open(info) as member:
-                    return member.read(most)
-            except (RuntimeError, NotImplementedError) as error:  # encrypted; unknown method
-                raise ArchiveError(str(error)) from error
+        with _damages(self._file), self._zip.open(member.name) as stream:
+            while most > 0 and (data := stream.read(min(most, CHUNK))):
+                most -= len(data)
+                yield data
 
     def close(self) -> None:
         """Close the file."""
         self._zip.close()
         self._file.close()
 
+    def _member(self, info: zipfile.ZipInfo) -> Member:
+        if info.header_offset in self._overlapping:
+            return Member(info.filename, 0, "its bytes are another member's too")
+        if not is_size(info.file_size):
+            return Member(info.filename, 0, f"a size of {info.file_size}")
+        return Member(info.filename, info.file_size)
+
+
+def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
+    """Give the offsets of members that reach into the next one, as those of bombs do.
+
+    So a small file holds many large ones, and no limit of one member bounds the time of all.
+    """
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    return {
+        info.header_offset
+        for info, after in pairwise(ordered)
+        if info.header_offset + _ZIP_HEADER + info.compress_size > after.header_offset
+    }
+
 
 class Tar:
     """A tape archive without compression, as WebDataset makes them; it has no index but its own."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: _Limited, tick: Callable[[], None]) -> None:
         self._file = file
-        self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
         self._offsets: dict[str, int] = {}
         self._damage: ArchiveError | None = None
         try:
-            with _damages():
-                self._look_through()
+            with _damages(file):
+                self._look_through(tick)
         except ArchiveError as damage:
             self._damage = damage  # what comes before it is there
         if self._damage and not self._members:
             raise self._damage
 
-    def _look_through(self) -> None:
-        with tarfile.open(fileobj=self._file, mode="r:") as archive:
-            for info in archive:
+    def _look_through(self, tick: Callable[[], None]) -> None:
+        before = -1
+        with tarfile.open(fileobj=self._file, mode="r:") as archive:  # type: ignore[call-overload]
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # which it would keep
+                tick()
+                if info.offset <= before:
+                    raise ArchiveError("its headers lead back")
+                before = info.offset
                 # Those that have their bytes in one piece.
                 if info.isreg() and not info.issparse():
                     self._members.pop(info.name, None)  # of several with one name the last counts
-                    self._members[info.name] = Member(info.name, info.size, int(info.mtime * 1e9))
+                    self._members[info.name] = _tar_member(info)
                     self._offsets[info.name] = info.offset_data
+            self._file.seek(archive.offset)
+            if self._file.read(_TAR_BLOCK).strip(b"\0"):
+                raise ArchiveError(f"the header at byte {archive.offset:,} is none")
 
-    def members(self) -> Iterator[Member]:
+    def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside: see ``Archive``."""
         yield from self._members.values()
         if self._damage:
             raise self._damage
 
-    def read(self, name: str, most: int) -> bytes:
+    def find(self, name: str) -> Member:
+        """Find a member: see ``Archive``."""
+        try:
+            return self._members[name]
+        except KeyError as error:
+            raise _gone() from error
+
+    def read(self, member: Member, most: int) -> Iterator[bytes]:
         """Read a member: see ``Archive``."""
-        if name not in self._members:
-            raise ArchiveError("it is no longer in its archive", gone=True)
-        size = min(self._members[name].size, most)
-        with self._lock:
-            self._file.seek(self._offsets[name])
-            data = self._file.read(size)
-        if len(data) < size:
-            raise ArchiveError("its archive ends too early")
-        return data
+        rest = min(member.size, most)
+        with _damages(self._file):
+            self._file.seek(self._offsets[member.name])
+            while rest:
+                data = self._file.read(min(rest, CHUNK))
+                if not data:
+                    raise ArchiveError("its archive ends too early")
+                rest -= len(data)
+                yield data
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _opened(location: Location) -> BinaryIO:
+def _tar_member(info: tarfile.TarInfo) -> Member:
+    if is_size(info.size):
+        return Member(info.name, info.size)
+    return Member(info.name, 0, f"a size of {info.size}"[:80])
+
+
+def _open(location: Location) -> BinaryIO:
     if isinstance(location, Path):
-        return location.open("rb")
+        return open_regular(location)
     from batch.stores.store import open_store
 
     store, path = open_store(location.text)
@@ -168,17 +264,19 @@ def _opened(location: Location) -> BinaryIO:
     return file
 
 
+def _gone() -> ArchiveError:
+    return ArchiveError("it is no longer in its archive", Reason.VANISHED)
+
+
 @contextmanager
-def _damages() -> Iterator[None]:
+def _damages(file: _Limited) -> Iterator[None]:
+    """Take what the readers of archives raise for a damage, but for the system's or store's own."""
     try:
         yield
-    except _DAMAGES as error:
+    except (ArchiveError, BatchLabelError, MemoryError):
+        raise
+    # They raise nearly anything: of numbers that are too large, nesting, encryption, other methods.
+    except Exception as error:
+        if file.trouble is not None:
+            raise file.trouble from error
         raise ArchiveError(str(error) or type(error).__name__) from error
-
-
-def _zip_time(parts: tuple[int, int, int, int, int, int]) -> int:
-    """Turn a ZIP file's time, which has no zone, into nanoseconds, 0 where it is none."""
-    try:
-        return int(datetime(*parts, tzinfo=UTC).timestamp()) * 1_000_000_000
-    except ValueError:
-        return 0

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from batch.errors import BatchLabelError
@@ -15,11 +14,10 @@ from batch.location import Location, Url, split_member
 from batch.records import Failure, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
-from batch.stopping import StopRequested
+from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.download import read_object
 from batch.stores.retrying import retried
 from batch.stores.store import said
-from batch.stores.waiting import Check, attend, never_stop
 
 # They wait for answers nearly all of their time, so there may be many of them for each core.
 FETCHERS = 16
@@ -27,8 +25,6 @@ FETCHERS = 16
 MOST_AHEAD = 4 * FETCHERS
 MAX_BYTES_AHEAD = 256 * 1024**2
 SIZE_IF_UNKNOWN = MAX_BYTES_AHEAD // FETCHERS
-# Seconds that archives get to be closed while somebody may be reading from them.
-CLOSE_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Fetcher:
         except MemoryError:
             content = _failure(url, Reason.TOO_LARGE, "not enough memory for the file")
         except ArchiveError as error:
-            content = _failure(url, Reason.VANISHED if error.gone else Reason.CORRUPT, str(error))
+            content = _failure(url, error.reason, str(error))
         except BatchLabelError:  # such as a package that is missing, whatever the file
             raise
         except Exception as error:  # stores raise what they like
@@ -126,8 +122,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the archives."""
-        with suppress(TimeoutError):
-            attend(self._archives.close, seconds=CLOSE_TIMEOUT)
+        self._archives.close()
 
     def _content(self, url: Url, room: Callable[[int], bool], check: Check) -> bytes | Failure:
         if url.size is not None and url.size > self._max_bytes:
@@ -136,11 +131,7 @@ class Fetcher:
         # One byte more shows that there is more than was said.
         most = self._max_bytes + 1
         if member:
-
-            def read() -> bytes:
-                return attend(lambda: self._archives.read(*member, most), check)
-
-            data = retried(read, check)
+            data = retried(lambda: self._archives.read(*member, most, check), check)
         else:
             data = read_object(url.text, most, check, room)
         return data if len(data) < most else self._too_large(url, len(data))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -14,13 +13,14 @@ from batch.errors import BatchLabelError, InputError
 from batch.location import WILDCARDS, Url, is_url, scheme_of
 from batch.names import printable
 from batch.parallel import ordered_map
-from batch.records import Failure, Reason, Stage
-from batch.sources.walk import Found, LeftOut, Search
+from batch.records import Reason
+from batch.sources.walk import Found, LeftOut, Search, fail, find, nanoseconds
+from batch.stopping import Check, never_stop
 from batch.stores.bucket import pages_of
 from batch.stores.download import read_object
 from batch.stores.retrying import request, retried, status_of
 from batch.stores.store import is_elsewhere, open_store, said, store_refusals, url_of
-from batch.stores.waiting import Check, ask, never_stop
+from batch.stores.waiting import ask
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -200,25 +200,21 @@ def _found(url: str, info: dict[str, Any]) -> Found:
     etag = info.get("ETag") or info.get("etag")
     # In quotes in S3's listings, and without in its inventories.
     etag = str(etag).strip('"') if etag else None
-    return Found(url, info.get("size"), _time(info), etag=etag)
+    return find(url, info.get("size"), _time(info), etag)
 
 
 def _time(info: dict[str, Any]) -> int | None:
     """Give the time of change in nanoseconds, by whatever name a store gives it."""
     for name in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
-        time = info.get(name)
-        if isinstance(time, datetime):
-            time = time.timestamp()
-        if isinstance(time, int | float):
-            return int(time * 1_000_000_000)
+        time = nanoseconds(info.get(name))
+        if time is not None:
+            return time
     return None
 
 
 def _failed(url: str, error: BaseException) -> Found:
     gone = isinstance(error, FileNotFoundError)
-    detail = said(error)
-    reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return Found(url, failure=Failure(Url(url), Stage.READ, reason, detail))
+    return fail(url, Reason.VANISHED if gone else Reason.UNREADABLE, said(error))
 
 
 def _asking(url: str) -> AbstractContextManager[None]:

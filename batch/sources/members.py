@@ -1,23 +1,25 @@
-"""The photos inside an archive, as discovery finds them."""
+"""The photos inside archives, as discovery finds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 
-from batch.errors import BatchLabelError
-from batch.location import location_of, member_url
-from batch.records import Failure, Reason, Stage
-from batch.sources.archive import Archive, ArchiveError, open_archive
-from batch.sources.walk import Found, LeftOut, Search
+from batch.errors import InputError
+from batch.location import location_of, member_url, split_member
+from batch.records import Reason
+from batch.sources.archive import ArchiveError, Member
+from batch.sources.archive_reader import ArchiveReader
+from batch.sources.walk import Found, LeftOut, Search, fail, find, look_at
 from batch.stores.retrying import retried
 from batch.stores.store import said
-from batch.stores.waiting import Check, attend, never_stop
 
 
 def members_of(
-    archive: Found, search: Search, left_out: LeftOut, check: Check = never_stop
+    archive: Found, reader: ArchiveReader, search: Search, left_out: LeftOut
 ) -> Iterator[Found]:
     """Give the photos in an archive, or the archive itself with the reason why it can't be read.
 
@@ -25,32 +27,80 @@ def members_of(
     its old self by its size and by the archive's time or ETag: of members that are not older than
     the archive nothing is read again but the bytes, which are then known.
     """
-    # Archives are made anew, often with members whose times are all zero.
-    stamp = archive.etag or str(archive.mtime_ns)
     search = replace(search, archives=False)  # one inside another can't be read in place
     try:
-        with closing(retried(lambda: _open(archive.path, check), check)) as opened:
-            for member in opened.members():
-                path = member_url(archive.path, member.name)
+        with closing(retried(lambda: _begin(reader, archive.path))) as members:
+            for member in members:
                 why = search.why_not(member.name)
                 if why:
-                    left_out(location_of(path), why)
+                    left_out(location_of(member_url(archive.path, member.name)), why)
                 else:
-                    yield Found(path, member.size, etag=stamp)
-    except BatchLabelError:
-        raise
+                    yield _found(archive, member)
     except ArchiveError as error:
-        yield _failed(archive, Reason.CORRUPT, f"not to be read as an archive ({error})")
-    except Exception as error:  # stores raise what they like
-        check()  # a request that the end of the run has cancelled is no fault of the store
-        gone = isinstance(error, FileNotFoundError)
-        yield _failed(archive, Reason.VANISHED if gone else Reason.UNREADABLE, said(error))
+        damaged = error.reason is Reason.CORRUPT
+        detail = f"not to be read as an archive ({error})" if damaged else str(error)
+        yield fail(archive.path, error.reason, detail)
+    except OSError as error:  # of a store, for the last time
+        yield fail(archive.path, Reason.UNREADABLE, said(error))
 
 
-def _open(path: str, check: Check) -> Archive:
-    return attend(lambda: open_archive(path), check)
+def named_members(urls: Iterable[str], reader: ArchiveReader) -> Iterator[Found]:
+    """Give members of archives that are named by themselves, whatever they are."""
+    for path, group in groupby(urls, lambda url: _split(url)[0]):
+        archive = _look(path)
+        for url in group:
+            if archive.failure:
+                yield fail(url, archive.failure.reason, archive.failure.detail)
+            else:
+                yield _find(archive, _split(url)[1], url, reader)
 
 
-def _failed(archive: Found, reason: Reason, detail: str) -> Found:
-    location = location_of(archive.path)
-    return archive._replace(failure=Failure(location, Stage.READ, reason, detail))
+def _find(archive: Found, name: str, url: str, reader: ArchiveReader) -> Found:
+    try:
+        return _found(archive, retried(lambda: reader.find(archive.path, name)))
+    except ArchiveError as error:
+        return fail(url, error.reason, str(error))
+    except OSError as error:
+        return fail(url, Reason.UNREADABLE, said(error))
+
+
+def _begin(reader: ArchiveReader, path: str) -> Generator[Member, None, None]:
+    """List an archive up to its first member, which tells whether it can be opened at all."""
+    members = reader.members(path)
+    return _go_on(next(members, None), members)
+
+
+def _go_on(
+    first: Member | None, others: Generator[Member, None, None]
+) -> Generator[Member, None, None]:
+    with closing(others):
+        if first is not None:
+            yield first
+            yield from others
+
+
+def _found(archive: Found, member: Member) -> Found:
+    path = member_url(archive.path, member.name)
+    if member.why:
+        return fail(path, Reason.CORRUPT, member.why)
+    # Archives are made anew, often with members whose times are all zero.
+    return find(path, member.size, etag=archive.etag or str(archive.mtime_ns))
+
+
+def _look(path: str) -> Found:
+    location = location_of(path)
+    if isinstance(location, Path):
+        return look_at(str(location))._replace(path=path)
+    # Here, as it loads clients, which a run on this machine's files does without.
+    from batch.sources.listing import look
+
+    try:
+        return look(path).found
+    except InputError as error:
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        detail = said(error.__cause__ or error)
+        return fail(path, Reason.VANISHED if gone else Reason.UNREADABLE, detail)
+
+
+def _split(url: str) -> tuple[str, str]:
+    return split_member(url) or (url, "")

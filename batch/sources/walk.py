@@ -6,17 +6,34 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from posixpath import splitext
 from stat import S_ISDIR, S_ISREG
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from batch.location import Location, is_archive, location_of
 from batch.records import Failure, Reason, Stage
+from batch.regular_file import NotRegular, open_regular
 from batch.sources.seen import Seen
 from batch.sources.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
+from batch.stopping import Check, never_stop
 
+Item = TypeVar("Item")
 LeftOut = Callable[[Location, str], None]
+
+# The longest path of a file, far beyond what systems (4 KiB) and stores (1 KiB) take. Written with
+# escapes it is still a line that the readers of reports take.
+MAX_PATH_BYTES = 32 * 1024
+# What is kept of a longer one, before its digest.
+_PATH_START = 1024
+MAX_DETAIL = 1000  # characters of what is said of a file that can't be looked at
+MAX_ETAG = 1024  # characters
+# The sizes and times that the journal and Parquet can hold: 64 bits with a sign.
+_LAST = 2**63 - 1
+# Entries of a folder, or files, between two looks at whether the run is to end.
+CHECK_EVERY = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,74 @@ class Found(NamedTuple):
         return replace(place, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
 
 
+def find(path: str, size: object = None, mtime_ns: object = None, etag: object = None) -> Found:
+    """Make the record of a file that was found, of whatever its source says about it.
+
+    Archives, servers, inventories and file systems say what they like. What is no size (a whole
+    number from 0 to 2**63 - 1) is unknown, and so is an ETag that is no printable text of at most
+    ``MAX_ETAG`` characters; a time is brought into 64 bits. A path of more than
+    ``MAX_PATH_BYTES`` is a failure, whose path is cut.
+    """
+    # No character takes more than four bytes.
+    if len(path) * 4 > MAX_PATH_BYTES and cut_path(path) != path:
+        return fail(path, Reason.UNREADABLE, "")
+    if not is_size(size):
+        size = None
+    if type(mtime_ns) is not int:
+        mtime_ns = None
+    elif not -_LAST <= mtime_ns <= _LAST:
+        mtime_ns = _LAST if mtime_ns > 0 else -_LAST - 1
+    if not (isinstance(etag, str) and len(etag) <= MAX_ETAG and etag.isprintable()):
+        etag = None
+    return Found(path, size, mtime_ns, None, etag)
+
+
+def fail(path: str, reason: Reason, detail: str) -> Found:
+    """Make the record of a file that can't be looked at; a path that is too long is cut."""
+    cut = cut_path(path)
+    if cut != path:
+        reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
+    failure = Failure(location_of(cut), Stage.READ, reason, detail[:MAX_DETAIL])
+    return Found(cut, failure=failure)
+
+
+def cut_path(path: str) -> str:
+    """Cut a path of more than ``MAX_PATH_BYTES``; its SHA-256 and suffix stand for the rest.
+
+    So no two paths are cut to the same one, and what is an image by its name still is.
+    """
+    data = os.fsencode(path)
+    if len(data) <= MAX_PATH_BYTES:
+        return path
+    suffix = splitext(path)[1]
+    known = suffix if suffix.lower() in SUFFIXES else ""
+    return os.fsdecode(data[:_PATH_START]) + f"...{sha256(data).hexdigest()}{known}"
+
+
+def is_size(size: object) -> TypeGuard[int]:
+    """Tell whether something is a file's size: a whole number that fits into 63 bits."""
+    return type(size) is int and 0 <= size <= _LAST
+
+
+def nanoseconds(time: object) -> int | None:
+    """Turn seconds since 1970, or a datetime, into nanoseconds; None where it is no time."""
+    try:
+        seconds = time.timestamp() if isinstance(time, datetime) else time
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+            return int(seconds * 1_000_000_000)
+    except (ValueError, OverflowError, OSError):  # no number, infinity, and years without a stamp
+        pass
+    return None
+
+
+def every(number: int, check: Check, items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on, and call ``check`` before every so many of them."""
+    for count, item in enumerate(items):
+        if count % number == 0:
+            check()
+        yield item
+
+
 @dataclass(frozen=True)
 class Explorer:
     """Walks folders. Paths are text here: `Path` objects would take half of the time."""
@@ -78,16 +163,18 @@ class Explorer:
     search: Search
     left_out: LeftOut
     seen: Seen | None
+    check: Check = never_stop
 
     def explore(self, starts: Iterable[str]) -> Iterator[Found]:
         """Give the files that paths stand for, those inside of folders in their names' order."""
         if self.seen is None:
             return self._reach(starts)
-        new = self.seen.is_new_file
+        new = self.seen.is_new
         return (found for found in self._reach(starts) if new(found.path))
 
     def _reach(self, starts: Iterable[str]) -> Iterator[Found]:
         for path in (os.fspath(Path(start)) for start in starts):
+            self.check()
             try:
                 status = os.stat(path)  # noqa: PTH116
             except OSError as error:
@@ -101,6 +188,7 @@ class Explorer:
     def _walk(self, top: str) -> Iterator[Found]:
         levels = [iter(self._inside(top))]  # a stack: folders nest deeper than Python calls
         while levels:
+            self.check()
             for item in levels[-1]:
                 if isinstance(item, str):
                     levels.append(iter(self._inside(item)))
@@ -119,7 +207,7 @@ class Explorer:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(descriptor) as entries:
-                    ordered = _in_order(list(entries))
+                    ordered = _in_order(list(every(CHECK_EVERY, self.check, entries)))
                 self._judge(folder, ordered, inside)
             finally:
                 os.close(descriptor)
@@ -132,7 +220,7 @@ class Explorer:
     ) -> None:
         # "." stands for nothing in a path, as `Path` has it.
         before = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
-        for entry in entries:
+        for entry in every(CHECK_EVERY, self.check, entries):
             name = entry.name
             path = before + name
             try:
@@ -140,7 +228,7 @@ class Explorer:
                 plain = entry.is_file(follow_symlinks=False) and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
                     status = entry.stat()
-                    inside.append(Found(path, status.st_size, status.st_mtime_ns))
+                    inside.append(find(path, status.st_size, status.st_mtime_ns))
                     continue
                 why = self._why_not(entry, path)
                 if why:
@@ -168,7 +256,10 @@ class Explorer:
             return "camera raw"
         if not entry.is_file():
             return "not a regular file"
-        return None if is_image(_head(path)) else "no image"
+        try:
+            return None if is_image(_head(path)) else "no image"
+        except NotRegular:  # by now
+            return "not a regular file"
 
 
 def look_at(path: str) -> Found:
@@ -189,22 +280,16 @@ def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
 
 def _found(path: str, status: os.stat_result) -> Found:
     if S_ISREG(status.st_mode):
-        return Found(path, status.st_size, status.st_mtime_ns)
-    failure = Failure(Path(path), Stage.READ, Reason.NOT_A_FILE, "not a regular file")
-    return Found(path, failure=failure)
+        return find(path, status.st_size, status.st_mtime_ns)
+    return fail(path, Reason.NOT_A_FILE, "not a regular file")
 
 
 def _head(path: str) -> bytes:
-    # Without O_NONBLOCK a pipe that has just taken the file's place would never open.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return os.read(descriptor, HEAD_BYTES)
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as file:
+        return file.read(HEAD_BYTES)
 
 
 def _failed(path: str, error: OSError) -> Found:
     gone = isinstance(error, FileNotFoundError | NotADirectoryError)
     reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    detail = error.strerror or type(error).__name__
-    return Found(path, failure=Failure(Path(path), Stage.READ, reason, detail))
+    return fail(path, reason, error.strerror or type(error).__name__)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from batch.stopping import Check, never_stop
 from batch.stores.retrying import request, retried
-from batch.stores.waiting import Check, await_in, never_stop
+from batch.stores.waiting import await_in
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batch.errors import BatchLabelError
 from batch.location import Location, Url
+from batch.stopping import Check, never_stop
 from batch.stores.retrying import retried
 from batch.stores.store import open_store, store_refusals
-from batch.stores.waiting import POLL, Check, attend, await_in, never_stop
+from batch.stores.waiting import POLL, attend, await_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

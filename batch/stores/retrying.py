@@ -8,7 +8,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batch.stores.waiting import ANSWER_TIMEOUT, Check, ask, never_stop, pause
+from batch.stopping import Check, never_stop
+from batch.stores.waiting import ANSWER_TIMEOUT, ask, pause
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from batch.errors import OutputError, UsageError
 from batch.location import Url, scheme_of
 from batch.names import path_text
+from batch.stopping import Check, never_stop
 from batch.stores.retrying import request, retried
 from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
-from batch.stores.waiting import ANSWER_TIMEOUT, Check, attend, never_stop
+from batch.stores.waiting import ANSWER_TIMEOUT, attend
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

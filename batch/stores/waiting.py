@@ -7,23 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from batch.stopping import Check, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 Result = TypeVar("Result")
-# Raises an exception where a wait is to end, such as ``Stop.check``.
-Check: TypeAlias = Callable[[], None]
 
 # Seconds in which a question must be answered that is not a transfer, such as for one page of a
 # listing. A client's own attempts are within it.
 ANSWER_TIMEOUT = 120.0
 POLL = 0.1  # seconds between two looks at whether to go on
-
-
-def never_stop() -> None:
-    """Check nothing, for waits that only time ends."""
 
 
 def ask(

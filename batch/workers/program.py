@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import resource
 import signal
 import socket
 import time
@@ -24,6 +23,7 @@ from batch.decoding.file_limits import FileLimits
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Reason, Stage
+from batch.workers.guard import guard
 from batch.workers.protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
 
 # What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
@@ -34,9 +34,6 @@ HEADROOM = 256 * 1024**2
 SMALL = 128 * 1024
 # Seconds after which it ends by itself: later than the run, if there is still one, ends it.
 GRACE = 5
-# Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
-OOM_SCORE = 500
-
 # Makes of a decoded photo what an answer holds.
 Handing = Callable[[Location, Upright], Upright | Label]
 
@@ -72,35 +69,14 @@ def serve(connection: int, opened: Callable[[], Handing], limits: FileLimits) ->
         except BatchLabelError as error:
             asker.sendall(pack_refusal(error))
             return
-        guard(limits)
+        guard(allowance(limits), PIXEL_BYTES)
         asker.sendall(b"\n")
         answer_all(asker, handing, limits)
-
-
-def guard(limits: FileLimits) -> None:
-    """Let this process die of a file before anything else does."""
-    # Should the run have been started with the alarm blocked or ignored.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, PIXEL_BYTES)
-    with suppress(OSError):  # there is no /proc on macOS, nor does it enforce the limit
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + allowance(limits))
-    with suppress(OSError):
-        score = Path("/proc/self/oom_score_adj")
-        score.write_text(str(min(1000, int(score.read_text()) + OOM_SCORE)))
 
 
 def allowance(limits: FileLimits) -> int:
     """Bytes that decoding a file may take, besides what the process takes to start."""
     return limits.max_pixels * BYTES_A_PIXEL + limits.max_file_size + HEADROOM
-
-
-def _limit(kind: int, most: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(kind, (most, most))
 
 
 def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> None:

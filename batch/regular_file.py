@@ -1,0 +1,37 @@
+"""Opening of files that others may exchange at any moment: regular files only, without waiting."""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISREG
+from typing import BinaryIO
+
+
+class NotRegular(OSError):
+    """There is something else than a regular file: a pipe, a socket, a device or a folder."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "not a regular file")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        NotRegular: it is something else.
+        OSError: the system refuses.
+    """
+    return open(path, "rb", opener=_open)
+
+
+def _open(path: str, flags: int) -> int:
+    # Without O_NONBLOCK a pipe that has just taken the file's place would never open.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        if S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        raise NotRegular
+    except BaseException:
+        os.close(descriptor)
+        raise

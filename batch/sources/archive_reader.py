@@ -1,0 +1,248 @@
+"""Archives seen from the run: read by a process of its own, see ``archive_program.py``."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+
+import msgspec
+
+from batch.decoding.file_limits import FileLimits
+from batch.errors import UsageError
+from batch.names import printable
+from batch.records import Reason
+from batch.sources.archive import ArchiveError, Member
+from batch.sources.archive_frames import (
+    HEAD,
+    MAX_FRAME,
+    READY,
+    Ask,
+    Kind,
+    Task,
+    decode_members,
+    decode_problem,
+    encode,
+    name_bytes,
+    name_text,
+    pack,
+)
+from batch.stopping import Check, never_stop
+from batch.workers.process import end_of, not_started, start
+
+PROGRAM = "batch.sources.archive_program"
+# Seconds without a frame, after which an archive is given up: more than a store's own patience.
+ARCHIVE_TIMEOUT = 120
+START_TIMEOUT = 60
+DYING = 2.0  # seconds for a process to be gone
+# The limits are waited for in parts: a run that was stopped by Ctrl-Z and goes on loses one part
+# by it. Between them the run looks whether it is to end.
+_PART = 0.1  # seconds
+_READ_AHEAD = 1024**2
+_ANSWERS = {int(kind): kind for kind in Kind if kind is not Kind.ASK}
+
+
+class StoreTrouble(OSError):
+    """A store fails in a way that may be better next time."""
+
+
+class ArchiveReader:
+    """Reads archives, one question at a time, through a process that may die of them.
+
+    The process is started for the first question, and anew for the next one after a death.
+    ``check`` is called while it is waited for.
+    """
+
+    def __init__(
+        self,
+        check: Check = never_stop,
+        program: str = PROGRAM,
+        timeout: int = ARCHIVE_TIMEOUT,
+    ) -> None:
+        self.check = check
+        self._program = program
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._buffer, self._at = b"", 0
+
+    def members(self, path: str) -> Generator[Member, None, None]:
+        """Give the files in an archive, in the order of their places in it.
+
+        Raises:
+            ArchiveError: it is damaged or can't be read; those before the damage were given.
+            StoreTrouble: it is in a store that may answer next time.
+            BatchLabelError: no run can go on.
+        """
+        with closing(self._ask(Ask(Task.LIST, name_bytes(path)))) as frames:
+            for kind, content in frames:
+                yield from self._members(kind, content)
+
+    def find(self, path: str, name: str) -> Member:
+        """Find one member of an archive; raises as ``members`` does."""
+        with closing(self._ask(Ask(Task.FIND, name_bytes(path), name_bytes(name)))) as frames:
+            found = [member for frame in frames for member in self._members(*frame)]
+        if len(found) != 1:
+            raise self._senseless(f"{len(found)} members for one")
+        return found[0]
+
+    def read(self, path: str, name: str, most: int) -> bytes:
+        """Read a member of an archive, not more than ``most`` bytes; raises as ``members`` does."""
+        data = bytearray()
+        ask = Ask(Task.READ, name_bytes(path), name_bytes(name), most)
+        with closing(self._ask(ask)) as frames:
+            for kind, content in frames:
+                if kind is not Kind.DATA or len(data) + len(content) > most:
+                    raise self._senseless("bytes that nobody asked for")
+                data += content
+        return bytes(data)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.kill()
+            # One that a disk holds is buried by `subprocess` when another one starts.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(DYING)
+            self._process = None
+        self._buffer, self._at = b"", 0
+
+    def _members(self, kind: Kind, content: bytes) -> Iterator[Member]:
+        if kind is not Kind.MEMBERS:
+            raise self._senseless(f"a frame of kind {kind}")
+        try:
+            listed = decode_members(content)
+        except msgspec.MsgspecError as error:
+            raise self._senseless(str(error)) from error
+        for member in listed:
+            yield Member(name_text(member.name), member.size, member.why)
+
+    def _ask(self, ask: Ask) -> Generator[tuple[Kind, bytes], None, None]:
+        """Ask a question and give the frames of the answer; what is cut off ends the process."""
+        answered = False
+        try:
+            self._send(pack(Kind.ASK, encode(ask)))
+            while True:
+                kind, content = self._frame()
+                if kind is Kind.END:
+                    answered = True
+                    return
+                if kind is Kind.PROBLEM:
+                    error, answered = self._problem(content)
+                    raise error
+                if kind is not Kind.BUSY:
+                    yield kind, content
+        except TimeoutError as error:
+            why = f"nothing of its archive was read for {self._timeout} s"
+            raise ArchiveError(why, Reason.TIMEOUT) from error
+        except ConnectionError as error:
+            raise self._lost() from error
+        finally:
+            if not answered:
+                self.close()
+
+    def _problem(self, content: bytes) -> tuple[Exception, bool]:
+        """Make the exception of what keeps the process from an answer; is it ready for more?"""
+        try:
+            problem = decode_problem(content)
+        except msgspec.MsgspecError as error:
+            return self._senseless(str(error)), False
+        if problem.remedy:
+            return UsageError(_line(problem.detail), _line(problem.remedy)), True
+        if problem.passing:
+            return StoreTrouble(_line(problem.detail)), True
+        return ArchiveError(problem.detail, problem.reason), not problem.dying
+
+    def _frame(self) -> tuple[Kind, bytes]:
+        self._have(HEAD.size)
+        kind, length = HEAD.unpack_from(self._buffer, self._at)
+        if kind not in _ANSWERS:
+            raise self._senseless(f"a frame of kind {kind}")
+        if length > MAX_FRAME:
+            raise self._senseless(f"a frame of {length:,} bytes")
+        self._have(HEAD.size + length)
+        start = self._at + HEAD.size
+        self._at = start + length
+        return _ANSWERS[kind], self._buffer[start : self._at]
+
+    def _have(self, size: int, seconds: float | None = None) -> None:
+        """Wait for so many bytes that are not yet taken."""
+        parts = 0
+        while len(self._buffer) - self._at < size:
+            assert self._connection is not None
+            try:
+                data = self._connection.recv(_READ_AHEAD)
+            except BlockingIOError as error:  # nothing in a part of the time
+                parts += 1
+                if parts * _PART >= (seconds or self._timeout):
+                    raise TimeoutError from error
+            else:
+                if not data:
+                    raise ConnectionResetError
+                self._buffer, self._at = self._buffer[self._at :] + data, 0
+            self.check()
+
+    def _send(self, question: bytes) -> None:
+        """Send a question, to a new process if there is none or if it died with nothing in hand."""
+        if self._connection is not None:
+            with suppress(ConnectionError):
+                self._connection.sendall(question)
+                return
+            self.close()
+        try:
+            connection = self._start()
+        except OSError as error:
+            raise not_started(error.strerror or str(error)) from error
+        connection.sendall(question)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        self._connection = ours
+        with theirs:
+            limits = FileLimits(decode_timeout=self._timeout)
+            self._process = start(self._program, theirs.fileno(), theirs.fileno(), limits)
+        # By the system and not by Python, which would ask twice.
+        part = struct.pack("@ll", 0, int(_PART * 1_000_000))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, part)
+        try:
+            self._have(len(READY), START_TIMEOUT)
+            while not self._buffer.endswith(b"\n"):
+                self._have(len(self._buffer) + 1, START_TIMEOUT)
+        except TimeoutError as error:
+            raise not_started(f"no answer within {START_TIMEOUT} s") from error
+        except ConnectionError as error:
+            raise not_started(f"it {self._end()}") from error
+        line, self._buffer = self._buffer, b""
+        if line != READY:
+            raise not_started(printable(line.decode(errors="replace").strip()))
+        return ours
+
+    def _lost(self) -> ArchiveError:
+        end = self._end()
+        if self._process is not None and self._process.poll() == -signal.SIGALRM:
+            return ArchiveError(f"not read within {self._timeout} s", Reason.TIMEOUT)
+        return ArchiveError(f"the process that read its archive {end}", Reason.CRASHED)
+
+    def _end(self) -> str:
+        if self._process is None:
+            return "is gone"
+        try:
+            return end_of(self._process.wait(DYING))
+        except subprocess.TimeoutExpired:
+            return "hung up"
+
+    def _senseless(self, why: str) -> ArchiveError:
+        self.close()
+        return ArchiveError(
+            f"the process that read its archive sent an invalid reply: {why}", Reason.CRASHED
+        )
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() else printable(text)

@@ -1,0 +1,125 @@
+"""What sources say of a file is bounded where it enters."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch.discover import Survey
+from batch.records import Failure, Reason, Stage
+from batch.sharding.inventory_rows import read_parquet
+from batch.sharding.manifest import read_manifest
+from batch.sources.listing import Entry
+from batch.sources.walk import (
+    MAX_DETAIL,
+    MAX_ETAG,
+    MAX_PATH_BYTES,
+    Found,
+    Search,
+    fail,
+    find,
+    nanoseconds,
+)
+
+LAST = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("size", "known"),
+    [(0, 0), (LAST, LAST), (LAST + 1, None), (-1, None), (10**30, None), (1.0, None), (True, None),
+     ("5", None), (None, None)],
+)  # fmt: skip
+def test_what_is_no_size_is_unknown(size: object, known: int | None) -> None:
+    assert find("a.jpg", size).size == known
+
+
+@pytest.mark.parametrize(
+    ("time", "known"),
+    [(0, 0), (-5, -5), (2**70, LAST), (-(2**70), -LAST - 1), (1.5, None), ("x", None)],
+)
+def test_a_time_is_brought_into_64_bits(time: object, known: int | None) -> None:
+    assert find("a.jpg", 1, time).mtime_ns == known
+
+
+@pytest.mark.parametrize(
+    ("seconds", "known"),
+    [(1.5, 1_500_000_000), (datetime(1970, 1, 2, tzinfo=UTC), 86_400 * 10**9), (1e300, None),
+     (float("inf"), None), (float("-inf"), None), (float("nan"), None), (10**30, None),
+     (datetime(1, 1, 1), None), ("x", None), (None, None), (True, None)],
+)  # fmt: skip
+def test_what_is_no_time_is_unknown(seconds: object, known: int | None) -> None:
+    time = find("a.jpg", 1, nanoseconds(seconds)).mtime_ns
+    assert time == known or (known is None and time in (LAST, -LAST - 1))
+
+
+@pytest.mark.parametrize("etag", ["", "a\nb", "\udcff", "x" * (MAX_ETAG + 1), 5, None])
+def test_what_is_no_etag_is_unknown(etag: object) -> None:
+    assert find("a.jpg", 1, 1, etag).etag == (etag if etag == "" else None)
+    assert find("a.jpg", 1, 1, 'W/"5-x"').etag == 'W/"5-x"'
+
+
+@pytest.mark.parametrize("info", [{"size": 10**30}, {"size": -5}, {"size": "1", "mtime": 1e300}])
+def test_a_server_may_say_what_it_likes(info: dict[str, Any]) -> None:
+    entry = Entry("https://x/a.jpg", None, "a.jpg", info)
+    assert entry.found.size is None
+    assert entry.found.failure is None
+
+
+def test_paths_that_are_too_long_stay_apart_and_short() -> None:
+    longest = "é" * (MAX_PATH_BYTES // 2)
+    assert find(longest, 1) == Found(longest, 1)
+    cut = [find(f"{longest}{n}.jpg", 1) for n in range(2)]
+    cut += [fail(f"\udcff{longest}", Reason.VANISHED, "gone")]
+    assert len({file.path for file in cut}) == 3
+    for file in cut:
+        assert file.failure
+        assert file.failure.reason is Reason.UNREADABLE
+        assert "more than 32,768 bytes" in file.failure.detail
+        assert len(os.fsencode(file.path)) < MAX_PATH_BYTES
+        assert os.fspath(file.failure.path) == file.path
+    assert cut[0].path.endswith(".jpg")
+
+
+def test_a_detail_is_cut() -> None:
+    assert fail("a.jpg", Reason.UNREADABLE, "x" * 10**6).failure == Failure(
+        Path("a.jpg"), Stage.READ, Reason.UNREADABLE, "x" * MAX_DETAIL
+    )
+
+
+def test_a_manifest_of_others_may_hold_any_whole_number(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"12345")
+    big = pa.array([2**64 - 1, 2**63], pa.uint64())
+    table = pa.table({"path": [os.fspath(photo), "s3://b/a.jpg"], "size": big, "mtime_ns": big})
+    pq.write_table(table, tmp_path / "m.parquet")
+    here, there = read_manifest(os.fspath(tmp_path / "m.parquet"))
+    assert here == Found(os.fspath(photo), 5, photo.stat().st_mtime_ns)
+    assert there == Found("s3://b/a.jpg", None, LAST)
+
+
+@pytest.mark.parametrize("seconds", [2**33, -(2**31)])
+def test_a_time_of_a_file_system_fits(tmp_path: Path, seconds: int) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"12345")
+    os.utime(photo, ns=(0, seconds * 10**9))
+    for start in (tmp_path, photo):
+        (found,) = Survey([os.fspath(start)], Search())
+        assert found.failure is None
+        assert found.mtime_ns is not None
+        assert abs(found.mtime_ns) <= LAST
+
+
+def test_one_time_of_an_inventory_does_not_spoil_the_others() -> None:
+    times = pa.array([5, 2**62, None], pa.timestamp("ms", "UTC"))
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"key": ["a", "b", "c"], "last_modified_date": times}), stream)
+    listed = list(read_parquet(stream, ""))
+    assert [row.mtime_ns for row in listed] == [5_000_000, 2**62 * 10**6, None]
+    assert find("b", 1, listed[1].mtime_ns).mtime_ns == LAST

@@ -1,0 +1,129 @@
+"""What an input is taken for depends on who has named it."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch.discover import Survey
+from batch.errors import InputError
+from batch.records import Reason
+from batch.sources.walk import Found, Search
+from tests.runs import REPORT, Place, make_photos
+
+SECRET = "/etc/passwd"
+
+
+@pytest.fixture(autouse=True)
+def _planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put beside photos what others would like the run to open."""
+    monkeypatch.chdir(tmp_path)
+    make_photos(Path("photos"), 2)
+    pq.write_table(pa.table({"path": [SECRET, "http://127.0.0.1:9/x"]}), "photos/z.parquet")
+    with zipfile.ZipFile("photos/a.zip", "w") as file:
+        file.write("photos/00000.jpg", "inner.jpg")
+
+
+def survey(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[Found]:
+    left_out: list[str] = []
+    search = Search(archives=archives)
+    found = list(
+        Survey(
+            inputs,
+            search,
+            listing=io.BytesIO(listing),
+            left_out=lambda path, why: left_out.append(f"{path}: {why}"),
+        )
+    )
+    return found + [Found(line) for line in left_out]
+
+
+def paths(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[str]:
+    return [file.path for file in survey(*inputs, archives=archives, listing=listing)]
+
+
+def test_a_manifest_is_what_is_named_alone() -> None:
+    assert paths("photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
+    assert paths("photos/z.parquet", "./photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
+    assert paths(f"file://{Path.cwd()}/photos/z.parquet") == [SECRET, "http://127.0.0.1:9/x"]
+
+
+@pytest.mark.parametrize("pattern", ["photos/*", "photos/*.parquet", "**/z.parquet"])
+def test_what_a_pattern_gives_is_no_manifest(pattern: str) -> None:
+    assert SECRET not in paths(pattern)
+    assert "photos/z.parquet" in paths(pattern)
+
+
+def test_what_a_shell_makes_of_a_pattern_is_no_manifest() -> None:
+    expanded = sorted(map(str, Path("photos").iterdir()))
+    assert expanded[-1] == "photos/z.parquet"
+    *others, last = survey(*expanded)
+    assert SECRET not in [file.path for file in others]
+    assert last.failure
+    assert last.failure.reason is Reason.NOT_AN_IMAGE
+    assert "give it alone" in last.failure.detail
+
+
+def test_what_a_list_names_is_no_manifest() -> None:
+    assert paths("-", listing=b"photos/z.parquet\n") == ["photos/z.parquet"]
+    assert paths("-", "photos/z.parquet", listing=b"") == ["photos/z.parquet"]
+
+
+def test_a_parquet_file_among_photos_has_a_row_that_says_so() -> None:
+    place = Place(Path.cwd())
+    ran = place.run("photos/*", "-o", REPORT)
+    assert ran.returncode == 3, ran.stderr
+    rows = place.rows()
+    assert list(rows) == ["photos/00000.jpg", "photos/00001.jpg", "photos/z.parquet"]
+    assert rows["photos/z.parquet"]["error"].startswith("not_an_image")
+
+
+def test_archives_out_of_patterns_and_lists_are_opened_if_the_user_says_so() -> None:
+    inner, left_out = "zip://inner.jpg::photos/a.zip", "photos/a.zip: archive"
+    assert paths("photos/a.zip") == [inner]
+    assert paths("photos/*.zip") == [inner]
+    assert paths("photos/*.[z]ip") == [left_out]
+    assert paths("photos/*.[z]ip", "photos/a.zip") == [inner, left_out]
+    assert inner not in paths("photos/*")
+    assert left_out in paths("photos/*")
+    assert inner in paths("photos/*", archives=True)
+    assert paths("-", listing=b"photos/a.zip\n") == [left_out]
+    assert paths("-", listing=b"photos/a.zip\n", archives=True) == [inner]
+
+
+def test_members_that_are_named() -> None:
+    member = "zip://inner.jpg::photos/a.zip"
+    (alone,) = survey(member)
+    (listed,) = survey("-", listing=member.encode())
+    (walked,) = survey("photos/a.zip")
+    assert alone == listed == walked
+    with pytest.raises(InputError, match="no longer in its archive"):
+        survey("zip://other.jpg::photos/a.zip")
+    (gone,) = survey("-", listing=b"zip://a.jpg::photos/none.zip")
+    assert gone.failure
+    assert gone.failure.reason is Reason.VANISHED
+
+
+def test_a_list_may_be_long_in_coming() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"photos/00000.jpg\n")
+    calls = 0
+
+    class Stopped(Exception):
+        pass
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise Stopped
+
+    with open(reading, "rb") as listing, pytest.raises(Stopped):
+        Survey(["-"], Search(), listing=listing, check=check)
+    os.close(writing)
