@@ -40,7 +40,7 @@ PEERS ?= .venv-peers
 # test process takes about a gigabyte, and more than a few have nothing to do in the end.
 AT_ONCE := --numprocesses logical --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
-# Broken photos for `make fuzz`, and the number that they are made from.
+# Broken files for `make fuzz`, of all kinds together, and the number that they are made from.
 FUZZ ?= 20000
 SEED ?= 1
 # Kills and refused system calls for `make endurance`, and how many runs are disturbed at a time.
@@ -124,7 +124,7 @@ ifneq ($(strip $(PEOPLE)),)
 endif
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev.done ## Break real photos in FUZZ ways (SEED chooses which) and label them
+fuzz: $(VENV)/dev.done ## Break FUZZ photos, archives, lists, journals, reports, ... (SEED chooses how)
 	$(BIN)/python -m tests.fuzz --cases $(FUZZ) --seed $(SEED)
 
 .PHONY: endurance
