@@ -111,7 +111,8 @@ class Spot:
             shim = build_shim()
             assert shim is not None
             fault = faults[0] if faults else None
-            variables |= environment(shim, self.folder, log, fault, ALL_KINDS)
+            spared = self.scenario.spared
+            variables |= environment(shim, self.folder, log, fault, ALL_KINDS, spared)
         words = [word.replace(BUCKET, self.bucket) for word in self.scenario.command]
         errors = self.folder.with_name(f"{self.folder.name}.stderr")
         with errors.open("wb") as stream:

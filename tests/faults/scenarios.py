@@ -30,6 +30,7 @@ class Scenario:
         arrange: makes the place's folder ready, before the command that is disturbed.
         codes: the exit codes that are documented for a command that the system refuses something.
         damaged: whether the journal is damaged, and so is set aside.
+        spared: files that meet no fault.
         weight: how many of all kills it gets, in relation to the others.
         needs_store: whether it publishes to an object store.
     """
@@ -40,6 +41,7 @@ class Scenario:
     arrange: Arrange
     codes: frozenset[int] = field(default=frozenset((0, 1, 3)))
     damaged: bool = False
+    spared: tuple[str, ...] = ("photos",)
     weight: int = 2
     needs_store: bool = False
 
@@ -147,7 +149,15 @@ SCENARIOS = (
         codes=READING,
     ),
     Scenario("manifest", ("manifest", "photos", "-o", "m.parquet"), ("m.parquet",), _manifest),
-    Scenario("page", ("report", REPORT), ("r.html",), _page, codes=READING),
+    Scenario(
+        "page",
+        ("report", REPORT),
+        ("r.html",),
+        _page,
+        codes=READING,
+        # A page does without a run record that can't be read, as without one that is not there.
+        spared=("photos", f"{REPORT}.run.json"),
+    ),
     Scenario("damaged journal", _label("-o", REPORT), (REPORT,), _spoil_journal, damaged=True),
     Scenario(
         "report in a store",

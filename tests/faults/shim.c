@@ -2,7 +2,7 @@
  * chosen one kills the process or lets the call fail. Loaded by LD_PRELOAD; see shim.py.
  *
  * FAULTS_BELOW   the folder; files elsewhere, such as Python's modules, do not count
- * FAULTS_EXCEPT  a folder in it that does not count either
+ * FAULTS_EXCEPT  files and folders in it that do not count either, with colons in between
  * FAULTS_KINDS   the kinds of calls that count, such as "write,sync,name,open"
  * FAULTS_AT      the number of the call, from 1; 0 only counts
  * FAULTS_ACT     "kill", "tear" (a write writes half, then dies), or a number of errno.h
@@ -28,7 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char below[PATH_MAX], except[PATH_MAX], kinds[256];
+static char below[PATH_MAX], except[4][PATH_MAX], kinds[256];
 static long at;
 static int fault; /* of errno.h; 0: kill */
 static int tear, lasting, log_fd = -1;
@@ -45,8 +45,12 @@ __attribute__((constructor)) static void begin(void)
     snprintf(number, sizeof number, "%d", owner);
     setenv("FAULTS_OWNER", number, 1);
     snprintf(below, sizeof below, "%s/", text);
-    if ((text = getenv("FAULTS_EXCEPT")) && *text)
-        snprintf(except, sizeof except, "%s/", text);
+    text = getenv("FAULTS_EXCEPT");
+    for (int i = 0; text && *text && i < 4; i++) {
+        int length = (int)strcspn(text, ":");
+        snprintf(except[i], sizeof except[i], "%.*s/", length, text);
+        text += length + (text[length] == ':');
+    }
     snprintf(kinds, sizeof kinds, ",%s,", (text = getenv("FAULTS_KINDS")) ? text : "");
     at = (text = getenv("FAULTS_AT")) ? atol(text) : 0;
     text = getenv("FAULTS_ACT");
@@ -103,7 +107,10 @@ static int is_in(const char *path, const char *folder)
 
 static int counts(const char *path)
 {
-    return owner && is_in(path, below) && !is_in(path, except);
+    for (int i = 0; i < 4; i++)
+        if (is_in(path, except[i]))
+            return 0;
+    return owner && is_in(path, below);
 }
 
 static int of_descriptor(const char *kind, const char *name, int fd, int halves)

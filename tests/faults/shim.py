@@ -80,9 +80,14 @@ def build_shim() -> Path | None:
 
 
 def environment(
-    shim: Path, folder: Path, log: Path, fault: Fault | None, kinds: tuple[str, ...]
+    shim: Path,
+    folder: Path,
+    log: Path,
+    fault: Fault | None = None,
+    kinds: tuple[str, ...] = CHANGES,
+    spared: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Give the variables that load the shim over the files in ``folder``, but for its photos.
+    """Give the variables that load the shim over the files in ``folder``, but for those ``spared``.
 
     Without a fault it counts calls of ``kinds``.
     """
@@ -90,7 +95,7 @@ def environment(
     return {
         "LD_PRELOAD": str(shim),
         "FAULTS_BELOW": str(folder),
-        "FAULTS_EXCEPT": str(folder / "photos"),
+        "FAULTS_EXCEPT": ":".join(str(folder / name) for name in spared),
         "FAULTS_KINDS": ",".join(fault.kinds if fault else kinds),
         "FAULTS_AT": str(fault.at if fault else 0),
         "FAULTS_ACT": act if act in (KILL, TEAR) else str(getattr(errno, act)),

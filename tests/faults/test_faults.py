@@ -97,9 +97,7 @@ def test_the_shim_disturbs_the_call_that_it_is_told(
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    variables = environment(
-        shim, place, tmp_path / "log", Fault(act, 3, ("write",), lasting), CHANGES
-    )
+    variables = environment(shim, place, tmp_path / "log", Fault(act, 3, ("write",), lasting))
     ran = subprocess.run(
         [sys.executable, "-c", _WRITER], cwd=place, env=variables, capture_output=True, text=True
     )

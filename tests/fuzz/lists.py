@@ -93,7 +93,7 @@ def _leads_away(entries: Sequence[bytes]) -> bool:
         try:
             if Path(name).is_dir() and not os.path.realpath(name).startswith(inside):
                 return True
-        except ValueError:
+        except (OSError, ValueError):  # it names no file at all
             continue
     return False
 
