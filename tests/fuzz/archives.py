@@ -9,22 +9,29 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 from batch.discover import Survey
 from batch.errors import BatchLabelError
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.records import Failure
+from batch.sources.archive import ArchiveError, open_archive
 from batch.sources.fetching import Fetcher
 from batch.sources.walk import Found, Search
 from tests.fuzz.breaking import BYTES, break_one, of_the_end
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, Mutation
-from tests.fuzz.place import check_line, check_message, folder, write
+from tests.fuzz.place import LONGEST, check_line, check_message, folder, write
 from tests.fuzz.seeds import seeds
 
 BLOCK = 512  # bytes of a tar's header
 READ = 2  # members of each archive
+MANY = 10_000  # members that are listed at most
+SURVEYS = 100  # so often an archive is listed by a whole discovery, with all its processes
 MAX_MEMBER = 1_000_000  # bytes
 # Signatures of a ZIP file's parts, and how long their fixed fields are. Source: APPNOTE.TXT.
 ZIP_PARTS = {b"PK\x03\x04": 30, b"PK\x01\x02": 46, b"PK\x05\x06": 22, b"PK\x06\x06": 56,
@@ -57,10 +64,38 @@ def make(seed: int, number: int) -> Case:
 
 
 def check(case: Case) -> str:
-    """List a folder with a broken archive between sound files, and read some members."""
-    listed = _neighbours()
+    """Read a broken archive by the code that parses it, and a few by a whole run's discovery."""
     suffix = case.name.split("-")[1]
     place = write(f"broken.{suffix}", case.data)
+    if int(case.name.split("-")[0]) % SURVEYS == 0:
+        return _check_survey(place)
+    try:
+        return _parse(place)
+    except (ArchiveError, OSError):  # what it says becomes a line elsewhere
+        return "refused"
+
+
+def _parse(place: Path) -> str:
+    """List an archive and read some members, in this process."""
+    archive: Any = open_archive(str(place))  # its methods may take a function to call in between
+    try:
+        hooks = [lambda: None] * len(signature(archive.members).parameters)
+        members = list(islice(archive.members(*hooks), MANY))
+        for member in members:
+            assert member.name.encode("utf-8", "surrogateescape")
+            assert 0 <= member.size < 2**63, f"a size of {member.size}"
+        for member in members[:READ]:
+            data = archive.read(member if hasattr(archive, "find") else member.name, MAX_MEMBER)
+            pieces = [data] if isinstance(data, bytes) else data
+            assert sum(map(len, pieces)) <= MAX_MEMBER
+    finally:
+        archive.close()
+    return "parsed" if members else "empty"
+
+
+def _check_survey(place: Path) -> str:
+    """List a broken archive between sound files, and read some members, as a run does."""
+    listed = _neighbours()
     starts = [str(folder() / SOUND[0]), str(place), str(folder() / SOUND[1])]
     found = list(Survey(starts, Search()))
     assert found[:1] == listed[:1], "another photo before the archive"
@@ -71,8 +106,8 @@ def check(case: Case) -> str:
     failed = sum(file.failure is not None for file in broken)
     fetched = _read([file for file in broken if file.failure is None][:READ])
     if not broken:
-        return "empty"
-    return "refused" if failed == len(broken) else f"listed, {fetched}"
+        return "surveyed: empty"
+    return "surveyed: refused" if failed == len(broken) else f"surveyed: listed, {fetched}"
 
 
 def _check_found(file: Found) -> None:
@@ -109,6 +144,7 @@ def _read(files: list[Found]) -> str:
                 continue
             if isinstance(content, Failure):
                 check_line(content.detail)
+                assert len(content.detail) < LONGEST, f"{len(content.detail)} characters"
                 word = content.reason.value
             else:
                 assert len(content) <= MAX_MEMBER
