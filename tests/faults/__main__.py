@@ -38,9 +38,9 @@ class Case:
     @property
     def command(self) -> str:
         """What runs this case again."""
-        faults = " ".join(f"--fault '{fault}'" for fault in self.faults)
+        faults = " ".join(f"--fault='{fault}'" for fault in self.faults)
         name = self.undisturbed.scenario.name
-        return f"{Path(sys.executable)} -m tests.faults --scenario '{name}' {faults}"
+        return f"{Path(sys.executable)} -m tests.faults --scenario='{name}' {faults}"
 
     @property
     def kills(self) -> bool:

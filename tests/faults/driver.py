@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from batch.errors import ExitCode
 from tests.conftest import REPOSITORY
 from tests.faults.scenarios import BUCKET, Scenario, journals_of
 from tests.faults.shim import CHANGES, READS, SENDS, Fault, environment
@@ -255,7 +256,8 @@ def disturb(undisturbed: Undisturbed, faults: Sequence[Fault], folder: Path) -> 
         what = f"with {fault}"
         broken += (f"{what}: {text}" for text in _after_fault(undisturbed, fault, ended))
         broken += (f"{what}: {text}" for text in find_torn(undisturbed, spot))
-        if not ended.was_killed and ended.code in (0, 3) and spot.published() != undisturbed.after:
+        says_so = not ended.was_killed and ended.code not in (ExitCode.FAILED, ExitCode.USAGE)
+        if says_so and spot.published() != undisturbed.after:
             broken.append(f"{what}: ended with {ended.code}, and the new report is not there")
         broken += (f"{what}: {text}" for text in _damage(undisturbed, spot))
     ended = spot.run()
@@ -285,7 +287,7 @@ def _after_fault(undisturbed: Undisturbed, fault: Fault, ended: Ended) -> Iterat
         return
     if ended.code not in undisturbed.scenario.codes:
         yield f"exit code {ended.code}, which is not documented: {ended.stderr[-500:]}"
-    if ended.code not in (0, 3) and not ended.stderr.strip():
+    if ended.code not in (ExitCode.OK, ExitCode.INCOMPLETE) and not ended.stderr.strip():
         yield f"exit code {ended.code} without a word"
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from batch.errors import EXIT_MEANINGS, ExitCode
 from tests.runs import JOURNAL, REPORT, USUAL, Place, make_photos
 
 # The photos of every scenario: few, so that a run takes half a second.
@@ -18,6 +19,14 @@ REPORT_URL = f"{BUCKET}/{REPORT}"
 
 Arrange = Callable[[Place], None]
 
+# Exit codes that are documented, but for those of another reason than that the system refuses.
+LABELLING = frozenset(map(int, EXIT_MEANINGS)) - {
+    *(ExitCode.USAGE, ExitCode.TIME_IS_UP, ExitCode.LOCKED),
+    *(ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED),
+}
+# A report that can't be read back is a usage error.
+READING = LABELLING | {ExitCode.USAGE}
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -28,7 +37,7 @@ class Scenario:
         command: the words of the command, which runs in the place's folder.
         published: what it publishes: files, or folders for datasets.
         arrange: makes the place's folder ready, before the command that is disturbed.
-        codes: the exit codes that are documented for a command that the system refuses something.
+        codes: the exit codes of a command that the system refuses something.
         damaged: whether the journal is damaged, and so is set aside.
         spared: files that meet no fault.
         weight: how many of all kills it gets, in relation to the others.
@@ -39,7 +48,7 @@ class Scenario:
     command: tuple[str, ...]
     published: tuple[str, ...]
     arrange: Arrange
-    codes: frozenset[int] = field(default=frozenset((0, 1, 3)))
+    codes: frozenset[int] = LABELLING
     damaged: bool = False
     spared: tuple[str, ...] = ("photos",)
     weight: int = 2
@@ -115,8 +124,6 @@ def _label(*options: str) -> tuple[str, ...]:
     return (*USUAL, "photos", *options)
 
 
-# A report that can't be read back is a usage error.
-READING = frozenset((0, 1, 2, 3))
 DATASET = ("-o", "results/", "--state", "state.db")
 
 SCENARIOS = (
