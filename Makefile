@@ -40,9 +40,13 @@ PEERS ?= .venv-peers
 # test process takes about a gigabyte, and more than a few have nothing to do in the end.
 AT_ONCE := --numprocesses logical --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
-# Broken photos for `make fuzz`, and the number that they are made from.
+# Broken files for `make fuzz`, of all kinds together, and the number that they are made from.
 FUZZ ?= 20000
 SEED ?= 1
+# Kills and refused system calls for `make endurance`, and how many runs are disturbed at a time.
+KILLS ?= 1000
+ERRORS ?= 300
+JOBS ?= 2
 
 RUN := runs/$(NAME)
 FROM := $(if $(DATA),--data '$(DATA)')
@@ -53,7 +57,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -120,8 +124,12 @@ ifneq ($(strip $(PEOPLE)),)
 endif
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev.done ## Break real photos in FUZZ ways (SEED chooses which) and label them
+fuzz: $(VENV)/dev.done ## Break FUZZ photos, archives, lists, journals, reports, ... (SEED chooses how)
 	$(BIN)/python -m tests.fuzz --cases $(FUZZ) --seed $(SEED)
+
+.PHONY: endurance
+endurance: $(VENV)/dev.done ## Kill runs KILLS times, fail ERRORS system calls, and check every resume
+	$(BIN)/python -m tests.faults --kills $(KILLS) --errors $(ERRORS) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: corpus
 corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip brings into data/corpus

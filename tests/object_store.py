@@ -61,11 +61,22 @@ class Bucket:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server that speaks S3: moto's, as a process of its own."""
-    for package in ("moto", "flask", "s3fs"):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    if missing := lacks_s3():
+        pytest.skip(f"{missing} is not installed")
+    with serve_s3(tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
+
+
+def lacks_s3() -> str | None:
+    """Name a package that is not there and that S3 needs, if there is one."""
+    return next((name for name in ("moto", "flask", "s3fs") if find_spec(name) is None), None)
+
+
+@contextmanager
+def serve_s3(folder: Path) -> Iterator[str]:
+    """Serve S3 while the block runs, with a log in ``folder``; give the endpoint."""
     port = free_port()
-    log = tmp_path_factory.mktemp("s3") / "server.log"
+    log = folder / "server.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)],
@@ -89,15 +100,8 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     home.mkdir()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {
-        "HOME": str(home),
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_MAX_ATTEMPTS": "2",  # of the client itself, which asks again as well
-    }.items():
+    own = {"HOME": str(home), "XDG_STATE_HOME": str(tmp_path / "state")}
+    for name, value in (own | variables_for(s3_server)).items():
         monkeypatch.setenv(name, value)
     # Stores are kept by their options, and those of the environment are none of them.
     s3fs.S3FileSystem.clear_instance_cache()
@@ -106,6 +110,17 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     store.mkdir(name)
     yield Bucket(name, s3_server, store)
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def variables_for(endpoint: str) -> dict[str, str]:
+    """Give the variables of the environment by which a process reaches a server of S3."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_MAX_ATTEMPTS": "2",  # of the client itself, which asks again as well
+    }
 
 
 @dataclass

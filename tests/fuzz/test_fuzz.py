@@ -3,7 +3,9 @@ likes."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from batch.decode import decode_bytes
 from batch.records import Photo
 from tests.fuzz.apart import check_apart
-from tests.fuzz.cases import case
+from tests.fuzz.cases import Case, case
 from tests.fuzz.invariants import check_photo
+from tests.fuzz.kinds import KINDS, Kind, shares
 from tests.fuzz.labelling import label_files
 from tests.fuzz.mutations import MUTATIONS, Mutation, with_checksums
 from tests.fuzz.seeds import seeds
@@ -58,6 +61,63 @@ def test_broken_photos_are_photos_or_failures() -> None:
     assert outcome.troubles == []
     assert outcome.words.total() == 600
     assert {"photo", "corrupt", "truncated", "unsupported"} <= set(outcome.words)
+
+
+# How many cases of a kind take a second or two, and words that some of them must come out with: the
+# slice is worth nothing if all are refused at once.
+SLICES = {
+    "archives": (300, {"parsed", "refused"}),
+    "lists": (200, {"all found", "some found", "none found"}),
+    "journals": (250, {"JournalDamaged", "some anew"}),
+    "reports": (250, {"ReportError", "read"}),
+    "reviews": (300, {"refused", "read"}),
+    "records": (120, {"none", "read", "merged", "not merged"}),
+}
+
+
+@pytest.mark.parametrize("kind", SLICES)
+def test_broken_files_of_other_kinds_are_read_or_refused(kind: str) -> None:
+    number, words = SLICES[kind]
+    outcome = check_apart(kind, SEED, 0, number)
+    assert outcome.troubles == []
+    assert outcome.words.total() == number
+    assert words <= set(outcome.words)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_case_of_any_kind_comes_again_by_its_number(kind: str) -> None:
+    make, _ = KINDS[kind].load()
+    cases = [make(SEED, number) for number in range(20)]
+    assert cases == [make(SEED, number) for number in range(20)]
+    assert len({made.data for made in cases}) > 12
+
+
+def test_all_cases_are_shared_out_among_the_kinds() -> None:
+    for number in (1, 99, 1_000_000):
+        assert sum(shares(number).values()) == number
+    assert min(shares(1_000_000).values()) >= 30_000
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [("raise_an_error", "ValueError: no known refusal"), ("die", "exit code -9")],
+)
+def test_what_goes_wrong_in_a_case_is_a_trouble(check: str, said: str) -> None:
+    kind = Kind("lists", "tests.fuzz.lists:make", f"{__name__}:{check}")
+    outcome = check_apart(kind, SEED, 0, 3)
+    assert [trouble.partition("-")[0] for trouble in outcome.troubles] == [
+        f"{number:06}" for number in range(3)
+    ]
+    assert all(said in trouble for trouble in outcome.troubles)
+
+
+def raise_an_error(_: Case) -> str:
+    raise ValueError("no known refusal")
+
+
+def die(_: Case) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
 
 
 def test_the_whole_command_survives_broken_photos(tmp_path: Path) -> None:

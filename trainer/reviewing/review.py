@@ -19,6 +19,7 @@ COLUMNS = tuple(
 BOX = COLUMNS[2:6]
 # Answers of earlier releases, and what they are called now.
 FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
+SHOWN = 300  # characters of what is wrong with a cell
 REMEDY = "give the review.csv that the report page saved, as it is"
 
 
@@ -174,4 +175,5 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
             where=where,
         )
     except ValueError as error:
-        raise BadReview(f"{where} can't be understood ({error})", REMEDY) from error
+        why = printable(str(error))[:SHOWN]
+        raise BadReview(f"{where} can't be understood ({why})", REMEDY) from error

@@ -1,0 +1,190 @@
+"""What is disturbed: each scenario is a command, and what lies there before it starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.errors import EXIT_MEANINGS, ExitCode
+from tests.runs import JOURNAL, REPORT, USUAL, Place, make_photos
+
+# The photos of every scenario: few, so that a run takes half a second.
+PHOTOS = 8
+EARLIER = b"an earlier report\n"
+# Where an object store stands for a folder.
+BUCKET = "{bucket}"
+REPORT_URL = f"{BUCKET}/{REPORT}"
+
+Arrange = Callable[[Place], None]
+
+# Exit codes that are documented, but for those of another reason than that the system refuses.
+LABELLING = frozenset(map(int, EXIT_MEANINGS)) - {
+    *(ExitCode.USAGE, ExitCode.TIME_IS_UP, ExitCode.LOCKED),
+    *(ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED),
+}
+# A report that can't be read back is a usage error.
+READING = LABELLING | {ExitCode.USAGE}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One command that is killed or refused at any of its system calls.
+
+    Attributes:
+        name: what people call it.
+        command: the words of the command, which runs in the place's folder.
+        published: what it publishes: files, or folders for datasets.
+        arrange: makes the place's folder ready, before the command that is disturbed.
+        codes: the exit codes of a command that the system refuses something.
+        damaged: whether the journal is damaged, and so is set aside.
+        spared: files that meet no fault.
+        weight: how many of all kills it gets, in relation to the others.
+        needs_store: whether it publishes to an object store.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    published: tuple[str, ...]
+    arrange: Arrange
+    codes: frozenset[int] = LABELLING
+    damaged: bool = False
+    spared: tuple[str, ...] = ("photos",)
+    weight: int = 2
+    needs_store: bool = False
+
+
+def _first(place: Place) -> None:
+    make_photos(place.folder / "photos", PHOTOS)
+
+
+def _labelled(*options: str) -> Arrange:
+    """Have a run behind it, with these options."""
+
+    def arrange(place: Place) -> None:
+        _first(place)
+        _run(place, *_label(*(options or ("-o", REPORT))))
+
+    return arrange
+
+
+def _changed(*options: str) -> Arrange:
+    """Have a run behind it, and photos that are new, changed and gone since."""
+
+    def arrange(place: Place) -> None:
+        _labelled(*options)(place)
+        photos = place.folder / "photos"
+        make_photos(photos, 3, first=PHOTOS)
+        (photos / "00001.jpg").unlink()
+        (photos / "00002.jpg").write_bytes((photos / "00010.jpg").read_bytes())
+        (photos / "00003.jpg").write_bytes(b"no photo")
+
+    return arrange
+
+
+def _spoil_journal(place: Place) -> None:
+    _labelled()(place)
+    size = place.journal.stat().st_size
+    with place.journal.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+def _shards(place: Place) -> None:
+    _first(place)
+    for number in (1, 2):
+        _run(place, *_label("-o", f"{number}.csv", "--shard", f"{number}/2"))
+    place.report.write_bytes(EARLIER)
+
+
+def _two_reports(place: Place) -> None:
+    _changed()(place)
+    (place.folder / "old.csv").write_bytes(place.report.read_bytes())
+    _run(place, *_label("-o", REPORT))
+    (place.folder / "changes.csv").write_bytes(EARLIER)
+
+
+def _page(place: Place) -> None:
+    _labelled()(place)
+    (place.folder / "r.html").write_bytes(EARLIER)
+
+
+def _manifest(place: Place) -> None:
+    _first(place)
+    (place.folder / "m.parquet").write_bytes(EARLIER)
+
+
+def _run(place: Place, *command: str) -> None:
+    ran = place.command(*command)
+    assert ran.returncode in (0, 3), ran.stderr
+
+
+def _label(*options: str) -> tuple[str, ...]:
+    return (*USUAL, "photos", *options)
+
+
+DATASET = ("-o", "results/", "--state", "state.db")
+
+SCENARIOS = (
+    Scenario("first run", _label("-o", REPORT), (REPORT,), _first),
+    Scenario("no change", _label("-o", REPORT), (REPORT,), _labelled()),
+    Scenario("some changed", _label("-o", REPORT), (REPORT,), _changed(), weight=4),
+    Scenario("--fresh", _label("-o", REPORT, "--fresh"), (REPORT,), _changed()),
+    Scenario("--keep-missing", _label("-o", REPORT, "--keep-missing"), (REPORT,), _changed()),
+    Scenario(
+        "JSON Lines, --per-face",
+        _label("-o", "r.jsonl", "--per-face"),
+        ("r.jsonl",),
+        _changed("-o", "r.jsonl", "--per-face"),
+    ),
+    Scenario("Parquet", _label("-o", "r.parquet"), ("r.parquet",), _changed("-o", "r.parquet")),
+    Scenario("dataset, the first", _label(*DATASET), ("results",), _first),
+    Scenario("dataset, replaced", _label(*DATASET), ("results",), _changed(*DATASET), weight=4),
+    Scenario(
+        "merge of shards",
+        ("merge", "1.csv", "2.csv", "-o", REPORT),
+        (REPORT,),
+        _shards,
+        codes=READING,
+    ),
+    Scenario(
+        "diff",
+        ("diff", "old.csv", REPORT, "-o", "changes.csv"),
+        ("changes.csv",),
+        _two_reports,
+        codes=READING,
+    ),
+    Scenario("manifest", ("manifest", "photos", "-o", "m.parquet"), ("m.parquet",), _manifest),
+    Scenario(
+        "page",
+        ("report", REPORT),
+        ("r.html",),
+        _page,
+        codes=READING,
+        # A page does without a run record that can't be read, as without one that is not there.
+        spared=("photos", f"{REPORT}.run.json"),
+    ),
+    Scenario("damaged journal", _label("-o", REPORT), (REPORT,), _spoil_journal, damaged=True),
+    Scenario(
+        "report in a store",
+        _label("-o", REPORT_URL, "--state", "state.db"),
+        (REPORT_URL,),
+        _first,
+        needs_store=True,
+    ),
+)
+
+
+def called(name: str) -> Scenario:
+    """Give a scenario by its name."""
+    (found,) = (scenario for scenario in SCENARIOS if scenario.name == name)
+    return found
+
+
+JOURNALS = (JOURNAL, ".r.jsonl.journal", ".r.parquet.journal", "state.db")
+
+
+def journals_of(folder: Path) -> list[Path]:
+    """Give the journals that lie in a place."""
+    return [folder / name for name in JOURNALS if (folder / name).exists()]

@@ -1,0 +1,127 @@
+"""Some kills and errors in each scenario; ``make endurance`` goes on for as long as one likes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.driver import (
+    Spot,
+    Store,
+    Undisturbed,
+    disturb,
+    find_torn,
+    prepare,
+)
+from tests.faults.scenarios import SCENARIOS, Scenario, called
+from tests.faults.shim import CHANGES, KILL, READS, TEAR, Fault, build_shim, environment
+from tests.object_store import lacks_s3, serve_s3
+
+
+@pytest.fixture(scope="session")
+def shim() -> Path:
+    built = build_shim()
+    if built is None:
+        pytest.skip("there is no C compiler that builds the shim")
+    return built
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store | None]:
+    if lacks_s3():
+        yield None
+        return
+    with serve_s3(tmp_path_factory.mktemp("store")) as endpoint:
+        yield Store.at(endpoint)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_disturbed_run_breaks_no_promise(
+    shim: Path, store: Store | None, scenario: Scenario, tmp_path: Path
+) -> None:
+    if scenario.needs_store and store is None:
+        pytest.skip(f"{lacks_s3()} is not installed")
+    undisturbed = prepare(scenario, tmp_path, store)
+    # The moments that matter most: as the report takes its name, in the middle of a write, and as
+    # the journal or an input is read; then a disk that is full.
+    changes = undisturbed.calls(CHANGES)
+    faults = [
+        Fault(KILL, _publishing(undisturbed)),
+        Fault(TEAR, max(1, changes // 3)),
+        Fault("EIO", max(1, undisturbed.calls(READS) * 2 // 3), READS),
+        Fault("ENOSPC", max(1, changes // 4), ("write", "sync", "open"), lasting=True),
+    ]
+    outcome = disturb(undisturbed, faults, tmp_path / "disturbed")
+    assert outcome.broken == []
+    assert outcome.hit >= 2
+
+
+def _publishing(undisturbed: Undisturbed) -> int:
+    """Number the call by which the report gets its name, else the last change of all."""
+    lines = [line for line in undisturbed.ended.calls if line.split(" ", 2)[1] in CHANGES]
+    for number, line in enumerate(lines, start=1):
+        path = line.split(" ", 3)[3]
+        if " name rename" in line and Path(path).name in undisturbed.scenario.published:
+            return number
+    return len(lines)
+
+
+_WRITER = """
+import os, subprocess, sys
+for number in range(4):
+    try:
+        with open(f"{number}.txt", "wb", buffering=0) as file:
+            file.write(b"0123456789")
+    except OSError as error:
+        print(number, error.errno)
+subprocess.run([sys.executable, "-c", "open('child.txt', 'wb').write(b'0123456789')"], check=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "lasting", "code", "sizes", "said"),
+    [
+        (KILL, False, -9, [10, 10, 0], ""),
+        (TEAR, False, -9, [10, 10, 5], ""),
+        ("EIO", False, 0, [10, 10, 0, 10, 10], "2 5\n"),
+        # Some bytes go in before the disk is full.
+        ("ENOSPC", True, 0, [10, 10, 5, 0, 10], "3 28\n"),
+    ],
+)
+def test_the_shim_disturbs_the_call_that_it_is_told(
+    shim: Path, tmp_path: Path, act: str, lasting: bool, code: int, sizes: list[int], said: str
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    variables = environment(shim, place, tmp_path / "log", Fault(act, 3, ("write",), lasting))
+    ran = subprocess.run(
+        [sys.executable, "-c", _WRITER], cwd=place, env=variables, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (code, said)
+    assert [path.stat().st_size for path in sorted(place.iterdir())] == sizes
+    calls = (tmp_path / "log").read_text().splitlines()
+    # The child is another process, and standard output lies elsewhere.
+    assert len(calls) == (3 if code else 4)
+    assert calls[2] == f"3 write write {place}/2.txt FAULT"
+
+
+def test_a_fault_is_read_as_it_is_written() -> None:
+    for fault in (Fault(KILL, 7), Fault("ENOSPC", 1, ("write",), lasting=True)):
+        assert Fault.parse(str(fault)) == fault
+
+
+def test_half_a_report_is_seen(shim: Path, tmp_path: Path) -> None:
+    undisturbed = prepare(called("manifest"), tmp_path)
+    spot = undisturbed.fresh(tmp_path / "torn")
+    assert list(find_torn(undisturbed, spot)) == []
+    _cut(spot)
+    assert len(list(find_torn(undisturbed, spot))) == 1
+
+
+def _cut(spot: Spot) -> None:
+    report = spot.folder / spot.scenario.published[0]
+    report.write_bytes(report.read_bytes()[:5])

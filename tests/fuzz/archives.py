@@ -1,0 +1,245 @@
+"""Broken archives between sound files: a run lists them, and reads some of what is in them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from batch.discover import Survey
+from batch.errors import BatchLabelError
+from batch.journal.journal import Journal
+from batch.location import Url
+from batch.records import Failure
+from batch.sources.archive import ArchiveError, open_archive
+from batch.sources.fetching import Fetcher
+from batch.sources.walk import Found, Search
+from tests.fuzz.breaking import BYTES, break_one, of_the_end
+from tests.fuzz.cases import Case
+from tests.fuzz.mutations import EXTREMES, Mutation
+from tests.fuzz.place import LONGEST, check_line, check_message, folder, write
+from tests.fuzz.seeds import seeds
+
+BLOCK = 512  # bytes of a tar's header
+READ = 2  # members of each archive
+MANY = 10_000  # members that are listed at most
+SURVEYS = 100  # so often an archive is listed by a whole discovery, with all its processes
+MAX_MEMBER = 1_000_000  # bytes
+# Signatures of a ZIP file's parts, and how long their fixed fields are. Source: APPNOTE.TXT.
+ZIP_PARTS = {b"PK\x03\x04": 30, b"PK\x01\x02": 46, b"PK\x05\x06": 22, b"PK\x06\x06": 56,
+             b"PK\x06\x07": 20}  # fmt: skip
+# Fields of a tar's header: where they begin and how long they are. Source: POSIX.1-1988 ustar.
+TAR_FIELDS = ((0, 100), (100, 8), (108, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8),
+              (265, 32), (329, 8), (345, 155))  # fmt: skip
+SOUND = ("a-sound.jpg", "z-sound.zip")
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Make small archives of every kind that is read."""
+    photos = {"a.jpg": seeds()["jpeg-grey"], "sub/b.webp": seeds()["webp-alpha"], "note.txt": b"x",
+              "sub/\u00e9\u65e5.png": seeds()["png-1bit"]}  # fmt: skip
+    return {
+        "zip-stored": _zip(photos, zipfile.ZIP_STORED),
+        "zip-deflated": _zip(photos, zipfile.ZIP_DEFLATED),
+        "zip-lzma": _zip(photos, zipfile.ZIP_LZMA),
+        "zip-large": _zip(photos, zipfile.ZIP_STORED, force_zip64=True),
+        "tar-pax": _tar(photos, tarfile.PAX_FORMAT),
+        "tar-gnu": _tar(photos, tarfile.GNU_FORMAT),
+        "tar-ustar": _tar(photos, tarfile.USTAR_FORMAT),
+    }
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken archive from its number."""
+    return break_one(seed, number, sound(), MUTATIONS)
+
+
+def check(case: Case) -> str:
+    """Read a broken archive by the code that parses it, and a few by a whole run's discovery."""
+    suffix = case.name.split("-")[1]
+    place = write(f"broken.{suffix}", case.data)
+    if int(case.name.split("-")[0]) % SURVEYS == 0:
+        return _check_survey(place)
+    try:
+        return _parse(place)
+    except AssertionError:
+        raise
+    except (ArchiveError, OSError):
+        return "refused"
+    except Exception as error:  # the process that parses archives for a run survives these
+        return f"contained: {type(error).__name__}"
+
+
+def _parse(place: Path) -> str:
+    """List an archive and read some members, in this process."""
+    archive: Any = open_archive(str(place))  # its methods may take a function to call in between
+    try:
+        hooks = [lambda: None] * len(signature(archive.members).parameters)
+        members = list(islice(archive.members(*hooks), MANY))
+        for member in members:
+            assert member.name.encode("utf-8", "surrogateescape")
+            assert 0 <= member.size < 2**63, f"a size of {member.size}"
+        for member in members[:READ]:
+            data = archive.read(member if hasattr(archive, "find") else member.name, MAX_MEMBER)
+            pieces = [data] if isinstance(data, bytes) else data
+            assert sum(map(len, pieces)) <= MAX_MEMBER
+    finally:
+        archive.close()
+    return "parsed" if members else "empty"
+
+
+def _check_survey(place: Path) -> str:
+    """List a broken archive between sound files, and read some members, as a run does."""
+    listed = _neighbours()
+    starts = [str(folder() / SOUND[0]), str(place), str(folder() / SOUND[1])]
+    found = list(Survey(starts, Search()))
+    assert found[:1] == listed[:1], "another photo before the archive"
+    assert found[-len(listed[1:]) :] == listed[1:], "other photos after the archive"
+    broken = found[1 : -len(listed[1:])]
+    for file in broken:
+        _check_found(file)
+    failed = sum(file.failure is not None for file in broken)
+    fetched = _read([file for file in broken if file.failure is None][:READ])
+    if not broken:
+        return "surveyed: empty"
+    return "surveyed: refused" if failed == len(broken) else f"surveyed: listed, {fetched}"
+
+
+def _check_found(file: Found) -> None:
+    assert file.path.encode("utf-8", "surrogateescape")
+    assert file.size is None or file.size >= 0, f"a size of {file.size}"
+    if file.failure:
+        check_line(file.failure.detail)
+        return
+    # What is found is put into a journal.
+    if max(abs(file.size or 0), abs(file.mtime_ns or 0)) >= 2**63:
+        state = folder() / "large.journal"
+        state.unlink(missing_ok=True)
+        journal = Journal(state, b"basis")
+        try:
+            journal.plan([file], fresh=False, verify=False)
+            list(journal.pending())
+        finally:
+            journal.close()
+
+
+def _read(files: list[Found]) -> str:
+    """Read members as a run does; tell in a word what came of it."""
+    word = "nothing"
+    with _fetcher() as fetcher:
+        for file in files:
+            location = file.location
+            if not isinstance(location, Url):
+                continue
+            try:
+                content = fetcher.fetch(location).content
+            except BatchLabelError as error:
+                check_message(error)
+                word = type(error).__name__
+                continue
+            if isinstance(content, Failure):
+                check_line(content.detail)
+                assert len(content.detail) < LONGEST, f"{len(content.detail)} characters"
+                word = content.reason.value
+            else:
+                assert len(content) <= MAX_MEMBER
+                word = "read"
+    return word
+
+
+@contextmanager
+def _fetcher() -> Iterator[Fetcher]:
+    fetcher = Fetcher(MAX_MEMBER)
+    try:
+        yield fetcher
+    finally:
+        fetcher.close()
+
+
+@functools.cache
+def _neighbours() -> list[Found]:
+    write(SOUND[0], seeds()["jpeg-grey"])
+    write(SOUND[1], sound()["zip-deflated"])
+    found = list(Survey([str(folder() / name) for name in SOUND], Search()))
+    assert len(found) == 4
+    return found
+
+
+def other_zip_field(data: bytes, chance: random.Random) -> bytes:
+    """Write an extreme number into a fixed field of a ZIP file's part."""
+    places = [(at, size) for sign, size in ZIP_PARTS.items() for at in _all(data, sign)]
+    if not places:
+        return other_tar_field(data, chance)
+    at, size = chance.choice(places)
+    at += 4 + 2 * chance.randrange((size - 4) // 2)
+    width = chance.choice((2, 2, 4, 8))
+    number = chance.choice(EXTREMES) % (1 << 8 * width)
+    return data[:at] + number.to_bytes(width, "little") + data[at + width :]
+
+
+def other_tar_field(data: bytes, chance: random.Random) -> bytes:
+    """Write another value into a field of a tar's header, and its checksum anew."""
+    headers = [at - 257 for at in _all(data, b"ustar") if at >= 257]
+    if not headers:
+        return data
+    at = chance.choice(headers)
+    start, length = chance.choice(TAR_FIELDS)
+    value = chance.choice((
+        b"7" * length, b"\x80" + b"\xff" * (length - 1), b"\xff" * length, bytes(length),
+        b"-1", b"../" * 40, b"\x80" + bytes(max(0, length - 2)) + b"\x01", chance.randbytes(length),
+        bytes([chance.choice(b"0123456789LKSxgVMDN\0")]),
+    ))[:length].ljust(length, b"\0")  # fmt: skip
+    header = bytearray(data[at : at + BLOCK])
+    header[start : start + length] = value
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % (sum(header) % (1 << 18))
+    return data[:at] + bytes(header) + data[at + BLOCK :]
+
+
+def _all(data: bytes, sign: bytes) -> Iterator[int]:
+    at = data.find(sign)
+    while at >= 0:
+        yield at
+        at = data.find(sign, at + 1)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *BYTES,
+    *(of_the_end(mutation, 400) for mutation in BYTES[:4]),
+    *(other_zip_field,) * 5,
+)
+
+
+def _zip(files: dict[str, bytes], method: int, force_zip64: bool = False) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, (2026, 1, 2, 3, 4, 6))
+            info.compress_type = method
+            with archive.open(info, "w", force_zip64=force_zip64) as member:
+                member.write(data)
+        archive.comment = b"a comment"
+    return stream.getvalue()
+
+
+def _tar(files: dict[str, bytes], form: int) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1_700_000_000
+            archive.addfile(info, io.BytesIO(data))
+        if form != tarfile.USTAR_FORMAT:
+            info = tarfile.TarInfo("long/" * 30 + "c.jpg")
+            info.size = 9
+            archive.addfile(info, io.BytesIO(b"no photo!"))
+    return stream.getvalue()

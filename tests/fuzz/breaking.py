@@ -1,0 +1,163 @@
+"""Cases of any kind: a sound file by name, broken in one or several ways."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.fuzz.cases import Case
+from tests.fuzz.mutations import (
+    Mutation,
+    cut_end,
+    cut_out,
+    flip_bits,
+    overwrite_run,
+    repeat_slice,
+    write_extreme,
+)
+
+BYTES: tuple[Mutation, ...] = (
+    *(flip_bits, flip_bits, overwrite_run, write_extreme),
+    *(cut_end, cut_out, repeat_slice),
+)
+LARGEST = 200_000  # bytes: repeating may not grow without end
+# What takes the place of a word, where numbers, names and texts tend to go wrong.
+WORDS = (
+    b"", b"0", b"-1", b"1e999", b"nan", b"NaN", b"-Infinity", b"9" * 400, b"9" * 5000, b"0x10",
+    b"1_000", b"18446744073709551616", b"-9223372036854775809", b"1.5", b"true", b"null", b"[]",
+    b"{}", b"[" * 3000, b'{"a":' * 3000, b'"', b'""', b"'", b",", b"\n", b"\r", b"\r\n", b"\0",
+    b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\x1b[31m", b"\xe2\x80\xae", b"=1+1",
+    b"..", b"../../x.jpg", b"zip://a::b", b"a" * 9000, b"\xc3\xa9\xe6\x97\xa5", b"\xef\xbb\xbf",
+)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**70, -(2**70), 0.5, 1e308, "", "x", "\0"),
+    *("2026-01-01", "nan", "\ud800", "a" * 9000, [], {}, [[]], [None], {"a": 1}, ["x"] * 99),
+)
+_WORD = re.compile(rb"[^\s,;:\"\[\]{}=]+")
+
+
+def break_one(
+    seed: int,
+    number: int,
+    sound: Mapping[str, bytes],
+    mutations: Sequence[Mutation],
+) -> Case:
+    """Make a case of files by name, each in turn; the same seed and number give the same bytes."""
+    names = sorted(sound)
+    name = names[number % len(names)]
+    chance = random.Random(f"{name} {seed} {number}")
+    data, done = sound[name], "none"
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        mutation = chance.choice(mutations)
+        if data:
+            data = mutation(data, chance)[:LARGEST]
+            done = mutation.__name__
+    return Case(f"{number:06}-{name}-{done}", data)
+
+
+def other_word(data: bytes, chance: random.Random) -> bytes:
+    """Write another word in the place of one."""
+    found = list(_WORD.finditer(data))
+    if not found:
+        return data
+    word = chance.choice(found)
+    return data[: word.start()] + chance.choice(WORDS) + data[word.end() :]
+
+
+def add_word(data: bytes, chance: random.Random) -> bytes:
+    """Write a word anywhere."""
+    at = chance.randrange(len(data) + 1)
+    return data[:at] + chance.choice(WORDS) + data[at:]
+
+
+def drop_line(data: bytes, chance: random.Random) -> bytes:
+    """Leave a line out."""
+    lines = data.splitlines(keepends=True)
+    del lines[chance.randrange(len(lines))]
+    return b"".join(lines)
+
+
+def repeat_line(data: bytes, chance: random.Random) -> bytes:
+    """Repeat a line, and perhaps a hundred times."""
+    lines = data.splitlines(keepends=True)
+    at = chance.randrange(len(lines))
+    return b"".join([*lines[:at], *[lines[at]] * chance.choice((2, 2, 100)), *lines[at + 1 :]])
+
+
+def swap_lines(data: bytes, chance: random.Random) -> bytes:
+    """Let two lines change places."""
+    lines = data.splitlines(keepends=True)
+    one, two = chance.randrange(len(lines)), chance.randrange(len(lines))
+    lines[one], lines[two] = lines[two], lines[one]
+    return b"".join(lines)
+
+
+LINES: tuple[Mutation, ...] = (other_word, other_word, other_word, add_word, drop_line, repeat_line,
+                               swap_lines)  # fmt: skip
+
+
+def other_value(data: bytes, chance: random.Random) -> bytes:
+    """Write another value of any type somewhere in a JSON text, if it still is one."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return other_word(data, chance)
+    places = list(_places(values))
+    if not places:
+        return data
+    holder, key = chance.choice(places)
+    what = chance.random()
+    if what < 0.15:
+        del holder[key]
+    elif what < 0.25 and isinstance(holder, dict):
+        holder[chance.choice(("", "x", "schema_version"))] = chance.choice(VALUES)
+    else:
+        holder[key] = chance.choice(VALUES)
+    return json.dumps(values).encode()
+
+
+def of_a_line(mutation: Mutation) -> Mutation:
+    """Let a mutation see one line alone."""
+
+    def change(data: bytes, chance: random.Random) -> bytes:
+        lines = data.splitlines(keepends=True)
+        at = chance.randrange(len(lines))
+        lines[at] = mutation(lines[at], chance).rstrip(b"\n") + b"\n"
+        return b"".join(lines)
+
+    change.__name__ = mutation.__name__
+    return change
+
+
+def of_the_end(mutation: Mutation, length: int) -> Mutation:
+    """Let a mutation see the last bytes alone, where some formats have their index."""
+
+    def change(data: bytes, chance: random.Random) -> bytes:
+        head, tail = data[:-length], data[-length:]
+        return head + mutation(tail, chance)
+
+    change.__name__ = f"{mutation.__name__}_at_the_end"
+    return change
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Give all places of a JSON value, each as its holder and key."""
+    found: list[tuple[Any, Any]] = []
+    waiting = [value]
+    while waiting:
+        holder = waiting.pop()
+        items: list[tuple[Any, Any]] = []
+        if isinstance(holder, dict):
+            items = list(holder.items())
+        elif isinstance(holder, list):
+            items = list(enumerate(holder))
+        for key, inside in items:
+            found.append((holder, key))
+            waiting.append(inside)
+    return found
+
+
+Make = Callable[[int, int], Case]

@@ -1,0 +1,170 @@
+"""Broken journals: a row that they give is one that was put in, or they are damaged."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sqlite3
+from pathlib import Path
+
+from batch.errors import OutputError
+from batch.journal.errors import JournalDamaged
+from batch.journal.journal import Journal
+from batch.records import (
+    Answer,
+    Box,
+    Failure,
+    FileState,
+    Finished,
+    Reason,
+    Row,
+    Source,
+    Stage,
+    Status,
+)
+from batch.sources.walk import Found
+from tests.fuzz.breaking import BYTES, WORDS, break_one
+from tests.fuzz.cases import Case
+from tests.fuzz.mutations import Mutation
+from tests.fuzz.place import check_message, folder, write
+
+BASIS = b"basis"
+NUMBER = 12
+PAGE = 4096
+NAME = "state.db"
+COLUMNS = ("path", "size", "mtime_ns", "digest", "basis", "failed", "row")
+
+
+@functools.cache
+def rows() -> dict[str, Row]:
+    """Give the rows of all files, by their paths."""
+    found: dict[str, Row] = {}
+    for number in range(NUMBER):
+        path = Path(f"photos/{number:02}.jpg")
+        if number % 5 == 4:
+            failure = Failure(path, Stage.DECODE, Reason.CORRUPT, "broken")
+            found[str(path)] = Row(path, Status.FAILED, failure=failure)
+            continue
+        share = 0.5 + number / 50
+        shares = {"happy": share, "sad": 1 - share}
+        answer = Answer(Status.OK, "happy", share, shares, Box(1.0, 2.0, 30.0, 40.0, 0.9))
+        found[str(path)] = Row(path, Status.OK, answer, Source.FACE, (answer,), 64, 48)
+    return found
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Make journals: one with rows, and one without."""
+    made = {}
+    for name, number in (("rows", NUMBER), ("empty", 0)):
+        path = folder() / f"sound-{name}.db"
+        journal = Journal(path, BASIS)
+        for file in _files(number):
+            row = rows()[file.path]
+            digest = file.path.encode().ljust(32, b"\0")
+            journal.add(Finished(row, FileState(file.size, file.mtime_ns, digest)))
+        journal.note("profile", '{"answers": 3}')
+        journal.close()
+        made[name] = path.read_bytes()
+    return made
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken journal from its number; the one with rows mostly."""
+    names = {"rows": sound()["rows"]} if number % 20 else sound()
+    return break_one(seed, number, names, MUTATIONS)
+
+
+def check(case: Case) -> str:
+    """Use a broken journal as a run does."""
+    place = write(NAME, case.data)
+    (folder() / f"{NAME}-journal").unlink(missing_ok=True)
+    try:
+        return _use(place)
+    except (JournalDamaged, OutputError) as error:
+        check_message(error)
+        return type(error).__name__
+
+
+def _use(place: Path) -> str:
+    journal = Journal(place, BASIS)
+    try:
+        plan = journal.plan(_files(NUMBER), fresh=False, verify=False)
+        pending = [str(file if not isinstance(file, Failure) else file.path)
+                   for file in journal.pending()]  # fmt: skip
+        assert plan.found == NUMBER
+        assert plan.pending == len(pending)
+        for path in pending:
+            journal.add(Finished(rows()[path], FileState(100, 1_000)))
+        journal.commit()
+        given = list(journal.rows())
+        assert [str(row.path) for row in given] == list(rows()), "rows are missing, or in disorder"
+        for row in given:
+            expected = rows()[str(row.path)]
+            assert _plain(row) == _plain(expected), f"another answer for {row.path}"
+        list(journal.missing())
+        journal.noted("profile")
+        journal.forget_missing()
+    finally:
+        journal.close()
+    return "nothing to do" if not pending else "all anew" if len(pending) == NUMBER else "some anew"
+
+
+def _plain(row: Row) -> tuple[object, ...]:
+    """Give what a report says of a row."""
+    return (row.status, row.answer, row.source, row.faces, row.width, row.height, row.failure)
+
+
+def _files(number: int) -> list[Found]:
+    return [Found(path, 100, 1_000) for path in list(rows())[:number]]
+
+
+def overwrite_page(data: bytes, chance: random.Random) -> bytes:
+    """Overwrite a page with noise, zeros or another one."""
+    pages = max(1, len(data) // PAGE)
+    at, other = PAGE * chance.randrange(pages), PAGE * chance.randrange(pages)
+    page = chance.choice((bytes(PAGE), chance.randbytes(PAGE), data[other : other + PAGE]))
+    return data[:at] + page + data[at + PAGE :]
+
+
+def cut_page(data: bytes, chance: random.Random) -> bytes:
+    """Cut the file off at the end of a page."""
+    return data[: PAGE * chance.randrange(max(1, len(data) // PAGE))]
+
+
+def flip_in_rows(data: bytes, chance: random.Random) -> bytes:
+    """Flip a bit where rows lie, which SQLite can't see."""
+    places = [at for at in range(0, len(data), 64) if data[at : at + 64].strip(b"\0")]
+    if not places:
+        return data
+    out = bytearray(data)
+    at = min(len(data) - 1, chance.choice(places) + chance.randrange(64))
+    out[at] ^= 1 << chance.randrange(8)
+    return bytes(out)
+
+
+def other_cell(data: bytes, chance: random.Random) -> bytes:
+    """Let SQLite itself write another value of any type into a row."""
+    path = write("mutated.db", data)
+    word = chance.choice(WORDS)
+    value = chance.choice((None, 7, -1, 0.5, word, word.decode("latin-1"), 2**62))
+    try:
+        database = sqlite3.connect(path, isolation_level=None)
+        try:
+            database.execute("PRAGMA ignore_check_constraints = ON")
+            database.execute("PRAGMA journal_mode = MEMORY")
+            column = chance.choice(COLUMNS)
+            database.execute(
+                f"UPDATE OR IGNORE photos SET {column} = ? WHERE path IN "
+                "(SELECT path FROM photos ORDER BY path LIMIT 1 OFFSET ?)",
+                (value, chance.randrange(NUMBER)),
+            )
+        finally:
+            database.close()
+    except (sqlite3.Error, UnicodeError, OverflowError):
+        return data
+    return path.read_bytes()
+
+
+MUTATIONS: tuple[Mutation, ...] = (*BYTES, flip_in_rows, flip_in_rows, flip_in_rows, overwrite_page,
+                                   cut_page, other_cell)  # fmt: skip

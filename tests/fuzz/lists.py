@@ -1,0 +1,114 @@
+"""Broken lists of paths, one a line or separated by NUL, and lists of URLs that lie elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from batch.discover import Survey
+from batch.errors import InputError
+from batch.location import is_url
+from batch.sources.walk import Found, Search
+from tests.fuzz.breaking import BYTES, LINES, break_one
+from tests.fuzz.cases import Case
+from tests.fuzz.place import check_line, check_message, folder
+from tests.fuzz.seeds import seeds
+
+NAMES = (b"one.jpg", b"two words.jpg", b"gr\xc3\xb6\xc3\x9fe.jpg", b"sub/three.jpg", b"gone.jpg",
+         b"not\xff.jpg", b"sub")  # fmt: skip
+FIRST, LAST = b"first.jpg", b"last.jpg"
+REMOTE = "memory://fuzz/list.txt"
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Make lists of files that are there, and of one that is not."""
+    return {
+        "lines": b"\n".join((*NAMES, b"")),
+        "windows": b"\r\n".join((*NAMES, b"")),
+        "nul": b"\0".join((*NAMES, b"new\nline.jpg")),
+        "remote": b"\n".join((b"a.jpg", b"memory://fuzz/b.jpg", b"sub", b"c d.jpg", b"gone.jpg")),
+    }
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken list from its number."""
+    return break_one(seed, number, sound(), (*BYTES, *LINES, *LINES))
+
+
+def check(case: Case) -> str:
+    """List what a broken list names; sound entries before and behind it are found as ever."""
+    _arrange()
+    if case.name.split("-")[1] == "remote":
+        return _check_remote(case.data)
+    # With a NUL anywhere all entries are separated by NUL, so these two are found either way.
+    between = b"\0" if b"\0" in case.data else b"\n"
+    data = between.join((FIRST, case.data, LAST))
+    if _leads_away(data.split(between)):
+        return "left alone"
+    found = list(Survey(["-"], Search(), listing=io.BytesIO(data)))
+    assert found[0].path == FIRST.decode()
+    assert found[0].failure is None
+    # Its name may lead there by way of a folder that comes before it.
+    assert any(Path(file.path).name == LAST.decode() and not file.failure for file in found)
+    return _word(found)
+
+
+def _check_remote(data: bytes) -> str:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/fuzz/list.txt", data)
+    lines = [line.strip() for line in data.splitlines()]
+    if any(is_url(os.fsdecode(line)) and not line.startswith(b"memory://") for line in lines):
+        return "left alone"  # it may name a server
+    try:
+        found = list(Survey([REMOTE], Search()))
+    except InputError as error:
+        check_message(error)
+        return type(error).__name__
+    return _word(found)
+
+
+def _word(found: Sequence[Found]) -> str:
+    for file in found:
+        if file.failure:
+            detail = file.failure.detail
+            check_line(detail)
+            assert len(detail) < 1000 + 10 * len(file.path), f"{len(detail)} characters"
+    failed = sum(file.failure is not None for file in found)
+    return "all found" if not failed else "some found" if failed < len(found) else "none found"
+
+
+def _leads_away(entries: Sequence[bytes]) -> bool:
+    """Tell whether an entry is a folder outside, which takes long, or a URL of any server."""
+    inside = os.path.realpath(folder())
+    for entry in entries:
+        name = os.fsdecode(entry).removesuffix("\r")
+        if is_url(name):
+            return True
+        try:
+            if Path(name).is_dir() and not os.path.realpath(name).startswith(inside):
+                return True
+        except (OSError, ValueError):  # it names no file at all
+            continue
+    return False
+
+
+@functools.cache
+def _arrange() -> None:
+    """Make the files that lists name, and go where they lie."""
+    import fsspec
+
+    photo = seeds()["jpeg-grey"]
+    for name in (*NAMES[:4], FIRST, LAST, b"new\nline.jpg", b"not\xff.jpg"):
+        path = folder() / Path(os.fsdecode(name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photo)
+    os.chdir(folder())
+    store = fsspec.filesystem("memory")
+    for remote in ("a.jpg", "b.jpg", "c d.jpg", "sub/d.jpg"):
+        store.pipe_file(f"/fuzz/{remote}", photo)

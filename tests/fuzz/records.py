@@ -1,0 +1,95 @@
+"""Broken run records, the ``run.json`` beside a report, as later runs and merges read them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+from batch.errors import BatchLabelError
+from batch.merging.merge import Merging, merge
+from batch.recording.runfile import as_json, read_run, run_file
+from batch.stopping import stop_on_signals
+from tests.fuzz.breaking import BYTES, LINES, break_one, other_value
+from tests.fuzz.cases import Case
+from tests.fuzz.place import check_message, folder
+from tests.runs import USUAL, Place, make_photos
+
+MERGES = 4  # a merge writes a report, which takes longer than reading a record
+PARTS = ("1.csv", "2.csv")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
+
+
+@functools.cache
+def _place() -> Path:
+    """Label two shards with real runs."""
+    place = Place(folder())
+    make_photos(place.folder / "photos", 4)
+    for number, part in enumerate(PARTS, start=1):
+        ran = place.command(*USUAL, "photos", "-o", part, "--shard", f"{number}/2")
+        assert ran.returncode == 0, ran.stderr
+    for part in PARTS:
+        record = place.folder / f"{part}.run.json"
+        shutil.copy(record, f"{record}.sound")
+    shutil.rmtree(place.folder / "photos")
+    return place.folder
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Give the record of a real run, with the times and host of none, so that it comes again."""
+    values = json.loads((_place() / f"{PARTS[0]}.run.json.sound").read_bytes())
+    values["report"] = PARTS[0]
+    values["seconds"] = dict.fromkeys(values["seconds"], 0.25)
+    values["host"] = {
+        name: 1 if isinstance(value, int) else "host" for name, value in values["host"].items()
+    }
+    for name, value in values.items():
+        if isinstance(value, str) and _TIME.match(value):
+            values[name] = "2026-01-02T03:04:05Z"
+        elif isinstance(value, float):
+            values[name] = 0.5
+    return {"shard": (json.dumps(values, indent=2) + "\n").encode()}
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken record from its number."""
+    return break_one(seed, number, sound(), (*BYTES, *LINES, *(other_value,) * 14))
+
+
+@functools.cache
+def _merged() -> bytes:
+    """Give what the sound parts are joined into."""
+    (_place() / f"{PARTS[0]}.run.json").write_bytes(sound()["shard"])
+    _merge()
+    return (_place() / "merged.csv").read_bytes()
+
+
+def _merge() -> None:
+    place = _place()
+    parts = tuple(str(place / part) for part in PARTS)
+    with stop_on_signals() as stop:
+        merge(Merging(parts, str(place / "merged.csv")), io.BytesIO(), stop)
+
+
+def check(case: Case) -> str:
+    """Read a broken record, write it again, and join its part with a sound one."""
+    merged = _merged()
+    report = _place() / PARTS[0]
+    file = run_file(report)
+    (_place() / f"{PARTS[0]}.run.json").write_bytes(case.data)
+    record = read_run(file)
+    if record is not None:
+        assert json.dumps(as_json(record))
+    if int(case.name.split("-")[0]) % MERGES == 0:
+        try:
+            _merge()
+        except BatchLabelError as error:
+            check_message(error)
+            return "not merged"
+        assert (_place() / "merged.csv").read_bytes() == merged, "another report"
+        return "merged"
+    return "none" if record is None else "read"

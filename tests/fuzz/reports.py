@@ -1,0 +1,135 @@
+"""Broken reports: they are read back as a report, or refused in a known way."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from batch.errors import OutputError, UsageError
+from batch.page.gather import gather
+from batch.reading.diff import diff
+from batch.reading.readers import ReportError
+from batch.reading.saved import SavedReport, open_saved
+from batch.records import Status
+from batch.reports.report import open_report
+from tests.fuzz.breaking import BYTES, LINES, break_one, of_a_line, of_the_end, other_value
+from tests.fuzz.cases import Case
+from tests.fuzz.journals import rows
+from tests.fuzz.mutations import Mutation
+from tests.fuzz.place import check_message, folder, write
+
+OUTPUTS = ("happy", "sad")
+DATASET = "dataset"
+FILES = {"csv": "r.csv", "jsonl": "r.jsonl", "parquet": "r.parquet"}
+# A diff writes a list, which takes longer than reading.
+DIFFS = 4
+FOOTER = 600  # bytes: where a Parquet file has its schema and index
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Make reports of every format, and the files of a dataset by their paths."""
+    made = {}
+    for per_face in (False, True):
+        for form in FILES:
+            path = _written(f"sound{per_face:d}.{form}", per_face)
+            made[f"{form}-{'faces' if per_face else 'photos'}"] = path.read_bytes()
+    for name, file in _dataset_files().items():
+        made[f"{DATASET}-{name}"] = file.read_bytes()
+    return made
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken report, or a dataset's file, from its number."""
+    names = sorted(sound())
+    name = names[number % len(names)]
+    return break_one(seed, number, {name: sound()[name]}, _mutations(name))
+
+
+def _mutations(name: str) -> tuple[Mutation, ...]:
+    if name.startswith("csv"):
+        return (*BYTES, *LINES, *LINES)
+    if name.startswith("jsonl"):
+        return (*BYTES, *LINES, *(of_a_line(other_value),) * 4)
+    if name == f"{DATASET}-_SUCCESS":
+        return (*BYTES, *LINES, *(other_value,) * 6)
+    return (*BYTES, *(of_the_end(mutation, FOOTER) for mutation in BYTES))
+
+
+def check(case: Case) -> str:
+    """Read a broken report, make the sums of a page of it, and compare it with the sound one."""
+    number, form, kind, *_ = case.name.split("-")
+    if form == DATASET:
+        file = _dataset_files()[kind]
+        before = file.read_bytes()
+        file.write_bytes(case.data)
+        try:
+            return _read(file.parents[_depth(file)], int(number))
+        finally:
+            file.write_bytes(before)
+    return _read(write(FILES[form], case.data), int(number), kind)
+
+
+def _read(report: Path, number: int, kind: str = "photos") -> str:
+    word = _attempt(lambda: _rows(report))
+    # A page reads more columns, so it may refuse more.
+    _attempt(lambda: gather(report))
+    if number % DIFFS == 0:
+        suffix = report.suffix or ".parquet"
+        other = folder() / f"sound{int(kind == 'faces')}{suffix}"
+        changes = str(folder() / "changes.csv")
+        _attempt(lambda: diff(str(other), str(report), changes, io.BytesIO()))
+    return word or "read"
+
+
+def _attempt(use: Callable[[], object]) -> str | None:
+    try:
+        use()
+    except (ReportError, UsageError, OutputError) as error:
+        check_message(error)
+        return type(error).__name__
+    return None
+
+
+def _rows(report: Path) -> None:
+    with open_saved(report) as saved:
+        _check_report(saved)
+        for row in saved.rows():
+            assert row.status in set(Status)
+            assert row.path.encode()
+            assert row.confidence is None or 0 <= row.confidence <= 1
+            assert row.face is None or row.face >= 1
+
+
+def _check_report(saved: SavedReport) -> None:
+    assert saved.called
+    for label in saved.labels or ():
+        assert label.encode()
+
+
+def _written(name: str, per_face: bool) -> Path:
+    path = folder() / name
+    with open_report(str(path), OUTPUTS, per_face, io.BytesIO()) as report:
+        for row in rows().values():
+            report.add(row)
+        report.publish()
+    return path
+
+
+@functools.cache
+def _dataset_files() -> dict[str, Path]:
+    """Write a dataset; give its list, the file of its order, and one of rows."""
+    place = folder() / DATASET
+    with open_report(f"{place}/", OUTPUTS, False, io.BytesIO()) as report:
+        for row in rows().values():
+            report.add(row)
+        report.publish()
+    (order,) = place.glob("_order*")
+    part = min(place.glob("status=ok/label=happy/*.parquet"))
+    return {"_SUCCESS": place / "_SUCCESS", "order": order, "part": part}
+
+
+def _depth(file: Path) -> int:
+    return len(file.relative_to(folder() / DATASET).parts) - 1

@@ -1,0 +1,57 @@
+"""Broken reviews, as the trainer imports them."""
+
+from __future__ import annotations
+
+import functools
+
+from tests.fuzz.breaking import BYTES, LINES, break_one
+from tests.fuzz.cases import Case
+from tests.fuzz.place import check_line, check_message, folder, write
+from trainer.reviewing.review import (
+    COLUMNS,
+    BadReview,
+    Review,
+    about_photos,
+    is_review,
+    read_review,
+)
+
+ROWS = (
+    "photos/a.jpg,,,,,,happy,0.91,sad",
+    "photos/b.jpg,1,10,20,30,40,happy,0.5,happy",
+    "photos/b.jpg,2,50.5,20,30,40,,,neither",
+    '"photos/c,d.jpg",,,,,,no_person,0.7,happy',
+    "photos/gr\u00f6\u00dfe.jpg,1,1,2,3,4,sad,0.6,not_a_person",
+    "zip://in/e.jpg::photos.zip,,,,,,sad,0.6,no_person",
+)
+
+
+@functools.cache
+def sound() -> dict[str, bytes]:
+    """Make reviews as the page saves them, and as a spreadsheet does."""
+    text = "\n".join((",".join(COLUMNS), *ROWS, ""))
+    marked = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
+    return {"page": text.encode(), "sheet": marked}
+
+
+def make(seed: int, number: int) -> Case:
+    """Make a broken review from its number."""
+    return break_one(seed, number, sound(), (*BYTES, *LINES, *LINES))
+
+
+def check(case: Case) -> str:
+    """Import a broken review."""
+    file = write("review.csv", case.data)
+    assert is_review(file) in (True, False)
+    try:
+        verdicts = read_review(Review((file,), folder()))
+    except BadReview as error:
+        check_message(error)
+        return "refused"
+    for verdict in verdicts:
+        assert verdict.label
+        check_line(verdict.name)
+        assert verdict.box is None or min(verdict.box.width, verdict.box.height) > 0
+    kept, left_out = about_photos(verdicts)
+    assert len(kept) + len(left_out) == len({verdict.path for verdict in verdicts})
+    return "read"
