@@ -135,7 +135,7 @@ class Survey:
                 if file.failure or not is_archive(file.path):
                     yield file
                 elif opens or self._search.archives:
-                    yield from members_of(file, reader, self._search, self._left_out)
+                    yield from members_of(file, reader, self._search, self._left_out, self._check)
                 else:
                     self._left_out(file.location, "archive")
                     if seen is not None:  # it may still be named
@@ -150,7 +150,7 @@ class Survey:
         if kind is Kind.MANIFEST:
             found = chain.from_iterable(map(read_manifest, paths))
         elif kind is Kind.MEMBER:
-            found = named_members(paths, reader)
+            found = named_members(paths, reader, self._check)
         elif kind is Kind.NOT_ALONE:
             detail = "a manifest among other inputs is not read: give it alone"
             found = (fail(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
@@ -190,7 +190,7 @@ class Survey:
 
         if split_member(url):
             with closing(ArchiveReader(self._check)) as reader:
-                (found,) = named_members([url], reader)
+                (found,) = named_members([url], reader, self._check)
             if found.failure:
                 raise InputError(
                     f"input {printable(url)} can't be found ({found.failure.detail})",

@@ -14,12 +14,17 @@ from batch.records import Reason
 from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_reader import ArchiveReader
 from batch.sources.walk import Found, LeftOut, Search, fail, find, look_at
+from batch.stopping import Check, never_stop
 from batch.stores.retrying import retried
 from batch.stores.store import said
 
 
 def members_of(
-    archive: Found, reader: ArchiveReader, search: Search, left_out: LeftOut
+    archive: Found,
+    reader: ArchiveReader,
+    search: Search,
+    left_out: LeftOut,
+    check: Check = never_stop,
 ) -> Iterator[Found]:
     """Give the photos in an archive, or the archive itself with the reason why it can't be read.
 
@@ -29,7 +34,7 @@ def members_of(
     """
     search = replace(search, archives=False)  # one inside another can't be read in place
     try:
-        with closing(retried(lambda: _begin(reader, archive.path))) as members:
+        with closing(retried(lambda: _begin(reader, archive.path), check)) as members:
             for member in members:
                 why = search.why_not(member.name)
                 if why:
@@ -44,20 +49,22 @@ def members_of(
         yield fail(archive.path, Reason.UNREADABLE, said(error))
 
 
-def named_members(urls: Iterable[str], reader: ArchiveReader) -> Iterator[Found]:
+def named_members(
+    urls: Iterable[str], reader: ArchiveReader, check: Check = never_stop
+) -> Iterator[Found]:
     """Give members of archives that are named by themselves, whatever they are."""
     for path, group in groupby(urls, lambda url: _split(url)[0]):
-        archive = _look(path)
+        archive = _look(path, check)
         for url in group:
             if archive.failure:
                 yield fail(url, archive.failure.reason, archive.failure.detail)
             else:
-                yield _find(archive, _split(url)[1], url, reader)
+                yield _find(archive, _split(url)[1], url, reader, check)
 
 
-def _find(archive: Found, name: str, url: str, reader: ArchiveReader) -> Found:
+def _find(archive: Found, name: str, url: str, reader: ArchiveReader, check: Check) -> Found:
     try:
-        return _found(archive, retried(lambda: reader.find(archive.path, name)))
+        return _found(archive, retried(lambda: reader.find(archive.path, name), check))
     except ArchiveError as error:
         return fail(url, error.reason, str(error))
     except OSError as error:
@@ -87,7 +94,7 @@ def _found(archive: Found, member: Member) -> Found:
     return find(path, member.size, etag=archive.etag or str(archive.mtime_ns))
 
 
-def _look(path: str) -> Found:
+def _look(path: str, check: Check) -> Found:
     location = location_of(path)
     if isinstance(location, Path):
         return look_at(str(location))._replace(path=path)
@@ -95,7 +102,7 @@ def _look(path: str) -> Found:
     from batch.sources.listing import look
 
     try:
-        return look(path).found
+        return look(path, check).found
     except InputError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
         detail = said(error.__cause__ or error)
