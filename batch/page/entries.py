@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batch.names import FORMULA_STARTS
+from batch.names import as_cell
 from batch.reading.readers import RecordReader, damaged
 from batch.reading.saved import NEEDED, SavedReport, SavedRow, real_of, saved_row, text_of
 from batch.records import Reason, Source, Status
@@ -56,8 +56,7 @@ class Entry:
 
 def labels_of(report: SavedReport) -> list[str]:
     """Name the labels of a report as its column ``label`` has them, in the model's order."""
-    names = report.labels or ()
-    return [f"'{name}" if name.startswith(FORMULA_STARTS) else name for name in names]
+    return [as_cell(name) for name in report.labels or ()]
 
 
 def entries(reader: RecordReader) -> Iterator[Entry]:
