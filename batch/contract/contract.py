@@ -15,11 +15,10 @@ from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
 from batch.fusion import pack_fusion, unpack_fusion
 from batch.names import is_printable, label_text, printable
-from batch.records import ABSTAIN, Region
+from batch.records import ABSTAIN, MAX_LABELS, Region
 from batch.reports.dataset_files import MAX_FOLDER, NULL, label_folder
 
 SCHEMA_VERSION = 2
-MAX_LABELS = 1000
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
 # samples tell the model from others.
 ABSTAIN_SCHEMA = 2
