@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import NoReturn
 
@@ -70,6 +71,9 @@ def main() -> NoReturn:
     # imports would end in a traceback, and click in the exit code of a failure.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Numpy's sums are not worth a thread a core, and where one can't be started OpenBLAS sends this
+    # process a SIGINT, as if it were interrupted from the keyboard.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     replace_standard_streams()
     try:
         cli.main(prog_name=PROGRAM)

@@ -34,11 +34,11 @@ def replace_standard_streams() -> None:
 class _Input(io.FileIO):
     """Standard input: what the system refuses is an ``InputError``."""
 
-    def readinto(self, buffer: Any) -> int | None:
+    def readinto(self, buffer: Any, /) -> int:
         with _reading():
             return super().readinto(buffer)
 
-    def readall(self) -> bytes | None:
+    def readall(self) -> bytes:
         with _reading():
             return super().readall()
 
@@ -51,7 +51,7 @@ class _Output(io.FileIO):
 
     _is_refused = False
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         if self._is_refused:  # Python tries what is left again as it ends
             return len(data)
         try:
@@ -68,7 +68,7 @@ class _Output(io.FileIO):
 class _Messages(io.FileIO):
     """Standard error: what it does not take is dropped, as it must not change how a run ends."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError:

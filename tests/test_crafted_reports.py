@@ -146,7 +146,7 @@ def test_a_text_that_a_dictionary_repeats_is_not_unfolded(tmp_path: Path) -> Non
 
 def _parquet(report: Path, paths: list[str], **options: object) -> None:
     none = [None] * len(paths)
-    columns = {"path": paths, "status": ["no_face"] * len(paths)}
+    columns: dict[str, object] = {"path": paths, "status": ["no_face"] * len(paths)}
     columns |= dict.fromkeys(("label", "confidence", "error"), none)
     pyarrow.parquet.write_table(pyarrow.table(columns), report, **options)
 

@@ -90,7 +90,5 @@ def _entry(number: int, said: dict[str, Any]) -> Entry:
 
 def _numbers(said: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
     """Give a place or a size, the last two of whose numbers are sides; None for what is none."""
-    numbers = [said.get(name) for name in names]
-    if any(number is None for number in numbers):
-        return None
-    return numbers if min(numbers[-2:]) > 0 else None
+    numbers: list[Any] = [said.get(name) for name in names]
+    return None if None in numbers or min(numbers[-2:]) <= 0 else numbers

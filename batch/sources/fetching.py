@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from batch.errors import BatchLabelError
 from batch.location import Location, Url, split_member
+from batch.parallel import submit
 from batch.records import Failure, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
@@ -53,7 +54,7 @@ class Fetcher:
             for item in found:
                 if isinstance(item, Url):
                     held += _size(item)
-                    waiting.append(pool.submit(self.fetch, item))
+                    waiting.append(submit(pool, self.fetch, item))
                 elif waiting:
                     waiting.append(item)
                 else:
