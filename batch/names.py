@@ -54,9 +54,9 @@ def path_from_text(text: str) -> Location:
     """Turn the text that ``path_text`` gave back into the path.
 
     Raises:
-        ValueError: the text holds a backslash that begins none of the escapes.
+        ValueError: the text holds a backslash that begins none of the escapes, or a NUL.
     """
-    return location_of(os.fsdecode(_bytes(text)))
+    return location_of(os.fsdecode(_name(text)))
 
 
 def path_bytes(text: str) -> bytes:
@@ -65,7 +65,7 @@ def path_bytes(text: str) -> bytes:
     Raises:
         ValueError: as ``path_from_text`` does.
     """
-    return _bytes(text).removeprefix(b"./")  # which is there for a formula's start alone
+    return _name(text).removeprefix(b"./")  # which is there for a formula's start alone
 
 
 def printable(text: str) -> str:
@@ -106,6 +106,13 @@ def is_printable(text: str) -> bool:
     A backslash is printable, although ``printable`` escapes it.
     """
     return _IS_UNPRINTABLE.search(text) is None
+
+
+def _name(text: str) -> bytes:
+    name = _bytes(text)
+    if b"\0" in name:
+        raise ValueError(f"no path of a report: {printable(text[:100])} has a NUL")
+    return name
 
 
 def _bytes(text: str) -> bytes:

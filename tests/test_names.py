@@ -141,6 +141,13 @@ def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", ["a\\x00b", "a\0b"])
+def test_text_with_a_nul_is_no_path(text: str) -> None:
+    for turned in (path_from_text, path_bytes):
+        with pytest.raises(ValueError, match="has a NUL"):
+            turned(text)
+
+
 def test_labels_are_one_line_and_no_formula() -> None:
     assert label_text("happy") == "happy"
     assert label_text("=SUM(A1)") == "'=SUM(A1)"

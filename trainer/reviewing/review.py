@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.names import path_from_text, printable
+from batch.reading.fields import LARGEST
+from batch.reading.readers import MAX_LINE
 from batch.records import Abstain, Box
 
 COLUMNS = tuple(
@@ -72,7 +73,7 @@ def is_review(source: Path) -> bool:
     if not source.is_file():
         return False
     with source.open("rb") as file:
-        return file.readline().decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
+        return file.readline(MAX_LINE).decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
 
 
 def read_review(review: Review) -> list[Verdict]:
@@ -127,7 +128,8 @@ def box_of(sides: Sequence[float]) -> Box | None:
     if not sides:
         return None
     left, top, width, height = sides
-    if not all(map(math.isfinite, sides)) or min(width, height) <= 0:
+    # False for what is no number.
+    if not all(abs(side) <= LARGEST for side in sides) or min(width, height) <= 0:
         raise ValueError(f"{width:g} x {height:g} pixels are no face")
     return Box(left, top, width, height, score=1.0)
 
@@ -140,6 +142,14 @@ def placed(text: str, photos: Path) -> Location:
     """
     path = path_from_text(text)
     return path if isinstance(path, Url) else photos / path
+
+
+def _face_of(text: str) -> int | None:
+    if not text:
+        return None
+    if not 1 <= (face := int(text)) <= LARGEST:
+        raise ValueError(f"{text} is no number of a face")
+    return face
 
 
 def _verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
@@ -167,7 +177,7 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
     try:
         return Verdict(
             path=placed(row["path"], photos),
-            face=int(row["face"]) if row["face"] else None,
+            face=_face_of(row["face"]),
             box=box_of([float(row[name]) for name in BOX if row[name]]),
             said=row["said"],
             label=FORMER_ANSWERS.get(row["label"], row["label"]),
