@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import NoReturn
 
@@ -9,13 +10,16 @@ import click
 
 from batch.commands.diff import diff
 from batch.commands.explain import explain
+from batch.commands.failure import fail
 from batch.commands.label import label
 from batch.commands.manifest import manifest
 from batch.commands.merge import merge
 from batch.commands.model import model
 from batch.commands.report import report
 from batch.default_command import DefaultGroup
+from batch.errors import BatchLabelError
 from batch.log import PROGRAM
+from batch.standard_streams import replace_standard_streams
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -67,5 +71,12 @@ def main() -> NoReturn:
     # imports would end in a traceback, and click in the exit code of a failure.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    cli.main(prog_name=PROGRAM)
+    # Numpy's sums are not worth a thread a core, and where one can't be started OpenBLAS sends this
+    # process a SIGINT, as if it were interrupted from the keyboard.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    replace_standard_streams()
+    try:
+        cli.main(prog_name=PROGRAM)
+    except BatchLabelError as error:  # of a standard stream, outside of a command's own care
+        fail(error)
     raise AssertionError("click ends the process")

@@ -81,7 +81,7 @@ class ProviderError(BatchLabelError):
 
 
 class WorkerError(BatchLabelError):
-    """The worker processes can't be started."""
+    """Worker processes or threads can't be started, or be given what they need."""
 
 
 class EngineError(BatchLabelError):

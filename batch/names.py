@@ -10,16 +10,28 @@ from batch.location import Location, location_of
 # Spreadsheets run a cell that begins with one of these as a formula; the full-width forms are
 # taken for the same where East Asian languages are set.
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# What a spreadsheet may drop in front of a formula: spaces of any script, and characters of no
+# width.
+BLANKS = "\\s\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2060-\u2064\u3164\ufeff\uffa0"
 
 SHORT_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # C0, DEL and C1 controls; line and paragraph separator with the bidirectional controls that
-# follow them; the bidirectional isolates; surrogates, which are what is no UTF-8. And a semicolon
-# before what begins a formula: where a comma is the decimal sign, it ends a spreadsheet's cell.
-_UNPRINTABLE = re.compile(
-    "[\\\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-    f"|;(?= *[{re.escape(''.join(FORMULA_STARTS))}])"
+# follow them; the bidirectional isolates; surrogates, which are what is no UTF-8.
+CONTROLS = "\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+# Marks that change the direction of what stands beside them, and the code points of each plane that
+# are no characters.
+_LAST_OF_PLANES = "".join(
+    f"{chr(last - 1)}{chr(last)}" for last in range(0xFFFF, 0x110000, 0x10000)
 )
+UNPRINTABLE = f"{CONTROLS}\u061c\u200e\u200f\ufdd0-\ufdef{_LAST_OF_PLANES}"
+
+_FORMULA = f"[{BLANKS}]*[{re.escape(''.join(FORMULA_STARTS))}]"
+_BEGINS_FORMULA = re.compile(_FORMULA)
+_IS_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+# And a semicolon before what begins a formula: where a comma is the decimal sign, it ends a
+# spreadsheet's cell.
+_ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]|;(?={_FORMULA})")
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -30,21 +42,21 @@ def path_text(path: Location) -> str:
     A backslash becomes ``\\``, a newline ``\n``, a carriage return ``\r`` and a tab
     ``\t``; each byte of other controls and each byte that is not UTF-8 becomes ``\xHH``, and
     so does a semicolon before what begins a formula.
-    A path that a spreadsheet would run as a formula gets ``./`` in front, which names the
-    same file. The separator is ``/`` on every system.
+    A path that a spreadsheet would run as a formula, also one after spaces, gets ``./`` in front,
+    which names the same file. The separator is ``/`` on every system.
     """
     # By way of the bytes, since Python's own decoding of names depends on the locale.
     text = printable(os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape"))
-    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
+    return f"./{text}" if begins_formula(text) else text
 
 
 def path_from_text(text: str) -> Location:
     """Turn the text that ``path_text`` gave back into the path.
 
     Raises:
-        ValueError: the text holds a backslash that begins none of the escapes.
+        ValueError: the text holds a backslash that begins none of the escapes, or a NUL.
     """
-    return location_of(os.fsdecode(_bytes(text)))
+    return location_of(os.fsdecode(_name(text)))
 
 
 def path_bytes(text: str) -> bytes:
@@ -53,12 +65,12 @@ def path_bytes(text: str) -> bytes:
     Raises:
         ValueError: as ``path_from_text`` does.
     """
-    return _bytes(text).removeprefix(b"./")  # which is there for a formula's start alone
+    return _name(text).removeprefix(b"./")  # which is there for a formula's start alone
 
 
 def printable(text: str) -> str:
     """Write any string as one line of valid UTF-8, with the escapes of ``path_text``."""
-    return _UNPRINTABLE.sub(_escaped, text)
+    return _ESCAPED.sub(_escaped, text)
 
 
 def from_printable(text: str) -> str:
@@ -75,8 +87,32 @@ def label_text(label: str) -> str:
 
     It is ``printable``, and has an apostrophe in front where it would begin a formula.
     """
-    text = printable(label)
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return as_cell(printable(label))
+
+
+def as_cell(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{text}" if begins_formula(text) else text
+
+
+def begins_formula(text: str) -> bool:
+    """Tell whether a spreadsheet would run a cell as a formula, with or without what is blank."""
+    return _BEGINS_FORMULA.match(text) is not None
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether a text has no controls, directional marks or what is no character.
+
+    A backslash is printable, although ``printable`` escapes it.
+    """
+    return _IS_UNPRINTABLE.search(text) is None
+
+
+def _name(text: str) -> bytes:
+    name = _bytes(text)
+    if b"\0" in name:
+        raise ValueError(f"no path of a report: {printable(text[:100])} has a NUL")
+    return name
 
 
 def _bytes(text: str) -> bytes:

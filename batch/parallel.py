@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from batch.errors import WorkerError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,10 +29,32 @@ def ordered_map(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(submit(pool, function, item))
             if len(waiting) >= workers * AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def submit(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item
+) -> Future[Result]:
+    """Have a pool apply a function to an item.
+
+    Raises:
+        WorkerError: the pool can't start a thread.
+    """
+    try:
+        return pool.submit(function, item)
+    except RuntimeError as error:
+        raise no_thread(error) from error
+
+
+def no_thread(error: RuntimeError) -> WorkerError:
+    """Make the exception for a thread that can't be started."""
+    return WorkerError(
+        f"a thread can't be started ({error})",
+        "allow more processes (ulimit -u, TasksMax or pids.max), or ask for fewer --workers",
+    )

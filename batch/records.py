@@ -45,6 +45,8 @@ class Abstain(StrEnum):
 
 
 ABSTAIN = tuple(map(str, Abstain))
+MAX_LABELS = 1000  # of a model, and so of a report
+MAX_DETAIL = 1000  # characters; servers may say any number
 
 
 class Region(StrEnum):
@@ -92,13 +94,18 @@ class Reason(StrEnum):
 class Failure:
     """A file that could not be labelled: a value in the stream, never an exception.
 
-    ``detail`` is one line for people.
+    ``detail`` is one line for people, cut off after ``MAX_DETAIL`` characters, as every row of a
+    report has to fit into a line that can be read back.
     """
 
     path: Location
     stage: Stage
     reason: Reason
     detail: str
+
+    def __post_init__(self) -> None:
+        if len(self.detail) > MAX_DETAIL:
+            object.__setattr__(self, "detail", f"{self.detail[: MAX_DETAIL - 3]}...")
 
 
 @dataclass(frozen=True)

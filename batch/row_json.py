@@ -16,6 +16,7 @@ from batch.location import Location
 from batch.records import (
     ABSTAIN,
     LABELLED,
+    MAX_DETAIL,
     Answer,
     Box,
     Failure,
@@ -28,8 +29,6 @@ from batch.records import (
 
 # Bytes of a row as JSON. A face takes about 150.
 MAX_ROW = 1024**2
-# Characters of a failure's detail; what is longer is cut.
-MAX_DETAIL = 1_000
 # Faces of a photo.
 MAX_FACES = 4_096
 # Pixels of a side: what a report's 32 bits hold. A box may reach over the edges.

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.discover import Survey
-from batch.records import Failure, Reason, Stage
+from batch.records import Reason
 from batch.sharding.inventory_rows import read_parquet
 from batch.sharding.manifest import read_manifest
 from batch.sources.listing import Entry
 from batch.sources.walk import (
-    MAX_DETAIL,
     MAX_ETAG,
     MAX_PATH_BYTES,
     Found,
@@ -85,12 +84,6 @@ def test_paths_that_are_too_long_stay_apart_and_short() -> None:
         assert len(os.fsencode(file.path)) < MAX_PATH_BYTES
         assert os.fspath(file.failure.path) == file.path
     assert cut[0].path.endswith(".jpg")
-
-
-def test_a_detail_is_cut() -> None:
-    assert fail("a.jpg", Reason.UNREADABLE, "x" * 10**6).failure == Failure(
-        Path("a.jpg"), Stage.READ, Reason.UNREADABLE, "x" * MAX_DETAIL
-    )
 
 
 def test_a_manifest_of_others_may_hold_any_whole_number(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch.classify import Classifier
-from batch.contract.contract import MAX_LABELS, MAX_NAME, load_model
+from batch.contract.contract import MAX_NAME, load_model
 from batch.contract.golden import MAX_BYTES
 from batch.contract.modelfile import MAX_MODEL_BYTES
 from batch.errors import ExitCode, ModelError
 from batch.options import Provider
+from batch.records import MAX_LABELS
 from tests.conftest import Command
 from tests.fuzz.apart import check_apart
 from tests.tiny_models import bright_model, bright_spec, save, set_metadata
@@ -130,6 +131,38 @@ def test_metadata_of_odd_types_and_sizes_are_refused(
 ) -> None:
     model = set_metadata(bright_model(), **{key: value})
     assert reason in refusal(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("", "is empty"),
+        (" glad", "spaces at an end"),
+        ("glad\u3000", "spaces at an end"),
+        ("glad\x1b[31m", "can't be printed"),
+        ("two\nlines", "can't be printed"),
+        ("dalg\u202e", "can't be printed"),
+        ("glad\u200e", "can't be printed"),
+        ("glad\ufffe", "can't be printed"),
+        ("glad\U0010ffff", "can't be printed"),
+        ("glad\ud800", "can't be printed"),
+        ("'=glad", "two or more different"),  # beside "=glad", which has this cell
+        ("__HIVE_DEFAULT_PARTITION__", "the folder of rows without a label"),
+        ("\u5929" * 100, "a name of 306 bytes, more than 255"),
+        ("%" * 84, "a name of 258 bytes"),
+    ],
+)
+def test_a_label_that_can_t_be_shown_or_filed_is_refused(
+    tmp_path: Path, label: str, reason: str
+) -> None:
+    model = set_metadata(bright_model(), labels=json.dumps(["=glad", label]))
+    assert reason in refusal(model, tmp_path)
+
+
+@pytest.mark.parametrize("label", ["\u5929" * 83, "sehr froh", "a\\b", "\u0645\u06cc\u200c\u062e"])
+def test_a_label_of_any_script_is_taken(tmp_path: Path, label: str) -> None:
+    model = set_metadata(bright_model(), labels=json.dumps(["sad", label]))
+    assert load_model(save(model, tmp_path / "m.onnx")).spec.labels == ("sad", label)
 
 
 @pytest.mark.parametrize("shape", [[64, 4096, 4096, 3], [1, 8, 8, 1]])

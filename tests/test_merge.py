@@ -429,7 +429,7 @@ def _place_less(lines: list[str]) -> list[str]:
     [
         (_twice, "2-photos.csv, line 4 is damaged (it is not in the order of `position`, or "),
         (_exchange, "the parts' paths are not those that were listed"),
-        (_number, "2-photos.csv, line 4 is damaged (invalid literal"),
+        (_number, "2-photos.csv, line 4 is damaged (position x is not a whole"),
         (_place_less, "photo number 5 is in none of the parts, but number 6 is in report 3-photos"),
     ],
 )
@@ -445,7 +445,7 @@ def test_a_status_that_is_none(place: Place) -> None:
     part = place.folder / "2-photos.jsonl"
     part.write_text(part.read_text().replace('"status": "ok"', '"status": "fine"', 1))
     assert "2-photos.jsonl, line" in (told := _refused(place, *_parts(".jsonl")))
-    assert "'fine' is not a valid Status" in told
+    assert "status fine is not one of" in told
 
 
 def test_a_manifest_stands_for_the_records(place: Place) -> None:

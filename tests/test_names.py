@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from batch.names import FORMULA_STARTS, label_text, path_from_text, path_text, printable
+from batch.names import (
+    FORMULA_STARTS,
+    begins_formula,
+    is_printable,
+    label_text,
+    path_bytes,
+    path_from_text,
+    path_text,
+    printable,
+)
 
 INTERESTING = [
     b"\\", b"\n", b"\r", b"\t", b"\x00"[:0], b"\x1b", b"\x7f", b"\xff", b"\xc3", b"\xa9",
     b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xe2\x81\xa6", b"\xed\xa0\x80", b"\xc2\x85", b"x41",
     b"n", b"=", b"+", b"-", b"@", b".", b"..", b"/", b" ", b"'", b'"', b",", b";",
-    "ä".encode(), "日本".encode(), "😀".encode(), "\u202f".encode(),
+    "ä".encode(), "日本".encode(), "😀".encode(), "\u202f".encode(), "\u200e".encode(),
+    "\u061c".encode(), "\u3000".encode(), "\xa0".encode(), "\u200b".encode(), "\uffff".encode(),
+    "\ufeff".encode(), "\uff1d".encode(),
 ]  # fmt: skip
 
 
@@ -33,6 +44,17 @@ INTERESTING = [
         (b"+a", "./+a"),
         (b"-a", "./-a"),
         (b"@a", "./@a"),
+        (b" =1+1.jpg", "./ =1+1.jpg"),
+        (b"\t=1", "\\t=1"),
+        ("\xa0+a".encode(), "./\xa0+a"),
+        ("\u3000@a".encode(), "./\u3000@a"),
+        ("\u200b\ufeff-a".encode(), "./\u200b\ufeff-a"),
+        ("a\u200e\u200f\u061cb".encode(), "a\\xE2\\x80\\x8E\\xE2\\x80\\x8F\\xD8\\x9Cb"),
+        ("a\uffffb\ufdd0".encode(), "a\\xEF\\xBF\\xBFb\\xEF\\xB7\\x90"),
+        (b"a;=b", "a\\x3B=b"),
+        ("a;\xa0 =b".encode(), "a\\x3B\xa0 =b"),
+        (b" a=b", " a=b"),
+        (b"./ a", " a"),
         (b"a/=b", "a/=b"),
         (b"/=b", "/=b"),
     ],
@@ -57,9 +79,29 @@ def test_thousands_of_random_names_come_back_and_never_collide() -> None:
         assert os.fsencode(path_from_text(text)) == os.fsencode(path)
         assert text.encode().decode() == text
         assert len(text.splitlines()) == 1
-        assert not text.startswith(FORMULA_STARTS)
+        assert path_bytes(text) == os.fsencode(path)
+        assert not text.lstrip().startswith(FORMULA_STARTS)
+        assert is_printable(text)
         assert seen.setdefault(text, path) == path
     assert len(seen) > 4000
+
+
+def test_any_unicode_comes_back_and_never_begins_a_formula() -> None:
+    chance = random.Random(11)
+    blanks = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+    for _ in range(5000):
+        start = "".join(
+            chance.choices([*blanks, "\u200b", "\ufeff", "\u200e"], k=chance.randint(0, 3))
+        )
+        rest = "".join(chr(chance.randrange(1, 0x110000)) for _ in range(chance.randint(0, 4)))
+        name = f"{start}{chance.choice(('', *FORMULA_STARTS))}{rest}"
+        path = Path(os.fsdecode(name.encode("utf-8", "surrogatepass")))
+        text = path_text(path)
+        assert path_from_text(text) == path
+        assert path_bytes(text) == os.fsencode(path)
+        assert not begins_formula(text)
+        assert not begins_formula(label_text(name))
+        assert is_printable(text)
 
 
 def test_every_character_is_escaped_or_printable() -> None:
@@ -97,6 +139,13 @@ def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match="is no escape") as caught:
         path_from_text(text)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["a\\x00b", "a\0b"])
+def test_text_with_a_nul_is_no_path(text: str) -> None:
+    for turned in (path_from_text, path_bytes):
+        with pytest.raises(ValueError, match="has a NUL"):
+            turned(text)
 
 
 def test_labels_are_one_line_and_no_formula() -> None:

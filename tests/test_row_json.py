@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.records import MAX_DETAIL, Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.row_json import (
-    MAX_DETAIL,
     MAX_PHOTO_SIDE,
     check_outputs,
     pack_failure,
@@ -88,7 +87,7 @@ def test_the_text_is_one_line_of_json() -> None:
 
 
 def test_a_detail_is_cut_and_what_is_no_unicode_in_it_replaced() -> None:
-    failure = Failure(PATH, Stage.READ, Reason.UNREADABLE, "\udce9" + "x" * MAX_DETAIL)
+    failure = Failure(PATH, Stage.READ, Reason.UNREADABLE, "\udce9" + "x" * (MAX_DETAIL - 1))
     kept = unpack_failure(PATH, pack_failure(failure))
     assert kept.detail == "?" + "x" * (MAX_DETAIL - 1)
 

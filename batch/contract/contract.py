@@ -14,11 +14,11 @@ from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
 from batch.fusion import pack_fusion, unpack_fusion
-from batch.names import printable
-from batch.records import ABSTAIN, Region
+from batch.names import is_printable, label_text, printable
+from batch.records import ABSTAIN, MAX_LABELS, Region
+from batch.reports.dataset_files import MAX_FOLDER, NULL, label_folder
 
 SCHEMA_VERSION = 2
-MAX_LABELS = 1000
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
 # samples tell the model from others.
 ABSTAIN_SCHEMA = 2
@@ -154,11 +154,12 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise broken(path, f"it has {len(spec.labels):,} labels, more than {MAX_LABELS:,}")
     if max(map(len, (*spec.labels, spec.name, spec.version))) > MAX_NAME:
         raise broken(path, f"a label, its name or its version is longer than {MAX_NAME} characters")
-    if len(spec.labels) < 2 or len(set(spec.labels)) != len(spec.labels) or "" in spec.labels:
-        raise broken(path, f"its labels {list(spec.labels)} are not two or more different names")
-    reserved = [label for label in spec.labels if label in ABSTAIN]
-    if reserved:
-        raise broken(path, f"{reserved[0]!r} is the name of an abstain output, not of a label")
+    # As reports have them: in a cell, a label that begins a formula may look like another one.
+    if len(spec.labels) < 2 or len(set(map(label_text, spec.labels))) != len(spec.labels):
+        shown = printable(str(list(spec.labels)))[:MAX_NAME]
+        raise broken(path, f"its labels {shown} are not two or more different names")
+    for label in spec.labels:
+        _check_label(path, label)
     unknown = [name for name in spec.abstain if name not in ABSTAIN]
     if unknown:
         shown = printable(unknown[0][:MAX_NAME])
@@ -183,6 +184,27 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise broken(path, "its fusion has other outputs than the model")
     if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.outputs)):
         raise broken(path, "its golden samples do not have one probability for each output")
+
+
+def _check_label(path: Path, label: str) -> None:
+    """Refuse a label that a report, a dataset or a terminal can't show as it is."""
+    shown = repr(printable(label))
+    if not label or label != label.strip() or not is_printable(label):
+        raise broken(
+            path,
+            f"its label {shown} is empty, has spaces at an end, or has characters that can't be "
+            "printed",
+        )
+    if label in (*ABSTAIN, NULL):
+        what = "an abstain output" if label in ABSTAIN else "the folder of rows without a label"
+        raise broken(path, f"{shown} is the name of {what}, not of a label")
+    size = len(label_folder(label_text(label)).encode())
+    if size > MAX_FOLDER:
+        raise broken(
+            path,
+            f"the folder of its label {shown} in a dataset would have a name of {size} bytes, more "
+            f"than {MAX_FOLDER}",
+        )
 
 
 def _check_golden(path: Path, spec: ModelSpec) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from batch.parallel import no_thread
+
 Array = npt.NDArray[Any]
 # Runs parts [n, ...] as one batch; outputs are [sum of n, ...].
 RunBatch = Callable[[Sequence[Array]], list[Array]]
@@ -48,7 +50,10 @@ class Gathering:
             for number, device in enumerate(devices)
         ]
         for thread in threads:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise no_thread(error) from error
         self.close = weakref.finalize(self, _close, self._queue, threads)
 
     def run(self, inputs: Array) -> list[Array]:

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from batch.location import Location, location_of
-from batch.merging.values import taker
 from batch.names import from_printable, path_bytes
+from batch.reading.fields import checker
 from batch.reading.opening import open_records
 from batch.reading.readers import RecordReader, ReportError, damaged
 from batch.recording.run_record import RunRecord
 from batch.recording.runfile import read_run, record_of
-from batch.reports.columns import layout
+from batch.reports.columns import columns
 from batch.reports.formats import ROW_GROUP, Value
 
 REMEDY = "give reports that batch-label wrote with --shard, or write it anew"
@@ -70,21 +70,18 @@ class Part:
             ReportError: a row is damaged or not where it belongs, with its number in the message,
                 or rows are missing at the end.
         """
-        columns = layout(self.outputs or (), self.per_face, numbered=True)
-        names = [column.name for column in columns]
-        *takers, to_position = (taker(column.kind, self._reader.is_text) for column in columns)
+        names = columns(self.outputs or (), self.per_face, numbered=True)
+        check = checker(names, strict=not self._reader.is_text)
         unchanged = as_text and self._reader.is_text
         photos = _Photos(names)
         for number, values in self._reader.records(names):
             try:
-                key = _key(to_position(values[-1]), values[0])
-                photos.add(key, values)
-                if not unchanged:
-                    pairs = zip(takers, values, strict=False)
-                    values = tuple(take(value) for take, value in pairs)
+                checked = check(values)
+                key = _key(checked[-1], checked[0])
+                photos.add(key, checked)
             except ValueError as error:
                 raise self.damaged(number, str(error)) from error
-            yield PartRow(*key, self.index, number, values[: len(takers)])
+            yield PartRow(*key, self.index, number, (values if unchanged else checked)[:-1])
         self._check_end(photos)
 
     def damaged(self, number: int, why: str) -> ReportError:
@@ -108,16 +105,16 @@ class Part:
 class _Photos:
     """Follows the rows of a part: photos come in order, and each one's faces are all there."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.found = self.missing = 0
         self._key = (0, b"")
         self._path: Value = None
         self._face = self._faces = 0
         self._columns = (names.index("face"), names.index("faces")) if "face" in names else None
 
-    def add(self, key: tuple[int, bytes], values: tuple[Value, ...]) -> None:
+    def add(self, key: tuple[int, bytes], values: tuple[Any, ...]) -> None:
         """Take the next row, or raise ValueError where another one belongs."""
-        face, faces = (int(values[i] or 0) for i in self._columns) if self._columns else (0, 0)
+        face, faces = (values[i] or 0 for i in self._columns) if self._columns else (0, 0)
         if key == self._key and face == self._face + 1 and values[0] == self._path:
             self._face = face
             return
@@ -164,16 +161,10 @@ def _outputs(reader: RecordReader) -> tuple[str, ...]:
         outputs = tuple(from_printable(name[2:]) for name in names if name.startswith("p_"))
     except ValueError:
         outputs = ()
-    if names != tuple(column.name for column in layout(outputs, "face" in names, numbered=True)):
+    if names != columns(outputs, "face" in names, numbered=True):
         raise ReportError(f"{reader.called} does not have the columns of a report", REMEDY)
     return outputs
 
 
-def _key(position: Value, path: Value) -> tuple[int, bytes]:
-    if not isinstance(path, str):
-        raise ValueError("no path")
-    if position is None:
-        return LAST, path_bytes(path)
-    if not isinstance(position, int) or not 1 <= position < LAST:
-        raise ValueError(f"position {position} is none")
-    return position, b""
+def _key(position: int | None, path: str) -> tuple[int, bytes]:
+    return (LAST, path_bytes(path)) if position is None else (position, b"")

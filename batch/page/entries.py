@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from batch.names import FORMULA_STARTS
-from batch.reading.readers import RecordReader, damaged
-from batch.reading.saved import NEEDED, SavedReport, SavedRow, real_of, saved_row, text_of
+from batch.names import as_cell
+from batch.reading.fields import checked_records
+from batch.reading.readers import RecordReader
+from batch.reading.saved import NEEDED, SavedReport, SavedRow, is_missing
 from batch.records import Reason, Source, Status
 from batch.reports.columns import MISSING
-from batch.reports.formats import Value
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
@@ -56,8 +56,7 @@ class Entry:
 
 def labels_of(report: SavedReport) -> list[str]:
     """Name the labels of a report as its column ``label`` has them, in the model's order."""
-    names = report.labels or ()
-    return [f"'{name}" if name.startswith(FORMULA_STARTS) else name for name in names]
+    return [as_cell(name) for name in report.labels or ()]
 
 
 def entries(reader: RecordReader) -> Iterator[Entry]:
@@ -68,39 +67,28 @@ def entries(reader: RecordReader) -> Iterator[Entry]:
     """
     more = ("face", "source", *_BOX, *_SIZE)
     wanted = (*NEEDED, *(name for name in more if name in reader.columns))
-    for number, (place, values) in enumerate(reader.records(wanted)):
-        try:
-            entry = _entry(number, dict(zip(wanted, values, strict=True)))
-        except ValueError as error:
-            raise damaged(reader, place, str(error)) from error
-        yield entry
+    for number, (_, values) in enumerate(checked_records(reader, wanted)):
+        yield _entry(number, dict(zip(wanted, values, strict=True)))
 
 
-def _entry(number: int, said: dict[str, Value]) -> Entry:
+def _entry(number: int, said: dict[str, Any]) -> Entry:
     path, status, label, confidence, error = (said[name] for name in NEEDED)
-    row = saved_row(path, status, label, confidence, error, said.get("face"))
-    source = text_of(said.get("source"), "source")
-    if source is not None and source not in set(Source):
-        raise ValueError(f"source {source} is none of {', '.join(Source)}")
+    row = SavedRow(path, status, label, confidence, said.get("face"), is_missing(error))
     box = _numbers(said, _BOX)
     size = _numbers(said, _SIZE)
+    source = said.get("source")
     return Entry(
         number,
         row,
         source,
         # An answer of the whole photo rests on no face, whatever was found in it.
         None if box is None or source == Source.IMAGE else (box[0], box[1], box[2], box[3]),
-        None if size is None else (int(size[0]), int(size[1])),
-        text_of(error, "error"),
+        None if size is None else (size[0], size[1]),
+        error,
     )
 
 
-def _numbers(said: dict[str, Value], names: tuple[str, ...]) -> list[float] | None:
+def _numbers(said: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
     """Give a place or a size, the last two of whose numbers are sides; None for what is none."""
-    values = [said.get(name) for name in names]
-    if any(value is None for value in values):
-        return None
-    numbers = [real_of(value, name) for value, name in zip(values, names, strict=True)]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{', '.join(names)} are no place in a photo")
-    return numbers if min(numbers[-2:]) > 0 else None
+    numbers: list[Any] = [said.get(name) for name in names]
+    return None if None in numbers or min(numbers[-2:]) <= 0 else numbers

@@ -25,6 +25,7 @@ from batch.reports.report import check_output, report_format
 
 # Kinds of relabelling that the summary names; the list has them all.
 MOST_FREQUENT = 5
+_SHOWN = 300  # characters of labels in a message
 
 
 class Change(StrEnum):
@@ -183,8 +184,8 @@ def check_comparable(old: SavedReport, new: SavedReport) -> None:
         )
     if set(old.labels) != set(new.labels):
         raise UsageError(
-            f"{old.called} has the labels {', '.join(old.labels)}, "
-            f"{new.called} has {', '.join(new.labels)}",
+            f"{old.called} has the labels {', '.join(old.labels)[:_SHOWN]}, "
+            f"{new.called} has {', '.join(new.labels)[:_SHOWN]}",
             "compare reports of models with the same labels",
         )
 

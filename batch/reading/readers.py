@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
+
 from batch.errors import InputError
 from batch.names import printable
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
 
-# Bytes. A path has 4,096 at most, and four characters for each if all are escaped.
+# Bytes, also of a record of several lines. A path has four characters for each of its bytes if all
+# are escaped, and a model's labels take a quarter of this in JSON Lines at most.
 MAX_LINE = 1 << 20
+MAX_COLUMNS = 4_096  # four times what a model's labels come to
+# Bytes that the columns which are read have in a row group of Parquet, uncompressed.
+MAX_GROUP = 512 * 1024**2
+# Bytes of Parquet's texts that are in memory as they are read, of as many rows as have that.
+TEXT_BYTES = 32 * 1024**2
+# It says of a text only by what it differs from the one before: that has no bound.
+_DELTAS = "DELTA_BYTE_ARRAY"
+_SHOWN = 300  # characters of a text in a message
 # The records' numbers, counted as their users would, and the values of the columns asked for.
 Records = Iterator[tuple[int, tuple[Value, ...]]]
 REMEDY = "give a report that batch-label wrote, or write it anew"
@@ -63,11 +75,13 @@ class CsvReader:
 
     def __init__(self, stream: BinaryIO, called: str) -> None:
         self.called = called
-        self._rows = csv.reader(_lines(stream, called), strict=True)
+        self._size = 0  # bytes of the record that is read
+        csv.field_size_limit(MAX_LINE)
+        self._rows = csv.reader(self._bounded(_lines(stream, called)), strict=True)
         header = next(self._fields(), None)
         if header is None:
             raise ReportError(f"{called} is empty", REMEDY)
-        self.columns = tuple(header)
+        self.columns = checked_columns(header, called)
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
@@ -79,9 +93,19 @@ class CsvReader:
 
     def _fields(self) -> Iterator[list[str]]:
         try:
-            yield from self._rows
+            for fields in self._rows:
+                self._size = 0
+                yield fields
         except csv.Error as error:
             raise self._damage(str(error)) from error
+
+    def _bounded(self, lines: Iterable[str]) -> Iterator[str]:
+        """Pass lines on, of which a record may have several: a field in quotes has no end."""
+        for line in lines:
+            self._size += len(line)
+            if self._size > MAX_LINE:
+                raise self._damage(f"a record is longer than {MAX_LINE} bytes")
+            yield line
 
     def _damage(self, why: str) -> ReportError:
         return damaged(self, self._rows.line_num, why)
@@ -96,9 +120,11 @@ class JsonLinesReader:
 
     def __init__(self, stream: BinaryIO, called: str) -> None:
         self.called = called
+        self._decode = msgspec.json.Decoder().decode
         self._lines = enumerate(_lines(stream, called), start=1)
         self._first = next(self._lines, None)
-        self.columns = tuple(self._parsed(*self._first)) if self._first else ()
+        names = tuple(self._parsed(*self._first)) if self._first else ()
+        self.columns = checked_columns(names, called)
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
@@ -114,12 +140,19 @@ class JsonLinesReader:
 
     def _parsed(self, number: int, line: str) -> dict[str, Value]:
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            record = self._decode(line)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise damaged(self, number, f"no JSON: {error}") from error
         if not isinstance(record, dict):
             raise damaged(self, number, "no JSON object")
+        # Only where there are more colons than keys may one be there twice.
+        if line.count(":") > len(record) and len(_pairs(line)) > len(record):
+            raise damaged(self, number, "it has a key twice")
         return record
+
+
+def _pairs(line: str) -> list[tuple[str, Value]]:
+    return json.loads(line, object_pairs_hook=list)  # type: ignore[no-any-return]
 
 
 class ParquetReader:
@@ -135,13 +168,17 @@ class ParquetReader:
 
         self.called = called
         self._rows = rows
+        self._stream = stream
+        self._open = pyarrow.parquet.ParquetFile
         with reading(called):
             try:
-                self._file: Any = pyarrow.parquet.ParquetFile(stream)
+                file: Any = self._open(stream)
             except ValueError as error:
                 raise damage(called, f"no Parquet: {error}") from error
-        self.columns = tuple(self._file.schema_arrow.names)
-        self.number: int = self._file.metadata.num_rows
+        self._metadata = file.metadata
+        self._schema = file.schema_arrow
+        self.columns = checked_columns(self._schema.names, called)
+        self.number: int = self._metadata.num_rows
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
@@ -152,13 +189,91 @@ class ParquetReader:
                 yield number, values
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
-        batches = self._file.iter_batches(batch_size=self._rows, columns=list(wanted))
+        texts = self._texts(wanted)
+        self._check_groups(wanted)
         try:
             with reading(self.called):
+                # Texts stay in dictionaries: one that stands in many rows may be long.
+                file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
+                batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
                 for batch in batches:
-                    yield [batch.column(name).to_pylist() for name in wanted]
+                    for part in _small(batch, texts):
+                        yield [_values(part.column(name)) for name in wanted]
         except ValueError as error:
             raise damage(self.called, str(error)) from error
+
+    def _texts(self, wanted: Sequence[str]) -> list[str]:
+        """Name the columns of texts, and refuse what is neither text nor number."""
+        from pyarrow import types
+
+        numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
+        texts = []
+        for name in wanted:
+            kind = self._schema.field(name).type
+            value = kind.value_type if types.is_dictionary(kind) else kind
+            if types.is_string(value) or types.is_large_string(value):
+                texts.append(name)
+            elif not any(fits(value) for fits in numbers):
+                raise damage(self.called, f"its column {name} is of the type {str(kind)[:99]}")
+        return texts
+
+    def _check_groups(self, wanted: Sequence[str]) -> None:
+        """Refuse row groups that don't fit into memory, before any of their bytes is decoded."""
+        columns = [self._schema.names.index(name) for name in wanted]
+        for number in range(self._metadata.num_row_groups):
+            group = self._metadata.row_group(number)
+            chunks = [group.column(column) for column in columns]
+            size = sum(chunk.total_uncompressed_size for chunk in chunks)
+            if size > MAX_GROUP:
+                why = f"row group {number} has {size} bytes, more than {MAX_GROUP}"
+                raise damage(self.called, why)
+            if any(_DELTAS in chunk.encodings for chunk in chunks):
+                raise damage(self.called, f"texts in the encoding {_DELTAS} have no bound")
+
+
+def _small(batch: Any, texts: Sequence[str]) -> Iterator[Any]:
+    """Divide a batch into parts whose texts come to ``TEXT_BYTES``, or that are single rows."""
+    import pyarrow.compute as pc
+
+    sizes: Any = 0
+    for column in map(batch.column, texts):
+        lengths = pc.binary_length(column.dictionary).cast("int64").take(column.indices)
+        sizes = pc.add(sizes, pc.fill_null(lengths, 0))
+    if not texts or pc.sum(sizes).as_py() <= TEXT_BYTES:
+        yield batch
+        return
+    first = total = 0
+    for number, size in enumerate(sizes.to_pylist()):
+        total += size
+        if total > TEXT_BYTES and number > first:
+            yield batch.slice(first, number - first)
+            first, total = number, size
+    yield batch.slice(first)
+
+
+def _values(column: Any) -> list[Value]:
+    decode = getattr(column, "dictionary_decode", None)
+    return (decode() if decode else column).to_pylist()  # type: ignore[no-any-return]
+
+
+def checked_columns(names: Sequence[str], called: str) -> tuple[str, ...]:
+    """Make sure that each column has a name of its own, and that there are not too many.
+
+    Raises:
+        ReportError: one is there twice, or there are more than ``MAX_COLUMNS``.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise no_report(called, f"it has {len(names)} columns, more than {MAX_COLUMNS}", names)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise no_report(called, f"it has {', '.join(twice)} twice", names)
+    return tuple(names)
+
+
+def no_report(called: str, why: str, columns: Sequence[str]) -> ReportError:
+    """Make the error for columns that no report has."""
+    why, shown = (printable(text)[:_SHOWN] for text in (why, ", ".join(columns[:MAX_COLUMNS])))
+    return ReportError(f"{called} is no report: {why} (its columns are {shown})", REMEDY)
 
 
 def _lines(stream: BinaryIO, called: str) -> Iterator[str]:
@@ -175,7 +290,8 @@ def _lines(stream: BinaryIO, called: str) -> Iterator[str]:
 
 def damage(where: str, why: str) -> ReportError:
     """Make the error for what can't be right; ``why`` is one line whatever it was."""
-    return ReportError(f"{where} is damaged ({printable(' '.join(why.split()))})", REMEDY)
+    shown = printable(" ".join(why[:MAX_LINE].split())[:_SHOWN])
+    return ReportError(f"{where} is damaged ({shown})", REMEDY)
 
 
 @contextmanager

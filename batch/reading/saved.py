@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from batch.location import Location, location_of
-from batch.names import printable
+from batch.names import is_printable
+from batch.reading.fields import checked_records
 from batch.reading.opening import open_records
-from batch.reading.readers import REMEDY, RecordReader, ReportError, damaged
-from batch.records import ABSTAIN, Abstain, Status
+from batch.reading.readers import RecordReader, no_report
+from batch.records import ABSTAIN, MAX_LABELS, Abstain
 from batch.reports.columns import MISSING
-from batch.reports.formats import Value
 
 # The columns that a report must have; `face` and `p_<label>` depend on the run, and others
 # are passed over, so that reports of other versions can be read.
 NEEDED = ("path", "status", "label", "confidence", "error")
 
-# Columns `p_<output>` that are no labels'.
 
-_STATUSES = frozenset(map(str, Status))
-
-
-@dataclass(frozen=True, slots=True)
-class SavedRow:
+class SavedRow(NamedTuple):
     """What a report says of a photo, or of one of its faces.
 
     ``path`` and ``label`` are texts as the report has them, ``face`` is 1 for the main face
@@ -72,12 +67,11 @@ class SavedReport:
             ReportError: one is damaged; the message has its number.
         """
         wanted = (*NEEDED, "face") if self.per_face else NEEDED
-        for number, values in self._reader.records(wanted):
-            try:
-                row = saved_row(*values)
-            except ValueError as error:
-                raise damaged(self._reader, number, str(error)) from error
-            yield row
+        for _, (path, status, label, confidence, error, *face) in checked_records(
+            self._reader, wanted
+        ):
+            missing = is_missing(error)
+            yield SavedRow(path, status, label, confidence, face[0] if face else None, missing)
 
 
 @contextmanager
@@ -96,77 +90,17 @@ def check_columns(columns: tuple[str, ...], called: str) -> None:
     """Make sure that columns are those of a report.
 
     Raises:
-        ReportError: one is lacking, or there twice.
+        ReportError: one is lacking, or they name labels that no model has.
     """
     absent = [name for name in NEEDED if name not in columns]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if absent or twice:
-        what = f"lacks {', '.join(absent)}" if absent else f"has {', '.join(twice)} twice"
-        shown = printable(", ".join(columns))[:200]
-        raise ReportError(f"{called} is no report: it {what} (its columns are {shown})", REMEDY)
+    outputs = [name for name in columns if name.startswith("p_")]
+    odd = [name for name in outputs if not is_printable(name)]
+    if absent or odd or len(outputs) > MAX_LABELS + len(ABSTAIN):
+        what = f"its column {odd[0]} can't be printed" if odd else f"it names {len(outputs)} labels"
+        what = f"it lacks {', '.join(absent)}" if absent else what
+        raise no_report(called, what, columns)
 
 
-def saved_row(
-    path: Value, status: Value, label: Value, confidence: Value, error: Value, face: Value = None
-) -> SavedRow:
-    """Make a row of the values of ``NEEDED`` and of the column ``face``.
-
-    Raises:
-        ValueError: one of them can't be right.
-    """
-    name = text_of(path, "path")
-    if name is None:
-        raise ValueError("no path")
-    if not isinstance(status, str) or status not in _STATUSES:
-        raise ValueError(f"status {status} is none of {', '.join(Status)}")
-    failure = text_of(error, "error")
-    return SavedRow(
-        name,
-        status,
-        text_of(label, "label"),
-        _share(confidence),
-        None if face is None else _number(face),
-        failure is not None and failure.startswith(MISSING),
-    )
-
-
-def text_of(value: Value, column: str) -> str | None:
-    """Check a text of a report; None where there is none.
-
-    Raises:
-        ValueError: it is something else, or no Unicode.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{column} {value} is no text")
-    value.encode()  # JSON can spell what is no Unicode text: that is a ValueError
-    return value
-
-
-def _share(value: Value) -> float | None:
-    if value is None:
-        return None
-    share = real_of(value, "confidence")
-    if not 0 <= share <= 1:
-        raise ValueError(f"confidence {value} is not between 0 and 1")
-    return share
-
-
-def _number(value: Value) -> int:
-    number = real_of(value, "face")
-    if number < 1 or not number.is_integer():
-        raise ValueError(f"face {value} is no number of a face")
-    return int(number)
-
-
-def real_of(value: Value, column: str) -> float:
-    """Read a number of a report, which CSV has as text.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{column} {value} is no number") from None
+def is_missing(error: str | None) -> bool:
+    """Tell by a row's ``error`` whether its photo was gone."""
+    return error is not None and error.startswith(MISSING)

@@ -19,6 +19,8 @@ SUCCESS = "_SUCCESS"
 # Readers of datasets pass over what begins with an underscore, whatever it ends in.
 ORDER = "_order"
 SCHEMA_VERSION = 1
+# Bytes of a folder's name: what file systems take.
+MAX_FOLDER = 255
 
 _SPECIAL = re.compile(r"[\x00-\x1f\"#%'*/:=?\\\x7f{\[\]^]")
 DIGEST_LENGTH = 12
@@ -66,7 +68,13 @@ class Contents:
 
 def partition_of(record: Record) -> str:
     """Name the folder of a record: ``status=ok/label=happy``."""
-    return "/".join(f"{name}={_escaped(record[name])}" for name in PARTITIONS)
+    status, label = (record[name] for name in PARTITIONS)
+    return f"status={_escaped(status)}/{label_folder(label)}"
+
+
+def label_folder(label: object) -> str:
+    """Name the folder of a label, as reports write it, or of none."""
+    return f"label={_escaped(label)}"
 
 
 def success(parts: Sequence[Part], order: Part) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from batch.errors import BatchLabelError
 from batch.location import Location, Url, split_member
+from batch.parallel import submit
 from batch.records import Failure, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
@@ -65,14 +66,15 @@ class Fetcher:
             if closing.is_set():  # nobody waits for the file any more
                 raise CancelledError
 
-        def fetch(url: Url, number: int) -> Fetched:
+        def fetch(numbered: tuple[Url, int]) -> Fetched:
+            url, number = numbered
             return self.fetch(url, lambda size: size <= _size(url) or number == given, check)
 
         try:
             for item in found:
                 if isinstance(item, Url):
                     held += _size(item)
-                    waiting.append(pool.submit(fetch, item, asked))
+                    waiting.append(submit(pool, fetch, (item, asked)))
                     asked += 1
                 elif waiting:
                     waiting.append(item)

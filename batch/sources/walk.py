@@ -28,7 +28,6 @@ LeftOut = Callable[[Location, str], None]
 MAX_PATH_BYTES = 32 * 1024
 # What is kept of a longer one, before its digest.
 _PATH_START = 1024
-MAX_DETAIL = 1000  # characters of what is said of a file that can't be looked at
 MAX_ETAG = 1024  # characters
 # The sizes and times that the journal and Parquet can hold: 64 bits with a sign.
 _LAST = 2**63 - 1
@@ -115,7 +114,7 @@ def fail(path: str, reason: Reason, detail: str) -> Found:
     cut = cut_path(path)
     if cut != path:
         reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
-    failure = Failure(location_of(cut), Stage.READ, reason, detail[:MAX_DETAIL])
+    failure = Failure(location_of(cut), Stage.READ, reason, detail)
     return Found(cut, failure=failure)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch.contract.ensemble import Ensemble
+from batch.workers.process import write_shared
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Plan:
 
 def write_plan(plan: Plan, file: BinaryIO) -> None:
     """Write a plan into a file that workers inherit."""
-    file.write(pickle.dumps(plan))
+    write_shared(file, pickle.dumps(plan))
 
 
 def read_plan(descriptor: int) -> Plan:

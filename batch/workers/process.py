@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,15 @@ import batch
 from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
 
+FEWER = "or ask for fewer --workers"
+REMEDIES = {
+    errno.EAGAIN: f"allow more processes (ulimit -u, TasksMax or pids.max), {FEWER}",
+    errno.ENOMEM: f"free some memory, {FEWER}",
+    errno.EMFILE: f"raise the limit on open files (ulimit -n), {FEWER}",
+    errno.ENFILE: f"raise the system's limit on open files (fs.file-max), {FEWER}",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), which holds for memory too",
+    errno.ENOSPC: f"free some memory, or space in the folder for temporary files, {FEWER}",
+}
 PROGRAM = "batch.workers.program"
 START = Path(__file__).with_name("start.py")
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
@@ -58,14 +68,51 @@ def start(program: str, connection: int, file: int, limits: FileLimits) -> subpr
 
 
 def shared_file(size: int = 0) -> BinaryIO:
-    """Make a file of ``size`` bytes without a name, in memory where the system has such files."""
+    """Make a file of ``size`` bytes without a name, in memory where the system has such files.
+
+    Raises:
+        WorkerError: the system refuses.
+    """
+    with sharing():
+        descriptor = _nameless_file()
+        try:
+            os.truncate(descriptor, size)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def write_shared(file: BinaryIO, data: bytes) -> None:
+    """Write all of what workers are to read into such a file.
+
+    Raises:
+        WorkerError: the system refuses.
+    """
+    with sharing():
+        rest = memoryview(data)
+        while rest:  # the system takes 2 GiB at a time at most
+            rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Turn what the system refuses of a file for workers into a ``WorkerError``."""
+    try:
+        yield
+    except OSError as error:
+        raise refused("no memory can be shared with a worker process", error) from error
+
+
+def _nameless_file() -> int:
     if sys.platform == "linux":
-        descriptor = os.memfd_create("shared")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
-    return os.fdopen(descriptor, "r+b", buffering=0)
+        try:
+            return os.memfd_create("shared")
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # as sandboxes have it
+                raise
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def end_of(code: int) -> str:
@@ -84,6 +131,13 @@ def not_started(why: str) -> WorkerError:
         f"a worker process does not start ({why})",
         f"look whether {sys.executable} runs, and whether memory and processes are left",
     )
+
+
+def refused(what: str, error: OSError) -> WorkerError:
+    """Make the exception for what the system refuses; ``what`` says what can't be done."""
+    why = error.strerror or str(error)
+    default = f"look whether {sys.executable} runs, and whether memory and processes are left"
+    return WorkerError(f"{what} ({why})", REMEDIES.get(error.errno or 0, default))
 
 
 @contextmanager

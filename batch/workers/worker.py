@@ -17,7 +17,15 @@ from batch.decoding.file_limits import FileLimits
 from batch.limits import duration_text
 from batch.location import Location
 from batch.records import Failure, Photo, Reason, Row, Worked
-from batch.workers.process import PROGRAM, end_of, not_started, shared_file, start
+from batch.workers.process import (
+    PROGRAM,
+    end_of,
+    not_started,
+    refused,
+    shared_file,
+    start,
+    write_shared,
+)
 from batch.workers.protocol import (
     ANSWER,
     GO_ON,
@@ -85,7 +93,7 @@ class Worker:
                 assert file is not None
                 self._process = start(task.program, theirs.fileno(), file.fileno(), task.limits)
             except OSError as error:
-                raise not_started(error.strerror or str(error)) from error
+                raise refused("a worker process does not start", error) from error
             theirs.close()
             undo.callback(self.kill)
             self._wait_until_ready()
@@ -132,9 +140,7 @@ class Worker:
 
     def _hand_over(self, data: bytes) -> None:
         with shared_file() as file:
-            rest = memoryview(data)
-            while rest:  # the system takes 2 GiB at a time at most
-                rest = rest[file.write(rest) :]
+            write_shared(file, data)
             socket.send_fds(self._connection, [b"\0"], [file.fileno()])
 
     def _said(self, path: Location, digest: bool) -> Said:

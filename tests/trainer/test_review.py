@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from batch.names import path_text
 from batch.records import Box
 from tests.review_data import Row, write_review
+from trainer.data import Framing
 from trainer.reviewing.review import COLUMNS, BadReview, Review, about_photos, read_review
+from trainer.reviewing.review_samples import read_samples
 
 BOXED: Row = {"face_left": "-1.5", "face_top": 2, "face_width": "30.5", "face_height": 40}
 
@@ -69,6 +72,12 @@ def test_what_was_said_last_counts(tmp_path: Path) -> None:
         ({"path": "a", "label": "sad", "face_left": 1}, "line 2 can't be understood"),
         ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are no face"),
         ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are no face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are no face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are no face"),
+        ({"path": "a", "label": "sad", "face": 10**12}, "is no number of a face"),
+        ({"path": "a", "label": "sad", "face": -1}, "is no number of a face"),
+        ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
+        ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
         ({"path": "a\\q", "label": "sad"}, "is no escape"),
     ],
 )
@@ -137,3 +146,14 @@ def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Pa
     assert [reason for _, reason in left_out] == [
         "the photo's faces have different labels", "the photo's main face was not reviewed",
     ]  # fmt: skip
+
+
+def test_a_face_of_any_size_is_cut_out_of_the_photo_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "photos" / "a.png")
+    sides = {"face_left": -1e8, "face_top": -1e8, "face_width": 2e8, "face_height": 2e8}
+    verdicts = read_review(review(tmp_path, {"path": "a.png", "face": 1, **sides, "label": "sad"}))
+    framing = Framing(side=8, channels=1, margin=0.5)
+    (sample,), left_out = read_samples(verdicts, ("happy", "sad"), framing)
+    assert sample.pixels.shape == (8, 8, 1)
+    assert not left_out

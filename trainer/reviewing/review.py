@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.names import path_from_text, printable
+from batch.reading.readers import MAX_LINE
 from batch.records import Abstain, Box
+from batch.row_json import MAX_PHOTO_SIDE
 
 COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
@@ -73,7 +74,7 @@ def is_review(source: Path) -> bool:
     if not source.is_file():
         return False
     with source.open("rb") as file:
-        return file.readline().decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
+        return file.readline(MAX_LINE).decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
 
 
 def read_review(review: Review) -> list[Verdict]:
@@ -128,7 +129,8 @@ def box_of(sides: Sequence[float]) -> Box | None:
     if not sides:
         return None
     left, top, width, height = sides
-    if not all(map(math.isfinite, sides)) or min(width, height) <= 0:
+    # False for what is no number.
+    if not all(abs(side) <= MAX_PHOTO_SIDE for side in sides) or min(width, height) <= 0:
         raise ValueError(f"{width:g} x {height:g} pixels are no face")
     return Box(left, top, width, height, score=1.0)
 
@@ -141,6 +143,14 @@ def placed(text: str, photos: Path) -> Location:
     """
     path = path_from_text(text)
     return path if isinstance(path, Url) else photos / path
+
+
+def _face_of(text: str) -> int | None:
+    if not text:
+        return None
+    if not 1 <= (face := int(text)) <= MAX_PHOTO_SIDE:
+        raise ValueError(f"{text} is no number of a face")
+    return face
 
 
 def _verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
@@ -168,7 +178,7 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
     try:
         return Verdict(
             path=placed(row["path"], photos),
-            face=int(row["face"]) if row["face"] else None,
+            face=_face_of(row["face"]),
             box=box_of([float(row[name]) for name in BOX if row[name]]),
             said=row["said"],
             label=FORMER_ANSWERS.get(row["label"], row["label"]),

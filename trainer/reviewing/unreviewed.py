@@ -6,13 +6,14 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from batch.errors import InputError
 from batch.location import Location
+from batch.reading.fields import checked_records
 from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, damaged
 from batch.records import ABSTAIN, Region
-from batch.reports.formats import Value
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
 from trainer.reviewing.review import BOX, Review, Verdict, box_of, placed, read_review
@@ -63,20 +64,19 @@ def _answers(report: Path, photos: Path) -> Iterator[Verdict]:
         absent = [name for name in wanted if name not in reader.columns]
         if absent:
             raise InputError(f"{reader.called} lacks {', '.join(absent)}", REMEDY)
-        for number, (path, status, label, *place) in reader.records(wanted):
+        for number, (path, status, label, *place) in checked_records(reader, wanted):
             answer = status if label is None and status in ABSTAIN else label
             try:
                 if answer is not None:
-                    yield _confirmed(placed(str(path), photos), str(answer), place)
+                    yield _confirmed(placed(path, photos), answer, place)
             except ValueError as error:
                 raise damaged(reader, number, str(error)) from error
 
 
-def _confirmed(path: Location, label: str, place: list[Value]) -> Verdict:
+def _confirmed(path: Location, label: str, place: list[Any]) -> Verdict:
     sides, face = place[: len(BOX)], place[len(BOX) :]
-    box = box_of([float(side) for side in sides if side is not None])
-    number = int(face[0]) if face and face[0] is not None else None
-    return Verdict(path, number, box, said=label, label=label, where="")
+    box = box_of([side for side in sides if side is not None])
+    return Verdict(path, face[0] if face else None, box, said=label, label=label, where="")
 
 
 def _draw(answer: Verdict) -> bytes:

@@ -1,0 +1,114 @@
+"""What the columns of a report may hold: every record that is read back is held to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from batch.names import CONTROLS, UNPRINTABLE, printable
+from batch.reading.readers import MAX_LINE, REMEDY, RecordReader, ReportError, damaged
+from batch.records import MAX_LABELS, Source, Status
+from batch.reports.formats import Value
+from batch.row_json import MAX_PHOTO_SIDE
+
+LAST_POSITION = 2**63 - 2
+
+Line = Annotated[str, Meta(max_length=MAX_LINE)]
+Word = Annotated[str, Meta(min_length=1, max_length=MAX_LINE)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Place = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
+Count = Annotated[int, Meta(ge=0, le=MAX_PHOTO_SIDE)]
+Ordinal = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
+Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
+
+_PIXELS = (Place | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
+_SHARE = (Share | None, "a number between 0 and 1")
+_WHOLE = (Count | None, f"a whole number from 0 to {MAX_PHOTO_SIDE}")
+# The type of each column's values, and that type in words. A report may lack some of them.
+_FIELDS: dict[str, tuple[Any, str]] = {
+    "path": (Word, "a printable path"),
+    "status": (Literal[*map(str, Status)], f"one of {', '.join(Status)}"),
+    "label": (Word | None, "a printable label"),
+    "confidence": _SHARE,
+    "source": (Literal[*map(str, Source)] | None, f"one of {', '.join(Source)}"),
+    "faces": _WHOLE,
+    "face": (Ordinal | None, f"a whole number from 1 to {MAX_PHOTO_SIDE}"),
+    "face_left": _PIXELS,
+    "face_top": _PIXELS,
+    "face_width": _PIXELS,
+    "face_height": _PIXELS,
+    "face_score": _SHARE,
+    "width": _WHOLE,
+    "height": _WHOLE,
+    "error": (Line | None, "a printable text"),
+    "position": (Position | None, f"a whole number from 1 to {LAST_POSITION}"),
+}
+# What texts don't have. Marks that turn the direction of writing are in paths of earlier versions.
+_ODD = {"path": re.compile(f"[{CONTROLS}]"), "label": re.compile(f"[{UNPRINTABLE}]")}
+_ODD["error"] = _ODD["path"]
+# Characters of a value in a message.
+_SHOWN = 100
+_INDEX = re.compile(r"\$\[(\d+)\]")
+
+Check = Callable[[tuple[Value, ...]], tuple[Any, ...]]
+
+
+def checked_records(
+    reader: RecordReader, wanted: Sequence[str]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Read records as ``reader.records`` does, with values of their columns' types.
+
+    Raises:
+        ReportError: one is damaged, or there are more labels than a model has.
+    """
+    # Numbers that are texts or whole are taken from any format: other programs write them.
+    check = checker(tuple(wanted), strict=False)
+    at, labels = wanted.index("label"), set[str]()
+    for number, values in reader.records(wanted):
+        try:
+            record = check(values)
+        except ValueError as error:
+            raise damaged(reader, number, str(error)) from error
+        if record[at] is not None:
+            labels.add(record[at])
+        if len(labels) > MAX_LABELS:
+            raise ReportError(f"{reader.called} has more than {MAX_LABELS} labels", REMEDY)
+        yield number, record
+
+
+@lru_cache(maxsize=64)
+def checker(columns: tuple[str, ...], strict: bool) -> Check:
+    """Make what turns the values of columns into their types.
+
+    ``strict`` takes no number for another type's; it is not for CSV, which has texts. What it makes
+    raises ValueError, which names column and value.
+    """
+    fields = [_FIELDS.get(name, _SHARE) for name in columns]
+    # A struct, for msgspec looks at its types once, and at those of a tuple for every record.
+    names = [(f"column_{number}", kind) for number, (kind, _) in enumerate(fields)]
+    record = msgspec.defstruct("Record", names, array_like=True, gc=False)
+    texts = [(at, _ODD[name]) for at, name in enumerate(columns) if name in _ODD]
+
+    def check(values: tuple[Value, ...]) -> tuple[Any, ...]:
+        try:
+            checked = msgspec.structs.astuple(msgspec.convert(values, record, strict=strict))
+        except (msgspec.ValidationError, RecursionError) as error:
+            found = _INDEX.search(str(error))
+            raise refusal(int(found[1]) if found else 0, values) from error
+        for at, odd in texts:
+            text = checked[at]
+            # Nearly all are printable for Python as well, which is told in no time.
+            if text is not None and not text.isprintable() and odd.search(text):
+                raise refusal(at, values)
+        return checked
+
+    def refusal(at: int, values: tuple[Value, ...]) -> ValueError:
+        shown = printable(str(values[at])[:_SHOWN])
+        return ValueError(f"{columns[at]} {shown} is not {fields[at][1]}")
+
+    return check
