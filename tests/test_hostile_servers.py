@@ -66,9 +66,18 @@ def send_without_end(connection: socket.socket, *headers: str, status: str = "20
 class TestABody:
     @pytest.mark.parametrize("size", [None, 10, MAX])
     def test_without_an_end_is_read_to_the_limit(self, size: int | None) -> None:
+        sent: list[None] = []
+
+        def send_much(connection: socket.socket) -> None:
+            connection.sendall(head())
+            for _ in range(ENDLESS):
+                connection.sendall(MEGABYTE)
+                sent.append(None)
+
         with little_memory(MAX):
-            content = fetched(send_without_end, size)
+            content = fetched(send_much, size)
         assert failure(content)[0] is Reason.TOO_LARGE
+        assert len(sent) < ENDLESS / 2  # with what the system holds
 
     def test_that_is_packed_is_unpacked_to_the_limit(self) -> None:
         packed = gzip.compress(MEGABYTE * ENDLESS, 1)
@@ -122,11 +131,14 @@ class TestABody:
         content = fetched(lambda c: send_without_end(c, status=status))
         assert failure(content)[0] is reason
 
-    def test_that_comes_too_slowly_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("before", [0, 2 * download.LEAST_BYTES])
+    def test_that_comes_too_slowly_is_given_up(
+        self, monkeypatch: pytest.MonkeyPatch, before: int
+    ) -> None:
         monkeypatch.setattr(download, "LEAST_BYTES_TIMEOUT", 0.5)
 
         def trickle(connection: socket.socket) -> None:
-            connection.sendall(head())
+            connection.sendall(head() + bytes(before))
             for _ in range(100):
                 connection.sendall(b"x")
                 time.sleep(0.05)
