@@ -250,3 +250,18 @@ def test_many_members_pass_through_little_memory(tmp_path: Path) -> None:
     assert sum(1 for _ in survey) == number
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024  # KiB
     assert time.monotonic() - began < 60
+
+
+def test_a_member_without_a_name_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"a")
+        archive.writestr("b", b"b")
+    # The second name, in both its headers, is cut to nothing: zipfile itself writes none such.
+    data = path.read_bytes()
+    last = data.rindex(b"PK\x01\x02")
+    index = data[: last + 28] + b"\0\0" + data[last + 30 : last + 46] + data[last + 47 :]
+    end = index.rindex(b"PK\x05\x06")
+    size = int.from_bytes(index[end + 12 : end + 16], "little") - 1
+    path.write_bytes(index[: end + 12] + size.to_bytes(4, "little") + index[end + 16 :])
+    assert [found.path for found in Survey([str(path)], Search())] == [f"zip://a.jpg::{path}"]

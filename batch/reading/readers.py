@@ -15,6 +15,7 @@ import msgspec
 
 from batch.errors import InputError
 from batch.names import printable
+from batch.reports.arrow import DAMAGES
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
 
 # Bytes, also of a record of several lines. A path has four characters for each of its bytes if all
@@ -173,7 +174,7 @@ class ParquetReader:
         with reading(called):
             try:
                 file: Any = self._open(stream)
-            except ValueError as error:
+            except DAMAGES as error:
                 raise damage(called, f"no Parquet: {error}") from error
         self._metadata = file.metadata
         self._schema = file.schema_arrow
@@ -189,9 +190,9 @@ class ParquetReader:
                 yield number, values
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
-        texts = self._texts(wanted)
-        self._check_groups(wanted)
         try:
+            texts = self._texts(wanted)
+            self._check_groups(wanted)
             with reading(self.called):
                 # Texts stay in dictionaries: one that stands in many rows may be long.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
@@ -199,7 +200,7 @@ class ParquetReader:
                 for batch in batches:
                     for part in _small(batch, texts):
                         yield [_values(part.column(name)) for name in wanted]
-        except ValueError as error:
+        except DAMAGES as error:
             raise damage(self.called, str(error)) from error
 
     def _texts(self, wanted: Sequence[str]) -> list[str]:

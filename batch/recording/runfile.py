@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
-from datetime import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from batch.clock import utc_text
 from batch.location import Location, Url
-from batch.recording.drift import Drift
-from batch.recording.host import HostRecord
-from batch.recording.run_record import (
-    Counts,
-    DetectorRecord,
-    ModelRecord,
-    Outcome,
-    RunRecord,
-    Seconds,
-)
+from batch.recording.run_record import RunRecord
 from batch.reports.wholefile import WholeFile, WholeObject
-from batch.sharding.shard import ShardRecord
 
 SCHEMA_VERSION = 1
 SUFFIX = ".run.json"
@@ -60,8 +51,11 @@ def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
     """
     try:
         values = json.loads(file.read() or b"")
-        return _record(values) if values["schema_version"] == SCHEMA_VERSION else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        if values["schema_version"] != SCHEMA_VERSION:
+            return None
+        # What a later version adds is passed over, and what the first ones lack has its default.
+        return msgspec.convert(values, RunRecord)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -69,39 +63,3 @@ def as_json(record: RunRecord) -> dict[str, Any]:
     """Give a record as the object that run.json holds."""
     times = {"started": utc_text(record.started), "ended": utc_text(record.ended)}
     return {"schema_version": SCHEMA_VERSION} | asdict(record) | times
-
-
-def _record(values: dict[str, Any]) -> RunRecord:
-    """Build a record from run.json's object, whatever a later version added to it.
-
-    Raises:
-        ValueError, TypeError, KeyError, AttributeError: it is none.
-    """
-    later = {"basis": None, "shard": None, "outputs": ()}  # which the first records do not have
-    own = {option.name: (later | values)[option.name] for option in fields(RunRecord)}
-    own |= {
-        "outcome": Outcome(own["outcome"]),
-        "started": datetime.fromisoformat(own["started"]),
-        "ended": datetime.fromisoformat(own["ended"]),
-        "inputs": tuple(own["inputs"]),
-        "seconds": Seconds(**own["seconds"]),
-        "counts": Counts(**own["counts"]),
-        "models": tuple(ModelRecord(**model) for model in own["models"]),
-        "detector": DetectorRecord(**own["detector"]) if own["detector"] else None,
-        "devices": tuple(own["devices"]),
-        "settings": {name: _tupled(value) for name, value in own["settings"].items()},
-        "host": HostRecord(**own["host"]),
-        "drift": _drift(own["drift"]) if own["drift"] else None,
-        "shard": ShardRecord(**own["shard"]) if own["shard"] else None,
-        "outputs": tuple(own["outputs"]),
-    }
-    return RunRecord(**own)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _drift(values: dict[str, Any]) -> Drift:
-    lines = {name: tuple(values[name]) for name in ("warnings", "since_last_run")}
-    return Drift(**values | lines)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from batch.errors import UsageError
 
+# What Arrow raises of a file that is damaged, by the built-in bases of its exceptions; an OSError
+# without a number is another.
+DAMAGES = (ValueError, TypeError, LookupError, NotImplementedError)
+
 
 def check_pyarrow(user: str, otherwise: str = "") -> None:
     """Make sure that pyarrow is installed; ``user`` names what needs it.

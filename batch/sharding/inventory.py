@@ -19,6 +19,7 @@ from batch.errors import InputError
 from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
 from batch.regular_file import open_regular
+from batch.reports.arrow import DAMAGES
 from batch.sharding.inventory_rows import READERS
 from batch.sources.walk import CHECK_EVERY, Found, LeftOut, Search, every, find
 from batch.stopping import Check, never_stop
@@ -118,7 +119,7 @@ class Inventory:
         except OSError as error:
             why = printable(error.strerror or str(error))
             raise InputError(f"{where} can't be read ({why})", REMEDY) from error
-        except (ValueError, KeyError, EOFError) as error:
+        except (*DAMAGES, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error
 

@@ -17,7 +17,7 @@ from batch.log import PROGRAM
 from batch.names import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
 from batch.regular_file import open_regular
-from batch.reports.arrow import check_pyarrow
+from batch.reports.arrow import DAMAGES, check_pyarrow
 from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
 from batch.sources.walk import Found, fail, find, look_at
 from batch.stores.download import opened
@@ -168,7 +168,7 @@ def _open(start: str) -> Iterator[tuple[Any, list[str]]]:
             raise _damaged(called, str(error)) from error
         why = printable(error.strerror or str(error))
         raise InputError(f"{called} can't be read ({why})", "check its name and rights") from error
-    except ValueError as error:
+    except DAMAGES as error:
         raise _damaged(called, str(error)) from error
 
 
