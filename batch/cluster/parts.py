@@ -18,7 +18,7 @@ from batch.options import Job
 from batch.reports.drafts import ENDING, open_draft, remove_abandoned, stem_beside
 from batch.reports.output import is_streamed
 from batch.reports.publish import resolved
-from batch.stores.retrying import retried
+from batch.stores.retrying import request
 from batch.stores.store import open_store, said, store_refusals
 
 SUFFIX = ".parquet"
@@ -104,7 +104,7 @@ class Parts:
             if isinstance(self.place, Path):
                 return (self.place / name).read_bytes()
             store, path = open_store(self.place.text)
-            data: bytes = retried(lambda: store.cat_file(f"{path}/{name}"))
+            data: bytes = request(store, "cat_file", f"{path}/{name}", seconds=None)
             return data
 
     def write(self, name: str, data: bytes) -> None:
@@ -123,7 +123,7 @@ class Parts:
                     raise
                 return
             store, path = open_store(self.place.text)
-            retried(lambda: store.pipe_file(f"{path}/{name}", data))
+            request(store, "pipe_file", f"{path}/{name}", data, seconds=None)
 
     def has(self, name: str) -> bool:
         """Tell whether a part is there."""
@@ -131,7 +131,7 @@ class Parts:
             if isinstance(self.place, Path):
                 return (self.place / name).exists()
             store, path = open_store(self.place.text)
-            return bool(retried(lambda: store.exists(f"{path}/{name}")))
+            return bool(request(store, "exists", f"{path}/{name}"))
 
     def remove(self, names: Iterable[str], run: str = "") -> None:
         """Remove parts, and the drafts of parts that killed actors of a run, or of any, have left.
@@ -144,7 +144,7 @@ class Parts:
             if isinstance(self.place, Url):
                 store, path = open_store(self.place.text)
                 for name in own:
-                    retried(lambda name=name: store.rm_file(f"{path}/{name}"))  # type: ignore[misc]
+                    request(store, "rm_file", f"{path}/{name}")
                 return
             for name in own:
                 (self.place / name).unlink(missing_ok=True)
@@ -158,7 +158,7 @@ class Parts:
             if isinstance(self.place, Path):
                 return [entry.name for entry in self.place.iterdir() if entry.name[0] != "."]
             store, path = open_store(self.place.text)
-            names: list[str] = retried(lambda: store.ls(path, detail=False))
+            names: list[str] = request(store, "ls", path, detail=False)
             return [name.rpartition("/")[2] for name in names]
         except FileNotFoundError:
             return []

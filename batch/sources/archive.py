@@ -137,7 +137,9 @@ class Zip:
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside: see ``Archive``."""
         # Of several with one name the last counts, as for whoever unpacks them all.
-        last = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
+        last = {
+            info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")
+        }
         for info in sorted(last.values(), key=lambda info: info.header_offset):
             yield self._member(info)
 
