@@ -86,7 +86,7 @@ def _parse(place: Path) -> str:
         hooks = [lambda: None] * len(signature(archive.members).parameters)
         members = list(islice(archive.members(*hooks), MANY))
         for member in members:
-            assert member.name.encode("utf-8", "surrogateescape")
+            member.name.encode("utf-8", "surrogateescape")  # raises for what is no name
             assert 0 <= member.size < 2**63, f"a size of {member.size}"
         for member in members[:READ]:
             data = archive.read(member if hasattr(archive, "find") else member.name, MAX_MEMBER)
