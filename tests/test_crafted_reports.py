@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow
@@ -34,7 +37,8 @@ from batch.records import (
 )
 from batch.reports.dataset_files import MAX_FOLDER
 from batch.reports.formats import Format
-from tests.conftest import Command
+from batch.reports.report import open_report
+from tests.conftest import REPOSITORY, Command
 from tests.test_report import written
 
 COLUMNS = (
@@ -279,3 +283,35 @@ def test_commands_refuse_such_a_report_in_one_line(command: Command, tmp_path: P
     assert ran.returncode == ExitCode.USAGE
     assert "face_left 1e+308 is not a number of pixels" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+# Reads a report of Parquet with one bit flipped, for each byte of a part of its footer.
+FLIPPING = """
+import sys
+from pathlib import Path
+from batch.reading.readers import ReportError
+from batch.reading.saved import open_saved
+
+path = Path(sys.argv[1])
+sound = path.read_bytes()
+for place in range(len(sound) - int(sys.argv[2]), len(sound) - int(sys.argv[3])):
+    path.write_bytes(sound[:place] + bytes([sound[place] ^ 16]) + sound[place + 1 :])
+    try:
+        with open_saved(str(path)) as report:
+            list(report.rows())
+    except ReportError:
+        pass
+"""
+FOOTER = (1_600, 1_000)  # bytes before the end, with what is told of columns
+
+
+def test_no_damage_to_parquet_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    with open_report(str(path), ("happy", "sad"), False, BytesIO()) as report:
+        report.add(Row(Path("a.jpg"), Status.NO_FACE, width=1, height=1))
+        failure = Failure(Path("b.jpg"), Stage.READ, Reason.EMPTY, "x")
+        report.add(Row(Path("b.jpg"), Status.FAILED, failure=failure))
+        report.publish()
+    command = [sys.executable, "-c", FLIPPING, path, *map(str, FOOTER)]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

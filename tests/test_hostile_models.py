@@ -97,6 +97,14 @@ def test_a_graph_without_bounds_is_refused(tmp_path: Path, spoil: Spoil, reason:
     assert reason in refusal(model, tmp_path)
 
 
+def test_metadata_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    save(set_metadata(bright_model(), name="bright-model"), path)
+    path.write_bytes(path.read_bytes().replace(b"bright-model", b"bright-\xff\xfe\xfd\xfc\xfb"))
+    with pytest.raises(ModelError, match="metadata are not all text"):
+        load_model(path)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [

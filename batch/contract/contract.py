@@ -37,7 +37,11 @@ def load_model(path: Path) -> Model:
     proto = parse_model(path, graph)
     refuse_foreign(path, proto)
     refuse_unbounded(path, proto, len(graph))
-    spec = _spec(path, {entry.key: entry.value for entry in proto.metadata_props})
+    props = {entry.key: entry.value for entry in proto.metadata_props}
+    # Protobuf gives bytes for a text that is no UTF-8.
+    if not all(isinstance(text, str) for entry in props.items() for text in entry):
+        raise broken(path, "its metadata are not all text")
+    spec = _spec(path, props)
     height, width, channels = input_shape(path, proto)
     check_output(path, proto, len(spec.outputs))
     if spec.golden.inputs.shape[1:] != (height, width, channels):

@@ -191,9 +191,9 @@ class ParquetReader:
 
     def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
         try:
-            texts = self._texts(wanted)
-            self._check_groups(wanted)
             with reading(self.called):
+                texts = self._texts(wanted)
+                self._check_groups(wanted)
                 # Texts stay in dictionaries: one that stands in many rows may be long.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
                 batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
@@ -219,9 +219,12 @@ class ParquetReader:
         return texts
 
     def _check_groups(self, wanted: Sequence[str]) -> None:
-        """Refuse row groups that don't fit into memory, before any of their bytes is decoded."""
+        """Refuse row groups that don't fit into memory, by a look at their first pages."""
         columns = [self._schema.names.index(name) for name in wanted]
+        file: Any = self._open(self._stream, metadata=self._metadata)
         for number in range(self._metadata.num_row_groups):
+            # Arrow ends the process where it is asked about a column that its reader refuses.
+            next(file.iter_batches(batch_size=1, row_groups=[number], columns=list(wanted)), None)
             group = self._metadata.row_group(number)
             chunks = [group.column(column) for column in columns]
             size = sum(chunk.total_uncompressed_size for chunk in chunks)
