@@ -32,7 +32,6 @@ def run(job: Job, terminal: Terminal) -> Summary:
             report is left as it was.
     """
     check_name(job.output)
-    check_apart(job.output, "an input", *job.photos)
     # The record is written last, whatever ends the run, and while its locks are still held.
     with (
         stop_on_signals(Timer(job.limits)) as stop,
@@ -41,6 +40,8 @@ def run(job: Job, terminal: Terminal) -> Summary:
         stop.ends(KEPT),
     ):
         check_output(job.output, stop.check)
+        check_apart(job.output, "an input", *job.photos)
+        recorder.has_place = True
         if job.metrics_file is not None:
             metrics_file(job.metrics_file).check()
         survey = Survey(

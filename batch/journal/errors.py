@@ -30,7 +30,7 @@ _NUMBERS = {
     sqlite3.SQLITE_LOCKED: errno.EBUSY,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
-_FULL = "the disk of the journal or of the temporary folder is full"
+_FULL = f"{os.strerror(errno.ENOSPC)}, for the journal or in the folder for temporary files"
 
 
 class JournalDamaged(Exception):

@@ -56,7 +56,7 @@ class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
     The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
-    them.
+    them, and ``has_place`` once it is known that there can be a record beside the report.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
@@ -65,6 +65,7 @@ class Recorder:
         self.sharded: Sharded | None = None
         self.drift: Drift | None = None
         self.published = False
+        self.has_place = False
         self._job = job
         self._log = log
         self._started = utc_now()
@@ -82,18 +83,19 @@ class Recorder:
         if isinstance(error, LockedError):
             return  # the record is that of the run which holds the lock
         record = self._record(error)
-        if not is_streamed(self._job.output):
-            self._try(lambda: write_run(record_of(self._report), record))
+        if self.has_place and not is_streamed(self._job.output):
+            self._try(lambda: write_run(record_of(self._report), record), error)
         metrics = self._job.metrics_file
         if metrics is not None:
-            self._try(lambda: write_metrics(metrics_file(metrics), record))
+            self._try(lambda: write_metrics(metrics_file(metrics), record), error)
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _try(self, write: Callable[[], None], error: BaseException | None) -> None:
         """Write one of the records; a refusal changes neither the run's outcome nor the others."""
         try:
             write()
         except OutputError as refusal:
-            self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
+            if str(refusal) != str(error):  # which the command tells by itself
+                self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
 
     def _record(self, error: BaseException | None) -> RunRecord:
         code = _code(self.summary, error)
