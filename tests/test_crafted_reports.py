@@ -312,6 +312,6 @@ def test_no_damage_to_parquet_ends_the_process(tmp_path: Path) -> None:
         failure = Failure(Path("b.jpg"), Stage.READ, Reason.EMPTY, "x")
         report.add(Row(Path("b.jpg"), Status.FAILED, failure=failure))
         report.publish()
-    command = [sys.executable, "-c", FLIPPING, path, *map(str, FOOTER)]
+    command = [sys.executable, "-c", FLIPPING, str(path), *map(str, FOOTER)]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

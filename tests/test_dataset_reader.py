@@ -156,6 +156,11 @@ def with_a_list_of_files_elsewhere(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(path="../../etc/passwd"))
 
 
+def with_a_list_of_files_that_are_none(folder: Path) -> None:
+    path = "status=ok\0/label=\ud800/part-00000-0123456789ab.parquet"
+    changed(folder, lambda listed: listed["files"][0].update(path=path))
+
+
 def with_a_list_of_more_rows(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(rows=1_000))
 
@@ -201,6 +206,10 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (with_a_damaged_file, r"file status=ok/label=sad/part-\S+, is damaged \(no Parquet: "),
         (with_another_s_list, r"is no dataset of batch-label, as its _SUCCESS tells; "),
         (with_a_list_of_files_elsewhere, r"is no dataset of batch-label, as its _SUCCESS tells; "),
+        (
+            with_a_list_of_files_that_are_none,
+            r"is no dataset of batch-label, as its _SUCCESS tells; ",
+        ),
         (with_a_list_of_more_rows, r"file status=\S+, is damaged \(it has \d+ rows, not 1000\)"),
         (with_a_list_without_order, r"is no dataset of batch-label, as its _SUCCESS tells; "),
         (with_too_long_an_order, "its files do not have the rows that its order names"),

@@ -246,7 +246,8 @@ def test_parquet_without_its_package_says_what_to_install(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ["is empty"]),
+        ("", ["has no columns in its first line"]),
+        (f"\n{GOOD}", ["has no columns in its first line"]),
         ("name,size\na,1\n", ["no report", "lacks path, status", "its columns are name, size"]),
         ("path,status,label,confidence\na,ok,x,1\n", ["lacks error"]),
         (GOOD.replace("p_sad", "path"), ["has path twice"]),

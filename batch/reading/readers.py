@@ -80,8 +80,8 @@ class CsvReader:
         csv.field_size_limit(MAX_LINE)
         self._rows = csv.reader(self._bounded(_lines(stream, called)), strict=True)
         header = next(self._fields(), None)
-        if header is None:
-            raise ReportError(f"{called} is empty", REMEDY)
+        if not header:
+            raise ReportError(f"{called} has no columns in its first line", REMEDY)
         self.columns = checked_columns(header, called)
 
     def records(self, wanted: Sequence[str]) -> Records:

@@ -137,7 +137,9 @@ def _part(values: dict[str, Any]) -> Part:
     """
     part = Part(**values)
     numbers_are_whole = type(part.rows) is type(part.bytes) is int
-    if not numbers_are_whole or digest_in(part.path) is None:
+    # What is not printable, such as NUL, may not even be a path.
+    is_path = part.path.isprintable() and digest_in(part.path) is not None
+    if not numbers_are_whole or not is_path:
         raise ValueError(f"{part} is no file of a dataset")
     return part
 
