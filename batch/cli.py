@@ -20,6 +20,7 @@ from batch.default_command import DefaultGroup
 from batch.errors import BatchLabelError
 from batch.log import PROGRAM
 from batch.standard_streams import replace_standard_streams
+from batch.stopping import KINDS, end_at_once
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -69,8 +70,9 @@ def main() -> NoReturn:
     """Run the program and end the process with the exit code of what happened."""
     # Until a run heeds it, Ctrl-C ends the process as it ends others: by Python's own way the
     # imports would end in a traceback, and click in the exit code of a failure.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in KINDS:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, end_at_once)
     # Numpy's sums are not worth a thread a core, and where one can't be started OpenBLAS sends this
     # process a SIGINT, as if it were interrupted from the keyboard.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

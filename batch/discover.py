@@ -165,7 +165,7 @@ class Survey:
         if text == LIST:
             if listing is None:
                 raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
-            lines = _lines(_read(listing, self._check))
+            lines = map(_path, _lines(_read(listing, self._check)))
             return [Start(line, _kind(line), opens=False) for line in lines]
         location = location_of(text)
         if isinstance(location, Url):
@@ -221,6 +221,12 @@ def _manifest(text: str, alone: bool) -> list[Start]:
     if alone:
         check_manifest(path)
     return [Start(path, Kind.MANIFEST if alone else Kind.NOT_ALONE, opens=True)]
+
+
+def _path(line: str) -> str:
+    """Give the path that a URL of this machine stands for; all else stays as it is."""
+    location = location_of(line) if is_url(line) else line
+    return line if isinstance(location, Url) else os.fspath(location)
 
 
 def _kind(path: str) -> Kind:

@@ -28,7 +28,7 @@ from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Row, Source
 from batch.reports.report import Report, open_report
 from batch.sources.walk import Found
-from batch.stopping import Stop
+from batch.stopping import Check, Stop
 from batch.summary import Summary
 
 # Under this name the journal keeps the profile of the last published report.
@@ -87,10 +87,10 @@ class Labelling:
         self.recorder.summary = summary = Summary(self.engine.ensemble.labels)
         return summary
 
-    def _report(self, summary: Summary) -> Report:
+    def _report(self, check: Check) -> Report:
         job, stdout = self.job, self.terminal.stdout
         numbered = job.options.shard is not None
-        outputs, check = self.engine.ensemble.outputs, self.stop.check_signal
+        outputs = self.engine.ensemble.outputs
         return open_report(job.output, outputs, job.per_face, stdout, numbered, check)
 
     def _stream(self, found: Iterable[Found]) -> None:
@@ -101,7 +101,7 @@ class Labelling:
             found = list(found)
             total = len(found)
         rows = self.engine.label(_counted(self.stop.until(found), summary, positions))
-        with self._report(summary) as report:
+        with self._report(self.stop.check) as report:
             for finished in self.terminal.watch(rows, total):
                 report.add(replace(finished.row, position=positions.popleft()))
                 summary.look(finished)
@@ -118,6 +118,7 @@ class Labelling:
         summary, memory = self._begin(), self.job.memory
         basis = basis_of(self.engine.ensemble.models, self.job.options)
         with Journal(place, basis, self.job.options.shard) as journal:
+            last = _last(journal)  # first of all: a damaged note is a damaged journal
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
@@ -137,7 +138,7 @@ class Labelling:
             )
             now = self._label(journal, plan.pending, summary)
             whole = self._publish(journal, summary)
-            self._remember(journal, now, whole)
+            self._remember(journal, last, now, whole)
         self._check_drift()
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
@@ -161,7 +162,7 @@ class Labelling:
         whole = self._tally()
         with (
             self.engine.timings.of(REPORT),
-            self._report(summary) as report,
+            self._report(self.stop.check_signal) as report,
         ):
             for row in self.stop.until_signal(_all_rows(journal, self.job.memory.keep_missing)):
                 report.add(row)
@@ -175,7 +176,9 @@ class Labelling:
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
         return whole.profile()
 
-    def _remember(self, journal: Journal, now: Profile, whole: Profile) -> None:
+    def _remember(
+        self, journal: Journal, last: Profile | None, now: Profile, whole: Profile
+    ) -> None:
         """Keep in the journal what later runs need to know of the published report.
 
         Raises:
@@ -183,7 +186,7 @@ class Labelling:
         """
         sharded = self.recorder.sharded
         try:
-            self.recorder.drift = find_drift(now, _last(journal), self._shares())
+            self.recorder.drift = find_drift(now, last, self._shares())
             journal.note(PROFILE, json.dumps(asdict(whole)))
             journal.note(FRESH, "")
             if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):

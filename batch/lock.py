@@ -43,7 +43,7 @@ def locked(
         yield
         return
     file = resolved(place)
-    path = file.with_name(f".{file.name}.lock")
+    path = lock_path(file)
     descriptor = _acquire(path, report or path_text(file), waiting)
     try:
         yield
@@ -54,6 +54,11 @@ def locked(
             if _is_own(path, descriptor):
                 path.unlink()
         os.close(descriptor)
+
+
+def lock_path(file: Path) -> Path:
+    """Name the lock of a file."""
+    return file.with_name(f".{file.name}.lock")
 
 
 def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:

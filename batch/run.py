@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import combinations
+from pathlib import Path
+from typing import BinaryIO
 
-from batch.discover import Survey
+from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
+from batch.errors import OutputError, UsageError, WorkerError
+from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
-from batch.lock import locked
+from batch.lock import lock_path, locked
 from batch.log import Event, Log
+from batch.names import path_text
 from batch.options import Job
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
-from batch.reports.output import check_apart
+from batch.recording.runfile import run_file
+from batch.reports.output import check_apart, is_streamed
+from batch.reports.publish import resolved
 from batch.reports.report import check_name, check_output
 from batch.sharding.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
@@ -32,18 +42,16 @@ def run(job: Job, terminal: Terminal) -> Summary:
             report is left as it was.
     """
     check_name(job.output)
+    _check_names(job, terminal.listing)
     # The record is written last, whatever ends the run, and while its locks are still held.
     with (
         stop_on_signals(Timer(job.limits)) as stop,
         ExitStack() as locks,
         Recorder(job, terminal.log) as recorder,
+        _short_of_memory(),
         stop.ends(KEPT),
     ):
-        check_output(job.output, stop.check)
-        check_apart(job.output, "an input", *job.photos)
-        recorder.has_place = True
-        if job.metrics_file is not None:
-            metrics_file(job.metrics_file).check()
+        _check_places(job, stop, recorder)
         survey = Survey(
             job.photos,
             job.options.search,
@@ -63,6 +71,68 @@ def run(job: Job, terminal: Terminal) -> Summary:
             labelling.through(recorder.sharded or survey)
         recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
+
+
+def _check_names(job: Job, listing: BinaryIO) -> None:
+    """Make sure that no two files of a run have one name, and that none is a list that is read.
+
+    Raises:
+        UsageError: one is.
+    """
+    places: dict[str, Path | None] = {
+        "the journal": journal_path(job),
+        "the metrics file": resolved(job.metrics_file) if job.metrics_file else None,
+    }
+    report = location_of(job.output)
+    if isinstance(report, Path) and not is_streamed(job.output):
+        report = resolved(report)
+        places |= {
+            "the report": report,
+            "its record": run_file(report).path,
+            "its lock": lock_path(report),
+        }
+    named = {noun: place for noun, place in places.items() if place is not None}
+    for (one, place), (other, again) in combinations(named.items(), 2):
+        if place == again:
+            raise UsageError(
+                f"{one} and {other} would be the same file, {path_text(place)}",
+                "give each a name of its own",
+            )
+    with suppress(OSError, ValueError):  # no list, or one in memory
+        status = os.fstat(listing.fileno()) if LIST in job.photos else None
+        for noun, place in named.items():
+            if status and place.exists() and os.path.samestat(status, place.stat()):
+                raise UsageError(f"{noun} {path_text(place)} is the list", "name another file")
+
+
+def _check_places(job: Job, stop: Stop, recorder: Recorder) -> None:
+    """Find out before the work whether all that a run writes could be written.
+
+    Raises:
+        UsageError, OutputError: something could not; what could is noted for the record.
+    """
+    refusal: OutputError | None = None
+    try:
+        if job.metrics_file is not None:
+            metrics_file(job.metrics_file).check()
+        recorder.has_metrics = True
+    except OutputError as error:  # which the record is to tell, so the report's place comes first
+        refusal = error
+    check_output(job.output, stop.check)
+    check_apart(job.output, "an input", *job.photos)
+    recorder.has_place = True
+    if refusal:
+        raise refusal
+
+
+@contextmanager
+def _short_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise WorkerError(
+            "memory does not suffice for the models", "free some, or raise its limit (ulimit -v)"
+        ) from error
 
 
 def _lock(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +21,26 @@ KINDS = {
     signal.SIGTERM: Terminated,
     signal.SIGHUP: HungUp,
 }
+# Seconds between a signal and another one that does not come with it: `timeout` sends one to its
+# child and then to the whole group.
+INSISTING = 0.5
+
+
+# Whether the record of a run is written: nothing may change its outcome any more.
+_is_final = False
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """End the process as a signal does by itself, but not once its record says how it ended."""
+    if not _is_final:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def make_final() -> None:
+    """Take note that the run's record is written."""
+    global _is_final
+    _is_final = True
 
 
 class StopRequested(BaseException):
@@ -41,6 +63,7 @@ class Stop:
     def __init__(self, timer: Timer | None = None) -> None:
         self._timer = timer or Timer(Limits())
         self._signal: int | None = None
+        self._since = 0.0
         self.cut = False
 
     @property
@@ -115,9 +138,13 @@ class Stop:
         return KINDS[signal.Signals(self._signal)](f"stopped by {name}", kept)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
-        # The second one ends the process at once, for those who can't wait.
-        signal.signal(number, signal.SIG_DFL)
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal, self._since = number, now
+        elif now - self._since >= INSISTING:
+            # Another one ends the process at once, for those who can't wait.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import PurePath
 
+from batch.records import Reason
 from batch.sources import archive_program
 from batch.sources.archive import Archive, open_archive
 from batch.sources.archive_frames import HEAD, MAX_FRAME, Kind, Listed, encode, name_bytes, pack
@@ -26,7 +27,7 @@ def main(connection: int, same: int, *limits: int) -> None:
     def say(frame: bytes) -> Callable[[], object]:
         return lambda: socket.socket(fileno=os.dup(connection)).sendall(frame)
 
-    many = [Listed(name_bytes("a.jpg"), 1, "")] * 2
+    many = [Listed(name_bytes("a.jpg"), 1, "", Reason.CORRUPT)] * 2
     deeds: dict[str, Callable[[], object]] = {
         "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
         "exit": lambda: os._exit(3),

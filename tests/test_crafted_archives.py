@@ -265,3 +265,25 @@ def test_a_member_without_a_name_costs_no_other(tmp_path: Path) -> None:
     size = int.from_bytes(index[end + 12 : end + 16], "little") - 1
     path.write_bytes(index[: end + 12] + size.to_bytes(4, "little") + index[end + 16 :])
     assert [found.path for found in Survey([str(path)], Search())] == [f"zip://a.jpg::{path}"]
+
+
+def test_hard_links_and_sparse_files_of_a_tar_have_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        first = tarfile.TarInfo("a.jpg")
+        first.size = 5
+        archive.addfile(first, BytesIO(b"bytes"))
+        for name, target in (("b.jpg", "a.jpg"), ("c.jpg", "gone.jpg")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, target
+            archive.addfile(link)
+        sparse = tarfile.TarInfo("d.jpg")
+        sparse.type = tarfile.GNUTYPE_SPARSE
+        archive.addfile(sparse)
+    found = {file.path.partition("::")[0]: file for file in Survey([str(path)], Search())}
+    assert list(found) == [f"tar://{n}.jpg" for n in "abcd"]
+    assert [file.failure and file.failure.reason for file in found.values()] == [
+        *(None, None, Reason.CORRUPT, Reason.UNSUPPORTED)
+    ]
+    with closing(ArchiveReader()) as reader:
+        assert reader.read(str(path), "b.jpg", 10) == b"bytes"

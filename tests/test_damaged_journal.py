@@ -75,6 +75,8 @@ DAMAGE = {
     "of another version": _statement("PRAGMA user_version = 99"),
     "of another program": _statement("PRAGMA application_id = 7"),
     "without a table": _statement("DROP TABLE photos"),
+    "without its notes": _statement("DROP TABLE notes"),
+    "with a note that was changed": _statement("UPDATE notes SET value = value || ' '"),
     "with rows that can't be read": _statement("UPDATE photos SET row = '{' WHERE path > x'00'"),
     "with a text that is none": _statement("UPDATE photos SET row = CAST(x'ff' AS TEXT)"),
 }

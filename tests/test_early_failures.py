@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode
 from batch.lock import locked
-from tests.runs import REPORT, Place, make_photos
+from tests.conftest import REPOSITORY
+from tests.runs import REPORT, USUAL, Place, make_photos
 
 METRICS = "m.prom"
 
@@ -77,3 +81,78 @@ def test_a_name_without_a_format_leaves_nothing(place: Place) -> None:
     names = sorted(path.name for path in place.folder.iterdir())
     assert place.run("photos", "-o", "photo.jpg").returncode == ExitCode.USAGE
     assert sorted(path.name for path in place.folder.iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--state", REPORT), "the journal and the report would be the same file"),
+        (("--state", f"{REPORT}.run.json"), "the journal and its record"),
+        (("--state", f".{REPORT}.lock", "--wait"), "the journal and its lock"),
+        (("--metrics-file", REPORT), "the metrics file and the report"),
+        (("--metrics-file", f".{REPORT}.journal"), "the journal and the metrics file"),
+    ],
+)
+def test_two_files_of_one_name_are_refused(place: Place, args: tuple[str, ...], words: str) -> None:
+    before = place.report.read_bytes()
+    ran = place.run("photos", "-o", REPORT, *args)
+    assert ran.returncode == ExitCode.USAGE
+    assert words in ran.stderr
+    assert place.report.read_bytes() == before
+    assert place.label()["labelled_now"] == 0
+
+
+def test_a_list_that_is_read_is_not_replaced(place: Place) -> None:
+    listing = place.folder / "list.csv"
+    listing.write_text("photos/00000.jpg\n")
+    command = [sys.executable, "-m", "batch", *USUAL, "-", "-o", "list.csv"]
+    with listing.open("rb") as stdin:
+        ran = subprocess.run(
+            command,
+            cwd=place.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+        )
+    assert ran.returncode == ExitCode.USAGE
+    assert "list.csv is the list" in ran.stderr
+    assert listing.read_text() == "photos/00000.jpg\n"
+
+
+def test_a_pipe_for_metrics_is_refused_and_stays(place: Place) -> None:
+    pipe = place.folder / "pipe"
+    os.mkfifo(pipe)
+    ran = place.run("photos", "-o", REPORT, "--metrics-file", "pipe")
+    assert ran.returncode == ExitCode.FAILED
+    assert len(ran.stderr.splitlines()) == 1
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: Place) -> None:
+    os.mkfifo(place.folder / "pipe")
+    ran = place.run("photos", "-o", "pipe", "--time-limit", "1s")
+    assert ran.returncode == ExitCode.TIME_IS_UP
+
+
+def test_memory_that_does_not_suffice_is_told(place: Place) -> None:
+    limits = ("sh", "-c", 'ulimit -v 160000; exec "$@"', "sh")
+    ran = place.run("photos", "-o", REPORT, before=limits)
+    assert ran.returncode == ExitCode.FAILED
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); " + (
+        "import batch.cli; batch.cli.main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *USUAL, str(place.folder / "photos"), "-o", "r.csv"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode in (ExitCode.FAILED, ExitCode.USAGE)
+    assert "Traceback" not in ran.stderr

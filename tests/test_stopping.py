@@ -11,7 +11,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.limits import Limits, Timer
-from batch.stopping import stop_on_signals
+from batch.stopping import INSISTING, stop_on_signals
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,33 @@ def test_an_ignored_hangup_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_second_signal_ends_the_process_at_once(repository: Path) -> None:
-    twice = """
-import os, signal
+@pytest.mark.parametrize(("pause", "code"), [(INSISTING, -signal.SIGTERM), (0, 0)])
+def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(
+    repository: Path, pause: float, code: int
+) -> None:
+    twice = f"""
+import os, signal, time
 from batch.stopping import stop_on_signals
 with stop_on_signals():
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep({pause})
     os.kill(os.getpid(), signal.SIGTERM)
 """
     ended = subprocess.run([sys.executable, "-c", twice], cwd=repository)
-    assert ended.returncode == -signal.SIGTERM
+    assert ended.returncode == code
+
+
+@pytest.mark.parametrize(("is_final", "code"), [(False, -signal.SIGTERM), (True, 0)])
+def test_a_signal_changes_no_outcome_that_is_on_record(
+    repository: Path, is_final: bool, code: int
+) -> None:
+    late = f"""
+import os, signal
+from batch.stopping import end_at_once, make_final
+signal.signal(signal.SIGTERM, end_at_once)
+if {is_final}:
+    make_final()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", late], cwd=repository)
+    assert ended.returncode == code

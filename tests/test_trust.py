@@ -127,3 +127,8 @@ def test_a_list_may_be_long_in_coming() -> None:
     with open(reading, "rb") as listing, pytest.raises(Stopped):
         Survey(["-"], Search(), listing=listing, check=check)
     os.close(writing)
+
+
+def test_a_url_of_this_machine_in_a_list_is_its_path() -> None:
+    line = f"file://{Path.cwd()}/photos/a.jpg"
+    assert paths("-", listing=line.encode()) == [f"{Path.cwd()}/photos/a.jpg"]

@@ -42,8 +42,7 @@ def find_damage(journal: Path) -> str | None:
             translate_sqlite_errors(journal),
             closing(sqlite3.connect(journal, isolation_level=None)) as database,
         ):
-            check_version(database)
-            _check_tables(database)
+            check_schema(database)
             (finding,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             if finding != "ok":
                 return str(finding)
@@ -53,16 +52,19 @@ def find_damage(journal: Path) -> str | None:
     return None
 
 
-def check_version(database: sqlite3.Connection) -> None:
-    """Make sure that a database is a journal of this version.
+def check_schema(database: sqlite3.Connection) -> None:
+    """Make sure that a database is a journal of this version, with its tables.
 
     Raises:
-        JournalDamaged: it is another's.
+        JournalDamaged: it is not.
     """
     written_by = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if (written_by, version) != (APPLICATION_ID, VERSION):
         raise JournalDamaged(f"it has version {version}, not {VERSION}")
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    if dict(database.execute(query).fetchall()) != TABLES:
+        raise JournalDamaged("its tables are not those of a journal")
 
 
 def set_aside(journal: Path, damage: str, given: bool) -> Path:
@@ -99,12 +101,6 @@ def _free_name(journal: Path) -> Path:
         if not any(os.path.lexists(path) for path in (name, f"{name}{HOT_SUFFIX}")):
             return name
     raise AssertionError("there is always another number")
-
-
-def _check_tables(database: sqlite3.Connection) -> None:
-    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    if dict(database.execute(query).fetchall()) != TABLES:
-        raise JournalDamaged("its tables are not those of a journal")
 
 
 def _check_values(database: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from batch.errors import OutputError
-from batch.journal.damage import check_note, check_photo, check_version
+from batch.journal.damage import check_note, check_photo, check_schema
 from batch.journal.errors import JournalDamaged, translate_sqlite_errors
 from batch.journal.schema import (
     ADD_PHOTO,
@@ -95,7 +95,7 @@ class Journal:
         run("PRAGMA synchronous = NORMAL")
         if not self.path.stat().st_size:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        check_version(self._database)
+        check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
         self._database.executescript(OF_THIS_RUN)
         run("BEGIN IMMEDIATE")

@@ -39,6 +39,7 @@ from batch.recording.runfile import record_of, write_run
 from batch.reports.output import is_streamed
 from batch.reports.publish import resolved
 from batch.sharding.shard import Sharded
+from batch.stopping import make_final
 from batch.summary import Summary
 from batch.yunet import detector_digest
 
@@ -56,7 +57,8 @@ class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
     The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
-    them, and ``has_place`` once it is known that there can be a record beside the report.
+    them, ``has_place`` once it is known that there can be a record beside the report, and
+    ``has_metrics`` once it is known that there can be a metrics file.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
@@ -65,7 +67,7 @@ class Recorder:
         self.sharded: Sharded | None = None
         self.drift: Drift | None = None
         self.published = False
-        self.has_place = False
+        self.has_place = self.has_metrics = False
         self._job = job
         self._log = log
         self._started = utc_now()
@@ -84,18 +86,18 @@ class Recorder:
             return  # the record is that of the run which holds the lock
         record = self._record(error)
         if self.has_place and not is_streamed(self._job.output):
-            self._try(lambda: write_run(record_of(self._report), record), error)
+            self._try(lambda: write_run(record_of(self._report), record))
         metrics = self._job.metrics_file
-        if metrics is not None:
-            self._try(lambda: write_metrics(metrics_file(metrics), record), error)
+        if metrics is not None and self.has_metrics:
+            self._try(lambda: write_metrics(metrics_file(metrics), record))
+        make_final()
 
-    def _try(self, write: Callable[[], None], error: BaseException | None) -> None:
+    def _try(self, write: Callable[[], None]) -> None:
         """Write one of the records; a refusal changes neither the run's outcome nor the others."""
         try:
             write()
         except OutputError as refusal:
-            if str(refusal) != str(error):  # which the command tells by itself
-                self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
+            self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
 
     def _record(self, error: BaseException | None) -> RunRecord:
         code = _code(self.summary, error)

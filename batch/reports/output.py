@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store
 
 STDOUT = "-"
+LOOK_EVERY = 0.1  # seconds between two looks whether a pipe has a reader
 
 # The redirection is the shell's: opening this name anew would cut off what lies there.
 _STDOUT_NAMES = (STDOUT, "/dev/stdout")
@@ -62,7 +64,7 @@ def open_output(output: str, stdout: BinaryIO, check: Check = never_stop) -> Out
     with writing(name):
         if is_stdout(output):
             return Stream(name, _own(stdout))
-        return Stream(name, path.open("wb")) if is_device(path) else Draft(path)
+        return Stream(name, _open_device(path, check)) if is_device(path) else Draft(path)
 
 
 @contextmanager
@@ -188,6 +190,21 @@ class Stream:
         """Close."""
         with suppress(OSError):
             self.stream.close()
+
+
+def _open_device(path: Path, check: Check) -> BinaryIO:
+    """Open a pipe or device; a pipe's reader is waited for until ``check`` ends that."""
+    while True:
+        check()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(LOOK_EVERY)
+        else:
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb")
 
 
 def _own(stdout: BinaryIO) -> BinaryIO:

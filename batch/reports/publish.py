@@ -111,7 +111,10 @@ def check_replaceable(target: Path, called: str, elsewhere: str) -> None:
 def resolved(output: Path) -> Path:
     """Follow links to the file that is to be replaced, which need not exist yet."""
     # Not Path.resolve, which raises RuntimeError for a link to itself.
-    return Path(os.path.realpath(output))
+    try:
+        return Path(os.path.realpath(output))
+    except OSError:  # such as in a folder that is gone; whoever opens the file learns of it
+        return output
 
 
 def sync_folder(folder: Path) -> None:

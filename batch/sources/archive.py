@@ -45,6 +45,7 @@ class Member(NamedTuple):
     name: str
     size: int
     why: str = ""
+    reason: Reason = Reason.CORRUPT
 
 
 class Archive(Protocol):
@@ -208,14 +209,26 @@ class Tar:
                 if info.offset <= before:
                     raise ArchiveError("its headers lead back")
                 before = info.offset
-                # Those that have their bytes in one piece.
-                if info.isreg() and not info.issparse():
-                    self._members.pop(info.name, None)  # of several with one name the last counts
-                    self._members[info.name] = _tar_member(info)
-                    self._offsets[info.name] = info.offset_data
+                self._take(info)
             self._file.seek(archive.offset)
             if self._file.read(_TAR_BLOCK).strip(b"\0"):
                 raise ArchiveError(f"the header at byte {archive.offset:,} is none")
+
+    def _take(self, info: tarfile.TarInfo) -> None:
+        if not (info.isreg() or info.islnk()):
+            return
+        self._members.pop(info.name, None)  # of several with one name the last counts
+        if info.islnk():
+            target = self._members.get(info.linkname)
+            why = "" if target else "a hard link to a file that is not before it in the archive"
+            member = target._replace(name=info.name) if target else Member(info.name, 0, why)
+            offset = self._offsets.get(info.linkname, 0)
+        elif info.issparse():  # its bytes are in several pieces
+            why = "a sparse file, which can't be read in its archive: unpack it"
+            member, offset = Member(info.name, 0, why, Reason.UNSUPPORTED), 0
+        else:
+            member, offset = _tar_member(info), info.offset_data
+        self._members[info.name], self._offsets[info.name] = member, offset
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside: see ``Archive``."""

@@ -59,6 +59,7 @@ class Listed(msgspec.Struct, array_like=True):
     name: _Name
     size: _Size
     why: _Words
+    reason: Reason
 
 
 class Problem(msgspec.Struct, array_like=True):

@@ -134,7 +134,7 @@ class _Server:
             self._send(pack(Kind.MEMBERS, encode([_listed(member)])))
             return
         if member.why:
-            raise ArchiveError(member.why)
+            raise ArchiveError(member.why, member.reason)
         for data in archive.read(member, ask.most):
             if self._waiting:
                 self._send(self._waiting)
@@ -172,4 +172,4 @@ def _batches(members: Iterator[Member]) -> Iterator[list[Listed]]:
 def _listed(member: Member) -> Listed:
     name = cut_path(member.name)
     why = member.why if name == member.name else "its name is too long"
-    return Listed(name_bytes(name), member.size, why[:MAX_WORDS])
+    return Listed(name_bytes(name), member.size, why[:MAX_WORDS], member.reason)

@@ -121,7 +121,7 @@ class ArchiveReader:
         except msgspec.MsgspecError as error:
             raise self._senseless(str(error)) from error
         for member in listed:
-            yield Member(name_text(member.name), member.size, member.why)
+            yield Member(name_text(member.name), member.size, member.why, member.reason)
 
     def _ask(self, ask: Ask) -> Generator[tuple[Kind, bytes], None, None]:
         """Ask a question and give the frames of the answer; what is cut off ends the process."""

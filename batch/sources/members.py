@@ -89,7 +89,7 @@ def _go_on(
 def _found(archive: Found, member: Member) -> Found:
     path = member_url(archive.path, member.name)
     if member.why:
-        return fail(path, Reason.CORRUPT, member.why)
+        return fail(path, member.reason, member.why)
     # Archives are made anew, often with members whose times are all zero.
     return find(path, member.size, etag=archive.etag or str(archive.mtime_ns))
 

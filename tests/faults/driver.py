@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import ExitCode
+from batch.reports.drafts import MARKER
 from tests.conftest import REPOSITORY
 from tests.faults.scenarios import BUCKET, Scenario, journals_of
 from tests.faults.shim import CHANGES, READS, SENDS, Fault, environment
@@ -149,13 +151,29 @@ class Spot:
         return found
 
     def files(self) -> set[str]:
-        """Name all files and folders that lie in the place, but for photos and the report's."""
+        """Name all files and folders that lie in the place, but for photos and the report's.
+
+        Nor are those that a kill may leave for good: a draft's folder before it has its proof, and
+        the file by which Python tries out the folder for temporary files.
+        """
         skipped = ("photos", *self.scenario.published)
         return {
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
             if path.relative_to(self.folder).parts[0] not in skipped
+            and not _may_stay(self.folder, path)
         }
+
+
+def _may_stay(place: Path, path: Path) -> bool:
+    name = path.relative_to(place).as_posix()
+    if re.fullmatch("tmp/[a-z0-9_]{8}", name):
+        return True
+    draft = re.match(r".*\.batch-label-[0-9a-f]{32}\.tmp(?=/|$)", name)
+    if draft is None:
+        return False
+    marker = place / draft.group() / MARKER
+    return not marker.exists() or not marker.stat().st_size
 
 
 def tree(folder: Path) -> Tree:
