@@ -28,6 +28,7 @@ from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
 from batch.sources.archive_reader import ArchiveReader
 from batch.sources.members import members_of, named_members
+from batch.sources.pattern import match
 from batch.sources.seen import Seen
 from batch.sources.walk import CHECK_EVERY, Explorer, Found, LeftOut, Search, every, fail
 from batch.stopping import Check, never_stop
@@ -181,7 +182,7 @@ class Survey:
                     "check the spelling, and that its disk is mounted",
                 ) from error
             opens = is_archive(text)
-            matching = _matches(text, self._search, self._check)
+            matching = match(text, self._search.hidden, self._check)
             return [Start(path, Kind.LOCAL, opens) for path in matching]
         return [Start(text, Kind.LOCAL, opens=True)]
 
@@ -270,30 +271,3 @@ def _lines(text: bytes) -> list[str]:
     else:
         entries = [line.removesuffix(b"\r") for line in text.split(b"\n")]
     return [os.fsdecode(entry) for entry in entries if entry]
-
-
-def _matches(pattern: str, search: Search, check: Check) -> list[str]:
-    parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
-    hidden = search.hidden or any(part.startswith(".") for part in parts[fixed:])
-    try:
-        # Unlike glob.glob, Path.glob follows no link to a folder, so link loops end.
-        found = [
-            os.fspath(path)
-            for path in every(
-                CHECK_EVERY, check, Path(*parts[:fixed]).glob("/".join(parts[fixed:]))
-            )
-            if hidden or not any(part.startswith(".") for part in path.parts[fixed:])
-        ]
-    except OSError as error:
-        raise InputError(
-            f"pattern {pattern!r} can't be looked up ({error.strerror or error})",
-            "check the folders on its way, or name one of them instead",
-        ) from error
-    except ValueError as error:
-        raise InputError(
-            f"pattern {pattern!r} is wrong ({error})", "write ** between slashes, or quote less"
-        ) from error
-    if not found:
-        raise InputError(f"no file matches {pattern!r}", "check the pattern and the folder")
-    return sorted(found, key=os.fsencode)

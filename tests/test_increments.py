@@ -202,3 +202,20 @@ def test_a_fresh_start_that_is_cut_off_goes_on(place: Place) -> None:
     assert place.counts()["labelled_now"] == 0
     assert place.report.read_bytes() == report
     assert place.label("--fresh")["labelled_now"] == NUMBER
+
+
+def test_a_pattern_tells_of_folders_that_can_t_be_read_and_forgets_nothing(place: Place) -> None:
+    inside = place.folder / "photos" / "inside"
+    make_photos(inside, 2, first=NUMBER)
+    pattern = ("photos/**/*.jpg", "-o", REPORT)
+    assert place.run(*pattern).returncode == ExitCode.OK
+    inside.chmod(0)
+    try:
+        ran = place.run(*pattern, before=as_mortal())
+        assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
+        assert place.rows()["photos/inside"]["error"] == "unreadable: Permission denied"
+        assert place.run("photos/inside/*.jpg", before=as_mortal()).returncode == 3
+    finally:
+        inside.chmod(0o755)
+    assert place.run(*pattern).returncode == ExitCode.OK
+    assert place.counts()["labelled_now"] == 0
