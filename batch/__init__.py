@@ -4,7 +4,7 @@ From Python::
 
     import batch
 
-    for row in batch.label(["photos/"]):
+    for row in batch.label("photos/"):
         print(row.path, row.status, row.answer)
 
     # A label for every photo, also for one that shows no person.
@@ -50,8 +50,10 @@ __all__ = [
 ]
 
 
-def label(paths: Sequence[str | PathLike[str]], options: Options | None = None) -> Iterator[Row]:
-    """Label folders, files and glob patterns and yield a row a file as they come.
+def label(
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]], options: Options | None = None
+) -> Iterator[Row]:
+    """Label folders, files and glob patterns, or a single one, and yield a row per file.
 
     The model is opened and the paths are checked at once, before the first row is asked for.
 
@@ -62,6 +64,8 @@ def label(paths: Sequence[str | PathLike[str]], options: Options | None = None) 
     from batch.pipeline import Pipeline
 
     options = options or Options()
+    if isinstance(paths, str | PathLike):
+        paths = [paths]
     found = discover([str(path) for path in paths], options.search, shard=options.shard)
     return Pipeline(options).run(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,9 @@ LIST = "-"
 LIST_SUFFIXES = (".txt", ".lst")
 _READ_AT_ONCE = 1 << 20  # bytes of a list
 _PART = 0.1  # seconds that a list is waited for at a time
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+# Of a list's bytes: ASCII in UTF-16 has half of them, and NULs between paths are fewer.
+_SHARE_OF_NULS = 0.4
 
 
 def discover(
@@ -264,10 +268,36 @@ def _is_silent(listing: BinaryIO) -> bool:
         return False
 
 
+def _as_utf8(text: bytes) -> bytes:
+    """Bring a list into UTF-8: Windows' shells write UTF-16, and editors put a mark in front.
+
+    Raises:
+        InputError: it is UTF-16 that is damaged.
+    """
+    if text.startswith(codecs.BOM_UTF8):
+        return text.removeprefix(codecs.BOM_UTF8)
+    encoding = _UTF16.get(text[:2])
+    if encoding is None:
+        nuls = text.count(0)
+        if nuls < len(text) * _SHARE_OF_NULS:  # paths, and NULs between them if any
+            return text
+        encoding = "utf-16-le" if text[1::2].count(0) > nuls / 2 else "utf-16-be"
+    try:
+        return text.decode(encoding).removeprefix("\ufeff").encode()
+    except UnicodeError as error:
+        raise InputError(
+            f"the list of paths is not text ({error.reason})"
+            if isinstance(error, UnicodeDecodeError)
+            else "the list of paths is not text",
+            "write it in UTF-8, a path on each line",
+        ) from error
+
+
 def _lines(text: bytes) -> list[str]:
+    text = _as_utf8(text)
     # A name may hold a newline or end with a CR, so what NULs separate is taken to the letter.
     if b"\0" in text:
-        entries = text.split(b"\0")
+        entries = text.removesuffix(b"\n").split(b"\0")
     else:
         entries = [line.removesuffix(b"\r") for line in text.split(b"\n")]
     return [os.fsdecode(entry) for entry in entries if entry]

@@ -287,3 +287,16 @@ def test_hard_links_and_sparse_files_of_a_tar_have_rows(tmp_path: Path) -> None:
     ]
     with closing(ArchiveReader()) as reader:
         assert reader.read(str(path), "b.jpg", 10) == b"bytes"
+
+
+def test_an_archive_that_was_made_of_a_dot_has_its_photos(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in (".", "./a.jpg", "./sub/b.jpg", "./.hidden/c.jpg"):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if name == "." else tarfile.REGTYPE
+            archive.addfile(info)
+    found = [file.path for file in Survey([str(path)], Search())]
+    assert found == [f"tar://./a.jpg::{path}", f"tar://./sub/b.jpg::{path}"]
+    flat = [file.path for file in Survey([str(path)], Search(recursive=False))]
+    assert flat == [f"tar://./a.jpg::{path}"]

@@ -132,3 +132,19 @@ def test_a_list_may_be_long_in_coming() -> None:
 def test_a_url_of_this_machine_in_a_list_is_its_path() -> None:
     line = f"file://{Path.cwd()}/photos/a.jpg"
     assert paths("-", listing=line.encode()) == [f"{Path.cwd()}/photos/a.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_lists_of_windows_shells_are_read(encoding: str, end: str) -> None:
+    listing = f"photos/a.jpg{end}photos/gr\u00f6\u00dfe.jpg{end}".encode(encoding)
+    assert paths("-", listing=listing) == ["photos/a.jpg", "photos/gr\u00f6\u00dfe.jpg"]
+
+
+def test_a_damaged_list_of_utf_16_is_refused() -> None:
+    with pytest.raises(InputError, match="not text"):
+        paths("-", listing=b"\xff\xfe\x00\xd8a\0")
+
+
+def test_a_newline_behind_nuls_is_no_path() -> None:
+    assert paths("-", listing=b"photos/a.jpg\0b\n.jpg\0\n") == ["photos/a.jpg", "b\n.jpg"]

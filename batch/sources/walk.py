@@ -50,7 +50,8 @@ class Search:
 
     def why_not(self, inside: str) -> str | None:
         """Say why a file in a store or archive is left out, by its path in there."""
-        parts = inside.split("/")
+        # Archives that were made of "." have it in front of all names.
+        parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
         if not self.hidden and any(part.startswith(".") for part in parts):
             return "hidden"
         if not self.recursive and len(parts) > 1:
@@ -246,6 +247,8 @@ class Explorer:
             entry.stat()  # raises where the link leads nowhere, unlike the questions below
         if entry.is_dir():
             return None if self.search.recursive else "in a subfolder"
+        if not entry.is_file():
+            return "not a regular file"
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in SUFFIXES:
             return None
@@ -253,8 +256,6 @@ class Explorer:
             return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
             return "camera raw"
-        if not entry.is_file():
-            return "not a regular file"
         try:
             return None if is_image(_head(path)) else "no image"
         except NotRegular:  # by now
