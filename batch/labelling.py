@@ -34,6 +34,14 @@ from batch.summary import Summary
 # Under this name the journal keeps the profile of the last published report.
 PROFILE = "profile"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
+# What to do about that which was left out, by the reason.
+HINTS = {
+    "hidden": "take names that begin with a dot with --hidden",
+    "symbolic link": "follow links with --follow-symlinks",
+    "in a subfolder": "leave out --no-recursive",
+    "archive": "look into archives with --archives",
+    "camera raw": "convert camera raws, such as to JPEG",
+}
 KEPT = "what is done is kept: run the same command again to go on"
 
 
@@ -130,7 +138,8 @@ class Labelling:
             self.terminal.log(
                 Event.FOUND,
                 f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled"
-                f"{GOES_ON if plan.goes_on else ''}",
+                f"{GOES_ON if plan.goes_on else ''}"
+                f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
@@ -242,6 +251,15 @@ def _unusable(place: Path, suspicion: JournalDamaged) -> OutputError:
         f"the journal {path_text(place)} can't be used ({suspicion}), although it is not damaged",
         "look after its disk and that of the temporary folder, then run the same command again",
     )
+
+
+def _hint(summary: Summary) -> str:
+    """Say what was left out where nothing was found, and which option would take it."""
+    if not summary.left_out:
+        return ""
+    reasons = [why for why, _ in summary.left_out_by_reason.most_common()]
+    hints = "; ".join(HINTS[why] for why in reasons if why in HINTS)
+    return f": {summary.left_out_line()}{f'; {hints}' if hints else ''}"
 
 
 def _counted(

@@ -39,6 +39,7 @@ class Event(StrEnum):
     WAITING = "waiting"
     OPENED = "opened"
     JOURNAL_BROKEN = "journal_broken"
+    LEFT_OUT = "left_out"
     FOUND = "found"
     PROGRESS = "progress"
     STOPPING = "stopping"

@@ -16,8 +16,8 @@ from batch.records import Finished, Reason, Row, Status
 class Summary:
     """Counts a run's files from both ends, so that none can get lost in between.
 
-    ``found`` and ``left_out`` are discovery's to count, ``unchanged`` the journal's, which
-    takes those rows from an earlier run; what this run looked at is counted by ``look``, the
+    ``found`` and ``left_out_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
+    which takes those rows from an earlier run; what this run looked at is counted by ``look``, the
     rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
     model's, in its order.
     """
@@ -25,19 +25,19 @@ class Summary:
     labels: Sequence[str] = ()
     found: int = 0
     unchanged: int = 0
-    left_out: int = 0
     seconds: float = 0.0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
     salvaged: int = field(default=0, init=False)
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
+    left_out_by_reason: Counter[str] = field(default_factory=Counter, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
     def leave_out(self, path: Location, why: str) -> None:
         """Count what discovery passed over in a folder."""
-        self.left_out += 1
+        self.left_out_by_reason[why] += 1
 
     def look(self, finished: Finished) -> None:
         """Count a file that this run looked at: labelled, or found to repeat another."""
@@ -63,6 +63,16 @@ class Summary:
             self.by_reason[reason] += 1
         if status is Status.OK and label is not None:
             self._by_label[label] += 1
+
+    @property
+    def left_out(self) -> int:
+        """What discovery passed over in folders, stores and archives."""
+        return self.left_out_by_reason.total()
+
+    def left_out_line(self) -> str:
+        """Tell how much was left out and why: ``3 left out (2 hidden, 1 archive)``."""
+        counts = ", ".join(f"{count} {why}" for why, count in self.left_out_by_reason.most_common())
+        return f"{self.left_out} left out{f' ({counts})' if counts else ''}"
 
     @property
     def done(self) -> int:
@@ -112,8 +122,7 @@ class Summary:
         reused = f"{self.reused} reused; " if self.reused else ""
         missing = f"{self.missing} missing; " if self.missing else ""
         salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
-        left_out = f"{self.left_out} left out"
-        notes = f"{reused}{missing}{salvaged}{left_out}"
+        notes = f"{reused}{missing}{salvaged}{self.left_out_line()}"
         return f"{self.sums()}; {notes}; {self._speed()}"
 
     def sums(self) -> str:

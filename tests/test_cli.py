@@ -136,8 +136,29 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
         "photos/coffee.jpg",
         "photos/sub/small.png",
     ]
-    assert "3 files would be labelled, 1 left out" in ran.stderr
+    assert ran.stderr.splitlines() == [
+        "left out: photos/notes.txt (no image)",
+        "3 files would be labelled, 1 left out (1 no image)",
+    ]
     assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_run_that_finds_nothing_says_what_would_take_what_is_there(
+    command: Command, tmp_path: Path
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (links / name).symlink_to(tmp_path / "elsewhere.jpg")
+    (links / "c.cr2").write_bytes(b"raw")
+    ran = command("links", "-o", "r.csv")
+    assert ran.returncode == ExitCode.OK
+    assert (
+        "0 photos found, 0 to be labelled: 3 left out (2 symbolic link, 1 camera raw); "
+        "follow links with --follow-symlinks; convert camera raws"
+    ) in ran.stderr
+    record = json.loads((tmp_path / "r.csv.run.json").read_text())
+    assert record["counts"]["left_out_by_reason"] == {"symbolic link": 2, "camera raw": 1}
 
 
 def test_quiet_says_nothing_when_all_is_well(command: Command, photos: Path) -> None:

@@ -37,12 +37,13 @@ def test_every_status_and_label_is_counted() -> None:
     rows = [labelled("happy")] * 5 + [labelled("sad")] * 3 + [labelled("sad", sure=False)] * 2
     nobody = [abstained(Status.NEITHER), *[abstained(Status.NO_PERSON)] * 3]
     summary = summary_of([*rows, *nobody, NO_FACE, FAILED])
-    summary.left_out = 1
+    for why in ("hidden", "archive", "hidden"):
+        summary.leave_out(PATH, why)
     summary.seconds = 2.5
     summary.check()
     assert summary.line() == (
         "16 found = 8 ok + 2 unsure + 1 neither + 3 no_person + 1 no_face + 1 failed "
-        "(happy 5, sad 3); 1 left out; 16 photos in 2.5 s, 6.4 photos/s"
+        "(happy 5, sad 3); 3 left out (2 hidden, 1 archive); 16 photos in 2.5 s, 6.4 photos/s"
     )
 
 

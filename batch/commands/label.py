@@ -24,6 +24,7 @@ from batch.options import DEFAULT_BATCH_SIZE, Job
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
+    from batch.location import Location
     from batch.progress import Watch
 
 STDIO = "-"
@@ -82,11 +83,16 @@ def _list(job: Job, log: Log) -> None:
     from batch.summary import Summary
 
     summary = Summary()
+
+    def leave_out(path: Location, why: str) -> None:
+        summary.leave_out(path, why)
+        log(Event.LEFT_OUT, f"left out: {path_text(path)} ({why})", path=path_text(path), why=why)
+
     files = discover(
         job.photos,
         job.options.search,
         listing=sys.stdin.buffer,
-        left_out=summary.leave_out,
+        left_out=leave_out,
         shard=job.options.shard,
     )
     for found in files:
@@ -96,7 +102,7 @@ def _list(job: Job, log: Log) -> None:
         click.echo(path_text(path).encode())
     log(
         Event.FOUND,
-        f"{summary.found} files would be labelled, {summary.left_out} left out",
+        f"{summary.found} files would be labelled, {summary.left_out_line()}",
         found=summary.found,
         left_out=summary.left_out,
     )

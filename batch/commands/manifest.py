@@ -75,8 +75,8 @@ def _run(
     refused = f", of which {failed} can't be looked at" if failed else ""
     log(
         Event.SUMMARY,
-        f"{summary.found} files in {path_text(Path(output))}{refused}; {summary.left_out} left "
-        f"out; {time.monotonic() - started:.1f} s",
+        f"{summary.found} files in {path_text(Path(output))}{refused}; {summary.left_out_line()}; "
+        f"{time.monotonic() - started:.1f} s",
         Level.WARNING if failed else Level.INFO,
         found=summary.found,
         failed=failed,

@@ -151,6 +151,7 @@ def _counts(summary: Summary) -> Counts:
         missing=summary.missing,
         salvaged=summary.salvaged,
         left_out=summary.left_out,
+        left_out_by_reason=dict(summary.left_out_by_reason.most_common()),
         by_status={status.value: count for status, count in summary.by_status.items()},
         by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
         by_label=summary.by_label,

@@ -57,6 +57,7 @@ class Counts:
     missing: int = 0
     salvaged: int = 0
     left_out: int = 0
+    left_out_by_reason: Mapping[str, int] = field(default_factory=dict)
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_reason: Mapping[str, int] = field(default_factory=dict)
     by_label: Mapping[str, int] = field(default_factory=dict)
