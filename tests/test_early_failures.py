@@ -12,7 +12,7 @@ import pytest
 from batch.errors import ExitCode
 from batch.lock import locked
 from tests.conftest import REPOSITORY
-from tests.runs import REPORT, USUAL, Place, make_photos
+from tests.runs import REPORT, USUAL, Place, as_mortal, make_photos
 
 METRICS = "m.prom"
 
@@ -156,3 +156,20 @@ def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> 
     )
     assert ran.returncode in (ExitCode.FAILED, ExitCode.USAGE)
     assert "Traceback" not in ran.stderr
+
+
+def test_a_current_folder_that_may_not_be_read_is_no_trouble(place: Place) -> None:
+    closed = place.folder / "closed"
+    closed.mkdir(mode=0)
+    program = [sys.executable, "-c", "import batch.cli; batch.cli.main()"]
+    report = place.folder / "s.csv"
+    ran = subprocess.run(
+        [*as_mortal(), *program, "label", place.folder / "photos", "-o", report, "--workers", "1"],
+        cwd=closed,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    closed.rmdir()
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert report.exists()

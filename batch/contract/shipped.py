@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from batch.errors import ModelError
@@ -30,7 +31,8 @@ def find_models(names: str) -> list[Path]:
     Raises:
         ModelError: as ``find_model`` does.
     """
-    if names in shipped_models() or Path(names).exists():
+    # Not Path.exists, which raises where the current folder may not be read.
+    if names in shipped_models() or os.path.exists(names):  # noqa: PTH110
         return [find_model(names)]
     return [find_model(name) for name in names.split(JOIN)]
 
@@ -46,7 +48,7 @@ def find_model(name: str) -> Path:
         _verify(shipped)
         return shipped
     path = Path(name)
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110
         return path
     names = ", ".join(shipped_models()) or "none is shipped"
     raise ModelError(
