@@ -40,8 +40,8 @@ LIST_SUFFIXES = (".txt", ".lst")
 _READ_AT_ONCE = 1 << 20  # bytes of a list
 _PART = 0.1  # seconds that a list is waited for at a time
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-# Of a list's bytes: ASCII in UTF-16 has half of them, and NULs between paths are fewer.
-_SHARE_OF_NULS = 0.4
+# Paths are longer than a character, so NULs between them are fewer.
+_SHARE_OF_NULS = 0.7
 
 
 def discover(
@@ -271,26 +271,25 @@ def _is_silent(listing: BinaryIO) -> bool:
 def _as_utf8(text: bytes) -> bytes:
     """Bring a list into UTF-8: Windows' shells write UTF-16, and editors put a mark in front.
 
-    Raises:
-        InputError: it is UTF-16 that is damaged.
+    What is damaged in it becomes a path that is not there.
     """
     if text.startswith(codecs.BOM_UTF8):
         return text.removeprefix(codecs.BOM_UTF8)
     encoding = _UTF16.get(text[:2])
     if encoding is None:
-        nuls = text.count(0)
-        if nuls < len(text) * _SHARE_OF_NULS:  # paths, and NULs between them if any
+        even, odd = text[::2], text[1::2]
+        if _is_zeros(odd) and not _is_zeros(even):
+            encoding = "utf-16-le"
+        elif _is_zeros(even) and not _is_zeros(odd):
+            encoding = "utf-16-be"
+        else:
             return text
-        encoding = "utf-16-le" if text[1::2].count(0) > nuls / 2 else "utf-16-be"
-    try:
-        return text.decode(encoding).removeprefix("\ufeff").encode()
-    except UnicodeError as error:
-        raise InputError(
-            f"the list of paths is not text ({error.reason})"
-            if isinstance(error, UnicodeDecodeError)
-            else "the list of paths is not text",
-            "write it in UTF-8, a path on each line",
-        ) from error
+    return text.decode(encoding, "replace").removeprefix("\ufeff").encode()
+
+
+def _is_zeros(half: bytes) -> bool:
+    """Tell whether every other byte of a list is NUL, mostly, as in UTF-16 that is mostly ASCII."""
+    return half.count(0) > _SHARE_OF_NULS * len(half)
 
 
 def _lines(text: bytes) -> list[str]:

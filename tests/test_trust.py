@@ -141,9 +141,11 @@ def test_lists_of_windows_shells_are_read(encoding: str, end: str) -> None:
     assert paths("-", listing=listing) == ["photos/a.jpg", "photos/gr\u00f6\u00dfe.jpg"]
 
 
-def test_a_damaged_list_of_utf_16_is_refused() -> None:
-    with pytest.raises(InputError, match="not text"):
-        paths("-", listing=b"\xff\xfe\x00\xd8a\0")
+def test_damage_in_a_list_of_utf_16_costs_its_own_line() -> None:
+    lines = "photos/a.jpg\nb\ud800.jpg\n".encode("utf-16", "surrogatepass")
+    found = paths("-", listing=lines + b"c")
+    assert found[0] == "photos/a.jpg"
+    assert len(found) == 3
 
 
 def test_a_newline_behind_nuls_is_no_path() -> None:
