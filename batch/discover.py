@@ -249,7 +249,7 @@ def _may_overlap(starts: Sequence[str]) -> bool:
 
 
 def _read(listing: BinaryIO, check: Check) -> bytes:
-    """Read a list to its end, which whoever writes it may be long in coming to."""
+    """Read a list to its end, which may take long: its writer may still be at work."""
     data: list[bytes] = []
     while True:
         check()

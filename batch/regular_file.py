@@ -25,9 +25,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb", opener=_open)
 
 
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file as ``os.open`` does; a pipe that has taken its place is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _open(path: str, flags: int) -> int:
-    # Without O_NONBLOCK a pipe that has just taken the file's place would never open.
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    descriptor = open_without_waiting(path, flags)
     try:
         if S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor

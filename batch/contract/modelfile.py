@@ -10,6 +10,7 @@ import onnx
 
 from batch.contract.graph import broken
 from batch.errors import ModelError
+from batch.regular_file import open_without_waiting
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 REMEDY = "give the name of a shipped model or the path of an .onnx file"
@@ -22,7 +23,7 @@ def read_model(path: Path) -> bytes:
         ModelError: it can't be read, is no regular file, or has more than ``MAX_MODEL_BYTES``.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 raise ModelError(f"model {path} is no regular file", REMEDY)
@@ -50,7 +51,3 @@ def parse_model(path: Path, graph: bytes) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise no_onnx
     return proto
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -9,6 +9,7 @@ from stat import S_ISREG
 
 from batch.decoding.file_limits import MAX_FILE_BYTES
 from batch.records import Failure, FileState, Reason, Stage
+from batch.regular_file import open_without_waiting
 
 
 def read(path: Path) -> bytes | Failure:
@@ -25,7 +26,7 @@ def read_with_state(
     If it is changed meanwhile, the next look at it finds another size or time.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
@@ -39,10 +40,6 @@ def read_with_state(
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:
         return Failure(path, Stage.READ, _reason(error), error.strerror or type(error).__name__)
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _reason(error: OSError) -> Reason:

@@ -65,7 +65,7 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
 
 
 def _reason_of_the_system(path: Path) -> int | None:
-    """Ask the system why a file can't be opened, of which SQLite only tells that it can't."""
+    """Find out why a file can't be opened: SQLite only reports that it can't."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
         # SQLite makes another file beside it.

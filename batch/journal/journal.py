@@ -34,12 +34,12 @@ from batch.journal.schema import (
     PENDING,
     SCHEMA,
 )
-from batch.journal.stored import checksum_of, stored_time
+from batch.journal.stored import checksum_of
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.sharding.shard import Shard
-from batch.sources.walk import Found
+from batch.sources.walk import Found, stored_time
 
 # Seconds between commits: what a kill can cost.
 COMMIT_EVERY = 1.0

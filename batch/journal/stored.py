@@ -1,4 +1,4 @@
-"""Values as the journal keeps them: times of 64 bits, and checksums."""
+"""Checksums of the values that the journal keeps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from typing import TypeAlias
 Stored: TypeAlias = int | str | bytes | None
 
 CHECKSUM_BYTES = 8
-
-
-def stored_time(mtime_ns: int | None) -> int | None:
-    """Bring a time into 64 bits of nanoseconds, which end in 2262: file systems go further."""
-    return None if mtime_ns is None else max(-(2**63), min(mtime_ns, 2**63 - 1))
 
 
 def checksum_of(*values: Stored) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
+from batch.regular_file import NotRegular, open_regular
 from batch.stopping import Check, never_stop
 from batch.stores import download
 
@@ -33,9 +32,11 @@ def read_file_start(path: Path, number: int) -> bytes | None:
     Raises:
         OSError: as ``read_file`` does.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return file.read(number) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    try:
+        with open_regular(path) as file:
+            return file.read(number)
+    except NotRegular:
+        return None
 
 
 def read_object(url: str, limit: int, check: Check = never_stop) -> bytes | None:

@@ -101,10 +101,7 @@ def find(path: str, size: object = None, mtime_ns: object = None, etag: object =
         return fail(path, Reason.UNREADABLE, "")
     if not is_size(size):
         size = None
-    if type(mtime_ns) is not int:
-        mtime_ns = None
-    elif not -_LAST <= mtime_ns <= _LAST:
-        mtime_ns = _LAST if mtime_ns > 0 else -_LAST - 1
+    mtime_ns = stored_time(mtime_ns if type(mtime_ns) is int else None)
     if not (isinstance(etag, str) and len(etag) <= MAX_ETAG and etag.isprintable()):
         etag = None
     return Found(path, size, mtime_ns, None, etag)
@@ -130,6 +127,11 @@ def cut_path(path: str) -> str:
     suffix = splitext(path)[1]
     known = suffix if suffix.lower() in SUFFIXES else ""
     return os.fsdecode(data[:_PATH_START]) + f"...{sha256(data).hexdigest()}{known}"
+
+
+def stored_time(mtime_ns: int | None) -> int | None:
+    """Bring a time into 64 bits of nanoseconds, which end in 2262: file systems go further."""
+    return None if mtime_ns is None else max(-_LAST - 1, min(mtime_ns, _LAST))
 
 
 def is_size(size: object) -> TypeGuard[int]:
