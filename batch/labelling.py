@@ -6,9 +6,11 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.journal.basis import basis_of
@@ -173,7 +175,7 @@ class Labelling:
             self.engine.timings.of(REPORT),
             self._report(self.stop.check_signal) as report,
         ):
-            for row in self.stop.until_signal(_all_rows(journal, self.job.memory.keep_missing)):
+            for row in self.stop.until_signal(self._all_rows(journal)):
                 report.add(row)
                 summary.add(row)
                 whole.add(row)
@@ -184,6 +186,12 @@ class Labelling:
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
         return whole.profile()
+
+    def _all_rows(self, journal: Journal) -> Iterator[Row]:
+        """Give the report's rows, decided by this run's thresholds."""
+        missing = journal.missing() if self.job.memory.keep_missing else ()
+        for row in chain(journal.rows(), missing):
+            yield decide_again(row, self.engine.ensemble)
 
     def _remember(
         self, journal: Journal, last: Profile | None, now: Profile, whole: Profile
@@ -270,12 +278,6 @@ def _counted(
         summary.found += 1
         positions.append(file.position)
         yield file.failure or file.location
-
-
-def _all_rows(journal: Journal, keep_missing: bool) -> Iterator[Row]:
-    yield from journal.rows()
-    if keep_missing:
-        yield from journal.missing()
 
 
 def _last(journal: Journal) -> Profile | None:

@@ -18,15 +18,14 @@ PREPROCESSING = 3
 def basis_of(models: Sequence[Model], options: Options) -> bytes:
     """Digest models, detector, settings and the way of preparing photos: 32 bytes.
 
-    The provider, batch size and number of workers are no part of it: a night without a GPU
-    must not label everything anew.
+    The provider, batch size and number of workers are no part of it: a run without a GPU must
+    not label everything anew. Thresholds are none either: they are applied to the probabilities
+    that the journal holds, see ``decide_again``.
     """
     parts = {
         "preprocessing": PREPROCESSING,
         "models": [model.digest for model in models],
         "detector": detector_digest(),
-        "min_confidence": options.min_confidence,
-        "always_answer": options.always_answer,
         "every_face": options.every_face,
         "salvage": options.salvage,
     }
