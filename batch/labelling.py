@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
-from batch.journal.basis import basis_of
+from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal
@@ -21,7 +21,7 @@ from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
-from batch.options import Job
+from batch.options import EngineKind, Job
 from batch.progress import Watch
 from batch.recording.drift import find_drift
 from batch.recording.profile import Profile, Tally
@@ -35,6 +35,8 @@ from batch.summary import Summary
 
 # Under this name the journal keeps the profile of the last published report.
 PROFILE = "profile"
+# And under this one what the answers in it depend on, in words.
+BASIS = "basis"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
 # What to do about that which was left out, by the reason.
 HINTS = {
@@ -128,24 +130,32 @@ class Labelling:
         summary, memory = self._begin(), self.job.memory
         basis = basis_of(self.engine.ensemble.models, self.job.options)
         with Journal(place, basis, self.job.options.shard) as journal:
-            last = _last(journal)  # first of all: a damaged note is a damaged journal
+            # First of all: a damaged note is a damaged journal.
+            last, before = _last(journal), _read_note(journal, BASIS)
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
-                    self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
+                    self.stop.until(survey),
+                    fresh=memory.fresh,
+                    verify=memory.verify_hash,
+                    # Actors on a cluster would label what is only to be read: they don't know it.
+                    ignore_inode=memory.ignore_inode or self.job.cluster.engine is EngineKind.RAY,
                 )
             self._check_stop(journal)
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
+            summary.by_cause = plan.by_cause
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled"
+                f"{plan.found} photos found{self._of_all()}, "
+                f"{plan.describe(describe_change(before, self._basis()))}"
                 f"{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
                 pending=plan.pending,
+                by_cause=plan.by_cause,
             )
             now = self._label(journal, plan.pending, summary)
             whole = self._publish(journal, summary)
@@ -205,6 +215,7 @@ class Labelling:
         try:
             self.recorder.drift = find_drift(now, last, self._shares())
             journal.note(PROFILE, json.dumps(asdict(whole)))
+            journal.note(BASIS, json.dumps(self._basis()))
             journal.note(FRESH, "")
             if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
                 journal.forget_missing()
@@ -216,6 +227,9 @@ class Labelling:
                 f"({error})",
                 "run the same command again once that is mended: the photos need no new labels",
             ) from error
+
+    def _basis(self) -> dict[str, str]:
+        return describe_basis(self.engine.ensemble.models, self.job.options)
 
     def _of_all(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
@@ -281,8 +295,16 @@ def _counted(
 
 
 def _last(journal: Journal) -> Profile | None:
-    text = journal.noted(PROFILE)
     try:
-        return Profile(**json.loads(text)) if text else None
-    except (ValueError, TypeError):
+        return Profile(**_read_note(journal, PROFILE))
+    except TypeError:
         return None
+
+
+def _read_note(journal: Journal, name: str) -> dict[str, Any]:
+    """Read a note that is a JSON object; empty where there is none."""
+    try:
+        values = json.loads(journal.noted(name) or "{}")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

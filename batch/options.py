@@ -121,13 +121,15 @@ class Memory:
     """What a run does with what earlier runs left.
 
     ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
-    ``verify_hash`` reads every file to see whether it has changed; ``keep_missing`` keeps the
-    rows of files that are gone.
+    ``verify_hash`` reads every file to see whether it has changed; ``ignore_inode`` takes a file
+    for unchanged although its ctime or inode differ; ``keep_missing`` keeps the rows of files that
+    are gone.
     """
 
     state: Path | None = None
     fresh: bool = False
     verify_hash: bool = False
+    ignore_inode: bool = False
     keep_missing: bool = False
 
 

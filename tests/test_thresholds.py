@@ -21,8 +21,8 @@ from batch.records import Photo, Row, Source, Status
 from batch.row_json import pack_row, unpack_row
 from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
-from tests.runs import REPORT, make_photos
 from tests.runs import Place as RunPlace
+from tests.runs import make_photos
 
 PATH = Path("p.jpg")
 

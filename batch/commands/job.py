@@ -30,7 +30,7 @@ def job_of(
     Raises:
         UsageError: one of them has no such value, or they contradict each other.
     """
-    names = ("state", "fresh", "verify_hash", "keep_missing")
+    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing")
     memory = Memory(**{name: given.pop(name) for name in names})
     places = ("engine", "ray_address", "actors", "parts")
     cluster = _cluster(**{name: given.pop(name) for name in places})

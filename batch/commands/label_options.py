@@ -58,6 +58,11 @@ memory_options = group(
         help="Read every file to see whether it has changed, whatever size and time say.",
     ),
     click.option(
+        "--ignore-inode",
+        is_flag=True,
+        help="Do not read a file again only because its ctime or inode changed.",
+    ),
+    click.option(
         "--keep-missing",
         is_flag=True,
         help="Keep the rows of photos that are gone, marked as missing.",
