@@ -23,7 +23,7 @@ from batch.log import Event, Level, Log
 from batch.names import path_text
 from batch.options import EngineKind, Job
 from batch.progress import Watch
-from batch.recording.drift import find_drift
+from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
@@ -33,8 +33,8 @@ from batch.sources.walk import Found
 from batch.stopping import Check, Stop
 from batch.summary import Summary
 
-# Under this name the journal keeps the profile of the last published report.
-PROFILE = "profile"
+# Under this name the journal keeps what answers are compared with.
+REFERENCE = "reference"
 # And under this one what the answers in it depend on, in words.
 BASIS = "basis"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
@@ -46,6 +46,10 @@ HINTS = {
     "archive": "look into archives with --archives",
     "camera raw": "convert camera raws, such as to JPEG",
 }
+DRIFT_REMEDY = (
+    "the report is published: look at its new photos, and if they are as they should be, run once "
+    "with --accept-drift"
+)
 KEPT = "what is done is kept: run the same command again to go on"
 
 
@@ -131,7 +135,7 @@ class Labelling:
         basis = basis_of(self.engine.ensemble.models, self.job.options)
         with Journal(place, basis, self.job.options.shard) as journal:
             # First of all: a damaged note is a damaged journal.
-            last, before = _last(journal), _read_note(journal, BASIS)
+            reference, before = self._reference(journal), _read_note(journal, BASIS)
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
@@ -159,7 +163,7 @@ class Labelling:
             )
             now = self._label(journal, plan.pending, summary)
             whole = self._publish(journal, summary)
-            self._remember(journal, last, now, whole)
+            self._remember(journal, reference, now, whole)
         self._check_drift()
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
@@ -204,7 +208,7 @@ class Labelling:
             yield decide_again(row, self.engine.ensemble)
 
     def _remember(
-        self, journal: Journal, last: Profile | None, now: Profile, whole: Profile
+        self, journal: Journal, before: Reference | None, now: Profile, whole: Profile
     ) -> None:
         """Keep in the journal what later runs need to know of the published report.
 
@@ -213,8 +217,11 @@ class Labelling:
         """
         sharded = self.recorder.sharded
         try:
-            self.recorder.drift = find_drift(now, last, self._shares())
-            journal.note(PROFILE, json.dumps(asdict(whole)))
+            usual, accept = before.usual if before else None, self.job.accept_drift
+            self.recorder.drift = drift = find_drift(now, usual, self._shares(), accept)
+            first = Reference(whole, thresholds=self._thresholds())
+            after = before.follow(now, drift, accept) if before else first
+            journal.note(REFERENCE, json.dumps(asdict(after)))
             journal.note(BASIS, json.dumps(self._basis()))
             journal.note(FRESH, "")
             if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
@@ -227,6 +234,18 @@ class Labelling:
                 f"({error})",
                 "run the same command again once that is mended: the photos need no new labels",
             ) from error
+
+    def _reference(self, journal: Journal) -> Reference | None:
+        """Read what to compare with; None if there is nothing of the same labels and thresholds."""
+        reference = read_reference(journal.noted(REFERENCE))
+        if reference is None or reference.thresholds != self._thresholds():
+            return None
+        is_alike = set(reference.usual.by_label) == set(self.engine.ensemble.labels)
+        return reference if is_alike else None
+
+    def _thresholds(self) -> str:
+        options = self.job.options
+        return f"{options.min_confidence} {options.always_answer}"
 
     def _basis(self) -> dict[str, str]:
         return describe_basis(self.engine.ensemble.models, self.job.options)
@@ -260,12 +279,9 @@ class Labelling:
     def _check_drift(self) -> None:
         drift = self.recorder.drift
         for warning in drift.warnings if drift else ():
-            self.terminal.log(Event.DRIFT, warning, Level.WARNING)
-        if drift and drift.since_last_run and self.job.fail_on_drift:
-            raise DriftError(
-                f"the answers have drifted: {'; '.join(drift.since_last_run)}",
-                "the report is published: look at it, and at the photos' source",
-            )
+            self.terminal.log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", Level.WARNING)
+        if drift and drift.warnings and self.job.fail_on_drift:
+            raise DriftError(f"the answers have drifted: {'; '.join(drift.warnings)}", DRIFT_REMEDY)
 
 
 def _unusable(place: Path, suspicion: JournalDamaged) -> OutputError:
@@ -292,13 +308,6 @@ def _counted(
         summary.found += 1
         positions.append(file.position)
         yield file.failure or file.location
-
-
-def _last(journal: Journal) -> Profile | None:
-    try:
-        return Profile(**_read_note(journal, PROFILE))
-    except TypeError:
-        return None
 
 
 def _read_note(journal: Journal, name: str) -> dict[str, Any]:

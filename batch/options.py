@@ -139,7 +139,7 @@ class Job:
 
     ``photos`` and ``output`` are as on the command line; with ``wait`` the run waits for
     another one of the same report; with ``fail_on_drift`` it fails where the answers differ
-    much from the last run's.
+    much from those of earlier runs, unless ``accept_drift`` takes them for the usual ones.
     """
 
     photos: tuple[str, ...]
@@ -152,3 +152,4 @@ class Job:
     wait: bool = False
     metrics_file: Path | None = None
     fail_on_drift: bool = False
+    accept_drift: bool = False

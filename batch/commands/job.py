@@ -23,6 +23,7 @@ def job_of(
     wait: bool,
     metrics_file: Path | None,
     fail_on_drift: bool,
+    accept_drift: bool,
     **given: Any,
 ) -> Job:
     """Make a job of the options, by their names.
@@ -45,6 +46,7 @@ def job_of(
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
+        accept_drift=accept_drift,
     )
 
 

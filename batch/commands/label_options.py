@@ -125,6 +125,11 @@ schedule_options = group(
     click.option(
         "--fail-on-drift",
         is_flag=True,
-        help="Fail, once the report is published, if the answers differ much from the last run's.",
+        help="Fail, once the report is published, if the answers differ much from earlier runs'.",
+    ),
+    click.option(
+        "--accept-drift",
+        is_flag=True,
+        help="Take the new answers for the usual ones, and do not warn of how they differ.",
     ),
 )

@@ -65,6 +65,6 @@ def _facts(record: RunRecord) -> Iterator[Fact]:
 
 
 def _drift(drift: Drift) -> str:
-    far = (("the last run", drift.from_last_run), ("the training data", drift.from_model))
+    far = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
     shares = [f"{share:.1%} from {what}" for what, share in far if share is not None]
     return ", ".join(shares)
