@@ -90,7 +90,7 @@ class Labelling:
             broken = set_aside(place, damage, given=self.job.memory.state is not None)
             self.terminal.log(
                 Event.JOURNAL_BROKEN,
-                f"the journal {path_text(place)} is damaged ({damage}): it is now "
+                f"the journal {path_text(place)} can't be used ({damage}): it is now "
                 f"{path_text(broken)}, and every photo is labelled anew",
                 Level.WARNING,
             )
@@ -148,7 +148,7 @@ class Labelling:
                 )
             self._check_stop(journal)
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
-            summary.by_cause = plan.by_cause
+            summary.by_cause = {str(cause): count for cause, count in plan.by_cause.items()}
             self.terminal.log(
                 Event.FOUND,
                 f"{plan.found} photos found{self._of_all()}, "

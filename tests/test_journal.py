@@ -12,7 +12,7 @@ import pytest
 
 import batch.journal.journal
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
-from batch.journal.schema import KNOWN, SCHEMA
+from batch.journal.schema import KNOWN, PENDING, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
 
@@ -292,3 +292,13 @@ def test_known_rows_are_searched_by_an_index(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", (b"d", BASIS)).fetchall()
     assert [step[3] for step in plan] == ["SEARCH photos USING INDEX photos_by_digest (digest=?)"]
+
+
+def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
+    values = {"all": False, "basis": BASIS, "ignore_inode": False}
+    with Journal(path, BASIS) as journal:
+        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {PENDING}", values).fetchall()
+    steps = [step[3] for step in plan]
+    assert steps[0] == "SCAN found"
+    assert steps[1].startswith("SEARCH photos USING PRIMARY KEY (path=?)")
+    assert len(steps) == 2
