@@ -271,6 +271,11 @@ def test_what_drifted_is_forgotten_once_runs_are_as_usual() -> None:
     assert reference == Reference(USUAL + few + USUAL)
 
 
+def test_models_with_other_outputs_begin_anew() -> None:
+    now = profile(600, 400, abstained=abstained(9, 1))
+    assert _follow(Reference(USUAL), now)[0] == Reference(now)
+
+
 def test_a_reference_goes_through_json() -> None:
     reference = Reference(USUAL, profile(1, 2, abstained=abstained(3, 4)), "0.5 False")
     assert read_reference(json.dumps(asdict(reference))) == reference

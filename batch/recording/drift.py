@@ -79,6 +79,8 @@ class Reference:
             return replace(self, drifted=drifted)
         if accept and (self.drifted or drift.accepted):
             return replace(self, usual=drifted, drifted=None)
+        if set(self.usual.by_abstain) != set(now.by_abstain):
+            return replace(self, usual=now, drifted=None)  # of models with other outputs
         compared = (drift.from_last_run, drift.confidence_change) != (None, None)
         return replace(self, usual=self.usual + now, drifted=None if compared else self.drifted)
 
