@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -76,7 +76,7 @@ def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
         return False
     face, thresholds = mean_face(evidence), rules.settled_thresholds
     if rules.fusion:
-        face, thresholds = rules.fusion.spread_face(face), rules.photo_thresholds
+        face = rules.fusion.spread_face(face)
     return _is_clear(decide(face, rules.labels, thresholds), thresholds)
 
 
@@ -89,10 +89,9 @@ def needs_photo(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
 
 def _is_clear(answer: Answer, thresholds: Thresholds) -> bool:
     """Whether an answer is far from every threshold that it was compared with."""
-    compared = [] if thresholds.always_answer else list(thresholds.abstain_from.items())
     if any(
         abs(log_odds(answer.probabilities[name]) - log_odds(least)) < NEAR
-        for name, least in compared
+        for name, least in thresholds.abstain_from.items()
     ):
         return False
     return answer.label is None or (
@@ -150,17 +149,39 @@ def decide(
     """
     outputs = (*labels, *thresholds.abstain_from)
     by_name = {name: float(p) for name, p in zip(outputs, probabilities, strict=True)}
+    return _decide(by_name, labels, thresholds, box)
+
+
+def decide_again(row: Row, rules: Rules) -> Row:
+    """Apply thresholds to a row's own probabilities, which other thresholds may have decided.
+
+    The row is the one that ``labelled_row`` makes of the same photo with these ``rules``, as the
+    thresholds have no part in what detector and models are asked.
+    """
+    if row.answer is None:
+        return row
+    own, labels = row.answer, rules.labels
+    answer = _decide(own.probabilities, labels, rules.photo_thresholds, own.box)
+    faces = tuple(
+        _decide(face.probabilities, labels, rules.face_thresholds, face.box) for face in row.faces
+    )
+    return replace(row, status=answer.status, answer=answer, faces=faces)
+
+
+def _decide(
+    by_name: Mapping[str, float], labels: Sequence[str], thresholds: Thresholds, box: Box | None
+) -> Answer:
     reason = None if thresholds.always_answer else _reason(by_name, thresholds.abstain_from)
     if reason is not None:
         return Answer(Status(reason), None, by_name[reason], by_name, box)
-    best = int(np.argmax(probabilities[: len(labels)]))
-    confidence = float(probabilities[best])
+    best = max(labels, key=lambda label: by_name.get(label, 0.0))
+    confidence = by_name.get(best, 0.0)
     if thresholds.always_answer:
         # The outputs of a model that is certain of a reason leave nothing for the labels.
-        total = float(probabilities[: len(labels)].sum())
+        total = sum(by_name.get(label, 0.0) for label in labels)
         confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
-    return Answer(status, labels[best], confidence, by_name, box)
+    return Answer(status, best, confidence, by_name, box)
 
 
 def _reason(by_name: Mapping[str, float], abstain_from: Mapping[str, float]) -> str | None:

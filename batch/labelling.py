@@ -6,12 +6,14 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
-from batch.journal.basis import basis_of
+from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal
@@ -19,9 +21,9 @@ from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
 from batch.names import path_text
-from batch.options import Job
+from batch.options import EngineKind, Job
 from batch.progress import Watch
-from batch.recording.drift import find_drift
+from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
@@ -31,8 +33,10 @@ from batch.sources.walk import Found
 from batch.stopping import Check, Stop
 from batch.summary import Summary
 
-# Under this name the journal keeps the profile of the last published report.
-PROFILE = "profile"
+# Under this name the journal keeps what answers are compared with.
+REFERENCE = "reference"
+# And under this one what the answers in it depend on, in words.
+BASIS = "basis"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
 # What to do about that which was left out, by the reason.
 HINTS = {
@@ -42,6 +46,10 @@ HINTS = {
     "archive": "look into archives with --archives",
     "camera raw": "convert camera raws, such as to JPEG",
 }
+DRIFT_REMEDY = (
+    "the report is published: look at its new photos, and if they are as they should be, run once "
+    "with --accept-drift"
+)
 KEPT = "what is done is kept: run the same command again to go on"
 
 
@@ -82,7 +90,7 @@ class Labelling:
             broken = set_aside(place, damage, given=self.job.memory.state is not None)
             self.terminal.log(
                 Event.JOURNAL_BROKEN,
-                f"the journal {path_text(place)} is damaged ({damage}): it is now "
+                f"the journal {path_text(place)} can't be used ({damage}): it is now "
                 f"{path_text(broken)}, and every photo is labelled anew",
                 Level.WARNING,
             )
@@ -126,28 +134,36 @@ class Labelling:
         summary, memory = self._begin(), self.job.memory
         basis = basis_of(self.engine.ensemble.models, self.job.options)
         with Journal(place, basis, self.job.options.shard) as journal:
-            last = _last(journal)  # first of all: a damaged note is a damaged journal
+            # First of all: a damaged note is a damaged journal.
+            reference, before = self._reference(journal), _read_note(journal, BASIS)
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
-                    self.stop.until(survey), fresh=memory.fresh, verify=memory.verify_hash
+                    self.stop.until(survey),
+                    fresh=memory.fresh,
+                    verify=memory.verify_hash,
+                    # Actors on a cluster would label what is only to be read: they don't know it.
+                    ignore_inode=memory.ignore_inode or self.job.cluster.engine is EngineKind.RAY,
                 )
             self._check_stop(journal)
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
+            summary.by_cause = {str(cause): count for cause, count in plan.by_cause.items()}
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled"
+                f"{plan.found} photos found{self._of_all()}, "
+                f"{plan.describe(describe_change(before, self._basis()))}"
                 f"{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,
                 found=plan.found,
                 pending=plan.pending,
+                by_cause=plan.by_cause,
             )
             now = self._label(journal, plan.pending, summary)
             whole = self._publish(journal, summary)
-            self._remember(journal, last, now, whole)
+            self._remember(journal, reference, now, whole)
         self._check_drift()
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
@@ -173,7 +189,7 @@ class Labelling:
             self.engine.timings.of(REPORT),
             self._report(self.stop.check_signal) as report,
         ):
-            for row in self.stop.until_signal(_all_rows(journal, self.job.memory.keep_missing)):
+            for row in self.stop.until_signal(self._all_rows(journal)):
                 report.add(row)
                 summary.add(row)
                 whole.add(row)
@@ -185,8 +201,14 @@ class Labelling:
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
         return whole.profile()
 
+    def _all_rows(self, journal: Journal) -> Iterator[Row]:
+        """Give the report's rows, decided by this run's thresholds."""
+        missing = journal.missing() if self.job.memory.keep_missing else ()
+        for row in chain(journal.rows(), missing):
+            yield decide_again(row, self.engine.ensemble)
+
     def _remember(
-        self, journal: Journal, last: Profile | None, now: Profile, whole: Profile
+        self, journal: Journal, before: Reference | None, now: Profile, whole: Profile
     ) -> None:
         """Keep in the journal what later runs need to know of the published report.
 
@@ -195,8 +217,12 @@ class Labelling:
         """
         sharded = self.recorder.sharded
         try:
-            self.recorder.drift = find_drift(now, last, self._shares())
-            journal.note(PROFILE, json.dumps(asdict(whole)))
+            usual, accept = before.usual if before else None, self.job.accept_drift
+            self.recorder.drift = drift = find_drift(now, usual, self._shares(), accept)
+            first = Reference(whole, thresholds=self._thresholds())
+            after = before.follow(now, drift, accept) if before else first
+            journal.note(REFERENCE, json.dumps(asdict(after)))
+            journal.note(BASIS, json.dumps(self._basis()))
             journal.note(FRESH, "")
             if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
                 journal.forget_missing()
@@ -208,6 +234,21 @@ class Labelling:
                 f"({error})",
                 "run the same command again once that is mended: the photos need no new labels",
             ) from error
+
+    def _reference(self, journal: Journal) -> Reference | None:
+        """Read what to compare with; None if there is nothing of the same labels and thresholds."""
+        reference = read_reference(journal.noted(REFERENCE))
+        if reference is None or reference.thresholds != self._thresholds():
+            return None
+        is_alike = set(reference.usual.by_label) == set(self.engine.ensemble.labels)
+        return reference if is_alike else None
+
+    def _thresholds(self) -> str:
+        options = self.job.options
+        return f"{options.min_confidence} {options.always_answer}"
+
+    def _basis(self) -> dict[str, str]:
+        return describe_basis(self.engine.ensemble.models, self.job.options)
 
     def _of_all(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
@@ -238,12 +279,9 @@ class Labelling:
     def _check_drift(self) -> None:
         drift = self.recorder.drift
         for warning in drift.warnings if drift else ():
-            self.terminal.log(Event.DRIFT, warning, Level.WARNING)
-        if drift and drift.since_last_run and self.job.fail_on_drift:
-            raise DriftError(
-                f"the answers have drifted: {'; '.join(drift.since_last_run)}",
-                "the report is published: look at it, and at the photos' source",
-            )
+            self.terminal.log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", Level.WARNING)
+        if drift and drift.warnings and self.job.fail_on_drift:
+            raise DriftError(f"the answers have drifted: {'; '.join(drift.warnings)}", DRIFT_REMEDY)
 
 
 def _unusable(place: Path, suspicion: JournalDamaged) -> OutputError:
@@ -272,15 +310,10 @@ def _counted(
         yield file.failure or file.location
 
 
-def _all_rows(journal: Journal, keep_missing: bool) -> Iterator[Row]:
-    yield from journal.rows()
-    if keep_missing:
-        yield from journal.missing()
-
-
-def _last(journal: Journal) -> Profile | None:
-    text = journal.noted(PROFILE)
+def _read_note(journal: Journal, name: str) -> dict[str, Any]:
+    """Read a note that is a JSON object; empty where there is none."""
     try:
-        return Profile(**json.loads(text)) if text else None
-    except (ValueError, TypeError):
-        return None
+        values = json.loads(journal.noted(name) or "{}")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

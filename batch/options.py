@@ -121,13 +121,15 @@ class Memory:
     """What a run does with what earlier runs left.
 
     ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
-    ``verify_hash`` reads every file to see whether it has changed; ``keep_missing`` keeps the
-    rows of files that are gone.
+    ``verify_hash`` reads every file to see whether it has changed; ``ignore_inode`` takes a file
+    for unchanged although its ctime or inode differ; ``keep_missing`` keeps the rows of files that
+    are gone.
     """
 
     state: Path | None = None
     fresh: bool = False
     verify_hash: bool = False
+    ignore_inode: bool = False
     keep_missing: bool = False
 
 
@@ -137,7 +139,7 @@ class Job:
 
     ``photos`` and ``output`` are as on the command line; with ``wait`` the run waits for
     another one of the same report; with ``fail_on_drift`` it fails where the answers differ
-    much from the last run's.
+    much from those of earlier runs, unless ``accept_drift`` takes them for the usual ones.
     """
 
     photos: tuple[str, ...]
@@ -150,3 +152,4 @@ class Job:
     wait: bool = False
     metrics_file: Path | None = None
     fail_on_drift: bool = False
+    accept_drift: bool = False

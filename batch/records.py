@@ -112,14 +112,16 @@ class Failure:
 class FileState:
     """What a file was as it was read; None where that is unknown.
 
-    ``size`` is in bytes, ``mtime_ns`` in nanoseconds, ``digest`` a SHA-256; ``etag`` is what an
-    object store calls this state of an object.
+    ``size`` is in bytes, ``mtime_ns`` and ``ctime_ns`` in nanoseconds, ``digest`` a SHA-256;
+    ``etag`` is what an object store calls this state of an object.
     """
 
     size: int | None = None
     mtime_ns: int | None = None
     digest: bytes | None = None
     etag: str | None = None
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,24 @@ import os
 from stat import S_ISREG
 from typing import BinaryIO
 
+# What the journal can hold: 64 bits with a sign.
+_LAST = 2**63 - 1
+
 
 class NotRegular(OSError):
     """There is something else than a regular file: a pipe, a socket, a device or a folder."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "not a regular file")
+
+
+def change_of(status: os.stat_result) -> tuple[int, int]:
+    """Give what tells an inode from another and from its old self, whatever its size and mtime.
+
+    That is its ctime in nanoseconds, which no program can set, and its number, both brought into
+    63 bits.
+    """
+    return max(-_LAST - 1, min(status.st_ctime_ns, _LAST)), status.st_ino & _LAST
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

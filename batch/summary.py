@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from batch.errors import BatchLabelError, ExitCode
@@ -17,7 +17,8 @@ class Summary:
     """Counts a run's files from both ends, so that none can get lost in between.
 
     ``found`` and ``left_out_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
-    which takes those rows from an earlier run; what this run looked at is counted by ``look``, the
+    which takes those rows from an earlier run, and so is ``by_cause``, why others had to be looked
+    at; what this run looked at is counted by ``look``, the
     rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
     model's, in its order.
     """
@@ -25,6 +26,7 @@ class Summary:
     labels: Sequence[str] = ()
     found: int = 0
     unchanged: int = 0
+    by_cause: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
@@ -119,10 +121,11 @@ class Summary:
 
     def line(self) -> str:
         """Tell the run's outcome in one line for people, sums and speed included."""
-        reused = f"{self.reused} reused; " if self.reused else ""
+        reused = f"{self.unchanged} reused; " if self.unchanged else ""
+        copied = f"{self._copied} with the bytes of known photos; " if self._copied else ""
         missing = f"{self.missing} missing; " if self.missing else ""
         salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
-        notes = f"{reused}{missing}{salvaged}{self.left_out_line()}"
+        notes = f"{reused}{copied}{missing}{salvaged}{self.left_out_line()}"
         return f"{self.sums()}; {notes}; {self._speed()}"
 
     def sums(self) -> str:

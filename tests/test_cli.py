@@ -70,7 +70,7 @@ def test_always_answer_gives_every_photo_a_label(
     usual_rows = _rows(tmp_path / "r.csv")
     ran = command("photos/", "-o", "r.csv", "--always-answer")
     assert ran.returncode == ExitCode.OK
-    assert "3 to be labelled" in ran.stderr, "the journal's rows are of another basis"
+    assert "0 to be labelled" in ran.stderr, "the probabilities are in the journal"
     rows = _rows(tmp_path / "r.csv")
     assert {row["status"] for row in rows} <= {"ok", "unsure"}
     assert {row["label"] for row in rows} <= {"happy", "sad"}

@@ -69,7 +69,7 @@ PAIR = Rules(
     fusion=FUSION,
     photo_thresholds=Thresholds(FUSION.unsure_below, FUSION.abstain_from),
     face_thresholds=NEITHER,
-    settled_thresholds=NEITHER,
+    settled_thresholds=Thresholds(FUSION.unsure_below, FUSION.abstain_from),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -86,6 +87,42 @@ def test_the_clock_may_have_been_wrong_when_a_photo_was_written(place: Place, se
     assert place.report.read_bytes() == _fresh(place) != report
 
 
+def test_a_photo_put_in_place_with_the_size_and_time_of_another_is_seen(place: Place) -> None:
+    photo, before = place.folder / FIRST, (place.folder / FIRST).stat()
+    make_photos(place.folder / "new", 1, first=101)
+    other = (place.folder / "new" / "00101.jpg").read_bytes()
+    # Decoders pass over what follows a JPEG's end.
+    old = photo.read_bytes().ljust(before.st_size + 4096, b"\0")
+    photo.write_bytes(old)
+    os.utime(photo, ns=(0, 0))
+    assert place.label()["labelled_now"] == 1
+    draft = place.folder / "draft"
+    draft.write_bytes(other.ljust(len(old), b"\0"))
+    os.utime(draft, ns=(0, 0))
+    draft.replace(photo)
+    assert place.label("--ignore-inode")["labelled_now"] == 0
+    counts = place.label()
+    assert (counts["labelled_now"], counts["by_cause"]) == (1, {"inode": 1})
+    assert place.label()["by_cause"] == {}
+    assert place.report.read_bytes() == _fresh(place)
+
+
+def test_a_restored_tree_costs_a_read_and_no_label(place: Place) -> None:
+    report, photos = place.report.read_bytes(), place.folder / "photos"
+    shutil.copytree(photos, place.folder / "restored")
+    shutil.rmtree(photos)
+    (place.folder / "restored").rename(photos)
+    ran = place.run("photos", "-o", REPORT)
+    assert f"0 to be labelled, {NUMBER} to be read again as their ctime or inode" in ran.stderr
+    assert "--ignore-inode" in ran.stderr
+    counts = place.counts()
+    assert (counts["labelled_now"], counts["by_cause"]) == (0, {"inode": NUMBER})
+    assert place.report.read_bytes() == report
+    (place.folder / FIRST).chmod(0o600)
+    assert place.label()["by_cause"] == {"inode": 1}
+    assert place.label()["by_cause"] == {}
+
+
 def test_failures_are_tried_again_until_they_are_repaired(place: Place) -> None:
     whole, report = (place.folder / FIRST).read_bytes(), place.report.read_bytes()
     (place.folder / FIRST).write_bytes(whole[: len(whole) // 2])
@@ -101,8 +138,6 @@ def test_failures_are_tried_again_until_they_are_repaired(place: Place) -> None:
 
 def test_a_file_without_permission_is_tried_again_once_it_has_it(place: Place) -> None:
     report = place.report.read_bytes()
-    # Its size and time are as before: only a journal that does not know it has it read.
-    place.journal.unlink()
     (place.folder / FIRST).chmod(0)
     for _ in range(2):
         ran = place.run("photos", "-o", REPORT, before=as_mortal())
@@ -147,21 +182,36 @@ def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: Pla
     photo.write_bytes(photo.read_bytes().ljust(status.st_size, b"\0"))
     assert photo.stat().st_size == status.st_size
     os.utime(photo, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert place.label()["labelled_now"] == 0
+    assert place.label("--ignore-inode")["labelled_now"] == 0
     assert place.report.read_bytes() == report
-    counts = place.label("--verify-hash")
+    counts = place.label("--ignore-inode", "--verify-hash")
     assert (counts["labelled_now"], counts["reused"]) == (1, NUMBER - 1)
+    assert counts["by_cause"] == {"verify": NUMBER}
     assert place.report.read_bytes() == _fresh(place) != report
 
 
-@pytest.mark.parametrize(
-    "args", [("--min-confidence", "0.9"), ("-m", "other.onnx"), ("--per-face",)]
-)
+@pytest.mark.parametrize("args", [("-m", "other.onnx"), ("--salvage",), ("--per-face",)])
 def test_what_changes_answers_labels_everything_anew(place: Place, args: tuple[str, ...]) -> None:
     save(bright_model(bright_spec(unsure_below=0.9)), place.folder / "other.onnx")
     assert place.label(*args)["labelled_now"] == NUMBER
     assert place.label(*args)["labelled_now"] == 0
     assert place.report.read_bytes() == _fresh(place, *args)
+
+
+def test_the_log_says_why_known_photos_are_labelled_anew(place: Place) -> None:
+    save(bright_model(bright_spec(version="2.0.0")), place.folder / "other.onnx")
+    make_photos(place.folder / "photos", 2, first=200)
+    (place.folder / FIRST).write_bytes(b"")
+    ran = place.run("photos", "-o", REPORT)
+    assert f"{NUMBER + 2} photos found, 3 to be labelled (2 new, 1 changed)" in ran.stderr
+    assert place.counts()["by_cause"] == {"new": 2, "changed": 1}
+    ran = place.run("photos", "-o", REPORT, "-m", "other.onnx", "--salvage")
+    assert re.search(
+        rf"{NUMBER + 2} to be labelled \(1 failed before, {NUMBER + 1} known, but models changed "
+        r"from bright 1.0.0 \(\w{8}\) to bright 2.0.0 \(\w{8}\) "
+        r"and --salvage changed from off to on\)",
+        ran.stderr,
+    ), ran.stderr
 
 
 def test_one_journal_does_for_reports_of_any_kind(place: Place) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import batch.journal.journal
-from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Journal, Plan
-from batch.journal.schema import KNOWN, SCHEMA
+from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
+from batch.journal.schema import KNOWN, PENDING, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
 
@@ -86,6 +86,30 @@ def test_a_file_is_pending_once_size_or_time_differ(path: Path) -> None:
     _do_all(path, A, B, C)
     larger, later = A._replace(size=101), B._replace(mtime_ns=999)
     assert _plan(path, larger, later, C) == Plan(found=3, pending=2)
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "cause"),
+    [
+        ((1, 2), (1, 2), None),
+        ((1, 2), (3, 2), Cause.INODE),
+        ((1, 2), (1, 3), Cause.INODE),
+        ((1, 2), (None, None), None),
+        ((None, None), (1, 2), None),
+    ],
+)
+def test_a_file_is_read_again_once_ctime_or_inode_differ(
+    path: Path, known: tuple[int, int], found: tuple[int, int], cause: Cause | None
+) -> None:
+    with Journal(path, BASIS) as journal:
+        journal.plan([A], fresh=False, verify=False)
+        state = FileState(A.size, A.mtime_ns, None, None, *known)
+        journal.add(Finished(_row(A.path), state))
+    now = A._replace(ctime_ns=found[0], inode=found[1])
+    plan = _plan(path, now)
+    assert plan.by_cause == ({cause: 1} if cause else {})
+    assert _plan(path, now, ignore_inode=True).pending == 0
+    assert _plan(path, now._replace(size=3)).by_cause == {Cause.CHANGED: 1}
 
 
 def test_failures_are_pending_again(path: Path) -> None:
@@ -268,3 +292,13 @@ def test_known_rows_are_searched_by_an_index(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", (b"d", BASIS)).fetchall()
     assert [step[3] for step in plan] == ["SEARCH photos USING INDEX photos_by_digest (digest=?)"]
+
+
+def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
+    values = {"all": False, "basis": BASIS, "ignore_inode": False}
+    with Journal(path, BASIS) as journal:
+        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {PENDING}", values).fetchall()
+    steps = [step[3] for step in plan]
+    assert steps[0] == "SCAN found"
+    assert steps[1].startswith("SEARCH photos USING PRIMARY KEY (path=?)")
+    assert len(steps) == 2

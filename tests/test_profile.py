@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batch.contract.ensemble import load_ensemble
-from batch.labelling import Labelling, _last
+from batch.labelling import Labelling
 from batch.options import Options
 from batch.recording.profile import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
@@ -54,7 +54,8 @@ def test_photos_without_a_label_are_counted_by_their_status_alone() -> None:
     profile = tally.profile()
     assert profile.by_abstain == {"neither": 0, "no_person": 2}
     assert profile.by_outcome == {"happy": 0, "sad": 1, "neither": 0, "no_person": 2}
-    assert (profile.sure, profile.answers, profile.mean_confidence) == (1, 1, 0.7)
+    assert (profile.sure, profile.answers) == (1, 3)
+    assert profile.mean_confidence == pytest.approx(0.7)
     assert sum(profile.by_source.values()) == 1
 
 
@@ -77,34 +78,14 @@ def test_a_profile_goes_through_json() -> None:
     assert Profile(**json.loads(json.dumps(asdict(tally.profile())))) == tally.profile()
 
 
-class Noted:
-    """A journal that keeps one note."""
-
-    def __init__(self, text: str | None) -> None:
-        self.text = text
-
-    def noted(self, name: str) -> str | None:
-        return self.text
-
-
-def test_a_note_of_a_version_without_abstain_outputs_is_read() -> None:
-    text = json.dumps(
-        {
-            "by_label": {"happy": 3, "sad": 1},
-            "by_source": {"face": 4, "image": 0, "both": 0},
-            "answers": 5,
-            "confidence": 4.1,
-            "confidence_squared": 3.5,
-        }
-    )
-    last = _last(Noted(text))  # type: ignore[arg-type]
-    assert last is not None
-    assert (last.sure, last.by_abstain) == (4, {})
-
-
-@pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"by_label": {}}'])
-def test_what_is_no_profile_is_none(text: str | None) -> None:
-    assert _last(Noted(text)) is None  # type: ignore[arg-type]
+def test_two_profiles_are_joined_as_if_one_had_seen_all() -> None:
+    tallies = [Tally(("happy", "sad"), ("neither",)) for _ in range(3)]
+    answers = [row(Status.OK, "happy", 0.9), row(Status.UNSURE, "sad", 0.5)]
+    for tally, each in zip(tallies, answers, strict=False):
+        tally.add(each)
+        tallies[2].add(each)
+    one, other, both = (tally.profile() for tally in tallies)
+    assert one + other == both
 
 
 @pytest.mark.parametrize("always_answer", [False, True])

@@ -16,7 +16,6 @@ from batch.errors import ExitCode
 from batch.limits import parse_deadline, parse_max_failures, parse_time_limit
 from batch.log import Event, JsonLog, Level
 from batch.recording import drift
-from batch.recording.drift import chance
 from batch.recording.host import installed_versions
 from batch.recording.metrics import METRICS, SUCCESSES
 from batch.recording.run_record import Outcome, RunRecord
@@ -130,13 +129,6 @@ def test_the_thresholds_of_drift() -> None:
     assert first(table) == named
     for name, value, _ in table:
         assert float(value) == getattr(drift, name.strip("`"))
-
-
-def test_what_drift_tells_in_how_many_photos() -> None:
-    even = {"happy": 0.5, "sad": 0.5}
-    assert "from\nabout 700 new photos on" in section("Drift")
-    assert chance(even, 1 / 700) == pytest.approx(drift.MAX_CHANGE_OF_SHARES, abs=1e-4)
-    assert f"only one by {chance(even, 1 / 100):.2f}" in section("Drift")
 
 
 def test_no_cell_is_empty() -> None:

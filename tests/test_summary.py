@@ -87,6 +87,8 @@ def test_a_copied_row_is_reused_and_a_missing_one_is_not_found() -> None:
     summary.add(replace(labelled("sad"), missing=True))
     summary.check()
     assert (summary.labelled_now, summary.reused, summary.missing) == (0, 1, 1)
+    assert "; 1 with the bytes of known photos; 1 missing; " in summary.line()
+    assert "reused" not in summary.line(), "it may be the first run"
 
 
 def test_what_was_salvaged_is_told_and_no_failure() -> None:

@@ -23,6 +23,7 @@ def job_of(
     wait: bool,
     metrics_file: Path | None,
     fail_on_drift: bool,
+    accept_drift: bool,
     **given: Any,
 ) -> Job:
     """Make a job of the options, by their names.
@@ -30,7 +31,7 @@ def job_of(
     Raises:
         UsageError: one of them has no such value, or they contradict each other.
     """
-    names = ("state", "fresh", "verify_hash", "keep_missing")
+    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing")
     memory = Memory(**{name: given.pop(name) for name in names})
     places = ("engine", "ray_address", "actors", "parts")
     cluster = _cluster(**{name: given.pop(name) for name in places})
@@ -45,6 +46,7 @@ def job_of(
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
+        accept_drift=accept_drift,
     )
 
 

@@ -58,6 +58,11 @@ memory_options = group(
         help="Read every file to see whether it has changed, whatever size and time say.",
     ),
     click.option(
+        "--ignore-inode",
+        is_flag=True,
+        help="Do not read a file again only because its ctime or inode changed.",
+    ),
+    click.option(
         "--keep-missing",
         is_flag=True,
         help="Keep the rows of photos that are gone, marked as missing.",
@@ -120,6 +125,11 @@ schedule_options = group(
     click.option(
         "--fail-on-drift",
         is_flag=True,
-        help="Fail, once the report is published, if the answers differ much from the last run's.",
+        help="Fail, once the report is published, if the answers differ much from earlier runs'.",
+    ),
+    click.option(
+        "--accept-drift",
+        is_flag=True,
+        help="Take the new answers for the usual ones, and do not warn of how they differ.",
     ),
 )

@@ -24,8 +24,8 @@ class Ensemble:
         fusion: joins the two.
         photo_thresholds: when a photo's answer counts.
         face_thresholds: when a single face's answer counts.
-        settled_thresholds: the face model's own; without a fusion, an answer that is near none of
-            them needs no closer look.
+        settled_thresholds: the photo's as the models carry them, whatever the options say; an
+            answer that is near none of them needs no closer look.
         every_face: look closer in any case.
     """
 
@@ -65,22 +65,27 @@ def load_ensemble(options: Options) -> Ensemble:
 
     models = tuple(load_model(path) for path in find_models(options.model))
     face, image, fusion = _roles(models)
-    least, first = options.min_confidence, models[0].spec
-    own = Thresholds(first.unsure_below, first.abstain_from, options.always_answer)
-    joined = (
-        Thresholds(fusion.unsure_below, fusion.abstain_from, options.always_answer)
-        if fusion
-        else own
-    )
+    first = models[0].spec
+    own = Thresholds(first.unsure_below, first.abstain_from)
+    joined = Thresholds(fusion.unsure_below, fusion.abstain_from) if fusion else own
     return Ensemble(
         models=models,
         face=face,
         image=image,
         fusion=fusion,
-        photo_thresholds=joined if least is None else replace(joined, unsure_below=least),
-        face_thresholds=own if least is None else replace(own, unsure_below=least),
-        settled_thresholds=own,
+        photo_thresholds=_chosen(joined, options),
+        face_thresholds=_chosen(own, options),
+        settled_thresholds=joined,
         every_face=options.every_face,
+    )
+
+
+def _chosen(thresholds: Thresholds, options: Options) -> Thresholds:
+    least = options.min_confidence
+    return replace(
+        thresholds,
+        unsure_below=thresholds.unsure_below if least is None else least,
+        always_answer=options.always_answer,
     )
 
 

@@ -9,7 +9,7 @@ from stat import S_ISREG
 
 from batch.decoding.file_limits import MAX_FILE_BYTES
 from batch.records import Failure, FileState, Reason, Stage
-from batch.regular_file import open_without_waiting
+from batch.regular_file import change_of, open_without_waiting
 
 
 def read(path: Path) -> bytes | Failure:
@@ -35,7 +35,9 @@ def read_with_state(
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
             # A file that grows meanwhile is not read on and on: one byte more shows it.
             data = file.read(status.st_size + 1)
-            return data, FileState(status.st_size, status.st_mtime_ns)
+            ctime_ns, inode = change_of(status)
+            state = FileState(status.st_size, status.st_mtime_ns, ctime_ns=ctime_ns, inode=inode)
+            return data, state
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from batch.contract.model import Model
 from batch.options import Options
@@ -15,18 +15,39 @@ from batch.yunet import detector_digest
 PREPROCESSING = 3
 
 
+def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
+    """Tell people what ``basis_of`` digests: by its name, how it is."""
+    specs = (f"{m.spec.name} {m.spec.version} ({m.digest[:8]})" for m in models)
+    return {
+        "models": " + ".join(specs),
+        "face detector": detector_digest()[:8],
+        "way of preparing photos": str(PREPROCESSING),
+        "--per-face": "on" if options.every_face else "off",
+        "--salvage": "on" if options.salvage else "off",
+    }
+
+
+def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Tell what differs between what two runs' ``describe_basis`` gave."""
+    changes = [
+        f"{name} changed from {before[name]} to {value}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    ]
+    return " and ".join(changes) or "the models or settings changed"
+
+
 def basis_of(models: Sequence[Model], options: Options) -> bytes:
     """Digest models, detector, settings and the way of preparing photos: 32 bytes.
 
-    The provider, batch size and number of workers are no part of it: a night without a GPU
-    must not label everything anew.
+    The provider, batch size and number of workers are no part of it: a run without a GPU must
+    not label everything anew. Thresholds are none either: they are applied to the probabilities
+    that the journal holds, see ``decide_again``.
     """
     parts = {
         "preprocessing": PREPROCESSING,
         "models": [model.digest for model in models],
         "detector": detector_digest(),
-        "min_confidence": options.min_confidence,
-        "always_answer": options.always_answer,
         "every_face": options.every_face,
         "salvage": options.salvage,
     }

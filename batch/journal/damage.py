@@ -61,7 +61,7 @@ def check_schema(database: sqlite3.Connection) -> None:
     written_by = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if (written_by, version) != (APPLICATION_ID, VERSION):
-        raise JournalDamaged(f"it has version {version}, not {VERSION}")
+        raise JournalDamaged(f"another version of the program wrote it: {version}, not {VERSION}")
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     if dict(database.execute(query).fetchall()) != TABLES:
         raise JournalDamaged("its tables are not those of a journal")

@@ -11,9 +11,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from batch.journal.damage import check_note, check_photo, check_schema
 from batch.journal.errors import JournalDamaged, translate_sqlite_errors
 from batch.journal.schema import (
     ADD_PHOTO,
+    CAUSES,
     KNOWN,
     LOOKED_EVERYWHERE,
     MISSING,
@@ -50,9 +52,25 @@ INSERTED_AT_ONCE = 200
 FRESH = "fresh"
 
 
+class Cause(StrEnum):
+    """Why a file is pending; the first that holds counts.
+
+    ``basis``: it is known under other models or settings. ``verify`` and ``inode``: it is read, and
+    labelled only if its bytes are others, because ``--verify-hash`` asks for it, or because its
+    ctime or inode changed.
+    """
+
+    NEW = "new"
+    FAILED = "failed"
+    BASIS = "basis"
+    CHANGED = "changed"
+    VERIFY = "verify"
+    INODE = "inode"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How many files a run found, and how many of them are to be labelled.
+    """How many files a run found, and how many of them it has to look at.
 
     ``goes_on`` tells that the run goes on with a fresh start of an earlier one.
     """
@@ -60,6 +78,29 @@ class Plan:
     found: int
     pending: int
     goes_on: bool = False
+    by_cause: Mapping[Cause, int] = field(default_factory=dict, compare=False)
+
+    def describe(self, change: str) -> str:
+        """Tell what is to be done and why; ``change`` is what the basis differs in."""
+        count = {cause: self.by_cause.get(cause, 0) for cause in Cause}
+        again = count[Cause.VERIFY] + count[Cause.INODE]
+        causes = (
+            (count[Cause.NEW], "new"),
+            (count[Cause.CHANGED], "changed"),
+            (count[Cause.FAILED], "failed before"),
+            (count[Cause.BASIS], f"known, but {change}"),
+        )
+        told = ", ".join(f"{number} {words}" for number, words in causes if number)
+        told = f" ({told})" if told and self.pending != count[Cause.NEW] else ""
+        text = f"{self.pending - again} to be labelled{told}"
+        if count[Cause.VERIFY]:
+            text += f", {count[Cause.VERIFY]} to be read for --verify-hash"
+        if count[Cause.INODE]:
+            text += (
+                f", {count[Cause.INODE]} to be read again as their ctime or inode changed "
+                "(if that is so on every run, use --ignore-inode)"
+            )
+        return text
 
 
 class Journal:
@@ -125,12 +166,15 @@ class Journal:
         finally:
             self._database.close()
 
-    def plan(self, found: Iterable[Found], *, fresh: bool, verify: bool) -> Plan:
+    def plan(
+        self, found: Iterable[Found], *, fresh: bool, verify: bool, ignore_inode: bool = False
+    ) -> Plan:
         """Take in what discovery found, in its order, and find out what is to be done.
 
         With ``fresh`` everything that was known is forgotten first, but only once until a report
         is published (``note(FRESH, "")``): a run that starts over and is cut off goes on. With
-        ``verify`` no file is taken to be unchanged for its size and time.
+        ``verify`` no file is taken to be unchanged for its size and time, and with
+        ``ignore_inode`` one is although its ctime or inode differ.
         """
         files = iter(found)
         goes_on = fresh and bool(self.noted(FRESH))
@@ -143,17 +187,23 @@ class Journal:
             with self._using():
                 self._insert(chunk)
         with self._using() as run:
-            run(PENDING, {"all": verify, "basis": self._basis})
+            run(PENDING, {"all": verify, "basis": self._basis, "ignore_inode": ignore_inode})
             self._found = run("SELECT count(*) FROM found").fetchone()[0]
-            return Plan(self._found, run("SELECT count(*) FROM pending").fetchone()[0], goes_on)
+            by_cause = {Cause(cause): count for cause, count in run(CAUSES)}
+            return Plan(self._found, sum(by_cause.values()), goes_on, by_cause)
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
-        values = (v for f in chunk for v in (f.position, os.fsencode(f.path), f.size, _stamp(f)))
-        rows = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
+        values = (
+            value
+            for f in chunk
+            for value in (f.position, os.fsencode(f.path), f.size, _stamp(f), f.ctime_ns, f.inode)
+        )
+        rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(chunk))
         run = self._database.execute
         last = run(
-            f"INSERT INTO found (position, path, size, stamp) VALUES {rows}", tuple(values)
+            f"INSERT INTO found (position, path, size, stamp, ctime_ns, inode) VALUES {rows}",
+            tuple(values),
         ).lastrowid
         for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
             if item.failure:
@@ -177,7 +227,8 @@ class Journal:
         """Keep a file's row; it is on disk about a second later."""
         row, state = finished.row, finished.state or FileState()
         values = (
-            *(os.fsencode(row.path), state.size, _stamp(state), state.digest),
+            *(os.fsencode(row.path), state.size, _stamp(state), state.ctime_ns, state.inode),
+            state.digest,
             *(self._basis, int(row.status is Status.FAILED), pack_row(row)),
         )
         with self._using() as run:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 APPLICATION_ID = 0x424C4A4E
-VERSION = 2
+VERSION = 3
 
 # `stamp` is the time of change in nanoseconds or, where a store gives one, the ETag as a text: it
-# tells more than a time. `checksum` is that of the other columns: see `checksum_of`.
+# tells more than a time. `ctime_ns` and `inode` are NULL if no file system keeps them. `checksum`
+# is that of the other columns: see `checksum_of`.
 TABLES = {
     "photos": """CREATE TABLE photos (
-    path BLOB PRIMARY KEY, size INTEGER, stamp, digest BLOB,
+    path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
     basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
 ) WITHOUT ROWID""",
     "photos_by_digest": (
@@ -24,26 +25,36 @@ SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
-PHOTO = "path, size, stamp, digest, basis, failed, row, checksum"
+PHOTO = "path, size, stamp, ctime_ns, inode, digest, basis, failed, row, checksum"
 # Tables of this run alone, in a file that SQLite removes: memory stays the same for any number.
 OF_THIS_RUN = """
 CREATE TEMP TABLE found (
-    position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, stamp, failure TEXT
+    position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, stamp,
+    ctime_ns INTEGER, inode INTEGER, failure TEXT
 );
-CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY);
+CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY, cause TEXT NOT NULL);
 """
-ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The index is partial: it is used for `=` alone, not for `IS`.
 KNOWN = f"""
 SELECT {PHOTO} FROM photos WHERE digest = ? AND basis = ? AND NOT failed LIMIT 1
 """
-# Files that failed are tried again. `IS NOT` also tells a value from none.
-PENDING = """
-INSERT INTO pending SELECT position FROM found LEFT JOIN photos USING (path)
-WHERE :all OR photos.path IS NULL OR failed OR basis IS NOT :basis
-   OR photos.size IS NOT found.size OR photos.stamp IS NOT found.stamp
-ORDER BY position
+# Why a file is pending, NULL if it is not. Files that failed are tried again. `IS NOT` also tells a
+# value from none; `<>` does not, as an unknown inode is not another one.
+CAUSE = """CASE
+    WHEN photos.path IS NULL THEN 'new'
+    WHEN failed THEN 'failed'
+    WHEN basis IS NOT :basis THEN 'basis'
+    WHEN photos.size IS NOT found.size OR photos.stamp IS NOT found.stamp THEN 'changed'
+    WHEN :all THEN 'verify'
+    WHEN NOT :ignore_inode
+        AND (photos.ctime_ns <> found.ctime_ns OR photos.inode <> found.inode) THEN 'inode'
+END"""
+PENDING = f"""
+INSERT INTO pending SELECT position, {CAUSE} AS cause FROM found LEFT JOIN photos USING (path)
+WHERE cause IS NOT NULL ORDER BY position
 """
+CAUSES = "SELECT cause, count(*) FROM pending GROUP BY cause"
 NEXT_PENDING = """
 SELECT position, path, failure, size, stamp FROM pending JOIN found USING (position)
 WHERE position > :after ORDER BY position LIMIT :chunk

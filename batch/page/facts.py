@@ -50,7 +50,8 @@ def _facts(record: RunRecord) -> Iterator[Fact]:
     yield "Took", duration_text(max(1, round(record.seconds.wall)))
     yield "Photos of", ", ".join(map(printable, record.inputs))
     yield "Found", f"{counts.found:,} files, {counts.left_out:,} left out"
-    yield "Labelled", f"{counts.labelled_now:,} now, {counts.reused:,} known before"
+    known = f", {counts.reused:,} from earlier runs or photos of the same bytes"
+    yield "Labelled", f"{counts.labelled_now:,} now{known if counts.reused else ''}"
     for name, count in (("Missing", counts.missing), ("Salvaged", counts.salvaged)):
         yield name, f"{count:,}" if count else ""
     yield "Models", ", ".join(f"{m.name} {m.version} ({m.sha256[:8]})" for m in record.models)
@@ -64,6 +65,6 @@ def _facts(record: RunRecord) -> Iterator[Fact]:
 
 
 def _drift(drift: Drift) -> str:
-    far = (("the last run", drift.from_last_run), ("the training data", drift.from_model))
+    far = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
     shares = [f"{share:.1%} from {what}" for what, share in far if share is not None]
     return ", ".join(shares)

@@ -1,12 +1,14 @@
-"""Drift: whether a run's answers look like the last run's and the training data's."""
+"""Drift: whether a run's answers look like those of earlier runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TypeAlias
+
+import msgspec
 
 from batch.names import printable
 from batch.recording.profile import Profile
@@ -14,12 +16,11 @@ from batch.records import Source
 
 # Photos. With fewer, the noise of chance alone is larger than the changes looked for.
 MIN_PHOTOS = 100
-# Total variation distance: the share of photos that would have to change their outcome.
-MAX_CHANGE_OF_SHARES = 0.10
-# Training data are collected for learning, and nobody's folder has their shares. Only a gap
-# this wide says that answers pile up on one label.
-MAX_DISTANCE_FROM_MODEL = 0.25
-MAX_CHANGE_OF_CONFIDENCE = 0.05
+# Total variation distance: the share of photos that would have to change their outcome. What people
+# photograph moves it by up to 0.85, from portraits that smile to ones that do not.
+MAX_CHANGE_OF_SHARES = 0.9
+# What people photograph hardly moves how certain the models are of it; what spoils photos does.
+MAX_FALL_OF_CONFIDENCE = 0.05
 # How likely about each check is to warn by chance alone: once in 27 years of nights.
 FALSE_ALARMS = 1e-4
 # Standard deviations that a normal variable exceeds, up or down, with that probability.
@@ -35,12 +36,13 @@ class Drift:
 
     Attributes:
         photos: photos whose answer counts: a sure label, ``neither`` or ``no_person``.
-        mean_confidence: over photos with a label, unsure ones included.
-        from_last_run: total variation distance of the outcomes, 0 to 1.
-        from_model: total variation distance of the labels, 0 to 1.
-        confidence_change: the mean confidence less the last run's.
+        mean_confidence: over photos with an answer.
+        from_last_run: total variation distance of the outcomes from earlier runs', 0 to 1.
+        from_model: total variation distance of the labels from the models' training data, 0 to 1;
+            no warning depends on it, as nobody's folder has the shares of training data.
+        confidence_change: the mean confidence less that of earlier runs.
         warnings: lines for people, mostly none.
-        since_last_run: the warnings that tell of a change.
+        accepted: lines that would be warnings if the run had not been told to accept them.
     """
 
     photos: int
@@ -49,13 +51,55 @@ class Drift:
     from_model: float | None
     confidence_change: float | None
     warnings: tuple[str, ...]
-    since_last_run: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the next runs are compared with.
+
+    Attributes:
+        usual: the answers of runs that gave no warning, or were accepted.
+        drifted: those of the runs since which did, None if the last one did not.
+        thresholds: what the answers were decided by; only alike ones are compared.
+    """
+
+    usual: Profile
+    drifted: Profile | None = None
+    thresholds: str = ""
+
+    def follow(self, now: Profile, drift: Drift, accept: bool) -> Reference:
+        """Give what the runs after this one are compared with.
+
+        Answers that drifted are kept apart until they are accepted, which makes them the usual
+        ones, or until a run no longer drifts.
+        """
+        drifted = self.drifted + now if self.drifted else now
+        if drift.warnings:
+            return replace(self, drifted=drifted)
+        if accept and (self.drifted or drift.accepted):
+            return replace(self, usual=drifted, drifted=None)
+        if set(self.usual.by_abstain) != set(now.by_abstain):
+            return replace(self, usual=now, drifted=None)  # of models with other outputs
+        compared = (drift.from_last_run, drift.confidence_change) != (None, None)
+        return replace(self, usual=self.usual + now, drifted=None if compared else self.drifted)
+
+
+def read_reference(text: str | None) -> Reference | None:
+    """Read a reference from its JSON; None if there is none, or it is damaged."""
+    try:
+        return msgspec.json.decode(text or "", type=Reference)
+    except msgspec.MsgspecError:
+        return None
 
 
 def find_drift(
-    now: Profile, last: Profile | None, shares: Mapping[Source, Mapping[str, float]]
+    now: Profile,
+    last: Profile | None,
+    shares: Mapping[Source, Mapping[str, float]],
+    accept: bool = False,
 ) -> Drift:
-    """Compare a run's answers with the last published run's and the models' training data.
+    """Compare a run's answers with those of earlier runs and with the models' training data.
 
     What has fewer than ``MIN_PHOTOS`` on either side is not compared, nor are runs of different
     labels. Runs of the same labels but different abstain outputs are compared by their labels
@@ -63,22 +107,23 @@ def find_drift(
 
     Args:
         now: the photos that the run labelled.
-        last: those of the last published report.
+        last: those of earlier runs.
         shares: each model's ``label_shares`` under the source that it answers for.
+        accept: whether to give no warnings.
     """
     if last is not None and set(last.by_label) != set(now.by_label):
         last = None
     since = _since(now, last) if last else (None, None)
     change = _change(now, last) if last else (None, None)
-    from_model = _from_model(now, _expected(now, shares))
+    warnings = tuple(filter(None, (since[1], change[1])))
     return Drift(
         photos=sum(now.by_outcome.values()),
         mean_confidence=now.mean_confidence,
         from_last_run=since[0],
         confidence_change=change[0],
-        from_model=from_model[0],
-        warnings=tuple(filter(None, (since[1], change[1], from_model[1]))),
-        since_last_run=tuple(filter(None, (since[1], change[1]))),
+        from_model=_from_model(now, _expected(now, shares)),
+        warnings=() if accept else warnings,
+        accepted=warnings if accept else (),
     )
 
 
@@ -112,7 +157,7 @@ def _since(now: Profile, last: Profile) -> Finding:
     if far <= max(MAX_CHANGE_OF_SHARES, chance(together, 1 / photos + 1 / photos_before)):
         return far, None
     what = "answers" if alike and now.by_abstain else "labels"
-    return far, _words(what, "the last run", own, before)
+    return far, _words(what, own, before)
 
 
 def _change(now: Profile, last: Profile) -> Finding:
@@ -120,19 +165,15 @@ def _change(now: Profile, last: Profile) -> Finding:
         return None, None
     mean, before = now.confidence / now.answers, last.confidence / last.answers
     noise = _DEVIATIONS * math.sqrt(now.variance + last.variance)
-    if abs(mean - before) <= max(MAX_CHANGE_OF_CONFIDENCE, noise):
+    if before - mean <= max(MAX_FALL_OF_CONFIDENCE, noise):
         return mean - before, None
-    return mean - before, f"the mean confidence is {mean:.2f}, not {before:.2f} as in the last run"
+    return mean - before, f"the mean confidence is {mean:.2f}, not {before:.2f} as in earlier runs"
 
 
-def _from_model(now: Profile, expected: Mapping[str, float]) -> Finding:
+def _from_model(now: Profile, expected: Mapping[str, float]) -> float | None:
     if not expected or now.sure < MIN_PHOTOS:
-        return None, None
-    own = _shares(now.by_label)
-    far = distance(own, expected)
-    if far <= max(MAX_DISTANCE_FROM_MODEL, chance(expected, 1 / now.sure)):
-        return far, None
-    return far, _words("labels", "the model's training data", own, expected)
+        return None
+    return distance(_shares(now.by_label), expected)
 
 
 def _shares(counts: Mapping[str, float]) -> dict[str, float]:
@@ -160,9 +201,9 @@ def _is_distribution(shares: Mapping[str, object]) -> bool:
     return sound and len(numbers) == len(shares) and sum(numbers) > 0
 
 
-def _words(what: str, than: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
+def _words(what: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
     most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
-        f"the {what}' shares are far from those of {than}: "
+        f"the {what}' shares are far from those of earlier runs: "
         f"{printable(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
     )

@@ -17,11 +17,11 @@ class Profile:
     Attributes:
         by_label: photos of status ``ok`` by label, for every label of the model.
         by_source: the same photos by source.
-        answers: photos with a label, unsure ones included.
+        answers: photos with an answer: a label, sure or not, or the status of an abstain output.
         confidence: the sum of their confidences.
         confidence_squared: the sum of the squares.
         by_abstain: photos of each status that a model's abstain output gives; empty for models
-            without such outputs, and in what versions before them have noted.
+            without such outputs.
     """
 
     by_label: Mapping[str, int]
@@ -30,6 +30,17 @@ class Profile:
     confidence: float
     confidence_squared: float
     by_abstain: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Profile) -> Profile:
+        """Join the profiles of two sets of answers."""
+        return Profile(
+            by_label=_sum(self.by_label, other.by_label),
+            by_source=_sum(self.by_source, other.by_source),
+            answers=self.answers + other.answers,
+            confidence=self.confidence + other.confidence,
+            confidence_squared=self.confidence_squared + other.confidence_squared,
+            by_abstain=_sum(self.by_abstain, other.by_abstain),
+        )
 
     @property
     def sure(self) -> int:
@@ -43,7 +54,7 @@ class Profile:
 
     @property
     def mean_confidence(self) -> float | None:
-        """The mean over photos with a label, 0 to 1; None without such photos."""
+        """The mean over photos with an answer, 0 to 1; None without such photos."""
         return self.confidence / self.answers if self.answers else None
 
     @property
@@ -53,6 +64,10 @@ class Profile:
             return math.inf
         mean = self.confidence / self.answers
         return max(0.0, self.confidence_squared / self.answers - mean**2) / self.answers
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 @dataclass
@@ -77,14 +92,13 @@ class Tally:
         """Count a row's answer, if it has one."""
         if row.answer is None:
             return
-        if row.answer.label is None:
-            self._by_abstain[row.status.value] += 1
-            return
         confidence = float(row.answer.confidence)
         self._answers += 1
         self._sum += confidence
         self._squares += confidence**2
-        if row.status is Status.OK and row.source is not None:
+        if row.answer.label is None:
+            self._by_abstain[row.status.value] += 1
+        elif row.status is Status.OK and row.source is not None:
             self._by_label[row.answer.label] += 1
             self._by_source[row.source.value] += 1
 

@@ -150,6 +150,7 @@ def _counts(summary: Summary) -> Counts:
         reused=summary.reused,
         missing=summary.missing,
         salvaged=summary.salvaged,
+        by_cause=dict(summary.by_cause),
         left_out=summary.left_out,
         left_out_by_reason=dict(summary.left_out_by_reason.most_common()),
         by_status={status.value: count for status, count in summary.by_status.items()},

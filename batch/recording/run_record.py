@@ -56,6 +56,7 @@ class Counts:
     reused: int = 0
     missing: int = 0
     salvaged: int = 0
+    by_cause: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
     left_out_by_reason: Mapping[str, int] = field(default_factory=dict)
     by_status: Mapping[str, int] = field(default_factory=dict)

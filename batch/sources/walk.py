@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeGuard, TypeVar
 
 from batch.location import Location, is_archive, location_of
 from batch.records import Failure, Reason, Stage
-from batch.regular_file import NotRegular, open_regular
+from batch.regular_file import NotRegular, change_of, open_regular
 from batch.sources.seen import Seen
 from batch.sources.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 from batch.stopping import Check, never_stop
@@ -68,8 +68,9 @@ class Found(NamedTuple):
     """A file that was found, with its size in bytes and time of change (nanoseconds).
 
     ``path`` may be a URL's text, and ``etag`` what an object store calls this state of the object.
-    Of a file that can't be looked at there is a ``failure`` instead. ``position`` is its number
-    among all that were found, from 1 on, where others of them are left to other runs.
+    ``ctime_ns`` and ``inode`` are those of a file on a file system: see ``change_of``. Of a file
+    that can't be looked at there is a ``failure`` instead. ``position`` is its number among all
+    that were found, from 1 on, where others of them are left to other runs.
     """
 
     path: str
@@ -78,6 +79,8 @@ class Found(NamedTuple):
     failure: Failure | None = None
     etag: str | None = None
     position: int | None = None
+    ctime_ns: int | None = None
+    inode: int | None = None
 
     @property
     def location(self) -> Location:
@@ -229,8 +232,7 @@ class Explorer:
                 # Nearly all there is, told apart by few questions, for there may be millions.
                 plain = entry.is_file(follow_symlinks=False) and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
-                    status = entry.stat()
-                    inside.append(find(path, status.st_size, status.st_mtime_ns))
+                    inside.append(_on_disk(path, entry.stat()))
                     continue
                 why = self._why_not(entry, path)
                 if why:
@@ -282,8 +284,15 @@ def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
 
 def _found(path: str, status: os.stat_result) -> Found:
     if S_ISREG(status.st_mode):
-        return find(path, status.st_size, status.st_mtime_ns)
+        return _on_disk(path, status)
     return fail(path, Reason.NOT_A_FILE, "not a regular file")
+
+
+def _on_disk(path: str, status: os.stat_result) -> Found:
+    found = find(path, status.st_size, status.st_mtime_ns)
+    if found.failure:
+        return found
+    return Found(path, found.size, found.mtime_ns, None, None, None, *change_of(status))
 
 
 def _head(path: str) -> bytes:

@@ -23,11 +23,12 @@ from batch.row_json import MAX_PHOTO_SIDE, MAX_ROW, check_outputs, pack_row, unp
 # photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
 # a file that holds the photo's bytes.
 QUESTION = struct.Struct("<I??")
-# What it is; whether the file was read, its size, time and digest; seconds spent on reading; rows
-# and columns; width and height; stage, reason and detail of a failure, the detail also of what was
-# salvaged; seconds of STAGES and the length of a label, a row as text, which follows. The time is
-# in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
-ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
+# What it is; whether the file was read, its size, mtime, ctime, inode and digest; seconds spent on
+# reading; rows and columns; width and height; stage, reason and detail of a failure, the detail
+# also of what was salvaged; seconds of STAGES and the length of a label, a row as text, which
+# follows. The mtime is in seconds and nanoseconds, as 64 bits of nanoseconds end in 2262 and files
+# do not.
+ANSWER = struct.Struct("<B ?qqIqq32s d II II BB1000s 3dI")
 # Said by the run to a file that was read, if its digest was asked for.
 GO_ON, LEAVE_IT = b"\1", b"\0"
 PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
@@ -120,7 +121,8 @@ def pack_answer(
     """Write an answer: ``ANSWER.size`` bytes and, where ``content`` is a label, its row as text."""
     known = state or FileState()
     mtime = divmod(known.mtime_ns or 0, _NS)
-    read = (state is not None, known.size or 0, *mtime, known.digest or _NO_DIGEST)
+    inode = (known.ctime_ns or 0, known.inode or 0)
+    read = (state is not None, known.size or 0, *mtime, *inode, known.digest or _NO_DIGEST)
     if isinstance(content, Failure):
         stage, reason = _STAGES.index(content.stage), _REASONS.index(content.reason)
         detail = content.detail.encode(errors="replace")
@@ -145,14 +147,17 @@ def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
     Raises:
         BadAnswer: it can't be true.
     """
-    kind, is_known, size, mtime, nanoseconds, sha256, *found = ANSWER.unpack(data)
+    kind, is_known, size, mtime, nanoseconds, ctime, inode, sha256, *found = ANSWER.unpack(data)
     seconds, rows, columns, width, height, stage, reason, detail, *passed, length = found
     # Which is False for what is no number.
     if not all(0 <= each < 1e9 for each in (seconds, *passed)):
         raise BadAnswer(f"{seconds} and {passed} seconds")
     if size < 0 or nanoseconds >= _NS:
         raise BadAnswer(f"{size} bytes, {nanoseconds} ns")
-    state = FileState(size, mtime * _NS + nanoseconds, sha256 if digest else None)
+    sha256 = sha256 if digest else None
+    # Zero where it is unknown, such as that of a photo that the run has fetched.
+    change = (ctime or None, inode or None)
+    state = FileState(size, mtime * _NS + nanoseconds, sha256, None, *change)
     if kind == Kind.FAILURE:
         return Said(_failure(path, stage, reason, detail), state if is_known else None, seconds)
     if kind > Kind.LABEL or not is_known:

@@ -32,7 +32,7 @@ BASIS = b"basis"
 NUMBER = 12
 PAGE = 4096
 NAME = "state.db"
-COLUMNS = ("path", "size", "mtime_ns", "digest", "basis", "failed", "row")
+COLUMNS = ("path", "size", "mtime_ns", "ctime_ns", "inode", "digest", "basis", "failed", "row")
 
 
 @functools.cache
