@@ -27,7 +27,8 @@ from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Row, Source
 from batch.reports.report import Report, open_report
-from batch.sources.walk import Found
+from batch.sources.exclude import EXCLUDED, JUNK_FOLDER
+from batch.sources.walk import OLDER, Found
 from batch.stopping import Check, Stop
 from batch.summary import Summary
 
@@ -41,6 +42,9 @@ HINTS = {
     "in a subfolder": "leave out --no-recursive",
     "archive": "look into archives with --archives",
     "camera raw": "convert camera raws, such as to JPEG",
+    EXCLUDED: "look over the patterns of --exclude and --exclude-from",
+    JUNK_FOLDER: "take a junk folder by its name as PHOTOS, or with --exclude '!NAME'",
+    OLDER: "move or leave out --newer-than",
 }
 KEPT = "what is done is kept: run the same command again to go on"
 
@@ -198,7 +202,11 @@ class Labelling:
             self.recorder.drift = find_drift(now, last, self._shares())
             journal.note(PROFILE, json.dumps(asdict(whole)))
             journal.note(FRESH, "")
-            if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
+            # What is only too old is still there, and needs no new labels without --newer-than.
+            looked = self.job.options.search.newer_than is None and (
+                sharded is None or sharded.looked_everywhere
+            )
+            if looked and not self.job.memory.keep_missing:
                 journal.forget_missing()
             journal.commit()
             self.engine.settle(journal)
