@@ -26,7 +26,7 @@ from batch.location import (
     split_member,
 )
 from batch.names import printable
-from batch.os_errors import describe, is_denied
+from batch.os_errors import describe_refusal, is_denied
 from batch.records import Failure, Reason
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
@@ -218,12 +218,13 @@ class Survey:
         try:
             status = os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
         except OSError as error:
-            if is_denied(error):
+            is_pattern = not WILDCARDS.isdisjoint(text)
+            if is_denied(error) and not is_pattern:
                 raise InputError(
-                    f"input {text!r} can't be looked at: {describe(error, text)}",
+                    describe_refusal(f"input {text!r}", "found", error, text),
                     "run as a user who may enter that folder, or change its mode or owner",
                 ) from error
-            if WILDCARDS.isdisjoint(text):
+            if not is_pattern:
                 raise InputError(
                     f"input {text!r} can't be found ({error.strerror})",
                     "check the spelling, and that its disk is mounted",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from batch.names import path_text, printable
 
+# What to do about a refused permission, besides choosing another place.
+CURE = "change its owner (chown) or mode"
 _DENIED = (errno.EACCES, errno.EPERM)
 # Asks for the user that the process acts as, where the system can tell.
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -20,6 +24,23 @@ def is_denied(error: OSError) -> bool:
     return error.errno in _DENIED
 
 
+def describe_refusal(
+    called: str, verb: str, error: OSError, path: str | os.PathLike[str] | None = None
+) -> str:
+    """Word a problem: ``r.csv can't be written (File exists)``, or ``r.csv: permission denied``.
+
+    The latter with the owner and mode; see ``describe``.
+    """
+    if is_denied(error):
+        return f"{called}: {describe(error, path)}"
+    return f"{called} can't be {verb} ({describe(error)})"
+
+
+def may_use(path: Path, mode: int) -> bool:
+    """Tell whether this process may use a file, as ``os.access`` does, by its effective user."""
+    return os.access(path, mode, effective_ids=_EFFECTIVE)
+
+
 def describe(error: OSError, path: str | os.PathLike[str] | None = None) -> str:
     """Word an error: ``permission denied (owner root (uid 0), mode 600)``, or the system's words.
 
@@ -28,9 +49,10 @@ def describe(error: OSError, path: str | os.PathLike[str] | None = None) -> str:
     """
     if not is_denied(error):
         return printable(error.strerror or str(error) or type(error).__name__)
-    given = [name for name in (error.filename, error.filename2) if isinstance(name, str | Path)]
+    names: tuple[object, ...] = (error.filename, error.filename2)
+    given = [name for name in names if isinstance(name, str | Path)]
     with suppress(OSError):
-        paths = [Path(name) for name in given or filter(None, [path])]
+        paths = [Path(name) for name in given or ([path] if path else [])]
         refusing = _find_refusing(paths)
         if refusing is not None:
             status = refusing.stat()
@@ -48,25 +70,20 @@ def _find_refusing(paths: Sequence[Path]) -> Path | None:
     """Find what this user may not use: a folder on the way, a file, or the folder it is in."""
     for path in paths:
         for folder in reversed(path.parents):
-            if not _may(folder, os.X_OK):
+            if not may_use(folder, os.X_OK):
                 return folder
-        if path.exists() and not _may(path, os.R_OK | (os.X_OK if path.is_dir() else os.W_OK)):
+        if path.exists() and not may_use(path, os.R_OK | (os.X_OK if path.is_dir() else os.W_OK)):
             return path
     for path in paths:
-        if not _may(path.parent, os.W_OK):
+        if not may_use(path.parent, os.W_OK):
             return path.parent
     # In a folder such as /tmp, where files are replaced by their owners alone.
     others = (path for path in paths if path.exists() and path.stat().st_uid != os.geteuid())
     return next(others, None)
 
 
-def _may(path: Path, mode: int) -> bool:
-    return os.access(path, mode, effective_ids=_EFFECTIVE)
-
-
+@lru_cache
 def _user(uid: int) -> str:
-    import pwd
-
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:

@@ -59,7 +59,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("patterns", PATTERNS, ids=" ".join)
 def test_patterns_mean_what_they_mean_to_git(tree: Path, patterns: list[str]) -> None:
-    command = ["git", "-C", tree, "-c", "core.excludesFile=", "ls-files", "-z", "--others"]
+    command = ["git", "-C", str(tree), "-c", "core.excludesFile=", "ls-files", "-z", "--others"]
     # By a file, as patterns on the command line have no comments.
     excludes = tree / ".git" / "info" / "exclude"
     excludes.write_text("".join(f"{pattern}\n" for pattern in patterns))

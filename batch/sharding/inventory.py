@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from batch.errors import InputError
 from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
+from batch.os_errors import describe_refusal
 from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES
 from batch.sharding.inventory_rows import READERS
@@ -121,8 +122,7 @@ class Inventory:
         try:
             yield
         except OSError as error:
-            why = printable(error.strerror or str(error))
-            raise InputError(f"{where} can't be read ({why})", REMEDY) from error
+            raise InputError(describe_refusal(where, "read", error), REMEDY) from error
         except (*DAMAGES, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error

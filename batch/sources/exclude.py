@@ -14,7 +14,7 @@ from typing import NamedTuple
 from batch.errors import UsageError
 from batch.location import WILDCARDS
 from batch.names import printable
-from batch.os_errors import describe
+from batch.os_errors import describe_refusal
 
 # Folders that machines and programs fill with thumbnails, previews, snapshots and deleted files.
 JUNK = (
@@ -144,9 +144,8 @@ def read_patterns(path: str) -> list[str]:
         with open(path, "rb") as file:
             data = file.read(MAX_EXCLUDE_BYTES + 1)
     except OSError as error:
-        raise UsageError(
-            f"{called} can't be read ({describe(error, path)})", "name another with --exclude-from"
-        ) from error
+        remedy = "name another with --exclude-from"
+        raise UsageError(describe_refusal(called, "read", error, path), remedy) from error
     if len(data) > MAX_EXCLUDE_BYTES:
         raise UsageError(f"{called} has more than {MAX_EXCLUDE_BYTES:,} bytes", "name another file")
     try:
@@ -188,7 +187,7 @@ def _decide_from_top(groups: Sequence[_Group], path: str) -> str | None:
 
 def _groups(rules: Iterable[_Rule]) -> list[_Group]:
     """Join rules into few expressions, the last ones first."""
-    groups = []
+    groups: list[_Group] = []
     for reason, rules_of_reason in groupby(rules, lambda rule: rule.reason):
         if reason is None and not groups:
             continue  # nothing to take back
