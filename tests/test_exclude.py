@@ -8,16 +8,19 @@ import shutil
 import subprocess
 import tarfile
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import batch
+from batch.commands.settings import parse_newer_than
 from batch.discover import Survey, discover
-from batch.errors import InputError, UsageError
+from batch.errors import ExitCode, InputError, UsageError
 from batch.sources.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
 from batch.sources.walk import Explorer, Found, Search
+from tests.conftest import Command
+from tests.runs import REPORT, Place, make_photos
 from tests.test_discover import JPEG, find, put
 
 PATHS = (
@@ -204,3 +207,47 @@ def test_python_takes_a_list_or_a_single_pattern(tmp_path: Path) -> None:
     assert batch.Search(exclude="raw").exclude == ("raw",)  # type: ignore[arg-type]
     with pytest.raises(InputError):
         discover([str(tmp_path / "gone")], batch.Search(exclude=("gone",)))
+
+
+def test_a_run_counts_what_is_excluded_and_keeps_what_is_only_too_old(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_photos(tmp_path / "photos", 3)
+    make_photos(tmp_path / "photos" / "raw", 1, first=3)
+    make_photos(tmp_path / "photos" / "@eaDir", 1, first=4)
+    os.utime(tmp_path / "photos" / "00000.jpg", (0, 0))
+    (tmp_path / "patterns").write_text("# no photos\nraw/\n")
+    assert place.label()["found"] == 4
+    ran = place.run(
+        *("photos", "-o", REPORT, "--exclude-from", "patterns", "--exclude", "*.png"),
+        *("--newer-than", "2000-01-01"),
+    )
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert "3 left out (" in ran.stderr
+    record = place.record()
+    reasons = {"older": 1, "excluded": 1, JUNK_FOLDER: 1}
+    assert record["counts"]["left_out_by_reason"] == reasons
+    assert record["settings"]["exclude"] == ["raw/", "*.png"]
+    assert record["settings"]["newer_than"].endswith("Z")
+    assert sorted(place.rows()) == ["photos/00001.jpg", "photos/00002.jpg"]
+    assert place.label()["labelled_now"] == 0
+    assert len(place.rows()) == 4
+
+
+@pytest.mark.parametrize("text", ["7", "yesterday", "d", "", "0d0", "2026-13-01", "999999d"])
+def test_what_is_neither_date_nor_age_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="neither a date nor an age"):
+        parse_newer_than(text)
+
+
+def test_dates_are_local_and_ages_end_now() -> None:
+    now = datetime(2026, 11, 8, 12, tzinfo=UTC)
+    assert parse_newer_than("7d", now) == datetime(2026, 11, 1, 12, tzinfo=UTC)
+    assert parse_newer_than("1h30m", now) == datetime(2026, 11, 8, 10, 30, tzinfo=UTC)
+    assert parse_newer_than("2026-11-01") == datetime(2026, 11, 1).astimezone()
+    assert parse_newer_than("2026-11-01T18:00Z") == datetime(2026, 11, 1, 18, tzinfo=UTC)
+
+
+def test_shards_take_no_age(command: Command, tmp_path: Path) -> None:
+    ran = command("--dry-run", tmp_path, "--shard", "1/2", "--newer-than", "7d")
+    assert ran.returncode == ExitCode.USAGE
+    assert "--newer-than with an age" in ran.stderr
