@@ -52,7 +52,7 @@ def describe(error: OSError, path: str | os.PathLike[str] | None = None) -> str:
     names: tuple[object, ...] = (error.filename, error.filename2)
     given = [name for name in names if isinstance(name, str | Path)]
     with suppress(OSError):
-        paths = [Path(name) for name in given or ([path] if path else [])]
+        paths = [Path(name) for name in (given or ([] if path is None else [os.fspath(path)]))]
         refusing = _find_refusing(paths)
         if refusing is not None:
             status = refusing.stat()
