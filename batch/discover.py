@@ -10,6 +10,8 @@ from contextlib import closing
 from enum import Enum, auto
 from itertools import chain, groupby, pairwise
 from pathlib import Path
+from posixpath import splitext
+from stat import S_ISDIR
 from typing import BinaryIO, NamedTuple
 
 from batch.errors import InputError
@@ -24,6 +26,7 @@ from batch.location import (
     split_member,
 )
 from batch.names import printable
+from batch.os_errors import describe_refusal, is_denied
 from batch.records import Failure, Reason
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
@@ -79,12 +82,14 @@ class Start(NamedTuple):
 
     Whoever adds photos chooses what a pattern or a list gives. So a manifest, which names any
     path, is what the user has named, and nothing else; and what is an archive is looked into
-    (``opens``) only if the user has said so.
+    (``opens``) only if the user has said so. Exclude patterns are relative to ``base``, a folder
+    above; None for ``path`` itself.
     """
 
     path: str
     kind: Kind
     opens: bool
+    base: str | None = None
 
 
 class Survey:
@@ -97,9 +102,10 @@ class Survey:
     pattern's end says so. A manifest (a file whose name ends in ``.parquet``) stands for the files
     that it lists, in its order, if all inputs are manifests. What is named by itself is found
     whatever it holds. In a folder a file is found for its suffix or its first bytes, and any other
-    entry is told to ``left_out`` with the reason. A folder's entries come in the order of their
-    names' bytes. Hard links are files of their own. Every iteration looks anew. ``check`` is called
-    again and again, and may end it all by an exception.
+    entry is told to ``left_out`` with the reason. What the search excludes is left out wherever it
+    comes from, but for junk folders that are named by themselves. A folder's entries come in the
+    order of their names' bytes. Hard links are files of their own. Every iteration looks anew.
+    ``check`` is called again and again, and may end it all by an exception.
 
     Raises:
         InputError: an input does not exist or matches nothing, or is no manifest.
@@ -117,6 +123,8 @@ class Survey:
         self._search = search
         self._left_out = left_out
         self._check = check
+        # By a pattern or list: what is there is found out once, and told in every iteration.
+        self._excluded: list[tuple[Location, str]] = []
         alone = all(map(_is_manifest, inputs))
         self._starts = [
             start
@@ -130,13 +138,16 @@ class Survey:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
         several = self._search.follow_symlinks or _may_overlap([s.path for s in self._starts])
         seen = Seen() if several else None
+        for location, why in self._excluded:
+            self._left_out(location, why)
         with closing(ArchiveReader(self._check)) as reader:
             yield from every(CHECK_EVERY, self._check, self._find(seen, reader))
 
     def _find(self, seen: Seen | None, reader: ArchiveReader) -> Iterator[Found]:
-        for (kind, opens), group in groupby(self._starts, lambda start: start[1:]):
+        for (kind, opens, base), group in groupby(self._starts, lambda start: start[1:]):
             paths = (start.path for start in group)
-            for file in self._reach(kind, paths, seen, reader):
+            reached = self._reach(kind, paths, base, seen, reader)
+            for file in self._search.leave_out_older(reached, self._left_out):
                 if file.failure or not is_archive(file.path):
                     yield file
                 elif opens or self._search.archives:
@@ -147,13 +158,18 @@ class Survey:
                         seen.forget(file.path)
 
     def _reach(
-        self, kind: Kind, paths: Iterable[str], seen: Seen | None, reader: ArchiveReader
+        self,
+        kind: Kind,
+        paths: Iterable[str],
+        base: str | None,
+        seen: Seen | None,
+        reader: ArchiveReader,
     ) -> Iterator[Found]:
         if kind is Kind.LOCAL:
-            return Explorer(self._search, self._left_out, seen, self._check).explore(paths)
+            return Explorer(self._search, self._left_out, seen, self._check, base).explore(paths)
         found: Iterable[Found]
         if kind is Kind.MANIFEST:
-            found = chain.from_iterable(map(read_manifest, paths))
+            found = self._not_excluded(chain.from_iterable(map(read_manifest, paths)))
         elif kind is Kind.MEMBER:
             found = named_members(paths, reader, self._check)
         elif kind is Kind.NOT_ALONE:
@@ -163,32 +179,60 @@ class Survey:
             # Here, as it loads clients, which a run on this machine's files does without.
             from batch.sources.listing import reach
 
-            found = reach(paths, self._search, self._left_out, self._check)
+            found = reach(paths, self._search, self._left_out, self._check, base)
         return (file for file in found if seen is None or seen.is_new(file.path))
+
+    def _not_excluded(self, files: Iterable[Found]) -> Iterator[Found]:
+        for file in files:
+            why = self._search.exclusion.why_listed(file.path)
+            if why:
+                self._left_out(file.location, why)
+            else:
+                yield file
+
+    def _exclude(self, path: str, why: str | None) -> bool:
+        if why:
+            self._excluded.append((location_of(path), why))
+        return why is not None
+
+    def _named(self, text: str, kind: Kind, is_folder: bool) -> list[Start]:
+        name = text.rstrip("/").rpartition("/")[2]
+        why = self._search.exclusion.why_named(name, folder=is_folder)
+        return [] if self._exclude(text, why) else [Start(text, kind, opens=True)]
+
+    def _listed(self, lines: Iterable[str]) -> list[Start]:
+        why = self._search.exclusion.why_listed
+        kept = (line for line in lines if not self._exclude(line, why(line)))
+        return [Start(line, _kind(line), opens=False) for line in kept]
 
     def _look_up(self, text: str, listing: BinaryIO | None) -> list[Start]:
         if text == LIST:
             if listing is None:
                 raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
-            lines = map(_path, _lines(_read(listing, self._check)))
-            return [Start(line, _kind(line), opens=False) for line in lines]
+            return self._listed(map(_path, _lines(_read(listing, self._check))))
         location = location_of(text)
         if isinstance(location, Url):
             return self._look_up_url(text)
         if is_url(text):  # file://, a path of this machine
             text = os.fspath(location)
         try:
-            os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
+            status = os.stat(text)  # noqa: PTH116 - Path("") would be the current folder
         except OSError as error:
-            if WILDCARDS.isdisjoint(text):
+            is_pattern = not WILDCARDS.isdisjoint(text)
+            if is_denied(error) and not is_pattern:
+                raise InputError(
+                    describe_refusal(f"input {text!r}", "found", error, text),
+                    "run as a user who may enter that folder, or change its mode or owner",
+                ) from error
+            if not is_pattern:
                 raise InputError(
                     f"input {text!r} can't be found ({error.strerror})",
                     "check the spelling, and that its disk is mounted",
                 ) from error
             opens = is_archive(text)
-            matching = match(text, self._search.hidden, self._check)
-            return [Start(path, Kind.LOCAL, opens) for path in matching]
-        return [Start(text, Kind.LOCAL, opens=True)]
+            base, matching = match(text, self._search, self._exclude, self._check)
+            return [Start(path, Kind.LOCAL, opens, base) for path in matching]
+        return self._named(text, Kind.LOCAL, S_ISDIR(status.st_mode))
 
     def _look_up_url(self, url: str) -> list[Start]:
         from batch.sources.listing import listed_in, matches
@@ -203,12 +247,14 @@ class Survey:
                 )
             return [Start(url, Kind.MEMBER, opens=False)]
         if url.lower().endswith(LIST_SUFFIXES):
-            return [Start(line, _kind(line), opens=False) for line in listed_in(url, self._check)]
-        opens = is_archive(url)
-        return [
-            Start(path, Kind.REMOTE, opens)
-            for path in matches(url, self._search.hidden, self._check)
-        ]
+            return self._listed(listed_in(url, self._check))
+        matching = matches(url, self._search.hidden, self._check)
+        if matching == [url]:
+            return self._named(url, Kind.REMOTE, is_folder=not splitext(url)[1])
+        base = _fixed(url)
+        why = self._search.exclusion.why_inside
+        kept = (p for p in matching if not self._exclude(p, why(p[len(base) :], folder=True)))
+        return [Start(path, Kind.REMOTE, is_archive(url), base) for path in kept]
 
 
 def _is_manifest(text: str) -> bool:
@@ -232,6 +278,13 @@ def _path(line: str) -> str:
     """Give the path that a URL of this machine stands for; all else stays as it is."""
     location = location_of(line) if is_url(line) else line
     return line if isinstance(location, Url) else os.fspath(location)
+
+
+def _fixed(pattern: str) -> str:
+    """Give what a pattern of URLs has before the first part with a wildcard."""
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
+    return "".join(f"{part}/" for part in parts[:first])
 
 
 def _kind(path: str) -> Kind:

@@ -29,7 +29,8 @@ from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Row, Source
 from batch.reports.report import Report, open_report
-from batch.sources.walk import Found
+from batch.sources.exclude import EXCLUDED, JUNK_FOLDER
+from batch.sources.walk import OLDER, Found
 from batch.stopping import Check, Stop
 from batch.summary import Summary
 
@@ -45,6 +46,9 @@ HINTS = {
     "in a subfolder": "leave out --no-recursive",
     "archive": "look into archives with --archives",
     "camera raw": "convert camera raws, such as to JPEG",
+    EXCLUDED: "look over the patterns of --exclude and --exclude-from",
+    JUNK_FOLDER: "take a junk folder by its name as PHOTOS, or with --exclude '!NAME'",
+    OLDER: "move or leave out --newer-than",
 }
 DRIFT_REMEDY = (
     "the report is published: look at its new photos, and if they are as they should be, run once "
@@ -224,7 +228,11 @@ class Labelling:
             journal.note(REFERENCE, json.dumps(asdict(after)))
             journal.note(BASIS, json.dumps(self._basis()))
             journal.note(FRESH, "")
-            if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
+            # What is only too old is still there, and needs no new labels without --newer-than.
+            looked = self.job.options.search.newer_than is None and (
+                sharded is None or sharded.looked_everywhere
+            )
+            if looked and not self.job.memory.keep_missing:
                 journal.forget_missing()
             journal.commit()
             self.engine.settle(journal)

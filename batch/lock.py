@@ -12,6 +12,8 @@ from pathlib import Path
 from batch.errors import LockedError
 from batch.location import Url, location_of
 from batch.names import path_text
+from batch.os_errors import may_use
+from batch.regular_file import open_without_waiting
 from batch.reports.drafts import is_current, try_lock
 from batch.reports.output import is_streamed
 from batch.reports.publish import ELSEWHERE, resolved, writing
@@ -65,8 +67,15 @@ def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
     while True:
         with writing(f"report {output}"):
             # A link in its place is refused: it would have the lock made elsewhere.
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(path, flags, 0o666)
+            flags = os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:
+                # One that a killed run of another user has left can be locked for all that, but
+                # over NFS, where only what is open for writing can be.
+                if not may_use(path, os.R_OK):
+                    raise
+                descriptor = open_without_waiting(os.fspath(path), flags)
             try:
                 is_held = try_lock(descriptor)
                 if is_held and is_current(path, descriptor):

@@ -32,6 +32,7 @@ _IS_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
 # And a semicolon before what begins a formula: where a comma is the decimal sign, it ends a
 # spreadsheet's cell.
 _ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]|;(?={_FORMULA})")
+_NEXT_CELL = re.compile(f";(?={_FORMULA})")
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -93,6 +94,15 @@ def label_text(label: str) -> str:
 def as_cell(text: str) -> str:
     """Put an apostrophe before what a spreadsheet would run as a formula."""
     return f"'{text}" if begins_formula(text) else text
+
+
+def guard_cell(text: str, before: str = "'") -> str:
+    """Guard a cell of a report that anybody may have written; one that a run wrote stays as it is.
+
+    It gets what labels (an apostrophe) or paths (``./``) have ``before`` the start of a formula.
+    """
+    text = _NEXT_CELL.sub(r"\\x3B", text)
+    return f"{before}{text}" if begins_formula(text) else text
 
 
 def begins_formula(text: str) -> bool:

@@ -121,6 +121,28 @@ def test_a_value_that_no_run_writes_ends_page_and_merge(
         list(part.rows(as_text=True))
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("path", "=cmd"),
+        ("path", "a;=cmd"),
+        ("label", "@cmd"),
+        ("error", " +cmd"),
+        ("label", "x;-1"),
+    ],
+)
+def test_merge_takes_no_cell_that_a_spreadsheet_would_run(
+    column: str, value: str, tmp_path: Path
+) -> None:
+    report = tmp_path / "r.jsonl"
+    report.write_text(json.dumps(GOOD | {column: value}) + "\n")
+    with (
+        open_part(str(report), 0, 1) as part,
+        pytest.raises(ReportError, match="begins a formula"),
+    ):
+        list(part.rows(as_text=True))
+
+
 def test_a_good_record_is_read_by_both(tmp_path: Path) -> None:
     report = tmp_path / "r.jsonl"
     report.write_text(json.dumps(GOOD) + "\n")

@@ -362,6 +362,16 @@ def test_a_report_can_t_steer_the_terminal(command: Command, header: str) -> Non
     assert "\x1b" not in ran.stderr
 
 
+def test_the_list_has_no_cell_that_a_spreadsheet_would_run() -> None:
+    Path("old.csv").write_text(HEADER)
+    rows = ("=cmd,ok,@x", "a;=cmd,ok,x", "b,ok, +x;-1", "'c,ok,'=x")
+    Path("new.csv").write_text(HEADER + "".join(f"{row},0.9,0.9,0.1,\n" for row in rows))
+    assert diff("old.csv", "new.csv").exit_code == 0
+    assert [(row["path"], row["new_label"]) for row in listed()] == [
+        *(("./=cmd", "'@x"), ("a\\x3B=cmd", "x"), ("b", "' +x\\x3B-1"), ("'c", "'=x"))
+    ]
+
+
 def test_the_command_is_light_to_load() -> None:
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import batch.commands.diff"],

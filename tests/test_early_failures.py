@@ -12,7 +12,8 @@ import pytest
 from batch.errors import ExitCode
 from batch.lock import locked
 from tests.conftest import REPOSITORY
-from tests.runs import REPORT, USUAL, Place, as_mortal, make_photos
+from tests.runs import JOURNAL, REPORT, USUAL, Place, as_mortal, make_photos
+from tests.test_discover import NOBODY
 
 METRICS = "m.prom"
 
@@ -127,6 +128,19 @@ def test_a_pipe_for_metrics_is_refused_and_stays(place: Place) -> None:
     assert ran.returncode == ExitCode.FAILED
     assert len(ran.stderr.splitlines()) == 1
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")
+@pytest.mark.parametrize("name", [JOURNAL, f".{REPORT}.lock"])
+def test_what_another_user_s_run_left_is_told_with_its_owner(place: Place, name: str) -> None:
+    (place.folder / name).touch()
+    (place.folder / name).chmod(0o600)
+    os.chown(place.folder / name, NOBODY, NOBODY)
+    ran = place.run("photos", "-o", REPORT, before=as_mortal())
+    assert ran.returncode == ExitCode.FAILED
+    assert f"uid {NOBODY}" in ran.stderr.splitlines()[-1]
+    assert "mode 600); change its owner (chown) or mode or " in ran.stderr
+    assert place.record()["exit_code"] == ExitCode.FAILED
 
 
 def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: Place) -> None:

@@ -23,7 +23,7 @@ from batch.errors import ExitCode, InputError
 from batch.sharding.inventory import Inventory
 from batch.sharding.inventory_rows import ROWS
 from batch.sharding.manifest import read_manifest
-from batch.sources.walk import Found
+from batch.sources.walk import Found, Search
 from tests.runs import Place
 
 PREFIX = "inv/photos/daily"
@@ -132,7 +132,9 @@ def _copy(files: dict[str, bytes], folder: Path) -> Path:
 def _files(manifest: str | Path, hidden: bool = False) -> tuple[list[Found], list[str]]:
     left_out: list[str] = []
     inventory = Inventory(str(manifest))
-    found = list(inventory.files(hidden, lambda path, why: left_out.append(f"{path}: {why}")))
+    found = list(
+        inventory.files(Search(hidden=hidden), lambda path, why: left_out.append(f"{path}: {why}"))
+    )
     return found, left_out
 
 

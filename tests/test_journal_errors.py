@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
+from batch.journal.damage import find_damage
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID, VERSION
@@ -134,3 +135,16 @@ def test_why_a_database_can_t_be_opened_is_told(path: Path) -> None:
     path.symlink_to(path)
     with pytest.raises(OutputError, match=r"Too many levels of symbolic links.*--state"):
         Journal(path, BASIS)
+
+
+@pytest.mark.parametrize("suffix", ["", "-journal", "-wal"])
+def test_a_pipe_in_the_place_of_a_database_s_file_is_not_waited_for(
+    tmp_path: Path, suffix: str
+) -> None:
+    journal = tmp_path / "j"
+    if suffix:
+        Journal(journal, b"basis").close()
+    os.mkfifo(f"{journal}{suffix}")
+    for act in (lambda: Journal(journal, b"basis"), lambda: find_damage(journal)):
+        with pytest.raises(OutputError, match=rf"{journal}{suffix} is not a regular file"):
+            act()

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batch.commands.settings import file_limits_of, place_of, user_state
+from batch.commands.settings import file_limits_of, is_age, place_of, search_of, user_state
 from batch.errors import UsageError
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
 from batch.location import location_of
 from batch.log import PROGRAM
 from batch.options import Cluster, EngineKind, Job, Memory, Options
 from batch.sharding.shard import parse_shard
-from batch.sources.walk import Search
 
 
 def job_of(
@@ -77,16 +76,20 @@ def _options(
     min_confidence: float | None,
     always_answer: bool,
     every_face: bool,
-    recursive: bool,
-    hidden: bool,
-    follow_symlinks: bool,
-    archives: bool,
     salvage: bool,
     shard: str | None,
     batch_size: int,
     workers: int | None,
-    **file_limits: str,
+    decode_timeout: str,
+    max_pixels: str,
+    max_file_size: str,
+    **search: Any,
 ) -> Options:
+    if shard is not None and search["newer_than"] and is_age(search["newer_than"]):
+        raise UsageError(
+            "--newer-than with an age means another time to each shard",
+            "give a date, or make a manifest with it and label that",
+        )
     place = place_of(provider, devices, engine_cache)
     return Options(
         model=model,
@@ -99,14 +102,9 @@ def _options(
         always_answer=always_answer,
         every_face=every_face,
         salvage=salvage,
-        search=Search(
-            recursive=recursive,
-            hidden=hidden,
-            follow_symlinks=follow_symlinks,
-            archives=archives,
-        ),
+        search=search_of(**search),
         shard=None if shard is None else parse_shard(shard),
-        file_limits=file_limits_of(**file_limits),
+        file_limits=file_limits_of(decode_timeout, max_pixels, max_file_size),
     )
 
 

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
+from batch.commands.settings import search_of
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, open_log
 from batch.sources.walk import Found, Search
@@ -34,21 +35,18 @@ if TYPE_CHECKING:
 def manifest(
     photos: tuple[str, ...],
     output: str,
-    recursive: bool,
-    hidden: bool,
-    follow_symlinks: bool,
     inventory: str | None,
     log_format: str,
     quiet: bool,
+    **search: Any,
 ) -> None:
     """List photos once and for all, in a Parquet file that is PHOTOS to later runs.
 
     PHOTOS are as for labelling. The exit code is 3 if some could not be looked at.
     """
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
-    search = Search(recursive, hidden, follow_symlinks)
     try:
-        sys.exit(_run(photos, inventory, search, output, log))
+        sys.exit(_run(photos, inventory, search_of(**search), output, log))
     except BatchLabelError as error:
         fail_in_log(error, log)
 
@@ -106,7 +104,7 @@ def _files(
             "an inventory lists a bucket as a whole",
             "leave out PHOTOS, --no-recursive and --follow-symlinks",
         )
-    return Inventory(inventory).files(search.hidden, summary.leave_out, check)
+    return Inventory(inventory).files(search, summary.leave_out, check)
 
 
 def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:

@@ -114,6 +114,24 @@ search_options = group(
     click.option(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Skip what matches, with the syntax of .gitignore, such as raw/ or '*.png'; may be "
+        "given more than once. !@eaDir takes a junk folder that is skipped by default.",
+    ),
+    click.option(
+        "--exclude-from",
+        multiple=True,
+        metavar="FILE",
+        help="Read such patterns from a file, one a line; may be given more than once.",
+    ),
+    click.option(
+        "--newer-than",
+        metavar="DATE|AGE",
+        help="Skip files last changed before this: 2026-11-01 or 7d.",
+    ),
 )
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from batch.clock import utc_now
 from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import UsageError
 from batch.limits import parse_duration
 from batch.log import PROGRAM
+from batch.names import printable
 from batch.options import Place, Provider
+from batch.sources.exclude import read_patterns
+from batch.sources.walk import Search
+
+_DAYS = re.compile(r"([0-9]{1,6})d")
 
 
 def place_of(provider: str, devices: tuple[int, ...], engine_cache: Path | None) -> Place:
@@ -38,6 +47,57 @@ def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> 
         max_pixels=parse_max_pixels(max_pixels),
         max_file_size=parse_max_file_size(max_file_size),
     )
+
+
+def search_of(
+    *,
+    recursive: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    exclude: Sequence[str],
+    exclude_from: Sequence[str],
+    newer_than: str | None,
+    archives: bool = False,
+) -> Search:
+    """Make of the options how folders are searched.
+
+    Raises:
+        UsageError: a pattern or time is wrong, or a file of patterns can't be read.
+    """
+    patterns = [pattern for file in exclude_from for pattern in read_patterns(file)]
+    return Search(
+        recursive=recursive,
+        hidden=hidden,
+        follow_symlinks=follow_symlinks,
+        archives=archives,
+        exclude=(*patterns, *exclude),
+        newer_than=None if newer_than is None else parse_newer_than(newer_than),
+    )
+
+
+def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
+    """Read a local date, with a time or without, or an age, and give the moment.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    now = now or utc_now()
+    try:
+        if days := _DAYS.fullmatch(text):
+            return now - timedelta(days=int(days[1]))
+        if is_age(text):
+            return now - timedelta(seconds=parse_duration(text, "--newer-than"))
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, UsageError) as error:
+        raise UsageError(
+            f"--newer-than {printable(text)} is neither a date nor an age",
+            "write a date, such as 2026-11-01 or 2026-11-01T18:00, or an age, such as 7d or 12h",
+        ) from error
+
+
+def is_age(text: str) -> bool:
+    """Tell an age, such as ``7d``, from a date: it ends in its unit."""
+    return text[-1:] in "dhms" and text != ""
 
 
 def user_state() -> Path:

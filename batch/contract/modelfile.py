@@ -10,6 +10,7 @@ import onnx
 
 from batch.contract.graph import broken
 from batch.errors import ModelError
+from batch.os_errors import describe_refusal
 from batch.regular_file import open_without_waiting
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
@@ -34,7 +35,8 @@ def read_model(path: Path) -> bytes:
             # It may grow meanwhile, and is then no sound model.
             return file.read(status.st_size + 1)
     except OSError as error:
-        raise ModelError(f"model {path} can't be read ({error.strerror})", REMEDY) from error
+        what = describe_refusal(f"model {path}", "read", error, path)
+        raise ModelError(what, REMEDY) from error
 
 
 def parse_model(path: Path, graph: bytes) -> onnx.ModelProto:

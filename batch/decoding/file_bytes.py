@@ -8,6 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from batch.decoding.file_limits import MAX_FILE_BYTES
+from batch.os_errors import describe
 from batch.records import Failure, FileState, Reason, Stage
 from batch.regular_file import change_of, open_without_waiting
 
@@ -41,7 +42,7 @@ def read_with_state(
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:
-        return Failure(path, Stage.READ, _reason(error), error.strerror or type(error).__name__)
+        return Failure(path, Stage.READ, _reason(error), describe(error, path))
 
 
 def _reason(error: OSError) -> Reason:

@@ -12,6 +12,7 @@ from batch.errors import OutputError
 from batch.journal.errors import (
     ELSEWHERE,
     JournalDamaged,
+    check_regular,
     translate_sqlite_errors,
 )
 from batch.journal.schema import ALL_NOTES, ALL_PHOTOS, APPLICATION_ID, TABLES, VERSION
@@ -37,6 +38,7 @@ def find_damage(journal: Path) -> str | None:
     Raises:
         OutputError: the system refuses.
     """
+    check_regular(journal)
     try:
         with (
             translate_sqlite_errors(journal),
@@ -75,7 +77,7 @@ def set_aside(journal: Path, damage: str, given: bool) -> Path:
     Raises:
         OutputError: it can't be renamed, or it was ``given`` by name and is of another kind.
     """
-    with writing(f"journal {path_text(journal)}", ELSEWHERE):
+    with writing(f"journal {path_text(journal)}", ELSEWHERE, journal):
         with journal.open("rb") as file:
             head = file.read(APPLICATION_AT + 4)
         if given and head and not _is_journal(head):

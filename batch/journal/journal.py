@@ -22,7 +22,7 @@ from typing import Any
 
 from batch.errors import OutputError
 from batch.journal.damage import check_note, check_photo, check_schema
-from batch.journal.errors import JournalDamaged, translate_sqlite_errors
+from batch.journal.errors import JournalDamaged, check_regular, translate_sqlite_errors
 from batch.journal.schema import (
     ADD_PHOTO,
     CAUSES,
@@ -121,6 +121,7 @@ class Journal:
         self._in_shard = shard.holds if shard else lambda path: True
         self._lock = threading.Lock()
         self._found = 0
+        check_regular(path)
         with translate_sqlite_errors(path):
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
@@ -140,6 +141,7 @@ class Journal:
         self._database.create_function("in_shard", 1, self._in_shard)
         self._database.executescript(OF_THIS_RUN)
         run("BEGIN IMMEDIATE")
+        run("DELETE FROM notes WHERE 0")  # fails in a file that may only be read, as BEGIN does not
 
     def __enter__(self) -> Journal:
         return self

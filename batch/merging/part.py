@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batch.location import Location, location_of
-from batch.names import from_printable, path_bytes
+from batch.names import from_printable, guard_cell, path_bytes
 from batch.reading.fields import checker
 from batch.reading.opening import open_records
 from batch.reading.readers import RecordReader, ReportError, damaged
@@ -23,6 +23,7 @@ REMEDY = "give reports that batch-label wrote with --shard, or write it anew"
 # Where rows come that have no position: behind all others.
 LAST = sys.maxsize
 # Rows of Parquet in memory, of all parts together and of each at least.
+_SHOWN = 100  # characters of a value in a message
 ROWS, FEWEST_ROWS = 2 * ROW_GROUP, 128
 
 
@@ -77,6 +78,7 @@ class Part:
         for number, values in self._reader.records(names):
             try:
                 checked = check(values)
+                _check_cells(checked)
                 key = _key(checked[-1], checked[0])
                 photos.add(key, checked)
             except ValueError as error:
@@ -164,6 +166,13 @@ def _outputs(reader: RecordReader) -> tuple[str, ...]:
     if names != columns(outputs, "face" in names, numbered=True):
         raise ReportError(f"{reader.called} does not have the columns of a report", REMEDY)
     return outputs
+
+
+def _check_cells(values: tuple[Any, ...]) -> None:
+    """Make sure that no text is one that a spreadsheet would run: no report of a run has such."""
+    for text in values:
+        if isinstance(text, str) and text != guard_cell(text):
+            raise ValueError(f"{text[:_SHOWN]} begins a formula")
 
 
 def _key(position: int | None, path: str) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from batch.errors import UsageError
 from batch.location import location_of
 from batch.lock import locked
-from batch.names import path_text
+from batch.names import guard_cell, path_text
 from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.records import Status
@@ -199,11 +199,12 @@ def _words(row: SavedRow) -> str:
 def _record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
     row = pair.new or pair.old
     assert row is not None
-    record: dict[str, Value] = {"change": change.value, "path": row.path}
+    # The reports may be anybody's, and the list is opened in a spreadsheet as they are.
+    record: dict[str, Value] = {"change": change.value, "path": guard_cell(row.path, "./")}
     if per_face:
         record["face"] = row.face or (pair.old.face if pair.old else None)
     for side, said in zip(("old", "new"), pair, strict=True):
         record[f"{side}_status"] = said.status if said else None
-        record[f"{side}_label"] = said.label if said else None
+        record[f"{side}_label"] = guard_cell(said.label) if said and said.label else None
         record[f"{side}_confidence"] = said.confidence if said else None
     return record

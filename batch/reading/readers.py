@@ -15,6 +15,7 @@ import msgspec
 
 from batch.errors import InputError
 from batch.names import printable
+from batch.os_errors import describe_refusal
 from batch.reports.arrow import DAMAGES
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
 
@@ -306,5 +307,5 @@ def reading(called: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # Arrow's own, which means what it has read
             raise damage(called, str(error)) from error
-        why = printable(error.strerror or str(error))
-        raise ReportError(f"{called} can't be read ({why})", "check its name and rights") from error
+        remedy = "check its name and rights"
+        raise ReportError(describe_refusal(called, "read", error), remedy) from error

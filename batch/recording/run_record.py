@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
+from batch.clock import utc_text
 from batch.limits import FailureLimit
 from batch.names import path_text
 from batch.recording.drift import Drift
@@ -127,6 +128,8 @@ def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
 def _setting(value: object) -> Setting:
     if isinstance(value, Enum):
         return _setting(value.value)
+    if isinstance(value, datetime):
+        return utc_text(value)
     if isinstance(value, time):
         return f"{value:%H:%M}"
     if isinstance(value, PurePath):

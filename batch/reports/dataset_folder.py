@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.names import path_text
+from batch.os_errors import is_denied
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import (
     SUCCESS,
@@ -104,8 +105,11 @@ def _check_replaceable(target: Path) -> None:
         OutputError: it holds what this program did not write, or is a mount point.
     """
     success = None
-    with suppress(OSError):
+    try:
         success = read_file(target / SUCCESS, MAX_SUCCESS_BYTES)
+    except OSError as error:
+        if is_denied(error):
+            raise
     contents = contents_of(success) if success is not None else None
     own = contents.paths if contents else frozenset()
     for name, is_plain in _entries(target):

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import OutputError
-from batch.names import path_text, printable
+from batch.names import path_text
+from batch.os_errors import CURE, describe_refusal
 from batch.reports.bounded import read_file_start
 from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
 from batch.sources.signatures import is_image
@@ -22,6 +23,8 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files or {}, then run again",
     errno.ENOENT: "create its folder first or {}",
     errno.ENAMETOOLONG: "choose a shorter name with -o",
+    errno.EACCES: f"{CURE} or {{}}",
+    errno.EPERM: f"{CURE} or {{}}",
     errno.EPIPE: "keep its reader open to the end, or name a file with -o",
 }
 # What the beginning of a PNG has that this program has drawn (see
@@ -32,18 +35,19 @@ HEAD_BYTES = 512
 
 
 @contextmanager
-def writing(where: str, elsewhere: str = ELSEWHERE) -> Iterator[None]:
+def writing(
+    where: str, elsewhere: str = ELSEWHERE, path: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
     """Turn what the system refuses while a report is written into an ``OutputError``.
 
     ``where`` is the report as its message calls it, ``elsewhere`` the remedy for a place that
-    does not do.
+    does not do, ``path`` the file if ``where`` has its whole path.
     """
     try:
         yield
     except OSError as error:
-        why = printable(error.strerror or str(error))
         remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
-        raise OutputError(f"{where} can't be written ({why})", remedy) from error
+        raise OutputError(describe_refusal(where, "written", error, path), remedy) from error
 
 
 class Draft:
@@ -53,11 +57,13 @@ class Draft:
     killed or the machine stops. The file gets an earlier report's permissions, else those
     of the umask; a link is followed, so that the file it points to is replaced. What killed
     runs left of the same report is removed. Whatever file has the report's name is replaced, as
-    its user said, unless it is a picture: see ``check_replaceable``.
+    its user said, unless it is a picture: see ``check_replaceable``. Messages call it by ``noun``
+    and name, and end in ``elsewhere`` as the remedy.
     """
 
-    def __init__(self, output: Path) -> None:
-        self._called = f"report {path_text(output)}"
+    def __init__(self, output: Path, noun: str = "report", elsewhere: str = ELSEWHERE) -> None:
+        self._called = f"{noun} {path_text(output)}"
+        self._elsewhere = elsewhere
         self._target = resolved(output)
         folder, stem = self._target.parent, stem_beside(self._target)
         remove_abandoned(folder, draft_names(stem))
@@ -76,10 +82,10 @@ class Draft:
         Raises:
             OutputError: the system refuses, or the place has come to be a picture's.
         """
-        with writing(self._called):
+        with writing(self._called, self._elsewhere, self._target):
             self.stream.flush()
             os.fsync(self.stream.fileno())
-            check_replaceable(self._target, self._called, ELSEWHERE)
+            check_replaceable(self._target, self._called, self._elsewhere)
             # Before its stream is closed, which would end the lock that says that it is in use.
             self._path.replace(self._target)
             self.stream.close()

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from batch.errors import InputError, OutputError
 from batch.location import Url
-from batch.names import path_text, printable
+from batch.names import path_text
+from batch.os_errors import may_use
 from batch.reports.bounded import MAX_RECORD_BYTES, read_file, read_file_start, read_object
 from batch.reports.output import is_device
-from batch.reports.publish import Draft, check_replaceable, resolved
+from batch.reports.publish import Draft, check_replaceable, resolved, writing
 from batch.stores.retrying import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
@@ -82,10 +83,10 @@ class WholeFile:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if is_device(target):
                 raise OSError(errno.EINVAL, "it is a pipe or device")
-            if not os.access(target.parent, os.W_OK | os.X_OK):
+            if not may_use(target.parent, os.W_OK | os.X_OK):
                 missing = not target.parent.is_dir()
                 number = errno.ENOENT if missing else errno.EACCES
-                raise OSError(number, os.strerror(number))
+                raise OSError(number, os.strerror(number), os.fspath(target.parent))
 
     def write(self, data: bytes) -> None:
         """Replace the file in one step, safe against a loss of power.
@@ -95,7 +96,7 @@ class WholeFile:
         """
         self._check_replaceable(resolved(self.path))
         with self._writing():
-            draft = Draft(self.path)
+            draft = Draft(self.path, self.noun, self.elsewhere)
             try:
                 draft.stream.write(data)
                 draft.stream.flush()
@@ -126,10 +127,5 @@ class WholeFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
+        with writing(f"{self.noun} {path_text(self.path)}", self.elsewhere, self.path):
             yield
-        except OSError as error:
-            why = printable(error.strerror or str(error))
-            raise OutputError(
-                f"{self.noun} {path_text(self.path)} can't be written ({why})", self.elsewhere
-            ) from error

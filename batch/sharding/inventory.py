@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from batch.errors import InputError
 from batch.location import Location, Url, location_of
 from batch.names import path_text, printable
+from batch.os_errors import describe_refusal
 from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES
 from batch.sharding.inventory_rows import READERS
@@ -60,7 +61,9 @@ class Inventory:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self._called} is none: {error!r} is amiss", REMEDY) from error
 
-    def files(self, hidden: bool, left_out: LeftOut, check: Check = never_stop) -> Iterator[Found]:
+    def files(
+        self, search: Search, left_out: LeftOut, check: Check = never_stop
+    ) -> Iterator[Found]:
         """Give the photos in the bucket, in the order of the inventory.
 
         They are told by their names alone. Objects that are not the latest version, or that mark
@@ -69,7 +72,9 @@ class Inventory:
         Raises:
             InputError: a file of the inventory is missing or damaged.
         """
-        search = Search(hidden=hidden)
+        yield from search.leave_out_older(self._listed(search, left_out, check), left_out)
+
+    def _listed(self, search: Search, left_out: LeftOut, check: Check) -> Iterator[Found]:
         for file in self._files:
             with self._reading(file.key), self._fetched(file, check) as stream:
                 for listed in every(CHECK_EVERY, check, self._read(stream, self._schema)):
@@ -117,8 +122,7 @@ class Inventory:
         try:
             yield
         except OSError as error:
-            why = printable(error.strerror or str(error))
-            raise InputError(f"{where} can't be read ({why})", REMEDY) from error
+            raise InputError(describe_refusal(where, "read", error), REMEDY) from error
         except (*DAMAGES, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error

@@ -14,6 +14,7 @@ from batch.errors import InputError
 from batch.location import FILE_SCHEME, is_url, location_of, scheme_of
 from batch.log import PROGRAM
 from batch.names import from_printable, path_from_text, path_text, printable
+from batch.os_errors import describe_refusal
 from batch.records import Reason
 from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES, check_pyarrow
@@ -165,8 +166,8 @@ def _open(start: str) -> Iterator[tuple[Any, list[str]]]:
     except OSError as error:
         if error.errno is None:  # Arrow's own, which means what it has read
             raise _damaged(called, str(error)) from error
-        why = printable(error.strerror or str(error))
-        raise InputError(f"{called} can't be read ({why})", "check its name and rights") from error
+        remedy = "check its name and rights"
+        raise InputError(describe_refusal(called, "read", error), remedy) from error
     except DAMAGES as error:
         raise _damaged(called, str(error)) from error
 

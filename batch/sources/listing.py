@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -134,11 +135,16 @@ def matches(pattern: str, hidden: bool, check: Check = never_stop) -> list[str]:
 
 
 def reach(
-    urls: Iterable[str], search: Search, left_out: LeftOut, check: Check = never_stop
+    urls: Iterable[str],
+    search: Search,
+    left_out: LeftOut,
+    check: Check = never_stop,
+    base: str | None = None,
 ) -> Iterator[Found]:
     """Give the files that URLs stand for, in order; those in a folder if they are named as images.
 
-    Their first bytes are not looked at, since each would be a request.
+    Exclude patterns are relative to ``base``, a URL above; None for each URL itself. First bytes
+    are not looked at, since each would be a request.
     """
     for entry in ordered_map(lambda url: _looked(url, check), urls, LOOKERS):
         if isinstance(entry, Found):
@@ -146,7 +152,8 @@ def reach(
         elif entry.info["type"] != "directory":
             yield entry.found
         else:
-            yield from _inside(entry, search, left_out, check)
+            above = "" if base is None else f"{entry.url[len(base) :].strip('/')}/".lstrip("/")
+            yield from _inside(entry, above, search, left_out, check)
 
 
 def _looked(url: str, check: Check) -> Entry | Found:
@@ -158,12 +165,21 @@ def _looked(url: str, check: Check) -> Entry | Found:
         return _failed(url, error.__cause__ or error)
 
 
-def _inside(folder: Entry, search: Search, left_out: LeftOut, check: Check) -> Iterator[Found]:
+def _inside(
+    folder: Entry, above: str, search: Search, left_out: LeftOut, check: Check
+) -> Iterator[Found]:
+    start = len(folder.path) + 1
+
+    def is_entered(path: str) -> bool:
+        why = search.exclusion.why_inside(above + path[start:].rstrip("/"), folder=True)
+        if why:
+            left_out(Url(url_of(folder.store, path, folder.url)), why)
+        return not why
+
     try:
-        start = len(folder.path) + 1
-        for info in _files(folder, search.recursive, check):
+        for info in _files(folder, search.recursive, is_entered, check):
             url = url_of(folder.store, info["name"], folder.url)
-            why = search.why_not(info["name"][start:])
+            why = search.why_not(info["name"][start:], above)
             if why:
                 left_out(Url(url), why)
             else:
@@ -175,15 +191,21 @@ def _inside(folder: Entry, search: Search, left_out: LeftOut, check: Check) -> I
         yield _failed(folder.url, error)
 
 
-def _files(folder: Entry, recursive: bool, check: Check) -> Iterator[dict[str, Any]]:
-    pages = pages_of(folder.store) or _folders
+def _files(
+    folder: Entry, recursive: bool, is_entered: Callable[[str], bool], check: Check
+) -> Iterator[dict[str, Any]]:
+    pages = pages_of(folder.store) or partial(_folders, is_entered)
     for page in pages(folder.store, folder.path, recursive, check):
         check()
         yield from page
 
 
 def _folders(
-    store: AbstractFileSystem, path: str, recursive: bool, check: Check = never_stop
+    is_entered: Callable[[str], bool],
+    store: AbstractFileSystem,
+    path: str,
+    recursive: bool,
+    check: Check = never_stop,
 ) -> Iterator[list[dict[str, Any]]]:
     """List a store folder by folder, in the order of their names' bytes."""
     folders = [path]
@@ -193,7 +215,8 @@ def _folders(
         inside = sorted(inside, key=lambda info: os.fsencode(info["name"]), reverse=True)
         yield [info for info in reversed(inside) if info["type"] != "directory"]
         if recursive:
-            folders += [info["name"] for info in inside if info["type"] == "directory"]
+            inner = (info["name"] for info in inside if info["type"] == "directory")
+            folders += filter(is_entered, inner)
 
 
 def _found(url: str, info: dict[str, Any]) -> Found:

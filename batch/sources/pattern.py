@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from batch.errors import InputError
 from batch.location import WILDCARDS
-from batch.sources.walk import CHECK_EVERY, every
+from batch.sources.walk import CHECK_EVERY, Search, before_names, every
 from batch.stopping import Check
 
 ANY_DEPTH = "**"
 
 
-def match(pattern: str, hidden: bool, check: Check) -> list[str]:
+def match(
+    pattern: str, search: Search, exclude: Callable[[str, str], object], check: Check
+) -> tuple[str, list[str]]:
     """Give the paths that a pattern stands for, in the order of their bytes.
 
+    First comes the folder above them all, which exclude patterns are relative to.
+
     Among them are folders that can't be read, for what lies in them may match: whoever walks them
-    finds out why. ``**`` follows no link, so link loops end. Without ``hidden`` names that begin
-    with a dot are matched only if the pattern has such a name.
+    finds out why. ``**`` follows no link, so link loops end. Unless the search takes hidden names,
+    those that begin with a dot are matched only if the pattern has such a name. What is excluded
+    is told to ``exclude`` with the reason; a name that the pattern spells out is not.
 
     Raises:
         InputError: the pattern is wrong, or matches nothing.
@@ -32,15 +38,22 @@ def match(pattern: str, hidden: bool, check: Check) -> list[str]:
             f"pattern {pattern!r} is wrong (** is not a name of its own)",
             "write ** between slashes, or quote less",
         )
-    hidden = hidden or any(part.startswith(".") for part in parts[fixed:])
+    if any(part.startswith(".") for part in parts[fixed:]):
+        search = replace(search, hidden=True)
     top = os.fspath(Path(*parts[:fixed])) if fixed else ""
-    found = set(every(CHECK_EVERY, check, _find(top, parts[fixed:], hidden, check)))
-    if not found:
+    excluded: dict[str, str] = {}
+    found = set(every(CHECK_EVERY, check, _find(top, parts[fixed:], search, excluded, check)))
+    for path, why in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
+        exclude(path, why)
+    if not found and not excluded:
         raise InputError(f"no file matches {pattern!r}", "check the pattern and the folder")
-    return sorted(found, key=os.fsencode)
+    return top, sorted(found, key=os.fsencode)
 
 
-def _find(top: str, parts: tuple[str, ...], hidden: bool, check: Check) -> Iterator[str]:
+def _find(
+    top: str, parts: tuple[str, ...], search: Search, excluded: dict[str, str], check: Check
+) -> Iterator[str]:
+    start, exclusion = len(before_names(top)), search.exclusion
     stack = [(top, parts)]  # folders nest deeper than Python calls
     while stack:
         folder, (part, *rest) = stack.pop()
@@ -59,17 +72,26 @@ def _find(top: str, parts: tuple[str, ...], hidden: bool, check: Check) -> Itera
         try:
             with os.scandir(folder or ".") as entries:
                 for entry in every(CHECK_EVERY, check, entries):
-                    if entry.name.startswith(".") and not hidden:
+                    if entry.name.startswith(".") and not search.hidden:
                         continue
                     path = os.path.join(folder, entry.name)  # noqa: PTH118
-                    if part == ANY_DEPTH:
-                        if entry.is_dir(follow_symlinks=False):
-                            stack.append((path, (part, *rest)))
-                    elif fnmatchcase(entry.name, part):
-                        if not rest:
-                            yield path
-                        elif entry.is_dir():
-                            stack.append((path, tuple(rest)))
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if part != ANY_DEPTH and fnmatchcase(entry.name, part):
+                        is_folder = is_folder or os.path.isdir(path)  # noqa: PTH112
+                        is_wanted = is_folder or not rest
+                    else:
+                        is_wanted = part == ANY_DEPTH and is_folder
+                    if not is_wanted:
+                        continue
+                    why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
+                    if why:
+                        excluded[path] = why
+                    elif part == ANY_DEPTH:
+                        stack.append((path, (part, *rest)))
+                    elif rest:
+                        stack.append((path, tuple(rest)))
+                    else:
+                        yield path
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:

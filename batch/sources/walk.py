@@ -14,8 +14,10 @@ from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from batch.location import Location, is_archive, location_of
+from batch.os_errors import describe
 from batch.records import Failure, Reason, Stage
 from batch.regular_file import NotRegular, change_of, open_regular
+from batch.sources.exclude import Exclusion, exclusion_of
 from batch.sources.seen import Seen
 from batch.sources.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 from batch.stopping import Check, never_stop
@@ -33,25 +35,68 @@ MAX_ETAG = 1024  # characters
 _LAST = 2**63 - 1
 # Entries of a folder, or files, between two looks at whether the run is to end.
 CHECK_EVERY = 64
+# Why a file is left out that was changed before ``Search.newer_than``.
+OLDER = "older"
 
 
 @dataclass(frozen=True)
 class Search:
     """How folders are searched.
 
-    ``hidden`` takes names with a leading dot too; ``follow_symlinks`` takes what symbolic
-    links inside a folder lead to; ``archives`` takes what is in the archives of a folder.
+    Attributes:
+        recursive: look into sub-folders.
+        hidden: take names with a leading dot too.
+        follow_symlinks: take what symbolic links inside a folder lead to.
+        archives: take what is in the archives of a folder.
+        exclude: patterns with the syntax of .gitignore, relative to each input; folders and files
+            that match are left out, as are the well-known folders without photos.
+        newer_than: leave out files that were last changed before this time, local unless it has a
+            zone; None for all.
+
+    Raises:
+        UsageError: a pattern is wrong.
     """
 
     recursive: bool = True
     hidden: bool = False
     follow_symlinks: bool = False
     archives: bool = False
+    exclude: tuple[str, ...] = ()
+    newer_than: datetime | None = None
 
-    def why_not(self, inside: str) -> str | None:
-        """Say why a file in a store or archive is left out, by its path in there."""
+    def __post_init__(self) -> None:
+        patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", patterns)
+        exclusion_of(patterns)  # which refuses wrong ones
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """The patterns, compiled."""
+        return exclusion_of(self.exclude)
+
+    def leave_out_older(self, files: Iterable[Found], left_out: LeftOut) -> Iterable[Found]:
+        """Leave out files that were last changed before ``newer_than``; of some it is unknown."""
+        if self.newer_than is None:
+            return files
+        return self._newer(files, nanoseconds(self.newer_than) or 0, left_out)
+
+    def _newer(self, files: Iterable[Found], earliest: int, left_out: LeftOut) -> Iterator[Found]:
+        for file in files:
+            if file.mtime_ns is None or file.mtime_ns >= earliest:
+                yield file
+            else:
+                left_out(file.location, OLDER)
+
+    def why_not(self, inside: str, above: str = "") -> str | None:
+        """Say why a file in a store or archive is left out, by its path in there.
+
+        Exclude patterns see its path with ``above`` in front.
+        """
         # Archives that were made of "." have it in front of all names.
         parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
+        why = self.exclusion.why_inside(above + "/".join(parts))
+        if why:
+            return why
         if not self.hidden and any(part.startswith(".") for part in parts):
             return "hidden"
         if not self.recursive and len(parts) > 1:
@@ -163,12 +208,16 @@ def every(number: int, check: Check, items: Iterable[Item]) -> Iterator[Item]:
 
 @dataclass(frozen=True)
 class Explorer:
-    """Walks folders. Paths are text here: `Path` objects would take half of the time."""
+    """Walks folders. Paths are text here: `Path` objects would take half of the time.
+
+    Patterns are relative to ``base``, the folder that the paths lie in; None for each path itself.
+    """
 
     search: Search
     left_out: LeftOut
     seen: Seen | None
     check: Check = never_stop
+    base: str | None = None
 
     def explore(self, starts: Iterable[str]) -> Iterator[Found]:
         """Give the files that paths stand for, those inside of folders in their names' order."""
@@ -191,19 +240,23 @@ class Explorer:
                 yield _found(path, status)
 
     def _walk(self, top: str) -> Iterator[Found]:
-        levels = [iter(self._inside(top))]  # a stack: folders nest deeper than Python calls
+        start = len(before_names(top if self.base is None else self.base))
+        levels = [iter(self._inside(top, start))]  # a stack: folders nest deeper than Python calls
         while levels:
             self.check()
             for item in levels[-1]:
                 if isinstance(item, str):
-                    levels.append(iter(self._inside(item)))
+                    levels.append(iter(self._inside(item, start)))
                     break
                 yield item
             else:
                 levels.pop()
 
-    def _inside(self, folder: str) -> list[Found | str]:
-        """List a folder's files, and the paths of the folders in it, in order."""
+    def _inside(self, folder: str, start: int) -> list[Found | str]:
+        """List a folder's files, and the paths of the folders in it, in order.
+
+        Patterns are relative to what comes before ``start`` in a path.
+        """
         inside: list[Found | str] = []
         try:
             if self.seen is not None and not self.seen.is_new_folder(folder):
@@ -213,7 +266,7 @@ class Explorer:
             try:
                 with os.scandir(descriptor) as entries:
                     ordered = _in_order(list(every(CHECK_EVERY, self.check, entries)))
-                self._judge(folder, ordered, inside)
+                self._judge(folder, start, ordered, inside)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -221,10 +274,14 @@ class Explorer:
         return inside
 
     def _judge(
-        self, folder: str, entries: list[os.DirEntry[str]], inside: list[Found | str]
+        self,
+        folder: str,
+        start: int,
+        entries: list[os.DirEntry[str]],
+        inside: list[Found | str],
     ) -> None:
-        # "." stands for nothing in a path, as `Path` has it.
-        before = "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
+        before, exclusion = before_names(folder), self.search.exclusion
+        why_file = exclusion.why_file if exclusion.has_file_rules else None
         for entry in every(CHECK_EVERY, self.check, entries):
             name = entry.name
             path = before + name
@@ -232,9 +289,12 @@ class Explorer:
                 # Nearly all there is, told apart by few questions, for there may be millions.
                 plain = entry.is_file(follow_symlinks=False) and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
-                    inside.append(_on_disk(path, entry.stat()))
-                    continue
-                why = self._why_not(entry, path)
+                    why = why_file(path[start:]) if why_file else None
+                    if why is None:
+                        inside.append(_on_disk(path, entry.stat()))
+                        continue
+                else:
+                    why = self._why_not(entry, path, start)
                 if why:
                     self.left_out(Path(path), why)
                 else:
@@ -242,7 +302,12 @@ class Explorer:
             except OSError as error:
                 inside.append(_failed(path, error))
 
-    def _why_not(self, entry: os.DirEntry[str], path: str) -> str | None:
+    def _why_not(self, entry: os.DirEntry[str], path: str, start: int) -> str | None:
+        is_folder = entry.is_dir(follow_symlinks=self.search.follow_symlinks)
+        exclusion = self.search.exclusion
+        why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
+        if why:
+            return why
         if entry.name.startswith(".") and not self.search.hidden:
             return "hidden"
         if entry.is_symlink():
@@ -264,6 +329,11 @@ class Explorer:
             return None if is_image(_head(path)) else "no image"
         except NotRegular:  # by now
             return "not a regular file"
+
+
+def before_names(folder: str) -> str:
+    """Give what stands before the names of a folder's entries; ``.`` is nothing, as in `Path`."""
+    return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def look_at(path: str) -> Found:
@@ -303,4 +373,4 @@ def _head(path: str) -> bytes:
 def _failed(path: str, error: OSError) -> Found:
     gone = isinstance(error, FileNotFoundError | NotADirectoryError)
     reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return fail(path, reason, error.strerror or type(error).__name__)
+    return fail(path, reason, describe(error, path))

@@ -1,0 +1,293 @@
+"""Exclude patterns with the syntax of .gitignore, and the well-known folders without photos.
+
+Source of the syntax: https://git-scm.com/docs/gitignore#_pattern_format
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+from batch.errors import UsageError
+from batch.location import WILDCARDS
+from batch.names import printable
+from batch.os_errors import describe_refusal
+
+# Folders that machines and programs fill with thumbnails, previews, snapshots and deleted files.
+JUNK = (
+    *("@eaDir/", "#recycle/", "#snapshot/", "@Recycle/", "@Recently-Snapshot/", ".@__thumb/"),
+    *("$RECYCLE.BIN/", "$Recycle.Bin/", "System Volume Information/", "lost+found/"),
+    *(".Trash/", ".Trash-*/", ".Trashes/", "__MACOSX/"),
+    *(".thumbnails/", ".dtrash/", "*.lrdata/", "*.photoslibrary/resources/"),
+)
+# Why a file is left out: by a pattern of the user's, or by one of ``JUNK``.
+EXCLUDED = "excluded"
+JUNK_FOLDER = "junk folder"
+# The largest file of patterns that is read.
+MAX_EXCLUDE_BYTES = 1024**2
+
+# What the classes of POSIX stand for in brackets, as git has them: ASCII alone.
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \\t",
+    "cntrl": "\\x00-\\x1f\\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": " \\t-\\r",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+
+
+class _Rule(NamedTuple):
+    """One pattern: ``reason`` is None if it takes back what earlier ones exclude."""
+
+    regex: str
+    whole_path: bool
+    folders_only: bool
+    is_literal: bool
+    reason: str | None
+
+
+class _Group(NamedTuple):
+    """Neighbouring rules of one reason, as one expression over names and one over paths."""
+
+    names: re.Pattern[str] | None
+    paths: re.Pattern[str] | None
+    reason: str | None
+
+
+class Exclusion:
+    """Compiled patterns. The last one that matches decides, and ``JUNK`` comes first.
+
+    Paths are relative to the input, with ``/`` between their parts.
+
+    Raises:
+        UsageError: a pattern is wrong.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        own = [rule for pattern in patterns if (rule := _parse(pattern, EXCLUDED))]
+        rules = [rule for pattern in JUNK if (rule := _parse(pattern, JUNK_FOLDER))] + own
+        self._of_files = _groups(rule for rule in rules if not rule.folders_only)
+        self._of_folders = _groups(rules)
+        self._own = _groups(own)
+        self._own_of_files = _groups(rule for rule in own if not rule.folders_only)
+        self._own_literal = _groups(rule for rule in own if rule.is_literal)
+        self.has_file_rules = bool(self._of_files)
+        self._last: tuple[str, str | None] = ("", None)
+
+    def why_file(self, path: str) -> str | None:
+        """Say why a file is excluded; its folders are known not to be."""
+        return _decide(self._of_files, path)
+
+    def why_folder(self, path: str) -> str | None:
+        """Say why a folder is not entered; those around it are known to be."""
+        return _decide(self._of_folders, path)
+
+    def why_inside(self, path: str, *, folder: bool = False) -> str | None:
+        """Say why a path of which nothing is known yet is excluded: itself, or a folder of it."""
+        parent = path.rpartition("/")[0]
+        last = self._last
+        if parent != last[0]:  # files of one folder come one after the other
+            self._last = last = parent, _decide_from_top(self._of_folders, parent)
+        return last[1] or _decide(self._of_folders if folder else self._of_files, path)
+
+    def why_listed(self, path: str) -> str | None:
+        """Say why a path out of a list is excluded by the user's own patterns.
+
+        Whether it is a folder is not known: it is matched as a file, and by its name as a folder.
+        """
+        if not self._own:
+            return None
+        path = path.strip("/")
+        return (
+            _decide_from_top(self._own, path.rpartition("/")[0])
+            or _decide(self._own_of_files, path)
+            or _decide(self._own_literal, path)
+        )
+
+    def why_named(self, name: str, *, folder: bool) -> str | None:
+        """Say why an input of that name is excluded by the user's own patterns for names.
+
+        A folder is by a pattern without wildcards alone: ``*/`` means the folders inside.
+        """
+        groups = self._own_literal if folder else self._own_of_files
+        return _decide([group._replace(paths=None) for group in groups], name)
+
+
+@lru_cache(maxsize=16)
+def exclusion_of(patterns: tuple[str, ...]) -> Exclusion:
+    """Compile patterns, once for equal ones.
+
+    Raises:
+        UsageError: as ``Exclusion`` does.
+    """
+    return Exclusion(patterns)
+
+
+def read_patterns(path: str) -> list[str]:
+    """Read the patterns of a file with the syntax of .gitignore.
+
+    Raises:
+        UsageError: it can't be read, or is no text in UTF-8.
+    """
+    called = f"exclude file {printable(path)}"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_EXCLUDE_BYTES + 1)
+    except OSError as error:
+        remedy = "name another with --exclude-from"
+        raise UsageError(describe_refusal(called, "read", error, path), remedy) from error
+    if len(data) > MAX_EXCLUDE_BYTES:
+        raise UsageError(f"{called} has more than {MAX_EXCLUDE_BYTES:,} bytes", "name another file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{called} is not UTF-8", "save it as UTF-8") from error
+    if "\0" in text:
+        raise UsageError(f"{called} is not text in UTF-8 (it has NULs)", "save it as UTF-8")
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return [_strip(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _strip(line: str) -> str:
+    """Remove spaces at the end of a line, but for one after a backslash."""
+    stripped = line.rstrip(" ")
+    slashes = len(stripped) - len(stripped.rstrip("\\"))
+    return f"{stripped} " if slashes % 2 and stripped != line else stripped
+
+
+def _decide(groups: Sequence[_Group], path: str) -> str | None:
+    name = path[path.rfind("/") + 1 :]
+    for names, paths, reason in groups:
+        if (names and names.fullmatch(name)) or (paths and paths.fullmatch(path)):
+            return reason
+    return None
+
+
+def _decide_from_top(groups: Sequence[_Group], path: str) -> str | None:
+    path = path.strip("/")
+    end = 0
+    while end < len(path):
+        end = path.find("/", end + 1)
+        end = len(path) if end < 0 else end
+        why = _decide(groups, path[:end])
+        if why:
+            return why
+    return None
+
+
+def _groups(rules: Iterable[_Rule]) -> list[_Group]:
+    """Join rules into few expressions, the last ones first."""
+    groups: list[_Group] = []
+    for reason, rules_of_reason in groupby(rules, lambda rule: rule.reason):
+        if reason is None and not groups:
+            continue  # nothing to take back
+        together = list(rules_of_reason)
+        names, paths = (
+            re.compile("|".join(chosen), re.DOTALL) if chosen else None
+            for chosen in (
+                [rule.regex for rule in together if rule.whole_path is whole]
+                for whole in (False, True)
+            )
+        )
+        groups.append(_Group(names, paths, reason))
+    return groups[::-1]
+
+
+def _parse(pattern: str, reason: str) -> _Rule | None:
+    text = pattern.removeprefix("!")
+    folders_only = text.endswith("/")
+    text = text.removesuffix("/")
+    if not text:
+        return None
+    whole_path = "/" in text
+    parts = text.removeprefix("/").split("/")
+    regex = ""
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        if whole_path and part == "**":
+            regex += ".+" if is_last else "(?:.+/)?"
+        else:
+            regex += _translate(part, pattern) + ("" if is_last else "/")
+    is_literal = WILDCARDS.isdisjoint(text)
+    kept = None if pattern.startswith("!") else reason
+    return _Rule(regex, whole_path, folders_only, is_literal, kept)
+
+
+def _translate(part: str, pattern: str) -> str:
+    """Turn what stands between two slashes into a regular expression."""
+    pieces, at = [""], 0
+    while at < len(part):
+        char = part[at]
+        at += 1
+        if char == "*":
+            if len(pieces) == 1 or pieces[-1]:
+                pieces.append("")
+        elif char == "?":
+            pieces[-1] += "[^/]"
+        elif char == "[":
+            chars, at = _bracket(part, at, pattern)
+            pieces[-1] += chars
+        else:
+            if char == "\\":
+                if at == len(part):
+                    raise _wrong(pattern, "a backslash at its end")
+                char = part[at]
+                at += 1
+            pieces[-1] += re.escape(char)
+    if len(pieces) == 1:
+        return pieces[0]
+    # The shortest match of each piece but the last leaves most to the others. So there is no need
+    # to try again, which would take time without end.
+    first, *middle, last = pieces
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
+
+
+def _bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
+    """Translate a set of characters, whose bracket ends before ``at``; also give where it ends."""
+    is_negated = part[at : at + 1] in ("!", "^")
+    start = at = at + is_negated
+    chars = ""
+    while True:
+        if part[at : at + 2] == "[:" and (end := part.find(":]", at)) > 0:
+            name = part[at + 2 : end]
+            if name not in _CLASSES:
+                raise _wrong(pattern, f"[:{name}:] is no class of characters")
+            chars += _CLASSES[name]
+            at = end + 2
+        elif part[at : at + 1] == "]" and at > start:
+            break
+        else:
+            low, at = _character(part, at, pattern)
+            high = low
+            if part[at : at + 1] == "-" and part[at + 1 : at + 2] not in ("", "]"):
+                high, at = _character(part, at + 1, pattern)
+            if low <= high:
+                chars += f"{re.escape(low)}-{re.escape(high)}"
+    if is_negated:
+        return f"[^/{chars}]", at + 1
+    return f"(?!/)[{chars}]" if chars else "(?!)", at + 1
+
+
+def _character(part: str, at: int, pattern: str) -> tuple[str, int]:
+    """Take one character of a set, also after a backslash, and give where the next one is."""
+    at += part[at : at + 1] == "\\"
+    if at >= len(part):
+        raise _wrong(pattern, "a bracket that is not closed")
+    return part[at], at + 1
+
+
+def _wrong(pattern: str, why: str) -> UsageError:
+    return UsageError(
+        f"exclude pattern {printable(pattern)} is wrong ({why})",
+        "write a backslash in front of a character that stands for itself",
+    )
