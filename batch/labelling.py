@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
+from batch.gone import InputCoverage, check_found, check_gone, keep_away
 from batch.journal.basis import basis_of
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
-from batch.journal.journal import FRESH, Journal
+from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
@@ -64,9 +65,13 @@ class Labelling:
     stop: Stop
     recorder: Recorder
     engine: Engine
+    coverage: InputCoverage
 
     def through(self, survey: Iterable[Found]) -> None:
-        """Label everything, with a journal where there is a place for one."""
+        """Label everything, with a journal where there is a place for one.
+
+        ``survey`` is all of ``coverage`` or a shard of it.
+        """
         place = journal_path(self.job)
         if place is None:
             self._stream(survey)
@@ -116,7 +121,11 @@ class Labelling:
                 summary.add(finished.row)
             if not self.stop.cut:
                 summary.check()
-            self._check_failures(summary)
+                if not summary.found:
+                    # Nobody labels nothing on purpose: mostly a disk is not there.
+                    hint = _hint(summary)
+                    self.terminal.log(Event.FOUND, f"0 photos found{hint}", Level.WARNING, found=0)
+            self._check_failures(summary, "repair or remove them, or raise the limit")
             report.publish()
         self.recorder.published = not self.stop.cut
         if self.stop.cut:
@@ -145,7 +154,9 @@ class Labelling:
                 found=plan.found,
                 pending=plan.pending,
             )
+            self._check_found(journal, plan)
             now = self._label(journal, plan.pending, summary)
+            self._look_for_gone(journal, summary, plan, published_before=last is not None)
             whole = self._publish(journal, summary)
             self._remember(journal, last, now, whole)
         self._check_drift()
@@ -166,9 +177,41 @@ class Labelling:
             )
         return now.profile()
 
+    def _check_found(self, journal: Journal, plan: Plan) -> None:
+        record = self.recorder.sharded.record if self.recorder.sharded else None
+        found = record.found if record else plan.found
+        if not found and not self.job.limits.max_gone.is_off:
+            check_found(journal, self.job.photos)
+
+    def _look_for_gone(
+        self, journal: Journal, summary: Summary, plan: Plan, published_before: bool
+    ) -> None:
+        """Keep the rows of photos whose disk seems to be away, and see how many are deleted.
+
+        Raises:
+            BatchLabelError: more than ``--max-gone`` allows.
+        """
+        journal.find_moved()
+        limit = self.job.limits.max_gone
+        away = keep_away(journal, self.coverage, unreadable_only=limit.is_off)
+        summary.away = away.total
+        if away.total:
+            self.terminal.log(
+                Event.PHOTOS_MISSING,
+                f"{away.total} known photos are missing and stay in the report: {away.describe()}; "
+                f"{away.remedy}",
+                Level.WARNING,
+                missing=away.total,
+                folders=away.photos,
+            )
+        if not self.job.memory.keep_missing:
+            summary.gone = check_gone(journal, limit, plan.known if published_before else None)
+
     def _publish(self, journal: Journal, summary: Summary) -> Profile:
         """Write the report from the journal, whose rows are all on disk."""
         whole = self._tally()
+        if self.job.memory.accept_failures:
+            journal.accept_failures()
         with (
             self.engine.timings.of(REPORT),
             self._report(self.stop.check_signal) as report,
@@ -179,7 +222,12 @@ class Labelling:
                 whole.add(row)
             self._check_stop(journal)
             summary.check()
-            self._check_failures(summary)
+            self._check_failures(
+                summary,
+                "repair or remove them, raise the limit, or run once with --accept-failures; to "
+                "see all, run without --max-failures, with another -o and --state "
+                f"{path_text(journal.path)}",
+            )
             report.publish()
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
@@ -193,13 +241,11 @@ class Labelling:
         Raises:
             PublishedOnly: the system refuses.
         """
-        sharded = self.recorder.sharded
         try:
             self.recorder.drift = find_drift(now, last, self._shares())
             journal.note(PROFILE, json.dumps(asdict(whole)))
             journal.note(FRESH, "")
-            if not self.job.memory.keep_missing and (sharded is None or sharded.looked_everywhere):
-                journal.forget_missing()
+            journal.forget_missing(self.job.memory.keep_missing)
             journal.commit()
             self.engine.settle(journal)
         except (OutputError, JournalDamaged) as error:
@@ -230,10 +276,11 @@ class Labelling:
         if self.stop.cut:
             raise self.stop.error(KEPT)
 
-    def _check_failures(self, summary: Summary) -> None:
+    def _check_failures(self, summary: Summary, remedy: str) -> None:
         limit = self.job.limits.max_failures
         if limit is not None and not self.stop.cut:
-            limit.check(summary.by_reason, summary.found)
+            named = summary.name_failures()
+            limit.check_failures(summary.not_accepted, summary.found, named, remedy)
 
     def _check_drift(self) -> None:
         drift = self.recorder.drift
@@ -274,8 +321,7 @@ def _counted(
 
 def _all_rows(journal: Journal, keep_missing: bool) -> Iterator[Row]:
     yield from journal.rows()
-    if keep_missing:
-        yield from journal.missing()
+    yield from journal.missing(all_gone=keep_missing)
 
 
 def _last(journal: Journal) -> Profile | None:

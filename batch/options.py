@@ -122,13 +122,14 @@ class Memory:
 
     ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
     ``verify_hash`` reads every file to see whether it has changed; ``keep_missing`` keeps the
-    rows of files that are gone.
+    rows of files that are gone; ``accept_failures`` takes this run's failures for known ones.
     """
 
     state: Path | None = None
     fresh: bool = False
     verify_hash: bool = False
     keep_missing: bool = False
+    accept_failures: bool = False
 
 
 @dataclass(frozen=True)

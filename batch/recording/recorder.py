@@ -149,12 +149,15 @@ def _counts(summary: Summary) -> Counts:
         labelled_now=summary.labelled_now,
         reused=summary.reused,
         missing=summary.missing,
+        away=summary.away,
+        gone=summary.gone,
         salvaged=summary.salvaged,
         left_out=summary.left_out,
         left_out_by_reason=dict(summary.left_out_by_reason.most_common()),
         by_status={status.value: count for status, count in summary.by_status.items()},
         by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
         by_label=summary.by_label,
+        accepted=summary.accepted,
     )
 
 
