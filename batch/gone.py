@@ -44,7 +44,7 @@ class InputCoverage(Iterable[Found]):
         last = ""
         for file in self._found:
             if file.failure:
-                self.unreadable.add(file.path)
+                self.unreadable.add(file.path.rstrip("/") or "/")
             elif self.empty:
                 folder = next(_places(file.path), "")
                 if folder != last:  # once for each folder

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode
+from batch.gone import InputCoverage
+from batch.records import Failure, Reason, Stage
+from batch.sources.walk import Found
+from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, as_mortal, make_photos
+
+__all__ = ["bucket", "s3_server"]
 
 NUMBER = 12
 RUN = ("a", "b", "-o", REPORT)
@@ -186,6 +192,44 @@ def test_an_empty_folder_is_told_on_standard_output_too(place: Place) -> None:
     ran = place.run("empty", "--quiet")
     assert ran.returncode == ExitCode.OK
     assert "warning: 0 photos found" in ran.stderr
+
+
+def test_a_prefix_without_photos_stays_in_the_report(place: Place, bucket: Bucket) -> None:
+    for photo in (place.folder / "a").iterdir():
+        bucket.write(f"one/{photo.name}", photo.read_bytes())
+        bucket.write(f"two/deep/{photo.name}", photo.read_bytes() + b"other")
+    run = (bucket.url("one"), bucket.url("two/"), "-o", "s3.csv")
+    assert place.run(*run).returncode == ExitCode.OK
+    report = (place.folder / "s3.csv").read_text()
+    bucket.write("two/.keep", b"")
+    bucket.store.rm(f"{bucket.name}/two/deep", recursive=True)
+    ran = place.run(*run)
+    assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
+    assert f"{bucket.url('two')} (2 photos: no photos in it)" in ran.stderr
+    assert (
+        report.splitlines()[-1] + "missing: not found in this run"
+        in (place.folder / "s3.csv").read_text()
+    )
+    # A prefix without any object is not there at all.
+    kept = (place.folder / "s3.csv").read_text()
+    bucket.store.rm(f"{bucket.name}/two/.keep")
+    assert place.run(*run).returncode == ExitCode.USAGE
+    assert (place.folder / "s3.csv").read_text() == kept
+
+
+def test_inputs_and_failures_are_told_by_the_paths_of_files() -> None:
+    urls = ["s3://b/one/", "s3://b/two", "c.zip", "d/", ".", "file:///e"]
+    failure = Failure(Path("x"), Stage.READ, Reason.UNREADABLE, "no")
+    files = [
+        *("s3://b/one/deep/a.jpg", "zip://in/a.jpg::c.zip", "/e/a.jpg"),
+        *("d-not/a.jpg", "s3://b/two-not/a.jpg"),
+    ]
+    broken = Found("s3://b/three/", failure=failure)
+    coverage = InputCoverage([*map(Found, files), broken], urls)
+    for _ in range(2):
+        assert [file.path for file in coverage] == [*files, broken.path]
+        assert coverage.empty == {"s3://b/two", "d"}
+        assert coverage.unreadable == {"s3://b/three"}
 
 
 def _delete(place: Place, number: int) -> None:

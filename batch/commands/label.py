@@ -111,6 +111,7 @@ def _list(job: Job, log: Log) -> None:
 def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
     from batch.journal.place import journal_path
     from batch.labelling import Terminal
+    from batch.location import location_of
     from batch.names import path_text, printable
     from batch.run import run
 
@@ -118,11 +119,13 @@ def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
     summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch))
     failed = summary.not_accepted.total()
     if failed:
+        report = "the report" if job.output == STDIO else path_text(location_of(job.output))
+        files = "file" if failed == 1 else "files"
         accept = "" if journal_path(job) is None else ", or run once with --accept-failures"
         log(
             Event.FAILURES,
-            f"{failed} files failed: {summary.name_failures()}; the report has all of them, with "
-            f"the status failed; repair or remove them{accept}",
+            f"{failed} {files} failed: {summary.name_failures()}; {report} has all of them, "
+            f"with the status failed; repair or remove them{accept}",
             Level.WARNING,
             failed=failed,
             accepted=summary.accepted,

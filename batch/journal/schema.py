@@ -74,20 +74,23 @@ WHERE CASE WHEN EXISTS (SELECT 1 FROM found WHERE found.path = photos.path)
 # Bytes that lie in a new place. Those that lay in two places before did not move from one to the
 # other.
 FIND_MOVED = """
-INSERT OR IGNORE INTO moved SELECT digest FROM arrivals JOIN photos USING (path)
+INSERT OR IGNORE INTO moved SELECT digest FROM arrivals CROSS JOIN photos USING (path)
 WHERE digest IS NOT NULL
 """
 _IS_GONE = """
 NOT failed AND NOT EXISTS (SELECT 1 FROM moved WHERE moved.digest = photos.digest)
 """
-COUNT_GONE = f"SELECT count(*) FROM gone JOIN photos USING (path) WHERE NOT kept AND {_IS_GONE}"
+# A `CROSS JOIN` searches the second table for each row of the first, of which there are few.
+COUNT_GONE = f"""
+SELECT count(*) FROM gone CROSS JOIN photos USING (path) WHERE NOT kept AND {_IS_GONE}
+"""
 NEXT_GONE = f"""
-SELECT gone.path FROM gone JOIN photos USING (path)
+SELECT gone.path FROM gone CROSS JOIN photos USING (path)
 WHERE gone.path > :after AND NOT kept AND {_IS_GONE} ORDER BY gone.path LIMIT :chunk
 """
 KEEP = "UPDATE gone SET kept = 1 WHERE path = ?"
 NEXT_MISSING = f"""
-SELECT gone.path, {PHOTO.replace("path", "photos.path")} FROM gone JOIN photos USING (path)
+SELECT gone.path, {PHOTO.replace("path", "photos.path")} FROM gone CROSS JOIN photos USING (path)
 WHERE gone.path > :after AND (kept OR :all) AND NOT failed ORDER BY gone.path LIMIT :chunk
 """
 FORGET = "DELETE FROM photos WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
