@@ -89,7 +89,7 @@ def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) 
     as a mount point is without its disk, and if no photo is found in an input.
     """
     away = Away()
-    look = lru_cache(1024)(_look)
+    is_empty = lru_cache(1024)(_is_empty)
     last, place, why = "", "", ""
     paths = journal.gone()
     while chunk := list(islice(paths, _AT_ONCE)):
@@ -98,7 +98,7 @@ def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) 
             folder = next(_places(path), "")
             if folder != last:  # once for each folder
                 last = folder
-                place, why = _find_place(path, coverage, look)
+                place, why = _find_place(path, coverage, is_empty)
             is_away = why == UNREADABLE or (why == EMPTY and not unreadable_only)
             if is_away and not (why == EMPTY and _is_there(path)):
                 kept.append(path)
@@ -109,7 +109,7 @@ def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) 
 
 
 def _find_place(
-    path: str, coverage: InputCoverage, look: Callable[[str], str | None]
+    path: str, coverage: InputCoverage, is_empty: Callable[[str], bool | None]
 ) -> tuple[str, str]:
     """Find the folder, archive or input that is away, and why it seems so; both "" if none is."""
     for place in _places(path):
@@ -121,9 +121,9 @@ def _find_place(
     local = archive[0] if archive else path
     if not is_url(local):
         for place in _parents(local):
-            state = look(place)
-            if state is not None:  # the innermost folder that is still there
-                return place, state
+            empty = is_empty(place)
+            if empty is not None:  # the innermost folder that is still there
+                return (place, EMPTY) if empty else ("", "")
     return "", ""
 
 
@@ -179,18 +179,19 @@ def _is_too_many(limit: CountLimit, gone: int, known: int) -> bool:
     return limit.is_exceeded(gone, known) and not (limit.is_percentage and gone < MIN_GONE)
 
 
-def _look(folder: str) -> str | None:
-    """Tell whether a folder is empty or unreadable; "" if neither, None if it is not there.
+def _is_empty(folder: str) -> bool | None:
+    """Tell whether a folder is empty, None if it is not there.
 
-    Hidden names do not count: they are what is left on a mount point or by a file manager.
+    Hidden names do not count: they are what is left on a mount point or by a file manager. One
+    that can't be read is not called empty: the run has found that out if it was to look there.
     """
     try:
         with os.scandir(folder) as entries:
-            return "" if any(not entry.name.startswith(".") for entry in entries) else EMPTY
+            return all(entry.name.startswith(".") for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return UNREADABLE
+        return False
 
 
 def _tidy(text: str) -> str:
