@@ -25,7 +25,7 @@ EXIT_MEANINGS = {
     ExitCode.OK: "every photo was read and answered",
     ExitCode.FAILED: "the run failed; no report was published",
     ExitCode.USAGE: "the command line is wrong",
-    ExitCode.INCOMPLETE: "the report is published, but some files could not be read",
+    ExitCode.INCOMPLETE: "the report is published, but some files could not be read or are missing",
     ExitCode.TIME_IS_UP: "the deadline or time limit came; what was done is kept",
     ExitCode.PUBLISHED_ONLY: "the report is published, but what follows it failed",
     ExitCode.DRIFTED: "the report is published, but its answers have drifted",

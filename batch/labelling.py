@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
+from batch.gone import InputCoverage, check_found, check_gone, keep_away
 from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
-from batch.journal.journal import FRESH, Journal
+from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
 from batch.location import Location
 from batch.log import Event, Level, Log
@@ -76,9 +77,13 @@ class Labelling:
     stop: Stop
     recorder: Recorder
     engine: Engine
+    coverage: InputCoverage
 
     def through(self, survey: Iterable[Found]) -> None:
-        """Label everything, with a journal where there is a place for one."""
+        """Label everything, with a journal where there is a place for one.
+
+        ``survey`` is all of ``coverage`` or a shard of it.
+        """
         place = journal_path(self.job)
         if place is None:
             self._stream(survey)
@@ -128,7 +133,11 @@ class Labelling:
                 summary.add(finished.row)
             if not self.stop.cut:
                 summary.check()
-            self._check_failures(summary)
+                if not summary.found:
+                    # Nobody labels nothing on purpose: mostly a disk is not there.
+                    hint = _hint(summary)
+                    self.terminal.log(Event.FOUND, f"0 photos found{hint}", Level.WARNING, found=0)
+            self._check_failures(summary, "repair or remove them, or raise the limit")
             report.publish()
         self.recorder.published = not self.stop.cut
         if self.stop.cut:
@@ -156,7 +165,7 @@ class Labelling:
             self.terminal.log(
                 Event.FOUND,
                 f"{plan.found} photos found{self._of_all()}, "
-                f"{plan.describe(describe_change(before, self._basis()))}"
+                f"{plan.describe(self._describe_change(before))}"
                 f"{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
@@ -165,7 +174,9 @@ class Labelling:
                 pending=plan.pending,
                 by_cause=plan.by_cause,
             )
+            self._check_found(journal, plan)
             now = self._label(journal, plan.pending, summary)
+            self._look_for_gone(journal, summary, plan, published_before=bool(before))
             whole = self._publish(journal, summary)
             self._remember(journal, reference, now, whole)
         self._check_drift()
@@ -186,9 +197,41 @@ class Labelling:
             )
         return now.profile()
 
+    def _check_found(self, journal: Journal, plan: Plan) -> None:
+        record = self.recorder.sharded.record if self.recorder.sharded else None
+        found = record.found if record else plan.found
+        if not found and not self._skips_older and not self.job.limits.max_gone.is_off:
+            check_found(journal, self.job.photos)
+
+    def _look_for_gone(
+        self, journal: Journal, summary: Summary, plan: Plan, published_before: bool
+    ) -> None:
+        """Keep the rows of photos whose disk seems to be away, and see how many are deleted.
+
+        Raises:
+            BatchLabelError: more than ``--max-gone`` allows.
+        """
+        journal.find_moved()
+        limit = self.job.limits.max_gone
+        away = keep_away(journal, self.coverage, unreadable_only=limit.is_off)
+        summary.away = away.total
+        if away.total:
+            self.terminal.log(
+                Event.PHOTOS_MISSING,
+                f"{away.total} known photos are missing and stay in the report: {away.describe()}; "
+                f"{away.remedy}",
+                Level.WARNING,
+                missing=away.total,
+                folders=away.photos,
+            )
+        if not self.job.memory.keep_missing and not self._skips_older:
+            summary.gone = check_gone(journal, limit, plan.known if published_before else None)
+
     def _publish(self, journal: Journal, summary: Summary) -> Profile:
         """Write the report from the journal, whose rows are all on disk."""
         whole = self._tally()
+        if self.job.memory.accept_failures:
+            journal.accept_failures()
         with (
             self.engine.timings.of(REPORT),
             self._report(self.stop.check_signal) as report,
@@ -199,7 +242,12 @@ class Labelling:
                 whole.add(row)
             self._check_stop(journal)
             summary.check()
-            self._check_failures(summary)
+            self._check_failures(
+                summary,
+                "repair or remove them, raise the limit, or run once with --accept-failures; to "
+                "see all, run without --max-failures, with another -o and --state "
+                f"{path_text(journal.path)}",
+            )
             report.publish()
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
@@ -207,9 +255,12 @@ class Labelling:
 
     def _all_rows(self, journal: Journal) -> Iterator[Row]:
         """Give the report's rows, decided by this run's thresholds."""
-        missing = journal.missing() if self.job.memory.keep_missing else ()
+        missing = journal.missing(all_gone=self.job.memory.keep_missing)
+        outputs = set(self.engine.ensemble.outputs)
         for row in chain(journal.rows(), missing):
-            yield decide_again(row, self.engine.ensemble)
+            # A row that is missing may be of a model with other labels.
+            is_alike = row.answer is None or set(row.answer.probabilities) == outputs
+            yield decide_again(row, self.engine.ensemble) if is_alike else row
 
     def _remember(
         self, journal: Journal, before: Reference | None, now: Profile, whole: Profile
@@ -219,7 +270,6 @@ class Labelling:
         Raises:
             PublishedOnly: the system refuses.
         """
-        sharded = self.recorder.sharded
         try:
             usual, accept = before.usual if before else None, self.job.accept_drift
             self.recorder.drift = drift = find_drift(now, usual, self._shares(), accept)
@@ -228,12 +278,7 @@ class Labelling:
             journal.note(REFERENCE, json.dumps(asdict(after)))
             journal.note(BASIS, json.dumps(self._basis()))
             journal.note(FRESH, "")
-            # What is only too old is still there, and needs no new labels without --newer-than.
-            looked = self.job.options.search.newer_than is None and (
-                sharded is None or sharded.looked_everywhere
-            )
-            if looked and not self.job.memory.keep_missing:
-                journal.forget_missing()
+            journal.forget_missing(all_kept=self.job.memory.keep_missing or self._skips_older)
             journal.commit()
             self.engine.settle(journal)
         except (OutputError, JournalDamaged) as error:
@@ -254,6 +299,16 @@ class Labelling:
     def _thresholds(self) -> str:
         options = self.job.options
         return f"{options.min_confidence} {options.always_answer}"
+
+    def _describe_change(self, before: dict[str, str]) -> str:
+        if self.job.memory.fresh:
+            return "--fresh was given"
+        return describe_change(before, self._basis())
+
+    @property
+    def _skips_older(self) -> bool:
+        # What is only too old is still there, and needs no new labels without --newer-than.
+        return self.job.options.search.newer_than is not None
 
     def _basis(self) -> dict[str, str]:
         return describe_basis(self.engine.ensemble.models, self.job.options)
@@ -279,10 +334,11 @@ class Labelling:
         if self.stop.cut:
             raise self.stop.error(KEPT)
 
-    def _check_failures(self, summary: Summary) -> None:
+    def _check_failures(self, summary: Summary, remedy: str) -> None:
         limit = self.job.limits.max_failures
         if limit is not None and not self.stop.cut:
-            limit.check(summary.by_reason, summary.found)
+            named = summary.name_failures()
+            limit.check_failures(summary.not_accepted, summary.found, named, remedy)
 
     def _check_drift(self) -> None:
         drift = self.recorder.drift

@@ -21,48 +21,64 @@ _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
 @dataclass(frozen=True)
-class FailureLimit:
-    """How many failed files a run may have: ``number`` of them, or per cent of those found."""
+class CountLimit:
+    """How many files something may befall: ``number`` of them, or per cent of all."""
 
     number: Decimal
     is_percentage: bool
 
     def __str__(self) -> str:
-        """Give the notation that ``parse_max_failures`` reads."""
+        """Give the notation that ``parse_max_failures`` and ``parse_max_gone`` read."""
         return f"{self.number:f}{'%' if self.is_percentage else ''}"
 
-    def is_exceeded(self, failed: int, found: int) -> bool:
-        """Tell whether more files failed than the limit allows."""
-        # In decimals, since 0.07 % of 10,000 files is 7 and not a little more.
-        allowed = self.number * found / 100 if self.is_percentage else self.number
-        return failed > allowed
+    @property
+    def is_off(self) -> bool:
+        """Whether it is 0, which some options take for no limit."""
+        return self.number == 0
 
-    def check(self, by_reason: Mapping[Reason, int], found: int) -> None:
+    def is_exceeded(self, count: int, total: int) -> bool:
+        """Tell whether more files than the limit allows are concerned."""
+        # In decimals, since 0.07 % of 10,000 files is 7 and not a little more.
+        allowed = self.number * total / 100 if self.is_percentage else self.number
+        return count > allowed
+
+    def check_failures(
+        self, by_reason: Mapping[Reason, int], found: int, named: str, remedy: str
+    ) -> None:
         """Make sure that no more files failed than the limit allows.
 
         Raises:
-            BatchLabelError: more did; its message has the most frequent reason.
+            BatchLabelError: more did; its message has the most frequent reason and what is
+                ``named``.
         """
         failed = sum(by_reason.values())
         if self.is_exceeded(failed, found):
             reason, count = max(by_reason.items(), key=lambda item: item[1])
             raise BatchLabelError(
                 f"{failed} of {found} files failed, more than --max-failures {self} allows "
-                f"(most often {reason.value}: {count})",
-                "put those files right or raise the limit, then run again",
+                f"(most often {reason.value}: {count}): {named}",
+                remedy,
             )
+
+
+DEFAULT_MAX_GONE = "50%"
 
 
 @dataclass(frozen=True)
 class Limits:
     """All limits of a run, None where there is none.
 
-    ``deadline`` is local clock time, ``time_limit`` is in seconds.
+    Attributes:
+        deadline: local clock time.
+        time_limit: seconds.
+        max_failures: files that may fail.
+        max_gone: known photos that may be gone; 0 for any number.
     """
 
     deadline: time | None = None
     time_limit: int | None = None
-    max_failures: FailureLimit | None = None
+    max_failures: CountLimit | None = None
+    max_gone: CountLimit = CountLimit(Decimal(DEFAULT_MAX_GONE.rstrip("%")), is_percentage=True)
 
 
 class Timer:
@@ -139,20 +155,30 @@ def parse_duration(text: str, option: str) -> int:
     )
 
 
-def parse_max_failures(text: str) -> FailureLimit:
-    """Read a number of files, ``5``, or a share of those found, ``2%``.
+def parse_max_failures(text: str) -> CountLimit:
+    """Read the value of ``--max-failures``; see ``parse_count``."""
+    return parse_count(text, "--max-failures")
+
+
+def parse_max_gone(text: str) -> CountLimit:
+    """Read the value of ``--max-gone``; see ``parse_count``."""
+    return parse_count(text, "--max-gone")
+
+
+def parse_count(text: str, option: str) -> CountLimit:
+    """Read an option's number of files, ``5``, or share of them, ``2%``.
 
     Raises:
         UsageError: it is neither, or more than 100%.
     """
     if _COUNT.fullmatch(text):
-        return FailureLimit(Decimal(text), is_percentage=False)
+        return CountLimit(Decimal(text), is_percentage=False)
     match = _PERCENTAGE.fullmatch(text)
     if match and Decimal(match[1]) <= 100:
-        return FailureLimit(Decimal(match[1]), is_percentage=True)
+        return CountLimit(Decimal(match[1]), is_percentage=True)
     raise UsageError(
-        f"--max-failures {printable(text)} is neither a number nor a percentage",
-        "write a number of files, such as 5, or a share of those found, such as 2%",
+        f"{option} {printable(text)} is neither a number nor a percentage",
+        "write a number of files, such as 5, or a share of them, such as 2%",
     )
 
 

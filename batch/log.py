@@ -42,6 +42,7 @@ class Event(StrEnum):
     LEFT_OUT = "left_out"
     FOUND = "found"
     PROGRESS = "progress"
+    PHOTOS_MISSING = "photos_missing"
     STOPPING = "stopping"
     PART_PASSED_OVER = "part_passed_over"
     ACTOR_LOST = "actor_lost"
@@ -49,6 +50,7 @@ class Event(StrEnum):
     DRIFT = "drift"
     PUBLISHED = "published"
     NOT_RECORDED = "not_recorded"
+    FAILURES = "failures"
     SUMMARY = "summary"
     ERROR = "error"
 

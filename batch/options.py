@@ -121,9 +121,10 @@ class Memory:
     """What a run does with what earlier runs left.
 
     ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
+    ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
     ``verify_hash`` reads every file to see whether it has changed; ``ignore_inode`` takes a file
     for unchanged although its ctime or inode differ; ``keep_missing`` keeps the rows of files that
-    are gone.
+    are gone; ``accept_failures`` takes this run's failures for known ones.
     """
 
     state: Path | None = None
@@ -131,6 +132,7 @@ class Memory:
     verify_hash: bool = False
     ignore_inode: bool = False
     keep_missing: bool = False
+    accept_failures: bool = False
 
 
 @dataclass(frozen=True)

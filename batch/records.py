@@ -205,8 +205,9 @@ class Row:
     a face, the main face first. Both are empty where there is no face and where
     ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
     ``salvaged`` says why only a part of the photo was looked at, and is empty for a whole
-    one. ``missing`` marks what is known of a file that is no longer there. ``position`` is the
-    file's number among all that were found, where that is known.
+    one. ``missing`` marks what is known of a file that is no longer there, ``accepted`` a failure
+    that was accepted earlier. ``position`` is the file's number among all that were found, where
+    that is known.
     """
 
     path: Location
@@ -219,6 +220,7 @@ class Row:
     failure: Failure | None = None
     salvaged: str = ""
     missing: bool = False
+    accepted: bool = False
     position: int | None = field(default=None, compare=False)
 
 

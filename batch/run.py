@@ -13,6 +13,7 @@ from typing import BinaryIO
 from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
 from batch.errors import OutputError, UsageError, WorkerError
+from batch.gone import InputCoverage
 from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
@@ -60,15 +61,16 @@ def run(job: Job, terminal: Terminal) -> Summary:
             check=stop.check,
         )
         shard = job.options.shard
-        recorder.sharded = Sharded(survey, shard) if shard else None
+        coverage = InputCoverage(survey, job.photos)
+        recorder.sharded = Sharded(coverage, shard) if shard else None
         _lock(job, stop, terminal.log, locks)
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log)) as engine:
             recorder.engine = engine
             provider = engine.place.provider
             terminal.log(Event.OPENED, _introduction(engine), provider=provider)
-            labelling = Labelling(job, terminal, stop, recorder, engine)
-            labelling.through(recorder.sharded or survey)
+            labelling = Labelling(job, terminal, stop, recorder, engine, coverage)
+            labelling.through(recorder.sharded or coverage)
         recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 

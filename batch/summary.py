@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
-from batch.names import printable
-from batch.records import Finished, Reason, Row, Status
+from batch.names import path_text, printable
+from batch.records import Failure, Finished, Reason, Row, Status
+
+# Files or folders that a message names, and characters of what it says of each.
+MOST_NAMED = 5
+FAILURE_LENGTH = 160
 
 
 @dataclass
@@ -20,7 +24,9 @@ class Summary:
     which takes those rows from an earlier run, and so is ``by_cause``, why others had to be looked
     at; what this run looked at is counted by ``look``, the
     rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
-    model's, in its order.
+    model's, in its order. ``gone`` counts known photos that left the report, ``away`` those that
+    are kept in it as missing, for their folder seems to be away. ``accepted`` of the files that
+    failed were accepted earlier, ``failures`` are the first others.
     """
 
     labels: Sequence[str] = ()
@@ -28,10 +34,15 @@ class Summary:
     unchanged: int = 0
     by_cause: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    gone: int = 0
+    away: int = 0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
     salvaged: int = field(default=0, init=False)
+    accepted: int = field(default=0, init=False)
+    failures: list[Failure] = field(default_factory=list, init=False)
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
+    not_accepted: Counter[Reason] = field(default_factory=Counter, init=False)
     left_out_by_reason: Counter[str] = field(default_factory=Counter, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
@@ -56,13 +67,20 @@ class Summary:
         if row.salvaged:
             self.salvaged += 1
         reason = row.failure.reason if row.failure else None
-        self.count(row.status, row.answer.label if row.answer else None, reason)
+        self.count(row.status, row.answer.label if row.answer else None, reason, row.accepted)
+        if row.failure and not row.accepted and len(self.failures) < MOST_NAMED:
+            self.failures.append(row.failure)
 
-    def count(self, status: Status, label: str | None, reason: Reason | None) -> None:
+    def count(
+        self, status: Status, label: str | None, reason: Reason | None, accepted: bool = False
+    ) -> None:
         """Count a photo by how it came out."""
         self._by_status[status] += 1
         if reason is not None:
             self.by_reason[reason] += 1
+            if not accepted:
+                self.not_accepted[reason] += 1
+        self.accepted += accepted
         if status is Status.OK and label is not None:
             self._by_label[label] += 1
 
@@ -99,7 +117,17 @@ class Summary:
     @property
     def exit_code(self) -> ExitCode:
         """How a run that got through all its files ends."""
-        return ExitCode.INCOMPLETE if self._by_status[Status.FAILED] else ExitCode.OK
+        failed = self._by_status[Status.FAILED] - self.accepted
+        return ExitCode.INCOMPLETE if failed or self.away else ExitCode.OK
+
+    def name_failures(self) -> str:
+        """Name the first files that failed and were not accepted, each with the reason."""
+        named = [
+            f"{path_text(failure.path)} ({_cut(f'{failure.reason}: {printable(failure.detail)}')})"
+            for failure in self.failures
+        ]
+        more = self.not_accepted.total() - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
 
     def check(self) -> None:
         """Make sure that a run that got to its end has one row for each file.
@@ -124,6 +152,7 @@ class Summary:
         reused = f"{self.unchanged} reused; " if self.unchanged else ""
         copied = f"{self._copied} with the bytes of known photos; " if self._copied else ""
         missing = f"{self.missing} missing; " if self.missing else ""
+        missing += f"{self.gone} gone; " if self.gone else ""
         salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
         notes = f"{reused}{copied}{missing}{salvaged}{self.left_out_line()}"
         return f"{self.sums()}; {notes}; {self._speed()}"
@@ -133,12 +162,26 @@ class Summary:
         found = f"{self.found} found"
         if self.done != self.found:
             found += f", {self.done} done"
-        statuses = " + ".join(f"{count} {status}" for status, count in self.by_status.items())
+        statuses = " + ".join(
+            f"{count} {status}{self._of_them_accepted if status is Status.FAILED else ''}"
+            for status, count in self.by_status.items()
+        )
         labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
         return f"{found} = {statuses} ({labels})"
+
+    @property
+    def _of_them_accepted(self) -> str:
+        if not self.accepted:
+            return ""
+        all_of_them = self.accepted == self._by_status[Status.FAILED]
+        return f" ({'all' if all_of_them else self.accepted} accepted)"
 
     def _speed(self) -> str:
         count = self.labelled_now
         photos = "photo" if count == 1 else "photos"
         speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
         return f"{count} {photos} in {self.seconds:.1f} s{speed}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= FAILURE_LENGTH else f"{text[: FAILURE_LENGTH - 3]}..."

@@ -20,6 +20,7 @@ from pathlib import Path
 from batch.cluster import engine, mapping
 from batch.cluster.actor import LabelActor
 from batch.cluster.block import Block
+from batch.gone import InputCoverage
 from batch.labelling import Labelling, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider
@@ -106,7 +107,8 @@ def _run(files: int, folder: Path) -> Driver:
     started = time.perf_counter()
     terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, Nothing())
     try:
-        Labelling(job, terminal, stop, recorder, ray).through(_files(files))
+        files_found = InputCoverage(_files(files), ())
+        Labelling(job, terminal, stop, recorder, ray, files_found).through(files_found)
     finally:
         ended.set()
         watcher.join()

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import batch.journal.journal
+from batch.journal import schema
+from batch.journal.damage import find_damage
+from batch.journal.errors import JournalDamaged
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
-from batch.journal.schema import KNOWN, PENDING, SCHEMA
+from batch.journal.schema import IS_ACCEPTED, KNOWN, PENDING, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
 
@@ -199,14 +202,108 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
     journal.close()
 
 
-@pytest.mark.parametrize("found", [(), (A, D)])
-def test_nothing_is_forgotten_where_a_disk_may_be_away(path: Path, found: tuple[Found]) -> None:
+def test_what_is_kept_is_not_forgotten(path: Path) -> None:
+    _do_all(path, A, B, C)
+    with Journal(path, BASIS) as journal:
+        assert journal.plan([C], fresh=False, verify=False).known == 3
+        assert list(journal.gone()) == [A.path, B.path]
+        journal.keep([A.path])
+        assert (list(journal.gone()), journal.count_gone()) == ([B.path], 1)
+        assert [row.path.name for row in journal.missing(all_gone=False)] == ["a.jpg"]
+        journal.forget_missing()
+    assert _plan(path, A, B, C) == Plan(found=3, pending=1)
+
+
+def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
     _do_all(path, A, B)
-    journal = Journal(path, BASIS)
-    journal.plan(found, fresh=False, verify=False)
-    journal.forget_missing()
-    assert Path(B.path) in [row.path for row in journal.missing()]
-    journal.close()
+    with Journal(path, BASIS) as journal:
+        journal.plan([A], fresh=False, verify=False)
+        journal.forget_missing(all_kept=True)
+    assert _plan(path, A, B).pending == 0
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: bool) -> None:
+    moved = Found("photos/new/a.jpg", 100, 1_000)
+    copy = Finished(_row(moved.path), FileState(100, 1_000, A.path.encode()))
+    _do_all(path, A, B)
+    with Journal(path, BASIS) as journal:
+        journal.plan([moved, B], fresh=False, verify=False)
+        journal.add(copy)
+        assert list(journal.gone()) == [A.path]
+        journal.find_moved()
+        assert list(journal.gone()) == []
+        if published:
+            journal.forget_missing(all_kept=True)
+    # A run that was cut off leaves it new to the next; a report makes it an old one.
+    with Journal(path, BASIS) as journal:
+        journal.plan([moved, B], fresh=False, verify=False)
+        journal.find_moved()
+        assert journal.count_gone() == int(published)
+
+
+def test_files_that_failed_are_not_gone(path: Path) -> None:
+    _do_all(path, A, D)
+    with Journal(path, BASIS) as journal:
+        journal.plan([], fresh=False, verify=False)
+        assert (list(journal.gone()), journal.count_gone()) == ([A.path], 1)
+
+
+def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(path: Path) -> None:
+    _do_all(path, A, B)
+    for basis, fresh in ((b"another", False), (BASIS, True)):
+        with Journal(path, basis) as journal:
+            journal.plan([B], fresh=fresh, verify=False)
+            assert [row.path.name for row in journal.missing()] == ["a.jpg"]
+    assert find_damage(path) is None
+    assert _plan(path, A, B).pending == 2
+
+
+def test_a_fresh_start_hides_no_damage(path: Path) -> None:
+    _do_all(path, A, B)
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("UPDATE photos SET row = replace(row, 'happy', 'merry')")
+    database.close()
+    with Journal(path, BASIS) as journal:
+        journal.plan([B], fresh=True, verify=False)
+        with pytest.raises(JournalDamaged):
+            list(journal.missing())
+
+
+def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Path) -> None:
+    def failed(name: str, size: int | None, time: int | None, digest: bytes | None) -> Finished:
+        failure = Failure(Path(name), Stage.READ, Reason.CORRUPT, "broken")
+        row = Row(Path(name), Status.FAILED, failure=failure)
+        return Finished(row, FileState(size, time, digest))
+
+    first = [
+        failed("by-bytes", 1, 1, b"digest"),
+        failed("by-state", 1, 1, None),
+        failed("empty", 0, 1, b"none"),
+    ]
+    then = [
+        *first,
+        failed("moved", 1, 9, b"digest"),
+        failed("changed", 1, 1, b"other"),
+        failed("by-state", 2, 1, None),
+        failed("also-empty", 0, 1, b"none"),
+    ]
+    expected = [True, True, True, True, False, False, False]
+    with Journal(path, BASIS) as journal:
+        journal.plan([Found(str(f.row.path)) for f in first], fresh=False, verify=False)
+        for finished in first:
+            journal.add(finished)
+        assert not any(row.accepted for row in journal.rows())
+        journal.accept_failures()
+    for finished, accepted in zip(then, expected, strict=True):
+        with Journal(path, BASIS) as journal:
+            journal.plan([Found(str(finished.row.path))], fresh=False, verify=False)
+            journal.add(finished)
+            assert [row.accepted for row in journal.rows()] == [accepted], finished.row.path
+    with Journal(path, BASIS) as journal:
+        journal.plan([Found("by-bytes")], fresh=True, verify=False)
+        journal.add(first[0])
+        assert [row.accepted for row in journal.rows()] == [False]
 
 
 def test_notes_are_kept_and_replaced(path: Path) -> None:
@@ -288,10 +385,16 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     assert _plan(path, A).pending == 0
 
 
-def test_known_rows_are_searched_by_an_index(path: Path) -> None:
+QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
+
+
+@pytest.mark.parametrize(
+    "query", [*QUERIES.values(), KNOWN, IS_ACCEPTED], ids=[*QUERIES, "KNOWN", "IS_ACCEPTED"]
+)
+def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query: str) -> None:
+    values = {"after": b"", "basis": BASIS, "chunk": CHUNK, "all": True}
     with Journal(path, BASIS) as journal:
-        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", (b"d", BASIS)).fetchall()
-    assert [step[3] for step in plan] == ["SEARCH photos USING INDEX photos_by_digest (digest=?)"]
+        _plan_steps(journal, query, values if ":" in query else (b"",) * query.count("?"))
 
 
 def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
@@ -302,3 +405,20 @@ def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
     assert steps[0] == "SCAN found"
     assert steps[1].startswith("SEARCH photos USING PRIMARY KEY (path=?)")
     assert len(steps) == 2
+
+
+@pytest.mark.parametrize("query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET])
+def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
+    path: Path, query: str
+) -> None:
+    with Journal(path, BASIS) as journal:
+        journal.plan([A], fresh=False, verify=False)
+        _plan_steps(journal, query, (), scans=1)
+
+
+def _plan_steps(journal: Journal, query: str, values: object, scans: int = 0) -> None:
+    rows = journal._database.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()  # type: ignore[arg-type]
+    steps = [row[3] for row in rows]
+    assert any(step.startswith("SEARCH") for step in steps), steps
+    assert sum(step.startswith("SCAN") for step in steps) <= scans, steps
+    assert not any("TEMP B-TREE" in step or "AUTOMATIC" in step for step in steps), steps

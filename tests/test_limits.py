@@ -10,7 +10,7 @@ import pytest
 
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.limits import (
-    FailureLimit,
+    CountLimit,
     Limits,
     Timer,
     duration_text,
@@ -141,21 +141,23 @@ def test_more_than_the_limit_is_too_many(
 
 def test_too_many_failures_end_the_run_with_the_most_frequent_reason() -> None:
     limit = parse_max_failures("2%")
+    counts = {Reason.EMPTY: 3, Reason.TRUNCATED: 9, Reason.CORRUPT: 0}
     with pytest.raises(BatchLabelError) as raised:
-        limit.check({Reason.EMPTY: 3, Reason.TRUNCATED: 9, Reason.CORRUPT: 0}, 100)
+        limit.check_failures(counts, 100, "a.jpg (truncated)", "repair it")
     assert raised.value.exit_code is ExitCode.FAILED
     assert "12 of 100 files failed, more than --max-failures 2% allows" in str(raised.value)
     assert "truncated: 9" in str(raised.value)
+    assert str(raised.value).endswith("a.jpg (truncated); repair it")
 
 
 def test_as_many_failures_as_allowed_pass() -> None:
-    parse_max_failures("2").check({Reason.EMPTY: 2}, 100)
-    parse_max_failures("0").check({}, 0)
+    parse_max_failures("2").check_failures({Reason.EMPTY: 2}, 100, "", "")
+    parse_max_failures("0").check_failures({}, 0, "", "")
 
 
 def test_a_limit_of_failures_is_compared_by_its_value() -> None:
     assert parse_max_failures("5") != parse_max_failures("5%")
-    assert isinstance(parse_max_failures("5"), FailureLimit)
+    assert isinstance(parse_max_failures("5"), CountLimit)
 
 
 @pytest.mark.usefixtures("berlin")

@@ -64,21 +64,6 @@ def test_a_disk_that_is_away_for_a_night_costs_no_labelling(
     assert counts(tmp_path) == (0, 60)
 
 
-def test_a_night_without_any_photo_is_told_even_to_those_who_want_quiet(
-    many: Path, tmp_path: Path, command: Command
-) -> None:
-    command(*RUN)
-    many.rename(tmp_path / "away")
-    many.mkdir()
-    ran = command(*RUN, "--quiet")
-    assert ran.returncode == ExitCode.OK
-    assert "warning: 0 photos found" in ran.stderr
-    many.rmdir()
-    (tmp_path / "away").rename(many)
-    command(*RUN)
-    assert counts(tmp_path) == (0, 60)
-
-
 def test_drift_since_the_last_run_fails_on_demand(
     tmp_path: Path, command: Command, astronaut: Image.Image
 ) -> None:

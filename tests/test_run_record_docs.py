@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from batch.errors import ExitCode
-from batch.limits import parse_deadline, parse_max_failures, parse_time_limit
+from batch.limits import parse_deadline, parse_max_failures, parse_max_gone, parse_time_limit
 from batch.log import Event, JsonLog, Level
 from batch.recording import drift
 from batch.recording.host import installed_versions
@@ -88,11 +88,12 @@ def test_the_outcomes_and_their_exit_codes() -> None:
         ("--deadline", parse_deadline),
         ("--time-limit", parse_time_limit),
         ("--max-failures", parse_max_failures),
+        ("--max-gone", parse_max_gone),
     ],
 )
 def test_the_limits_are_written_as_they_are_read(option: str, parse: Any) -> None:
     (table,) = tables("Limits")
-    assert len(table) == 3
+    assert len(table) == 4
     (examples,) = (re.findall("`([^`]+)`", row[2]) for row in table if row[0] == f"`{option}`")
     assert len(examples) >= 3
     for example in examples:

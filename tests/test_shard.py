@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from batch.errors import UsageError
-from batch.records import Failure, Reason, Stage
 from batch.sharding.shard import MAX_SHARDS, ListingDigest, Shard, Sharded, parse_shard
 from batch.sources.walk import Found
 from tests.conftest import REPOSITORY
@@ -92,19 +91,8 @@ def test_a_listing_that_was_cut_short_has_no_record() -> None:
     first: Iterator[Found] = iter(sharded)
     next(first)
     assert sharded.record is None
-    assert not sharded.looked_everywhere
     assert len(list(sharded)) == 2
     assert sharded.record is not None
-    assert sharded.looked_everywhere
-
-
-def test_a_shard_knows_what_another_could_not_look_at() -> None:
-    failure = Failure(Path("locked"), Stage.READ, Reason.UNREADABLE, "Permission denied")
-    files = [Found("locked", failure=failure), Found("a.jpg")]
-    for number in (1, 2):
-        sharded = Sharded(files, Shard(number, 2))
-        list(sharded)
-        assert not sharded.looked_everywhere
 
 
 @pytest.fixture

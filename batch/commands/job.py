@@ -8,7 +8,13 @@ from typing import Any
 
 from batch.commands.settings import file_limits_of, is_age, place_of, search_of, user_state
 from batch.errors import UsageError
-from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
+from batch.limits import (
+    Limits,
+    parse_deadline,
+    parse_max_failures,
+    parse_max_gone,
+    parse_time_limit,
+)
 from batch.location import location_of
 from batch.log import PROGRAM
 from batch.options import Cluster, EngineKind, Job, Memory, Options
@@ -30,8 +36,9 @@ def job_of(
     Raises:
         UsageError: one of them has no such value, or they contradict each other.
     """
-    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing")
+    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing", "accept_failures")
     memory = Memory(**{name: given.pop(name) for name in names})
+    limits = ("deadline", "time_limit", "max_failures", "max_gone")
     places = ("engine", "ray_address", "actors", "parts")
     cluster = _cluster(**{name: given.pop(name) for name in places})
     return Job(
@@ -39,7 +46,7 @@ def job_of(
         output=output,
         per_face=per_face,
         memory=memory,
-        limits=_limits(given.pop("deadline"), given.pop("time_limit"), given.pop("max_failures")),
+        limits=_limits(**{name: given.pop(name) for name in limits}),
         options=_options(every_face=per_face, **given),
         cluster=cluster,
         wait=wait,
@@ -49,11 +56,14 @@ def job_of(
     )
 
 
-def _limits(deadline: str | None, time_limit: str | None, max_failures: str | None) -> Limits:
+def _limits(
+    deadline: str | None, time_limit: str | None, max_failures: str | None, max_gone: str
+) -> Limits:
     return Limits(
         deadline=None if deadline is None else parse_deadline(deadline),
         time_limit=None if time_limit is None else parse_time_limit(time_limit),
         max_failures=None if max_failures is None else parse_max_failures(max_failures),
+        max_gone=parse_max_gone(max_gone),
     )
 
 
@@ -112,12 +122,18 @@ def with_journal(job: Job) -> Job:
     """Give a report at a URL a journal in the user's folder, unless ``--state`` names another.
 
     Raises:
-        UsageError: this user has no such folder.
+        UsageError: this user has no such folder, or what is asked for needs a journal.
         OutputError: it can't be made.
     """
+    from batch.journal.place import journal_path, url_journal_path
+
     if job.memory.state is not None or isinstance(location_of(job.output), Path):
+        if job.memory.accept_failures and journal_path(job) is None:
+            raise UsageError(
+                "--accept-failures needs a journal, which a report on standard output has not",
+                "name one with --state, or a file with -o",
+            )
         return job
-    from batch.journal.place import url_journal_path
     from batch.reports.publish import writing
 
     folder = user_state() / PROGRAM

@@ -109,11 +109,31 @@ def _list(job: Job, log: Log) -> None:
 
 
 def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
+    from batch.journal.place import journal_path
     from batch.labelling import Terminal
+    from batch.location import location_of
+    from batch.names import path_text, printable
     from batch.run import run
 
     watch = _watch(job.output, log, quiet, form)
     summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch))
+    failed = summary.not_accepted.total()
+    if failed:
+        report = "the report" if job.output == STDIO else path_text(location_of(job.output))
+        files = "file" if failed == 1 else "files"
+        accept = "" if journal_path(job) is None else ", or run once with --accept-failures"
+        log(
+            Event.FAILURES,
+            f"{failed} {files} failed: {summary.name_failures()}; {report} has all of them, "
+            f"with the status failed; repair or remove them{accept}",
+            Level.WARNING,
+            failed=failed,
+            accepted=summary.accepted,
+            files=[
+                {"path": path_text(f.path), "reason": f.reason, "detail": printable(f.detail)}
+                for f in summary.failures
+            ],
+        )
     level = Level.INFO if summary.exit_code is ExitCode.OK else Level.WARNING
     log(
         Event.SUMMARY,
@@ -122,6 +142,9 @@ def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
         found=summary.found,
         labelled_now=summary.labelled_now,
         reused=summary.reused,
+        missing=summary.missing,
+        gone=summary.gone,
+        accepted=summary.accepted,
         by_status=summary.by_status,
         by_label=summary.by_label,
         exit_code=summary.exit_code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batch.commands.options import FILE, answer_options, group, place_options
+from batch.limits import DEFAULT_MAX_GONE
 from batch.options import EngineKind
 
 # The model, and what it is asked.
@@ -67,6 +68,12 @@ memory_options = group(
         is_flag=True,
         help="Keep the rows of photos that are gone, marked as missing.",
     ),
+    click.option(
+        "--accept-failures",
+        is_flag=True,
+        help="Accept the files that fail in this run: until they change, they count neither for "
+        "the exit code nor for --max-failures.",
+    ),
 )
 
 
@@ -114,6 +121,14 @@ schedule_options = group(
         "--max-failures",
         metavar="N|P%",
         help="Fail, and publish nothing, if more files than this can't be read.",
+    ),
+    click.option(
+        "--max-gone",
+        default=DEFAULT_MAX_GONE,
+        show_default=True,
+        metavar="N|P%",
+        help="Fail, and publish nothing, if more known photos than this are gone; 0 switches off "
+        "all guards against a disk that is away.",
     ),
     click.option("--wait", is_flag=True, help="Wait while another run is at work on the report."),
     click.option(

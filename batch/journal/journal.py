@@ -24,19 +24,29 @@ from batch.errors import OutputError
 from batch.journal.damage import check_note, check_photo, check_schema
 from batch.journal.errors import JournalDamaged, check_regular, translate_sqlite_errors
 from batch.journal.schema import (
+    ACCEPT,
     ADD_PHOTO,
+    ARRIVE,
     CAUSES,
+    COUNT_GONE,
+    FAILED,
+    FIND_GONE,
+    FIND_MOVED,
+    FORGET,
+    INDEX_FOUND,
+    IS_ACCEPTED,
+    KEEP,
     KNOWN,
-    LOOKED_EVERYWHERE,
-    MISSING,
+    NEXT_GONE,
     NEXT_MISSING,
     NEXT_PENDING,
     NEXT_ROWS,
     OF_THIS_RUN,
     PENDING,
     SCHEMA,
+    START_OVER,
 )
-from batch.journal.stored import checksum_of
+from batch.journal.stored import checksum_of, checksum_of_fresh, failure_key
 from batch.location import Location, location_of
 from batch.records import Failure, FileState, Finished, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
@@ -70,15 +80,20 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """How many files a run found, and how many of them it has to look at.
+    """What a run has found and has to do.
 
-    ``goes_on`` tells that the run goes on with a fresh start of an earlier one.
+    Attributes:
+        found: files that were found.
+        pending: those of them that are to be labelled.
+        goes_on: whether the run goes on with a fresh start of an earlier one.
+        known: files that an earlier run found, whether or not this one did.
     """
 
     found: int
     pending: int
     goes_on: bool = False
     by_cause: Mapping[Cause, int] = field(default_factory=dict, compare=False)
+    known: int = field(default=0, compare=False)
 
     def describe(self, change: str) -> str:
         """Tell what is to be done and why; ``change`` is what the basis differs in."""
@@ -139,6 +154,7 @@ class Journal:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
+        self._database.create_function("checksum_of", 10, checksum_of_fresh)
         self._database.executescript(OF_THIS_RUN)
         run("BEGIN IMMEDIATE")
         run("DELETE FROM notes WHERE 0")  # fails in a file that may only be read, as BEGIN does not
@@ -173,26 +189,34 @@ class Journal:
     ) -> Plan:
         """Take in what discovery found, in its order, and find out what is to be done.
 
-        With ``fresh`` everything that was known is forgotten first, but only once until a report
-        is published (``note(FRESH, "")``): a run that starts over and is cut off goes on. With
-        ``verify`` no file is taken to be unchanged for its size and time, and with
-        ``ignore_inode`` one is although its ctime or inode differ.
+        With ``fresh`` no earlier answer counts, but only once until a report is published
+        (``note(FRESH, "")``): a run that starts over and is cut off goes on. With ``verify`` no
+        file is taken to be unchanged for its size and time, and with ``ignore_inode`` one is
+        although its ctime or inode differ.
         """
         files = iter(found)
         goes_on = fresh and bool(self.noted(FRESH))
         if fresh and not goes_on:
             self.note(FRESH, "begun")
             with self._using() as run:
-                run("DELETE FROM photos WHERE in_shard(path)")
+                run(START_OVER)
+                run("DELETE FROM accepted")
         # Discovery runs outside of the lock and of the translation of the database's errors.
         while chunk := list(islice(files, INSERTED_AT_ONCE)):
             with self._using():
                 self._insert(chunk)
         with self._using() as run:
+            run(INDEX_FOUND)
+            run(ARRIVE)
+            run(FIND_GONE)
             run(PENDING, {"all": verify, "basis": self._basis, "ignore_inode": ignore_inode})
-            self._found = run("SELECT count(*) FROM found").fetchone()[0]
+            self._found, gone, arrived = (
+                run(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("found", "gone", "arrivals")
+            )
             by_cause = {Cause(cause): count for cause, count in run(CAUSES)}
-            return Plan(self._found, sum(by_cause.values()), goes_on, by_cause)
+        known = max(0, self._found - arrived) + gone
+        return Plan(self._found, sum(by_cause.values()), goes_on, by_cause, known)
 
     def _insert(self, chunk: list[Found]) -> None:
         # One statement for many rows takes half of the time of as many statements.
@@ -254,24 +278,61 @@ class Journal:
         """
         given = 0
         for position, *values in self._chunks(NEXT_ROWS, -1):
-            yield replace(self._row(*values), position=position)
+            row = self._row(*values)
+            path, size, stamp, _, _, digest, *_ = values
+            accepted = row.failure is not None and self._is_accepted(path, size, stamp, digest)
+            yield replace(row, position=position, accepted=accepted)
             given += 1
         if given != self._found:
             raise JournalDamaged(f"it has rows for {given} of {self._found} files")
 
-    def missing(self) -> Iterator[Row]:
-        """Give the last rows of the shard's files that were not found, in their paths' order."""
-        for _, *values in self._chunks(NEXT_MISSING, b""):
-            yield replace(self._row(*values), missing=True)
+    def find_moved(self) -> None:
+        """Find out which of the files that are gone lie elsewhere now: once all are labelled."""
+        with self._using() as run:
+            run(FIND_MOVED)
 
-    def forget_missing(self) -> None:
-        """Forget the shard's files that were not found.
+    def count_gone(self) -> int:
+        """Count the photos that an earlier run labelled, and that are nowhere now.
 
-        Nothing is forgotten where nothing was found or something could not be looked at: more
-        likely than that all photos are gone, their disk is, and comes back tomorrow.
+        Those that are kept or lie elsewhere are not among them, nor files that failed.
         """
         with self._using() as run:
-            run(f"DELETE FROM photos WHERE {MISSING} AND {LOOKED_EVERYWHERE}")
+            return int(run(COUNT_GONE).fetchone()[0])
+
+    def gone(self) -> Iterator[str]:
+        """Give the paths of these photos, in order."""
+        for (path,) in self._chunks(NEXT_GONE, b""):
+            yield os.fsdecode(path)
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """Keep what is known of files that are gone, for they may come back."""
+        with self._using():
+            self._database.executemany(KEEP, ((os.fsencode(path),) for path in paths))
+
+    def missing(self, all_gone: bool = True) -> Iterator[Row]:
+        """Give the last rows of files that were not found, or only of those that are kept.
+
+        They come in their paths' order. Rows of other models and settings are among them.
+        """
+        for _, *values in self._chunks(NEXT_MISSING, b"", all=all_gone):
+            yield replace(self._row(*values), missing=True)
+
+    def forget_missing(self, all_kept: bool = False) -> None:
+        """Forget the shard's files that are gone and not kept, and that files are new."""
+        with self._using() as run:
+            run("DELETE FROM arrivals")
+            if not all_kept:
+                run(FORGET)
+
+    def accept_failures(self) -> None:
+        """Take the failures of this run for known ones, until their files change."""
+        with self._using() as run:
+            keys = ((failure_key(*values),) for values in run(FAILED).fetchall())
+            self._database.executemany(ACCEPT, keys)
+
+    def _is_accepted(self, *values: Any) -> bool:
+        with self._using() as run:
+            return run(IS_ACCEPTED, (failure_key(*values),)).fetchone() is not None
 
     def note(self, name: str, value: str) -> None:
         """Keep a text under a name for later runs."""
@@ -291,11 +352,11 @@ class Journal:
             name, row = check_photo(*values)
             return unpack_row(location_of(os.fsdecode(name)), row)
 
-    def _chunks(self, query: str, start: int | bytes) -> Iterator[tuple[Any, ...]]:
+    def _chunks(self, query: str, start: int | bytes, **more: object) -> Iterator[tuple[Any, ...]]:
         """Run a query from one key on to the next, so that writing in between disturbs nothing."""
         after = start
         while True:
-            values = {"after": after, "basis": self._basis, "chunk": CHUNK}
+            values = {"after": after, "chunk": CHUNK, **more}
             with self._using() as run:
                 chunk = run(query, values).fetchall()
             yield from chunk

@@ -19,6 +19,10 @@ TABLES = {
     "notes": """CREATE TABLE notes (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL
 )""",
+    # Paths that no published report has had.
+    "arrivals": "CREATE TABLE arrivals (path BLOB PRIMARY KEY) WITHOUT ROWID",
+    # Failures that were accepted, by `failure_key`. One that is damaged counts as not accepted.
+    "accepted": "CREATE TABLE accepted (failure BLOB PRIMARY KEY) WITHOUT ROWID",
 }
 SCHEMA = f"""
 {";".join(TABLES.values())};
@@ -33,7 +37,11 @@ CREATE TEMP TABLE found (
     ctime_ns INTEGER, inode INTEGER, failure TEXT
 );
 CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY, cause TEXT NOT NULL);
+CREATE TEMP TABLE gone (path BLOB PRIMARY KEY, kept INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TEMP TABLE moved (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 """
+# Once the table is full, as that takes a fraction of the time.
+INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
 ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The index is partial: it is used for `=` alone, not for `IS`.
 KNOWN = f"""
@@ -63,15 +71,53 @@ NEXT_ROWS = """
 SELECT position, photos.* FROM found JOIN photos USING (path)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
-LOOKED_EVERYWHERE = (
-    "EXISTS (SELECT 1 FROM found) AND NOT EXISTS (SELECT 1 FROM found WHERE failure IS NOT NULL)"
-)
-# Files of other shards are not looked for. A `CASE`, as that asks for the shard only of the few.
-MISSING = "CASE WHEN path IN (SELECT path FROM found) THEN 0 ELSE in_shard(path) END"
-NEXT_MISSING = f"""
-SELECT path, {PHOTO} FROM photos
-WHERE path > :after AND NOT failed AND basis IS :basis AND {MISSING} ORDER BY path LIMIT :chunk
+# What a run finds for the first time. Of a journal's first run nothing can be gone or have moved.
+ARRIVE = """
+INSERT OR IGNORE INTO arrivals SELECT path FROM found LEFT JOIN photos USING (path)
+WHERE photos.path IS NULL AND EXISTS (SELECT 1 FROM photos)
 """
+# Files of other shards are not looked for. A `CASE`, as that asks for the shard only of the few.
+FIND_GONE = """
+INSERT INTO gone (path) SELECT path FROM photos
+WHERE CASE WHEN EXISTS (SELECT 1 FROM found WHERE found.path = photos.path)
+      THEN 0 ELSE in_shard(path) END
+"""
+# Bytes that lie in a new place. Those that lay in two places before did not move from one to the
+# other.
+FIND_MOVED = """
+INSERT OR IGNORE INTO moved SELECT digest FROM arrivals CROSS JOIN photos USING (path)
+WHERE digest IS NOT NULL
+"""
+_IS_GONE = """
+NOT failed AND NOT EXISTS (SELECT 1 FROM moved WHERE moved.digest = photos.digest)
+"""
+# A `CROSS JOIN` searches the second table for each row of the first, of which there are few.
+COUNT_GONE = f"""
+SELECT count(*) FROM gone CROSS JOIN photos USING (path) WHERE NOT kept AND {_IS_GONE}
+"""
+NEXT_GONE = f"""
+SELECT gone.path FROM gone CROSS JOIN photos USING (path)
+WHERE gone.path > :after AND NOT kept AND {_IS_GONE} ORDER BY gone.path LIMIT :chunk
+"""
+KEEP = "UPDATE gone SET kept = 1 WHERE path = ?"
+NEXT_MISSING = f"""
+SELECT gone.path, {PHOTO.replace("path", "photos.path")} FROM gone CROSS JOIN photos USING (path)
+WHERE gone.path > :after AND (kept OR :all) AND NOT failed ORDER BY gone.path LIMIT :chunk
+"""
+FORGET = "DELETE FROM photos WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
+# A fresh start: what is known stays for files that are gone, but no answer counts any more.
+START_OVER = """
+UPDATE photos SET basis = x'',
+checksum = checksum_of(
+    checksum, path, size, stamp, ctime_ns, inode, digest, basis, failed, row
+)
+WHERE in_shard(path)
+"""
+FAILED = """
+SELECT path, photos.size, photos.stamp, digest FROM found JOIN photos USING (path) WHERE failed
+"""
+ACCEPT = "INSERT OR IGNORE INTO accepted VALUES (?)"
+IS_ACCEPTED = "SELECT 1 FROM accepted WHERE failure = ?"
 # All there is, in the order that the table keeps.
 ALL_PHOTOS = f"SELECT {PHOTO} FROM photos"
 ALL_NOTES = "SELECT name, value, checksum FROM notes"

@@ -42,18 +42,25 @@ SUCCESS = Metric(
 FOUND = Metric("batch_label_photos_found", (), "Files that the last run found.")
 PHOTOS = Metric("batch_label_photos", ("status",), "Files of the last run by status.")
 FAILURES = Metric("batch_label_failures", ("reason",), "Failed files of the last run by reason.")
+ACCEPTED = Metric(
+    "batch_label_failures_accepted", (), "Failed files of the last run that were accepted."
+)
 LABELLED = Metric("batch_label_photos_labelled_now", (), "Files that the last run labelled itself.")
 REUSED = Metric(
     "batch_label_photos_reused", (), "Files whose rows the last run took from earlier ones."
 )
+MISSING = Metric(
+    "batch_label_photos_missing", (), "Files that are gone and stay in the last run's report."
+)
+GONE = Metric("batch_label_photos_gone", (), "Files that are gone and left the last run's report.")
 DRIFT = Metric("batch_label_drift_warnings", (), "Warnings of drift that the last run gave.")
 INFO = Metric(
     "batch_label_run_info", ("version", "provider"), "What the last run ran with; always 1."
 )
 METRICS = (
     *(STARTED, DURATION, EXIT_CODE, SUCCESS),
-    *(FOUND, PHOTOS, FAILURES, LABELLED, REUSED),
-    *(DRIFT, INFO),
+    *(FOUND, PHOTOS, FAILURES, ACCEPTED, LABELLED, REUSED),
+    *(MISSING, GONE, DRIFT, INFO),
 )
 
 
@@ -102,8 +109,11 @@ def _samples(
         FOUND: {(): counts.found},
         PHOTOS: {(status.value,): counts.by_status.get(status, 0) for status in Status},
         FAILURES: {(reason.value,): counts.by_reason.get(reason, 0) for reason in Reason},
+        ACCEPTED: {(): counts.accepted},
         LABELLED: {(): counts.labelled_now},
         REUSED: {(): counts.reused},
+        MISSING: {(): counts.missing},
+        GONE: {(): counts.gone},
         DRIFT: {(): len(record.drift.warnings) if record.drift else 0},
         INFO: {run: 1},
     }

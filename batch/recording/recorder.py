@@ -149,6 +149,8 @@ def _counts(summary: Summary) -> Counts:
         labelled_now=summary.labelled_now,
         reused=summary.reused,
         missing=summary.missing,
+        away=summary.away,
+        gone=summary.gone,
         salvaged=summary.salvaged,
         by_cause=dict(summary.by_cause),
         left_out=summary.left_out,
@@ -156,6 +158,7 @@ def _counts(summary: Summary) -> Counts:
         by_status={status.value: count for status, count in summary.by_status.items()},
         by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
         by_label=summary.by_label,
+        accepted=summary.accepted,
     )
 
 

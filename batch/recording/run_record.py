@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
 from batch.clock import utc_text
-from batch.limits import FailureLimit
+from batch.limits import CountLimit
 from batch.names import path_text
 from batch.recording.drift import Drift
 from batch.recording.host import HostRecord
@@ -56,6 +56,8 @@ class Counts:
     labelled_now: int = 0
     reused: int = 0
     missing: int = 0
+    away: int = 0
+    gone: int = 0
     salvaged: int = 0
     by_cause: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
@@ -63,6 +65,7 @@ class Counts:
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_reason: Mapping[str, int] = field(default_factory=dict)
     by_label: Mapping[str, int] = field(default_factory=dict)
+    accepted: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
     for record in options:
         for option in fields(record):
             value = getattr(record, option.name)
-            if is_dataclass(value) and not isinstance(value, type | FailureLimit | Shard):
+            if is_dataclass(value) and not isinstance(value, type | CountLimit | Shard):
                 settings.update(settings_of(value))
             else:
                 settings[option.name] = _setting(value)

@@ -69,28 +69,23 @@ class ListingDigest:
 class Sharded:
     """Those of the files that are a shard's, each with its position among all.
 
-    Every iteration looks anew. After one that came to its end, ``record`` tells what was listed,
-    and ``looked_everywhere`` whether nothing in it refused to be looked at: what a shard does not
-    find may otherwise lie in a folder whose failure is another shard's.
+    Every iteration looks anew. After one that came to its end, ``record`` tells what was listed.
     """
 
     def __init__(self, found: Iterable[Found], shard: Shard) -> None:
         self.shard = shard
         self.record: ShardRecord | None = None
-        self.looked_everywhere = False
         self._found = found
 
     def __iter__(self) -> Iterator[Found]:
-        self.record, self.looked_everywhere = None, False
-        listing, position, failures = ListingDigest(), 0, 0
+        self.record = None
+        listing, position = ListingDigest(), 0
         for position, file in enumerate(self._found, start=1):
             path = os.fsencode(file.path)
             listing.add(path)
-            failures += file.failure is not None
             if self.shard.holds(path):
                 yield file._replace(position=position)
         self.record = ShardRecord(self.shard.number, self.shard.of, position, listing.hexdigest())
-        self.looked_everywhere = not failures
 
 
 def parse_shard(text: str) -> Shard:

@@ -1,0 +1,228 @@
+"""Known photos that a run does not find: whether they are deleted, or their disk is away."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from batch.errors import BatchLabelError
+from batch.journal.journal import Journal
+from batch.limits import CountLimit
+from batch.location import is_url, location_of, split_member
+from batch.names import path_text, printable
+from batch.sources.walk import Found
+from batch.summary import MOST_NAMED
+
+# With fewer photos gone than this, no percentage of --max-gone is exceeded.
+MIN_GONE = 10
+SEE_DISK = "see whether their disk is mounted; if they are meant to be gone"
+EMPTY, UNREADABLE = "no photos in it", "can't be read"
+_AT_ONCE = 1_000
+
+
+class InputCoverage(Iterable[Found]):
+    """Passes on what is found, and notes which inputs have no photos and what can't be read.
+
+    Attributes:
+        empty: inputs in which nothing was found, written as paths of files in them would begin.
+        unreadable: paths of folders, archives and files that could not be looked at.
+    """
+
+    def __init__(self, found: Iterable[Found], inputs: Sequence[str]) -> None:
+        self._found = found
+        self._inputs = frozenset(map(_tidy, inputs))
+        self.empty: set[str] = set()
+        self.unreadable: set[str] = set()
+
+    def __iter__(self) -> Iterator[Found]:
+        self.empty, self.unreadable = set(self._inputs), set()
+        last = ""
+        for file in self._found:
+            if file.failure:
+                self.unreadable.add(file.path.rstrip("/") or "/")
+            elif self.empty:
+                folder = next(_places(file.path), "")
+                if folder != last:  # once for each folder
+                    self.empty.difference_update(_places(file.path))
+                    last = folder
+            yield file
+
+
+@dataclass
+class Away:
+    """Photos that are missing with the folder, archive or input that they were in."""
+
+    photos: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All these photos."""
+        return self.photos.total()
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        if EMPTY in self.why.values():
+            return f"{SEE_DISK}, remove the empty folder or run once with --max-gone 0"
+        return "see to their permissions and their disk"
+
+    def describe(self) -> str:
+        """Name the places with the most photos: ``photos/a (3 photos: no photos in it)``."""
+        named = [
+            f"{path_text(location_of(place))} ({_photos(count)}: {self.why[place]})"
+            for place, count in self.photos.most_common(MOST_NAMED)
+        ]
+        more = len(self.photos) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) -> Away:
+    """Keep what the journal knows of photos whose folder, archive or input seems to be away.
+
+    It is away if it can't be read or, unless ``unreadable_only``, if it still stands and is empty,
+    as a mount point is without its disk, and if no photo is found in an input.
+    """
+    away = Away()
+    is_empty = lru_cache(1024)(_is_empty)
+    last, place, why = "", "", ""
+    paths = journal.gone()
+    while chunk := list(islice(paths, _AT_ONCE)):
+        kept = []
+        for path in chunk:
+            folder = next(_places(path), "")
+            if folder != last:  # once for each folder
+                last = folder
+                place, why = _find_place(path, coverage, is_empty)
+            is_away = why == UNREADABLE or (why == EMPTY and not unreadable_only)
+            if is_away and not (why == EMPTY and _is_there(path)):
+                kept.append(path)
+                away.photos[place] += 1
+                away.why[place] = why
+        journal.keep(kept)
+    return away
+
+
+def _find_place(
+    path: str, coverage: InputCoverage, is_empty: Callable[[str], bool | None]
+) -> tuple[str, str]:
+    """Find the folder, archive or input that is away, and why it seems so; both "" if none is."""
+    for place in _places(path):
+        if place in coverage.unreadable:
+            return place, UNREADABLE
+        if place in coverage.empty:
+            return place, EMPTY
+    archive = split_member(path)
+    local = archive[0] if archive else path
+    if not is_url(local):
+        for place in _parents(local):
+            empty = is_empty(place)
+            if empty is not None:  # the innermost folder that is still there
+                return (place, EMPTY) if empty else ("", "")
+    return "", ""
+
+
+def check_found(journal: Journal, inputs: Sequence[str]) -> None:
+    """Make sure, where nothing at all was found, that there was nothing before either.
+
+    Raises:
+        BatchLabelError: there were photos.
+    """
+    gone = sum(1 for _ in _deleted(journal))
+    if gone:
+        named = ", ".join(map(printable, inputs[:MOST_NAMED]))
+        raise BatchLabelError(
+            f"no photos found in {named}, where {_photos(gone)} were known; "
+            "no report is published, and an earlier one stays",
+            f"{SEE_DISK}, run once with --max-gone 0",
+        )
+
+
+def check_gone(journal: Journal, limit: CountLimit, known: int | None) -> int:
+    """Make sure that no more photos are gone than the limit allows; return how many are.
+
+    ``known`` is how many there were, None if no report has told of them yet.
+
+    Raises:
+        BatchLabelError: more are gone.
+    """
+    gone = journal.count_gone()
+    if known is None or limit.is_off or not _is_too_many(limit, gone, known):
+        return gone
+    deleted = _deleted(journal)
+    named = [path_text(location_of(path)) for path in islice(deleted, MOST_NAMED)]
+    count = len(named) + sum(1 for _ in deleted)
+    if _is_too_many(limit, count, known):
+        raise BatchLabelError(
+            f"{count} of {known} known photos are gone, more than --max-gone {limit} allows "
+            f"(such as {', '.join(named)}); no report is published, and an earlier one stays",
+            f"{SEE_DISK}, run once with --max-gone 0",
+        )
+    return gone
+
+
+def _deleted(journal: Journal) -> Iterator[str]:
+    """Give the photos that are gone, but for those that options or other inputs pass over."""
+    return (path for path in journal.gone() if not _is_there(path))
+
+
+def _is_there(path: str) -> bool:
+    return not is_url(path) and os.path.lexists(path)
+
+
+def _is_too_many(limit: CountLimit, gone: int, known: int) -> bool:
+    return limit.is_exceeded(gone, known) and not (limit.is_percentage and gone < MIN_GONE)
+
+
+def _is_empty(folder: str) -> bool | None:
+    """Tell whether a folder is empty, None if it is not there.
+
+    Hidden names do not count: they are what is left on a mount point or by a file manager. One
+    that can't be read is not called empty: the run has found that out if it was to look there.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return all(entry.name.startswith(".") for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return False
+
+
+def _tidy(text: str) -> str:
+    """Write an input as the paths of the files in it begin."""
+    location = location_of(text)
+    return os.fspath(location) if isinstance(location, Path) else text.rstrip("/")
+
+
+def _places(path: str) -> Iterator[str]:
+    """Give the paths of a file's archive and of all folders above, the innermost first."""
+    member = split_member(path)
+    if member:
+        path = member[0]
+        yield path
+    yield from _parents(path)
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Give the folders above a file, the innermost first; ``.`` or ``/`` is the last."""
+    if is_url(path):
+        start = path.index("://") + 3
+        while (end := path.rfind("/", start)) > 0:
+            path = path[:end]
+            yield path
+        return
+    while (folder := os.path.dirname(path)) != path:  # noqa: PTH120 - text, as in `walk.py`
+        path = folder or "."
+        yield path
+        if not folder:
+            return
+
+
+def _photos(count: int) -> str:
+    return f"{count} photo" if count == 1 else f"{count} photos"
