@@ -188,4 +188,4 @@ def test_settings_are_the_options_flat() -> None:
     assert settings["time_limit"] == 5400
     assert settings["max_failures"] == "2%"
     assert "search" not in settings
-    assert json.loads(json.dumps(settings)) == settings | {"devices": [0, 2]}
+    assert json.loads(json.dumps(settings)) == settings | {"devices": [0, 2], "exclude": []}
