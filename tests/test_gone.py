@@ -274,6 +274,15 @@ def test_how_many_photos_may_be_gone(
     assert place.run(*RUN, "--max-gone", limit, "--keep-missing").returncode == ExitCode.OK
 
 
+def test_what_an_option_passes_over_is_not_away(place: Place) -> None:
+    make_photos(place.folder / "c" / "deep", 1, first=500)
+    run = ("a", "c", "-o", REPORT)
+    assert place.run(*run).returncode == ExitCode.OK
+    ran = place.run(*run, "--no-recursive")
+    assert ran.returncode == ExitCode.OK, ran.stderr
+    assert (place.counts()["missing"], len(place.rows())) == (0, 2)
+
+
 def test_an_input_that_is_no_longer_named_is_not_gone(place: Place) -> None:
     ran = place.run("a", "-o", REPORT)
     assert ran.returncode == ExitCode.OK, ran.stderr
