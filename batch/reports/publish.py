@@ -13,7 +13,7 @@ from batch.errors import OutputError
 from batch.names import path_text, printable
 from batch.reports.bounded import read_file_start
 from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
-from batch.sources.signatures import is_image
+from batch.sources.file_types import is_image
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {

@@ -16,8 +16,8 @@ from typing import NamedTuple, TypeGuard, TypeVar
 from batch.location import Location, is_archive, location_of
 from batch.records import Failure, Reason, Stage
 from batch.regular_file import NotRegular, open_regular
+from batch.sources.file_types import HEAD_BYTES, LEFT_OUT, RAW_SUFFIXES, SUFFIXES, why_left_out
 from batch.sources.seen import Seen
-from batch.sources.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 from batch.stopping import Check, never_stop
 
 Item = TypeVar("Item")
@@ -40,13 +40,15 @@ class Search:
     """How folders are searched.
 
     ``hidden`` takes names with a leading dot too; ``follow_symlinks`` takes what symbolic
-    links inside a folder lead to; ``archives`` takes what is in the archives of a folder.
+    links inside a folder lead to; ``archives`` takes what is in the archives of a folder;
+    ``raws`` takes camera raws.
     """
 
     recursive: bool = True
     hidden: bool = False
     follow_symlinks: bool = False
     archives: bool = False
+    raws: bool = False
 
     def why_not(self, inside: str) -> str | None:
         """Say why a file in a store or archive is left out, by its path in there."""
@@ -59,9 +61,9 @@ class Search:
         suffix = splitext(parts[-1])[1].lower()
         if suffix in SUFFIXES or (self.archives and is_archive(inside)):
             return None
-        if suffix in RAW_SUFFIXES:
-            return "camera raw"
-        return "archive" if is_archive(inside) else "no image"
+        if suffix in RAW_SUFFIXES and self.raws:
+            return None
+        return "archive" if is_archive(inside) else LEFT_OUT.get(suffix, "no image")
 
 
 class Found(NamedTuple):
@@ -257,11 +259,12 @@ class Explorer:
         if is_archive(entry.name):
             return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
-            return "camera raw"
+            return None if self.search.raws else "camera raw"
         try:
-            return None if is_image(_head(path)) else "no image"
+            why = why_left_out(_head(path))
         except NotRegular:  # by now
             return "not a regular file"
+        return None if why == "camera raw" and self.search.raws else why
 
 
 def look_at(path: str) -> Found:
