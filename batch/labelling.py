@@ -40,7 +40,8 @@ HINTS = {
     "symbolic link": "follow links with --follow-symlinks",
     "in a subfolder": "leave out --no-recursive",
     "archive": "look into archives with --archives",
-    "camera raw": "convert camera raws, such as to JPEG",
+    "camera raw": "take camera raws, by their previews, with --raws",
+    "unsupported format": "convert what is of an unsupported format, such as to JPEG",
 }
 KEPT = "what is done is kept: run the same command again to go on"
 

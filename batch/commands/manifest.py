@@ -37,6 +37,7 @@ def manifest(
     recursive: bool,
     hidden: bool,
     follow_symlinks: bool,
+    raws: bool,
     inventory: str | None,
     log_format: str,
     quiet: bool,
@@ -46,7 +47,7 @@ def manifest(
     PHOTOS are as for labelling. The exit code is 3 if some could not be looked at.
     """
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
-    search = Search(recursive, hidden, follow_symlinks)
+    search = Search(recursive, hidden, follow_symlinks, raws=raws)
     try:
         sys.exit(_run(photos, inventory, search, output, log))
     except BatchLabelError as error:
@@ -106,7 +107,7 @@ def _files(
             "an inventory lists a bucket as a whole",
             "leave out PHOTOS, --no-recursive and --follow-symlinks",
         )
-    return Inventory(inventory).files(search.hidden, summary.leave_out, check)
+    return Inventory(inventory).files(search.hidden, summary.leave_out, check, search.raws)
 
 
 def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:

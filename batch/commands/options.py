@@ -114,6 +114,11 @@ search_options = group(
     click.option(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
+    click.option(
+        "--raws",
+        is_flag=True,
+        help="Take camera raws as well, by the previews inside them.",
+    ),
 )
 
 

@@ -60,7 +60,9 @@ class Inventory:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self._called} is none: {error!r} is amiss", REMEDY) from error
 
-    def files(self, hidden: bool, left_out: LeftOut, check: Check = never_stop) -> Iterator[Found]:
+    def files(
+        self, hidden: bool, left_out: LeftOut, check: Check = never_stop, raws: bool = False
+    ) -> Iterator[Found]:
         """Give the photos in the bucket, in the order of the inventory.
 
         They are told by their names alone. Objects that are not the latest version, or that mark
@@ -69,7 +71,7 @@ class Inventory:
         Raises:
             InputError: a file of the inventory is missing or damaged.
         """
-        search = Search(hidden=hidden)
+        search = Search(hidden=hidden, raws=raws)
         for file in self._files:
             with self._reading(file.key), self._fetched(file, check) as stream:
                 for listed in every(CHECK_EVERY, check, self._read(stream, self._schema)):
