@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from batch.decoding.diagnosis import FORMATS, diagnosis
+from batch.decoding import jpeg, jxl, tiff
+from batch.decoding.diagnosis import diagnosis
 from batch.decoding.file_bytes import read
 from batch.decoding.file_limits import MAX_PIXELS
-from batch.decoding.pillow import has_heif_reader, open_image
+from batch.decoding.pillow import has_reader, open_image
+from batch.decoding.raw import LEAST_PREVIEW, find_preview
 from batch.decoding.salvage import is_enough, leniency
 from batch.location import Location
 from batch.records import Failure, Photo, Reason, Stage
-from batch.sources.signatures import is_heif
+from batch.sources.file_types import CONVERT, DECODERS, RAW, file_type_of
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
 JPEG_FORMATS = ("JPEG", "MPO")
+_HEAD_BYTES = 4096  # of a file, which tell its format
 
 # EXIF 2.32, tag 274: how the stored rows and columns become the upright picture.
 UPRIGHT = {
@@ -70,52 +74,142 @@ def decode_bytes(
 def decode_upright(
     path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
 ) -> Upright | Failure:
-    """Decode a file's bytes to upright RGB, see ``_decoded``.
+    """Decode a file's bytes to upright RGB.
 
-    With ``salvage`` a truncated file gives what is there of its photo, marked as
-    ``salvaged``, unless that is less than half.
+    The format is told by content, see ``batch.sources.file_types``; of several frames or pages
+    the first counts, and of a camera raw the preview. A picture whose longer side is over
+    ``MAX_SIDE`` pixels is shrunk by a whole factor to between ``WORKING_SIDE`` and ``MAX_SIDE``, a
+    JPEG as far as it goes while decoding. EXIF orientation is applied, transparency is laid on
+    white, 16-bit grey keeps its high byte, 32-bit grey is stretched from its darkest to its
+    brightest value, and colour profiles are not applied.
+
+    Args:
+        path: where the file lies, for a ``Failure``.
+        data: all of its bytes.
+        max_pixels: limits the pixels held while decoding: a JPEG's after DCT scaling, but all of a
+            progressive one's.
+        salvage: give what is there of a truncated photo, marked as ``salvaged``, unless that is
+            less than half.
     """
-    result = _decoded(path, data, max_pixels)
+    content = _look_into(path, data, max_pixels)
+    if isinstance(content, Failure):
+        return content
+    result = _decoded(path, content, max_pixels)
+    if isinstance(result, Failure) and content.is_jpeg:
+        content, result = _mended(path, content, result, max_pixels)
     if not salvage or isinstance(result, Upright) or result.reason is not Reason.TRUNCATED:
         return result
     with leniency():
-        rest = _decoded(path, data, max_pixels)
+        rest = _decoded(path, content, max_pixels)
     if isinstance(rest, Upright) and is_enough(rest.image):
         return replace(rest, salvaged=result.detail)
-    return result
+    there = "less than half" if isinstance(rest, Upright) else "nothing"
+    return replace(result, detail=f"{result.detail}; not salvaged: {there} of it can be decoded")
 
 
-def _decoded(path: Location, data: bytes, max_pixels: int) -> Upright | Failure:
-    """Decode a file's bytes to upright RGB.
+@dataclass(frozen=True)
+class _Content:
+    """What is to be decoded of a file.
 
-    The format is told by content: JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, AVIF and,
-    with the extra ``heic``, HEIF; of several frames or pages the first counts. A picture
-    whose longer side is over ``MAX_SIDE`` pixels is shrunk by a whole factor to between
-    ``WORKING_SIDE`` and ``MAX_SIDE``, a JPEG as far as it goes while decoding. EXIF
-    orientation is applied, transparency is laid on white, 16-bit grey keeps its high
-    byte, 32-bit grey is stretched from its darkest to its brightest value, and colour
-    profiles are not applied. ``max_pixels`` limits the pixels held while decoding: a JPEG's
-    after DCT scaling, but all of a progressive one's.
+    Attributes:
+        data: the bytes of a picture.
+        formats: those of Pillow's readers that may have it.
+        orientation: EXIF orientation of a picture that says none itself.
+        is_turned: the decoder has applied the orientation, whatever EXIF says.
     """
+
+    data: bytes
+    formats: tuple[str, ...]
+    orientation: int = 1
+    is_turned: bool = False
+
+    @property
+    def is_jpeg(self) -> bool:
+        return self.data.startswith(b"\xff\xd8")
+
+
+def _look_into(path: Location, data: bytes, max_pixels: int) -> _Content | Failure:
+    """Find out which format a file has, and whether it is decoded rightly here."""
     if not data:
         return Failure(path, Stage.DECODE, Reason.EMPTY, "no bytes in the file")
-    formats: tuple[str, ...] = FORMATS
-    if is_heif(data):
-        if not has_heif_reader():
-            detail = "HEIC needs an extra: pip install 'batch-label[heic]'"
-            return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
-        formats = ("HEIF",)
+    kind = file_type_of(data[:_HEAD_BYTES])
+    if kind is None:  # Pillow says what is amiss
+        return _Content(data, DECODERS)
+    if kind is RAW or (kind.decoder == "TIFF" and tiff.is_raw(data)):
+        preview = find_preview(data)
+        if preview is not None:
+            return _Content(data[preview.start :], ("JPEG",), preview.orientation or 1)
+        detail = f"a camera raw without a preview of {LEAST_PREVIEW} pixels or more: {CONVERT}"
+        return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
+    if not kind.decoder or (kind.extra and not has_reader(kind.decoder)):
+        return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, kind.why_unsupported)
+    if kind.decoder == "JXL" and (header := jxl.read_header(data)):
+        # The decoder does all of its work as it opens a file.
+        if header.width * header.height > max_pixels:
+            return _too_large(path, header.width, header.height, max_pixels)
+        return _Content(data, (kind.decoder,), is_turned=header.orientation != 1)
+    if kind.decoder == "TIFF":
+        directory = tiff.first_directory(data)
+        if directory is None:
+            detail = "the file ends before its TIFF directory"
+            return Failure(path, Stage.DECODE, Reason.TRUNCATED, detail)
+        if why := tiff.why_unsupported(data, directory):
+            return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, f"{why}: {CONVERT}")
+    return _Content(data, (kind.decoder,))
+
+
+def _decoded(path: Location, content: _Content, max_pixels: int) -> Upright | Failure:
     try:
-        with open_image(data, formats) as image:
-            return _upright(path, image, max_pixels)
+        with open_image(content.data, content.formats) as image:
+            return _upright(path, image, max_pixels, content)
     except MemoryError:
         detail = "not enough memory for its pixels"
         return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
     except Exception as error:  # Pillow's readers raise nearly every built-in exception
-        return Failure(path, Stage.DECODE, *diagnosis(data, formats, error))
+        reason, detail = diagnosis(content.data, content.formats, error)
+        return Failure(path, Stage.DECODE, reason, detail)
 
 
-def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upright | Failure:
+def _mended(
+    path: Location, content: _Content, failure: Failure, max_pixels: int
+) -> tuple[_Content, Upright | Failure]:
+    """Decode a JPEG once more without what no viewer minds: an odd head, or no mark of the end."""
+    tidy = replace(content, data=jpeg.tidied(content.data))
+    result = _decoded(path, tidy, max_pixels)
+    if isinstance(result, Upright):
+        return tidy, result
+    if result.reason is not Reason.TRUNCATED:
+        return content, failure
+    if _is_all_there(tidy.data, max_pixels):
+        tidy = replace(tidy, data=tidy.data + jpeg.EOI)
+        return tidy, _decoded(path, tidy, max_pixels)
+    return tidy, result
+
+
+def _is_all_there(data: bytes, max_pixels: int) -> bool:
+    """Tell whether a JPEG without an end has all of its pixels, and nothing behind them.
+
+    What fills up coded data that are cut off becomes pixels, different ones for different bytes;
+    behind the last pixel nothing does.
+    """
+    try:
+        first, second, shorter = (_digest(ending, max_pixels) for ending in jpeg.endings(data))
+    except Exception:  # of whatever kind, as above
+        return False
+    return first == second != shorter
+
+
+def _digest(data: bytes, max_pixels: int) -> bytes:
+    with open_image(data, ("JPEG",)) as image:
+        if image.width * image.height > max_pixels:
+            raise MemoryError
+        image.load()
+        return hashlib.sha256(image.tobytes()).digest()
+
+
+def _upright(
+    path: Location, image: ImageFile.ImageFile, max_pixels: int, content: _Content
+) -> Upright | Failure:
     width, height = image.size
     scaled = image.format in JPEG_FORMATS
     if scaled:
@@ -124,13 +218,11 @@ def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upr
     # A progressive JPEG's coefficients are all kept until the last scan has been read.
     held = (width, height) if image.info.get("progressive") else image.size
     if held[0] * held[1] > max_pixels:
-        pixels = f"{held[0]} x {held[1]} = {held[0] * held[1]:,} pixels"
-        detail = f"{pixels}, more than --max-pixels {max_pixels:,}"
-        return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
+        return _too_large(path, *held, max_pixels)
     image.load()
     if not scaled:  # a TIFF is turned, and a HEIF may change its size, while it is loaded
         width, height = image.size
-    orientation = _orientation(image)
+    orientation = _orientation(image, content)
     picture = _rgb(image)
     if orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[orientation])
@@ -139,18 +231,28 @@ def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upr
     return Upright(picture, width, height)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF says nothing of which side is up, but the photo is there
+def _too_large(path: Location, width: int, height: int, max_pixels: int) -> Failure:
+    pixels = f"{width} x {height} = {width * height:,} pixels"
+    detail = f"{pixels}, more than --max-pixels {max_pixels:,}"
+    return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
+
+
+def _orientation(image: Image.Image, content: _Content) -> int:
+    # A JPEG that was packed as a JPEG XL comes out of it as it was.
+    if content.is_turned and not getattr(image, "jpeg", False):
         return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, content.orientation))
+    except Exception:  # broken EXIF says nothing of which side is up, but the photo is there
+        return content.orientation
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        image = _high_byte(image)
-    elif image.mode in ("I", "F"):
-        image = _stretched(image)
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # Pillow inverts what has 8 bits itself.
+        is_negative = getattr(image, "tag_v2", {}).get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
+        image = _stretched(image) if image.mode in ("I", "F") else _high_byte(image)
+        image = ImageOps.invert(image) if is_negative else image
     if not image.has_transparency_data:
         return _shrunk(image if image.mode == "RGB" else image.convert("RGB"))
     # Shrunk before it is laid on white, as RGBA of the full size takes the most memory.

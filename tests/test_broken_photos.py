@@ -31,7 +31,7 @@ class TestBroken:
         assert failure(data).reason is Reason.NOT_AN_IMAGE
 
     def test_a_format_that_is_not_known_is_not_opened(self, astronaut: Image.Image) -> None:
-        for form in ("PPM", "ICO", "TGA", "PCX"):
+        for form in ("ICO", "TGA", "PCX"):
             assert failure(encoded(astronaut, form)).reason is Reason.NOT_AN_IMAGE
 
     @pytest.mark.parametrize("left", [20, 60, 300, 0.5, 0.9])
@@ -157,4 +157,4 @@ def test_a_sound_file_of_a_kind_that_pillow_can_not_read_is_unsupported() -> Non
     failure = decode(path)
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.UNSUPPORTED
-    assert "unknown pixel mode" in failure.detail
+    assert "64 bit floating-point" in failure.detail

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from batch import decode as decode_module
 from batch.decode import MAX_SIDE, WORKING_SIDE
-from batch.decoding.pillow import has_heif_reader
+from batch.decoding.pillow import has_reader
 from batch.records import Reason
 from tests.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 
@@ -97,11 +97,11 @@ class TestFormats:
         self, astronaut: Image.Image, heif: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "pillow_heif", None)
-        has_heif_reader.cache_clear()
+        has_reader.cache_clear()
         try:
             result = failure(encoded(astronaut, "HEIF"))
         finally:
-            has_heif_reader.cache_clear()
+            has_reader.cache_clear()
         assert result.reason is Reason.UNSUPPORTED
         assert "pip install 'batch-label[heic]'" in result.detail
 

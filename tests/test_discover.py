@@ -16,7 +16,7 @@ from PIL import Image
 from batch.discover import discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
-from batch.sources.signatures import HEAD_BYTES, SUFFIXES, is_image
+from batch.sources.file_types import HEAD_BYTES, SUFFIXES, is_image
 from batch.sources.walk import Search
 
 NOBODY = 65534

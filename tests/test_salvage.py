@@ -84,7 +84,10 @@ def test_nothing_is_salvaged_unless_it_is_asked_for(form: str, astronaut: Image.
 @pytest.mark.parametrize("form", SAVED)
 def test_less_than_half_of_a_photo_stays_a_failure(form: str, astronaut: Image.Image) -> None:
     data = cut(encoded(astronaut, form, **SAVED[form]), 0.25)
-    assert decode_bytes(NAME, data, salvage=True) == decode_bytes(NAME, data)
+    failure = decode_bytes(NAME, data)
+    assert isinstance(failure, Failure)
+    detail = f"{failure.detail}; not salvaged: less than half of it can be decoded"
+    assert decode_bytes(NAME, data, salvage=True) == replace(failure, detail=detail)
 
 
 def test_a_photo_that_lies_on_its_side_is_measured_by_its_columns(astronaut: Image.Image) -> None:
@@ -97,14 +100,17 @@ def test_a_photo_that_lies_on_its_side_is_measured_by_its_columns(astronaut: Ima
 
 @pytest.mark.parametrize("form", ["WEBP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
-def test_formats_of_which_nothing_is_left_fail_as_ever(
+def test_formats_of_which_nothing_is_left_fail_and_say_so(
     form: str, share: float, astronaut: Image.Image
 ) -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     data = cut(encoded(astronaut, form), share)
-    failure = decode_bytes(NAME, data, salvage=True)
+    failure = decode_bytes(NAME, data)
     assert isinstance(failure, Failure)
-    assert failure == decode_bytes(NAME, data)
+    salvaged = decode_bytes(NAME, data, salvage=True)
+    assert isinstance(salvaged, Failure)
+    assert salvaged.reason is failure.reason is Reason.TRUNCATED
+    assert salvaged.detail.startswith(f"{failure.detail}; not salvaged: ")
 
 
 def test_a_corrupt_photo_is_not_salvaged(astronaut: Image.Image) -> None:

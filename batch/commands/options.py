@@ -115,6 +115,11 @@ search_options = group(
         "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
     ),
     click.option(
+        "--raws",
+        is_flag=True,
+        help="Take camera raws as well, by the previews inside them.",
+    ),
+    click.option(
         "--exclude",
         multiple=True,
         metavar="PATTERN",

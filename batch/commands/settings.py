@@ -57,6 +57,7 @@ def search_of(
     exclude: Sequence[str],
     exclude_from: Sequence[str],
     newer_than: str | None,
+    raws: bool,
     archives: bool = False,
 ) -> Search:
     """Make of the options how folders are searched.
@@ -70,6 +71,7 @@ def search_of(
         hidden=hidden,
         follow_symlinks=follow_symlinks,
         archives=archives,
+        raws=raws,
         exclude=(*patterns, *exclude),
         newer_than=None if newer_than is None else parse_newer_than(newer_than),
     )

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from batch.decoding import jpeg, tiff
 from batch.records import Reason
+from batch.sources.file_types import CONVERT, FILE_TYPES
 
 DETAIL_LENGTH = 200  # characters
 # What Pillow's readers say of a sound file that they were not made for.
 UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# What libavif says of coded pictures, rather than of how they are put together.
+_DAMAGED_CODE = re.compile("planes failed|truncated", re.IGNORECASE)
+_PIECES = (b"grid", b"iovl", b"auxC")  # pictures made of others, and alpha channels
+_FULL_BOX = 4  # bytes of version and flags, which a meta box has before the boxes in it
+_READ = ", ".join(kind.name for kind in FILE_TYPES if kind.decoder)
 
 
 def diagnosis(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[Reason, str]:
     """Say why Pillow could not decode a file's bytes as one of ``formats``, in one line."""
+    frame = jpeg.read_frame(data) if data.startswith(b"\xff\xd8") else None
+    if frame and (process := jpeg.PROCESSES.get(frame.marker)):
+        return Reason.UNSUPPORTED, f"a {process} file, which can't be read here: {CONVERT}"
+    if formats == ("JXL",):  # whose decoder gives no reasons
+        return Reason.CORRUPT, "its JPEG XL data are cut off or damaged"
     text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if isinstance(error, UnidentifiedImageError):  # its text is but an object's address
         claimed = [name for name in formats if _accepts(name, data[:16])]
         if not claimed:
-            return Reason.NOT_AN_IMAGE, f"its content is none of {', '.join(FORMATS)}, HEIF"
+            return Reason.NOT_AN_IMAGE, f"its content is none of {_READ}"
         text = f"its {claimed[0]} header can't be understood ({_cause(claimed[0], data)})"
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if "truncated" in text.lower() or _is_cut_short(data):
         return Reason.TRUNCATED, text[:DETAIL_LENGTH]
+    if formats == ("AVIF",) and _is_composed(data) and not _DAMAGED_CODE.search(text):
+        text = f"an AVIF file that is put together in a way not known here: {text}"
+        return Reason.UNSUPPORTED, text[:DETAIL_LENGTH]
     unsupported = any(words in text.lower() for words in UNSUPPORTED_WORDS)
     return (Reason.UNSUPPORTED if unsupported else Reason.CORRUPT), text[:DETAIL_LENGTH]
 
@@ -56,38 +72,39 @@ def _is_cut_short(data: bytes) -> bool:
     if data[4:8] == b"ftyp":
         return _boxes_end(data) > len(data)
     if data[:2] in (b"II", b"MM"):
-        return _tiff_end(data) > len(data)
+        directory = tiff.first_directory(data)
+        return directory is None or tiff.end_of(directory) > len(data)
     return False
 
 
-def _boxes_end(data: bytes) -> int:
-    """Where the last top-level box of an ISO base media file (ISO/IEC 14496-12) should end."""
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
+def _is_composed(data: bytes) -> bool:
+    """Tell whether an AVIF is sound as a container, and made of several pieces or with alpha."""
+    meta = next((box for box in _boxes(data, 0, len(data)) if box[0] == b"meta"), None)
+    if meta is None or _boxes_end(data) != len(data):
+        return False
+    _, start, end = meta
+    inside = list(_boxes(data, start + _FULL_BOX, end))
+    kinds = {kind for kind, _, _ in inside}
+    return (
+        bool(inside)
+        and inside[-1][2] == end
+        and kinds >= {b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp"}
+        and any(data.find(piece, start, end) >= 0 for piece in _PIECES)
+    )
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Give type, start of content and end of the boxes of an ISO base media file (14496-12)."""
+    while at + 8 <= end:
+        size, head = int.from_bytes(data[at : at + 4], "big"), 8
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:  # 0 says "to the end", the others are no sizes
-            return len(data)
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        if size < head:  # 0 says "to the end", the others are no sizes
+            size = end - at
+        yield data[at + 4 : at + 8], at + head, at + size
         at += size
-    return at
 
 
-def _tiff_end(data: bytes) -> int:
-    """Where the last strip or tile of a TIFF should end, or past the end if nothing says."""
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
-        file = io.BytesIO(data)
-        file.seek(directory.next)
-        directory.load(file)
-        starts = (
-            directory.get(TiffImagePlugin.STRIPOFFSETS) or directory[TiffImagePlugin.TILEOFFSETS]
-        )
-        sizes = (
-            directory.get(TiffImagePlugin.STRIPBYTECOUNTS)
-            or directory[TiffImagePlugin.TILEBYTECOUNTS]
-        )
-        return int(max(start + size for start, size in zip(starts, sizes, strict=True)))
-    except Exception:  # the directory, which most programs write last, is cut itself
-        return len(data) + 1
+def _boxes_end(data: bytes) -> int:
+    """Tell where the last top-level box of an ISO base media file should end."""
+    return max((end for _, _, end in _boxes(data, 0, len(data))), default=0)

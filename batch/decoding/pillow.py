@@ -63,11 +63,18 @@ def open_image(data: bytes, formats: tuple[str, ...]) -> ImageFile.ImageFile:
 
 
 @functools.cache
-def has_heif_reader() -> bool:
-    """Tell whether HEIF can be read here, and see to it that Pillow does."""
+def has_reader(name: str) -> bool:
+    """Tell whether a format that needs an extra can be read here, and have Pillow read it."""
     try:
-        import pillow_heif
+        if name == "HEIF":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        else:
+            from pillow_jxl import JpegXLImagePlugin
+
+            _silence((JpegXLImagePlugin,))
+            JpegXLImagePlugin.DECODE_THREADS = 0  # as with AVIF
     except ImportError:
         return False
-    pillow_heif.register_heif_opener()
     return True

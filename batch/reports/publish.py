@@ -14,7 +14,7 @@ from batch.names import path_text
 from batch.os_errors import CURE, describe_refusal
 from batch.reports.bounded import read_file_start
 from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
-from batch.sources.signatures import is_image
+from batch.sources.file_types import is_image
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {

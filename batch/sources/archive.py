@@ -29,6 +29,11 @@ CHUNK = 256 * 1024
 # Bytes of a ZIP file's local header without name and extra field (APPNOTE.TXT, 4.3.7).
 _ZIP_HEADER = 30
 _TAR_BLOCK = 512
+_ENCRYPTED = 1  # a bit of a member's flags (APPNOTE.TXT, 4.4.4)
+# Of compression, those that `zipfile` unpacks (4.4.5).
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
+_UNPACK = "unpack it, or pack it anew as an ordinary zip"
 
 
 class ArchiveError(Exception):
@@ -168,7 +173,19 @@ class Zip:
             return Member(info.filename, 0, "its bytes are another member's too")
         if not is_size(info.file_size):
             return Member(info.filename, 0, f"a size of {info.file_size}")
+        if why := _why_locked(info):
+            return Member(info.filename, 0, why, Reason.UNSUPPORTED)
         return Member(info.filename, info.file_size)
+
+
+def _why_locked(info: zipfile.ZipInfo) -> str:
+    """Say why a sound member can't be unpacked, "" if it can be."""
+    if info.flag_bits & _ENCRYPTED:
+        return f"encrypted in its archive: {_UNPACK}"
+    if info.compress_type not in _METHODS:
+        name = _METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
+        return f"compressed with {name}, which can't be read here: {_UNPACK}"
+    return ""
 
 
 def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:

@@ -18,8 +18,8 @@ from batch.os_errors import describe
 from batch.records import Failure, Reason, Stage
 from batch.regular_file import NotRegular, change_of, open_regular
 from batch.sources.exclude import Exclusion, exclusion_of
+from batch.sources.file_types import HEAD_BYTES, LEFT_OUT, RAW_SUFFIXES, SUFFIXES, why_left_out
 from batch.sources.seen import Seen
-from batch.sources.signatures import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, is_image
 from batch.stopping import Check, never_stop
 
 Item = TypeVar("Item")
@@ -48,6 +48,7 @@ class Search:
         hidden: take names with a leading dot too.
         follow_symlinks: take what symbolic links inside a folder lead to.
         archives: take what is in the archives of a folder.
+        raws: take camera raws.
         exclude: patterns with the syntax of .gitignore, relative to each input; folders and files
             that match are left out, as are the well-known folders without photos.
         newer_than: leave out files that were last changed before this time, local unless it has a
@@ -61,6 +62,7 @@ class Search:
     hidden: bool = False
     follow_symlinks: bool = False
     archives: bool = False
+    raws: bool = False
     exclude: tuple[str, ...] = ()
     newer_than: datetime | None = None
 
@@ -104,9 +106,9 @@ class Search:
         suffix = splitext(parts[-1])[1].lower()
         if suffix in SUFFIXES or (self.archives and is_archive(inside)):
             return None
-        if suffix in RAW_SUFFIXES:
-            return "camera raw"
-        return "archive" if is_archive(inside) else "no image"
+        if suffix in RAW_SUFFIXES and self.raws:
+            return None
+        return "archive" if is_archive(inside) else LEFT_OUT.get(suffix, "no image")
 
 
 class Found(NamedTuple):
@@ -324,11 +326,12 @@ class Explorer:
         if is_archive(entry.name):
             return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
-            return "camera raw"
+            return None if self.search.raws else "camera raw"
         try:
-            return None if is_image(_head(path)) else "no image"
+            why = why_left_out(_head(path))
         except NotRegular:  # by now
             return "not a regular file"
+        return None if why == "camera raw" and self.search.raws else why
 
 
 def before_names(folder: str) -> str:

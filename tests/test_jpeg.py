@@ -1,0 +1,100 @@
+"""JPEGs that no program minds: without the mark of their end, and with an odd head."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from batch.decode import decode_bytes
+from batch.decoding.jpeg import read_frame
+from batch.records import Photo, Reason
+from tests.decoded import NAME, encoded, failure, photo
+
+
+@pytest.mark.parametrize("size", [(512, 512), (1700, 1300)])
+@pytest.mark.parametrize(
+    "how", [{}, {"quality": 30}, {"quality": 100}, {"progressive": True}, {"optimize": True}]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_only_the_end_s_mark_may_be_missing(
+    size: tuple[int, int], how: dict[str, Any], mode: str, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut.resize(size).convert(mode), "JPEG", **how)
+    whole = photo(data)
+    for end in (data[:-1], data[:-2], data[:-2] + bytes(999)):
+        assert np.array_equal(photo(end).pixels, whole.pixels)
+    for missing in (3, 4, 10, 100, 5000):
+        assert failure(data[:-missing]).reason is Reason.TRUNCATED
+
+
+def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) -> None:
+    data = encoded(astronaut, "JPEG")
+    half = len(data) // 2
+    for rest in (bytes(half), b"\xff" * half, b"", b"\0\xff" * 100):
+        assert failure(data[:half] + rest).reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\xff" * 7,
+        bytes(7),
+        b"garbage",
+        b"\xff\x01",
+        b"\xff\x02\0\4ab",
+        b"\xff\xe0\0\6JFIF",
+        b"\xff\xee\0\x08Adobe\0",
+        b"\xff\xe1\0\2",
+        b"\xff\xe2\0\x12ICC_PROFILE\0\5\1ab",
+        b"\xff\xed\0\x10Photoshop 3.0\0",
+        b"\xff\xe2\0\x0eMPF\0II*\0\x08\0\0\0",
+    ],
+)
+def test_an_odd_head_is_passed_over(odd: bytes, astronaut: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(astronaut, "JPEG", exif=exif)
+    at = data.index(b"\xff\xdb")
+    whole = photo(data)
+    assert np.array_equal(photo(data[:at] + odd + data[at:]).pixels, whole.pixels)
+    assert np.array_equal(photo(data[:at] + odd + data[at:-2]).pixels, whole.pixels)
+    assert failure(data[:at] + odd + data[at : len(data) // 2]).reason is Reason.TRUNCATED
+
+
+def test_an_odd_head_does_not_keep_a_photo_from_being_salvaged(astronaut: Image.Image) -> None:
+    data = encoded(astronaut, "JPEG")
+    odd = data[:2] + b"\xff\xee\0\x08Adobe\0" + data[2 : int(0.9 * len(data))]
+    result = decode_bytes(NAME, odd, salvage=True)
+    assert isinstance(result, Photo)
+    assert result.salvaged
+
+
+@pytest.mark.parametrize(
+    ("marker", "name"), [(0xC3, "lossless JPEG"), (0xF7, "JPEG-LS"), (0xC5, "hierarchical JPEG")]
+)
+@pytest.mark.parametrize("before", [b"", b"\xff\xe8\0\4ab", b"\xff\xfe\0\4ab\xff\xff"])
+def test_other_processes_are_named(
+    marker: int, name: str, before: bytes, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut, "JPEG")
+    frame = data.index(b"\xff\xc0")
+    tables = data[2:frame] if marker != 0xF7 or before else b""
+    odd = data[:2] + before + tables + bytes((0xFF, marker)) + data[frame + 2 :]
+    result = failure(odd)
+    assert result.reason is Reason.UNSUPPORTED
+    assert name in result.detail
+
+
+def test_a_frame_is_read_over_what_is_between_segments() -> None:
+    body = struct.pack(">BHHB", 8, 20, 30, 3) + bytes(9)
+    frame = b"\xff\xc2" + struct.pack(">H", 2 + len(body)) + body
+    found = read_frame(b"\xff\xd8xx\xff\xff\xe0\0\4ab" + frame)
+    assert found is not None
+    assert (found.width, found.height, found.components) == (30, 20, 3)
+    assert found.is_photo
+    for cut in (b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xc0\0", b"\xff\xd8" + frame[:7]):
+        assert read_frame(cut) is None
