@@ -40,6 +40,8 @@ HINTS = {
     "symbolic link": "follow links with --follow-symlinks",
     "in a subfolder": "leave out --no-recursive",
     "archive": "look into archives with --archives",
+    "folder in a list": "end a folder's name in a list in a slash to look into it",
+    "symbolic link in an archive": "unpack the archive and follow links with --follow-symlinks",
     "camera raw": "convert camera raws, such as to JPEG",
 }
 KEPT = "what is done is kept: run the same command again to go on"
