@@ -81,14 +81,16 @@ def _fetch(url: Url, options: Options) -> bytes:
     with closing(Fetcher(options.file_limits.max_file_size)) as fetcher:
         content = fetcher.fetch(url).content
     if isinstance(content, Failure):
-        raise _unreadable(content)
+        raise _unreadable(content, "check the spelling, and that it can be reached from here")
     return content
 
 
-def _unreadable(failure: Failure) -> PhotoError:
+def _unreadable(
+    failure: Failure, remedy: str = "open it with another program to see whether it is whole"
+) -> PhotoError:
     return PhotoError(
         f"photo {path_text(failure.path)} can't be labelled ({failure.reason}: {failure.detail})",
-        "open it with another program to see whether it is whole",
+        remedy,
     )
 
 

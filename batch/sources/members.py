@@ -37,9 +37,9 @@ def members_of(
     search = replace(search, archives=False)  # one inside another can't be read in place
     command = unpacked_by(archive.path)
     if command:
-        detail = f"a packed archive can't be read in place: run {command}"
-        name = Path(archive.path).name
-        yield fail(archive.path, Reason.UNSUPPORTED, f"{detail} {quote(printable(name))}")
+        name = quote(printable(Path(archive.path).name))
+        detail = f"a compressed archive can't be read in place; unpack it: {command} {name}"
+        yield fail(archive.path, Reason.UNSUPPORTED, detail)
         return
     try:
         with closing(retried(lambda: _begin(reader, archive.path), check)) as members:
