@@ -19,6 +19,7 @@ from batch.location import (
     WILDCARDS,
     Location,
     Url,
+    hide_secrets,
     is_archive,
     is_url,
     location_of,
@@ -28,17 +29,19 @@ from batch.location import (
 from batch.names import printable
 from batch.os_errors import describe_refusal, is_denied
 from batch.records import Failure, Reason
+from batch.regular_file import open_regular
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sharding.shard import Shard, Sharded
 from batch.sources.archive_reader import ArchiveReader
+from batch.sources.file_types import is_image
 from batch.sources.members import members_of, named_members
 from batch.sources.pattern import match
 from batch.sources.seen import Seen
-from batch.sources.walk import CHECK_EVERY, Explorer, Found, LeftOut, Search, every, fail
+from batch.sources.walk import CHECK_EVERY, Explorer, Found, LeftOut, Search, every, fail, read_head
 from batch.stopping import Check, never_stop
 
 LIST = "-"
-# Of files elsewhere that list others. One on this machine can be piped in.
+# Of files that list others.
 LIST_SUFFIXES = (".txt", ".lst")
 _READ_AT_ONCE = 1 << 20  # bytes of a list
 _PART = 0.1  # seconds that a list is waited for at a time
@@ -75,20 +78,26 @@ class Kind(Enum):
     MEMBER = auto()
     MANIFEST = auto()
     NOT_ALONE = auto()
+    REFUSED = auto()
+    SIGNED_AGAIN = auto()
 
 
 class Start(NamedTuple):
     """Where to look, which is an input or comes out of one.
 
-    Whoever adds photos chooses what a pattern or a list gives. So a manifest, which names any
-    path, is what the user has named, and nothing else; and what is an archive is looked into
-    (``opens``) only if the user has said so. Exclude patterns are relative to ``base``, a folder
-    above; None for ``path`` itself.
+    Whoever adds photos chooses what a pattern or a list gives. So a manifest or list, which names
+    any path, is what the user has named, and nothing else; and what is an archive is looked into
+    (``opens``) only if the user has said so. A list of all files that were found has their folders
+    as well, and one may have a stray line, so that a folder in it is looked into (``enters``) only
+    if it ends in a slash. ``why`` tells why a line is refused. Exclude patterns are relative to
+    ``base``, a folder above; None for ``path`` itself.
     """
 
     path: str
     kind: Kind
-    opens: bool
+    opens: bool = False
+    enters: bool = True
+    why: str = ""
     base: str | None = None
 
 
@@ -97,15 +106,17 @@ class Survey:
 
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
     file has that very name), a URL of one of these or of a list of URLs, or ``-`` for a list of
-    paths and URLs on ``listing``, which ends each with a newline or with NUL. An archive that is
-    named stands for the photos in it; one out of a list or pattern does if ``search`` or the
-    pattern's end says so. A manifest (a file whose name ends in ``.parquet``) stands for the files
-    that it lists, in its order, if all inputs are manifests. What is named by itself is found
-    whatever it holds. In a folder a file is found for its suffix or its first bytes, and any other
-    entry is told to ``left_out`` with the reason. What the search excludes is left out wherever it
-    comes from, but for junk folders that are named by themselves. A folder's entries come in the
-    order of their names' bytes. Hard links are files of their own. Every iteration looks anew.
-    ``check`` is called again and again, and may end it all by an exception.
+    paths and URLs on ``listing``, which ends each with a newline or with NUL. A file whose name
+    ends as a list's does is one, if all inputs are lists or manifests and it is no image. An
+    archive that is named stands for the photos in it; one out of a list or pattern does if
+    ``search`` or the pattern's end says so. A manifest (a file whose name ends in ``.parquet``)
+    stands for the files that it lists, in its order, if all inputs are lists or manifests. What is
+    named by itself is found whatever it holds. In a folder a file is found for its suffix or its
+    first bytes, and any other entry is told to ``left_out`` with the reason. What the search
+    excludes is left out wherever it comes from, but for junk folders that are named by themselves.
+    A folder's entries come in the order of their names' bytes. Hard links are files of their own.
+    Every iteration looks anew. ``check`` is called again and again, and may end it all by an
+    exception.
 
     Raises:
         InputError: an input does not exist or matches nothing, or is no manifest.
@@ -125,14 +136,9 @@ class Survey:
         self._check = check
         # By a pattern or list: what is there is found out once, and told in every iteration.
         self._excluded: list[tuple[Location, str]] = []
-        alone = all(map(_is_manifest, inputs))
-        self._starts = [
-            start
-            for text in inputs
-            for start in (
-                _manifest(text, alone) if _is_manifest(text) else self._look_up(text, listing)
-            )
-        ]
+        inputs = [text if text == LIST else hide_secrets(text) for text in inputs]
+        alone = all(_is_manifest(text) or _is_local_list(text) for text in inputs)
+        self._starts = [start for text in inputs for start in self._starts_of(text, alone, listing)]
 
     def __iter__(self) -> Iterator[Found]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
@@ -144,9 +150,10 @@ class Survey:
             yield from every(CHECK_EVERY, self._check, self._find(seen, reader))
 
     def _find(self, seen: Seen | None, reader: ArchiveReader) -> Iterator[Found]:
-        for (kind, opens, base), group in groupby(self._starts, lambda start: start[1:]):
+        for like, group in groupby(self._starts, lambda start: start._replace(path="")):
+            opens = like.opens
             paths = (start.path for start in group)
-            reached = self._reach(kind, paths, base, seen, reader)
+            reached = self._reach(like, paths, seen, reader)
             for file in self._search.leave_out_older(reached, self._left_out):
                 if file.failure or not is_archive(file.path):
                     yield file
@@ -158,28 +165,31 @@ class Survey:
                         seen.forget(file.path)
 
     def _reach(
-        self,
-        kind: Kind,
-        paths: Iterable[str],
-        base: str | None,
-        seen: Seen | None,
-        reader: ArchiveReader,
+        self, like: Start, paths: Iterable[str], seen: Seen | None, reader: ArchiveReader
     ) -> Iterator[Found]:
+        kind, enters = like.kind, like.enters
         if kind is Kind.LOCAL:
-            return Explorer(self._search, self._left_out, seen, self._check, base).explore(paths)
+            explorer = Explorer(self._search, self._left_out, seen, self._check, like.base)
+            return explorer.explore(paths, enters)
         found: Iterable[Found]
         if kind is Kind.MANIFEST:
             found = self._not_excluded(chain.from_iterable(map(read_manifest, paths)))
         elif kind is Kind.MEMBER:
             found = named_members(paths, reader, self._check)
         elif kind is Kind.NOT_ALONE:
-            detail = "a manifest among other inputs is not read: give it alone"
+            detail = "a manifest or list among other inputs is not read: give it alone"
             found = (fail(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
+        elif kind is Kind.REFUSED:
+            found = (fail(path, Reason.UNREADABLE, like.why) for path in paths)
+        elif kind is Kind.SIGNED_AGAIN:
+            found = ()
+            for path in paths:
+                self._left_out(location_of(path), "same URL with another signature")
         else:
             # Here, as it loads clients, which a run on this machine's files does without.
             from batch.sources.listing import reach
 
-            found = reach(paths, self._search, self._left_out, self._check, base)
+            found = reach(paths, self._search, self._left_out, self._check, like.base, enters)
         return (file for file in found if seen is None or seen.is_new(file.path))
 
     def _not_excluded(self, files: Iterable[Found]) -> Iterator[Found]:
@@ -201,15 +211,44 @@ class Survey:
         return [] if self._exclude(text, why) else [Start(text, kind, opens=True)]
 
     def _listed(self, lines: Iterable[str]) -> list[Start]:
-        why = self._search.exclusion.why_listed
-        kept = (line for line in lines if not self._exclude(line, why(line)))
-        return [Start(line, _kind(line), opens=False) for line in kept]
+        """Tell what the lines of a list stand for."""
+        signed: dict[str, str] = {}
+        starts = []
+        why_excluded = self._search.exclusion.why_listed
+        for line in lines:
+            path = os.fspath(location_of(line)) if is_url(line) else line
+            if self._exclude(path, why_excluded(path)):
+                continue
+            kind = _kind(path)
+            # The same photo, and one row; but if not, its URL is to be looked for.
+            if kind is not Kind.LOCAL and path != line and signed.setdefault(path, line) != line:
+                kind = Kind.SIGNED_AGAIN
+            enters = line.endswith("/") and (kind is not Kind.LOCAL or not _is_root(line))
+            starts.append(Start(path, kind, enters=enters))
+        return starts
 
-    def _look_up(self, text: str, listing: BinaryIO | None) -> list[Start]:
+    def _starts_of(self, text: str, alone: bool, listing: BinaryIO | None) -> list[Start]:
+        if _is_manifest(text):
+            return _manifest(text, alone)
+        if _is_local_list(text):
+            path = os.fspath(location_of(text))
+            return self._read_list(path) if alone else [Start(path, Kind.NOT_ALONE)]
         if text == LIST:
             if listing is None:
                 raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
-            return self._listed(map(_path, _lines(_read(listing, self._check))))
+            return self._listed(_lines(_read(listing, self._check)))
+        return self._look_up(text)
+
+    def _read_list(self, path: str) -> list[Start]:
+        try:
+            with open_regular(path) as file:
+                return self._listed(_lines(_read(file, self._check)))
+        except OSError as error:
+            raise InputError(
+                f"list {printable(path)} can't be read ({error.strerror})", "check its rights"
+            ) from error
+
+    def _look_up(self, text: str) -> list[Start]:
         location = location_of(text)
         if isinstance(location, Url):
             return self._look_up_url(text)
@@ -231,7 +270,7 @@ class Survey:
                 ) from error
             opens = is_archive(text)
             base, matching = match(text, self._search, self._exclude, self._check)
-            return [Start(path, Kind.LOCAL, opens, base) for path in matching]
+            return [Start(path, Kind.LOCAL, opens, base=base) for path in matching]
         return self._named(text, Kind.LOCAL, S_ISDIR(status.st_mode))
 
     def _look_up_url(self, url: str) -> list[Start]:
@@ -245,16 +284,21 @@ class Survey:
                     f"input {printable(url)} can't be found ({found.failure.detail})",
                     "check the spelling, and that the archive is whole",
                 )
-            return [Start(url, Kind.MEMBER, opens=False)]
+            return [Start(url, Kind.MEMBER)]
         if url.lower().endswith(LIST_SUFFIXES):
-            return self._listed(listed_in(url, self._check))
+            lines = listed_in(url, self._check)
+            return [
+                start
+                for line, why in lines
+                for start in ([Start(line, Kind.REFUSED, why=why)] if why else self._listed([line]))
+            ]
         matching = matches(url, self._search.hidden, self._check)
         if matching == [url]:
             return self._named(url, Kind.REMOTE, is_folder=not splitext(url)[1])
         base = _fixed(url)
         why = self._search.exclusion.why_inside
         kept = (p for p in matching if not self._exclude(p, why(p[len(base) :], folder=True)))
-        return [Start(path, Kind.REMOTE, is_archive(url), base) for path in kept]
+        return [Start(path, Kind.REMOTE, is_archive(url), base=base) for path in kept]
 
 
 def _is_manifest(text: str) -> bool:
@@ -266,6 +310,17 @@ def _is_manifest(text: str) -> bool:
     return is_manifest(text) and not is_pattern and split_member(text) is None
 
 
+def _is_local_list(text: str) -> bool:
+    """Tell whether an input names a list of paths on this machine."""
+    location = location_of(text)
+    if isinstance(location, Url) or not text.lower().endswith(LIST_SUFFIXES):
+        return False
+    try:
+        return not is_image(read_head(os.fspath(location)))
+    except OSError:  # there is none, or whoever reads it learns why not
+        return os.path.isfile(location)  # noqa: PTH113
+
+
 def _manifest(text: str, alone: bool) -> list[Start]:
     location = location_of(text)
     path = os.fspath(location)
@@ -274,10 +329,11 @@ def _manifest(text: str, alone: bool) -> list[Start]:
     return [Start(path, Kind.MANIFEST if alone else Kind.NOT_ALONE, opens=True)]
 
 
-def _path(line: str) -> str:
-    """Give the path that a URL of this machine stands for; all else stays as it is."""
-    location = location_of(line) if is_url(line) else line
-    return line if isinstance(location, Url) else os.fspath(location)
+def _is_root(path: str) -> bool:
+    try:
+        return os.path.samefile(path, "/")  # noqa: PTH121
+    except OSError:
+        return False
 
 
 def _fixed(pattern: str) -> str:

@@ -46,6 +46,8 @@ HINTS = {
     "symbolic link": "follow links with --follow-symlinks",
     "in a subfolder": "leave out --no-recursive",
     "archive": "look into archives with --archives",
+    "folder in a list": "end a folder's name in a list in a slash to look into it",
+    "symbolic link in an archive": "unpack the archive and follow links with --follow-symlinks",
     "camera raw": "take camera raws, by their previews, with --raws",
     "unsupported format": "convert what is of an unsupported format, such as to JPEG",
     EXCLUDED: "look over the patterns of --exclude and --exclude-from",

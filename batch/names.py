@@ -29,10 +29,11 @@ UNPRINTABLE = f"{CONTROLS}\u061c\u200e\u200f\ufdd0-\ufdef{_LAST_OF_PLANES}"
 _FORMULA = f"[{BLANKS}]*[{re.escape(''.join(FORMULA_STARTS))}]"
 _BEGINS_FORMULA = re.compile(_FORMULA)
 _IS_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+_ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]")
 # And a semicolon before what begins a formula: where a comma is the decimal sign, it ends a
 # spreadsheet's cell.
-_ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]|;(?={_FORMULA})")
 _NEXT_CELL = re.compile(f";(?={_FORMULA})")
+_ESCAPED_IN_CELL = re.compile(f"{_ESCAPED.pattern}|;(?={_FORMULA})")
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -47,7 +48,7 @@ def path_text(path: Location) -> str:
     which names the same file. The separator is ``/`` on every system.
     """
     # By way of the bytes, since Python's own decoding of names depends on the locale.
-    text = printable(os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape"))
+    text = cell_text(os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape"))
     return f"./{text}" if begins_formula(text) else text
 
 
@@ -70,12 +71,17 @@ def path_bytes(text: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    """Write any string as one line of valid UTF-8, with the escapes of ``path_text``."""
+    """Write any string as one line of valid UTF-8 for people."""
     return _ESCAPED.sub(_escaped, text)
 
 
+def cell_text(text: str) -> str:
+    """Write any string as one line of valid UTF-8 for a report, with ``path_text``'s escapes."""
+    return _ESCAPED_IN_CELL.sub(_escaped, text)
+
+
 def from_printable(text: str) -> str:
-    """Turn the line that ``printable`` gave back into the string.
+    """Turn the line that ``printable`` or ``cell_text`` gave back into the string.
 
     Raises:
         ValueError: the text holds a backslash that begins none of the escapes.
@@ -86,9 +92,9 @@ def from_printable(text: str) -> str:
 def label_text(label: str) -> str:
     """Write a model's label as a cell that no spreadsheet runs as a formula.
 
-    It is ``printable``, and has an apostrophe in front where it would begin a formula.
+    It is a ``cell_text``, and has an apostrophe in front where it would begin a formula.
     """
-    return as_cell(printable(label))
+    return as_cell(cell_text(label))
 
 
 def as_cell(text: str) -> str:

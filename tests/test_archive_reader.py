@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import tarfile
 import time
 import zipfile
@@ -12,14 +13,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batch.errors import WorkerError
 from batch.records import Reason
+from batch.sources import archive_reader
 from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_program import MEMORY
 from batch.sources.archive_reader import ArchiveReader
 from batch.sources.archives import Archives
+from batch.workers.process import ATTEMPTS, start
 
 HOSTILE = "tests.hostile_archive"
 
@@ -103,6 +108,30 @@ def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) 
         os.kill(pid_of(reader), signal.SIGKILL)
         reader._process.wait()  # type: ignore[union-attr]
         assert reader.read(archive, "a.jpg", 10) == b"abc"
+
+
+def test_one_that_is_killed_at_its_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack_tar(tmp_path / "a.tar", "a.jpg")
+    begun: list[int] = []
+
+    def start_and_kill(*args: Any) -> subprocess.Popen[bytes]:
+        process = start(*args)
+        begun.append(process.pid)
+        if len(begun) % ATTEMPTS:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(archive_reader, "start", start_and_kill)
+    monkeypatch.setattr(archive_reader, "PAUSE", 0.01)
+    with closing(ArchiveReader()) as reader:
+        assert reader.read(archive, "a.jpg", 10) == b"abc"
+    assert len(begun) == ATTEMPTS
+    begun.append(0)
+    monkeypatch.setattr(archive_reader, "ATTEMPTS", 1)
+    with closing(ArchiveReader()) as reader, pytest.raises(WorkerError, match="SIGKILL"):
+        reader.read(archive, "a.jpg", 10)
 
 
 def test_a_listing_that_is_given_up_ends_the_process(tmp_path: Path) -> None:

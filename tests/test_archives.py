@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
+import struct
 import tarfile
 import zipfile
+from collections import Counter
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from stat import S_IFLNK
+from tarfile import GNU_FORMAT as GNU
 
 import pytest
 
 from batch.discover import Survey
 from batch.location import Url, is_archive, member_url, split_member
 from batch.records import Reason
-from batch.sources.archive import ArchiveError, Member
+from batch.sources.archive import CHUNK, ArchiveError, Member
 from batch.sources.archive_reader import ArchiveReader
 from batch.sources.archives import MAX_OPEN_ARCHIVES, Archives
 from batch.sources.walk import Found, Search
@@ -158,6 +163,158 @@ class TestDamage:
             file.writestr("a.jpg", bytes(100_000))
         with closing(ArchiveReader()) as reader:
             assert len(reader.read(str(archive), "a.jpg", 1000)) == 1000
+
+
+@pytest.fixture
+def left() -> Counter[str]:
+    """What was left out, by the reason."""
+    return Counter()
+
+
+def names(archive: Path, left: Counter[str]) -> list[str]:
+    """Name the members that are found, with the reasons of those that can't be read."""
+    found = Survey(
+        [str(archive)],
+        Search(),
+        left_out=lambda path, why: left.update([why]),
+    )
+    return [
+        file.path.partition("::")[0].partition("://")[2]
+        + (f"!{file.failure.reason}" if file.failure else "")
+        for file in found
+    ]
+
+
+def add(tar: tarfile.TarFile, name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    info.size = 3 if kind == tarfile.REGTYPE else 0
+    tar.addfile(info, BytesIO(b"abc"))
+
+
+def test_links_and_what_is_no_file_are_counted(tmp_path: Path, left: Counter[str]) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "folder", tarfile.DIRTYPE)
+        add(tar, "a.jpg")
+        add(tar, "b.jpg", tarfile.SYMTYPE, "a.jpg")
+        add(tar, "c.jpg", tarfile.FIFOTYPE)
+        add(tar, "d.jpg", tarfile.LNKTYPE, "b.jpg")
+    assert names(tmp_path / "a.tar", left) == ["a.jpg"]
+    assert left == {"symbolic link in an archive": 2, "not a regular file": 1}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a.jpg", b"abc")
+        link = zipfile.ZipInfo("b.jpg")
+        link.create_system, link.external_attr = 3, (S_IFLNK | 0o777) << 16
+        file.writestr(link, "a.jpg")
+    assert names(tmp_path / "a.zip", left) == ["a.jpg"]
+    assert left["symbolic link in an archive"] == 3
+    (named,) = Survey(["-"], Search(), listing=BytesIO(f"tar://b.jpg::{tmp_path}/a.tar".encode()))
+    assert named.failure
+    assert named.failure.reason is Reason.NOT_A_FILE
+
+
+class TestTarsInARow:
+    def make(self, tmp_path: Path, *between: bytes) -> Path:
+        parts = []
+        for number, behind in enumerate(between):
+            with tarfile.open(tmp_path / "part.tar", "w") as tar:
+                add(tar, f"{number}.jpg")
+            parts.append((tmp_path / "part.tar").read_bytes() + behind)
+        (tmp_path / "a.tar").write_bytes(b"".join(parts))
+        return tmp_path / "a.tar"
+
+    def test_are_read_to_the_last(self, tmp_path: Path, left: Counter[str]) -> None:
+        archive = self.make(tmp_path, b"", bytes(CHUNK), b"")
+        assert names(archive, left) == ["0.jpg", "1.jpg", "2.jpg"]
+        with closing(ArchiveReader()) as reader:
+            assert reader.read(str(archive), "2.jpg", 100) == b"abc"
+
+    @pytest.mark.parametrize("behind", [b"garbage" * 99, b"\xff" * 512, bytes(5000), b"\0\1"])
+    def test_end_where_something_else_follows(
+        self, tmp_path: Path, left: Counter[str], behind: bytes
+    ) -> None:
+        assert names(self.make(tmp_path, b"", behind), left) == ["0.jpg", "1.jpg"]
+
+    def test_with_a_damaged_beginning_say_so(self, tmp_path: Path, left: Counter[str]) -> None:
+        archive = self.make(tmp_path, b"", b"")
+        data = bytearray(archive.read_bytes())
+        data[data.index(b"1.jpg")] ^= 1
+        archive.write_bytes(data)
+        assert names(archive, left) == ["0.jpg", "!corrupt"]
+
+    def test_end_within_a_limit(self, tmp_path: Path, left: Counter[str]) -> None:
+        archive = self.make(tmp_path, b"")
+        os.truncate(archive, 2**40)  # it takes no disk
+        assert names(archive, left) == ["0.jpg"]
+
+
+NAMES = [b"gr\xfc\xdfe.jpg", b"\x83e\x83X\x83g.jpg", "\u00e9.jpg".encode(), b"\xff\xfe.jpg"]
+
+
+def test_names_in_any_encoding_cost_nothing(tmp_path: Path, left: Counter[str]) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", errors="surrogateescape", format=GNU) as tar:
+        for name in NAMES:
+            add(tar, name.decode("utf-8", "surrogateescape"))
+    for flag, archive in ((0, tmp_path / "old.zip"), (1 << 11, tmp_path / "wrong.zip")):
+        with zipfile.ZipFile(archive, "w") as file:
+            for number, name in enumerate(NAMES):
+                file.writestr("x" * (len(name) - 1) + str(number), b"abc")
+        data = archive.read_bytes()
+        for number, name in enumerate(NAMES):
+            data = data.replace(b"x" * (len(name) - 1) + str(number).encode(), name)
+        for sign, where in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            at = data.find(sign)
+            while at >= 0:
+                data = data[: at + where] + struct.pack("<H", flag) + data[at + where + 2 :]
+                at = data.find(sign, at + 1)
+        archive.write_bytes(data)
+    for archive in sorted(tmp_path.iterdir()):
+        found = list(Survey([str(archive)], Search()))
+        assert len({one.path for one in found}) == len(NAMES)
+        with closing(ArchiveReader()) as reader:
+            for one in found:
+                assert not one.failure, archive
+                member = split_member(one.path)
+                assert member
+                assert reader.read(*member, 100) == b"abc"
+
+
+def test_a_member_that_is_packed_by_another_method_fails_alone(
+    tmp_path: Path, left: Counter[str]
+) -> None:
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.jpg", b"abc")
+        file.writestr("b.jpg", b"abc")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\3\4") + 8] = data[data.index(b"PK\1\2") + 10] = 9  # Deflate64
+    archive.write_bytes(data)
+    assert names(archive, left) == ["a.jpg!unsupported", "b.jpg"]
+    (failed, _) = Survey([str(archive)], Search())
+    assert failed.failure
+    assert "deflate64" in failed.failure.detail
+
+
+@pytest.mark.parametrize("name", ["p x.tar.gz", "p.TGZ", "p.tar.zst", "p.txz", "p.tar.bz2", "p.7z"])
+def test_a_packed_archive_says_how_to_unpack_it(
+    tmp_path: Path, left: Counter[str], name: str
+) -> None:
+    archive = tmp_path / name
+    archive.write_bytes(b"\x1f\x8b")
+    assert names(tmp_path, left) == []
+    assert left == {"archive": 1}
+    for inputs, search in (
+        ([archive], False),
+        ([tmp_path], True),
+        ([tmp_path / f"*{name[1:]}"], False),
+    ):
+        (found,) = Survey([str(place) for place in inputs], Search(archives=search))
+        assert (found.path, found.failure and found.failure.reason) == (
+            str(archive),
+            Reason.UNSUPPORTED,
+        )
+        assert found.failure
+        assert found.failure.detail.endswith(shlex.quote(name))
 
 
 def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.discover import discover
+from batch.discover import Survey, discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
 from batch.sources.file_types import HEAD_BYTES, SUFFIXES, is_image
@@ -151,11 +152,11 @@ def test_camera_raws_are_left_out_though_they_begin_like_a_tiff() -> None:
 
 
 def test_named_files_are_found_whatever_they_are() -> None:
-    put("notes.txt", ".hidden.txt", ".h/x.jpg", content=b"no photo")
-    assert find("notes.txt", ".hidden.txt", ".h") == ["notes.txt", ".hidden.txt", ".h/x.jpg"]
-    assert find("*.txt") == ["notes.txt"]
-    assert find(".*.txt") == [".hidden.txt"]
-    assert find("-", listing=b"notes.txt\n") == ["notes.txt"]
+    put("notes.md", ".hidden.md", ".h/x.jpg", content=b"no photo")
+    assert find("notes.md", ".hidden.md", ".h") == ["notes.md", ".hidden.md", ".h/x.jpg"]
+    assert find("*.md") == ["notes.md"]
+    assert find(".*.md") == [".hidden.md"]
+    assert find("-", listing=b"notes.md\n") == ["notes.md"]
 
 
 def test_search_options() -> None:
@@ -207,11 +208,41 @@ def test_a_link_to_nothing_is_no_input() -> None:
 def test_lists() -> None:
     put("a.jpg", "b.jpg", "sub/c.jpg")
     expected = ["b.jpg", "lost.jpg!vanished", "sub/c.jpg", "a.jpg"]
-    assert find("-", listing=b"b.jpg\nlost.jpg\n\nsub\r\na.jpg") == expected
-    assert find("-", listing=b"b.jpg\0lost.jpg\0\0sub\0a.jpg\0") == expected
+    assert find("-", listing=b"b.jpg\nlost.jpg\n\nsub/\r\na.jpg") == expected
+    assert find("-", listing=b"b.jpg\0lost.jpg\0\0sub/\0a.jpg\0") == expected
     assert find("-", listing=b"") == []
     put("cr.jpg\r", "two\nlines.jpg")
     assert find("-", listing=b"cr.jpg\r\0two\nlines.jpg\0") == ["cr.jpg\r", "two\nlines.jpg"]
+
+
+def test_a_folder_in_a_list_is_looked_into_if_it_ends_in_a_slash() -> None:
+    put("sub/a.jpg", "sub/deeper/b.jpg")
+    listing = b"sub\n.\n..\n/\n//\n/../\n~\nsub/deeper/\n"
+    survey = Survey(["-"], Search(), listing=io.BytesIO(listing))
+    assert [file.path for file in survey] == ["~", "sub/deeper/b.jpg"]
+    left: Counter[str] = Counter()
+    survey = Survey(
+        ["-"],
+        Search(),
+        listing=io.BytesIO(listing),
+        left_out=lambda path, why: left.update([why]),
+    )
+    list(survey)
+    assert left == {"folder in a list": 6}
+
+
+def test_a_list_of_its_own_is_read_as_one_that_is_piped_in(tmp_path: Path) -> None:
+    put("a.jpg", "sub/b.jpg", "sub/c.jpg")
+    listing = "sub/\ngone.jpg\na.jpg\n"
+    Path("sub/list.txt").write_text(listing, encoding="utf-16")
+    Path("more.LST").write_text("a.jpg\n")
+    expected = ["sub/b.jpg", "sub/c.jpg", "gone.jpg!vanished", "a.jpg"]
+    assert find("sub/list.txt") == find("sub/list.txt", "more.LST") == expected
+    assert find(Path("sub/list.txt").absolute().as_uri()) == expected
+    assert find("-", listing=listing.encode()) == expected
+    # Which its name does not make of a photo.
+    Path("photo.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    assert find("photo.txt") == ["photo.txt"]
 
 
 def test_each_file_comes_once() -> None:
@@ -229,8 +260,8 @@ def test_each_file_comes_once() -> None:
 
 
 def test_a_text_left_out_of_a_folder_is_found_when_it_is_named_too() -> None:
-    put("a/notes.txt", content=b"no photo")
-    assert find("a", "a/notes.txt") == ["a/notes.txt"]
+    put("a/notes.md", content=b"no photo")
+    assert find("a", "a/notes.md") == ["a/notes.md"]
 
 
 def test_hard_links_are_files_of_their_own() -> None:

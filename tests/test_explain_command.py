@@ -17,6 +17,7 @@ from batch.explaining.picture import BOX, MARGIN, PANEL
 from batch.options import Options, Provider
 from batch.records import Region
 from tests.conftest import Command
+from tests.test_remote_inputs import served
 from tests.tiny_models import bright_model, bright_spec, save
 
 
@@ -51,6 +52,21 @@ def test_a_photo_without_a_label_is_drawn_as_well(command: Command, tmp_path: Pa
     Image.open(tmp_path / "why.png").load()
     ran = command(*args, "--always-answer")
     assert (ran.returncode, ran.stderr.splitlines()[0]) == (ExitCode.OK, "dark.png: happy  0.7500")
+
+
+def test_a_photo_elsewhere_or_in_an_archive_is_explained(
+    command: Command, photos: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("aiohttp")
+    shutil.make_archive(str(tmp_path / "p"), "zip", photos)
+    with served(tmp_path) as server:
+        for photo in ("zip://astronaut.jpg::p.zip", f"{server}/photos/astronaut.jpg"):
+            ran = command("explain", photo, "-o", "why.png", "--provider", "cpu")
+            assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")
+            assert ran.stderr.startswith(f"{photo}: happy  1.0000\n")
+        ran = command("explain", f"{server}/gone.jpg?sig=1", "-o", "why.png")
+    assert ran.returncode == ExitCode.INCOMPLETE
+    assert f"photo {server}/gone.jpg can't be labelled (vanished: No such file" in ran.stderr
 
 
 def test_the_picture_shows_photo_map_and_face(photos: Path) -> None:

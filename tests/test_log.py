@@ -109,6 +109,11 @@ def test_text_keeps_the_escapes_of_names_that_are_escaped_already() -> None:
     assert one_line("größer \\\\ 写真") == "größer \\\\ 写真"
 
 
+def test_a_semicolon_before_an_option_stays() -> None:
+    text = "r.csv is locked; --wait waits for it; =1"
+    assert one_line(text) == text
+
+
 @pytest.mark.parametrize("form", list(LogFormat))
 def test_a_quiet_log_tells_only_what_is_wrong(form: LogFormat) -> None:
     stream = io.StringIO()

@@ -153,6 +153,13 @@ def test_a_name_too_long_for_its_draft_is_refused(tmp_path: Path) -> None:
         check_place(str(tmp_path / ("a" * 248 + ".csv")))
 
 
+def test_a_name_too_long_for_its_journal_is_refused(tmp_path: Path) -> None:
+    for length in (255, 247, 240, 232):
+        with pytest.raises(OutputError, match=r"name too long.*choose a shorter name with -o"):
+            check_place(str(tmp_path / ("r" * (length - 4) + ".csv")))
+    check_place(str(tmp_path / ("r" * (231 - 4) + ".csv")))
+
+
 def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,6 +146,32 @@ class TestABucket:
         assert all(file.etag and file.size and file.mtime_ns for file in found)
         assert [file.path for file in found] == sorted(file.path for file in found)
 
+    def test_may_have_names_that_look_like_patterns_and_chains(
+        self, place: Place, full: Bucket
+    ) -> None:
+        photo = full.read("photos/00000.jpg")
+        names = ["[2024] party/a*.jpg", "[2024] party/c::d.jpg", "2 party/b.jpg", "what?.jpg"]
+        for name in names:
+            full.write(name, photo)
+        full.write("list.txt", b"[2024] party/\n[2024] party\n2 party/b.jpg\n")
+        there = {full.url(name) for name in names}
+        for source, count in (
+            ("[2024] party", 2),
+            ("[2024] party/", 2),
+            ("[2024] party/a*.jpg", 1),
+            ("[2024] party/c::d.jpg", 1),
+            ("[[]2024] party/*.jpg", 2),
+            ("what?.jpg", 1),
+            ("list.txt", 3),
+        ):
+            found = list(Survey([full.url(source)], Search()))
+            assert len(found) == count, source
+            assert {file.path for file in found} <= there
+        ran = place.run(full.url("list.txt"), "-o", full.url("a::b.csv"))
+        assert ran.returncode == 0, ran.stderr
+        assert "1 folder in a list" in ran.stderr
+        assert full.read("a::b.csv").count(b",ok,") + full.read("a::b.csv").count(b",unsure,") == 3
+
     def test_two_ways_to_an_object_are_one(self, full: Bucket) -> None:
         inputs = [full.url("photos"), full.url("photos/00003.jpg"), full.url("photos/")]
         assert len(list(Survey(inputs, Search()))) == PHOTOS
@@ -232,6 +259,29 @@ class TestAWebServer:
         assert gone.startswith("photos/gone.jpg,failed,")
         assert "vanished:" in gone
 
+    def test_a_photo_that_was_replaced_is_read_again(self, place: Place) -> None:
+        """The server says Last-Modified and no ETag."""
+        photo = place.folder / "photos" / "00000.jpg"
+        with served(place.folder) as server:
+
+            def stamp(time: int) -> tuple[int | None, int | None]:
+                os.utime(photo, (time, time))
+                (found,) = Survey([f"{server}/photos/00000.jpg"], Search())
+                return found.size, found.mtime_ns
+
+            first = stamp(1_700_000_000)
+            assert first == stamp(1_700_000_000) == (photo.stat().st_size, 1_700_000_000 * 10**9)
+            assert stamp(1_700_000_001) != first
+
+    def test_what_is_not_there_is_named(self, place: Place) -> None:
+        with served(place.folder) as server:
+            ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
+        assert ran.returncode == 2
+        assert ran.stderr == (
+            f"batch-label: input {server}/gone.jpg can't be found (No such file or directory); "
+            "check the spelling, and that the store can be reached from here\n"
+        )
+
     def test_one_photo(self, place: Place) -> None:
         with served(place.folder) as server:
             ran = place.run(f"{server}/photos/00000.jpg", "-o", REPORT)
@@ -255,6 +305,29 @@ def test_a_file_url_is_a_path(place: Place) -> None:
     assert ran.returncode == 0, ran.stderr
     report = (place.folder / "r2.csv").read_text()
     assert report.replace(f"{place.folder}/photos", "photos") == due
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "expected"),
+    [
+        ('"a"', None, ("a", None)),
+        ('"a"', "Sun, 06 Nov 1994 08:49:37 GMT", ("a", 784111777)),
+        ('W/"a"', None, ("a", None)),
+        ('W/"a"', "Sun, 06 Nov 1994 08:49:37 GMT", ("a 784111777000000000", 784111777)),
+        (None, "Sun, 06 Nov 1994 08:49:37 GMT", (None, 784111777)),
+        ('W/""', "yesterday", (None, None)),
+        ("", "Sun, 06 Nov 99999 08:49:37 GMT", (None, None)),
+    ],
+)
+def test_what_a_web_server_says_of_a_file(
+    etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
+) -> None:
+    from batch.sources.listing import Entry
+
+    info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
+    found = Entry("https://h/a.jpg", None, "", info).found
+    seconds = None if found.mtime_ns is None else found.mtime_ns // 10**9
+    assert (found.etag, seconds) == expected
 
 
 class TestFetcher:

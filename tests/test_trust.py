@@ -70,6 +70,19 @@ def test_what_a_shell_makes_of_a_pattern_is_no_manifest() -> None:
     assert "give it alone" in last.failure.detail
 
 
+def test_a_list_is_what_is_named_alone() -> None:
+    Path("photos/y.txt").write_text(SECRET)
+    assert paths("photos/y.txt") == [SECRET]
+    expanded = sorted(map(str, Path("photos").iterdir()))
+    assert SECRET not in paths(*expanded)
+    assert SECRET not in paths("photos/*")
+    assert SECRET not in paths("-", listing=b"photos/y.txt\n")
+    *_, refused, _ = survey("photos/00000.jpg", "photos/y.txt", "photos/z.parquet")
+    assert refused.path == "photos/y.txt"
+    assert refused.failure
+    assert "give it alone" in refused.failure.detail
+
+
 def test_what_a_list_names_is_no_manifest() -> None:
     assert paths("-", listing=b"photos/z.parquet\n") == ["photos/z.parquet"]
     assert paths("-", "photos/z.parquet", listing=b"") == ["photos/z.parquet"]

@@ -24,7 +24,7 @@ from batch.decide import failed_row
 from batch.errors import EngineError, OutputError
 from batch.journal.basis import basis_of
 from batch.journal.journal import Journal
-from batch.location import Location
+from batch.location import Location, Url, archive_of, with_secrets
 from batch.log import PROGRAM, Event, Level, Log
 from batch.names import path_text
 from batch.options import Job, Place
@@ -205,5 +205,9 @@ def _without(files: Iterable[Location | Failure], failed: list[Failure]) -> Iter
     for file in files:
         if isinstance(file, Failure):
             failed.append(file)
+        elif isinstance(file, Url) and with_secrets(archive_of(file.text)) != archive_of(file.text):
+            # Blocks lie on disk, so they do not have what would open it.
+            detail = "a URL with a signature or password is not for --engine ray: label it without"
+            failed.append(Failure(file, Stage.READ, Reason.UNREADABLE, detail))
         else:
             yield file

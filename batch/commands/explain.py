@@ -18,7 +18,7 @@ SUFFIX = ".png"
 
 
 @click.command("explain")
-@click.argument("photo", metavar="PHOTO", type=FILE)
+@click.argument("photo", metavar="PHOTO")
 @click.option(
     "-o", "--output", required=True, type=FILE, metavar="FILE.png", help="The picture to write."
 )
@@ -26,7 +26,7 @@ SUFFIX = ".png"
 @answer_options
 @file_options
 def explain(
-    photo: Path,
+    photo: str,
     output: Path,
     model: str,
     provider: str,
@@ -60,12 +60,13 @@ def explain(
         click.echo(one_line(line), err=True)
 
 
-def _draw(photo: Path, output: Path, options: Options) -> list[str]:
+def _draw(photo: str, output: Path, options: Options) -> list[str]:
     """Write the picture and say in words what it shows."""
     from PIL.PngImagePlugin import PngInfo
 
     from batch.explaining.explainer import explain as explained
     from batch.explaining.words import sentences, subtitle, title
+    from batch.location import location_of
     from batch.lock import locked
     from batch.names import path_text
     from batch.reports.output import check_apart
@@ -75,7 +76,7 @@ def _draw(photo: Path, output: Path, options: Options) -> list[str]:
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")
     place = WholeFile(output, "picture", "choose another place with -o")
-    check_apart(str(output), "the photo itself", str(photo))
+    check_apart(str(output), "the photo itself", photo)
     place.check()
     with locked(str(output)):
         explanation = explained(photo, options)
@@ -84,7 +85,7 @@ def _draw(photo: Path, output: Path, options: Options) -> list[str]:
         explanation.picture().save(png, "PNG", optimize=True, pnginfo=info)
         place.write(png.getvalue())
     return [
-        f"{path_text(photo)}: {title(explanation)}",
+        f"{path_text(location_of(photo))}: {title(explanation)}",
         subtitle(explanation),
         *sentences(explanation),
     ]

@@ -15,7 +15,7 @@ from batch.limits import (
     parse_max_gone,
     parse_time_limit,
 )
-from batch.location import location_of
+from batch.location import hide_secrets, location_of
 from batch.log import PROGRAM
 from batch.options import Cluster, EngineKind, Job, Memory, Options
 from batch.sharding.shard import parse_shard
@@ -42,8 +42,8 @@ def job_of(
     places = ("engine", "ray_address", "actors", "parts")
     cluster = _cluster(**{name: given.pop(name) for name in places})
     return Job(
-        photos=photos,
-        output=output,
+        photos=tuple(map(hide_secrets, photos)),
+        output=hide_secrets(output),
         per_face=per_face,
         memory=memory,
         limits=_limits(**{name: given.pop(name) for name in limits}),
@@ -71,7 +71,7 @@ def _cluster(
     engine: str, ray_address: str | None, actors: int | None, parts: str | None
 ) -> Cluster:
     if engine == EngineKind.RAY:
-        return Cluster(EngineKind.RAY, ray_address, actors, parts)
+        return Cluster(EngineKind.RAY, ray_address, actors, parts and hide_secrets(parts))
     if actors is not None or parts is not None:
         name = "--parts" if actors is None else "--actors"
         raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")

@@ -54,12 +54,14 @@ def manifest(
 def _run(
     photos: tuple[str, ...], inventory: str | None, search: Search, output: str, log: Log
 ) -> ExitCode:
+    from batch.location import hide_secrets
     from batch.names import path_text
     from batch.reports.output import check_apart
     from batch.summary import Summary
 
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
+    photos, inventory = tuple(map(hide_secrets, photos)), inventory and hide_secrets(inventory)
     summary = Summary()
     started = time.monotonic()
     check_apart(output, "one of the files to list from", *photos, *filter(None, (inventory,)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import POSITIONS, Floats, hidden
 from batch.inference.places import choose_place
 from batch.labeller import Labeller
+from batch.location import Location, Url, location_of
 from batch.names import path_text
 from batch.options import Options
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
+from batch.sources.fetching import Fetcher
 from batch.workers.plan import Plan
 from batch.workers.pool import Workers
 from batch.workers.worker import Task
@@ -38,43 +41,56 @@ Replaced = Callable[[Probabilities], Evidence]
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
     """Label a photo as a run does and find out which parts of it its answer rests on.
 
+    It may be at a URL or in an archive (``zip://a.jpg::photos.zip``).
+
     Raises:
         InputError: there is no such file.
         PhotoError: it can't be read, or shows no face where faces alone count.
         ModelError, ProviderError: the model or the provider does not work.
     """
     options = options or Options()
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"photo {path_text(path)} can't be found", "check the spelling")
+    place = location_of(fspath(path))
+    if isinstance(place, Path) and not place.exists():
+        raise InputError(f"photo {path_text(place)} can't be found", "check the spelling")
     ensemble = load_ensemble(options)
-    photo = _decoded(path, options)
+    photo = _decoded(place, options)
     labeller = _labeller(ensemble, options)
     row = labeller.row(photo)
     if row.failure is not None:
         raise _unreadable(row.failure)
     if row.answer is None:
         raise PhotoError(
-            f"photo {path_text(path)} shows no face, so {ensemble.describe()} has no answer",
+            f"photo {path_text(place)} shows no face, so {ensemble.describe()} has no answer",
             "ask a model of whole photos too, as the default model does",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
 
 
-def _decoded(path: Path, options: Options) -> Photo:
+def _decoded(place: Location, options: Options) -> Photo:
     """Decode a photo in a process of its own, as a run does, whatever becomes of it there."""
+    data = _fetch(place, options) if isinstance(place, Url) else None
     with Workers(Task(options.file_limits)) as workers:
-        content = workers.work(path, salvage=options.salvage).content
+        content = workers.work(place, salvage=options.salvage, data=data).content
     if isinstance(content, Failure):
         raise _unreadable(content)
     assert isinstance(content, Photo)
     return content
 
 
-def _unreadable(failure: Failure) -> PhotoError:
+def _fetch(url: Url, options: Options) -> bytes:
+    with closing(Fetcher(options.file_limits.max_file_size)) as fetcher:
+        content = fetcher.fetch(url).content
+    if isinstance(content, Failure):
+        raise _unreadable(content, "check the spelling, and that it can be reached from here")
+    return content
+
+
+def _unreadable(
+    failure: Failure, remedy: str = "open it with another program to see whether it is whole"
+) -> PhotoError:
     return PhotoError(
         f"photo {path_text(failure.path)} can't be labelled ({failure.reason}: {failure.detail})",
-        "open it with another program to see whether it is whole",
+        remedy,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from batch.names import label_text, path_text, printable
+from batch.names import cell_text, label_text, path_text
 from batch.records import Answer, Reason, Row, Source, Status
 from batch.reports.formats import Column, Kind, Value
 
@@ -69,7 +69,7 @@ def records_of(
 
 
 def _p(output: str) -> str:
-    return f"p_{printable(output)}"
+    return f"p_{cell_text(output)}"
 
 
 def _record(
@@ -115,4 +115,4 @@ def _error(row: Row) -> str | None:
         parts.append(f"{row.failure.reason}: {row.failure.detail}")
     elif row.salvaged:
         parts.append(f"{Reason.TRUNCATED}: {SALVAGED} ({row.salvaged})")
-    return printable("; ".join(parts)) or None
+    return cell_text("; ".join(parts)) or None

@@ -27,8 +27,8 @@ LOOK_EVERY = 0.1  # seconds between two looks whether a pipe has a reader
 _STDOUT_NAMES = (STDOUT, "/dev/stdout")
 
 
-# Of the files that a run keeps beside a report, the record's has the longest name (see `runfile`).
-_LONGEST_SUFFIX = ".run.json"
+# The longest name of what a run keeps beside a report: a damaged journal's own journal.
+_LONGEST_NAME = ".{}.journal.broken-journal"
 
 
 class Place(Protocol):
@@ -118,7 +118,7 @@ def check_folder(target: Path) -> None:
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
-    for name in (draft_name(stem_beside(target)), target.name + _LONGEST_SUFFIX):
+    for name in (draft_name(stem_beside(target)), _LONGEST_NAME.format(target.name)):
         with suppress(FileNotFoundError):  # a name that is too long shows here
             target.with_name(name).lstat()
     with tempfile.TemporaryFile(dir=target.parent):

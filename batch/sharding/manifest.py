@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from batch.errors import InputError
-from batch.location import FILE_SCHEME, is_url, location_of, scheme_of
+from batch.location import FILE_SCHEME, hide_secrets, is_url, location_of, scheme_of
 from batch.log import PROGRAM
 from batch.names import from_printable, path_from_text, path_text, printable
 from batch.os_errors import describe_refusal
@@ -147,7 +147,7 @@ def _path(text: str | None) -> str:
         plain = "\\" not in text and scheme_of(text) != FILE_SCHEME
     else:
         plain = not _UNTIDY.search(text)
-    path = text if plain else os.fspath(path_from_text(text))
+    path = hide_secrets(text) if plain else os.fspath(path_from_text(text))
     if "\0" in path:
         raise ValueError(f"no path: {printable(text)} has a NUL")
     return path

@@ -6,13 +6,15 @@ take any memory and time.
 
 from __future__ import annotations
 
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from stat import S_ISLNK
+from typing import IO, BinaryIO, NamedTuple, Protocol
 
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
@@ -24,16 +26,25 @@ from batch.sources.walk import is_size
 # takes about a hundred bytes, and a header of a tar, which holds a name.
 MAX_ZIP_INDEX = 128 * 1024**2
 MAX_TAR_HEADER = 16 * 1024**2
+# Bytes of padding after a tar, behind which another one is looked for.
+MAX_TAR_PADDING = 64 * 1024**2
 # Bytes of a member that are handed over at a time.
 CHUNK = 256 * 1024
 # Bytes of a ZIP file's local header without name and extra field (APPNOTE.TXT, 4.3.7).
 _ZIP_HEADER = 30
+# Flags of a member in a ZIP file, and where they are in an entry of its index (4.4.4, 4.3.12).
+_ENCRYPTED, _UTF8 = 1, 1 << 11
+_ENTRY = struct.Struct("<4s4xH18x3H12x")
+_METHODS = frozenset(
+    (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    + ((zipfile.ZIP_ZSTANDARD,) if hasattr(zipfile, "ZIP_ZSTANDARD") else ())
+)
 _TAR_BLOCK = 512
-_ENCRYPTED = 1  # a bit of a member's flags (APPNOTE.TXT, 4.4.4)
-# Of compression, those that `zipfile` unpacks (4.4.5).
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
 _UNPACK = "unpack it, or pack it anew as an ordinary zip"
+_TAR_MAGIC = slice(257, 262)
+LINK = "symbolic link in an archive"
+NO_FILE = "not a regular file"
 
 
 class ArchiveError(Exception):
@@ -45,12 +56,16 @@ class ArchiveError(Exception):
 
 
 class Member(NamedTuple):
-    """A file inside an archive with its size in bytes, or with ``why`` it can't be read."""
+    """A file inside an archive with its size in bytes, or with ``why`` it can't be read.
+
+    What is no file is ``left_out``: a link, a pipe, a device.
+    """
 
     name: str
     size: int
     why: str = ""
     reason: Reason = Reason.CORRUPT
+    left_out: bool = False
 
 
 class Archive(Protocol):
@@ -104,12 +119,14 @@ class _Limited:
     """A file of which no more than ``most`` bytes are read at once, as its readers trust lengths.
 
     ``trouble`` is what the system or the store raised, which those readers may take for a damage.
+    What is read goes through ``mend``.
     """
 
     def __init__(self, file: BinaryIO, most: int) -> None:
         self._file = file
         self._most = most
         self.trouble: Exception | None = None
+        self.mend: Callable[[bytes], bytes] = _leave
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def seekable(self) -> bool:
@@ -128,7 +145,11 @@ class _Limited:
             raise
         if len(data) > self._most:
             raise ArchiveError(f"more than {self._most:,} bytes of headers", Reason.TOO_LARGE)
-        return data
+        return self.mend(data)
+
+
+def _leave(data: bytes) -> bytes:
+    return data
 
 
 class Zip:
@@ -137,7 +158,7 @@ class Zip:
     def __init__(self, file: _Limited) -> None:
         self._file = file
         with _damages(file):
-            self._zip = zipfile.ZipFile(file)
+            self._zip = _open_zip(file)
             self._overlapping = _find_overlapping(self._zip.infolist())
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
@@ -158,7 +179,7 @@ class Zip:
 
     def read(self, member: Member, most: int) -> Iterator[bytes]:
         """Read a member: see ``Archive``."""
-        with _damages(self._file), self._zip.open(member.name) as stream:
+        with _damages(self._file), self._open(member.name) as stream:
             while most > 0 and (data := stream.read(min(most, CHUNK))):
                 most -= len(data)
                 yield data
@@ -168,7 +189,18 @@ class Zip:
         self._zip.close()
         self._file.close()
 
+    def _open(self, name: str) -> IO[bytes]:
+        info = self._zip.getinfo(name)
+        # Before the bytes there is the name again, which is to be read as in the index.
+        self._file.mend = _leave if info.flag_bits & _UTF8 else _unset_utf8
+        try:
+            return self._zip.open(info)
+        finally:
+            self._file.mend = _leave
+
     def _member(self, info: zipfile.ZipInfo) -> Member:
+        if S_ISLNK(info.external_attr >> 16):
+            return Member(info.filename, 0, LINK, Reason.NOT_A_FILE, left_out=True)
         if info.header_offset in self._overlapping:
             return Member(info.filename, 0, "its bytes are another member's too")
         if not is_size(info.file_size):
@@ -186,6 +218,45 @@ def _why_locked(info: zipfile.ZipInfo) -> str:
         name = _METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
         return f"compressed with {name}, which can't be read here: {_UNPACK}"
     return ""
+
+
+def _open_zip(file: _Limited) -> zipfile.ZipFile:
+    """Open a ZIP file; names in it that are said to be UTF-8 and are not are taken for cp437."""
+    try:
+        return zipfile.ZipFile(file)
+    except UnicodeDecodeError:
+        file.mend = _unset_utf8
+        file.seek(0)
+        return zipfile.ZipFile(file)
+    finally:
+        file.mend = _leave
+
+
+def _unset_utf8(data: bytes) -> bytes:
+    """Unset the flag of UTF-8 in the header of a ZIP file's member, or in its index where wrong.
+
+    Source: APPNOTE.TXT, 4.3.7 and 4.3.12. Whatever else is read does not begin like these.
+    """
+    mended, at = bytearray(data), 0
+    if data[:4] == b"PK\3\4" and len(data) == _ZIP_HEADER:
+        struct.pack_into("<H", mended, 6, int.from_bytes(data[6:8], "little") & ~_UTF8)
+    while at + _ENTRY.size <= len(data):
+        signature, flags, *lengths = _ENTRY.unpack_from(data, at)
+        if signature != b"PK\1\2":
+            break
+        name = data[at + _ENTRY.size : at + _ENTRY.size + lengths[0]]
+        if flags & _UTF8 and not _is_utf8(name):
+            struct.pack_into("<H", mended, at + 8, flags & ~_UTF8)
+        at += _ENTRY.size + sum(lengths)
+    return bytes(mended)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
@@ -218,8 +289,22 @@ class Tar:
             raise self._damage
 
     def _look_through(self, tick: Callable[[], None]) -> None:
+        """Find the members, those of archives that were appended too (``cat a.tar b.tar``)."""
+        start: int | None = 0
+        while start is not None:
+            self._file.seek(start)
+            end = self._look_through_one(tick)
+            start = self._find_next(end, tick)
+
+    def _look_through_one(self, tick: Callable[[], None]) -> int:
+        """Find the members of the archive that begins here, and say where it ends."""
         before = -1
-        with tarfile.open(fileobj=self._file, mode="r:") as archive:  # type: ignore[call-overload]
+        with tarfile.open(
+            fileobj=self._file,  # type: ignore[call-overload]
+            mode="r:",
+            encoding="utf-8",  # whatever the locale is
+            errors="surrogateescape",
+        ) as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # which it would keep
                 tick()
@@ -227,15 +312,44 @@ class Tar:
                     raise ArchiveError("its headers lead back")
                 before = info.offset
                 self._take(info)
-            self._file.seek(archive.offset)
-            if self._file.read(_TAR_BLOCK).strip(b"\0"):
-                raise ArchiveError(f"the header at byte {archive.offset:,} is none")
+            end: int = archive.offset
+        self._file.seek(end)
+        if self._file.read(_TAR_BLOCK).strip(b"\0"):
+            raise ArchiveError(f"the header at byte {end:,} is none")
+        return end
+
+    def _find_next(self, end: int, tick: Callable[[], None]) -> int | None:
+        """Find where another archive begins behind the zeros that end one; all else is ignored."""
+        self._file.seek(end)
+        for at in range(end, end + MAX_TAR_PADDING, CHUNK):
+            tick()
+            data = self._file.read(CHUNK)
+            rest = data.lstrip(b"\0")
+            if rest:
+                start = at + (len(data) - len(rest)) // _TAR_BLOCK * _TAR_BLOCK
+                self._file.seek(start)
+                return start if self._is_header(self._file.read(_TAR_BLOCK), start) else None
+            if len(data) < CHUNK:
+                return None
+        return None
+
+    def _is_header(self, block: bytes, at: int) -> bool:
+        try:
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            if block[_TAR_MAGIC] == b"ustar":
+                raise ArchiveError(f"the header at byte {at:,} is damaged") from error
+            return False
+        return True
 
     def _take(self, info: tarfile.TarInfo) -> None:
-        if not (info.isreg() or info.islnk()):
+        if info.isdir():
             return
         self._members.pop(info.name, None)  # of several with one name the last counts
-        if info.islnk():
+        if not (info.isreg() or info.islnk()):
+            why = LINK if info.issym() else NO_FILE
+            member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, left_out=True), 0
+        elif info.islnk():
             target = self._members.get(info.linkname)
             why = "" if target else "a hard link to a file that is not before it in the archive"
             member = target._replace(name=info.name) if target else Member(info.name, 0, why)

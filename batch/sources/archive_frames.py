@@ -60,6 +60,7 @@ class Listed(msgspec.Struct, array_like=True):
     size: _Size
     why: _Words
     reason: Reason
+    left_out: bool = False
 
 
 class Problem(msgspec.Struct, array_like=True):

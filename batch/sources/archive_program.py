@@ -14,6 +14,7 @@ from contextlib import suppress
 from time import monotonic
 
 from batch.errors import BatchLabelError
+from batch.location import hide_secrets
 from batch.records import Reason
 from batch.regular_file import NotRegular
 from batch.sources.archive import Archive, ArchiveError, Member, open_archive
@@ -124,7 +125,7 @@ class _Server:
         return None
 
     def _tell(self, ask: Ask) -> None:
-        archive = self._open(name_text(ask.path), again=ask.task is Task.LIST)
+        archive = self._open(hide_secrets(name_text(ask.path)), again=ask.task is Task.LIST)
         if ask.task is Task.LIST:
             for members in _batches(archive.members(self._tick)):
                 self._send(pack(Kind.MEMBERS, encode(members)))
@@ -172,4 +173,4 @@ def _batches(members: Iterator[Member]) -> Iterator[list[Listed]]:
 def _listed(member: Member) -> Listed:
     name = cut_path(member.name)
     why = member.why if name == member.name else "its name is too long"
-    return Listed(name_bytes(name), member.size, why[:MAX_WORDS], member.reason)
+    return Listed(name_bytes(name), member.size, why[:MAX_WORDS], member.reason, member.left_out)

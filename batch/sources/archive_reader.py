@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 import msgspec
 
 from batch.decoding.file_limits import FileLimits
-from batch.errors import UsageError
+from batch.errors import UsageError, WorkerError
+from batch.location import with_secrets
 from batch.names import printable
 from batch.records import Reason
 from batch.sources.archive import ArchiveError, Member
@@ -31,7 +32,8 @@ from batch.sources.archive_frames import (
     pack,
 )
 from batch.stopping import Check, never_stop
-from batch.workers.process import end_of, not_started, start
+from batch.stores.waiting import pause
+from batch.workers.process import ATTEMPTS, PAUSE, end_of, not_started, start
 
 PROGRAM = "batch.sources.archive_program"
 # Seconds without a frame, after which an archive is given up: more than a store's own patience.
@@ -77,13 +79,13 @@ class ArchiveReader:
             StoreTrouble: it is in a store that may answer next time.
             BatchLabelError: no run can go on.
         """
-        with closing(self._ask(Ask(Task.LIST, name_bytes(path)))) as frames:
+        with closing(self._ask(Ask(Task.LIST, _path(path)))) as frames:
             for kind, content in frames:
                 yield from self._members(kind, content)
 
     def find(self, path: str, name: str) -> Member:
         """Find one member of an archive; raises as ``members`` does."""
-        with closing(self._ask(Ask(Task.FIND, name_bytes(path), name_bytes(name)))) as frames:
+        with closing(self._ask(Ask(Task.FIND, _path(path), name_bytes(name)))) as frames:
             found = [member for frame in frames for member in self._members(*frame)]
         if len(found) != 1:
             raise self._senseless(f"{len(found)} members for one")
@@ -92,7 +94,7 @@ class ArchiveReader:
     def read(self, path: str, name: str, most: int) -> bytes:
         """Read a member of an archive, not more than ``most`` bytes; raises as ``members`` does."""
         data = bytearray()
-        ask = Ask(Task.READ, name_bytes(path), name_bytes(name), most)
+        ask = Ask(Task.READ, _path(path), name_bytes(name), most)
         with closing(self._ask(ask)) as frames:
             for kind, content in frames:
                 if kind is not Kind.DATA or len(data) + len(content) > most:
@@ -121,7 +123,8 @@ class ArchiveReader:
         except msgspec.MsgspecError as error:
             raise self._senseless(str(error)) from error
         for member in listed:
-            yield Member(name_text(member.name), member.size, member.why, member.reason)
+            name = name_text(member.name)
+            yield Member(name, member.size, member.why, member.reason, member.left_out)
 
     def _ask(self, ask: Ask) -> Generator[tuple[Kind, bytes], None, None]:
         """Ask a question and give the frames of the answer; what is cut off ends the process."""
@@ -195,18 +198,26 @@ class ArchiveReader:
                 self._connection.sendall(question)
                 return
             self.close()
-        try:
-            connection = self._start()
-        except OSError as error:
-            raise not_started(error.strerror or str(error)) from error
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                connection = self._start()
+                break
+            except WorkerError:  # such as one that was killed for memory that others have taken
+                self.close()
+                if attempt == ATTEMPTS:
+                    raise
+                pause(PAUSE, self.check)
         connection.sendall(question)
 
     def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        self._connection = ours
-        with theirs:
-            limits = FileLimits(decode_timeout=self._timeout)
-            self._process = start(self._program, theirs.fileno(), theirs.fileno(), limits)
+        try:
+            ours, theirs = socket.socketpair()
+            self._connection = ours
+            with theirs:
+                limits = FileLimits(decode_timeout=self._timeout)
+                self._process = start(self._program, theirs.fileno(), theirs.fileno(), limits)
+        except OSError as error:
+            raise not_started(error.strerror or str(error)) from error
         # By the system and not by Python, which would ask twice.
         part = struct.pack("@ll", 0, int(_PART * 1_000_000))
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, part)
@@ -242,6 +253,10 @@ class ArchiveReader:
         return ArchiveError(
             f"the process that read its archive sent an invalid reply: {why}", Reason.CRASHED
         )
+
+
+def _path(archive: str) -> bytes:
+    return name_bytes(with_secrets(archive))  # which the process does not have
 
 
 def _line(text: str) -> str:

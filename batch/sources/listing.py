@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from batch.errors import BatchLabelError, InputError
-from batch.location import WILDCARDS, Url, is_url, scheme_of
+from batch.location import WILDCARDS, Url, is_url, scheme_of, with_secrets, without_secrets
 from batch.names import printable
 from batch.parallel import ordered_map
 from batch.records import Reason
-from batch.sources.walk import Found, LeftOut, Search, fail, find, nanoseconds
+from batch.sources.walk import LISTED_FOLDER, Found, LeftOut, Search, fail, find, nanoseconds
 from batch.stopping import Check, never_stop
 from batch.stores.bucket import pages_of
 from batch.stores.download import read_object
@@ -32,6 +33,7 @@ LOOKERS = 16
 _GONE = (404, 410)
 # Bytes of a list of URLs, which is held in memory.
 MAX_LIST_BYTES = 128 * 1024**2
+_SHOWN = 200  # characters of a line that is refused
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ def _info(store: AbstractFileSystem, path: str, check: Check) -> dict[str, Any]:
     return info
 
 
-def listed_in(url: str, check: Check = never_stop) -> list[str]:
+def listed_in(url: str, check: Check = never_stop) -> list[tuple[str, str]]:
     """Read a list of URLs, one a line; they may be relative to its own.
 
-    Who writes the list can be anybody, so nothing in it leads to this machine's files.
+    Who writes the list can be anybody, so nothing in it leads to this machine's files: instead of
+    a line that does there is the list's own URL with the line's number, and why.
 
     Raises:
-        InputError: a line names no object store or web server, the list is too large, or as for
-            ``look``.
+        InputError: the list is too large, or as for ``look``.
         UsageError: as for ``look``.
     """
     with _asking(url):
@@ -90,25 +92,26 @@ def listed_in(url: str, check: Check = never_stop) -> list[str]:
         raise InputError(
             f"list {printable(url)} has more than {MAX_LIST_BYTES:,} bytes", "split it"
         )
-    urls = []
+    lines: list[tuple[str, str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         name = os.fsdecode(line).strip()
         if not name:
             continue
         listed = name if is_url(name) else _beside(url, name)
-        if not is_elsewhere(listed):
-            raise InputError(
-                f"list {printable(url)}, line {number}: {printable(name)[:200]} is no object store "
-                "or web server",
-                "remove it; this machine's files must be named by a list on this machine",
-            )
-        urls.append(listed)
-    return urls
+        if is_elsewhere(listed):
+            lines.append((listed, ""))
+        else:
+            shown = printable(without_secrets(name))[:_SHOWN]
+            why = f"{shown} is not in an object store or on a web server"
+            lines.append((f"{url}#{number}", why))
+    return lines
 
 
 def _beside(url: str, name: str) -> str:
     if scheme_of(url).startswith("http"):
-        return urljoin(url, name)
+        # What comes before a colon would be a scheme; and it may be the user that has access.
+        inside = name if name.startswith(("/", "?", "#")) else f"./{name}"
+        return urljoin(with_secrets(url), inside)
     # Not by urljoin, which knows few schemes, and for which ? and # are no part of a name.
     return f"{url.rpartition('/')[0]}/{name}"
 
@@ -116,14 +119,19 @@ def _beside(url: str, name: str) -> str:
 def matches(pattern: str, hidden: bool, check: Check = never_stop) -> list[str]:
     """Give the URLs that a pattern stands for, in order; it is no pattern on a web server.
 
-    Without ``hidden`` names that begin with a dot are left out.
+    An object that has that very name goes first, as files of this machine do. Without ``hidden``
+    names that begin with a dot are left out.
 
     Raises:
         InputError: there are none, or the store does not answer.
     """
-    if WILDCARDS.isdisjoint(pattern) or scheme_of(pattern).startswith("http"):
+    try:
         look(pattern, check)
         return [pattern]
+    except InputError as error:
+        is_pattern = not (WILDCARDS.isdisjoint(pattern) or scheme_of(pattern).startswith("http"))
+        if not (is_pattern and isinstance(error.__cause__, FileNotFoundError)):
+            raise
     with _asking(pattern):
         store, path = open_store(pattern)
         found: list[str] = request(store, "glob", path, check=check, seconds=None)
@@ -140,17 +148,21 @@ def reach(
     left_out: LeftOut,
     check: Check = never_stop,
     base: str | None = None,
+    enters: bool = True,
 ) -> Iterator[Found]:
     """Give the files that URLs stand for, in order; those in a folder if they are named as images.
 
     Exclude patterns are relative to ``base``, a URL above; None for each URL itself. First bytes
-    are not looked at, since each would be a request.
+    are not looked at, since each would be a request. Folders are left out unless it ``enters``
+    them.
     """
     for entry in ordered_map(lambda url: _looked(url, check), urls, LOOKERS):
         if isinstance(entry, Found):
             yield entry
         elif entry.info["type"] != "directory":
             yield entry.found
+        elif not enters:
+            left_out(Url(entry.url), LISTED_FOLDER)
         else:
             above = "" if base is None else f"{entry.url[len(base) :].strip('/')}/".lstrip("/")
             yield from _inside(entry, above, search, left_out, check)
@@ -220,10 +232,21 @@ def _folders(
 
 
 def _found(url: str, info: dict[str, Any]) -> Found:
-    etag = info.get("ETag") or info.get("etag")
+    time = _time(info)
+    return find(url, info.get("size"), time, _etag(info, time))
+
+
+def _etag(info: dict[str, Any], time: int | None) -> str | None:
+    """Give what a store calls this state of an object.
+
+    A weak ETag may stay the same where bytes change, so that the time counts as well. Servers that
+    compress make weak ones of strong ones, which are the same otherwise.
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-weak-versus-strong
+    """
+    etag = str(info.get("ETag") or info.get("etag") or "")
     # In quotes in S3's listings, and without in its inventories.
-    etag = str(etag).strip('"') if etag else None
-    return find(url, info.get("size"), _time(info), etag)
+    opaque = etag.removeprefix("W/").strip('"')
+    return f"{opaque} {time}" if opaque and etag.startswith("W/") and time else opaque or None
 
 
 def _time(info: dict[str, Any]) -> int | None:
@@ -232,7 +255,10 @@ def _time(info: dict[str, Any]) -> int | None:
         time = nanoseconds(info.get(name))
         if time is not None:
             return time
-    return None
+    try:  # as web servers write it: RFC 9110, section 8.8.2
+        return nanoseconds(parsedate_to_datetime(str(info.get("Last-Modified"))))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def _failed(url: str, error: BaseException) -> Found:

@@ -7,9 +7,11 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 
 from batch.errors import InputError
-from batch.location import location_of, member_url, split_member
+from batch.location import location_of, member_url, split_member, unpacked_by
+from batch.names import printable
 from batch.records import Reason
 from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_reader import ArchiveReader
@@ -33,10 +35,16 @@ def members_of(
     the archive nothing is read again but the bytes, which are then known.
     """
     search = replace(search, archives=False)  # one inside another can't be read in place
+    command = unpacked_by(archive.path)
+    if command:
+        name = quote(printable(Path(archive.path).name))
+        detail = f"a compressed archive can't be read in place; unpack it: {command} {name}"
+        yield fail(archive.path, Reason.UNSUPPORTED, detail)
+        return
     try:
         with closing(retried(lambda: _begin(reader, archive.path), check)) as members:
             for member in members:
-                why = search.why_not(member.name)
+                why = member.why if member.left_out else search.why_not(member.name)
                 if why:
                     left_out(location_of(member_url(archive.path, member.name)), why)
                 else:

@@ -35,6 +35,8 @@ MAX_ETAG = 1024  # characters
 _LAST = 2**63 - 1
 # Entries of a folder, or files, between two looks at whether the run is to end.
 CHECK_EVERY = 64
+# Why a folder in a list is left out that does not end in a slash.
+LISTED_FOLDER = "folder in a list"
 # Why a file is left out that was changed before ``Search.newer_than``.
 OLDER = "older"
 
@@ -221,14 +223,17 @@ class Explorer:
     check: Check = never_stop
     base: str | None = None
 
-    def explore(self, starts: Iterable[str]) -> Iterator[Found]:
-        """Give the files that paths stand for, those inside of folders in their names' order."""
-        if self.seen is None:
-            return self._reach(starts)
-        new = self.seen.is_new
-        return (found for found in self._reach(starts) if new(found.path))
+    def explore(self, starts: Iterable[str], enters: bool = True) -> Iterator[Found]:
+        """Give the files that paths stand for, those inside of folders in their names' order.
 
-    def _reach(self, starts: Iterable[str]) -> Iterator[Found]:
+        Folders are left out unless it ``enters`` them.
+        """
+        if self.seen is None:
+            return self._reach(starts, enters)
+        new = self.seen.is_new
+        return (found for found in self._reach(starts, enters) if new(found.path))
+
+    def _reach(self, starts: Iterable[str], enters: bool) -> Iterator[Found]:
         for path in (os.fspath(Path(start)) for start in starts):
             self.check()
             try:
@@ -236,7 +241,9 @@ class Explorer:
             except OSError as error:
                 yield _failed(path, error)
                 continue
-            if S_ISDIR(status.st_mode):
+            if S_ISDIR(status.st_mode) and not enters:
+                self.left_out(Path(path), LISTED_FOLDER)
+            elif S_ISDIR(status.st_mode):
                 yield from self._walk(path)
             else:
                 yield _found(path, status)
@@ -328,7 +335,7 @@ class Explorer:
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
         try:
-            why = why_left_out(_head(path))
+            why = why_left_out(read_head(path))
         except NotRegular:  # by now
             return "not a regular file"
         return None if why == "camera raw" and self.search.raws else why
@@ -368,7 +375,12 @@ def _on_disk(path: str, status: os.stat_result) -> Found:
     return Found(path, found.size, found.mtime_ns, None, None, None, *change_of(status))
 
 
-def _head(path: str) -> bytes:
+def read_head(path: str) -> bytes:
+    """Read the first bytes of a file, which tell an image.
+
+    Raises:
+        OSError: it is no regular file, or the system refuses.
+    """
     with open_regular(path) as file:
         return file.read(HEAD_BYTES)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from batch.errors import BatchLabelError, UsageError
-from batch.location import ARCHIVE_SUFFIXES, scheme_of
+from batch.errors import BatchLabelError, OutputError, UsageError
+from batch.location import archive_of, redact, scheme_of, split_member, with_secrets
 from batch.names import printable
 from batch.stores.retrying import status_of
 
@@ -22,8 +23,8 @@ EXTRAS = {
     **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
     **dict.fromkeys(("http", "https"), "remote"),
 }
-# Between a member's URL and its archive's, and between any two that fsspec is to chain.
-CHAIN = "::"
+# Where fsspec would chain one URL to another, which no URL here means: see ``archive_of``.
+_CHAIN = "::"
 # The clients' own exceptions for credentials that are not there, which share no base class.
 _NO_CREDENTIALS = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
@@ -42,19 +43,22 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
 
     Raises:
         UsageError: the scheme is unknown, the URL is none, or a package is not installed.
-        OSError: the URL has a chain that is not that of an archive's member, or a client finds a
-            library of the system missing.
+        OSError: the URL is that of an archive's member, or a client finds a library of the system
+            missing.
     """
     import fsspec
 
-    *members, _ = url.split(CHAIN)
-    if not all(map(_is_member, members)):
-        # fsspec would take what comes after it for another URL or for a path of this machine.
-        raise OSError(errno.EINVAL, f"a name with {CHAIN} can't be told from a chain of URLs")
+    if split_member(url):
+        raise OSError(errno.EINVAL, "a member of an archive is read through its archive alone")
     scheme = scheme_of(url)
+    given = with_secrets(url)
     try:
         options = _options(scheme)
-        store, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        # A name may have what would be a chain: fsspec would take what comes after it for another
+        # URL or for a path of this machine.
+        start, chain, _ = given.partition(_CHAIN)
+        store, path = fsspec.core.url_to_fs(start, use_listings_cache=False, **options)
+        path = store._strip_protocol(given) if chain else path
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"
@@ -103,12 +107,7 @@ def is_elsewhere(url: str) -> bool:
 
     False of all that might lead to this machine's files or memory, by whatever way.
     """
-    *members, outermost = url.split(CHAIN)
-    return scheme_of(outermost) in EXTRAS and all(map(_is_member, members))
-
-
-def _is_member(url: str) -> bool:
-    return f".{scheme_of(url)}" in ARCHIVE_SUFFIXES
+    return scheme_of(archive_of(url)) in EXTRAS
 
 
 def url_of(store: AbstractFileSystem, path: str, like: str) -> str:
@@ -138,14 +137,18 @@ def store_refusals(problem: str, kind: type[BatchLabelError], otherwise: str) ->
     except BatchLabelError:
         raise
     except Exception as error:  # every client has its own, and they have no base in common
+        if isinstance(error, FileNotFoundError) and kind is OutputError:
+            otherwise = "check the spelling of the bucket, and create it first"
         raise kind(f"{problem} ({said(error)})", _remedy(error, otherwise)) from error
 
 
 def said(error: BaseException) -> str:
     """Give the first line of what an exception says, or its name where it says nothing."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileNotFoundError) and "/" in text:  # fsspec mostly says the path alone
+        text = os.strerror(errno.ENOENT)
     first, *_ = text.strip().splitlines() or [type(error).__name__]
-    return printable(first)
+    return printable(redact(first))
 
 
 def _remedy(error: Exception, otherwise: str) -> str:
@@ -153,6 +156,4 @@ def _remedy(error: Exception, otherwise: str) -> str:
         return "set the store's credentials, such as AWS_ACCESS_KEY_ID or a profile in ~/.aws"
     if isinstance(error, PermissionError) or status_of(error) in _REFUSED:
         return "check the credentials and what they allow"
-    if isinstance(error, FileNotFoundError):
-        return "check the spelling of the bucket, and create it first"
     return otherwise

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError, UsageError
-from batch.location import Url, scheme_of
+from batch.location import Url, scheme_of, split_member
 from batch.names import path_text
 from batch.stopping import Check, never_stop
 from batch.stores.retrying import request, retried
@@ -72,7 +72,7 @@ def check_store(url: Url, check: Check = never_stop) -> None:
         UsageError: no store takes an object of this URL, or a package is not installed.
         OutputError: the bucket is missing, or the store refuses or does not answer.
     """
-    if scheme_of(url.text) in READ_ONLY or "::" in url.text:
+    if scheme_of(url.text) in READ_ONLY or split_member(url.text):
         raise UsageError(
             f"report {path_text(url)} can't be written to a web server or into an archive",
             "name a file, or an object such as s3://bucket/results.csv",

@@ -11,11 +11,8 @@ from typing import BinaryIO
 from batch.errors import WorkerError
 from batch.location import Location
 from batch.records import Failure, Stage, Worked
+from batch.workers.process import ATTEMPTS, PAUSE
 from batch.workers.worker import Known, Lost, Task, Worker
-
-# Once a process has started, others do too, unless memory or processes run short for a while.
-ATTEMPTS = 3
-PAUSE = 1.0  # seconds between them
 
 
 class Workers:

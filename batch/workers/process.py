@@ -27,6 +27,9 @@ REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), which holds for memory too",
     errno.ENOSPC: f"free some memory, or space in the folder for temporary files, {FEWER}",
 }
+# Once a process has started, others do too, unless memory or processes run short for a while.
+ATTEMPTS = 3
+PAUSE = 1.0  # seconds between them
 PROGRAM = "batch.workers.program"
 START = Path(__file__).with_name("start.py")
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
