@@ -17,17 +17,31 @@ From Python::
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from batch.errors import BatchLabelError
-from batch.explaining.explanation import Explanation
-from batch.options import Options, Provider
-from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
-from batch.sources.walk import Search
-
 if TYPE_CHECKING:
     import pandas as pd
+
+    from batch.errors import BatchLabelError
+    from batch.explaining.explanation import Explanation
+    from batch.options import Options, Provider
+    from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
+    from batch.sources.walk import Search
+
+# Where the names of this package are. They are imported when they are asked for, so that the
+# command, which needs few of them, starts at once.
+_MODULES = {
+    "batch.errors": ("BatchLabelError",),
+    "batch.explaining.explanation": ("Explanation",),
+    "batch.options": ("Options", "Provider"),
+    "batch.records": (
+        *("Answer", "Box", "Failure", "Reason", "Region", "Row", "Source", "Stage", "Status"),
+    ),
+    "batch.sources.walk": ("Search",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -48,6 +62,13 @@ __all__ = [
     "label",
     "to_frame",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def label(

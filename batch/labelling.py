@@ -17,7 +17,7 @@ from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal
 from batch.journal.place import journal_path
 from batch.location import Location
-from batch.log import Event, Level, Log
+from batch.log import Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import Job
 from batch.progress import Watch
@@ -137,8 +137,8 @@ class Labelling:
             summary.found, summary.unchanged = plan.found, plan.found - plan.pending
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found{self._of_all()}, {plan.pending} to be labelled"
-                f"{GOES_ON if plan.goes_on else ''}"
+                f"{counted(plan.found, 'photo')} found{self._of_all()}, "
+                f"{plan.pending} to be labelled{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found else Level.WARNING,

@@ -15,6 +15,7 @@ from batch.decide import failed_row
 from batch.inference.places import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location
+from batch.log import counted
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.recording.timings import DECODE, READ, Timings
@@ -76,7 +77,7 @@ class Pipeline:
             names = self.ensemble.labels, self.ensemble.outputs
             task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
-        self.crew = f"{self.workers} workers"
+        self.crew = counted(self.workers, "worker")
         self._fetcher = Fetcher(options.file_limits.max_file_size, check)
         self._workers = Workers(task)
         self._workers.start()

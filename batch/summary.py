@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
+from batch.log import counted
 from batch.names import printable
 from batch.records import Finished, Reason, Row, Status
 
@@ -136,6 +137,5 @@ class Summary:
 
     def _speed(self) -> str:
         count = self.labelled_now
-        photos = "photo" if count == 1 else "photos"
         speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
-        return f"{count} {photos} in {self.seconds:.1f} s{speed}"
+        return f"{counted(count, 'photo')} in {self.seconds:.1f} s{speed}"

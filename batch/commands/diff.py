@@ -15,7 +15,7 @@ DIFFERENT = 1
 TROUBLE = 2
 
 
-@click.command("diff")
+@click.command("diff", short_help="Compare two reports.")
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @click.option(

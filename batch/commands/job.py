@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batch.commands.settings import file_limits_of, place_of, user_state
+from batch.commands.settings import file_limits_of, model_of, place_of, user_state
 from batch.errors import UsageError
 from batch.limits import Limits, parse_deadline, parse_max_failures, parse_time_limit
 from batch.location import location_of
@@ -87,7 +87,7 @@ def _options(
 ) -> Options:
     place = place_of(provider, devices, engine_cache)
     return Options(
-        model=model,
+        model=model_of(model),
         provider=place.provider,
         devices=place.devices,
         engine_cache=place.engine_cache,

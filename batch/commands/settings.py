@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from batch.contract.shipped import resolve_models
 from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import UsageError
 from batch.limits import parse_duration
@@ -38,6 +39,24 @@ def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> 
         max_pixels=parse_max_pixels(max_pixels),
         max_file_size=parse_max_file_size(max_file_size),
     )
+
+
+def model_of(names: str) -> str:
+    """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
+
+    Raises:
+        UsageError: there is no model of a name.
+    """
+    return resolve_models(names, own_models_folder())
+
+
+def own_models_folder() -> Path | None:
+    """Find the folder of the user's own models, if the user has a home."""
+    try:
+        folder = _user_folder("XDG_DATA_HOME", ".local/share", "own models have", "give a path")
+    except UsageError:
+        return None
+    return folder / PROGRAM / "models"
 
 
 def user_state() -> Path:
