@@ -19,7 +19,7 @@ from batch.log import counted
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.recording.timings import DECODE, READ, Timings
-from batch.records import Failure, FileState, Finished, Photo, Row, Worked
+from batch.records import Failure, FileState, Finished, Loaded, Photo, Row, Worked
 from batch.sources.fetching import Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
@@ -94,14 +94,14 @@ class Pipeline:
         self._workers.close()
         self._fetcher.close()
 
-    def run(self, found: Iterable[Location | Failure]) -> Iterator[Row]:
+    def run(self, found: Iterable[Location | Failure | Loaded]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
         with closing(self):
             for finished in self.label(found):
                 yield finished.row
 
     def label(
-        self, found: Iterable[Location | Failure], known: Known | None = None
+        self, found: Iterable[Location | Failure | Loaded], known: Known | None = None
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
         with closing(
@@ -111,7 +111,11 @@ class Pipeline:
         ) as finished:
             yield from finished
 
-    def _finished(self, found: Location | Failure | Fetched, known: Known | None) -> Finished:
+    def _finished(
+        self, found: Location | Failure | Fetched | Loaded, known: Known | None
+    ) -> Finished:
+        if isinstance(found, Loaded):
+            return self._worked(found.url, known, found.data)
         if isinstance(found, Fetched):
             return self._of_fetched(found, known)
         if isinstance(found, Failure):

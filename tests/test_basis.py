@@ -38,7 +38,7 @@ def test_all_that_answers_depend_on_counts(
         basis_of([model], Options(min_confidence=0.0)),
         basis_of([model], Options(min_confidence=0.7)),
         basis_of([model], Options(always_answer=True)),
-        basis_of([model], Options(every_face=True)),
+        basis_of([model], Options(per_face=True)),
         basis_of([model], Options(salvage=True)),
         basis_of([other], Options()),
         basis_of([model, other], Options()),

@@ -80,7 +80,7 @@ def load_ensemble(options: Options) -> Ensemble:
         photo_thresholds=joined if least is None else replace(joined, unsure_below=least),
         face_thresholds=own if least is None else replace(own, unsure_below=least),
         settled_thresholds=own,
-        every_face=options.every_face,
+        every_face=options.per_face,
     )
 
 

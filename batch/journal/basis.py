@@ -27,7 +27,7 @@ def basis_of(models: Sequence[Model], options: Options) -> bytes:
         "detector": detector_digest(),
         "min_confidence": options.min_confidence,
         "always_answer": options.always_answer,
-        "every_face": options.every_face,
+        "every_face": options.per_face,
         "salvage": options.salvage,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
