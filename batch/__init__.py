@@ -82,7 +82,7 @@ if not TYPE_CHECKING:
 
 
 def label(
-    photos: str | PathLike[str] | Picture | Iterable[str | PathLike[str]] | Iterable[Picture],
+    photos: str | PathLike[str] | Picture | Iterable[str | PathLike[str] | Picture],
     options: Options | None = None,
 ) -> Iterator[Row]:
     """Label photos, and yield a row per file in the order in which they are given.
@@ -109,8 +109,9 @@ def label(
 
     options = options or Options()
     if isinstance(photos, str | PathLike) or is_picture(photos):
-        photos = [photos]  # type: ignore[assignment]
-    given: Iterator[Any] = iter(photos)  # type: ignore[arg-type]
+        given: Iterator[Any] = iter([photos])
+    else:
+        given = iter(photos)
     first = list(islice(given, 1))
     if any(map(is_picture, first)):
         return Pipeline(options).run(load(chain(first, given)))

@@ -221,7 +221,7 @@ def test_a_file_without_permission_is_a_row(photos: Path, tmp_path: Path) -> Non
         (["photos", "-o", "no/such/folder/r.csv"], ExitCode.FAILED, ["no/such/folder", "-o"]),
         (["photos", "-o", "photos"], ExitCode.USAGE, ["is a folder", "write photos/", ".csv"]),
         (["photos", "-o", "new"], ExitCode.USAGE, ["report new has no suffix", "in /", ".csv"]),
-        (["photos", "-o", "r.xlsx"], ExitCode.USAGE, [".csv", ".jsonl", ".parquet"]),
+        (["photos", "-o", "r.xls"], ExitCode.USAGE, [".csv", ".jsonl", ".parquet", ".xlsx"]),
         (["photos", "-m", "hapy-sad"], ExitCode.USAGE, ["did you mean happy-sad?", "people"]),
         (["photos", "-m", "photos/coffee.jpg"], ExitCode.FAILED, ["coffee.jpg", "not an ONNX"]),
         (["photos", "--provider", "tpu"], ExitCode.USAGE, ["tpu", "cuda"]),
@@ -341,7 +341,7 @@ def test_the_package_loads_its_names_when_they_are_asked_for() -> None:
     for name in batch.__all__:
         assert getattr(batch, name)
     with pytest.raises(AttributeError, match="no attribute 'lable'"):
-        batch.lable  # noqa: B018
+        batch.lable  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_version_is_the_package_s(command: Command) -> None:

@@ -98,9 +98,9 @@ def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
 
 def test_paths_and_photos_are_not_mixed(options: batch.Options, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="photos in memory are among paths"):
-        batch.label([tmp_path, b"photo"], options)  # type: ignore[list-item]
+        batch.label([tmp_path, b"photo"], options)
     with pytest.raises(UsageError, match="memory://2 is a PosixPath"):
-        list(batch.label([b"photo", tmp_path], options))  # type: ignore[list-item]
+        list(batch.label([b"photo", tmp_path], options))
 
 
 def test_paths_may_come_one_by_one(options: batch.Options, photos: Path) -> None:

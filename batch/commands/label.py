@@ -60,8 +60,8 @@ class LabelCommand(click.Command):
     "--output",
     default=STDIO,
     metavar="FILE|DIR/|URL",
-    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, any of "
-    "them also in an object store, or - for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
+    "any of them also in an object store, or - for CSV on standard output (default).",
 )
 @model_options
 @search_options
