@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import chain, islice
 from os import PathLike, fsdecode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,10 +108,8 @@ def label(
     from batch.sources.in_memory import is_picture, load
 
     options = options or Options()
-    if isinstance(photos, str | PathLike) or is_picture(photos):
-        given: Iterator[Any] = iter([photos])
-    else:
-        given = iter(photos)
+    alone = isinstance(photos, str | PathLike) or is_picture(photos)
+    given: Iterator[Any] = iter(cast("Iterable[Any]", [photos] if alone else photos))
     first = list(islice(given, 1))
     if any(map(is_picture, first)):
         return Pipeline(options).run(load(chain(first, given)))

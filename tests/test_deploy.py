@@ -120,10 +120,9 @@ def test_what_root_installs_and_does_by_hand_suits_the_service_s_user() -> None:
     assert "/opt/batch-label/bin/pip install" in setup, "or a umask of 027 keeps the user out"
     assert "first four lines" in DOCS
     assert setup.splitlines()[2].split()[0].endswith("pip")
-    by_hand = [line for line in logical_lines(DOCS) if line.lstrip().startswith("runuser ")]
     (umask,) = re.findall(r"^UMask=0(\d+)$", SERVICE, re.MULTILINE)
-    assert by_hand
-    assert all(f"umask {umask}; " in line for line in by_hand)
+    before = [text.rstrip().splitlines()[-1].strip() for text in DOCS.split(" runuser -u ")[:-1]]
+    assert before == [f"umask {umask}"]
 
 
 def test_the_command_line_of_the_cron_job_is_one_that_batch_label_takes() -> None:

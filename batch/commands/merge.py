@@ -20,8 +20,8 @@ from batch.log import Event, Level, LogFormat, counted, open_log
     "--output",
     default="-",
     metavar="FILE|DIR/",
-    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, or "
-    "- for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
+    "or - for CSV on standard output (default).",
 )
 @click.option(
     "--manifest",

@@ -66,7 +66,7 @@ class WorkbookWriter:
         self._columns = [(column, _letters(number)) for number, column in enumerate(columns)]
         self._stream = stream
         self._spool = Spool()
-        self._zip = zipfile.ZipFile(self._spool, "w")  # type: ignore[call-overload]
+        self._zip = zipfile.ZipFile(self._spool, "w")
         for name, text in _PARTS.items():
             self._zip.writestr(_part(name), _HEAD + text)
         self._sheet: IO[bytes] = self._zip.open(_part(_SHEET), "w")
