@@ -18,13 +18,14 @@ From Python::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from importlib import import_module
-from itertools import chain, islice
-from os import PathLike, fsdecode
-from typing import TYPE_CHECKING, Any, cast
-
+# Nothing is imported before it is needed, not even ``typing``: this module is loaded first as the
+# command starts, which must be quick to give signals their meaning (see ``__main__``).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+    from typing import Any
+
     import pandas as pd
 
     from batch.decoding.file_limits import FileLimits
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from batch.sources.in_memory import Picture
     from batch.sources.walk import Search
 
-# Where the names of this package are. They are imported when they are asked for, so that the
-# command, which needs few of them, starts at once.
+# Where the names of this package are.
 _MODULES = {
     "batch.decoding.file_limits": ("FileLimits",),
     "batch.errors": ("BatchLabelError",),
@@ -77,6 +77,8 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name in _HOMES:
+            from importlib import import_module
+
             return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -101,6 +103,9 @@ def label(
         BatchLabelError: a path does not exist, or the model or provider does not work; while rows
             are asked for, if what is given is no photo.
     """
+    from itertools import chain, islice
+    from os import PathLike, fsdecode
+
     from batch.discover import discover
     from batch.errors import UsageError
     from batch.options import Options
@@ -109,7 +114,7 @@ def label(
 
     options = options or Options()
     alone = isinstance(photos, str | PathLike) or is_picture(photos)
-    given: Iterator[Any] = iter(cast("Iterable[Any]", [photos] if alone else photos))
+    given: Iterator[Any] = iter([photos] if alone else photos)  # type: ignore[arg-type]
     first = list(islice(given, 1))
     if any(map(is_picture, first)):
         return Pipeline(options).run(load(chain(first, given)))

@@ -336,8 +336,9 @@ batch.__main__.main()
 
 
 def test_the_package_loads_its_names_when_they_are_asked_for() -> None:
-    program = "import batch, sys; assert 'batch.options' not in sys.modules; batch.Options()"
-    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
+    loaded = "import sys; before = {*sys.modules}; import batch; loaded = {*sys.modules} - before"
+    program = f"{loaded}; assert loaded == {{'batch', '__future__'}}; batch.Options()"
+    subprocess.run([sys.executable, "-S", "-c", program], cwd=REPOSITORY, check=True)
     for name in batch.__all__:
         assert getattr(batch, name)
     with pytest.raises(AttributeError, match="no attribute 'lable'"):
