@@ -231,7 +231,7 @@ def test_what_can_t_be_compared_is_trouble_and_no_difference(
     [
         ("new.csv", "one of the two"),
         ("./old.csv", "one of the two"),
-        ("changes.xlsx", ".parquet"),
+        ("changes.xls", ".parquet"),
         ("no/such/folder/c.csv", "no/such/folder"),
     ],
 )
