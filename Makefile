@@ -13,9 +13,10 @@ SAMPLE := astronaut.png camera.png chelsea.png coffee.png rocket.jpg
 # Data to train on: FER+ (folder or zip), a folder with one sub-folder of pictures a class, or
 # a CSV manifest. Without it: what `make data` brings, or a few drawn faces if nothing can be had.
 DATA ?=
-# Names the run and the model, so that nobody's model takes the place of a shipped one.
-NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(DATA)))),mine)
-SHIPPED := happy-sad expressions people
+# Names the run and the model, by default as DATA is called.
+NAME ?= $(if $(DATA),$(basename $(notdir $(patsubst %/,%,$(subst $(SPACE),-,$(DATA))))),mine)
+# Where `make export` puts the model, for `make gate`; without it, among your own models.
+CANDIDATE ?=
 # A review of a report, which train, export and gate take beside DATA, and where its paths start.
 REVIEW ?=
 REVIEWED ?= .
@@ -26,8 +27,7 @@ TRAIN ?=
 # report of photos to learn from beside them.
 PEOPLE ?=
 BESIDE ?=
-PHOTO := --data '$(PEOPLE)' --run runs/evaluate-people --region image --side 160 --rgb \
-  --config configs/people.toml
+PHOTO = --data $(call path,PEOPLE) --run runs/evaluate-people --region image --side 160 --rgb
 
 # A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and more options for
 # the first, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
@@ -48,27 +48,46 @@ KILLS ?= 1000
 ERRORS ?= 300
 JOBS ?= 2
 
-RUN := runs/$(NAME)
-FROM := $(if $(DATA),--data '$(DATA)')
-SAID := $(if $(REVIEW),--review '$(REVIEW)' --photos '$(REVIEWED)')
+# Paths may hold spaces and apostrophes, so the shell takes them from the environment. A ~ in front
+# is left by shells that do not expand it behind a =.
+export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE BENCH PEERS
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+path = "$${$(1)/\#\~\//$$HOME/}"
+given = $${$(2):+$(1) $(call path,$(2))}
+FROM = $(call given,--data,DATA)
+SAID = $(call given,--review,REVIEW) $${REVIEW:+--photos $(call path,REVIEWED)}
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
 ifeq ($(strip $(PHOTOS)),)
 	@$(PIP) -e '.[sample]'
-	$(BIN)/python -c 'import skimage.data as d; print(*(f"{d.__path__[0]}/{n}" for n in "$(SAMPLE)".split()), sep="\n")' \
-	  | $(BIN)/batch-label - -o '$(OUTPUT)'
+	@$(BIN)/python -c 'import skimage.data as d; print(*(f"{d.__path__[0]}/{n}" for n in "$(SAMPLE)".split()), sep="\n")' \
+	  | $(BIN)/batch-label - -o $(call path,OUTPUT) || code=$$?; $(call told,photos/)
 else
-	@photos='$(PHOTOS)'; $(BIN)/batch-label "$${photos/#\~/$$HOME}" -o '$(OUTPUT)'
+	@$(BIN)/batch-label $(call path,PHOTOS) -o $(call path,OUTPUT) || code=$$?; \
+	  $(call told,$$(printf %q $(call path,PHOTOS)))
 endif
-	@echo 'The report: $(OUTPUT)'
+
+# What `make label` ends with. After these exit codes there is a report: see docs/report.md.
+define told
+case $${code:=0} in \
+  0) echo "The report is $$OUTPUT" ;; \
+  3) echo "The report is $$OUTPUT; its column error says which files could not be read" ;; \
+  5|6) echo "The report is $$OUTPUT, but see above" ;; \
+  *) echo "There is no new report: see above" ;; \
+esac; \
+echo "The next time: $$(printf %q "$$(cd $(BIN) && pwd)")/batch-label $(1) -o $$(printf %q "$$OUTPUT")"; \
+test $$code = 0 || echo "batch-label ended with exit code $$code, and make makes a 2 of it:"; \
+exit $$code
+endef
 
 .PHONY: test
 test: $(VENV)/dev.done ## Run all tests, in an environment of its own
@@ -84,43 +103,43 @@ lint: $(VENV)/dev.done ## Check format, style and types
 check: lint test ## Everything that must be green
 
 .PHONY: data
-data: $(VENV)/dev.done ## Download FER+ into data/ferplus, or go on with a download
+data: $(VENV)/train.done ## Download FER+ into data/ferplus, or go on with a download
 	$(BIN)/trainer data
 
 .PHONY: train
-train: $(VENV)/dev.done ## Train a network on DATA; the run goes to runs/NAME
-	$(BIN)/trainer train $(FROM) $(SAID) --run '$(RUN)' $(TRAIN)
+train: $(VENV)/train.done ## Train a network on DATA; the run goes to runs/NAME
+	$(BIN)/trainer train $(FROM) $(SAID) --run runs/"$$NAME" $(TRAIN)
 
 .PHONY: export
-export: $(VENV)/dev.done ## Turn the trained run into models/NAME.onnx with its card
-	@$(if $(filter $(NAME),$(SHIPPED)),echo 'NAME=$(NAME) is a shipped model: choose another NAME' >&2; exit 2)
-	$(BIN)/trainer export $(FROM) $(SAID) --run '$(RUN)' --name '$(NAME)' --output 'models/$(NAME).onnx'
+export: $(VENV)/train.done ## Turn the trained run into your model NAME, or into CANDIDATE=file.onnx
+	$(BIN)/trainer export $(FROM) $(SAID) --run runs/"$$NAME" --name "$$NAME" $(call given,--output,CANDIDATE)
 
 .PHONY: evaluate
-evaluate: $(VENV)/dev.done ## Measure the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
+evaluate: $(VENV)/train.done ## Measure the shipped models on DATA (FER+) and PEOPLE=folder (happy/, sad/)
 	$(BIN)/trainer evaluate happy-sad $(FROM)
 	$(BIN)/trainer evaluate expressions $(FROM)
 ifneq ($(strip $(PEOPLE)),)
-	$(BIN)/trainer crossvalidate $(PHOTO) $(if $(BESIDE),--beside '$(BESIDE)')
-	$(BIN)/trainer fuse $(filter-out --config configs/people.toml,$(PHOTO))
+	$(BIN)/trainer crossvalidate $(PHOTO) --config configs/people.toml $(call given,--beside,BESIDE)
+	$(BIN)/trainer fuse $(PHOTO)
 endif
 
 .PHONY: gate
-gate: $(VENV)/dev.done ## Put CANDIDATE=file.onnx in the place of the model NAME if it is better on DATA
-	$(BIN)/trainer gate '$(CANDIDATE)' '$(NAME)' $(FROM) $(SAID)
+gate: $(VENV)/train.done ## Put CANDIDATE=file.onnx in the place of your model NAME if it is better on DATA
+	@test -n "$$CANDIDATE" || { echo 'Name the new model: make gate CANDIDATE=new.onnx NAME=...' >&2; exit 2; }
+	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(FROM) $(SAID)
 
 .PHONY: bench
 bench: $(VENV)/dev.done ## Measure speed, memory and waits on BENCH=photos.zip, and fer if it is there
-	$(BIN)/python -m bench --photos '$(BENCH)' --peer '$(PEERS)/bin/python' $(MEASURE)
+	$(BIN)/python -m bench --photos $(call path,BENCH) --peer "$$PEERS/bin/python" $(MEASURE)
 
 .PHONY: bench-peers
 bench-peers: $(PEERS)/peers.done ## Install fer into PEERS, for `make bench` to measure beside this (2 GB)
 
 .PHONY: agreement
 agreement: $(VENV)/dev.done ## Compare labels of BENCH, and of PEOPLE=folder, with a way without short cuts
-	$(BIN)/python -m bench.agreement '$(BENCH)'
+	$(BIN)/python -m bench.agreement $(call path,BENCH)
 ifneq ($(strip $(PEOPLE)),)
-	$(BIN)/python -m bench.agreement '$(PEOPLE)'
+	$(BIN)/python -m bench.agreement $(call path,PEOPLE)
 endif
 
 .PHONY: fuzz
@@ -137,7 +156,7 @@ corpus: $(VENV)/dev.done ## Label the images of Pillow's own tests, which pip br
 
 .PHONY: gpu-check
 gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU on BENCH=photos.zip
-	$(BIN)/python -m bench.gpucheck --photos '$(BENCH)'
+	$(BIN)/python -m bench.gpucheck --photos $(call path,BENCH)
 
 .PHONY: pictures
 pictures: $(VENV)/dev.done ## Make the README's pictures anew, of real runs (needs Chromium)
@@ -168,10 +187,15 @@ $(VENV)/label.done: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[heic,parquet]'
 	@touch $@
 
+$(VENV)/train.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing batch-label and its trainer, with PyTorch, into $(VENV) ...'
+	@$(PIP) -e '.[heic,parquet,train]'
+	@touch $@ $(VENV)/label.done
+
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label with all that its development needs into $(VENV) ...'
 	@$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/label.done
+	@touch $@ $(VENV)/label.done $(VENV)/train.done
 
 # --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos.
 $(PEERS)/peers.done: bench/peers.txt

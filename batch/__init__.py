@@ -7,6 +7,8 @@ From Python::
     for row in batch.label("photos/"):
         print(row.path, row.status, row.answer)
 
+    (row,) = batch.label(array)  # RGB, uint8 [height, width, 3]
+
     # A label for every photo, also for one that shows no person.
     rows = batch.label(["photos/"], batch.Options(always_answer=True))
 
@@ -16,18 +18,38 @@ From Python::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING
-
-from batch.errors import BatchLabelError
-from batch.explaining.explanation import Explanation
-from batch.options import Options, Provider
-from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
-from batch.sources.walk import Search
-
+# Nothing is imported before it is needed, not even ``typing``: this module is loaded first as the
+# command starts, which must be quick to give signals their meaning (see ``__main__``).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+    from typing import Any
+
     import pandas as pd
+
+    from batch.decoding.file_limits import FileLimits
+    from batch.errors import BatchLabelError
+    from batch.explaining.explanation import Explanation
+    from batch.options import Options, Provider
+    from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
+    from batch.sharding.shard import Shard
+    from batch.sources.in_memory import Picture
+    from batch.sources.walk import Search
+
+# Where the names of this package are.
+_MODULES = {
+    "batch.decoding.file_limits": ("FileLimits",),
+    "batch.errors": ("BatchLabelError",),
+    "batch.explaining.explanation": ("Explanation",),
+    "batch.options": ("Options", "Provider"),
+    "batch.records": (
+        *("Answer", "Box", "Failure", "Reason", "Region", "Row", "Source", "Stage", "Status"),
+    ),
+    "batch.sharding.shard": ("Shard",),
+    "batch.sources.walk": ("Search",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -35,12 +57,14 @@ __all__ = [
     "Box",
     "Explanation",
     "Failure",
+    "FileLimits",
     "Options",
     "Provider",
     "Reason",
     "Region",
     "Row",
     "Search",
+    "Shard",
     "Source",
     "Stage",
     "Status",
@@ -49,25 +73,56 @@ __all__ = [
     "to_frame",
 ]
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            from importlib import import_module
+
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 def label(
-    paths: str | PathLike[str] | Sequence[str | PathLike[str]], options: Options | None = None
+    photos: str | PathLike[str] | Picture | Iterable[str | PathLike[str] | Picture],
+    options: Options | None = None,
 ) -> Iterator[Row]:
-    """Label folders, files and glob patterns, or a single one, and yield a row per file.
+    """Label photos, and yield a row per file in the order in which they are given.
 
-    The model is opened and the paths are checked at once, before the first row is asked for.
+    The model is opened and paths are checked at once, before the first row is asked for.
+
+    Args:
+        photos: folders, files, glob patterns, archives and URLs, as on the command line; or photos
+            in memory: the bytes of a file, a Pillow image, or an array, RGB uint8 [H, W, 3]. One of
+            them or any number, paths or photos. Photos are taken one after another, as they are
+            wanted, and their rows have the paths ``memory://1``, ``memory://2`` and so on.
+        options: as on the command line, see ``Options``. ``search`` and ``shard`` have no meaning
+            for photos in memory.
 
     Raises:
-        BatchLabelError: a path does not exist, or the model or provider does not work.
+        BatchLabelError: a path does not exist, or the model or provider does not work; while rows
+            are asked for, if what is given is no photo.
     """
+    from itertools import chain, islice
+    from os import PathLike, fsdecode
+
     from batch.discover import discover
+    from batch.errors import UsageError
+    from batch.options import Options
     from batch.pipeline import Pipeline
+    from batch.sources.in_memory import is_picture, load
 
     options = options or Options()
-    if isinstance(paths, str | PathLike):
-        paths = [paths]
-    found = discover([str(path) for path in paths], options.search, shard=options.shard)
-    return Pipeline(options).run(found)
+    alone = isinstance(photos, str | PathLike) or is_picture(photos)
+    given: Iterator[Any] = iter([photos] if alone else photos)  # type: ignore[arg-type]
+    first = list(islice(given, 1))
+    if any(map(is_picture, first)):
+        return Pipeline(options).run(load(chain(first, given)))
+    paths = [*first, *given]
+    if any(map(is_picture, paths)):
+        raise UsageError("photos in memory are among paths", "label them apart")
+    paths = [fsdecode(path) for path in paths]
+    return Pipeline(options).run(discover(paths, options.search, shard=options.shard))
 
 
 def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:

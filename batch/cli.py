@@ -16,7 +16,7 @@ from batch.commands.manifest import manifest
 from batch.commands.merge import merge
 from batch.commands.model import model
 from batch.commands.report import report
-from batch.default_command import DefaultGroup
+from batch.default_command import DefaultGroup, show_help
 from batch.errors import BatchLabelError
 from batch.log import PROGRAM
 from batch.standard_streams import replace_standard_streams
@@ -24,7 +24,7 @@ from batch.stopping import KINDS, end_at_once
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
+    if wanted and not ctx.resilient_parsing:
         from importlib.metadata import version
 
         click.echo(f"{PROGRAM} {version(PROGRAM)}")
@@ -64,6 +64,7 @@ cli.add_command(model)
 cli.add_command(report)
 cli.add_command(manifest)
 cli.add_command(merge)
+cli.add_command(show_help)
 
 
 def main() -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import click
 
 DEFAULT_COMMAND = "label"
@@ -14,7 +16,7 @@ class DefaultGroup(click.Group):
     """A group that runs its default command where no command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = {"--help", "--version"}
+        own = {"--version", *ctx.help_option_names}
         if args and args[0] not in self.commands and args[0] not in own:
             if args[0] in RESERVED:
                 raise click.UsageError(
@@ -26,8 +28,29 @@ class DefaultGroup(click.Group):
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, "PHOTOS... [-o FILE] [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND ...", prefix=" " * len("Usage: "))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the default command's options as if they were the program's own."""
+        """Show the commands, then the default command's options as the program's own."""
+        self.format_commands(ctx, formatter)
         label = self.commands[DEFAULT_COMMAND]
         label.format_options(click.Context(label, parent=ctx), formatter)
+
+
+@click.command("help")
+@click.argument("name", metavar="[COMMAND]", required=False)
+@click.pass_context
+def show_help(ctx: click.Context, name: str | None) -> None:
+    """Show this page, or that of a command."""
+    program = ctx.parent
+    assert program is not None
+    assert isinstance(program.command, click.Group)
+    if name is None:
+        click.echo(program.get_help())
+        return
+    command = program.command.get_command(program, name)
+    if command is None:
+        near = get_close_matches(name, program.command.commands, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"There is no command {name!r}.{meant}", program)
+    click.echo(command.get_help(click.Context(command, info_name=name, parent=program)))

@@ -72,6 +72,10 @@ class OutputError(BatchLabelError):
     """The report can't be written."""
 
 
+class ReaderGone(OutputError):
+    """Nobody reads standard output any more, as after ``| head``: the program ends quietly."""
+
+
 class ModelError(BatchLabelError):
     """A model is missing, broken, or does not keep the model contract."""
 

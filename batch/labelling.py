@@ -20,7 +20,7 @@ from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
 from batch.location import Location
-from batch.log import Event, Level, Log
+from batch.log import Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job
 from batch.progress import Watch
@@ -167,7 +167,7 @@ class Labelling:
             summary.by_cause = {str(cause): count for cause, count in plan.by_cause.items()}
             self.terminal.log(
                 Event.FOUND,
-                f"{plan.found} photos found{self._of_all()}, "
+                f"{counted(plan.found, 'photo')} found{self._of_all()}, "
                 f"{plan.describe(self._describe_change(before))}"
                 f"{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",

@@ -122,6 +122,11 @@ def open_log(stream: TextIO | None, form: LogFormat, quiet: bool = False) -> Log
     return JsonLog(stream, least) if form is LogFormat.JSON else TextLog(stream, least)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, whose plural ends in s: ``1 photo``, ``2,000 photos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(text: str) -> str:
     """Escape what would break a line or steer a terminal; backslashes stay as they are."""
     return "\\".join(printable(part) for part in text.split("\\"))

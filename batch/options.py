@@ -55,7 +55,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Options:
-    """How photos are found and labelled.
+    """How photos are found and labelled: the options of the command line, by their names.
+
+    ``search`` and ``file_limits`` hold some more of them; docs/usage.md has all.
 
     Attributes:
         model: name of a shipped model or path of an .onnx file, or two of them joined by ``+``.
@@ -67,7 +69,7 @@ class Options:
         min_confidence: 0 to 1; a label less likely than this is unsure. None for the threshold in
             the model's metadata.
         always_answer: give every photo its likeliest label; abstain outputs are ignored.
-        every_face: search a photo for small faces even if large ones settle its answer.
+        per_face: search a photo for small faces even if large ones settle its answer.
         salvage: label the part of a truncated photo that can be read.
         search: which files of a folder are looked at.
         shard: label only the files of this shard; None for all.
@@ -82,7 +84,7 @@ class Options:
     workers: int | None = None
     min_confidence: float | None = None
     always_answer: bool = False
-    every_face: bool = False
+    per_face: bool = False
     salvage: bool = False
     search: Search = field(default_factory=Search)
     shard: Shard | None = None

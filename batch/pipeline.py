@@ -15,10 +15,11 @@ from batch.decide import failed_row
 from batch.inference.places import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location
+from batch.log import counted
 from batch.options import Options
 from batch.parallel import ordered_map
 from batch.recording.timings import DECODE, READ, Timings
-from batch.records import Failure, FileState, Finished, Photo, Row, Worked
+from batch.records import Failure, FileState, Finished, Loaded, Photo, Row, Worked
 from batch.sources.fetching import Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
@@ -76,7 +77,7 @@ class Pipeline:
             names = self.ensemble.labels, self.ensemble.outputs
             task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
-        self.crew = f"{self.workers} workers"
+        self.crew = counted(self.workers, "worker")
         self._fetcher = Fetcher(options.file_limits.max_file_size, check)
         self._workers = Workers(task)
         self._workers.start()
@@ -93,14 +94,14 @@ class Pipeline:
         self._workers.close()
         self._fetcher.close()
 
-    def run(self, found: Iterable[Location | Failure]) -> Iterator[Row]:
+    def run(self, found: Iterable[Location | Failure | Loaded]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
         with closing(self):
             for finished in self.label(found):
                 yield finished.row
 
     def label(
-        self, found: Iterable[Location | Failure], known: Known | None = None
+        self, found: Iterable[Location | Failure | Loaded], known: Known | None = None
     ) -> Iterator[Finished]:
         """Label files as ``run`` does, but take over rows that are ``known``."""
         with closing(
@@ -110,7 +111,11 @@ class Pipeline:
         ) as finished:
             yield from finished
 
-    def _finished(self, found: Location | Failure | Fetched, known: Known | None) -> Finished:
+    def _finished(
+        self, found: Location | Failure | Fetched | Loaded, known: Known | None
+    ) -> Finished:
+        if isinstance(found, Loaded):
+            return self._worked(found.url, known, found.data)
         if isinstance(found, Fetched):
             return self._of_fetched(found, known)
         if isinstance(found, Failure):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-from batch.location import Location
+from batch.location import Location, Url
 
 if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
     import numpy as np
@@ -106,6 +106,14 @@ class Failure:
     def __post_init__(self) -> None:
         if len(self.detail) > MAX_DETAIL:
             object.__setattr__(self, "detail", f"{self.detail[: MAX_DETAIL - 3]}...")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A photo that the caller has: the bytes of a file, and the URL that its row has for a path."""
+
+    url: Url
+    data: bytes
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
 from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
-from batch.errors import OutputError, UsageError, WorkerError
+from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.gone import InputCoverage
 from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
@@ -73,6 +74,20 @@ def run(job: Job, terminal: Terminal) -> Summary:
             labelling.through(recorder.sharded or coverage)
         recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
+
+
+def record_refusal(job: Job, error: UsageError, log: Log) -> None:
+    """Put on record that a command line was refused, as far as its own words say where.
+
+    ``job`` has what could be read of it. A place that does not do gets no record.
+    """
+    with suppress(BatchLabelError):
+        check_name(job.output)
+        _check_names(job, BytesIO())
+        with stop_on_signals() as stop, Recorder(job, log) as recorder:
+            recorder.settings = {}
+            _check_places(job, stop, recorder)
+            raise error
 
 
 def _check_names(job: Job, listing: BinaryIO) -> None:

@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
-from batch.errors import InputError, OutputError
+from batch.errors import InputError, OutputError, ReaderGone
 from batch.names import printable
 
 
@@ -31,6 +31,16 @@ def replace_standard_streams() -> None:
     sys.stderr = _as_text(io.BufferedWriter(_Messages(2, "wb", closefd=False)), sys.stderr)
 
 
+def reopen_stdout(stdout: BinaryIO) -> BinaryIO:
+    """Open standard output once more, apart from ``sys.stdout``.
+
+    Python flushes that again as it ends, and would complain a second time of a reader that
+    has gone; unbuffered (``-u``), it may write less than it is given.
+    """
+    stdout.flush()
+    return io.BufferedWriter(_Output(os.dup(stdout.fileno()), "wb"))
+
+
 class _Input(io.FileIO):
     """Standard input: what the system refuses is an ``InputError``."""
 
@@ -44,10 +54,7 @@ class _Input(io.FileIO):
 
 
 class _Output(io.FileIO):
-    """Standard output: what the system refuses is an ``OutputError``, once.
-
-    A pipe whose reader has gone ends the program quietly, as click has it.
-    """
+    """Standard output: what the system refuses is an ``OutputError``, once."""
 
     _is_refused = False
 
@@ -57,10 +64,11 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
             self._is_refused = True
             why = printable(error.strerror or str(error))
+            if error.errno == errno.EPIPE:
+                remedy = "keep its reader open to the end, or name a file with -o"
+                raise ReaderGone(f"nobody reads standard output ({why})", remedy) from error
             remedy = "free some space where it goes, or send it elsewhere"
             raise OutputError(f"standard output can't be written ({why})", remedy) from error
 

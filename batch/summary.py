@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
+from batch.log import counted
 from batch.names import path_text, printable
 from batch.records import Failure, Finished, Reason, Row, Status
 
@@ -178,9 +179,8 @@ class Summary:
 
     def _speed(self) -> str:
         count = self.labelled_now
-        photos = "photo" if count == 1 else "photos"
         speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
-        return f"{count} {photos} in {self.seconds:.1f} s{speed}"
+        return f"{counted(count, 'photo')} in {self.seconds:.1f} s{speed}"
 
 
 def _cut(text: str) -> str:

@@ -37,7 +37,7 @@ def test_all_that_answers_depend_on_counts(
 ) -> None:
     bases = [
         basis_of([model], Options()),
-        basis_of([model], Options(every_face=True)),
+        basis_of([model], Options(per_face=True)),
         basis_of([model], Options(salvage=True)),
         basis_of([other], Options()),
         basis_of([model, other], Options()),

@@ -9,13 +9,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import batch
+from batch.cli import cli
 from batch.default_command import RESERVED
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY, Command
@@ -216,14 +220,17 @@ def test_a_file_without_permission_is_a_row(photos: Path, tmp_path: Path) -> Non
         (["nowhere/"], ExitCode.USAGE, ["nowhere", "spelling"]),
         (["nothing-*.jpg"], ExitCode.USAGE, ["nothing-*.jpg"]),
         (["photos", "-o", "no/such/folder/r.csv"], ExitCode.FAILED, ["no/such/folder", "-o"]),
-        (["photos", "-o", "photos"], ExitCode.USAGE, ["photos", ".csv"]),
-        (["photos", "-o", "r.xlsx"], ExitCode.USAGE, [".csv", ".jsonl", ".parquet"]),
-        (["photos", "-m", "gloomy"], ExitCode.FAILED, ["gloomy", "happy-sad"]),
+        (["photos", "-o", "photos"], ExitCode.USAGE, ["is a folder", "write photos/", ".csv"]),
+        (["photos", "-o", "new"], ExitCode.USAGE, ["report new has no suffix", "in /", ".csv"]),
+        (["photos", "-o", "r.xls"], ExitCode.USAGE, [".csv", ".jsonl", ".parquet", ".xlsx"]),
+        (["photos", "-m", "hapy-sad"], ExitCode.USAGE, ["did you mean happy-sad?", "people"]),
         (["photos", "-m", "photos/coffee.jpg"], ExitCode.FAILED, ["coffee.jpg", "not an ONNX"]),
         (["photos", "--provider", "tpu"], ExitCode.USAGE, ["tpu", "cuda"]),
         (["photos", "--min-confidence", "7"], ExitCode.USAGE, ["min-confidence"]),
         (["photos", "--min-confidence", "nan"], ExitCode.USAGE, ["min-confidence", "not a number"]),
         (["photos", "--batch-size", "0"], ExitCode.USAGE, ["batch-size"]),
+        (["photos", "--max-fail", "2"], ExitCode.USAGE, ["--max-failures"]),
+        (["help", "explian"], ExitCode.USAGE, ["no command 'explian'", "'explain'"]),
         ([], ExitCode.USAGE, ["PHOTOS"]),
     ],
 )
@@ -289,6 +296,54 @@ def test_help_is_light_and_complete(command: Command) -> None:
     ).stderr
     for module in ("numpy", "onnx", "onnxruntime", "PIL", "pandas", "pyarrow", "torch"):
         assert f"| {module}\n" not in heavy.replace("  ", ""), module
+
+
+def test_every_way_to_the_help_is_the_same_page(command: Command) -> None:
+    page = command("--help").stdout
+    for name in cli.commands:
+        assert f"\n  {name} " in page
+    assert "..." not in page.partition("Commands:")[2].partition("Options:")[0]
+    assert command("-h").stdout == command("help").stdout == page
+    assert command("help", "merge").stdout == command("merge", "-h").stdout
+    for code, args in ((ExitCode.OK, ["-h"]), (ExitCode.USAGE, [])):
+        assert (ran := command(*args)).returncode == code
+        assert ran.stdout + ran.stderr == page
+
+
+def test_an_interrupt_while_the_program_is_loaded_is_quiet(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+import batch.__main__
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "batch.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+assert "click" not in sys.modules
+sys.meta_path.insert(0, Interrupting())
+batch.__main__.main()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGINT, "", "")
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["batch-label"] == "batch.__main__:main"
+
+
+def test_the_package_loads_its_names_when_they_are_asked_for() -> None:
+    loaded = "import sys; before = {*sys.modules}; import batch; loaded = {*sys.modules} - before"
+    program = f"{loaded}; assert loaded == {{'batch', '__future__'}}; batch.Options()"
+    subprocess.run([sys.executable, "-S", "-c", program], cwd=REPOSITORY, check=True)
+    for name in batch.__all__:
+        assert getattr(batch, name)
+    with pytest.raises(AttributeError, match="no attribute 'lable'"):
+        batch.lable  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_version_is_the_package_s(command: Command) -> None:

@@ -36,7 +36,7 @@ from batch.records import (
     Status,
 )
 from batch.reports.dataset_files import MAX_FOLDER
-from batch.reports.formats import Format
+from batch.reports.formats import READABLE, Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command
 from tests.test_report import written
@@ -218,7 +218,7 @@ def test_values_that_are_no_text_and_no_number_are_refused(tmp_path: Path) -> No
     assert "its column path is of the type list<" in refusal(report)
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", READABLE)
 def test_columns_without_end_are_refused_at_once(form: Format, tmp_path: Path) -> None:
     names = [f"p_{number}" for number in range(130_000 if form is Format.CSV else 20_000)]
     names = [*LABELLED.strip().split(","), *names]
@@ -265,7 +265,7 @@ def test_more_labels_than_a_model_has_are_refused(tmp_path: Path) -> None:
     assert "can't be printed" in refusal(report)
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", READABLE)
 @pytest.mark.parametrize("char", ["\\", "\U0001f600", '"'])
 def test_the_longest_rows_that_a_run_writes_are_read(
     char: str, form: Format, tmp_path: Path

@@ -115,6 +115,16 @@ def test_every_command_line_is_one_that_batch_label_takes(args: list[str]) -> No
     assert parsed(args)
 
 
+def test_what_root_installs_and_does_by_hand_suits_the_service_s_user() -> None:
+    setup = DOCS.partition("\n    umask 022\n")[2].partition("\n\n")[0]
+    assert "/opt/batch-label/bin/pip install" in setup, "or a umask of 027 keeps the user out"
+    assert "first four lines" in DOCS
+    assert setup.splitlines()[2].split()[0].endswith("pip")
+    (umask,) = re.findall(r"^UMask=0(\d+)$", SERVICE, re.MULTILINE)
+    before = [text.rstrip().splitlines()[-1].strip() for text in DOCS.split(" runuser -u ")[:-1]]
+    assert before == [f"umask {umask}"]
+
+
 def test_the_command_line_of_the_cron_job_is_one_that_batch_label_takes() -> None:
     assert parsed(container()["args"])
 

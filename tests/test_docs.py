@@ -24,7 +24,14 @@ from tests.conftest import REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-DOCUMENTS = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+DOCUMENTS = [
+    *REPOSITORY.glob("*.md"),
+    *(
+        path
+        for folder in ("docs", "examples", "models")
+        for path in REPOSITORY.glob(f"{folder}/*.md")
+    ),
+]
 
 
 def _unwrapped(text: str) -> str:
@@ -99,6 +106,19 @@ def test_architecture_names_every_module(program: str) -> None:
             # A package's modules are in its own row.
             told = ARCHITECTURE if path.parent == folder else rows[f"{path.parent.name}/"]
             assert f"`{path.name}`" in told, path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_table_is_cut(document: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.M | re.S)
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        head, dashes, *rows = [re.split(r"(?<!\\)\|", line) for line in table.splitlines()]
+        assert all(re.fullmatch(" *:?-+:? *", cell) for cell in dashes[1:-1]), head
+        for row in (dashes, *rows):
+            assert len(row) == len(head), row
+    # Lines around a table are not part of it, nor does one begin within a paragraph.
+    assert not re.search(r"^[^|\n].*\n\|", text, flags=re.M)
+    assert not re.search(r"^\|.*\n[^|\n]", text, flags=re.M)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -36,7 +36,11 @@ def _exit_code(place: Place) -> int:
     ("photos", "more", "code", "words"),
     [
         ("gone", (), ExitCode.USAGE, "'gone' can't be found"),
-        ("photos", ("-m", "gone.onnx"), ExitCode.FAILED, "gone.onnx"),
+        ("photos", ("-m", "gone.onnx"), ExitCode.USAGE, "gone.onnx"),
+        ("photos", ("--provider", "tpu"), ExitCode.USAGE, "'--provider'"),
+        ("photos", ("--no-such-option",), ExitCode.USAGE, "No such option"),
+        ("photos", ("--time-limit", "soon"), ExitCode.USAGE, "--time-limit soon"),
+        ("photos", ("--deadline",), ExitCode.USAGE, "requires an argument"),
         ("photos", ("--metrics-file", "photos"), ExitCode.FAILED, "metrics file"),
     ],
 )
@@ -67,8 +71,8 @@ def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: Place) -> N
     record.unlink()
     record.mkdir()
     ran = place.run("photos", "-o", REPORT, "--metrics-file", METRICS, "-m", "gone.onnx")
-    assert ran.returncode == ExitCode.FAILED
-    assert _exit_code(place) == ExitCode.FAILED
+    assert ran.returncode == ExitCode.USAGE
+    assert _exit_code(place) == ExitCode.USAGE
 
 
 def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: Place) -> None:
@@ -76,6 +80,22 @@ def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: Place
     with locked(str(place.report)):
         assert place.run("photos", "-o", REPORT).returncode == ExitCode.LOCKED
     assert place.record() == before
+
+
+def test_a_command_line_that_is_refused_replaces_nothing_but_records(place: Place) -> None:
+    for args in (("--state", REPORT), ("--metrics-file", REPORT), ("--metrics-file", "photos")):
+        report, record = place.report.read_bytes(), place.record()
+        ran = place.run("photos", "-o", REPORT, *args, "--no-such-option")
+        assert ran.returncode == ExitCode.USAGE
+        assert place.report.read_bytes() == report
+        is_recorded = "photos" in args
+        assert (place.record() != record) is is_recorded
+    names = sorted(path.name for path in place.folder.iterdir())
+    assert place.run("--dry-run", "--bogus", "-o", "new.csv").returncode == ExitCode.USAGE
+    assert place.run("--version", "--bogus", "-o", "photo.jpg").returncode == ExitCode.USAGE
+    assert sorted(path.name for path in place.folder.iterdir()) == names
+    assert place.run("-o", REPORT).returncode == ExitCode.USAGE
+    assert (place.record()["inputs"], place.record()["settings"]) == ([], {})
 
 
 def test_a_name_without_a_format_leaves_nothing(place: Place) -> None:

@@ -138,7 +138,7 @@ def test_text_is_written_in_the_letters_that_there_are() -> None:
         (["photos/coffee.jpg", "-o", "a.jpg"], ExitCode.USAGE, "end its name in .png"),
         (["photos/sub/small.png", "-o", "photos/sub/small.png"], ExitCode.USAGE, "photo itself"),
         (["photos/coffee.jpg"], ExitCode.USAGE, "--output"),
-        (["photos/coffee.jpg", "-o", "a.png", "-m", "gloomy"], ExitCode.FAILED, "gloomy"),
+        (["photos/coffee.jpg", "-o", "a.png", "-m", "gloomy"], ExitCode.USAGE, "gloomy"),
         (["photos/coffee.jpg", "-o", "a.png", "--max-pixels", "x"], ExitCode.USAGE, "max-pixels"),
         (
             ["photos/coffee.jpg", "-o", "a.png", "--max-file-size", "1K"],

@@ -138,7 +138,7 @@ def test_every_face_is_looked_for_if_asked(tmp_path: Path, astronaut: Image.Imag
     models = Options(provider=Provider.CPU, model="happy-sad")
     (row,) = batch.label([tmp_path / "crowd.png"], models)
     (every,) = batch.label(
-        [tmp_path / "crowd.png"], Options(provider=Provider.CPU, model="happy-sad", every_face=True)
+        [tmp_path / "crowd.png"], Options(provider=Provider.CPU, model="happy-sad", per_face=True)
     )
     assert len(row.faces) == 1
     assert len(every.faces) == 4

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batch.log import Event, JsonLog, Level, LogFormat, TextLog, one_line, open_log
+from batch.log import Event, JsonLog, Level, LogFormat, TextLog, counted, one_line, open_log
 from batch.records import Reason
 
 NOW = datetime(2024, 5, 1, 3, 30, 0, 7_000, tzinfo=UTC)
@@ -200,3 +200,9 @@ def test_a_full_disk_changes_nothing() -> None:
             [sys.executable, "-c", RUN, "json"], input=b"\n", stdout=subprocess.PIPE, stderr=full
         )
     assert (run.returncode, run.stdout) == (3, b"got through\n")
+
+
+def test_one_is_not_plural() -> None:
+    assert [counted(n, "photo") for n in (0, 1, 2, 1000)] == [
+        "0 photos", "1 photo", "2 photos", "1,000 photos",
+    ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from batch.reports.formats import Format
+from batch.reports.formats import READABLE
 from tests.abstaining import PAIR, save_abstaining
 from tests.conftest import Command
 from tests.object_store import Bucket, bucket, s3_server
@@ -27,7 +27,7 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 
 NUMBER = 24
 SHARDS = (1, 2, 3)
-FORMATS = [form.value for form in Format]
+FORMATS = [form.value for form in READABLE]
 DATASET = "/"
 MISSING = "photos/00004.jpg"
 

@@ -120,7 +120,6 @@ def test_what_the_contract_does_not_know_is_a_note(command: Command, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gloomy", "there is no model gloomy"),
         ("text.onnx", "text.onnx is not an ONNX file"),
         ("bare.onnx", "bare.onnx breaks the model contract"),
         ("happy-sad+happy-sad", "only a face model and a whole-photo model go together"),

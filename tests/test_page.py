@@ -25,7 +25,7 @@ from batch.page.make import Request, check_page_output, make_page
 from batch.reading.readers import ReportError
 from batch.records import Reason, Row
 from batch.reports.dataset_files import SUCCESS
-from batch.reports.formats import Format
+from batch.reports.formats import READABLE, Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command
 from tests.page_rows import (
@@ -95,7 +95,7 @@ def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: 
     assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", READABLE)
 def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
     pytest.importorskip("pyarrow")
     page, _ = page_of(written(tmp_path / f"r{form}"), gallery=0)
@@ -272,7 +272,7 @@ def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
     page = tmp_path / "results.html"
     assert ran.stderr.splitlines() == [
         f"{page}: 7 rows, 0 pictures, {page.stat().st_size / 1e6:.1f} MB",
-        "5 photos are not there: --photos says where to look",
+        "5 photos not found: --photos says where to look",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.html"]
 

@@ -15,7 +15,7 @@ import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
 from batch.contract.ensemble import load_ensemble
 from batch.decide import Thresholds
-from batch.errors import InputError, ModelError
+from batch.errors import InputError, ModelError, UsageError
 from batch.fusion import Fusion, Rule
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
@@ -230,7 +230,7 @@ def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> No
 def test_what_is_wrong_shows_before_the_first_row(photos: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         batch.label([photos, "nowhere"])
-    with pytest.raises(ModelError, match="gloomy"):
+    with pytest.raises(UsageError, match="gloomy"):
         batch.label([photos], Options(model="gloomy"))
 
 

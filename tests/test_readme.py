@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import batch
+from batch.commands.label import label as command_label
 from batch.records import Status
 from batch.summary import Summary
 from tests.conftest import REPOSITORY, Command
@@ -62,3 +66,33 @@ def test_the_line_of_a_run_adds_up_and_has_every_status() -> None:
             label = ("happy" if n < int(line[3]) else "sad") if status == Status.OK else None
             summary.count(Status(status), label, None)
     assert summary.line().startswith(line[0].strip())
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/usage.md"])
+def test_the_python_examples_run(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    shutil.move(pictures / PICTURES[0], tmp_path / "photos" / "a.jpg")
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for example in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(example, names)
+    assert list(names["frame"]["label"]) == ["happy"]
+
+
+def test_options_are_documented_and_named_as_on_the_command_line() -> None:
+    usage = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
+    table = usage.partition("`batch.Options` has the options")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+    groups = {"search": batch.Search, "file_limits": batch.FileLimits}
+    expected = [field.name for field in fields(batch.Options) if field.name not in groups]
+    for group, options in groups.items():
+        inside = [field.name for field in fields(options)]
+        at = documented.index(group)
+        assert documented[at + 1 : at + 1 + len(inside)] == inside
+        del documented[at]
+        expected += inside
+    assert sorted(documented) == sorted(expected)
+    assert set(expected) <= {option.name for option in command_label.params}

@@ -271,15 +271,16 @@ def test_names_that_are_no_text_come_back_from_every_format(tmp_path: Path) -> N
         ("a.b/r.CSV", Format.CSV),
         ("r.jsonl", Format.JSONL),
         ("r.parquet", Format.PARQUET),
+        ("r.xlsx", Format.XLSX),
     ],
 )
 def test_the_name_tells_the_format(output: str, form: Format) -> None:
     assert report_format(output) is form
 
 
-@pytest.mark.parametrize("output", ["r", "r.xlsx", "r.csv.gz", "", ".csv", "a.csv/r"])
+@pytest.mark.parametrize("output", ["r", "r.xls", "r.csv.gz", "", ".csv", "a.csv/r"])
 def test_a_name_without_a_known_suffix_is_refused(output: str) -> None:
-    with pytest.raises(UsageError, match=r"end its name in \.csv, \.jsonl, \.parquet, or give -"):
+    with pytest.raises(UsageError, match=r"end its name in \.csv, .*\.xlsx, or in / .*, or give -"):
         check_output(output)
 
 

@@ -86,7 +86,14 @@ def test_the_example_reads_a_real_report(tmp_path: Path, monkeypatch: pytest.Mon
         for path in paths:
             report.add(Row(path, Status.NO_FACE))
         report.publish()
-    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec(examples[0], names)
     assert names["paths"] == paths
+    report_of_labels = Path("results.csv").read_text().replace("no_face,,", "ok,NA,")
+    Path("results.csv").write_text(report_of_labels)
+    exec(examples[1], names)
+    frame = names["frame"]
+    assert list(frame["label"]) == ["NA", "NA"]
+    assert frame["confidence"].isna().all()
+    assert frame["error"].isna().all()

@@ -131,7 +131,7 @@ def test_monitors_see_every_run_and_when_one_last_was_a_success(few: Place) -> N
     assert (second[EXIT_CODE], second[LABELLED], second[REUSED]) == (1, 1, FEW - 1)
     third = figures(ExitCode.INCOMPLETE)
     assert third[SUCCESS] > first[SUCCESS]
-    assert figures(ExitCode.FAILED, "-m", "gloomy")[SUCCESS] == third[SUCCESS]
+    assert figures(ExitCode.USAGE, "-m", "gloomy")[SUCCESS] == third[SUCCESS]
 
 
 def test_a_place_for_metrics_that_won_t_do_is_told_before_the_work(few: Place) -> None:

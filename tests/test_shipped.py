@@ -7,7 +7,7 @@ import pytest
 
 from batch.contract import shipped
 from batch.contract.contract import load_model
-from batch.errors import ModelError
+from batch.errors import ModelError, UsageError
 from batch.options import DEFAULT_MODEL
 from tests.tiny_models import bright_model, save
 
@@ -44,8 +44,28 @@ def test_a_path_is_a_model_of_the_user_s_own(shelf: Path, tmp_path: Path) -> Non
 
 
 def test_an_unknown_name_lists_the_known_ones(shelf: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model gloomy; .* bright"):
+    with pytest.raises(UsageError, match=r"no model gloomy; .* bright"):
         shipped.find_model("gloomy")
+
+
+def test_a_name_may_be_that_of_a_model_of_the_user_s_own(shelf: Path, tmp_path: Path) -> None:
+    own = tmp_path / "a+b"
+    own.mkdir()
+    for name in ("mine", "bright", "c+d"):
+        save(bright_model(), own / f"{name}.onnx")
+    mine = str(own / "mine.onnx")
+    assert shipped.resolve_models("mine", own) == mine
+    assert shipped.resolve_models("bright", own) == "bright", "its name is the shipped one's"
+    assert shipped.resolve_models("c+d", own) == str(own / "c+d.onnx")
+    assert shipped.resolve_models(mine, own) == mine
+    assert shipped.resolve_models("bright+mine", own) == f"bright+{mine}"
+    assert shipped.find_models(mine) == [Path(mine)]
+    assert shipped.own_models(None) == {}
+    for folder, known in ((own, "bright, c+d, mine"), (None, "bright")):
+        with pytest.raises(UsageError) as caught:
+            shipped.resolve_models("bright+brigth", folder)
+        assert caught.value.problem == "there is no model brigth (did you mean bright?)"
+        assert caught.value.remedy.endswith(f"of these: {known}")
 
 
 def test_a_damaged_shipped_model_is_refused(shelf: Path) -> None:

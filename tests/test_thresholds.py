@@ -65,11 +65,11 @@ def _thresholds(rows: list[Row]) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("always_answer", [False, True])
-@pytest.mark.parametrize("every_face", [False, True])
+@pytest.mark.parametrize("per_face", [False, True])
 def test_thresholds_have_no_part_in_what_is_kept_of_a_photo(
-    always_answer: bool, every_face: bool
+    always_answer: bool, per_face: bool
 ) -> None:
-    usual = Options(every_face=every_face)
+    usual = Options(per_face=per_face)
     rows = _rows(load_ensemble(usual))
     kept = [pack_row(row) for row in rows]
     assert {Source.FACE, Source.BOTH, Source.IMAGE} == {row.source for row in rows}

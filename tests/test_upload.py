@@ -154,7 +154,7 @@ def test_a_failed_upload_costs_no_work_and_leaves_the_earlier_report(
     ("url", "why"),
     [
         ("s3://no-such-bucket-here/r.csv", "check the spelling of the bucket"),
-        ("s3://no-such-bucket-here/r.xlsx", "has no suffix that names a format"),
+        ("s3://no-such-bucket-here/r.xls", "has no suffix that names a format"),
         ("http://127.0.0.1/r.csv", "web server"),
         ("zip://r.csv::s3://bucket/a.zip", "into an archive"),
         ("nowhere://bucket/r.csv", "Protocol not known"),

@@ -15,7 +15,7 @@ DIFFERENT = 1
 TROUBLE = 2
 
 
-@click.command("diff")
+@click.command("diff", short_help="Compare two reports.")
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @click.option(
@@ -23,8 +23,8 @@ TROUBLE = 2
     "--output",
     default="-",
     metavar="FILE",
-    help="The list of changes: a .csv, .jsonl or .parquet file, or - for CSV on standard output "
-    "(default).",
+    help="The list of changes: a .csv, .jsonl, .xlsx or .parquet file, or - for CSV on standard "
+    "output (default).",
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed, else with 0.")
 def diff(old: str, new: str, output: str, exit_code: bool) -> None:

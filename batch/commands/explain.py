@@ -9,7 +9,7 @@ import click
 
 from batch.commands.failure import fail
 from batch.commands.options import FILE, answer_options, file_options, place_options
-from batch.commands.settings import file_limits_of, place_of
+from batch.commands.settings import file_limits_of, model_of, place_of
 from batch.errors import BatchLabelError, UsageError
 from batch.log import one_line
 from batch.options import Options
@@ -44,7 +44,7 @@ def explain(
     try:
         place = place_of(provider, devices, engine_cache)
         options = Options(
-            model=model,
+            model=model_of(model),
             provider=place.provider,
             devices=place.devices,
             engine_cache=place.engine_cache,

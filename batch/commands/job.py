@@ -6,7 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batch.commands.settings import file_limits_of, is_age, place_of, search_of, user_state
+from batch.commands.settings import (
+    file_limits_of,
+    is_age,
+    model_of,
+    place_of,
+    search_of,
+    user_state,
+)
 from batch.errors import UsageError
 from batch.limits import (
     Limits,
@@ -47,7 +54,7 @@ def job_of(
         per_face=per_face,
         memory=memory,
         limits=_limits(**{name: given.pop(name) for name in limits}),
-        options=_options(every_face=per_face, **given),
+        options=_options(per_face=per_face, **given),
         cluster=cluster,
         wait=wait,
         metrics_file=metrics_file,
@@ -85,7 +92,7 @@ def _options(
     engine_cache: Path | None,
     min_confidence: float | None,
     always_answer: bool,
-    every_face: bool,
+    per_face: bool,
     salvage: bool,
     shard: str | None,
     batch_size: int,
@@ -102,7 +109,7 @@ def _options(
         )
     place = place_of(provider, devices, engine_cache)
     return Options(
-        model=model,
+        model=model_of(model),
         provider=place.provider,
         devices=place.devices,
         engine_cache=place.engine_cache,
@@ -110,7 +117,7 @@ def _options(
         workers=workers,
         min_confidence=min_confidence,
         always_answer=always_answer,
-        every_face=every_face,
+        per_face=per_face,
         salvage=salvage,
         search=search_of(**search),
         shard=None if shard is None else parse_shard(shard),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +19,9 @@ from batch.commands.label_options import (
 )
 from batch.commands.options import file_options, log_options, search_options
 from batch.default_command import DEFAULT_COMMAND
-from batch.errors import BatchLabelError, ExitCode
-from batch.log import Event, Level, Log, LogFormat, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Job
+from batch.errors import BatchLabelError, ExitCode, UsageError
+from batch.log import Event, Level, Log, LogFormat, counted, open_log
+from batch.options import DEFAULT_BATCH_SIZE, Job, Memory
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
@@ -30,15 +31,37 @@ if TYPE_CHECKING:
 STDIO = "-"
 
 
-@click.command(DEFAULT_COMMAND)
+class LabelCommand(click.Command):
+    """A command whose refused command lines are put on the run's record, too."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        given = list(args)  # the parser uses them up
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            # Once more, without the values and options that are refused.
+            lenient = {"resilient_parsing": True, "ignore_unknown_options": True}
+            read = super().make_context(info_name, given, parent, **extra, **lenient).params
+            problem = error.format_message().rstrip(".")
+            _record_refusal(UsageError(problem, "see batch-label --help"), **read)
+            raise
+
+
+@click.command(DEFAULT_COMMAND, cls=LabelCommand)
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS...")
 @click.option(
     "-o",
     "--output",
     default=STDIO,
     metavar="FILE|DIR/|URL",
-    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, any of "
-    "them also in an object store, or - for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
+    "any of them also in an object store, or - for CSV on standard output (default).",
 )
 @model_options
 @search_options
@@ -67,13 +90,35 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
     form = LogFormat(log_format)
     log = open_log(sys.stderr, form, quiet)
     try:
-        job = job_of(**given)
+        try:
+            job = job_of(**given)
+        except UsageError as error:
+            _record_refusal(error, dry_run, **given)
+            raise
         if dry_run:
             _list(job, log)
             return
         sys.exit(_run(with_journal(job), log, quiet, form))
     except BatchLabelError as error:
         fail_in_log(error, log)
+
+
+def _record_refusal(
+    error: UsageError,
+    dry_run: bool,
+    photos: tuple[str, ...] | None,
+    output: str | None,
+    state: Path | None,
+    metrics_file: Path | None,
+    **_: Any,
+) -> None:
+    if dry_run:
+        return
+    from batch.run import record_refusal
+
+    memory = Memory(state=state)
+    job = Job(photos or (), output or STDIO, memory=memory, metrics_file=metrics_file)
+    record_refusal(job, error, open_log(sys.stderr, LogFormat.TEXT))
 
 
 def _list(job: Job, log: Log) -> None:
@@ -102,7 +147,7 @@ def _list(job: Job, log: Log) -> None:
         click.echo(path_text(path).encode())
     log(
         Event.FOUND,
-        f"{summary.found} files would be labelled, {summary.left_out_line()}",
+        f"{counted(summary.found, 'file')} would be labelled, {summary.left_out_line()}",
         found=summary.found,
         left_out=summary.left_out,
     )

@@ -14,7 +14,7 @@ from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
 from batch.commands.settings import search_of
 from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.log import Event, Level, Log, LogFormat, open_log
+from batch.log import Event, Level, Log, LogFormat, counted, open_log
 from batch.sources.walk import Found, Search
 from batch.stopping import Check
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batch.summary import Summary
 
 
-@click.command("manifest")
+@click.command("manifest", short_help="List photos once and for all, for later runs.")
 @click.argument("photos", nargs=-1, metavar="PHOTOS...")
 @click.option("-o", "--output", required=True, metavar="FILE.parquet", help="The manifest.")
 @search_options
@@ -75,8 +75,8 @@ def _run(
     refused = f", of which {failed} can't be looked at" if failed else ""
     log(
         Event.SUMMARY,
-        f"{summary.found} files in {path_text(Path(output))}{refused}; {summary.left_out_line()}; "
-        f"{time.monotonic() - started:.1f} s",
+        f"{counted(summary.found, 'file')} in {path_text(Path(output))}{refused}; "
+        f"{summary.left_out_line()}; {time.monotonic() - started:.1f} s",
         Level.WARNING if failed else Level.INFO,
         found=summary.found,
         failed=failed,

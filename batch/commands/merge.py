@@ -10,18 +10,18 @@ import click
 from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options
 from batch.errors import BatchLabelError, ExitCode
-from batch.log import Event, Level, LogFormat, open_log
+from batch.log import Event, Level, LogFormat, counted, open_log
 
 
-@click.command("merge")
+@click.command("merge", short_help="Join the reports of all shards.")
 @click.argument("parts", nargs=-1, required=True, metavar="PARTS...")
 @click.option(
     "-o",
     "--output",
     default="-",
     metavar="FILE|DIR/",
-    help="The report: a .csv, .jsonl or .parquet file, a folder for a dataset in Parquet, or - for "
-    "CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
+    "or - for CSV on standard output (default).",
 )
 @click.option(
     "--manifest",
@@ -52,7 +52,7 @@ def merge(
     missing = f"; {summary.missing} missing" if summary.missing else ""
     log(
         Event.SUMMARY,
-        f"{summary.sums()}{missing}; joined from {len(parts)} parts in "
+        f"{summary.sums()}{missing}; joined from {counted(len(parts), 'part')} in "
         f"{time.monotonic() - started:.1f} s",
         Level.INFO if summary.exit_code is ExitCode.OK else Level.WARNING,
         found=summary.found,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batch.commands.failure import fail
+from batch.commands.settings import model_of
 from batch.errors import BatchLabelError
 from batch.log import one_line
 from batch.options import DEFAULT_MODEL, Options
@@ -17,14 +18,14 @@ from batch.options import DEFAULT_MODEL, Options
 def model(name: str, check: bool, as_object: bool) -> None:
     """Show a model's card: labels, input, data, figures.
 
-    NAME is a shipped model's, FILE an .onnx file, and FACE+PHOTO a pair of them; without one
-    it is the default. A file that breaks the model contract is refused, as a run would.
+    NAME is a shipped model's or your own, FILE an .onnx file, and FACE+PHOTO a pair of them;
+    without one it is the default. A file that breaks the model contract is refused, as a run would.
     """
     from batch.contract.card import card_of, written
     from batch.contract.ensemble import load_ensemble
 
     try:
-        ensemble = load_ensemble(Options(model=name))
+        ensemble = load_ensemble(Options(model=model_of(name)))
         cards = [card_of(model, check) for model in ensemble.models]
         lines = written(ensemble, cards, as_object)
     except BatchLabelError as error:

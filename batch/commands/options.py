@@ -63,8 +63,8 @@ place_options = group(
         default=DEFAULT_MODEL,
         show_default=True,
         metavar="NAME|FILE",
-        help="A shipped model's name, the path of an .onnx file, or a face model and a "
-        "whole-photo model as FACE+PHOTO.",
+        help="The name of a shipped model or of one in ~/.local/share/batch-label/models, the path "
+        "of an .onnx file, or a face model and a whole-photo model as FACE+PHOTO.",
     ),
     click.option(
         "--provider",

@@ -10,13 +10,13 @@ import click
 from batch.commands.failure import fail
 from batch.commands.options import FILE
 from batch.errors import BatchLabelError, ExitCode
-from batch.log import one_line
+from batch.log import counted, one_line
 
 DEFAULT_GALLERY = 500
 MAX_GALLERY = 5_000
 
 
-@click.command("report")
+@click.command("report", short_help="Make a page of a report, to look at and to correct.")
 @click.argument("report", type=FILE, metavar="REPORT")
 @click.option(
     "-o",
@@ -66,8 +66,10 @@ def report(
         fail(error)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    rows = f"{made.rows:,} rows" if made.rows == made.of else f"{made.rows:,} of {made.of:,} rows"
-    said = f"{page}: {rows}, {made.pictures:,} pictures, {made.size / 1e6:.1f} MB"
+    rows = f"{'' if made.rows == made.of else f'{made.rows:,} of '}{counted(made.of, 'row')}"
+    said = f"{page}: {rows}, {counted(made.pictures, 'picture')}, {made.size / 1e6:.1f} MB"
     click.echo(one_line(said), err=True)
     if made.gone:
-        click.echo(f"{made.gone:,} photos are not there: --photos says where to look", err=True)
+        click.echo(
+            f"{counted(made.gone, 'photo')} not found: --photos says where to look", err=True
+        )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from batch.clock import utc_now
+from batch.contract.shipped import resolve_models
 from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import UsageError
 from batch.limits import parse_duration
@@ -100,6 +101,24 @@ def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
 def is_age(text: str) -> bool:
     """Tell an age, such as ``7d``, from a date: it ends in its unit."""
     return text[-1:] in "dhms" and text != ""
+
+
+def model_of(names: str) -> str:
+    """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
+
+    Raises:
+        UsageError: there is no model of a name.
+    """
+    return resolve_models(names, own_models_folder())
+
+
+def own_models_folder() -> Path | None:
+    """Find the folder of the user's own models, if the user has a home."""
+    try:
+        folder = _user_folder("XDG_DATA_HOME", ".local/share", "own models have", "give a path")
+    except UsageError:
+        return None
+    return folder / PROGRAM / "models"
 
 
 def user_state() -> Path:

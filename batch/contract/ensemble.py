@@ -76,7 +76,7 @@ def load_ensemble(options: Options) -> Ensemble:
         photo_thresholds=_chosen(joined, options),
         face_thresholds=_chosen(own, options),
         settled_thresholds=joined,
-        every_face=options.every_face,
+        every_face=options.per_face,
     )
 
 

@@ -1,12 +1,14 @@
-"""The models that come with the program."""
+"""The models that come with the program, and where a user's own are."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
-from batch.errors import ModelError
+from batch.errors import ModelError, UsageError
 
 SUMS = "SHA256SUMS"
 SUFFIX = ".onnx"
@@ -29,7 +31,7 @@ def find_models(names: str) -> list[Path]:
     """Find one model, or the two whose names or paths are joined by ``+``.
 
     Raises:
-        ModelError: as ``find_model`` does.
+        UsageError, ModelError: as ``find_model`` does.
     """
     # Not Path.exists, which raises where the current folder may not be read.
     if names in shipped_models() or os.path.exists(names):  # noqa: PTH110
@@ -41,7 +43,8 @@ def find_model(name: str) -> Path:
     """Find a model by a shipped model's name or by its path.
 
     Raises:
-        ModelError: there is neither, or a shipped file is not what was shipped.
+        UsageError: there is neither.
+        ModelError: a shipped file is not what was shipped.
     """
     shipped = shipped_models().get(name)
     if shipped is not None:
@@ -50,9 +53,46 @@ def find_model(name: str) -> Path:
     path = Path(name)
     if os.path.exists(path):  # noqa: PTH110
         return path
-    names = ", ".join(shipped_models()) or "none is shipped"
-    raise ModelError(
-        f"there is no model {name}", f"give the path of an .onnx file or a name of these: {names}"
+    raise unknown_model(name, shipped_models())
+
+
+def own_models(folder: Path | None) -> dict[str, Path]:
+    """Paths of a user's own models by name: those in a folder, without the shipped ones' names."""
+    found = {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))} if folder else {}
+    return {name: path for name, path in found.items() if name not in shipped_models()}
+
+
+def resolve_models(names: str, folder: Path | None) -> str:
+    """Replace the names of a user's own models by their paths, as ``find_models`` takes them.
+
+    Raises:
+        UsageError: there is no model of a name.
+    """
+    own = own_models(folder)
+    shipped = shipped_models()
+
+    def resolve(name: str) -> str:
+        if name in shipped:
+            return name
+        if name in own:
+            return str(own[name])
+        if os.path.exists(name):  # noqa: PTH110
+            return name
+        raise unknown_model(name, [*shipped, *own])
+
+    if names in own or os.path.exists(names):  # noqa: PTH110
+        return resolve(names)
+    return JOIN.join(map(resolve, names.split(JOIN)))
+
+
+def unknown_model(name: str, known: Iterable[str]) -> UsageError:
+    """Make the error of a name that no model has."""
+    near = get_close_matches(name, known, n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    names = ", ".join(known) or "none is shipped"
+    return UsageError(
+        f"there is no model {name}{meant}",
+        f"give the path of an .onnx file or a name of these: {names}",
     )
 
 

@@ -22,7 +22,7 @@ def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
         "models": " + ".join(specs),
         "face detector": detector_digest()[:8],
         "way of preparing photos": str(PREPROCESSING),
-        "--per-face": "on" if options.every_face else "off",
+        "--per-face": "on" if options.per_face else "off",
         "--salvage": "on" if options.salvage else "off",
     }
 
@@ -48,7 +48,7 @@ def basis_of(models: Sequence[Model], options: Options) -> bytes:
         "preprocessing": PREPROCESSING,
         "models": [model.digest for model in models],
         "detector": detector_digest(),
-        "every_face": options.every_face,
+        "every_face": options.per_face,
         "salvage": options.salvage,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

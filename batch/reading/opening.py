@@ -18,7 +18,7 @@ from batch.reading.readers import (
     reading,
 )
 from batch.reports.dataset import ENDING
-from batch.reports.formats import ROW_GROUP, Format
+from batch.reports.formats import READABLE, ROW_GROUP, Format
 from batch.reports.output import is_device
 from batch.stores.download import opened
 
@@ -66,10 +66,15 @@ def _format(path: Location, called: str) -> Format:
     suffix = PurePosixPath(path.name).suffix
     if not suffix and isinstance(path, Path) and is_device(path):
         return Format.CSV
+    if suffix.lower() == Format.XLSX:
+        raise ReportError(
+            f"{called} is a workbook, which is for people and is not read back",
+            f"give a report in one of {', '.join(READABLE)}",
+        )
     try:
         return Format(suffix.lower())
     except ValueError:
         raise ReportError(
             f"{called} has no suffix that names a format",
-            f"give one of {', '.join(Format)}, or a dataset, whose URL ends in {ENDING}",
+            f"give one of {', '.join(READABLE)}, or a dataset, whose URL ends in {ENDING}",
         ) from None

@@ -58,7 +58,8 @@ class Recorder:
 
     The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
     them, ``has_place`` once it is known that there can be a record beside the report, and
-    ``has_metrics`` once it is known that there can be a metrics file.
+    ``has_metrics`` once it is known that there can be a metrics file. ``settings`` are those of the
+    job unless it sets others.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
@@ -68,6 +69,9 @@ class Recorder:
         self.drift: Drift | None = None
         self.published = False
         self.has_place = self.has_metrics = False
+        # Those that the run was asked for; ``photos`` are the record's inputs.
+        self.settings = settings_of(job)
+        del self.settings["photos"]
         self._job = job
         self._log = log
         self._started = utc_now()
@@ -103,8 +107,6 @@ class Recorder:
         code = _code(self.summary, error)
         engine = self.engine
         ensemble = engine.ensemble if engine else None
-        settings = settings_of(self._job)
-        del settings["photos"]  # these are the record's inputs
         return RunRecord(
             outcome=_outcome(code, error),
             exit_code=int(code),
@@ -123,7 +125,7 @@ class Recorder:
             detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
             provider=engine.place.provider.value if engine else None,
             devices=engine.place.devices if engine else (),
-            settings=settings,
+            settings=self.settings,
             versions=installed_versions(),
             host=this_host(available_cores()),
             drift=self.drift,

@@ -24,6 +24,11 @@ class Format(StrEnum):
     CSV = ".csv"
     JSONL = ".jsonl"
     PARQUET = ".parquet"
+    XLSX = ".xlsx"
+
+
+# Those that are read back; a workbook is for people.
+READABLE = tuple(form for form in Format if form is not Format.XLSX)
 
 
 class Kind(Enum):
@@ -69,6 +74,10 @@ def open_writer(form: Format, stream: BinaryIO, columns: Sequence[Column]) -> Re
     """
     if form is Format.PARQUET:
         return ParquetWriter(stream, columns)
+    if form is Format.XLSX:
+        from batch.reports.workbook import WorkbookWriter
+
+        return WorkbookWriter(stream, columns)
     return CsvWriter(stream, columns) if form is Format.CSV else JsonLinesWriter(stream, columns)
 
 
@@ -92,7 +101,7 @@ class CsvWriter:
 
     def write(self, record: Record) -> None:
         """Write one line; None is an empty field, and numbers have all their decimals."""
-        self._writer.writerow(_field(record[column.name], column) for column in self._columns)
+        self._writer.writerow(field_text(record[column.name], column) for column in self._columns)
 
     def finish(self) -> None:
         """Do nothing: no row is held back."""
@@ -136,7 +145,7 @@ class ParquetWriter:
         self._group = group
         self._stream = stream
         self._waiting: list[Record] = []
-        self._spool = _Spool()
+        self._spool = Spool()
         self._writer = pyarrow.parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
 
     def write(self, record: Record) -> None:
@@ -186,10 +195,10 @@ class _Utf8:
         self._stream.write(text.encode())
 
 
-class _Spool:
-    """Holds a row group's bytes back from the stream.
+class Spool:
+    """Holds bytes back from the stream, such as those of a row group.
 
-    Arrow writes once more when an abandoned writer is destroyed; this way that never
+    Arrow and zipfile write once more when an abandoned writer is destroyed; this way that never
     meets a closed stream, and a full disk is an error of ours rather than of Arrow's.
     """
 
@@ -212,7 +221,8 @@ class _Spool:
         self.closed = True
 
 
-def _field(value: Value, column: Column) -> str:
+def field_text(value: Value, column: Column) -> str:
+    """Write a value as a text: a number with all its decimals, and None as nothing."""
     if value is None:
         return ""
     # A number that is a text already comes from another report, which rounded it.

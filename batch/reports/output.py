@@ -17,6 +17,7 @@ from batch.location import Url, location_of
 from batch.names import path_text
 from batch.reports.drafts import draft_name, stem_beside
 from batch.reports.publish import ELSEWHERE, Draft, check_replaceable, resolved, writing
+from batch.standard_streams import reopen_stdout
 from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store
 
@@ -63,7 +64,7 @@ def open_output(output: str, stdout: BinaryIO, check: Check = never_stop) -> Out
         return Upload(path, check)
     with writing(name):
         if is_stdout(output):
-            return Stream(name, _own(stdout))
+            return Stream(name, reopen_stdout(stdout))
         return Stream(name, _open_device(path, check)) if is_device(path) else Draft(path)
 
 
@@ -205,13 +206,3 @@ def _open_device(path: Path, check: Check) -> BinaryIO:
         else:
             os.set_blocking(descriptor, True)
             return os.fdopen(descriptor, "wb")
-
-
-def _own(stdout: BinaryIO) -> BinaryIO:
-    """Open standard output once more, apart from ``sys.stdout``.
-
-    Python flushes that again as it ends, and would complain a second time of a reader that
-    has gone; unbuffered (``-u``), it may write less than it is given.
-    """
-    stdout.flush()
-    return open(os.dup(stdout.fileno()), "wb")

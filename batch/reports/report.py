@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.location import location_of
-from batch.names import label_text
+from batch.names import label_text, path_text
 from batch.records import Row, Status
 from batch.reports.columns import layout, records_of
 from batch.reports.dataset import DatasetWriter, is_dataset
@@ -39,9 +40,17 @@ def report_format(output: str) -> Format:
     try:
         return Format(suffix.lower())
     except ValueError:
+        suffixes = ", ".join(Format)
+        if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for some names
+            raise UsageError(
+                f"{called(output)} is a folder",
+                f"for a dataset in it write {path_text(location_of(output))}/, else name a file in "
+                f"it that ends in {suffixes}",
+            ) from None
         raise UsageError(
             f"{called(output)} has no suffix that names a format",
-            f"end its name in {', '.join(Format)}, or give - for CSV on standard output",
+            f"end its name in {suffixes}, or in / for a dataset, or give - for CSV on standard "
+            "output",
         ) from None
 
 

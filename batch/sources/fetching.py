@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from batch.errors import BatchLabelError
 from batch.location import Location, Url, split_member
 from batch.parallel import submit
-from batch.records import Failure, Reason, Stage
+from batch.records import Failure, Loaded, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
 from batch.stopping import Check, StopRequested, never_stop
@@ -48,7 +48,9 @@ class Fetcher:
         self._check = check
         self._archives = Archives()
 
-    def ahead(self, found: Iterable[Location | Failure]) -> Iterator[Location | Failure | Fetched]:
+    def ahead(
+        self, found: Iterable[Location | Failure | Loaded]
+    ) -> Iterator[Location | Failure | Loaded | Fetched]:
         """Give the same files in the same order, but those at URLs with their bytes.
 
         Files are taken from ``found`` before they are asked for, as many as the limits of this
@@ -56,7 +58,7 @@ class Fetcher:
         to be given. Where the run is asked to end while a file is being fetched, that file and
         those after it are not given.
         """
-        waiting: deque[Future[Fetched] | Location | Failure] = deque()
+        waiting: deque[Future[Fetched] | Location | Failure | Loaded] = deque()
         pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")  # without a thread yet
         held = asked = given = 0
         closing = threading.Event()
@@ -143,7 +145,9 @@ class Fetcher:
         return _failure(url, Reason.TOO_LARGE, detail)
 
 
-def _result(item: Future[Fetched] | Location | Failure) -> Location | Failure | Fetched:
+def _result(
+    item: Future[Fetched] | Location | Failure | Loaded,
+) -> Location | Failure | Loaded | Fetched:
     return item.result() if isinstance(item, Future) else item
 
 

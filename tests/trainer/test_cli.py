@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from batch.cli import cli as batch_label
 from batch.contract.contract import load_model
 from tests.trainer_data import REPOSITORY, write_folders
 from trainer.cli import cli
@@ -67,6 +68,27 @@ def test_from_photos_to_a_model_that_is_evaluated(run: Path, photos: Path) -> No
     digest = hashlib.sha256(output.read_bytes()).hexdigest()
     assert (run / "models" / "SHA256SUMS").read_text() == f"{digest}  faces.onnx\n"
     assert digest in output.with_suffix(".md").read_text()
+
+
+def test_a_model_by_its_name_is_the_user_s_own(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    export = ("export", "--run", run, "--data", photos)
+    refused = trainer(*export, "--name", "people")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "people is the name of a shipped model" in refused.stderr
+    exported = trainer(*export, "--name", "mine")
+    assert exported.exit_code == 0, exported.output
+    own = tmp_path / "batch-label" / "models" / "mine.onnx"
+    assert f"The model is {own}" in exported.stdout
+    assert trainer("evaluate", "mine", "--data", photos, "--split", "all").exit_code == 0
+    shown = CliRunner().invoke(batch_label, ["model", "mine", "--json"])
+    assert json.loads(shown.stdout)["models"][0]["file"] == str(own)
+    job = ["label", str(photos), "-m", "mine", "-o", str(tmp_path / "r.csv"), "--provider", "cpu"]
+    assert CliRunner().invoke(batch_label, job).exit_code == 0
+    record = json.loads((tmp_path / "r.csv.run.json").read_text())
+    assert record["settings"]["model"] == str(own)
 
 
 def test_the_labels_that_are_not_named_answer_neither(photos: Path, tmp_path: Path) -> None:
@@ -127,7 +149,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("train", "--config", "none.toml"), 2, "none.toml can't be read"),
         (("train", "--epochs", "0"), 2, "--epochs"),
         (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
-        (("evaluate", "gloomy"), 1, "there is no model gloomy"),
+        (("evaluate", "gloomy"), 2, "there is no model gloomy"),
         (("evaluate", "default", "--end-to-end", "--data", "none"), 2, "none is not a folder"),
         (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
@@ -135,7 +157,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("export", "--output", "x.onnx", "--prior-correction", "2"), 2, "is not auto or 0 to 1"),
         (("train", "--abstain", "neither=a,neither=b"), 2, "does not name each class once"),
         (("train", "--abstain", "nobody=empty"), 2, "with the classes neither and no_person"),
-        (("export",), 2, "--output"),
+        (("export",), 2, "give --name, or a file with --output"),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_an_exit_code(

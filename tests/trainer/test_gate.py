@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from batch.contract.contract import load_model
 from batch.contract.model import Model
+from batch.contract.shipped import shipped_models
 from batch.records import Region
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer.test_cli import trainer
@@ -247,3 +249,28 @@ def test_the_command_replaces_the_file_only_if_the_gate_opens(tiny: Model, tmp_p
     assert opened.exit_code == 0, opened.output
     assert shipped.with_suffix(".md").read_text() == f"# tiny\n\n`{tiny.digest}`\n"
     assert tiny.digest in (shipped.parent / "SHA256SUMS").read_text()
+
+
+def test_a_shipped_model_that_is_named_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    shipped = shipped_models()["happy-sad"]
+    before = {path: path.read_bytes() for path in shipped.parent.iterdir()}
+    photos = write_folders(tmp_path / "photos", 6)
+    arguments = ("happy-sad", "--data", photos, "--split", "all", "--require", "as-good")
+    for name in ("happy-sad", "mine"):
+        for suffix in (".onnx", ".md"):
+            shutil.copy(shipped.with_suffix(suffix), tmp_path / f"{name}{suffix}")
+    refused = trainer("gate", tmp_path / "happy-sad.onnx", *arguments)
+    assert refused.exit_code == 2
+    assert "happy-sad is the name of a shipped model" in refused.stderr
+    opened = trainer("gate", tmp_path / "mine.onnx", *arguments)
+    assert opened.exit_code == 0, opened.output
+    own = tmp_path / "data" / "batch-label" / "models" / "mine.onnx"
+    assert f"{own} is now {tmp_path / 'mine.onnx'}" in opened.stdout
+    assert {path: path.read_bytes() for path in shipped.parent.iterdir()} == before
+    # The next turn replaces it by its name.
+    own.with_suffix(".md").write_text(f"an older card of `{load_model(own).digest}`")
+    assert trainer("gate", tmp_path / "mine.onnx", "mine", *arguments[1:]).exit_code == 0
+    assert own.with_suffix(".md").read_bytes() == (tmp_path / "mine.md").read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batch.contract.shipped import shipped_models
-from batch.errors import ModelError
+from batch.errors import ModelError, UsageError
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
 from tests.tiny_models import SIDE, bright_model, bright_spec, save
@@ -33,5 +33,5 @@ def test_a_path_is_opened_and_says_what_data_it_needs(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.onnx can't be read"):
         open_model(str(tmp_path / "gone.onnx"))
-    with pytest.raises(ModelError, match="there is no model gloomy"):
+    with pytest.raises(UsageError, match="there is no model gloomy"):
         open_model("gloomy")

@@ -9,13 +9,13 @@ import click
 
 from batch.commands.options import RealRange
 from batch.errors import UsageError
-from trainer.commands.options import review_of, review_options, show_progress
+from trainer.commands.options import resolve_model, review_of, review_options, show_progress
 
 ADJUSTED = ", adjusted"
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", callback=resolve_model)
 @review_options("Learn from what people said of answers")
 @click.option(
     "--report",
@@ -61,7 +61,8 @@ def adjust(
 ) -> None:
     """Let a model learn from a review without the data that it was trained on.
 
-    MODEL is the path of an .onnx file or a shipped model's name. Only its last layer changes.
+    MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only its
+    last layer changes.
     """
     from trainer.evaluation.tables import table
     from trainer.exporting.models import framing_for, open_model

@@ -12,6 +12,7 @@ from batch.errors import UsageError
 from trainer.commands.options import (
     FERPLUS,
     abstain_option,
+    resolve_model,
     review_of,
     review_options,
     run_data_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", callback=resolve_model)
 @run_data_option(f"{FERPLUS}, or with --review none")
 @review_options("See how right the model is on answers that people reviewed")
 @abstain_option
@@ -58,7 +59,7 @@ def evaluate(
 ) -> None:
     """Run a model on labelled pictures and print how right it is.
 
-    MODEL is the path of an .onnx file, a shipped model's name, or "default".
+    MODEL is the path of an .onnx file, the name of a shipped model or of your own, or "default".
     """
     show_progress()
     review = review_of(review_files, photos)

@@ -15,6 +15,7 @@ from batch.records import Abstain
 from trainer.commands.options import (
     abstain_option,
     beside_option,
+    own_model_path,
     review_of,
     review_options,
     risk_option,
@@ -49,9 +50,9 @@ def _correction(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="FILE.onnx",
-    help="The model file; its card and SHA256SUMS are written beside it.",
+    help="The model file; its card and SHA256SUMS are written beside it.  [default: NAME.onnx in "
+    "~/.local/share/batch-label/models, where --model finds it by its name]",
 )
 @click.option("--name", help="The model's name.  [default: the output file's]")
 @click.option("--model-version", default="1", show_default=True, help="The model's version.")
@@ -108,7 +109,7 @@ def export(
     beside: Path | None,
     review_files: tuple[Path, ...],
     photos: Path,
-    output: Path,
+    output: Path | None,
     name: str | None,
     model_version: str,
     labels: str | None,
@@ -132,6 +133,10 @@ def export(
     from trainer.training.checkpoint import load_trained
 
     show_progress()
+    if output is None:
+        if name is None:
+            raise UsageError("the model has no name", "give --name, or a file with --output")
+        output = own_model_path(name)
     options = ExportOptions(
         name=name or output.stem,
         created=(created or datetime.now(UTC)).date().isoformat(),
@@ -152,6 +157,7 @@ def export(
     exported = build(trained, labelled, options)
     publish(exported.graph, card(exported, trained, labelled), output)
     click.echo(table(exported.test))
+    click.echo(f"\nThe model is {output}")
 
 
 def _read_fusion(path: Path) -> Fusion:

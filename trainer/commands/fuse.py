@@ -10,6 +10,7 @@ import click
 from trainer.commands.options import (
     abstain_option,
     framing_options,
+    resolve_model,
     risk_option,
     run_option,
     show_progress,
@@ -33,7 +34,8 @@ FUSION_FILE = "fusion.json"
     default="happy-sad",
     show_default=True,
     metavar="MODEL",
-    help="The face model: the name of a shipped one or a path.",
+    callback=resolve_model,
+    help="The face model: the name of a shipped one or of your own, or a path.",
 )
 @risk_option(0.07)
 @abstain_option

@@ -9,6 +9,8 @@ import click
 from trainer.commands.options import (
     FERPLUS,
     abstain_option,
+    own_model_path,
+    resolve_model,
     review_of,
     review_options,
     run_data_option,
@@ -19,7 +21,7 @@ from trainer.commands.options import (
 
 @click.command()
 @click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
-@click.argument("shipped", metavar="SHIPPED")
+@click.argument("model", metavar="MODEL", callback=resolve_model)
 @run_data_option(f"{FERPLUS}, or with --review none")
 @review_options("Compare both on held-out reviewed answers as well")
 @abstain_option
@@ -34,7 +36,7 @@ from trainer.commands.options import (
 @click.option("--dry-run", is_flag=True, help="Only compare; replace nothing.")
 def gate(
     candidate: Path,
-    shipped: str,
+    model: str,
     data: Path | None,
     review_files: tuple[Path, ...],
     photos: Path,
@@ -43,12 +45,14 @@ def gate(
     require: str,
     dry_run: bool,
 ) -> None:
-    """Put a model in a shipped one's place if it is better on the same samples.
+    """Put a model in another one's place if it is better on the same samples.
 
-    SHIPPED is a shipped model's name or a path. If the candidate is not good enough, the
+    MODEL is the name of your own or of a shipped model, or a path. A shipped model stays where it
+    is: the candidate becomes one of your own, under its file's name. If it is not good enough, the
     command says why and ends with exit code 1.
     """
     from batch.contract.contract import load_model
+    from batch.contract.shipped import shipped_models
     from trainer.datasets.sources import load_data
     from trainer.evaluation.tables import comparison_table, reviewed_table
     from trainer.exporting.models import framing_for, open_model
@@ -57,7 +61,8 @@ def gate(
     from trainer.reviewing.gate_review import check_reviewed, compare_reviewed, held_out
 
     show_progress()
-    new, old = load_model(candidate), open_model(shipped)
+    new, old = load_model(candidate), open_model(model)
+    place = own_model_path(candidate.stem) if model in shipped_models() else old.path
     check_kind(new, old)
     card = card_of(new)
     review = review_of(review_files, photos)
@@ -77,5 +82,5 @@ def gate(
     elif usual:
         check(usual, Require(require), new.path)
     if not dry_run:
-        publish(new.graph, card, old.path)
-        click.echo(f"{old.path} is now {new.path}")
+        publish(new.graph, card, place)
+        click.echo(f"{place} is now {new.path}")

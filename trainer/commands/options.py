@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.commands.options import RealRange
+from batch.commands.settings import own_models_folder
+from batch.contract.shipped import SUFFIX, own_models, shipped_models
 from batch.errors import UsageError
 from batch.records import ABSTAIN
 
@@ -132,6 +134,30 @@ def split_option(purpose: str) -> Callable[[Command], Command]:
         show_default=True,
         help=purpose,
     )
+
+
+def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Replace the name of a model of the user's own by its path; all else stays as it is."""
+    return str(own_models(own_models_folder()).get(name, name))
+
+
+def own_model_path(name: str) -> Path:
+    """Name the file of a model of the user's own.
+
+    Raises:
+        UsageError: the name is a shipped model's, or the user has no home.
+    """
+    if name in shipped_models():
+        raise UsageError(
+            f"{name} is the name of a shipped model",
+            "choose another --name, or name a file with --output",
+        )
+    folder = own_models_folder()
+    if folder is None:
+        raise UsageError(
+            "this user has no home, and so no folder of models", "name a file with --output"
+        )
+    return folder / f"{name}{SUFFIX}"
 
 
 def show_progress() -> None:

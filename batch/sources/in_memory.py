@@ -1,0 +1,70 @@
+"""Photos that a caller has in memory: arrays, Pillow's images, and the bytes of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from batch.errors import UsageError
+from batch.location import Url
+from batch.records import Loaded
+
+Picture: TypeAlias = bytes | Image.Image | npt.NDArray[np.uint8]
+
+# Pillow's modes without a range of values that is known.
+_WITHOUT_RANGE = ("I", "F")
+# Those that PNG has; see https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html
+_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def is_picture(photo: object) -> bool:
+    """Tell whether this is one photo in memory: an array of several is not."""
+    is_array = isinstance(photo, np.ndarray) and photo.ndim < 4
+    return is_array or isinstance(photo, bytes | Image.Image)
+
+
+def load(pictures: Iterable[object]) -> Iterator[Loaded]:
+    """Give photos the form of files, one at a time, as ``memory://1``, ``memory://2``, ...
+
+    Raises:
+        UsageError: one of them is no ``Picture``, an array that is not uint8 [H, W, 3], or an image
+            of a mode without a range of values.
+    """
+    for number, picture in enumerate(pictures, start=1):
+        url = Url(f"memory://{number}")
+        yield Loaded(url, picture if isinstance(picture, bytes) else _encode(picture, url))
+
+
+def _encode(picture: object, url: Url) -> bytes:
+    stream = BytesIO()
+    if isinstance(picture, np.ndarray):
+        _check(picture, url)
+        Image.fromarray(picture).save(stream, "BMP")  # which is written and read at once
+    elif isinstance(picture, Image.Image):
+        if picture.mode in _WITHOUT_RANGE:
+            raise UsageError(
+                f"photo {url} is a Pillow image of mode {picture.mode}, whose range is not known",
+                "bring it to 0 to 255 and convert it to L or RGB first",
+            )
+        upright = ImageOps.exif_transpose(picture)
+        image = upright if upright.mode in _OF_PNG else upright.convert("RGB")
+        image.save(stream, "PNG", compress_level=1)
+    else:
+        raise UsageError(
+            f"photo {url} is a {type(picture).__name__}",
+            "give paths alone, or arrays, Pillow images and bytes alone",
+        )
+    return stream.getvalue()
+
+
+def _check(array: npt.NDArray[np.uint8], url: Url) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise UsageError(
+            f"photo {url} is an array of {array.dtype} {list(array.shape)}",
+            "give RGB as uint8 [height, width, 3]",
+        )
