@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile
@@ -19,6 +22,13 @@ from batch.sources.signatures import is_heif
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
 JPEG_FORMATS = ("JPEG", "MPO")
+# A photo whose longer side is larger has a detail, in which faces are looked for that are too small
+# in the working pixels: at 1,920 pixels those of some 40 pixels begin to be missed there.
+LARGE_SIDE = 1920
+DETAIL_FACTOR = 2  # pixels of the file for each of the detail, along each side
+MAX_DETAIL_PIXELS = 12_500_000
+# Shorter side of a detail, in pixels: no face fits into less.
+LEAST_DETAIL_SIDE = 16
 
 # EXIF 2.32, tag 274: how the stored rows and columns become the upright picture.
 UPRIGHT = {
@@ -39,12 +49,31 @@ class Upright:
 
     ``image`` is at most ``MAX_SIDE`` pixels wide and high; ``width`` and ``height`` are the
     file's own, in pixels, upright; ``salvaged`` says what is wrong with a truncated file.
+    ``load_detail`` decodes the same file to more pixels, see ``detail_size``; it is None if there
+    are no more worth having.
     """
 
     image: Image.Image
     width: int
     height: int
     salvaged: str = ""
+    load_detail: Callable[[], Upright | Failure] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+
+def detail_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """Give width and height of the detail of a photo of ``width`` x ``height``.
+
+    None for a photo that is not large. A JPEG is decoded to less than four times these pixels,
+    which ``max_pixels`` allows.
+    """
+    if max(width, height) <= LARGE_SIDE:
+        return None
+    most = min(MAX_DETAIL_PIXELS, max_pixels // 4)
+    scale = min(1 / DETAIL_FACTOR, math.sqrt(most / (width * height)))
+    size = int(width * scale), int(height * scale)
+    return size if min(size) >= LEAST_DETAIL_SIDE and max(size) > WORKING_SIDE else None
 
 
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
@@ -60,42 +89,73 @@ def decode_bytes(
     upright = decode_upright(path, data, max_pixels, salvage)
     if isinstance(upright, Failure):
         return upright
+    return photo_of(path, upright)
+
+
+def photo_of(path: Location, upright: Upright) -> Photo:
+    """Make a photo of a decoded picture."""
     # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
     import numpy as np
 
-    pixels = np.asarray(upright.image)
-    return Photo(path, pixels, upright.width, upright.height, upright.salvaged)
+    decode_detail = upright.load_detail
+
+    def load_detail() -> Photo | Failure:
+        assert decode_detail is not None
+        detail = decode_detail()
+        return detail if isinstance(detail, Failure) else photo_of(path, detail)
+
+    return Photo(
+        path,
+        pixels=np.asarray(upright.image),
+        width=upright.width,
+        height=upright.height,
+        salvaged=upright.salvaged,
+        load_detail=load_detail if decode_detail else None,
+    )
 
 
 def decode_upright(
-    path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+    path: Location,
+    data: bytes,
+    max_pixels: int = MAX_PIXELS,
+    salvage: bool = False,
+    in_detail: bool = False,
 ) -> Upright | Failure:
     """Decode a file's bytes to upright RGB, see ``_decoded``.
 
     With ``salvage`` a truncated file gives what is there of its photo, marked as
     ``salvaged``, unless that is less than half.
     """
-    result = _decoded(path, data, max_pixels)
-    if not salvage or isinstance(result, Upright) or result.reason is not Reason.TRUNCATED:
+    result = _decoded(path, data, max_pixels, in_detail)
+    if salvage and isinstance(result, Failure) and result.reason is Reason.TRUNCATED:
+        with leniency():
+            rest = _decoded(path, data, max_pixels, in_detail)
+        if isinstance(rest, Upright) and is_enough(rest.image):
+            result = replace(rest, salvaged=result.detail)
+    if isinstance(result, Failure) or in_detail:
         return result
-    with leniency():
-        rest = _decoded(path, data, max_pixels)
-    if isinstance(rest, Upright) and is_enough(rest.image):
-        return replace(rest, salvaged=result.detail)
-    return result
+    size = detail_size(result.width, result.height, max_pixels)
+    if size is None:
+        return result
+    if max(result.image.size) >= max(size):  # it has the pixels already
+        return replace(result, load_detail=functools.partial(replace, result))
+    load = functools.partial(decode_upright, path, data, max_pixels, salvage, in_detail=True)
+    return replace(result, load_detail=load)
 
 
-def _decoded(path: Location, data: bytes, max_pixels: int) -> Upright | Failure:
+def _decoded(
+    path: Location, data: bytes, max_pixels: int, in_detail: bool = False
+) -> Upright | Failure:
     """Decode a file's bytes to upright RGB.
 
     The format is told by content: JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, AVIF and,
     with the extra ``heic``, HEIF; of several frames or pages the first counts. A picture
     whose longer side is over ``MAX_SIDE`` pixels is shrunk by a whole factor to between
-    ``WORKING_SIDE`` and ``MAX_SIDE``, a JPEG as far as it goes while decoding. EXIF
-    orientation is applied, transparency is laid on white, 16-bit grey keeps its high
-    byte, 32-bit grey is stretched from its darkest to its brightest value, and colour
-    profiles are not applied. ``max_pixels`` limits the pixels held while decoding: a JPEG's
-    after DCT scaling, but all of a progressive one's.
+    ``WORKING_SIDE`` and ``MAX_SIDE``, a JPEG as far as it goes while decoding; ``in_detail`` to
+    its ``detail_size`` instead. EXIF orientation is applied, transparency is laid on white,
+    16-bit grey keeps its high byte, 32-bit grey is stretched from its darkest to its brightest
+    value, and colour profiles are not applied. ``max_pixels`` limits the pixels held while
+    decoding: a JPEG's after DCT scaling, but all of a progressive one's.
     """
     if not data:
         return Failure(path, Stage.DECODE, Reason.EMPTY, "no bytes in the file")
@@ -107,7 +167,7 @@ def _decoded(path: Location, data: bytes, max_pixels: int) -> Upright | Failure:
         formats = ("HEIF",)
     try:
         with open_image(data, formats) as image:
-            return _upright(path, image, max_pixels)
+            return _upright(path, image, max_pixels, in_detail)
     except MemoryError:
         detail = "not enough memory for its pixels"
         return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
@@ -115,12 +175,15 @@ def _decoded(path: Location, data: bytes, max_pixels: int) -> Upright | Failure:
         return Failure(path, Stage.DECODE, *diagnosis(data, formats, error))
 
 
-def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upright | Failure:
+def _upright(
+    path: Location, image: ImageFile.ImageFile, max_pixels: int, in_detail: bool
+) -> Upright | Failure:
     width, height = image.size
     scaled = image.format in JPEG_FORMATS
     if scaled:
         scale = max(1, max(width, height) // WORKING_SIDE)
-        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        least = max(1, width // scale), max(1, height // scale)
+        image.draft(None, (in_detail and detail_size(width, height, max_pixels)) or least)
     # A progressive JPEG's coefficients are all kept until the last scan has been read.
     held = (width, height) if image.info.get("progressive") else image.size
     if held[0] * held[1] > max_pixels:
@@ -131,7 +194,10 @@ def _upright(path: Location, image: ImageFile.ImageFile, max_pixels: int) -> Upr
     if not scaled:  # a TIFF is turned, and a HEIF may change its size, while it is loaded
         width, height = image.size
     orientation = _orientation(image)
-    picture = _rgb(image)
+    size = detail_size(width, height, max_pixels) if in_detail else None
+    picture = _rgb(
+        image, shrink=_shrunk if size is None else functools.partial(_resized, size=size)
+    )
     if orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[orientation])
     if orientation in SIDEWAYS:
@@ -146,15 +212,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, shrink: Callable[[Image.Image], Image.Image]) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = _high_byte(image)
     elif image.mode in ("I", "F"):
         image = _stretched(image)
     if not image.has_transparency_data:
-        return _shrunk(image if image.mode == "RGB" else image.convert("RGB"))
+        return shrink(image if image.mode == "RGB" else image.convert("RGB"))
     # Shrunk before it is laid on white, as RGBA of the full size takes the most memory.
-    image = _shrunk(image if image.mode == "RGBA" else image.convert("RGBA"))
+    image = shrink(image if image.mode == "RGBA" else image.convert("RGBA"))
     opaque = Image.new("RGB", image.size, "white")
     opaque.paste(image, mask=image.getchannel("A"))
     return opaque
@@ -181,3 +247,7 @@ def _stretched(image: Image.Image) -> Image.Image:
 def _shrunk(image: Image.Image) -> Image.Image:
     factor = -(-max(image.size) // MAX_SIDE)
     return image.reduce(factor) if factor > 1 else image
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

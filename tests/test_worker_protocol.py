@@ -77,9 +77,19 @@ def test_the_longest_detail_is_cut() -> None:
 
 
 def test_the_largest_picture_fits_into_what_is_shared() -> None:
-    assert PIXEL_BYTES == MAX_SIDE * MAX_SIDE * 3
+    assert PIXEL_BYTES >= MAX_SIDE * MAX_SIDE * 3
     upright = Upright(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
     unpack_answer(PATH, pack_answer(upright, STATE), digest=False)
+    detail = Upright(Image.new("RGB", (PIXEL_BYTES // 3000, 1000)), MAX_SIDE, MAX_SIDE)
+    unpack_answer(PATH, pack_answer(detail, STATE), digest=False, in_detail=True)
+    with pytest.raises(BadAnswer):
+        unpack_answer(PATH, pack_answer(detail, STATE), digest=False)
+
+
+def test_a_detail_is_no_larger_than_what_is_shared() -> None:
+    larger = Upright(Image.new("RGB", (PIXEL_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE)
+    with pytest.raises(BadAnswer):
+        unpack_answer(PATH, pack_answer(larger, STATE), digest=False, in_detail=True)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,14 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
     if not path.exists():
         raise InputError(f"photo {path_text(path)} can't be found", "check the spelling")
     ensemble = load_ensemble(options)
-    photo = _decoded(path, options)
-    labeller = _labeller(ensemble, options)
-    row = labeller.row(photo)
+    # In a process of its own, as a run does, whatever becomes of it there.
+    with Workers(Task(options.file_limits)) as workers:
+        photo = workers.work(path, salvage=options.salvage).content
+        if isinstance(photo, Failure):
+            raise _unreadable(photo)
+        assert isinstance(photo, Photo)
+        labeller = _labeller(ensemble, options)
+        row = labeller.row(photo)
     if row.failure is not None:
         raise _unreadable(row.failure)
     if row.answer is None:
@@ -59,16 +64,6 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
             "ask a model of whole photos too, as the default model does",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
-
-
-def _decoded(path: Path, options: Options) -> Photo:
-    """Decode a photo in a process of its own, as a run does, whatever becomes of it there."""
-    with Workers(Task(options.file_limits)) as workers:
-        content = workers.work(path, salvage=options.salvage).content
-    if isinstance(content, Failure):
-        raise _unreadable(content)
-    assert isinstance(content, Photo)
-    return content
 
 
 def _unreadable(failure: Failure) -> PhotoError:

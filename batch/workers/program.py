@@ -82,11 +82,11 @@ def allowance(limits: FileLimits) -> int:
 def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> None:
     """Answer one question after the other, until the other side hangs up."""
     while question := _received(asker, QUESTION.size):
-        length, digest, salvage = QUESTION.unpack(question)
+        length, digest, salvage, in_detail = QUESTION.unpack(question)
         path = location_of(os.fsdecode(_received(asker, length)))
         signal.alarm(limits.decode_timeout + GRACE)
         try:
-            _answer(asker, path, digest, salvage, handing, limits)
+            _answer(asker, path, digest, salvage, in_detail, handing, limits)
         except MemoryError:
             _fail(asker, path, Reason.TOO_LARGE, "not enough memory to decode it")
         except ConnectionError:
@@ -124,6 +124,7 @@ def _answer(
     path: Location,
     digest: bool,
     salvage: bool,
+    in_detail: bool,
     handing: Handing,
     limits: FileLimits,
 ) -> None:
@@ -145,9 +146,9 @@ def _answer(
         if len(data) <= SMALL:
             # What goes wrong goes wrong again below, once it is known that it matters.
             with suppress(Exception):
-                photo = decode_upright(path, data, limits.max_pixels, salvage)
+                photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
         if _received(asker, 1) != GO_ON:
             return
-    photo = photo or decode_upright(path, data, limits.max_pixels, salvage)
+    photo = photo or decode_upright(path, data, limits.max_pixels, salvage, in_detail)
     content = photo if isinstance(photo, Failure) else handing(path, photo)
     asker.sendall(pack_answer(content, state, seconds))

@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from batch.decode import MAX_SIDE, Upright
+from batch.decode import MAX_DETAIL_PIXELS, MAX_SIDE, Upright
 from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.location import Location
 from batch.recording.timings import CLASSIFY, CROP, FACES
 from batch.records import Failure, FileState, Reason, Row, Stage
 from batch.row_json import MAX_PHOTO_SIDE, MAX_ROW, check_outputs, pack_row, unpack_row
 
-# The length of a path in bytes, which follows; whether a digest, and what is there of a truncated
-# photo, are asked for. If the path is a URL, a zero byte comes next, and with it the descriptor of
-# a file that holds the photo's bytes.
-QUESTION = struct.Struct("<I??")
+# The length of a path in bytes, which follows; whether a digest, what is there of a truncated
+# photo, and the photo's detail are asked for. If the path is a URL, a zero byte comes next, and
+# with it the descriptor of a file that holds the photo's bytes.
+QUESTION = struct.Struct("<I???")
 # What it is; whether the file was read, its size, time and digest; seconds spent on reading; rows
 # and columns; width and height; stage, reason and detail of a failure, the detail also of what was
 # salvaged; seconds of STAGES and the length of a label, a row as text, which follows. The time is
@@ -30,7 +30,8 @@ QUESTION = struct.Struct("<I??")
 ANSWER = struct.Struct("<B ?qqI32s d II II BB1000s 3dI")
 # Said by the run to a file that was read, if its digest was asked for.
 GO_ON, LEAVE_IT = b"\1", b"\0"
-PIXEL_BYTES = MAX_SIDE * MAX_SIDE * 3
+# Room for a detail. Of the file, which is in memory, only what was written so far takes any.
+PIXEL_BYTES = max(MAX_SIDE * MAX_SIDE, MAX_DETAIL_PIXELS) * 3
 
 REFUSALS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
 
@@ -106,12 +107,14 @@ def unpack_refusal(line: bytes) -> BatchLabelError | None:
         return None
 
 
-def pack_question(path: bytes, digest: bool, salvage: bool = False) -> bytes:
+def pack_question(
+    path: bytes, digest: bool, salvage: bool = False, in_detail: bool = False
+) -> bytes:
     """Ask for a photo, and for the SHA-256 of its file if ``digest`` is True.
 
-    With ``salvage`` what is there of a truncated one will do.
+    With ``salvage`` what is there of a truncated one will do; ``in_detail`` asks for its detail.
     """
-    return QUESTION.pack(len(path), digest, salvage) + path
+    return QUESTION.pack(len(path), digest, salvage, in_detail) + path
 
 
 def pack_answer(
@@ -139,8 +142,8 @@ def pack_answer(
     return ANSWER.pack(Kind.PICTURE, *read, read_seconds, *size, *words, *_NO_LABEL)
 
 
-def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
-    """Read the answer to a question for ``path``.
+def unpack_answer(path: Location, data: bytes, digest: bool, in_detail: bool = False) -> Said:
+    """Read the answer to a question for ``path``, or for its detail.
 
     Raises:
         BadAnswer: it can't be true.
@@ -163,7 +166,10 @@ def unpack_answer(path: Location, data: bytes, digest: bool) -> Said:
         if not 0 < length <= MAX_ROW:
             raise BadAnswer(f"a label of {length} bytes")
         return Said(length, state, seconds, dict(zip(STAGES, passed, strict=True)))
-    fits = 0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE
+    if in_detail:
+        fits = 0 < rows * columns <= MAX_DETAIL_PIXELS
+    else:
+        fits = 0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE
     if not (fits and 0 < width <= MAX_PHOTO_SIDE and 0 < height <= MAX_PHOTO_SIDE):
         raise BadAnswer(f"{columns} x {rows} pixels of {width} x {height}")
     return Said(Picture(rows, columns, width, height, _text(detail)), state, seconds)

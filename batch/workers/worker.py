@@ -111,7 +111,12 @@ class Worker:
         return self._process.poll() is None
 
     def work(
-        self, path: Location, known: Known | None, salvage: bool, data: bytes | None = None
+        self,
+        path: Location,
+        known: Known | None,
+        salvage: bool,
+        data: bytes | None = None,
+        in_detail: bool = False,
     ) -> Worked:
         """Have a file read and decoded, and labelled if that is its task, see ``Workers.work``.
 
@@ -119,17 +124,17 @@ class Worker:
             Lost: the process crashed, or was killed since its time was over.
         """
         try:
-            question = pack_question(os.fsencode(path), known is not None, salvage)
+            question = pack_question(os.fsencode(path), known is not None, salvage, in_detail)
             self._connection.sendall(question)
             if data is not None:
                 self._hand_over(data)
-            said = self._said(path, known is not None)
+            said = self._said(path, known is not None, in_detail)
             if said.content is None:
                 row = self._known(path, said, known)
                 self._connection.sendall(GO_ON if row is None else LEAVE_IT)
                 if row is not None:
                     return Worked(row, said.state, said.read_seconds, copied=True)
-                said = self._said(path, digest=True)
+                said = self._said(path, True, in_detail)
             return self._worked(path, said)
         except ConnectionError as error:
             raise self._lost() from error
@@ -143,8 +148,8 @@ class Worker:
             write_shared(file, data)
             socket.send_fds(self._connection, [b"\0"], [file.fileno()])
 
-    def _said(self, path: Location, digest: bool) -> Said:
-        return unpack_answer(path, self._received(ANSWER.size), digest)
+    def _said(self, path: Location, digest: bool, in_detail: bool) -> Said:
+        return unpack_answer(path, self._received(ANSWER.size), digest, in_detail)
 
     def _known(self, path: Location, said: Said, known: Known | None) -> Row | None:
         if known is None or said.state is None or said.state.digest is None:
