@@ -249,7 +249,7 @@ class Worked:
     """What a worker made of a file, and of which state of it.
 
     ``content`` is a Row where workers label, or where one with the same bytes was known
-    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on labelling, by stage.
+    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on the other stages.
     """
 
     content: Photo | Failure | Row

@@ -61,7 +61,7 @@ def main(connection: int, pixels: int, *limits: int) -> None:
         os.ftruncate(pixels, 0)
         whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
         read = (True, 1, 1, 1, bytes(32), 0)
-        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", 0, 0, 0, 0))
+        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", *[0] * 5))
 
     deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import ModelError
-from batch.recording.timings import CLASSIFY, CROP, FACES
+from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
 from batch.row_json import MAX_ROW, pack_row
 from batch.workers.protocol import (
@@ -35,7 +35,7 @@ STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)))
 FIELDS = (
     *("kind", "is_known", "size", "mtime", "nanoseconds", "digest", "seconds"),
     *("rows", "columns", "width", "height", "stage", "reason", "detail"),
-    *("faces", "crop", "classify", "length"),
+    *("decode", "faces", "crop", "classify", "length"),
 )
 
 
@@ -134,9 +134,10 @@ ROW = Row(
 
 
 def test_a_label() -> None:
-    seconds = {FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
-    said = pack_answer(Label(ROW, seconds), STATE, 0.5)
+    seconds = {DECODE: 2.0, FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
+    said = pack_answer(Label(ROW, seconds), STATE, 0.5, 1.0)
     length = len(said) - ANSWER.size
+    seconds[DECODE] += 1.0
     assert unpack_answer(PATH, said[: ANSWER.size], True) == Said(length, STATE, 0.5, seconds)
     assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, LABELS) == ROW
     assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, OUTPUTS) == ROW

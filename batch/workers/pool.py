@@ -14,6 +14,7 @@ from typing import BinaryIO
 from batch.decode import detail_size
 from batch.errors import WorkerError
 from batch.location import Location
+from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.worker import Known, Lost, Task, Worker
 
@@ -77,11 +78,14 @@ class Workers:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
         worker = self._taken()
+        started = time.perf_counter()
         try:
             worked = worker.work(path, known, salvage, data, in_detail)
         except Lost as lost:
             worker.kill()
-            return Worked(Failure(path, Stage.DECODE, lost.reason, lost.detail))
+            seconds = {DECODE: time.perf_counter() - started - worker.verdict_seconds}
+            failure = Failure(path, Stage.DECODE, lost.reason, lost.detail)
+            return Worked(failure, seconds=seconds)
         except BaseException:  # what it has in hand would be taken for the next photo's
             worker.kill()
             raise

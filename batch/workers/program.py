@@ -22,6 +22,7 @@ from batch.decoding.file_bytes import read_with_state
 from batch.decoding.file_limits import FileLimits
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
+from batch.recording.timings import DECODE, Timings
 from batch.records import Failure, FileState, Reason, Stage
 from batch.workers.guard import guard
 from batch.workers.protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
@@ -140,15 +141,23 @@ def _answer(
     if digest:
         state = replace(state, digest=hashlib.sha256(data).digest())
     seconds = time.perf_counter() - started
+    decoding = Timings()
     photo = None
     if digest:
         asker.sendall(pack_answer(None, state, seconds))
         if len(data) <= SMALL:
             # What goes wrong goes wrong again below, once it is known that it matters.
-            with suppress(Exception):
+            with suppress(Exception), decoding.of(DECODE):
                 photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
-        if _received(asker, 1) != GO_ON:
+        # The photo is not to blame for what the run takes to find out whether it is known.
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        verdict = _received(asker, 1)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        if verdict != GO_ON:
             return
-    photo = photo or decode_upright(path, data, limits.max_pixels, salvage, in_detail)
+    if photo is None:
+        with decoding.of(DECODE):
+            photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
     content = photo if isinstance(photo, Failure) else handing(path, photo)
-    asker.sendall(pack_answer(content, state, seconds))
+    decode_seconds = decoding.seconds().get(DECODE, 0.0)
+    asker.sendall(pack_answer(content, state, seconds, decode_seconds))
