@@ -163,6 +163,22 @@ class TestFaces:
         assert isinstance(detail, Photo)
         assert len(detector.look_into(detail, ())) == 400
 
+    def test_one_that_two_tiles_have_seen_in_part_is_found_once(
+        self, detector: Detector, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = large(crowd(astronaut, (3000, 2000), 60, 500, 1))
+        (face,) = detector.detect(whole)
+        parts = np.asarray([[face.left, face.top, face.width, face.height, 0.5]] * 2, np.float32)
+        parts[:, 0] += np.asarray([-0.3, 0.3], np.float32) * face.width
+        parts[:, :4] /= 2
+        only_once = iter([parts])
+        monkeypatch.setattr(
+            detector, "_search_tile", lambda *_: next(only_once, np.empty((0, 5), np.float32))
+        )
+        assert isinstance(whole.detail, Photo)
+        (again,) = detector.look_into(whole.detail, ())
+        assert again.left == pytest.approx(face.left, abs=5)
+
     def test_a_large_one_is_enough(self, detector: Detector, astronaut: Image.Image) -> None:
         def load_detail() -> Photo:
             raise AssertionError("the detail is decoded")
