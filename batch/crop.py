@@ -16,6 +16,8 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
     Where the square reaches over the photo's edge the edge pixels go on. Shapes: uint8
     [height, width, channels]; ``channels`` 1 is grey (ITU-R BT.601).
     """
+    if box.in_detail and isinstance(photo.detail, Photo):
+        photo = photo.detail
     left, top, side = face_square(photo, box, margin)
     # Whole pixels around the square, so that the resize below can start and end between them.
     x0, y0 = math.floor(left), math.floor(top)

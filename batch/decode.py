@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
@@ -23,6 +26,13 @@ WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where i
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
 JPEG_FORMATS = ("JPEG", "MPO")
 _HEAD_BYTES = 4096  # of a file, which tell its format
+# A photo whose longer side is larger has a detail, in which faces are looked for that are too small
+# in the working pixels: at 1,920 pixels those of some 40 pixels begin to be missed there.
+LARGE_SIDE = 1920
+DETAIL_FACTOR = 2  # pixels of the file for each of the detail, along each side
+MAX_DETAIL_PIXELS = 12_500_000
+# Shorter side of a detail, in pixels: no face fits into less.
+LEAST_DETAIL_SIDE = 16
 
 # EXIF 2.32, tag 274: how the stored rows and columns become the upright picture.
 UPRIGHT = {
@@ -43,12 +53,31 @@ class Upright:
 
     ``image`` is at most ``MAX_SIDE`` pixels wide and high; ``width`` and ``height`` are the
     file's own, in pixels, upright; ``salvaged`` says what is wrong with a truncated file.
+    ``load_detail`` decodes the same file to more pixels, see ``detail_size``; it is None if there
+    are no more worth having.
     """
 
     image: Image.Image
     width: int
     height: int
     salvaged: str = ""
+    load_detail: Callable[[], Upright | Failure] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+
+def detail_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """Give width and height of the detail of a photo of ``width`` x ``height``.
+
+    None for a photo that is not large. A JPEG is decoded to less than four times these pixels,
+    which ``max_pixels`` allows.
+    """
+    if max(width, height) <= LARGE_SIDE:
+        return None
+    most = min(MAX_DETAIL_PIXELS, max_pixels // 4)
+    scale = min(1 / DETAIL_FACTOR, math.sqrt(most / (width * height)))
+    size = int(width * scale), int(height * scale)
+    return size if min(size) >= LEAST_DETAIL_SIDE and max(size) > WORKING_SIDE else None
 
 
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
@@ -64,15 +93,37 @@ def decode_bytes(
     upright = decode_upright(path, data, max_pixels, salvage)
     if isinstance(upright, Failure):
         return upright
+    return photo_of(path, upright)
+
+
+def photo_of(path: Location, upright: Upright) -> Photo:
+    """Make a photo of a decoded picture."""
     # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
     import numpy as np
 
-    pixels = np.asarray(upright.image)
-    return Photo(path, pixels, upright.width, upright.height, upright.salvaged)
+    decode_detail = upright.load_detail
+
+    def load_detail() -> Photo | Failure:
+        assert decode_detail is not None
+        detail = decode_detail()
+        return detail if isinstance(detail, Failure) else photo_of(path, detail)
+
+    return Photo(
+        path,
+        pixels=np.asarray(upright.image),
+        width=upright.width,
+        height=upright.height,
+        salvaged=upright.salvaged,
+        load_detail=load_detail if decode_detail else None,
+    )
 
 
 def decode_upright(
-    path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
+    path: Location,
+    data: bytes,
+    max_pixels: int = MAX_PIXELS,
+    salvage: bool = False,
+    in_detail: bool = False,
 ) -> Upright | Failure:
     """Decode a file's bytes to upright RGB.
 
@@ -90,21 +141,36 @@ def decode_upright(
             progressive one's.
         salvage: give what is there of a truncated photo, marked as ``salvaged``, unless that is
             less than half.
+        in_detail: shrink to ``detail_size`` instead.
     """
     content = _look_into(path, data, max_pixels)
     if isinstance(content, Failure):
         return content
-    result = _decoded(path, content, max_pixels)
+    result = _decoded(path, content, max_pixels, in_detail)
     if isinstance(result, Failure) and content.is_jpeg:
-        content, result = _mended(path, content, result, max_pixels)
-    if not salvage or isinstance(result, Upright) or result.reason is not Reason.TRUNCATED:
+        content, result = _mended(path, content, result, max_pixels, in_detail)
+    if salvage and isinstance(result, Failure) and result.reason is Reason.TRUNCATED:
+        result = _salvaged(path, content, result, max_pixels, in_detail)
+    if isinstance(result, Failure) or in_detail:
         return result
+    size = detail_size(result.width, result.height, max_pixels)
+    if size is None:
+        return result
+    if max(result.image.size) >= max(size):  # it has the pixels already
+        return replace(result, load_detail=functools.partial(replace, result))
+    load = functools.partial(decode_upright, path, data, max_pixels, salvage, in_detail=True)
+    return replace(result, load_detail=load)
+
+
+def _salvaged(
+    path: Location, content: _Content, failure: Failure, max_pixels: int, in_detail: bool
+) -> Upright | Failure:
     with leniency():
-        rest = _decoded(path, content, max_pixels)
+        rest = _decoded(path, content, max_pixels, in_detail)
     if isinstance(rest, Upright) and is_enough(rest.image):
-        return replace(rest, salvaged=result.detail)
+        return replace(rest, salvaged=failure.detail)
     there = "less than half" if isinstance(rest, Upright) else "nothing"
-    return replace(result, detail=f"{result.detail}; not salvaged: {there} of it can be decoded")
+    return replace(failure, detail=f"{failure.detail}; not salvaged: {there} of it can be decoded")
 
 
 @dataclass(frozen=True)
@@ -158,10 +224,12 @@ def _look_into(path: Location, data: bytes, max_pixels: int) -> _Content | Failu
     return _Content(data, (kind.decoder,))
 
 
-def _decoded(path: Location, content: _Content, max_pixels: int) -> Upright | Failure:
+def _decoded(
+    path: Location, content: _Content, max_pixels: int, in_detail: bool
+) -> Upright | Failure:
     try:
         with open_image(content.data, content.formats) as image:
-            return _upright(path, image, max_pixels, content)
+            return _upright(path, image, max_pixels, content, in_detail)
     except MemoryError:
         detail = "not enough memory for its pixels"
         return Failure(path, Stage.DECODE, Reason.TOO_LARGE, detail)
@@ -171,18 +239,18 @@ def _decoded(path: Location, content: _Content, max_pixels: int) -> Upright | Fa
 
 
 def _mended(
-    path: Location, content: _Content, failure: Failure, max_pixels: int
+    path: Location, content: _Content, failure: Failure, max_pixels: int, in_detail: bool
 ) -> tuple[_Content, Upright | Failure]:
     """Decode a JPEG once more without what no viewer minds: an odd head, or no mark of the end."""
     tidy = replace(content, data=jpeg.tidied(content.data))
-    result = _decoded(path, tidy, max_pixels)
+    result = _decoded(path, tidy, max_pixels, in_detail)
     if isinstance(result, Upright):
         return tidy, result
     if result.reason is not Reason.TRUNCATED:
         return content, failure
     if _is_all_there(tidy.data, max_pixels):
         tidy = replace(tidy, data=tidy.data + jpeg.EOI)
-        return tidy, _decoded(path, tidy, max_pixels)
+        return tidy, _decoded(path, tidy, max_pixels, in_detail)
     return tidy, result
 
 
@@ -208,13 +276,18 @@ def _digest(data: bytes, max_pixels: int) -> bytes:
 
 
 def _upright(
-    path: Location, image: ImageFile.ImageFile, max_pixels: int, content: _Content
+    path: Location,
+    image: ImageFile.ImageFile,
+    max_pixels: int,
+    content: _Content,
+    in_detail: bool,
 ) -> Upright | Failure:
     width, height = image.size
     scaled = image.format in JPEG_FORMATS
     if scaled:
         scale = max(1, max(width, height) // WORKING_SIDE)
-        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        least = max(1, width // scale), max(1, height // scale)
+        image.draft(None, (in_detail and detail_size(width, height, max_pixels)) or least)
     # A progressive JPEG's coefficients are all kept until the last scan has been read.
     held = (width, height) if image.info.get("progressive") else image.size
     if held[0] * held[1] > max_pixels:
@@ -223,7 +296,10 @@ def _upright(
     if not scaled:  # a TIFF is turned, and a HEIF may change its size, while it is loaded
         width, height = image.size
     orientation = _orientation(image, content)
-    picture = _rgb(image)
+    size = detail_size(width, height, max_pixels) if in_detail else None
+    picture = _rgb(
+        image, shrink=_shrunk if size is None else functools.partial(_resized, size=size)
+    )
     if orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[orientation])
     if orientation in SIDEWAYS:
@@ -247,16 +323,16 @@ def _orientation(image: Image.Image, content: _Content) -> int:
         return content.orientation
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, shrink: Callable[[Image.Image], Image.Image]) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         # Pillow inverts what has 8 bits itself.
         is_negative = getattr(image, "tag_v2", {}).get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
         image = _stretched(image) if image.mode in ("I", "F") else _high_byte(image)
         image = ImageOps.invert(image) if is_negative else image
     if not image.has_transparency_data:
-        return _shrunk(image if image.mode == "RGB" else image.convert("RGB"))
+        return shrink(image if image.mode == "RGB" else image.convert("RGB"))
     # Shrunk before it is laid on white, as RGBA of the full size takes the most memory.
-    image = _shrunk(image if image.mode == "RGBA" else image.convert("RGBA"))
+    image = shrink(image if image.mode == "RGBA" else image.convert("RGBA"))
     opaque = Image.new("RGB", image.size, "white")
     opaque.paste(image, mask=image.getchannel("A"))
     return opaque
@@ -283,3 +359,7 @@ def _stretched(image: Image.Image) -> Image.Image:
 def _shrunk(image: Image.Image) -> Image.Image:
     factor = -(-max(image.size) // MAX_SIDE)
     return image.reduce(factor) if factor > 1 else image
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

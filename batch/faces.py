@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,20 @@ MIN_SCORE = 0.6
 # others beside them that it can't see, and if the largest one scores so much.
 GLANCE_FACE = 32
 GLANCE_SCORE = 0.7
+# A photo's detail is looked through in tiles of at most CLOSE_SIDE pixels, which overlap by so many
+# that a face on an edge is seen by half at least.
+TILE_OVERLAP = 96
+# What scores TILE_SCORE in a tile is looked at again, enlarged or shrunk to ZOOM_FACE pixels in a
+# picture of ZOOM_SIDE, and is a face if it then scores ZOOM_SCORE. Of 400 faces of 20 to 55 pixels
+# this finds 310, and 4 others in 1,700 pictures that show nobody, none of which gets a sure label;
+# tiles alone, with a score of 0.6, find fewer faces and ten times as many others.
+TILE_SCORE = 0.3
+ZOOM_SIDE = 128
+ZOOM_FACE = 48
+ZOOM_SCORE = 0.85
+MOST_ZOOMED = 1024  # of a photo, those that score most
+# A face of fewer pixels at a close look is looked for in the detail, and cut out of it.
+CLOSE_FACE = 24
 # Photos in a batch on a device, where each is framed as a square of one of the two sides.
 BATCH = 16
 # Shapes of photos whose cells are remembered, of 100 kB at most each.
@@ -73,12 +88,19 @@ class Detector:
         self._min_score = min_score
 
     def detect(self, photo: Photo) -> tuple[Box, ...]:
-        """Find all faces of a photo by a glance and a close look, the largest first.
+        """Find the faces of a photo by a glance, a close look and one into its detail.
+
+        The largest comes first. The detail is left alone if there are faces of some size.
 
         The boxes are in pixels of the upright file.
         """
         glance = self.glance(photo)
-        return glance.boxes if glance.is_all else self.look_closely(photo, glance)
+        if glance.is_all:
+            return glance.boxes
+        boxes = self.look_closely(photo, glance)
+        if are_small(photo, boxes) and isinstance(photo.detail, Photo):
+            return self.look_into(photo.detail, boxes)
+        return boxes
 
     def glance(self, photo: Photo) -> Glance:
         """Find a photo's large faces in less than half of the time of a close look."""
@@ -98,14 +120,75 @@ class Detector:
         found = found[_distinct(found)]
         return _boxes(photo, np.concatenate([found, _unseen(glance.found, found)]))
 
+    def look_into(self, detail: Photo, seen: Sequence[Box]) -> tuple[Box, ...]:
+        """Find faces in a photo's detail and add them to those that a close look has ``seen``.
+
+        Of a face that both have seen the detail's box is taken if the face is small.
+        """
+        pixels = detail.pixels
+        tiles = [
+            (rows, columns) for rows in _spans(len(pixels)) for columns in _spans(len(pixels[0]))
+        ]
+        candidates = np.concatenate([self._search_tile(pixels, *tile) for tile in tiles])
+        candidates = candidates[_distinct(candidates)][:MOST_ZOOMED]
+        zoomed = [self._zoom(pixels, candidate) for candidate in candidates]
+        found = np.concatenate([candidates[:0], *zoomed])
+        found = found[_distinct(found)]
+        large = _boxes_in(detail, [box for box in seen if not is_small(detail, box)])
+        found = _unseen(found, large)
+        kept = [
+            box
+            for box in seen
+            if not is_small(detail, box) or len(_unseen(_boxes_in(detail, [box]), found))
+        ]
+        added = (replace(box, in_detail=True) for box in _boxes(detail, found))
+        return tuple(sorted((*kept, *added), key=_by_size))
+
+    def _search_tile(self, pixels: Pixels, rows: slice, columns: slice) -> Boxes:
+        found = self._search(pixels[rows, columns], TILE_SCORE)
+        found[:, :2] += (columns.start, rows.start)
+        return found
+
+    def _zoom(self, pixels: Pixels, candidate: Boxes) -> Boxes:
+        """Look again at what may be a face: float32 [1, 5], or [0, 5] if it is none."""
+        left, top, width, height, _ = candidate.tolist()
+        side = max(1, round(max(width, height) * ZOOM_SIDE / ZOOM_FACE))
+        x, y = round(left + (width - side) / 2), round(top + (height - side) / 2)
+        inside = pixels[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
+        if not inside.size:  # a box is a guess, which may lie outside
+            return np.empty((0, 5), np.float32)
+        # Beyond the photo it goes on in black.
+        beyond = min(x, 0), min(y, 0)
+        part = Image.fromarray(np.ascontiguousarray(inside)).crop(
+            (*beyond, beyond[0] + side, beyond[1] + side)
+        )
+        small = part.resize((ZOOM_SIDE, ZOOM_SIDE), Image.Resampling.BILINEAR)
+        found = self._search(np.asarray(small), ZOOM_SCORE)
+        found[:, :4] *= side / ZOOM_SIDE
+        found[:, :2] += (x, y)
+        found = found[_overlap(candidate, found) > MAX_OVERLAP]
+        return found[np.argsort(-found[:, 4], kind="stable")[:1]]
+
     def _found(self, pixels: Pixels, small: Pixels) -> Boxes:
         """Look at ``small`` and give boxes in pixels of ``pixels``."""
-        framed = _framed(small, self._session.shape_for(_rounded_up(small.shape)))
-        scores, deltas = self._session.run(framed[None])
-        found = _decoded(scores[0], deltas[0], framed.shape, self._min_score)
+        found = self._search(small, self._min_score)
         found[:, [0, 2]] *= pixels.shape[1] / small.shape[1]
         found[:, [1, 3]] *= pixels.shape[0] / small.shape[0]
         return found
+
+    def _search(self, small: Pixels, min_score: float) -> Boxes:
+        """Run the network on pixels and give all boxes that score enough, in these pixels."""
+        framed = _framed(small, self._session.shape_for(_rounded_up(small.shape)))
+        scores, deltas = self._session.run(framed[None])
+        return _decoded(scores[0], deltas[0], framed.shape, min_score)
+
+
+def _spans(length: int) -> list[slice]:
+    """Divide a side into overlapping spans of one length, ``CLOSE_SIDE`` at most."""
+    count = max(1, -(-(length - TILE_OVERLAP) // (CLOSE_SIDE - TILE_OVERLAP)))
+    span = -(-(length + (count - 1) * TILE_OVERLAP) // count)
+    starts = [(length - span) * number // max(1, count - 1) for number in range(count)]
+    return [slice(start, start + span) for start in starts]
 
 
 def _reduced(pixels: Pixels) -> Pixels:
@@ -196,4 +279,28 @@ def _boxes(photo: Photo, found: Boxes) -> tuple[Box, ...]:
     height, width = photo.pixels.shape[:2]
     scale = np.asarray([photo.width / width, photo.height / height] * 2 + [1.0])
     boxes = [Box(*row) for row in (found * scale).tolist()]
-    return tuple(sorted(boxes, key=lambda box: (-box.area, box.left, box.top)))
+    return tuple(sorted(boxes, key=_by_size))
+
+
+def are_small(photo: Photo, boxes: Sequence[Box]) -> bool:
+    """Whether a close look shows all faces of a photo with few pixels, if any."""
+    return all(is_small(photo, box) for box in boxes)
+
+
+def is_small(photo: Photo, box: Box) -> bool:
+    """Whether a close look shows a face with too few pixels."""
+    scale = CLOSE_SIDE / max(photo.width, photo.height)
+    return max(box.width, box.height) * scale < CLOSE_FACE
+
+
+def _boxes_in(photo: Photo, boxes: Sequence[Box]) -> Boxes:
+    """Bring boxes to the pixels of a photo."""
+    height, width = photo.pixels.shape[:2]
+    scale = np.asarray([width / photo.width, height / photo.height] * 2 + [1.0], np.float32)
+    rows = [(box.left, box.top, box.width, box.height, box.score) for box in boxes]
+    return np.asarray(rows, np.float32).reshape(-1, 5) * scale
+
+
+def _by_size(box: Box) -> tuple[float, float, float]:
+    """Order boxes by size, the largest first."""
+    return -box.area, box.left, box.top

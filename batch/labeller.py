@@ -11,9 +11,9 @@ from batch.contract.model import Model
 from batch.crop import crop, whole
 from batch.decide import failed_row, is_settled, labelled_row, needs_photo
 from batch.errors import BatchLabelError
-from batch.faces import Detector
+from batch.faces import Detector, are_small
 from batch.options import Place
-from batch.recording.timings import CLASSIFY, CROP, FACES, Timings
+from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES, Timings
 from batch.records import (
     Box,
     Evidence,
@@ -27,6 +27,14 @@ from batch.records import (
     Stage,
 )
 from batch.workers.plan import Plan
+
+
+class _Undecodable(Exception):
+    """A photo whose detail can't be decoded, though the photo could."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class Labeller:
@@ -55,6 +63,8 @@ class Labeller:
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
                 return labelled_row(photo, evidence, self._ensemble)
             detail = "the model's answer is not a number"
+        except _Undecodable as error:
+            return failed_row(error.failure)
         except BatchLabelError:  # such as a device that has failed, whatever the photo
             raise
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
@@ -97,7 +107,21 @@ class Labeller:
                 return evidence
         with self.timings.of(FACES):
             boxes = self._detector.look_closely(photo, glance)
+        if self._ensemble.every_face or are_small(photo, boxes):
+            boxes = self._add_detail(photo, boxes)
         return self._classified(photo, boxes)
+
+    def _add_detail(self, photo: Photo, boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+        """Add the faces that are too small for a close look, if the photo has the pixels."""
+        assert self._detector is not None
+        with self.timings.of(DECODE):
+            detail = photo.detail
+        if detail is None:
+            return boxes
+        if isinstance(detail, Failure):
+            raise _Undecodable(detail)
+        with self.timings.of(FACES):
+            return self._detector.look_into(detail, boxes)
 
     def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
         none = np.empty((0, 0), dtype=np.float32)

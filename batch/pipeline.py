@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,8 +17,8 @@ from batch.location import Location
 from batch.log import counted
 from batch.options import Options
 from batch.parallel import ordered_map
-from batch.recording.timings import DECODE, READ, Timings
-from batch.records import Failure, FileState, Finished, Loaded, Photo, Row, Worked
+from batch.recording.timings import READ, Timings
+from batch.records import Failure, FileState, Finished, Loaded, Photo, Row
 from batch.sources.fetching import Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
@@ -132,19 +131,12 @@ class Pipeline:
         return replace(finished, state=FileState(url.size, url.mtime_ns, digest, url.etag))
 
     def _worked(self, found: Location, known: Known | None, data: bytes | None = None) -> Finished:
-        started = time.perf_counter()
         worked = self._workers.work(found, known, self._salvage, data)
-        self._count(worked, time.perf_counter() - started)
+        self.timings.add(READ, worked.read_seconds)
+        for stage, seconds in worked.seconds.items():
+            self.timings.add(stage, seconds)
         content = worked.content
         if isinstance(content, Photo):
             content = self._labeller.row(content)
         row = failed_row(content) if isinstance(content, Failure) else content
         return Finished(row, worked.state, copied=worked.copied)
-
-    def _count(self, worked: Worked, passed: float) -> None:
-        """Add up how long each stage took; what is left of the time is decoding."""
-        for stage, seconds in worked.seconds.items():
-            self.timings.add(stage, seconds)
-        self.timings.add(READ, worked.read_seconds)
-        spent = worked.read_seconds + sum(worked.seconds.values())
-        self.timings.add(DECODE, max(0.0, passed - spent))

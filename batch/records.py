@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from batch.location import Location, Url
@@ -139,6 +140,7 @@ class Photo:
     ``pixels``: uint8 [height, width, 3], RGB, upright; it may be smaller than the file's
     own ``width`` x ``height`` (pixels, upright), see ``decode``. ``salvaged`` says what
     is wrong with a file of which only a part is there, and is empty for a whole one.
+    ``load_detail`` gives the same photo with more pixels, if it is large enough to have them.
     """
 
     path: Location
@@ -146,13 +148,22 @@ class Photo:
     width: int
     height: int
     salvaged: str = ""
+    load_detail: Callable[[], Photo | Failure] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @cached_property
+    def detail(self) -> Photo | Failure | None:
+        """The same photo with more pixels, decoded when it is first asked for; None without."""
+        return self.load_detail() if self.load_detail else None
 
 
 @dataclass(frozen=True)
 class Box:
     """A face's place in pixels of the upright file, and the detector's score, 0 to 1.
 
-    It may reach over the photo's edge.
+    It may reach over the photo's edge. ``in_detail`` marks a face that was found in the photo's
+    detail, and whose pixels are taken from there.
     """
 
     left: float
@@ -160,6 +171,7 @@ class Box:
     width: float
     height: float
     score: float
+    in_detail: bool = field(default=False, compare=False, kw_only=True)
 
     @property
     def area(self) -> float:
@@ -249,7 +261,7 @@ class Worked:
     """What a worker made of a file, and of which state of it.
 
     ``content`` is a Row where workers label, or where one with the same bytes was known
-    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on labelling, by stage.
+    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on the other stages.
     """
 
     content: Photo | Failure | Row

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
     add("--photos", type=Path, required=True, help="a zip file with JPEGs")
-    add("--sets", type=Path, help="keep the sets of photos in this folder (4 GB)")
+    add("--sets", type=Path, help="keep the sets of photos in this folder (5 GB)")
     add("--peer", type=Path, default=PEER, help="the Python that has fer, see make bench-peers")
     add("--parts", type=Part, nargs="+", default=list(Part), help=", ".join(Part))
     add("--quick", action="store_true", help="a few photos once, to see that all works")

@@ -15,6 +15,7 @@ from PIL import Image
 # light (photons come by Poisson's law). Its standard deviation in grey levels, at middle grey:
 NOISE, MIDDLE_GREY = 4.0, 128.0
 SEED = 20260101
+SQUARES = 12  # along each side, for photos that are shuffled
 # Tried in this order until the file weighs what it should.
 QUALITIES = (95, 93, 90, 97, 85, 99, 75)
 
@@ -25,11 +26,16 @@ class CameraError(Exception):
 
 @dataclass(frozen=True)
 class Camera:
-    """Square photos of ``side`` pixels a side that weigh ``least`` to ``most`` bytes."""
+    """Square photos of ``side`` pixels a side that weigh ``least`` to ``most`` bytes.
+
+    If ``shuffled``, they are cut into squares that are put together in another order: then there is
+    no face to be found, and they cost what a photo without people does.
+    """
 
     side: int
     least: int
     most: int
+    shuffled: bool = False
 
     def taken(self, jpeg: bytes) -> bytes:
         """Enlarge a photo, add noise, and save it as a JPEG (4:2:0) of the right weight.
@@ -39,9 +45,8 @@ class Camera:
         """
         with Image.open(BytesIO(jpeg)) as image:
             size = (self.side, self.side)
-            light = np.asarray(
-                image.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32
-            )
+            large = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+            light = np.asarray(_shuffled(large) if self.shuffled else large, dtype=np.float32)
         noisy = light + np.sqrt(light / MIDDLE_GREY) * _noise(self.side)
         picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
         for quality in QUALITIES:
@@ -53,6 +58,16 @@ class Camera:
             f"no JPEG quality brings a photo of {self.side} x {self.side} pixels to between "
             f"{self.least:,} and {self.most:,} bytes: use photos that are less plain or less busy"
         )
+
+
+def _shuffled(image: Image.Image) -> Image.Image:
+    side = image.width // SQUARES
+    corners = [(x * side, y * side) for x in range(SQUARES) for y in range(SQUARES)]
+    others = np.random.default_rng(SEED).permutation(corners).tolist()
+    result = image.copy()
+    for corner, (x, y) in zip(corners, others, strict=True):
+        result.paste(image.crop((x, y, x + side, y + side)), corner)
+    return result
 
 
 @functools.lru_cache(maxsize=1)

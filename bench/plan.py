@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.camera import Camera
 from bench.sets import Kind
@@ -39,9 +39,11 @@ class Plan:
     drivers: tuple[int, ...] = ()
 
 
-# As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at 2 million.
+# As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at others.
 MP_2 = Camera(side=1414, least=330_000, most=670_000)
 MP_12 = Camera(side=3464, least=2_000_000, most=4_000_000)
+MP_24 = Camera(side=4899, least=4_000_000, most=8_000_000)
+NO_FACE = "without a face"  # so that the detail of large ones is looked into
 
 FULL = Plan(
     rounds=3,
@@ -60,6 +62,15 @@ FULL = Plan(
             measured=120,
             growth=(300, 1_200),
         ),
+        Lot(Kind("24 MP", count=60, bases=5, camera=MP_24), sample=10, measured=60),
+        *(
+            Lot(
+                Kind(f"{name} {NO_FACE}", 60, 5, replace(camera, shuffled=True)),
+                sample=10,
+                measured=60,
+            )
+            for name, camera in (("2 MP", MP_2), ("12 MP", MP_12), ("24 MP", MP_24))
+        ),
     ),
     peer_pictures=600,
     peer_copies=2,
@@ -73,6 +84,7 @@ QUICK = Plan(
         Lot(Kind("as they are", count=60, bases=60), sample=20, measured=60),
         Lot(Kind("2 MP", count=20, bases=4, camera=MP_2), sample=8, measured=20),
         Lot(Kind("12 MP", count=40, bases=2, camera=MP_12), sample=4, measured=20, growth=(20, 40)),
+        Lot(Kind(f"12 MP {NO_FACE}", 20, 2, replace(MP_12, shuffled=True)), sample=4, measured=20),
     ),
     peer_pictures=20,
     peer_copies=3,

@@ -14,8 +14,7 @@ from batch.decode import decode_bytes
 from batch.decoding.file_bytes import read_with_state
 from batch.labeller import Labeller
 from batch.options import DEFAULT_MODEL, Options, Place, Provider
-from batch.recording.timings import CROP as CUT
-from batch.recording.timings import FACES
+from batch.recording import timings
 from batch.records import Failure, Photo, Row
 from batch.reports.report import open_report
 from batch.workers.plan import Plan
@@ -44,10 +43,15 @@ class Stages:
         before = self._labeller.timings.seconds()
         rows = [self._row(path, clock) for path in paths]
         after = self._labeller.timings.seconds()
-        for stage, name in ((DETECT, FACES), (CROP, CUT)):
-            clock.seconds[stage] = after[name] - before.get(name, 0.0)
+        for stage, name in (
+            (DECODE, timings.DECODE),
+            (DETECT, timings.FACES),
+            (CROP, timings.CROP),
+        ):
+            spent = after.get(name, 0.0) - before.get(name, 0.0)
+            clock.seconds[stage] += spent
             # What a worker does besides is to ask the models and to make a row of the answers.
-            clock.seconds[CLASSIFY] -= clock.seconds[stage]
+            clock.seconds[CLASSIFY] -= spent
         self._write(rows, clock)
         return {stage: clock.seconds[stage] / len(paths) for stage in STAGES}
 

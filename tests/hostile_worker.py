@@ -61,15 +61,18 @@ def main(connection: int, pixels: int, *limits: int) -> None:
         os.ftruncate(pixels, 0)
         whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
         read = (True, 1, 1, 1, 1, 1, bytes(32), 0)
-        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", 0, 0, 0, 0))
+        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", *[0] * 5))
 
     deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 
-    def misled(path: Path, data: bytes, max_pixels: int, salvage: bool) -> Upright | Failure:
+    def misled(
+        path: Path, data: bytes, max_pixels: int, salvage: bool, in_detail: bool
+    ) -> Upright | Failure:
         word, _, rest = data.partition(b"\n")
         if word in deeds:
             deeds[word]()
-        return decode_upright(path, rest if word in deeds else data, max_pixels, salvage)
+        whole = rest if word in deeds else data
+        return decode_upright(path, whole, max_pixels, salvage, in_detail)
 
     vars(worker_program).update(decode_upright=misled, GRACE=GRACE)
     worker_program.main(connection, pixels, *limits)

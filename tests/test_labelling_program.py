@@ -64,7 +64,7 @@ def test_a_worker_labels_as_this_process_does(workers: Workers, plan: Plan, phot
     assert isinstance(decoded, Photo)
     worked = workers.work(photo)
     assert worked.content == Labeller(plan, Place(Provider.CPU)).row(decoded)
-    assert set(worked.seconds) == {"faces", "crop", "classify"}
+    assert set(worked.seconds) == {"decode", "faces", "crop", "classify"}
     assert worked.state is not None
     assert worked.state.digest is None
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from batch.contract.ensemble import load_ensemble
 from batch.decide import Thresholds
 from batch.errors import InputError, ModelError, UsageError
 from batch.fusion import Fusion, Rule
+from batch.location import Location
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
 from tests.runs import children
@@ -46,6 +48,18 @@ def test_the_astronaut_is_happy(photos: Path) -> None:
     assert 150 < box.left + box.width / 2 < 290
     assert 60 < box.top + box.height / 2 < 190
     assert rows["coffee.jpg"].status is Status.NO_FACE
+
+
+def test_what_photos_wait_for_the_run_is_no_stage_s_time(photos: Path) -> None:
+    def known(path: Location, digest: bytes) -> None:
+        time.sleep(3)
+
+    with closing(Pipeline(replace(FACES, workers=1))) as pipeline:
+        (finished,) = pipeline.label([photos / "astronaut.jpg"], known)
+    assert finished.row.status is Status.OK
+    seconds = pipeline.timings.seconds()
+    assert seconds["decode"] > 0
+    assert sum(seconds.values()) < 3
 
 
 def test_every_file_has_its_row_in_order(photos: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from batch.decode import MAX_SIDE, Upright
 from batch.errors import ModelError
-from batch.recording.timings import CLASSIFY, CROP, FACES
+from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
 from batch.row_json import MAX_ROW, pack_row
 from batch.workers.protocol import (
@@ -35,7 +35,7 @@ STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)), None, 2**63 
 FIELDS = (
     *("kind", "is_known", "size", "mtime", "nanoseconds", "ctime_ns", "inode", "digest", "seconds"),
     *("rows", "columns", "width", "height", "stage", "reason", "detail"),
-    *("faces", "crop", "classify", "length"),
+    *("decode", "faces", "crop", "classify", "length"),
 )
 
 
@@ -77,9 +77,19 @@ def test_the_longest_detail_is_cut() -> None:
 
 
 def test_the_largest_picture_fits_into_what_is_shared() -> None:
-    assert PIXEL_BYTES == MAX_SIDE * MAX_SIDE * 3
+    assert PIXEL_BYTES >= MAX_SIDE * MAX_SIDE * 3
     upright = Upright(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
     unpack_answer(PATH, pack_answer(upright, STATE), digest=False)
+    detail = Upright(Image.new("RGB", (PIXEL_BYTES // 3000, 1000)), MAX_SIDE, MAX_SIDE)
+    unpack_answer(PATH, pack_answer(detail, STATE), digest=False, in_detail=True)
+    with pytest.raises(BadAnswer):
+        unpack_answer(PATH, pack_answer(detail, STATE), digest=False)
+
+
+def test_a_detail_is_no_larger_than_what_is_shared() -> None:
+    larger = Upright(Image.new("RGB", (PIXEL_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE)
+    with pytest.raises(BadAnswer):
+        unpack_answer(PATH, pack_answer(larger, STATE), digest=False, in_detail=True)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +134,10 @@ ROW = Row(
 
 
 def test_a_label() -> None:
-    seconds = {FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
-    said = pack_answer(Label(ROW, seconds), STATE, 0.5)
+    seconds = {DECODE: 2.0, FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
+    said = pack_answer(Label(ROW, seconds), STATE, 0.5, 1.0)
     length = len(said) - ANSWER.size
+    seconds[DECODE] += 1.0
     assert unpack_answer(PATH, said[: ANSWER.size], True) == Said(length, STATE, 0.5, seconds)
     assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, LABELS) == ROW
     assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, OUTPUTS) == ROW

@@ -22,6 +22,7 @@ from batch.decode import decode
 from batch.decoding.file_bytes import read_with_state
 from batch.decoding.file_limits import FileLimits
 from batch.location import Location
+from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Stage
 from batch.workers.guard import OOM_SCORE
 from batch.workers.pool import Workers
@@ -40,7 +41,7 @@ from tests.hostile_photos import (
     open_descriptors,
     wait_until_gone,
 )
-from tests.hostile_worker import SLOW
+from tests.hostile_worker import GRACE, SLOW
 
 __all__ = ["deed", "hostile"]
 
@@ -208,6 +209,32 @@ class TestBadFiles:
         failure = failed(hostile.work(deed(word)))
         assert (failure.reason, failure.detail) == (reason, detail)
         assert self.processes(hostile, deed) == before
+
+    @pytest.mark.parametrize("size", [0, 200_000])  # decoded before the verdict, and after it
+    def test_a_wait_for_the_run_is_not_charged(
+        self, size: int, hostile: Workers, deed: Deed
+    ) -> None:
+        def known(path: Location, digest: bytes) -> None:
+            time.sleep(TIGHT.decode_timeout + GRACE + 0.7)
+
+        path = deed("")
+        path.write_bytes(path.read_bytes() + bytes(size))
+        worked = hostile.work(path, known)
+        assert decoded_well(worked)
+        assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
+
+    def test_a_wait_for_the_run_gives_no_more_time(self, hostile: Workers, deed: Deed) -> None:
+        def known(path: Location, digest: bytes) -> None:
+            time.sleep(0.5)
+
+        path = deed("spin")
+        path.write_bytes(path.read_bytes() + bytes(200_000))
+        started = time.monotonic()
+        worked = hostile.work(path, known)
+        assert failed(worked).reason is Reason.TIMEOUT
+        passed = time.monotonic() - started
+        assert TIGHT.decode_timeout + 0.4 < passed < 5
+        assert 0.9 * TIGHT.decode_timeout < worked.seconds[DECODE] < passed - 0.4
 
     def processes(self, decoders: Workers, deed: Deed) -> list[int]:
         assert decoded_well(decoders.work(deed("")))

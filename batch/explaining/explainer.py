@@ -19,7 +19,7 @@ from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import POSITIONS, Floats, hidden
 from batch.inference.places import choose_place
 from batch.labeller import Labeller
-from batch.location import Location, Url, location_of
+from batch.location import Url, location_of
 from batch.names import path_text
 from batch.options import Options
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
@@ -53,9 +53,15 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
     if isinstance(place, Path) and not place.exists():
         raise InputError(f"photo {path_text(place)} can't be found", "check the spelling")
     ensemble = load_ensemble(options)
-    photo = _decoded(place, options)
-    labeller = _labeller(ensemble, options)
-    row = labeller.row(photo)
+    data = _fetch(place, options) if isinstance(place, Url) else None
+    # In a process of its own, as a run does, whatever becomes of it there.
+    with Workers(Task(options.file_limits)) as workers:
+        photo = workers.work(place, salvage=options.salvage, data=data).content
+        if isinstance(photo, Failure):
+            raise _unreadable(photo)
+        assert isinstance(photo, Photo)
+        labeller = _labeller(ensemble, options)
+        row = labeller.row(photo)  # which may ask the process for the photo's detail
     if row.failure is not None:
         raise _unreadable(row.failure)
     if row.answer is None:
@@ -64,17 +70,6 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
             "ask a model of whole photos too, as the default model does",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
-
-
-def _decoded(place: Location, options: Options) -> Photo:
-    """Decode a photo in a process of its own, as a run does, whatever becomes of it there."""
-    data = _fetch(place, options) if isinstance(place, Url) else None
-    with Workers(Task(options.file_limits)) as workers:
-        content = workers.work(place, salvage=options.salvage, data=data).content
-    if isinstance(content, Failure):
-        raise _unreadable(content)
-    assert isinstance(content, Photo)
-    return content
 
 
 def _fetch(url: Url, options: Options) -> bytes:

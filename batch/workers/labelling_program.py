@@ -5,14 +5,11 @@ Its models come from the run, and not from disk, so that all workers have the ve
 
 from __future__ import annotations
 
-import numpy as np
-
-from batch.decode import Upright
+from batch.decode import Upright, photo_of
 from batch.decoding.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import Place, Provider
-from batch.records import Photo
 from batch.workers.plan import read_plan
 from batch.workers.program import Handing, serve
 from batch.workers.protocol import Label
@@ -39,7 +36,5 @@ class Labelling:
 
     def __call__(self, path: Location, upright: Upright) -> Label:
         """Label a photo."""
-        pixels = np.asarray(upright.image)
-        photo = Photo(path, pixels, upright.width, upright.height, upright.salvaged)
-        row = self._labeller.row(photo)
+        row = self._labeller.row(photo_of(path, upright))
         return Label(row, self._labeller.timings.taken())

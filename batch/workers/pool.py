@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO
 
+from batch.decode import detail_size
 from batch.errors import WorkerError
 from batch.location import Location
-from batch.records import Failure, Stage, Worked
+from batch.recording.timings import DECODE
+from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.process import ATTEMPTS, PAUSE
 from batch.workers.worker import Known, Lost, Task, Worker
 
@@ -55,6 +60,7 @@ class Workers:
         known: Known | None = None,
         salvage: bool = False,
         data: bytes | None = None,
+        in_detail: bool = False,
     ) -> Worked:
         """Have a file read, decoded and, if that is the task, labelled.
 
@@ -62,22 +68,51 @@ class Workers:
         have what it takes to fetch them, and what can take it over shall not have it either.
         ``known`` is asked with the SHA-256 of the file's bytes before they are decoded. With
         ``salvage`` what is there of a truncated photo will do, see ``decode_upright``. A file
-        that takes too long, or that the process does not survive, is a Failure.
+        that takes too long, or that the process does not survive, is a Failure. A large photo has
+        a worker decode it once more for its detail, which is what it gives ``in_detail``.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
         worker = self._taken()
+        started = time.perf_counter()
         try:
-            worked = worker.work(path, known, salvage, data)
+            worked = worker.work(path, known, salvage, data, in_detail)
         except Lost as lost:
             worker.kill()
-            return Worked(Failure(path, Stage.DECODE, lost.reason, lost.detail))
+            seconds = {DECODE: time.perf_counter() - started - worker.verdict_seconds}
+            failure = Failure(path, Stage.DECODE, lost.reason, lost.detail)
+            return Worked(failure, seconds=seconds)
         except BaseException:  # what it has in hand would be taken for the next photo's
             worker.kill()
             raise
         self._give_back(worker)
+        content = worked.content
+        if isinstance(content, Photo) and not in_detail:
+            load = functools.partial(self._load_detail, content, worked.state, salvage, data)
+            worked = replace(worked, content=self._with_detail(content, load))
         return worked
+
+    def _with_detail(self, photo: Photo, load: Callable[[], Photo | Failure]) -> Photo:
+        size = detail_size(photo.width, photo.height, self._task.limits.max_pixels)
+        if size is None:
+            return photo
+        if max(photo.pixels.shape) >= max(size):  # it has the pixels already
+            return replace(photo, load_detail=lambda: photo)
+        return replace(photo, load_detail=load)
+
+    def _load_detail(
+        self, photo: Photo, state: FileState | None, salvage: bool, data: bytes | None
+    ) -> Photo | Failure:
+        worked = self.work(photo.path, None, salvage, data, in_detail=True)
+        content = worked.content
+        if isinstance(content, Photo) and state and worked.state:
+            same = (worked.state.size, worked.state.mtime_ns) == (state.size, state.mtime_ns)
+            if not same:
+                detail = "it has changed while it was labelled"
+                return Failure(photo.path, Stage.READ, Reason.UNREADABLE, detail)
+        assert not isinstance(content, Row)
+        return content
 
     def close(self) -> None:
         """End all processes; those in use end as they are given back."""

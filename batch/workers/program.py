@@ -22,6 +22,7 @@ from batch.decoding.file_bytes import read_with_state
 from batch.decoding.file_limits import FileLimits
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
+from batch.recording.timings import DECODE, Timings
 from batch.records import Failure, FileState, Reason, Stage
 from batch.workers.guard import guard
 from batch.workers.protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
@@ -82,11 +83,11 @@ def allowance(limits: FileLimits) -> int:
 def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> None:
     """Answer one question after the other, until the other side hangs up."""
     while question := _received(asker, QUESTION.size):
-        length, digest, salvage = QUESTION.unpack(question)
+        length, digest, salvage, in_detail = QUESTION.unpack(question)
         path = location_of(os.fsdecode(_received(asker, length)))
         signal.alarm(limits.decode_timeout + GRACE)
         try:
-            _answer(asker, path, digest, salvage, handing, limits)
+            _answer(asker, path, digest, salvage, in_detail, handing, limits)
         except MemoryError:
             _fail(asker, path, Reason.TOO_LARGE, "not enough memory to decode it")
         except ConnectionError:
@@ -124,6 +125,7 @@ def _answer(
     path: Location,
     digest: bool,
     salvage: bool,
+    in_detail: bool,
     handing: Handing,
     limits: FileLimits,
 ) -> None:
@@ -139,15 +141,23 @@ def _answer(
     if digest:
         state = replace(state, digest=hashlib.sha256(data).digest())
     seconds = time.perf_counter() - started
+    decoding = Timings()
     photo = None
     if digest:
         asker.sendall(pack_answer(None, state, seconds))
         if len(data) <= SMALL:
             # What goes wrong goes wrong again below, once it is known that it matters.
-            with suppress(Exception):
-                photo = decode_upright(path, data, limits.max_pixels, salvage)
-        if _received(asker, 1) != GO_ON:
+            with suppress(Exception), decoding.of(DECODE):
+                photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
+        # The photo is not to blame for what the run takes to find out whether it is known.
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        verdict = _received(asker, 1)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        if verdict != GO_ON:
             return
-    photo = photo or decode_upright(path, data, limits.max_pixels, salvage)
+    if photo is None:
+        with decoding.of(DECODE):
+            photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
     content = photo if isinstance(photo, Failure) else handing(path, photo)
-    asker.sendall(pack_answer(content, state, seconds))
+    decode_seconds = decoding.seconds().get(DECODE, 0.0)
+    asker.sendall(pack_answer(content, state, seconds, decode_seconds))

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ class Worker:
             self._wait_until_ready()
             undo.pop_all()
         self._connection.settimeout(task.limits.decode_timeout / PARTS)
+        self._parts = PARTS  # that are left to the photo in hand
+        self.verdict_seconds = 0.0  # what the run took to say whether it knows that photo
 
     @property
     def pid(self) -> int:
@@ -111,25 +114,33 @@ class Worker:
         return self._process.poll() is None
 
     def work(
-        self, path: Location, known: Known | None, salvage: bool, data: bytes | None = None
+        self,
+        path: Location,
+        known: Known | None,
+        salvage: bool,
+        data: bytes | None = None,
+        in_detail: bool = False,
     ) -> Worked:
         """Have a file read and decoded, and labelled if that is its task, see ``Workers.work``.
+
+        The time limit is on what the process does. What ``known`` takes is not counted.
 
         Raises:
             Lost: the process crashed, or was killed since its time was over.
         """
+        self._parts, self.verdict_seconds = PARTS, 0.0
         try:
-            question = pack_question(os.fsencode(path), known is not None, salvage)
+            question = pack_question(os.fsencode(path), known is not None, salvage, in_detail)
             self._connection.sendall(question)
             if data is not None:
                 self._hand_over(data)
-            said = self._said(path, known is not None)
+            said = self._said(path, known is not None, in_detail)
             if said.content is None:
                 row = self._known(path, said, known)
                 self._connection.sendall(GO_ON if row is None else LEAVE_IT)
                 if row is not None:
                     return Worked(row, said.state, said.read_seconds, copied=True)
-                said = self._said(path, digest=True)
+                said = self._said(path, True, in_detail)
             return self._worked(path, said)
         except ConnectionError as error:
             raise self._lost() from error
@@ -143,24 +154,27 @@ class Worker:
             write_shared(file, data)
             socket.send_fds(self._connection, [b"\0"], [file.fileno()])
 
-    def _said(self, path: Location, digest: bool) -> Said:
-        return unpack_answer(path, self._received(ANSWER.size), digest)
+    def _said(self, path: Location, digest: bool, in_detail: bool) -> Said:
+        return unpack_answer(path, self._received(ANSWER.size), digest, in_detail)
 
     def _known(self, path: Location, said: Said, known: Known | None) -> Row | None:
         if known is None or said.state is None or said.state.digest is None:
             raise BadAnswer("a verdict is asked for that nobody needs")
-        return known(path, said.state.digest)
+        started = time.perf_counter()
+        row = known(path, said.state.digest)
+        self.verdict_seconds = time.perf_counter() - started
+        return row
 
     def _worked(self, path: Location, said: Said) -> Worked:
         if isinstance(said.content, Failure):
-            return Worked(said.content, said.state, said.read_seconds)
+            return Worked(said.content, said.state, said.read_seconds, said.seconds)
         if isinstance(said.content, int) and self._task.plan:
             text = self._received(said.content)
             row = unpack_row_of(path, text, self._task.labels, self._task.outputs)
             return Worked(row, said.state, said.read_seconds, said.seconds)
         if isinstance(said.content, Picture) and self._pixels:
             photo = self._photo(path, said.content, self._pixels)
-            return Worked(photo, said.state, said.read_seconds)
+            return Worked(photo, said.state, said.read_seconds, said.seconds)
         raise BadAnswer("it is not what was asked for")
 
     def hang_up(self) -> None:
@@ -201,14 +215,19 @@ class Worker:
 
     def _received(self, size: int) -> bytes:
         data = b""
-        for _ in range(PARTS + size // LEAST_PART):
-            with suppress(TimeoutError):
+        pieces = 1 + size // LEAST_PART
+        while self._parts and pieces:
+            try:
                 part = self._connection.recv(size - len(data))
-                if not part:
-                    raise ConnectionResetError
-                data += part
-                if len(data) == size:
-                    return data
+            except TimeoutError:
+                self._parts -= 1
+                continue
+            if not part:
+                raise ConnectionResetError
+            data += part
+            if len(data) == size:
+                return data
+            pieces -= 1
         raise TimeoutError
 
     def _photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:

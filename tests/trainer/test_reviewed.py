@@ -84,6 +84,29 @@ def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Im
     assert (sample.label, sample.confirms, bool(found.held)) == (1, False, is_held(path))
 
 
+def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    scene = Image.new("RGB", (4000, 3000), (120, 130, 120))
+    scene.paste(astronaut.convert("RGB").resize((300, 300)), (1000, 1000))
+    path = tmp_path / "scene.jpg"
+    scene.save(path, quality=92)
+    (row,) = batch.label([path], batch.Options(model="happy-sad"))
+    assert row.answer is not None
+    box = row.answer.box
+    assert box is not None
+    (record,) = records_of(row, HAPPY_SAD, per_face=False)
+    verdict: Row = {"path": "scene.jpg", "said": "happy", "label": "sad"}
+    verdict |= {name: record[name] for name in record if name.startswith("face_")}
+    found = reviewed(tmp_path, verdict, framing=framing_for(open_model("happy-sad")))
+    (sample,) = (*found.learn, *found.held)
+    photo = decode(path)
+    assert isinstance(photo, Photo)
+    assert isinstance(photo.detail, Photo)
+    seen = crop(photo.detail, box, 0.0, 48, 48, 1)
+    assert np.abs(sample.pixels.astype(int) - seen).mean() < 2
+
+
 def test_the_bytes_of_a_photo_decide_its_part(tmp_path: Path, pictures: list[Path]) -> None:
     found = reviewed(tmp_path, *rows_of(pictures))
     assert {sample.name for sample in found.learn} == {str(p) for p in pictures if not is_held(p)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from batch.crop import crop, whole
 from batch.decode import decode_bytes
 from batch.decoding.file_bytes import read
 from batch.errors import InputError
+from batch.faces import is_small
 from batch.location import Url
 from batch.names import label_text
 from batch.records import ABSTAIN, Box, Failure, Photo
@@ -95,12 +96,17 @@ def _cut(
                 label=label_index(verdict.label, labels) or 0,
                 split=split_of(digest),
                 digest=digest,
-                pixels=crop(photo, box, framing.margin, side, side, channels)
+                pixels=crop(photo, _seen(photo, box), framing.margin, side, side, channels)
                 if box
                 else whole(photo, side, side, channels),
                 box=box,
                 confirms=verdict.confirms,
             )
+
+
+def _seen(photo: Photo, box: Box) -> Box:
+    """Have a face cut out of the photo's detail if a run, which has found it, does."""
+    return replace(box, in_detail=is_small(photo, box))
 
 
 def _shows(photo: Photo, box: Box) -> bool:
