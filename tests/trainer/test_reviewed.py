@@ -97,7 +97,8 @@ def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
     assert box is not None
     (record,) = records_of(row, HAPPY_SAD, per_face=False)
     verdict: Row = {"path": "scene.jpg", "said": "happy", "label": "sad"}
-    verdict |= {name: record[name] for name in record if name.startswith("face_")}
+    places = ("face_left", "face_top", "face_width", "face_height")
+    verdict |= {name: record[name] for name in places}
     found = reviewed(tmp_path, verdict, framing=framing_for(open_model("happy-sad")))
     (sample,) = (*found.learn, *found.held)
     photo = decode(path)
