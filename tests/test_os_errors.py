@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batch.contract.shipped import own_models
 from batch.errors import BatchLabelError, OutputError
 from batch.journal.journal import Journal
 from batch.lock import lock_path, locked
@@ -186,3 +187,11 @@ def test_other_errors_keep_the_system_s_words() -> None:
         "No such file or directory"
     )
     assert describe(PermissionError(13, "Permission denied")) == "permission denied"
+
+
+def test_models_in_a_home_that_may_not_be_entered_are_none(folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    with without_privileges(folder):
+        assert own_models(home / "models") == {}
+        assert own_models(home) == {}

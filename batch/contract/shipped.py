@@ -57,8 +57,15 @@ def find_model(name: str) -> Path:
 
 
 def own_models(folder: Path | None) -> dict[str, Path]:
-    """Paths of a user's own models by name: those in a folder, without the shipped ones' names."""
-    found = {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))} if folder else {}
+    """Paths of a user's own models by name: those in a folder, without the shipped ones' names.
+
+    There are none in a folder that may not be read: `sudo -u` keeps another user's home.
+    """
+    try:
+        files = sorted(os.listdir(folder)) if folder else []  # noqa: PTH208 - glob checks more
+    except OSError:
+        return {}
+    found = {Path(name).stem: Path(folder or "", name) for name in files if name.endswith(SUFFIX)}
     return {name: path for name, path in found.items() if name not in shipped_models()}
 
 
