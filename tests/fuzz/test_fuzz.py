@@ -67,7 +67,7 @@ def test_broken_photos_are_photos_or_failures() -> None:
 # slice is worth nothing if all are refused at once.
 SLICES = {
     "archives": (300, {"parsed", "refused"}),
-    "lists": (200, {"all found", "some found", "InputError"}),
+    "lists": (200, {"all found", "some found", "none found"}),
     "journals": (250, {"JournalDamaged", "some anew"}),
     "reports": (250, {"ReportError", "read"}),
     "reviews": (300, {"refused", "read"}),
