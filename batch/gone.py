@@ -15,6 +15,7 @@ from batch.journal.journal import Journal
 from batch.limits import CountLimit
 from batch.location import is_url, location_of, split_member
 from batch.names import path_text, printable
+from batch.sources.exclude import Exclusion
 from batch.sources.walk import Found
 from batch.summary import MOST_NAMED
 
@@ -82,7 +83,9 @@ class Away:
         return ", ".join(named) + (f" and {more} more" if more else "")
 
 
-def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) -> Away:
+def keep_away(
+    journal: Journal, coverage: InputCoverage, unreadable_only: bool, exclusion: Exclusion
+) -> Away:
     """Keep what the journal knows of photos whose folder, archive or input seems to be away.
 
     It is away if it can't be read or, unless ``unreadable_only``, if it still stands and is empty,
@@ -100,7 +103,7 @@ def keep_away(journal: Journal, coverage: InputCoverage, unreadable_only: bool) 
                 last = folder
                 place, why = _find_place(path, coverage, is_empty)
             is_away = why == UNREADABLE or (why == EMPTY and not unreadable_only)
-            if is_away and not (why == EMPTY and _is_there(path)):
+            if is_away and not (why == EMPTY and _is_passed_over(path, exclusion)):
                 kept.append(path)
                 away.photos[place] += 1
                 away.why[place] = why
@@ -127,13 +130,15 @@ def _find_place(
     return "", ""
 
 
-def check_found(journal: Journal, inputs: Sequence[str]) -> None:
+def check_found(journal: Journal, inputs: Sequence[str], exclusion: Exclusion) -> None:
     """Make sure, where nothing at all was found, that there was nothing before either.
+
+    What ``exclusion`` takes out is not missed.
 
     Raises:
         BatchLabelError: there were photos.
     """
-    gone = sum(1 for _ in _deleted(journal))
+    gone = sum(1 for _ in _deleted(journal, exclusion))
     if gone:
         named = ", ".join(map(printable, inputs[:MOST_NAMED]))
         raise BatchLabelError(
@@ -143,10 +148,11 @@ def check_found(journal: Journal, inputs: Sequence[str]) -> None:
         )
 
 
-def check_gone(journal: Journal, limit: CountLimit, known: int | None) -> int:
+def check_gone(journal: Journal, limit: CountLimit, known: int | None, exclusion: Exclusion) -> int:
     """Make sure that no more photos are gone than the limit allows; return how many are.
 
-    ``known`` is how many there were, None if no report has told of them yet.
+    ``known`` is how many there were, None if no report has told of them yet. What ``exclusion``
+    takes out is not missed.
 
     Raises:
         BatchLabelError: more are gone.
@@ -154,7 +160,7 @@ def check_gone(journal: Journal, limit: CountLimit, known: int | None) -> int:
     gone = journal.count_gone()
     if known is None or limit.is_off or not _is_too_many(limit, gone, known):
         return gone
-    deleted = _deleted(journal)
+    deleted = _deleted(journal, exclusion)
     named = [path_text(location_of(path)) for path in islice(deleted, MOST_NAMED)]
     count = len(named) + sum(1 for _ in deleted)
     if _is_too_many(limit, count, known):
@@ -166,13 +172,16 @@ def check_gone(journal: Journal, limit: CountLimit, known: int | None) -> int:
     return gone
 
 
-def _deleted(journal: Journal) -> Iterator[str]:
+def _deleted(journal: Journal, exclusion: Exclusion) -> Iterator[str]:
     """Give the photos that are gone, but for those that options or other inputs pass over."""
-    return (path for path in journal.gone() if not _is_there(path))
+    for path in journal.gone():
+        if not _is_passed_over(path, exclusion):
+            yield path
 
 
-def _is_there(path: str) -> bool:
-    return not is_url(path) and os.path.lexists(path)
+def _is_passed_over(path: str, exclusion: Exclusion) -> bool:
+    # In stores and archives it would take a request each to see what is there, so patterns tell.
+    return (not is_url(path) and os.path.lexists(path)) or bool(exclusion.why_inside(path))
 
 
 def _is_too_many(limit: CountLimit, gone: int, known: int) -> bool:

@@ -204,7 +204,7 @@ class Labelling:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         found = record.found if record else plan.found
         if not found and not self._skips_older and not self.job.limits.max_gone.is_off:
-            check_found(journal, self.job.photos)
+            check_found(journal, self.job.photos, self.job.options.search.exclusion)
 
     def _look_for_gone(
         self, journal: Journal, summary: Summary, plan: Plan, published_before: bool
@@ -215,8 +215,8 @@ class Labelling:
             BatchLabelError: more than ``--max-gone`` allows.
         """
         journal.find_moved()
-        limit = self.job.limits.max_gone
-        away = keep_away(journal, self.coverage, unreadable_only=limit.is_off)
+        limit, exclusion = self.job.limits.max_gone, self.job.options.search.exclusion
+        away = keep_away(journal, self.coverage, limit.is_off, exclusion)
         summary.away = away.total
         if away.total:
             self.terminal.log(
@@ -228,7 +228,8 @@ class Labelling:
                 folders=away.photos,
             )
         if not self.job.memory.keep_missing and not self._skips_older:
-            summary.gone = check_gone(journal, limit, plan.known if published_before else None)
+            known = plan.known if published_before else None
+            summary.gone = check_gone(journal, limit, known, exclusion)
 
     def _publish(self, journal: Journal, summary: Summary) -> Profile:
         """Write the report from the journal, whose rows are all on disk."""

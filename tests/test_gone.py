@@ -283,6 +283,18 @@ def test_what_an_option_passes_over_is_not_away(place: Place) -> None:
     assert (place.counts()["missing"], len(place.rows())) == (0, 2)
 
 
+def test_members_that_are_excluded_are_not_away(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_photos(tmp_path / "raw", NUMBER)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for photo in sorted((tmp_path / "raw").iterdir()):
+            archive.write(photo, f"raw/{photo.name}")
+    make_photos(tmp_path / "a", 1)
+    assert place.run("a", "x.zip", "-o", REPORT).returncode == ExitCode.OK
+    ran = place.run("a", "x.zip", "-o", REPORT, "--exclude", "raw/")
+    assert (ran.returncode, len(place.rows())) == (ExitCode.OK, 1), ran.stderr
+
+
 def test_an_input_that_is_no_longer_named_is_not_gone(place: Place) -> None:
     ran = place.run("a", "-o", REPORT)
     assert ran.returncode == ExitCode.OK, ran.stderr
