@@ -184,12 +184,12 @@ $(BIN)/python:
 
 $(VENV)/label.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label into $(VENV) ...'
-	@$(PIP) -e '.[heic,parquet]'
+	@$(PIP) -e '.[heic,parquet,xlsx]'
 	@touch $@
 
 $(VENV)/train.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label and its trainer, with PyTorch, into $(VENV) ...'
-	@$(PIP) -e '.[heic,parquet,train]'
+	@$(PIP) -e '.[heic,parquet,train,xlsx]'
 	@touch $@ $(VENV)/label.done
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python

@@ -46,7 +46,16 @@ def test_the_wheel_holds_the_models_and_no_tests(wheel: Path) -> None:
 def test_the_base_dependencies_are_the_runner_s_alone() -> None:
     base = [need for need in requires("batch-label") or [] if "extra ==" not in need]
     assert base
-    for heavy in ("torch", "onnxscript", "matplotlib", "tensorboard", "pyarrow", "ray", "s3fs"):
+    for heavy in (
+        "torch",
+        "onnxscript",
+        "matplotlib",
+        "tensorboard",
+        "pyarrow",
+        "ray",
+        "s3fs",
+        "xlsx",
+    ):
         assert not any(need.startswith(heavy) for need in base)
     runtimes = [need for need in base if need.startswith("onnxruntime")]
     assert len(runtimes) == 2

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import re
+import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from batch.errors import ExitCode, OutputError
+from batch.errors import ExitCode, OutputError, UsageError
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import workbook
 from batch.reports.columns import columns
 from batch.reports.formats import Column, Kind, Value
-from batch.reports.report import open_report
+from batch.reports.report import check_output, open_report
 from batch.reports.workbook import WorkbookWriter
-from tests.conftest import Command
+from tests.conftest import REPOSITORY, Command
 
 LABELS = ("happy", "sad")
 Cell = str | float | None
@@ -73,10 +77,17 @@ def test_a_workbook_has_every_column_and_value(tmp_path: Path) -> None:
     before = (tmp_path / "r.xlsx").read_bytes()
     write(*rows, to=tmp_path / "r.xlsx")
     assert (tmp_path / "r.xlsx").read_bytes() == before
+    with zipfile.ZipFile(tmp_path / "r.xlsx") as archive:
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
+        assert b"1980-01-01" in archive.read("docProps/core.xml")
 
 
 @pytest.mark.parametrize(
-    "name", ["=1+1", "<r><t>a</t></r>", "http://a/b", "0042", "_x0041_", " a ", "\x01", "\ud800"]
+    "name",
+    [
+        *("=1+1", "http://a/b", "0042", " a ", "_x0041_", "\x01", "\ud800", "\uffff"),
+        *("<r><t>a</t></r>", "<r></r>", "<r>&_x0041__x0042_</r>"),  # XlsxWriter's markup
+    ],
 )
 def test_a_text_stays_a_text(name: str) -> None:
     stream = io.BytesIO()
@@ -84,7 +95,7 @@ def test_a_text_stays_a_text(name: str) -> None:
     writer.write({"path": name, "n": None})
     writer.finish()
     _, row = read_sheet(stream)
-    expected = {"_x0041_": "_x005F_x0041_", "\x01": "\ufffd", "\ud800": "\ufffd"}
+    expected = {"_x0041_": "_x005F_x0041_", **dict.fromkeys("\x01\ud800\uffff", "\ufffd")}
     assert row == {"A": expected.get(name, name)}
 
 
@@ -101,9 +112,9 @@ def test_columns_beyond_z_have_their_names() -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "words"),
     [
-        ("MAX_SHEET_ROWS", 3, "no more than 3 rows; name a .csv"),
-        ("MAX_CELL_LENGTH", 10, "more than 10 characters does not fit into a cell"),
-        ("MAX_SHEET_BYTES", 3000, "no more than 3,000 bytes"),
+        ("batch.reports.workbook.MAX_SHEET_ROWS", 3, "no more than 3 rows; name a .csv"),
+        ("batch.reports.workbook.MAX_CELL_LENGTH", 10, "more than 10 characters does not fit into"),
+        ("zipfile.ZIP64_LIMIT", 3000, f"no more than {workbook.MAX_SHEET_BYTES:,} bytes"),
     ],
 )
 def test_what_does_not_fit_is_said_and_leaves_the_earlier_report(
@@ -112,21 +123,85 @@ def test_what_does_not_fit_is_said_and_leaves_the_earlier_report(
     report = tmp_path / "r.xlsx"
     write(answered("a.jpg"), to=report)
     before = report.read_bytes()
-    monkeypatch.setattr(workbook, limit, value)
+    monkeypatch.setattr(limit, value)
     with pytest.raises(OutputError, match=re.escape(words)):
         write(*(answered(f"{'long' * number}.jpg") for number in range(9)), to=report)
     assert report.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["r.xlsx"]
 
 
-def test_a_workbook_that_is_given_up_is_silent() -> None:
+def test_a_workbook_that_is_given_up_is_silent_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stream = io.BytesIO()
     record: dict[str, Value] = {"path": "a"}
     writer = WorkbookWriter(stream, [Column("path")])
     writer.write(record)
+    (temporary,) = tmp_path.iterdir()
+    assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
     stream.close()
     del writer
-    gc.collect()  # where zipfile writes its end; a warning would be an error of this test
+    gc.collect()  # a warning would be an error of this test
+    assert not list(tmp_path.iterdir())
+
+
+# A limit on the size of files stands for a full disk: both refuse what is written.
+LIMITED = """
+import io, resource, sys
+from batch.errors import OutputError
+from batch.reports.formats import Column
+from batch.reports.workbook import WorkbookWriter
+writer = WorkbookWriter(io.BytesIO(), [Column("path")])
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+try:
+    for _ in range(int(sys.argv[1])):
+        writer.write({"path": "a"})
+    print("rows are written")
+    writer.finish()
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("rows", [10, 2_000])
+def test_a_full_temporary_folder_is_named(rows: int, tmp_path: Path) -> None:
+    """Its disk is full when the sheet is put together, or while rows come."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(rows)],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ("rows are written" in ran.stdout) == (rows == 10)
+    assert re.search(r"temporary folder .* can't be written .* TMPDIR at another disk", ran.stdout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_of_the_report_is_the_report_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with open("/dev/full", "wb", buffering=0) as full:
+        writer = WorkbookWriter(full, [Column("path")])
+        with pytest.raises(OSError, match="No space left"):
+            writer.finish()
+    del writer
+    gc.collect()  # where zipfile writes its end
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_xlsxwriter_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(UsageError, match=r"pip install 'batch-label\[xlsx\]', or name a .csv"):
+        check_output(str(tmp_path / "r.xlsx"))
+    with pytest.raises(UsageError, match="XlsxWriter"):
+        WorkbookWriter(io.BytesIO(), [Column("path")])
 
 
 def test_the_command_writes_workbooks_and_reads_none(

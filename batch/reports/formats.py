@@ -89,6 +89,10 @@ def check_format(form: Format) -> None:
     """
     if form is Format.PARQUET:
         check_pyarrow("a report in Parquet", ", or name a .csv or .jsonl file")
+    elif form is Format.XLSX:
+        from batch.reports.workbook import check_xlsxwriter
+
+        check_xlsxwriter()
 
 
 class CsvWriter:
@@ -198,8 +202,8 @@ class _Utf8:
 class Spool:
     """Holds bytes back from the stream, such as those of a row group.
 
-    Arrow and zipfile write once more when an abandoned writer is destroyed; this way that never
-    meets a closed stream, and a full disk is an error of ours rather than of Arrow's.
+    Arrow writes once more when an abandoned writer is destroyed; this way that never meets a
+    closed stream, and a full disk is an error of ours rather than of Arrow's.
     """
 
     def __init__(self) -> None:

@@ -1,138 +1,179 @@
-"""A report as a workbook for Excel and LibreOffice: Office Open XML, written as the rows come.
+"""A report as a workbook for Excel and LibreOffice, written row by row with XlsxWriter.
 
-Source: ECMA-376, part 1 (SpreadsheetML) and part 2 (packages). Cells hold texts and numbers and
-nothing else, so that no name of a file runs as a formula or becomes a link.
+Cells hold texts and numbers and nothing else, so that no file name runs as a formula or becomes a
+link.
 """
 
 from __future__ import annotations
 
 import re
+import weakref
 import zipfile
 from collections.abc import Sequence
-from typing import IO
-from xml.sax.saxutils import escape
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
-from batch.errors import OutputError
-from batch.reports.formats import Column, Kind, Record, Sink, Spool, field_text
+from batch.errors import OutputError, UsageError
+from batch.names import path_text
+from batch.reports.formats import Column, Kind, Record, Sink, field_text
+from batch.reports.publish import writing
+from batch.stores.staging import ELSEWHERE, Staging
 
 # What Excel takes: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 MAX_SHEET_ROWS = 1_048_576  # the header is one of them
 MAX_CELL_LENGTH = 32_767  # UTF-16 units
-# Bytes of a sheet, uncompressed: beyond them a zip needs extensions that not all programs read.
-MAX_SHEET_BYTES = zipfile.ZIP64_LIMIT
+# Bytes of a sheet, uncompressed: a larger one needs zip64, which not all programs read. zipfile
+# leaves 5 % for data that compression makes longer.
+MAX_SHEET_BYTES = int(zipfile.ZIP64_LIMIT / 1.05)
 OTHERWISE = (
     "name a .csv, .jsonl or .parquet file; with --state and this report's journal nothing is "
     "labelled again"
 )
+_PATH_WIDTH = 50  # characters
+# Characters that XML lacks or XlsxWriter escapes; the report's own texts have none of them.
+_NO_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
-_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-_SHEET = "xl/worksheets/sheet1.xml"
-_PARTS = {
-    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
-    '<Default Extension="rels" '
-    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
-    f'<Override PartName="/{_SHEET}" ContentType="{_TYPE}.worksheet+xml"/></Types>',
-    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
-    f'Type="{_RELATIONS}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_RELATIONS}"><bookViews>'
-    '<workbookView/></bookViews><sheets><sheet name="report" sheetId="1" r:id="rId1"/></sheets>'
-    "</workbook>",
-    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
-    f'<Relationship Id="rId1" Type="{_RELATIONS}/worksheet" Target="worksheets/sheet1.xml"/>'
-    "</Relationships>",
-}
-# The header stays in sight, and the first column, the path, is wide.
-_BEGIN = (
-    f'<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0"><pane ySplit="1" '
-    'topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView></sheetViews>'
-    '<cols><col min="1" max="1" width="50" customWidth="1"/></cols><sheetData>'
-)
-_END = "</sheetData></worksheet>"
-# Of characters that XML 1.0 does not have; the report's own texts have none of them.
-_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# An underscore that would begin an escape: part 1, 22.9.2.19 (ST_Xstring).
-_ESCAPE = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
+
+def check_xlsxwriter() -> None:
+    """Make sure that XlsxWriter is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        import xlsxwriter  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "a workbook needs the package XlsxWriter, which is not installed",
+            "run: pip install 'batch-label[xlsx]', or name a .csv or .jsonl file",
+        ) from error
 
 
 class WorkbookWriter:
-    """One sheet with a header: the same bytes every time, and one row in memory."""
+    """One sheet with a header: the same bytes every time, and one row in memory.
+
+    The sheet is kept in a temporary folder until ``finish`` compresses it into the stream.
+
+    Raises:
+        UsageError: XlsxWriter is not installed.
+        OutputError: the system refuses the temporary folder.
+    """
 
     def __init__(self, stream: Sink, columns: Sequence[Column]) -> None:
-        self._columns = [(column, _letters(number)) for number, column in enumerate(columns)]
-        self._stream = stream
-        self._spool = Spool()
-        self._zip = zipfile.ZipFile(self._spool, "w")
-        for name, text in _PARTS.items():
-            self._zip.writestr(_part(name), _HEAD + text)
-        self._sheet: IO[bytes] = self._zip.open(_part(_SHEET), "w")
-        self._bytes = 0
-        self._put(_HEAD + _BEGIN)
+        check_xlsxwriter()
+        import xlsxwriter
+
+        self._columns = tuple(columns)
+        self._archive = _Archive(stream)
+        staging = Staging()
+        self._temporary = f"temporary folder {path_text(staging.path)}"
+        with writing(self._temporary, ELSEWHERE):
+            options = {"constant_memory": True, "tmpdir": str(staging.path)}
+            self._workbook: Any = xlsxwriter.Workbook(self._archive, options)
+            self._sheet: Any = self._workbook.add_worksheet("report")
+        self._clean_up = weakref.finalize(self, _remove, staging, self._sheet, self._archive)
+        self._workbook.set_properties({"created": datetime(1980, 1, 1)})
+        self._sheet.freeze_panes(1, 0)
+        self._sheet.set_column(0, 0, _PATH_WIDTH)
         self._rows = 0
-        self._add("".join(self._text(column.name, at) for column, at in self._columns))
+        self._add([column.name for column in columns])
 
     def write(self, record: Record) -> None:
         """Write one row; None is an empty cell, and numbers are numbers.
 
         Raises:
-            OutputError: a sheet has no more room, or a cell none for a text.
+            OutputError: the sheet or a cell is full, or the system refuses.
         """
-        cells = []
-        for column, at in self._columns:
+        cells: list[str | float | None] = []
+        for column in self._columns:
             value = record[column.name]
             if value is None:
-                continue
-            if column.kind is Kind.TEXT:
-                cells.append(self._text(str(value), at))
+                cells.append(None)
+            elif column.kind is Kind.TEXT:
+                cells.append(str(value))
             else:
-                number = field_text(value, column)
-                cells.append(f'<c r="{at}{self._rows + 1}"><v>{number}</v></c>')
-        self._add("".join(cells))
+                cells.append(float(field_text(value, column)))
+        self._add(cells)
 
     def finish(self) -> None:
-        """Write the end, without which no program takes the file."""
-        self._put(_END)
-        self._sheet.close()
-        self._zip.close()
-        self._stream.write(self._spool.drain())
+        """Write the workbook to the stream.
 
-    def _text(self, text: str, at: str) -> str:
-        if len(text.encode("utf-16-le", "surrogatepass")) // 2 > MAX_CELL_LENGTH:
+        Raises:
+            OutputError: the sheet is too large, or the system refuses.
+            OSError: the system refuses the stream.
+        """
+        from xlsxwriter.exceptions import FileCreateError, FileSizeError
+
+        try:
+            self._workbook.close()
+        except FileCreateError as error:
+            if self._archive.error:
+                raise self._archive.error from None
+            with writing(self._temporary, ELSEWHERE):
+                raise error.args[0] from None
+        except FileSizeError as error:
+            raise OutputError(
+                f"a sheet has no more than {MAX_SHEET_BYTES:,} bytes", OTHERWISE
+            ) from error
+        finally:
+            self._clean_up()
+
+    def _add(self, cells: Sequence[str | float | None]) -> None:
+        if self._rows == MAX_SHEET_ROWS:
+            raise OutputError(f"a workbook has no more than {MAX_SHEET_ROWS:,} rows", OTHERWISE)
+        with writing(self._temporary, ELSEWHERE):
+            for column, cell in enumerate(cells):
+                if isinstance(cell, str):
+                    self._put_text(column, cell)
+                elif cell is not None:
+                    self._sheet.write_number(self._rows, column, cell)
+        self._rows += 1
+
+    def _put_text(self, column: int, text: str) -> None:
+        plain = _NO_XML.sub("\ufffd", text)
+        if len(plain.encode("utf-16-le")) // 2 > MAX_CELL_LENGTH:
             raise OutputError(
                 f"a text of more than {MAX_CELL_LENGTH:,} characters does not fit into a cell of a "
                 f"workbook: {text[:60]}...",
                 OTHERWISE,
             )
-        plain = escape(_ESCAPE.sub("_x005F_", _NO_XML.sub("\ufffd", text)))
-        where = f"{at}{self._rows + 1}"
-        return f'<c r="{where}" t="inlineStr"><is><t xml:space="preserve">{plain}</t></is></c>'
-
-    def _add(self, cells: str) -> None:
-        self._rows += 1
-        if self._rows > MAX_SHEET_ROWS:
-            raise OutputError(f"a workbook has no more than {MAX_SHEET_ROWS:,} rows", OTHERWISE)
-        self._put(f'<row r="{self._rows}">{cells}</row>')
-
-    def _put(self, text: str) -> None:
-        data = text.encode()
-        self._bytes += len(data)
-        if self._bytes + len(_END) > MAX_SHEET_BYTES:
-            raise OutputError(f"a sheet has no more than {MAX_SHEET_BYTES:,} bytes", OTHERWISE)
-        self._sheet.write(data)
-        self._stream.write(self._spool.drain())
+        if plain.startswith("<r>") and plain.endswith("</r>"):
+            # write_string takes this for markup. In pieces it is escaped, but a _xHHHH_ twice,
+            # so that none may be within a piece.
+            self._sheet.write_rich_string(self._rows, column, *re.split("(?<=[<_])", plain))
+        else:
+            self._sheet.write_string(self._rows, column, plain)
 
 
-def _part(name: str) -> zipfile.ZipInfo:
-    part = zipfile.ZipInfo(name)  # of 1980
-    part.compress_type = zipfile.ZIP_DEFLATED
-    return part
+class _Archive:
+    """Passes a workbook's bytes on to the stream, until it fails or is closed.
+
+    zipfile writes once more when a broken archive is destroyed, maybe to a closed stream.
+    """
+
+    def __init__(self, stream: Sink) -> None:
+        self.error: OSError | None = None
+        self._stream: Sink | None = stream
+
+    def write(self, data: bytes) -> int:
+        if self._stream is not None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+                raise
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None:
+        self._stream = None
 
 
-def _letters(number: int) -> str:
-    """Name a column, from 0 on: A, B, ..., Z, AA, ..."""
-    before, last = divmod(number, 26)
-    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+def _remove(staging: Staging, sheet: Any, archive: _Archive) -> None:
+    """Remove the temporary files of a workbook, finished or abandoned."""
+    archive.close()
+    with suppress(OSError):
+        sheet.row_data_fh.close()
+    staging.close()

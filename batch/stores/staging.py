@@ -1,4 +1,4 @@
-"""Temporary files of what is to be uploaded: in a private folder that ends with its process."""
+"""Temporary files of uploads and workbooks, in a private folder that ends with its process."""
 
 from __future__ import annotations
 
