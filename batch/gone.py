@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,14 +14,17 @@ from batch.errors import BatchLabelError
 from batch.journal.journal import Journal
 from batch.limits import CountLimit
 from batch.location import is_url, location_of, split_member
+from batch.log import counted
 from batch.names import path_text, printable
-from batch.sources.exclude import Exclusion
+from batch.sources.exclude import JUNK_FOLDER, Exclusion
 from batch.sources.walk import Found
 from batch.summary import MOST_NAMED
 
 # With fewer photos gone than this, no percentage of --max-gone is exceeded.
 MIN_GONE = 10
 SEE_DISK = "see whether their disk is mounted; if they are meant to be gone"
+# Files that file managers leave in a folder without photos, besides hidden ones.
+LEFT_BEHIND = ("Thumbs.db", "desktop.ini")
 EMPTY, UNREADABLE = "no photos in it", "can't be read"
 _AT_ONCE = 1_000
 
@@ -76,7 +79,7 @@ class Away:
     def describe(self) -> str:
         """Name the places with the most photos: ``photos/a (3 photos: no photos in it)``."""
         named = [
-            f"{path_text(location_of(place))} ({_photos(count)}: {self.why[place]})"
+            f"{path_text(location_of(place))} ({counted(count, 'photo')}: {self.why[place]})"
             for place, count in self.photos.most_common(MOST_NAMED)
         ]
         more = len(self.photos) - len(named)
@@ -92,7 +95,7 @@ def keep_away(
     as a mount point is without its disk, and if no photo is found in an input.
     """
     away = Away()
-    is_empty = lru_cache(1024)(_is_empty)
+    is_empty = lru_cache(1024)(partial(_is_empty, exclusion))
     last, place, why = "", "", ""
     paths = journal.gone()
     while chunk := list(islice(paths, _AT_ONCE)):
@@ -130,21 +133,34 @@ def _find_place(
     return "", ""
 
 
-def check_found(journal: Journal, inputs: Sequence[str], exclusion: Exclusion) -> None:
+def check_found(known: int, inputs: Sequence[str]) -> None:
     """Make sure, where nothing at all was found, that there was nothing before either.
-
-    What ``exclusion`` takes out is not missed.
 
     Raises:
         BatchLabelError: there were photos.
     """
-    gone = sum(1 for _ in _deleted(journal, exclusion))
-    if gone:
+    if known:
         named = ", ".join(map(printable, inputs[:MOST_NAMED]))
         raise BatchLabelError(
-            f"no photos found in {named}, where {_photos(gone)} were known; "
+            f"no photos found in {named}, where {counted(known, 'photo')} were known; "
             "no report is published, and an earlier one stays",
             f"{SEE_DISK}, run once with --max-gone 0",
+        )
+
+
+def check_reported(found: int, reported: int, limit: CountLimit) -> None:
+    """Make sure that a run without a journal found about as many photos as the report has.
+
+    Raises:
+        BatchLabelError: more than the limit allows are gone.
+    """
+    gone = reported - found
+    if gone > 0 and not limit.is_off and _is_too_many(limit, gone, reported):
+        raise BatchLabelError(
+            f"the earlier report has {reported} photos and {found} were found, so that more are "
+            f"gone than --max-gone {limit} allows; no report is published, and the earlier one "
+            "stays",
+            f"{SEE_DISK}, or the report is one of other photos, run once with --max-gone 0",
         )
 
 
@@ -188,15 +204,20 @@ def _is_too_many(limit: CountLimit, gone: int, known: int) -> bool:
     return limit.is_exceeded(gone, known) and not (limit.is_percentage and gone < MIN_GONE)
 
 
-def _is_empty(folder: str) -> bool | None:
+def _is_empty(exclusion: Exclusion, folder: str) -> bool | None:
     """Tell whether a folder is empty, None if it is not there.
 
-    Hidden names do not count: they are what is left on a mount point or by a file manager. One
-    that can't be read is not called empty: the run has found that out if it was to look there.
+    What is left on a mount point or by a file manager does not count: hidden names, junk folders.
+    One that can't be read is not called empty: the run has found that out if it was to look there.
     """
     try:
         with os.scandir(folder) as entries:
-            return all(entry.name.startswith(".") for entry in entries)
+            return all(
+                entry.name.startswith(".")
+                or entry.name in LEFT_BEHIND
+                or exclusion.why_folder(entry.name) == JUNK_FOLDER
+                for entry in entries
+            )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
@@ -231,7 +252,3 @@ def _parents(path: str) -> Iterator[str]:
         yield path
         if not folder:
             return
-
-
-def _photos(count: int) -> str:
-    return f"{count} photo" if count == 1 else f"{count} photos"

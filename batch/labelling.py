@@ -6,14 +6,14 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
-from batch.gone import InputCoverage, check_found, check_gone, keep_away
+from batch.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
 from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
@@ -24,6 +24,7 @@ from batch.log import Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job
 from batch.progress import Watch
+from batch.reading.saved import open_saved
 from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
@@ -140,7 +141,7 @@ class Labelling:
                     # Nobody labels nothing on purpose: mostly a disk is not there.
                     hint = _hint(summary)
                     self.terminal.log(Event.FOUND, f"0 photos found{hint}", Level.WARNING, found=0)
-            self._check_failures(summary, "repair or remove them, or raise the limit")
+            self._check_failures(summary, "repair them or their permissions, or raise the limit")
             report.publish()
         self.recorder.published = not self.stop.cut
         if self.stop.cut:
@@ -168,18 +169,20 @@ class Labelling:
             self.terminal.log(
                 Event.FOUND,
                 f"{counted(plan.found, 'photo')} found{self._of_all()}, "
-                f"{plan.describe(self._describe_change(before))}"
+                f"{plan.describe(self._describe_change(before, bool(journal.noted(FRESH))))}"
                 f"{GOES_ON if plan.goes_on else ''}"
                 f"{'' if plan.found else _hint(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
-                Level.INFO if plan.found else Level.WARNING,
+                Level.INFO if plan.found or summary.left_out_by_reason[OLDER] else Level.WARNING,
                 found=plan.found,
                 pending=plan.pending,
                 by_cause=plan.by_cause,
             )
-            self._check_found(journal, plan)
+            reported = 0 if before else self._count_reported()
+            self._check_stop(journal)
+            self._check_found(plan, reported)
             now = self._label(journal, plan.pending, summary)
-            self._look_for_gone(journal, summary, plan, published_before=bool(before))
+            self._look_for_gone(journal, summary, plan, None if before else reported)
             whole = self._publish(journal, summary)
             self._remember(journal, reference, now, whole)
         self._check_drift()
@@ -200,16 +203,27 @@ class Labelling:
             )
         return now.profile()
 
-    def _check_found(self, journal: Journal, plan: Plan) -> None:
+    def _count_reported(self) -> int:
+        """Count the photos of the earlier report, of which no journal is there."""
+        try:
+            with open_saved(self.job.output) as report:
+                paths = groupby(row.path for row in report.rows())
+                return sum(1 for _ in self.stop.until(paths))
+        except BatchLabelError:  # there is none, or none that can be read back
+            return 0
+
+    def _check_found(self, plan: Plan, reported: int) -> None:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         found = record.found if record else plan.found
         if not found and not self._skips_older and not self.job.limits.max_gone.is_off:
-            check_found(journal, self.job.photos, self.job.options.search.exclusion)
+            check_found(max(plan.known, reported), self.job.photos)
 
     def _look_for_gone(
-        self, journal: Journal, summary: Summary, plan: Plan, published_before: bool
+        self, journal: Journal, summary: Summary, plan: Plan, reported: int | None
     ) -> None:
         """Keep the rows of photos whose disk seems to be away, and see how many are deleted.
+
+        ``reported`` is how many the earlier report has, None if the journal knows them.
 
         Raises:
             BatchLabelError: more than ``--max-gone`` allows.
@@ -221,15 +235,17 @@ class Labelling:
         if away.total:
             self.terminal.log(
                 Event.PHOTOS_MISSING,
-                f"{away.total} known photos are missing and stay in the report: {away.describe()}; "
+                f"{counted(away.total, 'known photo')} missing, and still in the report: "
+                f"{away.describe()}; "
                 f"{away.remedy}",
                 Level.WARNING,
                 missing=away.total,
                 folders=away.photos,
             )
         if not self.job.memory.keep_missing and not self._skips_older:
-            known = plan.known if published_before else None
+            known = plan.known if reported is None else None
             summary.gone = check_gone(journal, limit, known, exclusion)
+            check_reported(plan.found, reported or 0, limit)
 
     def _publish(self, journal: Journal, summary: Summary) -> Profile:
         """Write the report from the journal, whose rows are all on disk."""
@@ -248,7 +264,8 @@ class Labelling:
             summary.check()
             self._check_failures(
                 summary,
-                "repair or remove them, raise the limit, or run once with --accept-failures; to "
+                "repair them or their permissions, raise the limit, or run once with --accept-failures; "
+                "to "
                 "see all, run without --max-failures, with another -o and --state "
                 f"{path_text(journal.path)}",
             )
@@ -304,9 +321,9 @@ class Labelling:
         options = self.job.options
         return f"{options.min_confidence} {options.always_answer}"
 
-    def _describe_change(self, before: dict[str, str]) -> str:
-        if self.job.memory.fresh:
-            return "--fresh was given"
+    def _describe_change(self, before: dict[str, str], starts_over: bool) -> str:
+        if starts_over:
+            return "no longer used since --fresh was given"
         return describe_change(before, self._basis())
 
     @property

@@ -61,7 +61,7 @@ def test_a_disk_that_is_away_stays_in_the_report(place: Place, folder: str) -> N
     for _ in range(2):  # as long as it is away
         ran = place.run(*RUN, "--quiet")
         assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
-        told = f"{len(of_folder)} known photos are missing and stay in the report: {folder} ("
+        told = f"{len(of_folder)} known photos missing, and still in the report: {folder} ("
         assert told in ran.stderr
         assert "mounted" in ran.stderr
         assert "--max-gone 0" in ran.stderr

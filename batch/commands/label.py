@@ -170,7 +170,7 @@ def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
         log(
             Event.FAILURES,
             f"{failed} {files} failed: {summary.name_failures()}; {report} has all of them, "
-            f"with the status failed; repair or remove them{accept}",
+            f"with the status failed; repair them or their permissions{accept}",
             Level.WARNING,
             failed=failed,
             accepted=summary.accepted,
