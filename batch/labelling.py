@@ -264,10 +264,9 @@ class Labelling:
             summary.check()
             self._check_failures(
                 summary,
-                "repair them or their permissions, raise the limit, or run once with --accept-failures; "
-                "to "
-                "see all, run without --max-failures, with another -o and --state "
-                f"{path_text(journal.path)}",
+                "repair them or their permissions, raise the limit, or run once with "
+                "--accept-failures; to see all, run without --max-failures, with another -o and "
+                f"--state {path_text(journal.path)}",
             )
             report.publish()
         self.recorder.published = True

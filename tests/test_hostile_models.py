@@ -210,7 +210,7 @@ def test_what_is_no_file_is_no_model(kind: str, command: Command, tmp_path: Path
     else:
         path.symlink_to(path)
     ran = command(tmp_path, "-m", path, "-o", "r.csv")
-    assert ran.returncode == ExitCode.FAILED
+    assert ran.returncode == (ExitCode.USAGE if kind == "loop" else ExitCode.FAILED)
     assert str(path) in ran.stderr
     assert "path of an .onnx file" in ran.stderr
     assert "Traceback" not in ran.stderr

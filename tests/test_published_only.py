@@ -23,9 +23,9 @@ from batch.journal.journal import Journal
 method = sys.argv.pop(1)
 usual = getattr(Journal, method)
 
-def refused(self, *args):
+def refused(self, *args, **named):
     self._database.execute("PRAGMA query_only = ON")
-    return usual(self, *args)
+    return usual(self, *args, **named)
 
 setattr(Journal, method, refused)
 batch.cli.main()

@@ -83,7 +83,7 @@ def test_the_report_is_the_same_and_a_second_run_needs_no_cluster(
     assert not (place.folder / PARTS).exists(), "the journal has all that was in them"
     (place.folder / "photos").unlink()
     make_photos(place.folder / "photos", 3)
-    place.label("--engine", "ray", "--ray-address", ray_cluster.address)
+    place.label("--engine", "ray", "--ray-address", ray_cluster.address, "--max-gone", "0")
     # With nothing to do, nobody is asked: there is no cluster at this address.
     assert place.label("--engine", "ray", "--ray-address", "127.0.0.1:1")["labelled_now"] == 0
 
@@ -162,7 +162,7 @@ def test_a_time_limit_ends_the_run_within_a_block(ray_cluster: RayCluster, place
 def test_parts_that_are_torn_or_foreign_are_passed_over(
     ray_cluster: RayCluster, place: Place, expected: bytes
 ) -> None:
-    process = _begun(place, ray_cluster, "--min-confidence", "0.9")
+    process = _begun(place, ray_cluster, "--per-face")
     process.kill()
     process.communicate()
     wait_for_nobody(ray_cluster)

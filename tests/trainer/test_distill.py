@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.errors import ModelError, OutputError, UsageError
+from batch.errors import OutputError, UsageError
 from tests.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
 from trainer.config import Config
 from trainer.data import Dataset
@@ -53,7 +53,7 @@ def test_a_teacher_of_other_labels_or_pictures_is_refused(teacher: Path, tmp_pat
     small = replace(data.train, pixels=data.train.pixels[:, :16, :16])
     with pytest.raises(UsageError, match="another size or colour"):
         taught(small, data, taught_by(teacher, 0.5))
-    with pytest.raises(ModelError, match="there is no model nobody"):
+    with pytest.raises(UsageError, match="there is no model nobody"):
         taught(data.train, data, taught_by("nobody", 0.5))
 
 
