@@ -164,11 +164,13 @@ def check_reported(found: int, reported: int, limit: CountLimit) -> None:
         )
 
 
-def check_gone(journal: Journal, limit: CountLimit, known: int | None, exclusion: Exclusion) -> int:
+def check_gone(
+    journal: Journal, limit: CountLimit, known: int | None, passes: Exclusion | None
+) -> int:
     """Make sure that no more photos are gone than the limit allows; return how many are.
 
-    ``known`` is how many there were, None if no report has told of them yet. What ``exclusion``
-    takes out is not missed.
+    ``known`` is how many there were, None if no report has told of them yet. Photos that still
+    exist and what ``passes`` excludes are not missed, unless it is None: then all are.
 
     Raises:
         BatchLabelError: more are gone.
@@ -176,7 +178,7 @@ def check_gone(journal: Journal, limit: CountLimit, known: int | None, exclusion
     gone = journal.count_gone()
     if known is None or limit.is_off or not _is_too_many(limit, gone, known):
         return gone
-    deleted = _deleted(journal, exclusion)
+    deleted = journal.gone() if passes is None else _deleted(journal, passes)
     named = [path_text(location_of(path)) for path in islice(deleted, MOST_NAMED)]
     count = len(named) + sum(1 for _ in deleted)
     if _is_too_many(limit, count, known):

@@ -40,6 +40,8 @@ from batch.summary import Summary
 REFERENCE = "reference"
 # And under this one what the answers in it depend on, in words.
 BASIS = "basis"
+# And under this one what the report was made of.
+INPUTS = "inputs"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
 # What to do about that which was left out, by the reason.
 HINTS = {
@@ -244,14 +246,14 @@ class Labelling:
             )
         if not self.job.memory.keep_missing and not self._skips_older:
             known = plan.known if reported is None else None
-            summary.gone = check_gone(journal, limit, known, exclusion)
+            # The same command passes over nothing that it found before: a list was cut short.
+            passes = None if journal.noted(INPUTS) == self._inputs() else exclusion
+            summary.gone = check_gone(journal, limit, known, passes)
             check_reported(plan.found, reported or 0, limit)
 
     def _publish(self, journal: Journal, summary: Summary) -> Profile:
         """Write the report from the journal, whose rows are all on disk."""
         whole = self._tally()
-        if self.job.memory.accept_failures:
-            journal.accept_failures()
         with (
             self.engine.timings.of(REPORT),
             self._report(self.stop.check_signal) as report,
@@ -280,7 +282,9 @@ class Labelling:
         for row in chain(journal.rows(), missing):
             # A row that is missing may be of a model with other labels.
             is_alike = row.answer is None or set(row.answer.probabilities) == outputs
-            yield decide_again(row, self.engine.ensemble) if is_alike else row
+            decided = decide_again(row, self.engine.ensemble) if is_alike else row
+            accepted = row.accepted or (self.job.memory.accept_failures and bool(row.failure))
+            yield replace(decided, accepted=accepted)
 
     def _remember(
         self, journal: Journal, before: Reference | None, now: Profile, whole: Profile
@@ -297,6 +301,9 @@ class Labelling:
             after = before.follow(now, drift, accept) if before else first
             journal.note(REFERENCE, json.dumps(asdict(after)))
             journal.note(BASIS, json.dumps(self._basis()))
+            journal.note(INPUTS, self._inputs())
+            if self.job.memory.accept_failures:
+                journal.accept_failures()
             journal.note(FRESH, "")
             journal.forget_missing(all_kept=self.job.memory.keep_missing or self._skips_older)
             journal.commit()
@@ -330,6 +337,9 @@ class Labelling:
         # What is only too old is still there, and needs no new labels without --newer-than.
         return self.job.options.search.newer_than is not None
 
+    def _inputs(self) -> str:
+        return json.dumps([self.job.photos, str(self.job.options.search)])
+
     def _basis(self) -> dict[str, str]:
         return describe_basis(self.engine.ensemble.models, self.job.options)
 
@@ -362,8 +372,10 @@ class Labelling:
 
     def _check_drift(self) -> None:
         drift = self.recorder.drift
+        # The error says it again.
+        level = Level.INFO if self.job.fail_on_drift else Level.WARNING
         for warning in drift.warnings if drift else ():
-            self.terminal.log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", Level.WARNING)
+            self.terminal.log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", level)
         if drift and drift.warnings and self.job.fail_on_drift:
             raise DriftError(f"the answers have drifted: {'; '.join(drift.warnings)}", DRIFT_REMEDY)
 

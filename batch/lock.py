@@ -26,7 +26,11 @@ Waiting = Callable[[], None]
 
 @contextmanager
 def locked(
-    output: str, waiting: Waiting | None = None, report: str | None = None
+    output: str,
+    waiting: Waiting | None = None,
+    report: str | None = None,
+    noun: str = "report",
+    elsewhere: str = ELSEWHERE,
 ) -> Iterator[None]:
     """Hold the lock of a report, or of another file, while the block runs.
 
@@ -34,7 +38,8 @@ def locked(
     with the process, however that dies; the file is removed in the end. Standard output,
     pipes, devices and URLs have no lock; that of a URL's journal stands for it. While another
     process holds it, ``waiting`` is called again and again, and ends the waiting by raising what
-    it likes. ``report`` is what messages name in place of ``output``.
+    it likes. ``report`` is what messages name in place of ``output``, ``noun`` is what that is, and
+    ``elsewhere`` how to choose another.
 
     Raises:
         LockedError: another process holds it, and nobody wants to wait.
@@ -46,7 +51,7 @@ def locked(
         return
     file = resolved(place)
     path = lock_path(file)
-    descriptor = _acquire(path, report or path_text(file), waiting)
+    descriptor = _acquire(path, f"{noun} {report or path_text(file)}", waiting, elsewhere)
     try:
         yield
     finally:
@@ -63,9 +68,9 @@ def lock_path(file: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
-def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
+def _acquire(path: Path, what: str, waiting: Waiting | None, elsewhere: str) -> int:
     while True:
-        with writing(f"report {output}"):
+        with writing(what, elsewhere):
             # A link in its place is refused: it would have the lock made elsewhere.
             flags = os.O_NOFOLLOW | os.O_CLOEXEC
             try:
@@ -88,8 +93,8 @@ def _acquire(path: Path, output: str, waiting: Waiting | None) -> int:
             continue
         if waiting is None:
             raise LockedError(
-                f"another run is writing {output}",
-                f"wait for it to end (a run does so with --wait), or {ELSEWHERE}",
+                f"another run is writing the {what}",
+                f"wait for it to end (a run does so with --wait), or {elsewhere}",
             )
         waiting()
         time.sleep(LOOK_EVERY)

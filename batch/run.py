@@ -15,6 +15,7 @@ from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.gone import InputCoverage
+from batch.journal.errors import ELSEWHERE as ANOTHER_STATE
 from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
@@ -162,10 +163,15 @@ def _lock(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
             told.append("waiting")
             log(Event.WAITING, "another run is at work on this report: waiting for it to end")
 
-    places = [job.output] + ([str(job.memory.state)] if job.memory.state else [])
+    wait = waiting if job.wait else None
     report = job.output if isinstance(location_of(job.output), Url) else None
-    for place in places:
-        locks.enter_context(locked(place, waiting if job.wait else None, report))
+    locks.enter_context(locked(job.output, wait, report))
+    if job.memory.state:
+        state = str(job.memory.state)
+        if report:  # whose lock is that of its journal
+            locks.enter_context(locked(state, wait, report))
+        else:
+            locks.enter_context(locked(state, wait, None, "journal", ANOTHER_STATE))
 
 
 def _introduction(engine: Engine) -> str:

@@ -295,6 +295,48 @@ def test_members_that_are_excluded_are_not_away(tmp_path: Path) -> None:
     assert (ran.returncode, len(place.rows())) == (ExitCode.OK, 1), ran.stderr
 
 
+def test_a_report_without_its_journal_is_guarded_as_well(place: Place) -> None:
+    before = place.report.read_bytes()
+    place.journal.unlink()
+    _unmount(place.folder / "b")
+    ran = place.run(*RUN, "--quiet")
+    assert (ran.returncode, place.report.read_bytes()) == (ExitCode.FAILED, before)
+    assert f"the earlier report has {NUMBER + 5} photos and 2 were found" in ran.stderr
+    _unmount(place.folder / "a")
+    ran = place.run(*RUN, "--quiet")
+    assert (ran.returncode, place.report.read_bytes()) == (ExitCode.FAILED, before)
+    ran = place.run(*RUN, "--max-gone", "0")
+    assert (ran.returncode, place.rows()) == (ExitCode.OK, {}), ran.stderr
+
+
+def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: Place) -> None:
+    listed, paths = place.folder / "list.txt", sorted(place.rows())
+    command = ("list.txt", "-o", "l.csv")
+    for number, code in ((len(paths), 0), (1, 1), (0, 1), (len(paths) - 1, 0)):
+        listed.write_text("".join(f"{path}\n" for path in paths[:number]))
+        assert place.run(*command).returncode == code, number
+
+
+def test_a_folder_in_which_all_has_failed_is_away_as_well(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_photos(tmp_path / "good", 1)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"no photo")
+    for _ in range(2):
+        ran = place.run(".", "-o", REPORT)
+        assert (ran.returncode, len(place.rows())) == (ExitCode.INCOMPLETE, 2), ran.stderr
+        if not (tmp_path / ".bad-off").exists():
+            _unmount(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("rest", ["@eaDir", "Thumbs.db"])
+def test_what_file_managers_leave_does_not_fill_a_folder(place: Place, rest: str) -> None:
+    _unmount(place.folder / "b" / "disk")
+    (place.folder / "b" / "disk" / rest).mkdir()
+    assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
+    assert place.counts()["away"] == 3
+
+
 def test_an_input_that_is_no_longer_named_is_not_gone(place: Place) -> None:
     ran = place.run("a", "-o", REPORT)
     assert ran.returncode == ExitCode.OK, ran.stderr

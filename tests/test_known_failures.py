@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode
-from tests.runs import REPORT, Place, make_photos
+from tests.runs import REPORT, Place, as_mortal, make_photos
 
 RUN = ("photos", "-o", REPORT)
 BROKEN = 7
@@ -86,6 +87,28 @@ def test_one_accepted_empty_file_is_not_every_empty_file(place: Place) -> None:
         (place.folder / "photos" / name).touch()
         assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
         assert place.run(*RUN, "--accept-failures").returncode == ExitCode.OK
+
+
+def test_what_can_t_be_opened_is_accepted_as_long_as_it_does_not_change(place: Place) -> None:
+    photo = place.folder / "photos" / "00000.jpg"
+    photo.chmod(0)
+    command = ("photos", "-o", REPORT)
+    accepted = (ExitCode.OK, ExitCode.OK, ExitCode.INCOMPLETE)
+    codes: list[int] = []
+    for more in (("--accept-failures",), (), ()):
+        if codes == [*accepted[:2]]:
+            os.utime(photo, (1, 1))
+        codes.append(place.run(*command, *more, before=as_mortal()).returncode)
+    assert tuple(codes) == accepted
+
+
+def test_a_run_that_publishes_nothing_accepts_nothing(place: Place) -> None:
+    command = ("photos", "-o", REPORT, "--max-failures", "0")
+    (place.folder / REPORT).unlink(missing_ok=True)
+    (place.folder / REPORT).mkdir()
+    assert place.run(*command[:3], "--accept-failures").returncode != ExitCode.OK
+    (place.folder / REPORT).rmdir()
+    assert place.run(*command).returncode == ExitCode.FAILED
 
 
 def test_without_a_journal_nothing_can_be_accepted(place: Place) -> None:

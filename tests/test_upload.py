@@ -204,7 +204,7 @@ def test_two_runs_on_the_same_machine_have_one_lock(place: Place, bucket: Bucket
     run.kill()
     run.communicate()
     assert other.returncode == ExitCode.LOCKED
-    assert f"another run is writing s3://{bucket.name}/r.csv" in other.stderr
+    assert f"another run is writing the report s3://{bucket.name}/r.csv" in other.stderr
 
 
 def test_differences_are_read_from_a_store_and_written_to_it(place: Place, bucket: Bucket) -> None:

@@ -12,7 +12,7 @@ import click
 from batch.log import LogFormat
 from batch.options import DEFAULT_MODEL, Provider
 
-FILE = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, readable=False)
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]

@@ -94,7 +94,8 @@ def resolve_models(names: str, folder: Path | None) -> str:
 
 def unknown_model(name: str, known: Iterable[str]) -> UsageError:
     """Make the error of a name that no model has."""
-    near = get_close_matches(name, known, n=1)
+    known = list(known)
+    near = get_close_matches(name.lower(), known, n=1)
     meant = f" (did you mean {near[0]}?)" if near else ""
     names = ", ".join(known) or "none is shipped"
     return UsageError(

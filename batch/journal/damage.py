@@ -15,7 +15,14 @@ from batch.journal.errors import (
     check_regular,
     translate_sqlite_errors,
 )
-from batch.journal.schema import ALL_NOTES, ALL_PHOTOS, APPLICATION_ID, TABLES, VERSION
+from batch.journal.schema import (
+    ALL_NOTES,
+    ALL_PHOTOS,
+    ALL_UNREADABLE,
+    APPLICATION_ID,
+    TABLES,
+    VERSION,
+)
 from batch.journal.stored import checksum_of
 from batch.location import location_of
 from batch.names import path_text
@@ -106,13 +113,14 @@ def _free_name(journal: Path) -> Path:
 
 
 def _check_values(database: sqlite3.Connection) -> None:
-    before = b""
-    for values in database.execute(ALL_PHOTOS):
-        path, row = check_photo(*values)
-        if path <= before:
-            raise JournalDamaged("its rows are not in the order of their paths")
-        unpack_row(location_of(os.fsdecode(path)), row)
-        before = path
+    for query in (ALL_PHOTOS, ALL_UNREADABLE, ALL_UNREADABLE):
+        before = b""
+        for values in database.execute(query):
+            path, row = check_photo(*values)
+            if path <= before:
+                raise JournalDamaged("its rows are not in the order of their paths")
+            unpack_row(location_of(os.fsdecode(path)), row)
+            before = path
     for values in database.execute(ALL_NOTES):
         check_note(*values)
 

@@ -29,13 +29,16 @@ from batch.journal.schema import (
     ARRIVE,
     CAUSES,
     COUNT_GONE,
+    DROP_ANSWER,
     FAILED,
     FIND_GONE,
     FIND_MOVED,
     FORGET,
+    FORGET_ANSWERS,
     INDEX_FOUND,
     IS_ACCEPTED,
     KEEP,
+    KEEP_ANSWER,
     KNOWN,
     NEXT_GONE,
     NEXT_MISSING,
@@ -201,6 +204,7 @@ class Journal:
             with self._using() as run:
                 run(START_OVER)
                 run("DELETE FROM accepted")
+                run("DELETE FROM unreadable")
         # Discovery runs outside of the lock and of the translation of the database's errors.
         while chunk := list(islice(files, INSERTED_AT_ONCE)):
             with self._using():
@@ -246,7 +250,7 @@ class Journal:
     def known(self, path: Location, digest: bytes) -> Row | None:
         """Look for the row of a file with the same bytes, and give it to ``path``."""
         with self._using() as run:
-            values = run(KNOWN, (digest, self._basis)).fetchone()
+            values = run(KNOWN, {"digest": digest, "basis": self._basis}).fetchone()
             return unpack_row(path, check_photo(*values)[1]) if values else None
 
     def add(self, finished: Finished) -> None:
@@ -258,6 +262,10 @@ class Journal:
             *(self._basis, int(row.status is Status.FAILED), pack_row(row)),
         )
         with self._using() as run:
+            if row.status is Status.FAILED and state.digest is None:
+                run(KEEP_ANSWER, values[:1])
+            elif row.status is not Status.FAILED:
+                run(DROP_ANSWER, values[:1])
             run(ADD_PHOTO, (*values, checksum_of(*values)))
         if time.monotonic() - self._committed >= COMMIT_EVERY:
             self.commit()
@@ -277,9 +285,9 @@ class Journal:
             JournalDamaged: one that was there or was added is not, besides what all methods raise.
         """
         given = 0
-        for position, *values in self._chunks(NEXT_ROWS, -1):
+        for position, size, stamp, *values in self._chunks(NEXT_ROWS, -1):
             row = self._row(*values)
-            path, size, stamp, _, _, digest, *_ = values
+            path, *_, digest = values[:6]
             accepted = row.failure is not None and self._is_accepted(path, size, stamp, digest)
             yield replace(row, position=position, accepted=accepted)
             given += 1
@@ -300,7 +308,7 @@ class Journal:
             return int(run(COUNT_GONE).fetchone()[0])
 
     def gone(self) -> Iterator[str]:
-        """Give the paths of these photos, in order."""
+        """Give the paths of these photos and of files that failed, in order."""
         for (path,) in self._chunks(NEXT_GONE, b""):
             yield os.fsdecode(path)
 
@@ -322,6 +330,7 @@ class Journal:
         with self._using() as run:
             run("DELETE FROM arrivals")
             if not all_kept:
+                run(FORGET_ANSWERS)
                 run(FORGET)
 
     def accept_failures(self) -> None:

@@ -16,6 +16,12 @@ TABLES = {
     "photos_by_digest": (
         "CREATE INDEX photos_by_digest ON photos (digest) WHERE digest IS NOT NULL"
     ),
+    # The last answers of photos that can't be read now: they need no new labels once they can.
+    "unreadable": """CREATE TABLE unreadable (
+    path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
+    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
+) WITHOUT ROWID""",
+    "unreadable_by_digest": "CREATE INDEX unreadable_by_digest ON unreadable (digest)",
     "notes": """CREATE TABLE notes (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL
 )""",
@@ -45,8 +51,14 @@ INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
 ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The index is partial: it is used for `=` alone, not for `IS`.
 KNOWN = f"""
-SELECT {PHOTO} FROM photos WHERE digest = ? AND basis = ? AND NOT failed LIMIT 1
+SELECT {PHOTO} FROM photos WHERE digest = :digest AND basis = :basis AND NOT failed
+UNION ALL SELECT {PHOTO} FROM unreadable WHERE digest = :digest AND basis = :basis LIMIT 1
 """
+KEEP_ANSWER = f"""
+INSERT OR REPLACE INTO unreadable SELECT {PHOTO} FROM photos
+WHERE path = ? AND NOT failed AND digest IS NOT NULL
+"""
+DROP_ANSWER = "DELETE FROM unreadable WHERE path = ?"
 # Why a file is pending, NULL if it is not. Files that failed are tried again. `IS NOT` also tells a
 # value from none; `<>` does not, as an unknown inode is not another one.
 CAUSE = """CASE
@@ -68,7 +80,7 @@ SELECT position, path, failure, size, stamp FROM pending JOIN found USING (posit
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 NEXT_ROWS = """
-SELECT position, photos.* FROM found JOIN photos USING (path)
+SELECT position, found.size, found.stamp, photos.* FROM found JOIN photos USING (path)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 # What a run finds for the first time. Of a journal's first run nothing can be gone or have moved.
@@ -95,14 +107,16 @@ NOT failed AND NOT EXISTS (SELECT 1 FROM moved WHERE moved.digest = photos.diges
 COUNT_GONE = f"""
 SELECT count(*) FROM gone CROSS JOIN photos USING (path) WHERE NOT kept AND {_IS_GONE}
 """
-NEXT_GONE = f"""
+NEXT_GONE = """
 SELECT gone.path FROM gone CROSS JOIN photos USING (path)
-WHERE gone.path > :after AND NOT kept AND {_IS_GONE} ORDER BY gone.path LIMIT :chunk
+WHERE gone.path > :after AND NOT kept
+AND NOT EXISTS (SELECT 1 FROM moved WHERE moved.digest = photos.digest)
+ORDER BY gone.path LIMIT :chunk
 """
 KEEP = "UPDATE gone SET kept = 1 WHERE path = ?"
 NEXT_MISSING = f"""
 SELECT gone.path, {PHOTO.replace("path", "photos.path")} FROM gone CROSS JOIN photos USING (path)
-WHERE gone.path > :after AND (kept OR :all) AND NOT failed ORDER BY gone.path LIMIT :chunk
+WHERE gone.path > :after AND (kept OR (:all AND NOT failed)) ORDER BY gone.path LIMIT :chunk
 """
 FORGET = "DELETE FROM photos WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
 # A fresh start: what is known stays for files that are gone, but no answer counts any more.
@@ -114,10 +128,12 @@ checksum = checksum_of(
 WHERE in_shard(path)
 """
 FAILED = """
-SELECT path, photos.size, photos.stamp, digest FROM found JOIN photos USING (path) WHERE failed
+SELECT path, found.size, found.stamp, digest FROM found JOIN photos USING (path) WHERE failed
 """
 ACCEPT = "INSERT OR IGNORE INTO accepted VALUES (?)"
 IS_ACCEPTED = "SELECT 1 FROM accepted WHERE failure = ?"
-# All there is, in the order that the table keeps.
+FORGET_ANSWERS = "DELETE FROM unreadable WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
+# All there is, in the order that the tables keep.
 ALL_PHOTOS = f"SELECT {PHOTO} FROM photos"
+ALL_UNREADABLE = f"SELECT {PHOTO} FROM unreadable"
 ALL_NOTES = "SELECT name, value, checksum FROM notes"

@@ -76,6 +76,9 @@ def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
         if stop.cut:
             raise stop.error("nothing was published: run the same command again")
         summary.found = succession.found
+        counts = [part.record.counts for part in parts if part.record]
+        summary.away = sum(count.away for count in counts)
+        summary.accepted = sum(count.accepted for count in counts)
         report.publish()
     return summary
 
