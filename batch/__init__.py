@@ -93,9 +93,10 @@ def label(
 
     Args:
         photos: folders, files, glob patterns, archives and URLs, as on the command line; or photos
-            in memory: the bytes of a file, a Pillow image, or an array, RGB uint8 [H, W, 3]. One of
-            them or any number, paths or photos. Photos are taken one after another, as they are
-            wanted, and their rows have the paths ``memory://1``, ``memory://2`` and so on.
+            in memory: the bytes of a file, a file open in binary mode, a Pillow image, or an array,
+            RGB uint8 [H, W, 3]. One of them or any number, paths or photos. Photos are taken one
+            after another, as they are wanted, and their rows have the paths ``memory://1``,
+            ``memory://2`` and so on.
         options: as on the command line, see ``Options``. ``search`` and ``shard`` have no meaning
             for photos in memory.
 

@@ -376,6 +376,9 @@ class Labelling:
         level = Level.INFO if self.job.fail_on_drift else Level.WARNING
         for warning in drift.warnings if drift else ():
             self.terminal.log(Event.DRIFT, f"{warning}; {DRIFT_REMEDY}", level)
+        if self.job.accept_drift:
+            told = "later runs are compared with the answers of this run as well"
+            self.terminal.log(Event.DRIFT, f"drift is accepted: {told}")
         if drift and drift.warnings and self.job.fail_on_drift:
             raise DriftError(f"the answers have drifted: {'; '.join(drift.warnings)}", DRIFT_REMEDY)
 

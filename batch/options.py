@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from batch.decoding.file_limits import FileLimits
+from batch.errors import UsageError
 from batch.limits import Limits
 from batch.sharding.shard import Shard
 from batch.sources.walk import Search
@@ -74,6 +75,9 @@ class Options:
         search: which files of a folder are looked at.
         shard: label only the files of this shard; None for all.
         file_limits: what one file may cost.
+
+    Raises:
+        UsageError: a number is out of its range.
     """
 
     model: str = DEFAULT_MODEL
@@ -89,6 +93,14 @@ class Options:
     search: Search = field(default_factory=Search)
     shard: Shard | None = None
     file_limits: FileLimits = field(default_factory=FileLimits)
+
+    def __post_init__(self) -> None:
+        least = self.min_confidence
+        if least is not None and not 0 <= least <= 1:
+            raise UsageError(f"min_confidence is {least}", "give a probability, from 0 to 1")
+        for name, number in (("batch_size", self.batch_size), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}", "give 1 or more")
 
     @property
     def place(self) -> Place:

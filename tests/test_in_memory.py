@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +74,22 @@ def test_photos_are_taken_as_they_are_wanted(options: batch.Options) -> None:
     assert [str(next(rows).path) for _ in range(3)] == [f"memory://{n}" for n in (1, 2, 3)]
     assert taken < 20
     rows.close()  # type: ignore[attr-defined]
+
+
+def test_files_are_read(options: batch.Options, photos: Path) -> None:
+    path = next(iter(sorted(photos.glob("*.jpg"))))
+    with path.open("rb") as file:
+        (row,) = batch.label(file, options)
+    (again,) = batch.label(io.BytesIO(path.read_bytes()), options)
+    assert row.answer == again.answer is not None
+    with path.open(encoding="latin-1") as file, pytest.raises(UsageError, match="binary"):
+        list(batch.label(file, options))
+
+
+@pytest.mark.parametrize("wrong", [{"min_confidence": 90}, {"workers": 0}, {"batch_size": 0}])
+def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        batch.Options(**wrong)
 
 
 def test_what_is_broken_is_a_row(options: batch.Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,6 +117,22 @@ def test_a_photo_that_is_gone_or_another_has_a_placeholder(
     assert (bool(same.data), same.note) == (True, "")
     (newer,) = shown(tmp_path, entry("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
     assert (bool(newer.data), newer.note) == (True, NEWER)
+
+
+def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> None:
+    photo = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(photo, "PNG")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", photo.getvalue())
+    found, gone, elsewhere = shown(
+        tmp_path,
+        entry("zip://a.png::x.zip", (40, 30)),
+        entry("zip://b.png::x.zip", (40, 30)),
+        entry("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
+    )
+    assert opened(found).size == (40, 30)
+    assert (gone.note, elsewhere.data) == (GONE, b"")
+    assert "not on this machine" in elsewhere.note
 
 
 def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.Image) -> None:

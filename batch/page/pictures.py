@@ -15,10 +15,12 @@ from PIL import Image
 
 from batch.cores import available_cores
 from batch.decoding.file_limits import FileLimits
+from batch.location import Url, is_url, member_url, split_member
 from batch.names import path_from_text
 from batch.page.entries import Entry, Place
 from batch.parallel import ordered_map
-from batch.records import Failure, Photo, Reason, Status, Worked
+from batch.records import Failure, Photo, Reason, Stage, Status, Worked
+from batch.sources.fetching import Fetcher
 from batch.workers.pool import Workers
 from batch.workers.worker import Task
 
@@ -31,6 +33,7 @@ AROUND = 3.0
 
 GONE = "The photo is gone."
 CHANGED = "The photo has changed: it has another size now."
+ELSEWHERE = "it is not on this machine"
 NEWER = "The file is newer than the report."
 
 
@@ -70,8 +73,9 @@ def pictures(
     for entry in chosen:
         by_path.setdefault(entry.row.path, []).append(entry)
     size = 0
-    with Workers(Task(FileLimits())) as workers:
-        make = partial(_of_photo, workers, photos, per_face, made)
+    limits = FileLimits()
+    with Workers(Task(limits)) as workers, closing(Fetcher(limits.max_file_size)) as fetcher:
+        make = partial(_of_photo, workers, fetcher, photos, per_face, made)
         with closing(ordered_map(make, by_path.values(), available_cores())) as results:
             for found in results:
                 for entry, picture in found:
@@ -102,14 +106,34 @@ def picture_of(photo: Photo, place: Place | None) -> Picture:
 
 
 def _of_photo(
-    workers: Workers, photos: Path, per_face: bool, made: datetime, entries: list[Entry]
+    workers: Workers,
+    fetcher: Fetcher,
+    photos: Path,
+    per_face: bool,
+    made: datetime,
+    entries: list[Entry],
 ) -> list[tuple[Entry, Picture]]:
     try:
         path = path_from_text(entries[0].row.path)
     except ValueError as error:
         return [(entry, Picture(note=f"No picture: {error}")) for entry in entries]
-    worked = workers.work(photos / path, salvage=True)
+    if isinstance(path, Url):
+        worked = _of_member(path, workers, fetcher, photos)
+    else:
+        worked = workers.work(photos / path, salvage=True)
     return [(entry, _of_row(entry, worked, per_face, made)) for entry in entries]
+
+
+def _of_member(url: Url, workers: Workers, fetcher: Fetcher, photos: Path) -> Worked:
+    """Decode a photo in an archive of this machine; those elsewhere are not asked for."""
+    member = split_member(url.text)
+    if member is None or is_url(member[0]):
+        return Worked(Failure(url, Stage.READ, Reason.UNREADABLE, ELSEWHERE))
+    place = Url(member_url(str(photos / member[0]), member[1]))
+    content = fetcher.fetch(place).content
+    if isinstance(content, Failure):
+        return Worked(content)
+    return workers.work(place, salvage=True, data=content)
 
 
 def _of_row(entry: Entry, worked: Worked, per_face: bool, made: datetime) -> Picture:

@@ -1,10 +1,10 @@
-"""Photos that a caller has in memory: arrays, Pillow's images, and the bytes of files."""
+"""Photos that a caller has in memory: arrays, Pillow's images, open files and their bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from batch.errors import UsageError
 from batch.location import Url
 from batch.records import Loaded
 
-Picture: TypeAlias = bytes | Image.Image | npt.NDArray[np.uint8]
+Picture: TypeAlias = bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 
 # Pillow's modes without a range of values that is known.
 _WITHOUT_RANGE = ("I", "F")
@@ -25,7 +25,7 @@ _OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 def is_picture(photo: object) -> bool:
     """Tell whether this is one photo in memory: an array of several is not."""
     is_array = isinstance(photo, np.ndarray) and photo.ndim < 4
-    return is_array or isinstance(photo, bytes | Image.Image)
+    return is_array or isinstance(photo, bytes | Image.Image) or hasattr(photo, "read")
 
 
 def load(pictures: Iterable[object]) -> Iterator[Loaded]:
@@ -37,6 +37,8 @@ def load(pictures: Iterable[object]) -> Iterator[Loaded]:
     """
     for number, picture in enumerate(pictures, start=1):
         url = Url(f"memory://{number}")
+        if hasattr(picture, "read"):  # a file
+            picture = picture.read()
         yield Loaded(url, picture if isinstance(picture, bytes) else _encode(picture, url))
 
 
@@ -57,7 +59,7 @@ def _encode(picture: object, url: Url) -> bytes:
     else:
         raise UsageError(
             f"photo {url} is a {type(picture).__name__}",
-            "give paths alone, or arrays, Pillow images and bytes alone",
+            "give paths alone, or arrays, Pillow images, bytes and files in binary mode alone",
         )
     return stream.getvalue()
 
