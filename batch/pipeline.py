@@ -19,7 +19,7 @@ from batch.options import Options
 from batch.parallel import ordered_map
 from batch.recording.timings import READ, Timings
 from batch.records import Failure, FileState, Finished, Loaded, Photo, Row
-from batch.sources.fetching import Fetched, Fetcher
+from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
@@ -77,7 +77,9 @@ class Pipeline:
             task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
         self.crew = counted(self.workers, "worker")
-        self._fetcher = Fetcher(options.file_limits.max_file_size, check)
+        limits = options.file_limits
+        patience = PATIENCE * limits.decode_timeout
+        self._fetcher = Fetcher(limits.max_file_size, check, patience)
         self._workers = Workers(task)
         self._workers.start()
 

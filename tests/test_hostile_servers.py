@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import batch
 from batch.discover import Survey
 from batch.errors import InputError
 from batch.location import Url
@@ -25,6 +26,7 @@ from batch.stores.store import open_store
 from tests.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, make_photos
+from tests.tiny_models import bright_model, save
 
 pytest.importorskip("aiohttp")
 
@@ -151,6 +153,25 @@ class TestABody:
         started = time.monotonic()
         assert failure(fetched(trickle))[0] is Reason.UNREADABLE
         assert time.monotonic() - started < 3  # two attempts
+
+    def test_that_stalls_is_waited_for_in_proportion_to_the_time_of_a_photo(
+        self, tmp_path: Path
+    ) -> None:
+        def stall(connection: socket.socket, method: str, path: str) -> None:
+            if method == "GET":
+                connection.sendall(head("Content-Length: 10") + b"x")
+                time.sleep(10)
+            send(connection, b"")
+
+        model = str(save(bright_model(), tmp_path / "bright.onnx"))
+        limits = batch.FileLimits(decode_timeout=1)
+        options = batch.Options(model=model, provider=batch.Provider.CPU, file_limits=limits)
+        with answering(stall) as server:
+            started = time.monotonic()
+            (row,) = batch.label(f"{server}/a.jpg", options)
+            assert time.monotonic() - started < 8
+        assert row.failure
+        assert "less than 65,536 bytes in 2 s" in row.failure.detail
 
     def test_that_takes_long_but_goes_on_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(download, "LEAST_BYTES_TIMEOUT", 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -25,6 +26,8 @@ FETCHERS = 16
 # Files that are fetched or being fetched, and their bytes, of which one file may have more.
 MOST_AHEAD = 4 * FETCHERS
 MAX_BYTES_AHEAD = 256 * 1024**2
+# Of the time that a photo has to be decoded: how long its server may be nearly silent.
+PATIENCE = 2
 SIZE_IF_UNKNOWN = MAX_BYTES_AHEAD // FETCHERS
 
 
@@ -41,10 +44,14 @@ class Fetcher:
     """Fetches what URLs name, files of at most ``max_bytes`` bytes.
 
     ``check`` raises ``StopRequested`` where the run is to end, which no fetching outlasts.
+    ``patience`` is how many seconds a server may be nearly silent: see ``read_object``.
     """
 
-    def __init__(self, max_bytes: int, check: Check = never_stop) -> None:
+    def __init__(
+        self, max_bytes: int, check: Check = never_stop, patience: float = math.inf
+    ) -> None:
         self._max_bytes = max_bytes
+        self._patience = patience
         self._check = check
         self._archives = Archives()
 
@@ -137,7 +144,7 @@ class Fetcher:
         if member:
             data = retried(lambda: self._archives.read(*member, most, check), check)
         else:
-            data = read_object(url.text, most, check, room)
+            data = read_object(url.text, most, check, room, self._patience)
         return data if len(data) < most else self._too_large(url, len(data))
 
     def _too_large(self, url: Url, size: int) -> Failure:

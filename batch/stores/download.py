@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import math
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing
@@ -34,11 +35,13 @@ def read_object(
     most: int,
     check: Check = never_stop,
     room: Callable[[int], bool] = lambda size: True,
+    patience: float = math.inf,
 ) -> bytes:
     """Read an object, but not more than ``most`` bytes of it, in several attempts if need be.
 
     Whether there is more shows by asking for one byte more than is wanted. ``room`` tells whether
-    so many bytes may be held now; until it does no more are read.
+    so many bytes may be held now; until it does no more are read. ``patience`` is how many seconds
+    ``LEAST_BYTES`` may take at most.
 
     Raises:
         UsageError, OSError: as for ``open_store``.
@@ -48,12 +51,16 @@ def read_object(
     store, path = open_store(url)
     pieces = next((_PIECES[scheme] for scheme in _PIECES if scheme in store.protocol), None)
 
-    seconds = None if "abfs" in store.protocol else LEAST_BYTES_TIMEOUT
+    seconds = None if "abfs" in store.protocol else min(LEAST_BYTES_TIMEOUT, patience)
 
     def read() -> bytes:
         if pieces is not None:
             whole = _collect(pieces(store, path), most, room, seconds)
-            return await_in(store, whole, check, None)
+            try:
+                return await_in(store, whole, check, None)
+            except TimeoutError as error:
+                told = f"the server sent less than {LEAST_BYTES:,} bytes in {seconds} s"
+                raise TimeoutError(told) from error
         return attend(lambda: _read_file(store, path, most), check)
 
     return retried(read, check)
