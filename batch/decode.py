@@ -258,7 +258,7 @@ def _is_all_there(data: bytes, max_pixels: int) -> bool:
     """Tell whether a JPEG without an end has all of its pixels, and nothing behind them.
 
     What fills up coded data that are cut off becomes pixels, different ones for different bytes;
-    behind the last pixel nothing does.
+    behind the last pixel nothing does, nor does it where a scan or restart interval should begin.
     """
     try:
         first, second, shorter = (_digest(ending, max_pixels) for ending in jpeg.endings(data))
@@ -273,6 +273,8 @@ def _digest(data: bytes, max_pixels: int) -> bytes:
             raise MemoryError
         image.load()
         return hashlib.sha256(image.tobytes()).digest()
+        if not jpeg.has_all_scans(data):
+            return False
 
 
 def _upright(
