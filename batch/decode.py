@@ -16,7 +16,7 @@ from batch.decoding.diagnosis import diagnosis
 from batch.decoding.file_bytes import read
 from batch.decoding.file_limits import MAX_PIXELS
 from batch.decoding.pillow import has_reader, open_image
-from batch.decoding.raw import LEAST_PREVIEW, find_preview
+from batch.decoding.raw import USABLE_PREVIEW, find_preview, is_shown_by_tiff
 from batch.decoding.salvage import is_enough, leniency
 from batch.location import Location
 from batch.records import Failure, Photo, Reason, Stage
@@ -205,8 +205,9 @@ def _look_into(path: Location, data: bytes, max_pixels: int) -> _Content | Failu
         preview = find_preview(data)
         if preview is not None:
             return _Content(data[preview.start :], ("JPEG",), preview.orientation or 1)
-        detail = f"a camera raw without a preview of {LEAST_PREVIEW} pixels or more: {CONVERT}"
-        return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
+        if kind is RAW or not is_shown_by_tiff(data):
+            detail = f"a camera raw without {USABLE_PREVIEW}: {CONVERT}"
+            return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
     if not kind.decoder or (kind.extra and not has_reader(kind.decoder)):
         return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, kind.why_unsupported)
     if kind.decoder == "JXL" and (header := jxl.read_header(data)):
