@@ -307,6 +307,8 @@ def _upright(
         picture = picture.transpose(UPRIGHT[orientation])
     if orientation in SIDEWAYS:
         width, height = height, width
+    if image.format == "TIFF" and (colors := tiff.read_8_bit_palette(content.data)):
+        image.putpalette(colors)
     return Upright(picture, width, height)
 
 
