@@ -158,7 +158,8 @@ def decode_upright(
     if isinstance(content, Failure):
         return content
     result = _decoded(path, content, max_pixels, in_detail)
-    if isinstance(result, Failure) and content.is_jpeg:
+    # What fills up a file that was never fully written may become pixels without any error.
+    if content.is_jpeg and (isinstance(result, Failure) or not jpeg.has_end(content.data)):
         content, result = _mended(path, content, result, max_pixels, in_detail)
     if salvage and isinstance(result, Failure) and result.reason is Reason.TRUNCATED:
         result = _salvaged(path, content, result, max_pixels, in_detail)
@@ -251,18 +252,26 @@ def _decoded(
 
 
 def _mended(
-    path: Location, content: _Content, failure: Failure, max_pixels: int, in_detail: bool
+    path: Location,
+    content: _Content,
+    first: Upright | Failure,
+    max_pixels: int,
+    in_detail: bool,
 ) -> tuple[_Content, Upright | Failure]:
     """Decode a JPEG once more without what no viewer minds: an odd head, or no mark of the end."""
     tidy = replace(content, data=jpeg.tidied(content.data))
     result = _decoded(path, tidy, max_pixels, in_detail)
-    if isinstance(result, Upright):
+    if isinstance(result, Upright) and jpeg.has_end(tidy.data):
         return tidy, result
-    if result.reason is not Reason.TRUNCATED:
-        return content, failure
+    if isinstance(result, Failure) and result.reason is not Reason.TRUNCATED:
+        return content, first
     if _is_all_there(tidy.data, max_pixels):
         tidy = replace(tidy, data=tidy.data + jpeg.EOI)
         return tidy, _decoded(path, tidy, max_pixels, in_detail)
+    if isinstance(result, Upright):
+        detail = "image file is truncated (no end of its data)"
+        result = Failure(path, Stage.DECODE, Reason.TRUNCATED, detail)
+        tidy = replace(tidy, data=jpeg.without_fill(tidy.data))
     return tidy, result
 
 

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from batch.decode import decode_bytes
 from batch.decoding.jpeg import SCAN, has_all_scans, read_frame, segments
-from batch.records import Photo, Reason
+from batch.records import Failure, Photo, Reason
 from tests.decoded import NAME, encoded, failure, photo
 
 
@@ -91,6 +91,36 @@ def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
         with pytest.raises(ValueError, match="start of a scan"):
             has_all_scans(head + frame + b"\xff\xda" + struct.pack(">H", 2 + len(body)) + body)
     assert has_all_scans(head + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0\x12")
+
+
+@pytest.mark.parametrize("quality", [75, 100])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("fill", [b"\0", b"\xf6", b"hello world\n"])
+def test_fill_that_becomes_pixels_without_an_error_is_found(
+    quality: int, share: float, fill: bytes, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut, "JPEG", quality=quality)
+    cut = data[: int(share * len(data))] + fill * (500_000 // len(fill))
+    assert failure(cut).reason is Reason.TRUNCATED
+    whole = data[:-2] + bytes(500_000)
+    assert np.array_equal(photo(whole).pixels, photo(data).pixels)
+    behind = data + fill * 1000  # what stands behind the end is not looked at
+    assert np.array_equal(photo(behind).pixels, photo(data).pixels)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
+    data = encoded(astronaut, "JPEG", quality=100)
+    at = int(share * len(data))
+    result = decode_bytes(NAME, data[:at] + bytes(500_000), salvage=True)
+    if share < 0.5:
+        assert isinstance(result, Failure)
+    else:
+        assert isinstance(result, Photo)
+        assert result.salvaged
+        cut = decode_bytes(NAME, data[:at], salvage=True)
+        assert isinstance(cut, Photo)
+        assert np.array_equal(result.pixels, cut.pixels)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,19 @@ def read_frame(data: bytes, start: int = 0) -> Frame | None:
     return None
 
 
+def has_end(data: bytes) -> bool:
+    """Tell whether the mark of a JPEG's end is at the end of the file or anywhere in its scans."""
+    if data.endswith(EOI):
+        return True
+    head = max((segment.end for segment in segments(data)), default=2)
+    return data.find(EOI, head) >= 0
+
+
+def without_fill(data: bytes) -> bytes:
+    """Cut off the NULs of a file that was never fully written, and the first half of a marker."""
+    return data.rstrip(b"\0\xff")
+
+
 def has_all_scans(data: bytes) -> bool:
     """Tell whether a JPEG has scans of all its components, each with all restart intervals.
 
@@ -201,8 +214,7 @@ def endings(data: bytes) -> tuple[bytes, bytes, bytes]:
     Decoders pass over what is left before the end. So if all coded data are there, and nothing
     else, the first two give one picture and the third another.
     """
-    # Without NULs of a file that was never written, and the first half of a marker.
-    data = data.rstrip(b"\0\xff")
+    data = without_fill(data)
     return (
         data + _FILLINGS[0] + EOI,
         data + _FILLINGS[1] + EOI,
