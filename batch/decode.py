@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
@@ -16,11 +17,15 @@ from batch.decoding.diagnosis import diagnosis
 from batch.decoding.file_bytes import read
 from batch.decoding.file_limits import MAX_PIXELS
 from batch.decoding.pillow import has_reader, open_image
-from batch.decoding.raw import LEAST_PREVIEW, find_preview
+from batch.decoding.raw import USABLE_PREVIEW, find_preview, is_shown_by_tiff
 from batch.decoding.salvage import is_enough, leniency
 from batch.location import Location
 from batch.records import Failure, Photo, Reason, Stage
 from batch.sources.file_types import CONVERT, DECODERS, RAW, file_type_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
 MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
@@ -33,6 +38,12 @@ DETAIL_FACTOR = 2  # pixels of the file for each of the detail, along each side
 MAX_DETAIL_PIXELS = 12_500_000
 # Shorter side of a detail, in pixels: no face fits into less.
 LEAST_DETAIL_SIDE = 16
+
+# Grey of 32 bits: pixels sampled for the range that is stretched, distinct values needed to tell
+# outliers, and how many times the range of the middle 98 % the whole range must be to have some.
+SAMPLED_VALUES = 1_000_000
+LEAST_VALUES = 16
+OUTLYING = 4
 
 # EXIF 2.32, tag 274: how the stored rows and columns become the upright picture.
 UPRIGHT = {
@@ -132,7 +143,7 @@ def decode_upright(
     ``MAX_SIDE`` pixels is shrunk by a whole factor to between ``WORKING_SIDE`` and ``MAX_SIDE``, a
     JPEG as far as it goes while decoding. EXIF orientation is applied, transparency is laid on
     white, 16-bit grey keeps its high byte, 32-bit grey is stretched from its darkest to its
-    brightest value, and colour profiles are not applied.
+    brightest value that is not an outlier, and colour profiles are not applied.
 
     Args:
         path: where the file lies, for a ``Failure``.
@@ -147,7 +158,8 @@ def decode_upright(
     if isinstance(content, Failure):
         return content
     result = _decoded(path, content, max_pixels, in_detail)
-    if isinstance(result, Failure) and content.is_jpeg:
+    # What fills up a file that was never fully written may become pixels without any error.
+    if content.is_jpeg and (isinstance(result, Failure) or not jpeg.has_end(content.data)):
         content, result = _mended(path, content, result, max_pixels, in_detail)
     if salvage and isinstance(result, Failure) and result.reason is Reason.TRUNCATED:
         result = _salvaged(path, content, result, max_pixels, in_detail)
@@ -205,8 +217,9 @@ def _look_into(path: Location, data: bytes, max_pixels: int) -> _Content | Failu
         preview = find_preview(data)
         if preview is not None:
             return _Content(data[preview.start :], ("JPEG",), preview.orientation or 1)
-        detail = f"a camera raw without a preview of {LEAST_PREVIEW} pixels or more: {CONVERT}"
-        return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
+        if kind is RAW or not is_shown_by_tiff(data):
+            detail = f"a camera raw without {USABLE_PREVIEW}: {CONVERT}"
+            return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, detail)
     if not kind.decoder or (kind.extra and not has_reader(kind.decoder)):
         return Failure(path, Stage.DECODE, Reason.UNSUPPORTED, kind.why_unsupported)
     if kind.decoder == "JXL" and (header := jxl.read_header(data)):
@@ -239,18 +252,26 @@ def _decoded(
 
 
 def _mended(
-    path: Location, content: _Content, failure: Failure, max_pixels: int, in_detail: bool
+    path: Location,
+    content: _Content,
+    first: Upright | Failure,
+    max_pixels: int,
+    in_detail: bool,
 ) -> tuple[_Content, Upright | Failure]:
     """Decode a JPEG once more without what no viewer minds: an odd head, or no mark of the end."""
     tidy = replace(content, data=jpeg.tidied(content.data))
     result = _decoded(path, tidy, max_pixels, in_detail)
-    if isinstance(result, Upright):
+    if isinstance(result, Upright) and jpeg.has_end(tidy.data):
         return tidy, result
-    if result.reason is not Reason.TRUNCATED:
-        return content, failure
+    if isinstance(result, Failure) and result.reason is not Reason.TRUNCATED:
+        return content, first
     if _is_all_there(tidy.data, max_pixels):
         tidy = replace(tidy, data=tidy.data + jpeg.EOI)
         return tidy, _decoded(path, tidy, max_pixels, in_detail)
+    if isinstance(result, Upright):
+        detail = "image file is truncated (no end of its data)"
+        result = Failure(path, Stage.DECODE, Reason.TRUNCATED, detail)
+        tidy = replace(tidy, data=jpeg.without_fill(tidy.data))
     return tidy, result
 
 
@@ -258,9 +279,11 @@ def _is_all_there(data: bytes, max_pixels: int) -> bool:
     """Tell whether a JPEG without an end has all of its pixels, and nothing behind them.
 
     What fills up coded data that are cut off becomes pixels, different ones for different bytes;
-    behind the last pixel nothing does.
+    behind the last pixel nothing does, nor does it where a scan or restart interval should begin.
     """
     try:
+        if not jpeg.has_all_scans(data):
+            return False
         first, second, shorter = (_digest(ending, max_pixels) for ending in jpeg.endings(data))
     except Exception:  # of whatever kind, as above
         return False
@@ -293,6 +316,8 @@ def _upright(
     if held[0] * held[1] > max_pixels:
         return _too_large(path, *held, max_pixels)
     image.load()
+    if image.format == "TIFF" and (colors := tiff.read_8_bit_palette(content.data)):
+        image.putpalette(colors)
     if not scaled:  # a TIFF is turned, and a HEIF may change its size, while it is loaded
         width, height = image.size
     orientation = _orientation(image, content)
@@ -348,12 +373,35 @@ def _stretched(image: Image.Image) -> Image.Image:
     import numpy as np
 
     grey = np.asarray(image).astype(np.float64)
+    darkest, brightest = _range_of(grey)
     # In place, since 8 bytes a pixel are more than what any other picture takes.
-    np.nan_to_num(grey, copy=False, posinf=0, neginf=0)
-    darkest, brightest = grey.min(), grey.max()
+    np.nan_to_num(grey, copy=False, nan=darkest, posinf=brightest, neginf=darkest)
+    np.clip(grey, darkest, brightest, out=grey)
     grey -= darkest
     grey *= 255 / (brightest - darkest or 1)
     return Image.fromarray(np.rint(grey, out=grey).astype(np.uint8))
+
+
+def _range_of(grey: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Give the darkest and the brightest value of a picture, without outliers.
+
+    A mark for missing values, such as -32,768 or 1e30, may fill half of a picture, but is one
+    value among many. So the range counts distinct values: if the middle ones take less than a
+    part of the whole range, the others are outliers.
+    """
+    import numpy as np
+
+    values = grey.ravel()[:: -(-grey.size // SAMPLED_VALUES)]
+    values = np.unique(values[np.isfinite(values)])
+    if not len(values):
+        return 0, 0
+    finite = np.isfinite(grey)
+    darkest = float(grey.min(where=finite, initial=values[0]))
+    brightest = float(grey.max(where=finite, initial=values[-1]))
+    rest = values[1 + len(values) // 100 : -1 - len(values) // 100]
+    if len(values) < LEAST_VALUES or OUTLYING * (rest[-1] - rest[0]) >= brightest - darkest:
+        return darkest, brightest
+    return float(rest[0]), float(rest[-1])
 
 
 def _shrunk(image: Image.Image) -> Image.Image:

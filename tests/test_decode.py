@@ -201,8 +201,32 @@ class TestModes:
         assert np.abs(pixels[..., 0].ravel() - np.arange(256.0)).max() <= 1
 
     def test_floats_that_are_no_numbers_harm_nothing(self) -> None:
-        values = np.array([[np.nan, np.inf], [-np.inf, 2.0]], dtype=np.float32)
-        assert photo(encoded(Image.fromarray(values), "TIFF")).pixels[1, 1].tolist() == [255] * 3
+        values = np.array([[np.nan, np.inf], [-np.inf, 2.0], [1.0, 1.5]], dtype=np.float32)
+        pixels = photo(encoded(Image.fromarray(values), "TIFF")).pixels
+        assert pixels[..., 0].tolist() == [[0, 255], [0, 255], [0, 128]]
+
+    @pytest.mark.parametrize(
+        ("kind", "low", "high"),
+        [
+            (np.float32, -3.4e38, 3.4e38),
+            (np.float32, 1e30, 2e30),
+            (np.float32, -np.inf, 1e9),
+            (np.int32, -32_768, -32_768),
+            (np.int32, -(2**31), 2**31 - 1),
+        ],
+    )
+    @pytest.mark.parametrize("rows", [1, 200])
+    def test_outliers_do_not_flatten_thirty_two_bit_grey(
+        self, kind: type, low: float, high: float, rows: int, astronaut: Image.Image
+    ) -> None:
+        grey = np.asarray(astronaut.convert("L"))
+        values: npt.NDArray[Any] = grey.astype(kind)
+        values[:rows] = low
+        values[-1, -1] = high
+        pixels = photo(encoded(Image.fromarray(values), "TIFF")).pixels[..., 0]
+        off = np.abs(pixels[rows:-1].astype(int) - grey[rows:-1])
+        assert off.max() <= 8
+        assert set(pixels[:rows].ravel().tolist()) <= {0, 255}
         flat = np.full((2, 2), 7.0, dtype=np.float32)
         assert photo(encoded(Image.fromarray(flat), "TIFF")).pixels.max() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from batch.decode import decode_bytes
-from batch.decoding.jpeg import read_frame
-from batch.records import Photo, Reason
+from batch.decoding.jpeg import SCAN, has_all_scans, read_frame, segments
+from batch.records import Failure, Photo, Reason
 from tests.decoded import NAME, encoded, failure, photo
 
 
@@ -36,6 +37,90 @@ def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) 
     half = len(data) // 2
     for rest in (bytes(half), b"\xff" * half, b"", b"\0\xff" * 100):
         assert failure(data[:half] + rest).reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("size", [(512, 512), (501, 333)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"restart_marker_rows": 1},
+        {"restart_marker_blocks": 4, "subsampling": 0},
+        {"restart_marker_blocks": 7, "progressive": True},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_cut_at_a_restart_marker_is_found(
+    size: tuple[int, int], how: dict[str, Any], mode: str, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut.resize(size).convert(mode), "JPEG", quality=90, **how)
+    assert np.array_equal(photo(data[:-2]).pixels, photo(data).pixels)
+    markers = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+    for at in (markers[3], markers[len(markers) // 2], markers[-1]):
+        rest = len(data) - at
+        for fill in (b"", bytes(rest), b"\xff" * rest, b"\0\xff" * rest, b"\xf6" * rest):
+            assert failure(data[:at] + fill).reason is Reason.TRUNCATED
+        for end in (at + 1, at + 2):
+            assert failure(data[:end]).reason is Reason.TRUNCATED
+    most = decode_bytes(NAME, data[: markers[int(0.9 * len(markers))]], salvage=True)
+    assert isinstance(most, Photo)
+    assert most.salvaged
+
+
+@pytest.mark.parametrize("how", [{}, {"quality": 30}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_progressive_photo_is_whole_only_with_its_last_scan(
+    how: dict[str, Any], mode: str, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut.convert(mode), "JPEG", progressive=True, **how)
+    found = list(segments(data, to_end=True))
+    first = next(at for at, segment in enumerate(found) if segment.marker == SCAN)
+    assert sum(segment.marker == SCAN for segment in found) > 5
+    for segment in found[first + 1 :]:
+        for end in (segment.start, segment.end - 1, segment.end):
+            assert failure(data[:end]).reason is Reason.TRUNCATED
+
+
+def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
+    head = b"\xff\xd8"
+    for body in (b"", b"\x08\0\x08\0\x08\1", b"\x08\0\x08\0\x08\1\1\0\0"):
+        with pytest.raises(ValueError, match="start of frame"):
+            has_all_scans(head + b"\xff\xc0" + struct.pack(">H", 2 + len(body)) + body)
+    frame = b"\xff\xc0\0\x0b\x08\0\x08\0\x08\1\1\x11\0"
+    assert not has_all_scans(head + frame)
+    for body in (b"", b"\0\0\0\0", b"\1\2\0\0\x3f\0", b"\1\1\0"):
+        with pytest.raises(ValueError, match="start of a scan"):
+            has_all_scans(head + frame + b"\xff\xda" + struct.pack(">H", 2 + len(body)) + body)
+    assert has_all_scans(head + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0\x12")
+
+
+@pytest.mark.parametrize("quality", [75, 100])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("fill", [b"\0", b"\xf6", b"hello world\n"])
+def test_fill_that_becomes_pixels_without_an_error_is_found(
+    quality: int, share: float, fill: bytes, astronaut: Image.Image
+) -> None:
+    data = encoded(astronaut, "JPEG", quality=quality)
+    cut = data[: int(share * len(data))] + fill * (500_000 // len(fill))
+    assert failure(cut).reason is Reason.TRUNCATED
+    whole = data[:-2] + bytes(500_000)
+    assert np.array_equal(photo(whole).pixels, photo(data).pixels)
+    behind = data + fill * 1000  # what stands behind the end is not looked at
+    assert np.array_equal(photo(behind).pixels, photo(data).pixels)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
+    data = encoded(astronaut, "JPEG", quality=100)
+    at = int(share * len(data))
+    result = decode_bytes(NAME, data[:at] + bytes(500_000), salvage=True)
+    if share < 0.5:
+        assert isinstance(result, Failure)
+    else:
+        assert isinstance(result, Photo)
+        assert result.salvaged
+        cut = decode_bytes(NAME, data[:at], salvage=True)
+        assert isinstance(cut, Photo)
+        assert np.array_equal(result.pixels, cut.pixels)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,32 @@ def test_tiles_of_a_lossy_raw_are_no_preview(upright: Image.Image) -> None:
     assert (result_with.width, result_with.height) == upright.size
 
 
+@pytest.mark.parametrize("how", [{"rowsperstrip": 96}, {"tile": (256, 256)}, {"tile": (1024, 512)}])
+def test_strips_and_tiles_of_a_preview_are_no_preview(
+    how: dict[str, Any], upright: Image.Image
+) -> None:
+    pytest.importorskip("imagecodecs")
+    tifffile = pytest.importorskip("tifffile")
+    written = io.BytesIO()
+    shot = upright.resize((1024, 1024))
+    tags = {"metadata": None, "extratags": [DNG], "compression": "jpeg"}
+    tifffile.imwrite(written, np.asarray(shot), photometric="rgb", **tags, **how)
+    result = photo(written.getvalue())
+    assert (result.width, result.height) == shot.size
+    assert distance(result.pixels, shot) < 4
+    other = io.BytesIO()
+    how = {"bigtiff": True, "byteorder": ">", **how}
+    tifffile.imwrite(other, np.asarray(shot), photometric="rgb", **tags, **how)
+    assert failure(other.getvalue()).reason is Reason.UNSUPPORTED
+
+
+def test_a_preview_of_another_kind_is_not_called_small(upright: Image.Image) -> None:
+    inside = encoded(upright.convert("CMYK"), "JPEG")
+    result = failure(tiff_raw(inside))
+    assert result.reason is Reason.UNSUPPORTED
+    assert "that can be read here (a JPEG of 8 bits, grey or YCbCr, not lossless)" in result.detail
+
+
 def test_a_thumbnail_is_not_enough(upright: Image.Image) -> None:
     small = encoded(upright.resize((LEAST_PREVIEW - 1, 200)), "JPEG")
     result = failure(tiff_raw(small))

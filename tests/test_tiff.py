@@ -62,6 +62,27 @@ def test_grey_whose_white_is_zero_is_no_negative(kind: str, astronaut: Image.Ima
     assert np.abs(pixels[..., 0] - grey).max() <= 2
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("factor", [1, 257])
+def test_a_palette_may_have_values_of_8_bits(
+    bits: int, byteorder: str, factor: int, astronaut: Image.Image
+) -> None:
+    pytest.importorskip("imagecodecs")
+    picture = astronaut.quantize(2**bits)
+    colors = np.zeros((2**bits, 3), "u2")
+    used = np.array(picture.getpalette(), "u2").reshape(-1, 3)
+    colors[: len(used)] = used
+    values = (colors.T * factor).ravel().tolist()
+    how = {"bitspersample": bits, "byteorder": byteorder, "photometric": "minisblack"}
+    data = written(picture, extratags=[(320, "H", len(values), values, True)], **how)
+    grey = struct.pack(f"{byteorder}HHIH", 262, 3, 1, 1)
+    palette = struct.pack(f"{byteorder}HHIH", 262, 3, 1, 3)
+    assert data.count(grey) == 1
+    result = photo(data.replace(grey, palette))
+    assert np.array_equal(result.pixels, np.asarray(picture.convert("RGB")))
+
+
 @pytest.mark.parametrize("code", [6, 34712, 34887, 34892, 34933, 50001, 50002, 60606])
 def test_an_unknown_compression_is_named(code: int, astronaut: Image.Image) -> None:
     data = bytearray(encoded(astronaut, "TIFF", compression="tiff_lzw"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-START, END, SCAN = 0xD8, 0xD9, 0xDA
+START, END, SCAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xDD
 # Start of frame: baseline, extended, progressive and the rest. 0xC4, 0xC8 and 0xCC are others.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROCESSES = {
@@ -19,12 +20,17 @@ PROCESSES = {
     0xCF: "hierarchical JPEG",
     0xF7: "JPEG-LS",
 }
-_STANDALONE = frozenset({0x01, START, *range(0xD0, 0xD8)})
-_SEGMENTS = 1_024  # of a file before its first scan that are looked at
+_RESTARTS = range(0xD0, 0xD8)
+_STANDALONE = frozenset({0x01, START, *_RESTARTS})
+# The marker that ends a scan's coded data: neither a stuffed byte nor a restart marker.
+_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_PROGRESSIVE = 0xC2
+_COEFFICIENTS, _ALL_BITS = 64, 16  # of a block, and of a coefficient not yet coded
+_SEGMENTS = 1_024  # of a file that are looked at
 # What is needed of a file: its colours' meaning, orientation and tables. An application's segment
 # begins so, and a shorter one is none to libjpeg.
 _APPLICATIONS = {0xE0: (b"JFIF", 14), 0xE1: (b"Exif", 6), 0xEE: (b"Adobe", 12)}
-_NEEDED = FRAMES | {0xC4, 0xCC, 0xDB, 0xDD}
+_NEEDED = FRAMES | {0xC4, 0xCC, 0xDB, RESTART_INTERVAL}
 # What decodes to different pixels.
 _FILLINGS = (b"\0" * 64, b"\xa5\x5a\x3c" * 64)
 _TAKEN_AWAY = 16  # bytes, more than what hides in one coefficient
@@ -54,12 +60,15 @@ class Frame(NamedTuple):
         return self.marker in (0xC0, 0xC1, 0xC2) and self.bits == 8 and self.components in (1, 3)
 
 
-def segments(data: bytes, start: int = 0) -> Iterator[Segment]:
-    """Give the segments up to the first scan's, over fill bytes and garbage between them."""
+def segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator[Segment]:
+    """Give the segments, over fill bytes and garbage between them.
+
+    The first scan's is the last, unless ``to_end`` asks for those behind its coded data too.
+    """
     at = start + 2
     for _ in range(_SEGMENTS):
         at = data.find(b"\xff", at)
-        while data[at + 1 : at + 2] == b"\xff":
+        while at >= 0 and data[at + 1 : at + 2] == b"\xff":
             at += 1
         if at < 0 or at + 4 > len(data):
             return
@@ -72,7 +81,10 @@ def segments(data: bytes, start: int = 0) -> Iterator[Segment]:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         yield Segment(marker, at, end)
         if marker == SCAN:
-            return
+            if not to_end:
+                return
+            coded_end = _SCAN_END.search(data, end)
+            end = coded_end.start() if coded_end else len(data)
         at = end
 
 
@@ -86,6 +98,101 @@ def read_frame(data: bytes, start: int = 0) -> Frame | None:
             height = int.from_bytes(body[1:3], "big")
             return Frame(marker, body[0], int.from_bytes(body[3:5], "big"), height, body[5])
     return None
+
+
+def has_end(data: bytes) -> bool:
+    """Tell whether the mark of a JPEG's end is at the end of the file or anywhere in its scans."""
+    if data.endswith(EOI):
+        return True
+    head = max((segment.end for segment in segments(data)), default=2)
+    return data.find(EOI, head) >= 0
+
+
+def without_fill(data: bytes) -> bytes:
+    """Cut off the NULs of a file that was never fully written, and the first half of a marker."""
+    return data.rstrip(b"\0\xff")
+
+
+def has_all_scans(data: bytes) -> bool:
+    """Tell whether a JPEG has scans of all its components, each with all restart intervals.
+
+    Of a progressive JPEG, all coefficients must be there to their last bit. Markers don't tell
+    whether the last restart interval is complete, see ``endings``.
+
+    Raises:
+        ValueError: a start of frame or of a scan is malformed.
+    """
+    found = list(segments(data, to_end=True))
+    ends = [segment.start for segment in found[1:]] + [len(data)]
+    shape, interval = _Shape(0, 0, 0, {}), 0
+    withheld: dict[int, list[int]] = {}  # low bits of each coefficient, by component
+    for segment, end in zip(found, ends, strict=True):
+        body = data[segment.start + 4 : segment.end]
+        if segment.marker in FRAMES:
+            shape = _read_shape(segment.marker, body)
+            withheld = {name: [_ALL_BITS] * _COEFFICIENTS for name in shape.sampling}
+        elif segment.marker == RESTART_INTERVAL:
+            interval = int.from_bytes(body[:2], "big")
+        elif segment.marker == SCAN:
+            names, coefficients, bits = _read_scan(shape, body)
+            for name in names:
+                for at in coefficients:
+                    withheld[name][at] = bits
+            restarts = sum(data.count(bytes((0xFF, m)), segment.end, end) for m in _RESTARTS)
+            if interval and restarts < -(-shape.count_units(names) // interval) - 1:
+                return False
+    return bool(withheld) and not any(any(bits) for bits in withheld.values())
+
+
+class _Shape(NamedTuple):
+    """What a start of frame says of the number of units (MCUs) in a scan.
+
+    Attributes:
+        marker: that of the frame.
+        width: in pixels.
+        height: in pixels.
+        sampling: horizontal and vertical factor, by component.
+    """
+
+    marker: int
+    width: int
+    height: int
+    sampling: dict[int, tuple[int, int]]
+
+    def count_units(self, names: bytes) -> int:
+        """Count the minimum coded units in a scan of some components (T.81, A.2)."""
+        across = max(factors[0] for factors in self.sampling.values())
+        down = max(factors[1] for factors in self.sampling.values())
+        if len(names) > 1:
+            return -(-self.width // (8 * across)) * -(-self.height // (8 * down))
+        # The blocks of a single component are not padded to the units of all.
+        own_across, own_down = self.sampling[names[0]]
+        columns = -(-self.width * own_across // across)
+        rows = -(-self.height * own_down // down)
+        return -(-columns // 8) * -(-rows // 8)
+
+
+def _read_shape(marker: int, body: bytes) -> _Shape:
+    components = body[6 : 6 + 3 * body[5]] if len(body) > 5 else b""
+    sampling = {
+        components[at]: (components[at + 1] >> 4, components[at + 1] & 15)
+        for at in range(0, len(components) - 2, 3)
+    }
+    if not sampling or not all(min(factors) for factors in sampling.values()):
+        raise ValueError("not a start of frame")
+    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    return _Shape(marker, width, height, sampling)
+
+
+def _read_scan(shape: _Shape, body: bytes) -> tuple[bytes, range, int]:
+    """Give a scan's components, the coefficients that it codes, and the low bits it withholds."""
+    names = body[1 : 1 + 2 * body[0] : 2] if body else b""
+    if not names or len(body) < 4 + 2 * body[0] or not shape.sampling.keys() >= set(names):
+        raise ValueError("not a start of a scan")
+    if shape.marker != _PROGRESSIVE:
+        return names, range(_COEFFICIENTS), 0
+    first, last, bits = body[1 + 2 * body[0] :][:3]
+    return names, range(first, min(last + 1, _COEFFICIENTS)), bits & 15
 
 
 def tidied(data: bytes) -> bytes:
@@ -107,8 +214,7 @@ def endings(data: bytes) -> tuple[bytes, bytes, bytes]:
     Decoders pass over what is left before the end. So if all coded data are there, and nothing
     else, the first two give one picture and the third another.
     """
-    # Without NULs of a file that was never written, and the first half of a marker.
-    data = data.rstrip(b"\0\xff")
+    data = without_fill(data)
     return (
         data + _FILLINGS[0] + EOI,
         data + _FILLINGS[1] + EOI,

@@ -9,13 +9,14 @@ from typing import NamedTuple
 # Tags: TIFF 6.0, supplements 1 and 2, TIFF/EP, DNG 1.7.
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_SIZES = 273, 274, 277, 279
+COLOR_MAP = 320
 PLANAR, PREDICTOR, TILE_OFFSETS, TILE_SIZES, SUB_DIRECTORIES = 284, 317, 324, 325, 330
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE = 332, 338, 339, 530, 532
 DNG_VERSION = 50706
 _WANTED = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, ORIENTATION}
     | {SAMPLES, STRIP_SIZES, PLANAR, PREDICTOR, TILE_OFFSETS, TILE_SIZES, SUB_DIRECTORIES}
-    | {INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE, DNG_VERSION}
+    | {COLOR_MAP, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE, DNG_VERSION}
 )
 # Types of values that are whole numbers, of which a rational (5) is a pair.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 5: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -202,6 +203,22 @@ def is_raw(data: bytes) -> bool:
     except (struct.error, OverflowError):
         pass
     return False
+
+
+def read_8_bit_palette(data: bytes) -> bytes:
+    """Give the colors of a palette whose values were written as 8 bits instead of 16, else b"".
+
+    Pillow takes the high byte of each, which is 0. Like libtiff, take a palette without a value
+    of 256 or more for such a one.
+    """
+    directory = first_directory(data)
+    if directory is None or directory.one(PHOTOMETRIC, WHITE_IS_ZERO) != PALETTE:
+        return b""
+    values = directory.tags.get(COLOR_MAP, ())
+    if max(values, default=256) > 255:
+        return b""
+    number = len(values) // 3
+    return bytes(values[part * number + at] for at in range(number) for part in range(3))
 
 
 def end_of(directory: Directory) -> int:
