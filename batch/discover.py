@@ -19,12 +19,14 @@ from batch.location import (
     WILDCARDS,
     Location,
     Url,
+    archive_of,
     hide_secrets,
     is_archive,
     is_url,
     location_of,
     scheme_of,
     split_member,
+    with_secrets,
 )
 from batch.names import printable
 from batch.os_errors import describe_refusal, is_denied
@@ -136,9 +138,18 @@ class Survey:
         self._check = check
         # By a pattern or list: what is there is found out once, and told in every iteration.
         self._excluded: list[tuple[Location, str]] = []
-        inputs = [text if text == LIST else hide_secrets(text) for text in inputs]
-        alone = all(_is_manifest(text) or _is_local_list(text) for text in inputs)
-        self._starts = [start for text in inputs for start in self._starts_of(text, alone, listing)]
+        self._signed: dict[str, str] = {}  # URLs as they were given first, by their names
+        names = [hide_secrets(text) for text in inputs]
+        alone = all(_is_manifest(name) or _is_local_list(name) for name in names)
+        self._starts = []
+        given: set[str] = set()
+        for name in names:
+            # How a repeated one was signed is no longer known: it was hidden before.
+            if name in given and with_secrets(archive_of(name)) != archive_of(name):
+                self._starts.append(Start(name, Kind.SIGNED_AGAIN))
+            else:
+                self._starts += self._starts_of(name, alone, listing)
+            given.add(name)
 
     def __iter__(self) -> Iterator[Found]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
@@ -158,7 +169,13 @@ class Survey:
                 if file.failure or not is_archive(file.path):
                     yield file
                 elif opens or self._search.archives:
-                    yield from members_of(file, reader, self._search, self._left_out, self._check)
+                    members = members_of(file, reader, self._search, self._left_out, self._check)
+                    yield from (
+                        member
+                        for member in members
+                        # Of one that is damaged there is a row of itself, too.
+                        if seen is None or member.path == file.path or seen.is_new(member.path)
+                    )
                 else:
                     self._left_out(file.location, "archive")
                     if seen is not None:  # it may still be named
@@ -205,6 +222,13 @@ class Survey:
             self._excluded.append((location_of(path), why))
         return why is not None
 
+    def _is_signed_again(self, given: str, name: str) -> bool:
+        """Tell whether a URL differs from an earlier one in nothing that is part of its name.
+
+        The same photo has one row; but it may be another, whose URL is to be looked for.
+        """
+        return given != name and self._signed.setdefault(name, given) != given
+
     def _named(self, text: str, kind: Kind, is_folder: bool) -> list[Start]:
         name = text.rstrip("/").rpartition("/")[2]
         why = self._search.exclusion.why_named(name, folder=is_folder)
@@ -212,18 +236,17 @@ class Survey:
 
     def _listed(self, lines: Iterable[str]) -> list[Start]:
         """Tell what the lines of a list stand for."""
-        signed: dict[str, str] = {}
         starts = []
         why_excluded = self._search.exclusion.why_listed
         for line in lines:
-            path = os.fspath(location_of(line)) if is_url(line) else line
+            path = os.fspath(location_of(line)) if "://" in line else line
             if self._exclude(path, why_excluded(path)):
                 continue
             kind = _kind(path)
-            # The same photo, and one row; but if not, its URL is to be looked for.
-            if kind is not Kind.LOCAL and path != line and signed.setdefault(path, line) != line:
+            if kind is not Kind.LOCAL and self._is_signed_again(line, path):
                 kind = Kind.SIGNED_AGAIN
-            enters = line.endswith("/") and (kind is not Kind.LOCAL or not _is_root(line))
+            enters = line.endswith("/") and not line.endswith("://")
+            enters = enters and (kind is not Kind.LOCAL or not _is_root(path))
             starts.append(Start(path, kind, enters=enters))
         return starts
 
@@ -353,7 +376,7 @@ def _may_overlap(starts: Sequence[str]) -> bool:
     """Tell whether a file might be reached from two of the starts."""
     if not all(map(is_url, starts)):
         return len(starts) > 1
-    folders = sorted(f"{start.rstrip('/')}/" for start in starts)
+    folders = sorted(f"{archive_of(start).rstrip('/')}/" for start in starts)
     return any(later.startswith(first) for first, later in pairwise(folders))
 
 

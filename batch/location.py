@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote_plus
 
 # RFC 3986, section 3.1. Two letters at least, as one is a drive on Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 FILE_SCHEME = "file"
+# This machine, as a file's URL may name it (RFC 8089, section 2).
+_HERE = re.compile(r"localhost(?=/)", re.IGNORECASE)
 # What makes a pattern of a path or URL.
 WILDCARDS = frozenset("*?[")
 # Those that can be read in place.
@@ -17,13 +20,17 @@ ARCHIVE_SUFFIXES = (".zip", ".tar")
 # Those that can't, as their members can be reached through all that comes before alone, and what
 # unpacks them.
 UNPACKED_BY = {
-    **dict.fromkeys((".tar.gz", ".tgz"), "gunzip -k"),
-    **dict.fromkeys((".tar.bz2", ".tbz2", ".tbz"), "bunzip2 -k"),
-    **dict.fromkeys((".tar.xz", ".txz"), "unxz -k"),
-    **dict.fromkeys((".tar.zst", ".tzst"), "unzstd"),
+    **dict.fromkeys((".tar.gz", ".tgz", ".tar.z", ".taz"), "gunzip"),
+    **dict.fromkeys((".tar.bz2", ".tbz2", ".tbz"), "bunzip2"),
+    **dict.fromkeys((".tar.xz", ".txz"), "unxz"),
+    **dict.fromkeys((".tar.lzma", ".tlz"), "unlzma"),
+    **dict.fromkeys((".tar.zst", ".tzst"), "unzstd --rm"),
+    ".tar.lz4": "unlz4 --rm",
+    ".cbz": "unzip",
     ".7z": "7z x",
     ".rar": "unrar x",
 }
+_LONGEST_SUFFIX = max(map(len, UNPACKED_BY))
 _CHAIN = "::"
 # What would be taken for a chain in an archive's own path, and what stands for it there.
 _UNCHAINED = re.compile(r"::|:%(?:25)*3A")
@@ -32,21 +39,33 @@ _CHAINED = re.compile(r":%(?:25)*3A")
 _WEB = ("http", "https")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/?#]*)@")
-# Parameters of a URL that grant access, and those that only go with them: of S3 and its kin,
-# Google, CloudFront and Azure, and as others mostly call them.
-_GRANTS = re.compile(
-    r"x-(?:amz|goog|oss|cos|obs|bce|tos)-.+|sig|hmac|auth|pwd|pass|hdnea|hdnts"
-    r"|(?:.+[-_.])?(?:token|signature|secret|password|passwd|credentials?|jwt|authorization"
-    r"|api[-_]?key|access[-_]?key)"
-    r"|(?:access|auth|id|sas|session|security)token|(?:client)?secret",
-    re.IGNORECASE,
+# Parameters of a URL that grant access, by their names in lower case: words of them, what is a part
+# of them without what is between its words, and what begins them: of S3 and its kin and Google.
+# What is no grant but taken for one shortens a name, and URLs that differ in it alone are one. So
+# what often tells photos apart is none: "key" alone, "design", "author".
+_GRANT_WORDS = frozenset(
+    "sig sign sas hmac hm auth pwd pass jwt ticket bearer rlkey hdnea hdnts hdntl".split()
 )
+_GRANT_PARTS = re.compile(
+    r"signature|token(?!s)|secret|credential|password|passwd|passphrase|passcode|authori[sz]ation"
+    r"|session|jsessid|phpsessid|ticket|(?:access|account|api|auth|private|shared|sign|signing)key"
+    r"|tempauth|[a-z]sig$"
+)
+_GRANT_STARTS = ("xamz", "xgoog", "xoss", "xcos", "xobs", "xbce", "xtos")
+# Those that only go with them, in lower case and without what is between their words.
 _WITH_GRANTS = frozenset(
-    "expires expiry exp policy key-pair-id awsaccesskeyid googleaccessid ossaccesskeyid accesskeyid"
-    " timestamp nonce"
+    "expires expiry exp policy keypairid awsaccesskeyid googleaccessid ossaccesskeyid accesskeyid"
+    " timestamp nonce tempurlexpires tempurlprefix txtime wstime"
+    " qsignalgorithm qak qsigntime qkeytime qheaderlist qurlparamlist"
     # https://learn.microsoft.com/rest/api/storageservices/create-service-sas
     " sv ss srt sr sp st se sip spr ses sdd skoid sktid skt ske sks skv saoid suoid scid".split()
 )
+# In stores a question mark may be a part of a name, and only these are taken for parameters.
+_STORE_GRANTS = re.compile(r"[?&](?:x-(?:amz|goog)-signature|sig|signature|temp_url_sig)=", re.I)
+_BEFORE_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
+_BETWEEN_PARAMETERS = re.compile(r"(&amp;|[&;?])")
+_PATH_PARAMETER = re.compile(r";([^=;/]*)=[^;/]*")
 # URLs as they were given, by what they are called everywhere: in this process's memory alone.
 _given: dict[str, str] = {}
 
@@ -99,9 +118,9 @@ def scheme_of(url: str) -> str:
 def location_of(text: str) -> Location:
     """Tell where a text says that a file lies; ``file://`` is a path of this machine."""
     if not is_url(text):
-        return Path(text)
+        return Path(without_secrets(text) if "://" in text else text)
     if scheme_of(text) == FILE_SCHEME:
-        return Path(text[len(FILE_SCHEME) + 3 :])
+        return Path(_HERE.sub("", text[len(FILE_SCHEME) + 3 :], count=1))
     return Url(hide_secrets(text))
 
 
@@ -113,7 +132,7 @@ def is_archive(path: str) -> bool:
 
 def unpacked_by(path: str) -> str | None:
     """Name the command that unpacks an archive which can't be read in place."""
-    path = path[-8:].lower()
+    path = path[-_LONGEST_SUFFIX:].lower()
     return next((UNPACKED_BY[suffix] for suffix in UNPACKED_BY if path.endswith(suffix)), None)
 
 
@@ -174,18 +193,20 @@ def without_secrets(url: str) -> str:
 
     The names of users stay, but on web servers: Azure's containers stand in their place.
     """
-    if "@" not in url and "?" not in url and "#" not in url:
+    if not any(sign in url for sign in "@?#;"):
         return url
-    if split_member(url):
-        chained, chain, archive = url.rpartition(_CHAIN)
-        return f"{chained}{chain}{without_secrets(archive)}"
+    chained, chain, inner = url.rpartition(_CHAIN)
+    # A member of an archive, or as fsspec chains what it does with a URL.
+    if chain and (split_member(url) or is_url(inner)):
+        return f"{chained}{chain}{without_secrets(inner)}"
     if not is_url(url):
         return url
     is_web = scheme_of(url) in _WEB
     url = _USER.sub(_without_password, url, count=1)
-    if is_web:
+    if is_web or _STORE_GRANTS.search(url):
         url, hash_, fragment = url.partition("#")
         url, mark, query = url.partition("?")
+        url = _PATH_PARAMETER.sub(_without_grant, url)
         query, fragment = _without_grants(query), _without_grants(fragment)
         url += (mark + query if query else "") + (hash_ + fragment if fragment else "")
     return url
@@ -206,9 +227,36 @@ def _without_password(match: re.Match[str]) -> str:
 
 
 def _without_grants(query: str) -> str:
-    named = [(part.partition("=")[0].lower(), part) for part in query.split("&")]
-    if not any(_GRANTS.fullmatch(name) for name, _ in named):
+    parts = _BETWEEN_PARAMETERS.split(query)
+    signs, names = ["", *parts[1::2]], [part.partition("=")[0] for part in parts[::2]]
+    if not any(map(_is_grant, names)):
         return query
-    return "&".join(
-        part for name, part in named if not (_GRANTS.fullmatch(name) or name in _WITH_GRANTS)
+    kept = [
+        (sign, part)
+        for sign, name, part in zip(signs, names, parts[::2], strict=True)
+        if not (_is_grant(name) or _joined(name) in _WITH_GRANTS)
+    ]
+    return "".join(sign * (number > 0) + part for number, (sign, part) in enumerate(kept))
+
+
+def _without_grant(match: re.Match[str]) -> str:
+    return "" if _is_grant(match[1]) else match[0]
+
+
+def _is_grant(name: str) -> bool:
+    words = _words(name)
+    joined = "".join(words)
+    return (
+        not _GRANT_WORDS.isdisjoint(words)
+        or _GRANT_PARTS.search(joined) is not None
+        or (len(words) > 2 and joined.startswith(_GRANT_STARTS))
     )
+
+
+def _joined(name: str) -> str:
+    return "".join(_words(name))
+
+
+def _words(name: str) -> list[str]:
+    """Split a parameter's name, with whatever its characters are written, into words."""
+    return _BETWEEN_WORDS.split(_BEFORE_WORDS.sub("-", unquote_plus(name)).lower())

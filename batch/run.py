@@ -15,6 +15,7 @@ from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.gone import InputCoverage
+from batch.journal.errors import COMPANIONS
 from batch.journal.errors import ELSEWHERE as ANOTHER_STATE
 from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
@@ -101,6 +102,10 @@ def _check_names(job: Job, listing: BinaryIO) -> None:
         "the journal": journal_path(job),
         "the metrics file": resolved(job.metrics_file) if job.metrics_file else None,
     }
+    if journal := places["the journal"]:
+        places |= {
+            f"the journal's {end} file": journal.with_name(journal.name + end) for end in COMPANIONS
+        }
     report = location_of(job.output)
     if isinstance(report, Path) and not is_streamed(job.output):
         report = resolved(report)

@@ -295,7 +295,13 @@ def test_a_member_that_is_packed_by_another_method_fails_alone(
     assert "Deflate64" in failed.failure.detail
 
 
-@pytest.mark.parametrize("name", ["p x.tar.gz", "p.TGZ", "p.tar.zst", "p.txz", "p.tar.bz2", "p.7z"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("p x.tar.gz", "p.TGZ", "p.tar.zst", "p.txz", "p.tar.bz2", "p.7z"),
+        *("p.tar.Z", "p.tar.lz4", "p.tar.lzma", "p.cbz"),
+    ],
+)
 def test_a_packed_archive_says_how_to_unpack_it(
     tmp_path: Path, left: Counter[str], name: str
 ) -> None:

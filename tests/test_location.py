@@ -47,7 +47,20 @@ AMAZON = (
         ("http://token@h:8080/a.jpg", "http://h:8080/a.jpg"),
         ("sftp://user:pass@word@h/a.jpg", "sftp://user@h/a.jpg"),
         (f"zip://in/a.jpg::https://h/p.zip?{AMAZON}", "zip://in/a.jpg::https://h/p.zip"),
+        ("https://h/a?temp_url_sig=x&temp_url_expires=1&id=7", "https://h/a?id=7"),
+        ("https://h/a?wsSecret=x&wsTime=1", "https://h/a"),
+        ("https://h/a?X%2DAmz%2DSignature=x&id=7", "https://h/a?id=7"),
+        ("https://h/a?id=7&amp;sig=x", "https://h/a?id=7"),
+        ("https://h/a?sig=x;id=7&n=1", "https://h/a?id=7&n=1"),
+        ("https://h/a.jpg;jsessionid=x?id=7", "https://h/a.jpg?id=7"),
+        ("az://c/a.jpg?sv=2022&se=2026-01-04&sr=b&sp=r&sig=x%3D", "az://c/a.jpg"),
+        (f"s3://b/a.jpg?{AMAZON}", "s3://b/a.jpg"),
+        ("gs://b/a.jpg?X-Goog-Date=1&X-Goog-Signature=x", "gs://b/a.jpg"),
+        ("simplecache::https://u:pw@h/a.jpg?sig=x", "simplecache::https://h/a.jpg"),
         # And what is no secret stays.
+        ("https://h/a;v=1?key=p1&design=2&author=3", "https://h/a;v=1?key=p1&design=2&author=3"),
+        ("https://h/a?x=1;y=2&amp;z=3", "https://h/a?x=1;y=2&amp;z=3"),
+        ("az://c/a?b;token=c.jpg", "az://c/a?b;token=c.jpg"),
         ("https://h/a.jpg?id=7&expires=1&tokens=2", "https://h/a.jpg?id=7&expires=1&tokens=2"),
         ("https://h/a@b.jpg?x=@", "https://h/a@b.jpg?x=@"),
         ("abfs://container@account.host/a.jpg", "abfs://container@account.host/a.jpg"),
@@ -57,6 +70,28 @@ AMAZON = (
 )
 def test_what_grants_access_is_no_part_of_a_name(url: str, public: str) -> None:
     assert without_secrets(url) == without_secrets(public) == public
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("auth_key", "authkey", "sign", "txSecret", "secretKey", "tempauth", "rlkey", "hm"),
+        *("__token__", "ticket", "sessionid", "bearer", "sas", "passcode", "passphrase", "hdntl"),
+        *("awsSessionToken", "PHPSESSID", "x-auth", "client.secret", "apiKey", "urlSign"),
+    ],
+)
+def test_parameters_that_grant_access_have_many_names(name: str) -> None:
+    assert without_secrets(f"https://h/a.jpg?id=7&{name}=x") == "https://h/a.jpg?id=7"
+
+
+def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("simplecache::https://u:hunter2@h/a.jpg\n")
+    (found,) = Survey(["list.txt"], Search())
+    assert found.failure
+    assert "hunter2" not in str(found)
 
 
 def test_the_url_that_was_given_last_is_the_one_that_is_opened() -> None:
@@ -170,6 +205,13 @@ def test_signed_urls_leave_no_signature_anywhere_and_are_known_the_next_night(
             *(f"zip://0000{n}.jpg::http://{server}/p.zip" for n in range(3)),
         ]
         assert rows[f"http://{server}/photos/refused.jpg"]["error"].startswith("unreadable: 403")
+        twice = place.run(lines[0], f"{lines[0]}&ticket=2", "-o", "twice.csv")
+        assert twice.returncode == 0, twice.stderr
+        assert "1 same URL with another signature" in twice.stderr
+        member = f"zip://00000.jpg::{lines[4]}"
+        for inputs in ((member, lines[4]), (lines[4], member)):
+            assert place.run(*inputs, "-o", "once.csv").returncode == 0
+            assert len((tmp_path / "once.csv").read_text().splitlines()) == 1 + 3
         single = lines[0].replace("key:", "k:")
         assert place.command("manifest", single, "-o", "m.parquet").returncode == 0
         missing = place.run(single.replace("00000", "none"), "-o", REPORT)

@@ -44,6 +44,10 @@ EXPLAIN = ("explain", PHOTO, "-m", "bright.onnx", "--provider", "cpu", "-o")
         ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", PHOTO), "is a picture"),
         ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", "bright.onnx"), "not one that batch"),
         ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", REPORT), "not one that batch-label"),
+        *(
+            ((*LABEL, "photos", "-o", "x.csv", "--metrics-file", f".x.csv.journal{end}"), "same")
+            for end in ("", "-wal", "-shm", "-journal")
+        ),
         ((*LABEL, "m.parquet", "-o", "m.parquet"), "is an input"),
         ((*LABEL, "m.parquet", "-o", "link.csv"), "is an input"),
         ((*LABEL, "photos", "-o", "photos/"), "holds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -123,6 +124,20 @@ def test_members_that_are_named() -> None:
     assert gone.failure.reason is Reason.VANISHED
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_that_its_archive_gives_too_comes_once(kind: str) -> None:
+    shutil.make_archive("p", kind, "photos", "00000.jpg")
+    member = f"{kind}://00000.jpg::p.{kind}"
+    archives = f"p.{kind}\n{member}\n{kind}://00000.jpg::{Path.cwd()}/p.{kind}\n"
+    for listing in (archives, "".join(reversed(archives.splitlines(keepends=True)))):
+        assert len(paths("-", archives=True, listing=listing.encode())) == 1, listing
+    assert paths(f"p.{kind}", member) == [member]
+    # What is wrong with the whole of it is said once as well.
+    os.truncate(f"p.{kind}", 600)
+    damaged = survey(f"p.{kind}", "photos/00000.jpg")
+    assert f"p.{kind}" in [file.path for file in damaged if file.failure]
+
+
 def test_a_list_may_be_long_in_coming() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"photos/00000.jpg\n")
@@ -144,7 +159,18 @@ def test_a_list_may_be_long_in_coming() -> None:
 
 def test_a_url_of_this_machine_in_a_list_is_its_path() -> None:
     line = f"file://{Path.cwd()}/photos/a.jpg"
-    assert paths("-", listing=line.encode()) == [f"{Path.cwd()}/photos/a.jpg"]
+    here = line.replace("file://", "file://LocalHost")
+    for url in (line, here):
+        assert paths("-", listing=url.encode()) == [f"{Path.cwd()}/photos/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("file:///", "/"), ("file:////", "//"), ("file://localhost/", "/"), ("file:///../", "/..")],
+)
+def test_no_url_in_a_list_is_the_root_of_this_machine(url: str, path: str) -> None:
+    assert paths("-", listing=url.encode()) == [f"{path}: folder in a list"]
+    assert paths("-", listing=b"file://") == [".: folder in a list"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

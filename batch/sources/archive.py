@@ -43,6 +43,19 @@ _TAR_BLOCK = 512
 _METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
 _UNPACK = "unpack it, or pack it anew as an ordinary zip"
 _TAR_MAGIC = slice(257, 262)
+# How a zip begins, one that is empty too (APPNOTE.TXT, 4.3.7 and 4.3.16).
+_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+# How other archives begin, none of which can be read in place.
+_PACKED = {
+    b"\x1f\x8b": "compressed with gzip (.tar.gz)",
+    b"\x1f\x9d": "compressed with compress (.tar.Z)",
+    b"BZh": "compressed with bzip2 (.tar.bz2)",
+    b"\xfd7zXZ\0": "compressed with xz (.tar.xz)",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard (.tar.zst)",
+    b"\x04\x22\x4d\x18": "compressed with LZ4 (.tar.lz4)",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive (.7z)",
+    b"Rar!\x1a\x07": "a RAR archive (.rar)",
+}
 LINK = "symbolic link in an archive"
 NO_FILE = "not a regular file"
 
@@ -105,14 +118,31 @@ def open_archive(path: str, tick: Callable[[], None] = lambda: None) -> Archive:
         ArchiveError: it is none, or damaged.
         OSError, BatchLabelError: it can't be opened.
     """
-    is_zip = path.lower().endswith(".zip")
     file = _open(location_of(path))
     try:
+        is_zip = _is_zip(path, file)
         limited = _Limited(file, MAX_ZIP_INDEX if is_zip else MAX_TAR_HEADER)
         return Zip(limited) if is_zip else Tar(limited, tick)
     except BaseException:
         file.close()
         raise
+
+
+def _is_zip(path: str, file: BinaryIO) -> bool:
+    """Tell a zip from a tar, by its first bytes or else by its name.
+
+    Raises:
+        ArchiveError: it is neither, but sound.
+    """
+    head = file.read(_TAR_BLOCK)
+    file.seek(0)
+    for magic, packed in _PACKED.items():
+        if head.startswith(magic):
+            why = f"it is {packed}, whatever its name says: name it so, and unpack it"
+            raise ArchiveError(why, Reason.UNSUPPORTED)
+    if head.startswith(_ZIP_MAGICS):
+        return True
+    return head[_TAR_MAGIC] != b"ustar" and path.lower().endswith(".zip")
 
 
 class _Limited:
@@ -277,7 +307,7 @@ class Tar:
 
     def __init__(self, file: _Limited, tick: Callable[[], None]) -> None:
         self._file = file
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, Member] = {}  # by their plain names
         self._offsets: dict[str, int] = {}
         self._damage: ArchiveError | None = None
         try:
@@ -345,21 +375,25 @@ class Tar:
     def _take(self, info: tarfile.TarInfo) -> None:
         if info.isdir():
             return
-        self._members.pop(info.name, None)  # of several with one name the last counts
+        name = _plain(info.name)
+        linked = _plain(info.linkname) if info.islnk() else None
+        target = self._members.get(linked) if linked else None
+        if target and linked == name:
+            return  # what was packed twice is a link to itself the second time
+        self._members.pop(name, None)  # of several with one name the last counts
         if not (info.isreg() or info.islnk()):
             why = LINK if info.issym() else NO_FILE
             member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, left_out=True), 0
-        elif info.islnk():
-            target = self._members.get(info.linkname)
+        elif linked is not None:
             why = "" if target else "a hard link to a file that is not before it in the archive"
             member = target._replace(name=info.name) if target else Member(info.name, 0, why)
-            offset = self._offsets.get(info.linkname, 0)
+            offset = self._offsets.get(linked, 0)
         elif info.issparse():  # its bytes are in several pieces
             why = "a sparse file, which can't be read in its archive: unpack it"
             member, offset = Member(info.name, 0, why, Reason.UNSUPPORTED), 0
         else:
             member, offset = _tar_member(info), info.offset_data
-        self._members[info.name], self._offsets[info.name] = member, offset
+        self._members[name], self._offsets[name] = member, offset
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
         """Give the files inside: see ``Archive``."""
@@ -370,7 +404,7 @@ class Tar:
     def find(self, name: str) -> Member:
         """Find a member: see ``Archive``."""
         try:
-            return self._members[name]
+            return self._members[_plain(name)]
         except KeyError as error:
             raise _gone() from error
 
@@ -378,7 +412,7 @@ class Tar:
         """Read a member: see ``Archive``."""
         rest = min(member.size, most)
         with _damages(self._file):
-            self._file.seek(self._offsets[member.name])
+            self._file.seek(self._offsets[_plain(member.name)])
             while rest:
                 data = self._file.read(min(rest, CHUNK))
                 if not data:
@@ -389,6 +423,13 @@ class Tar:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _plain(name: str) -> str:
+    """Give the name under which a member is unpacked, without "." and a slash in front."""
+    if "./" not in name and "//" not in name and not name.startswith("/"):
+        return name
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:

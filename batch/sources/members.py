@@ -38,7 +38,7 @@ def members_of(
     command = unpacked_by(archive.path)
     if command:
         name = quote(printable(Path(archive.path).name))
-        detail = f"a compressed archive can't be read in place; unpack it: {command} {name}"
+        detail = f"a compressed archive can't be read in place; unpack it instead: {command} {name}"
         yield fail(archive.path, Reason.UNSUPPORTED, detail)
         return
     try:

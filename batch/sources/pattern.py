@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISLNK
 
 from batch.errors import InputError
 from batch.location import WILDCARDS
-from batch.sources.walk import CHECK_EVERY, Search, before_names, every
+from batch.sources.walk import (
+    CHECK_EVERY,
+    NOT_REGULAR,
+    SYMBOLIC_LINK,
+    Search,
+    before_names,
+    every,
+)
 from batch.stopping import Check
 
 ANY_DEPTH = "**"
@@ -26,7 +35,8 @@ def match(
     Among them are folders that can't be read, for what lies in them may match: whoever walks them
     finds out why. ``**`` follows no link, so link loops end. Unless the search takes hidden names,
     those that begin with a dot are matched only if the pattern has such a name. What is excluded
-    is told to ``exclude`` with the reason; a name that the pattern spells out is not.
+    is told to ``exclude`` with the reason; a name that the pattern spells out is not. Told as well
+    is what is no regular file.
 
     Raises:
         InputError: the pattern is wrong, or matches nothing.
@@ -61,7 +71,18 @@ def _find(
             path = os.path.join(folder, part)  # noqa: PTH118 - text, as in `walk.py`
             if rest:
                 stack.append((path, tuple(rest)))
-            elif os.path.lexists(path):
+                continue
+            try:
+                link = S_ISLNK(os.lstat(path).st_mode)
+                if why := _why_no_file(path, link, search.follow_symlinks):
+                    excluded[path] = why
+                else:
+                    yield path
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except PermissionError:
+                yield folder or "."
+            except OSError:
                 yield path
             continue
         if part == ANY_DEPTH:
@@ -77,13 +98,17 @@ def _find(
                     path = os.path.join(folder, entry.name)  # noqa: PTH118
                     is_folder = entry.is_dir(follow_symlinks=False)
                     if part != ANY_DEPTH and fnmatchcase(entry.name, part):
-                        is_folder = is_folder or os.path.isdir(path)  # noqa: PTH112
+                        if entry.is_symlink():
+                            is_folder = _leads_to(path) in (S_IFDIR, None)
                         is_wanted = is_folder or not rest
                     else:
                         is_wanted = part == ANY_DEPTH and is_folder
                     if not is_wanted:
                         continue
                     why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
+                    plain = is_folder or entry.is_file(follow_symlinks=False)
+                    if not why and not plain:
+                        why = _why_no_file(path, entry.is_symlink(), search.follow_symlinks)
                     if why:
                         excluded[path] = why
                     elif part == ANY_DEPTH:
@@ -96,3 +121,26 @@ def _find(
             continue
         except OSError:
             yield folder or "."
+
+
+def _why_no_file(path: str, link: bool, follow: bool) -> str | None:
+    """Say why an entry is left out that is neither folder nor file, as a walk of its folder does.
+
+    A link that leads to a file is one, as for a shell.
+    """
+    kind = _leads_to(path)
+    if kind in (S_IFDIR, S_IFREG, None):
+        return None
+    if link and not follow:
+        return SYMBOLIC_LINK
+    return NOT_REGULAR if kind else None
+
+
+def _leads_to(path: str) -> int | None:
+    """Tell what kind a path leads to: 0 where that is nowhere, None where it can't be told."""
+    try:
+        return S_IFMT(os.stat(path).st_mode)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        return 0 if error.errno == errno.ELOOP else None

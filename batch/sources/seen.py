@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from batch.location import is_url
+from batch.location import is_url, location_of, split_member
 
 
 @dataclass
@@ -27,6 +27,10 @@ class Seen:
         self.files.discard(self._real_path(path))
 
     def _real_path(self, path: str) -> str:
+        member = split_member(path)
+        if member:
+            # NUL is in no path.
+            return f"{self._real_path(os.fspath(location_of(member[0])))}\0{member[1]}"
         if is_url(path):
             return path
         # realpath asks the system about every part of a path: once a folder is enough.

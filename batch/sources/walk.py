@@ -39,6 +39,9 @@ CHECK_EVERY = 64
 LISTED_FOLDER = "folder in a list"
 # Why a file is left out that was changed before ``Search.newer_than``.
 OLDER = "older"
+# Why an entry of a folder is left out that is no file.
+SYMBOLIC_LINK = "symbolic link"
+NOT_REGULAR = "not a regular file"
 
 
 @dataclass(frozen=True)
@@ -321,12 +324,12 @@ class Explorer:
             return "hidden"
         if entry.is_symlink():
             if not self.search.follow_symlinks:
-                return "symbolic link"
+                return SYMBOLIC_LINK
             entry.stat()  # raises where the link leads nowhere, unlike the questions below
         if entry.is_dir():
             return None if self.search.recursive else "in a subfolder"
         if not entry.is_file():
-            return "not a regular file"
+            return NOT_REGULAR
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in SUFFIXES:
             return None
@@ -337,7 +340,7 @@ class Explorer:
         try:
             why = why_left_out(read_head(path))
         except NotRegular:  # by now
-            return "not a regular file"
+            return NOT_REGULAR
         return None if why == "camera raw" and self.search.raws else why
 
 
@@ -365,7 +368,7 @@ def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
 def _found(path: str, status: os.stat_result) -> Found:
     if S_ISREG(status.st_mode):
         return _on_disk(path, status)
-    return fail(path, Reason.NOT_A_FILE, "not a regular file")
+    return fail(path, Reason.NOT_A_FILE, NOT_REGULAR)
 
 
 def _on_disk(path: str, status: os.stat_result) -> Found:
