@@ -330,6 +330,8 @@ class Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
 
 assert "click" not in sys.modules
+# Which what runs in a shell's background inherits as ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupting())
 batch.__main__.main()
 """
