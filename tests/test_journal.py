@@ -413,6 +413,17 @@ def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
     assert len(steps) == 2
 
 
+def test_of_many_copies_one_is_looked_at(path: Path) -> None:
+    with Journal(path, BASIS) as journal:
+        values = {"digest": b"", "basis": BASIS}
+        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", values).fetchall()
+    searches = [step[3] for step in plan if step[3].startswith("SEARCH")]
+    assert [step.partition(" USING ")[2] for step in searches] == [
+        "INDEX photos_by_digest (digest=? AND basis=?)",
+        "INDEX unreadable_by_digest (digest=? AND basis=?)",
+    ]
+
+
 @pytest.mark.parametrize("query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET])
 def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
     path: Path, query: str

@@ -13,15 +13,17 @@ TABLES = {
     path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
     basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
 ) WITHOUT ROWID""",
+    # By the basis as well, and without those that failed: of many copies none but one is looked at.
     "photos_by_digest": (
-        "CREATE INDEX photos_by_digest ON photos (digest) WHERE digest IS NOT NULL"
+        "CREATE INDEX photos_by_digest ON photos (digest, basis) "
+        "WHERE digest IS NOT NULL AND NOT failed"
     ),
     # The last answers of photos that can't be read now: they need no new labels once they can.
     "unreadable": """CREATE TABLE unreadable (
     path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
     basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
 ) WITHOUT ROWID""",
-    "unreadable_by_digest": "CREATE INDEX unreadable_by_digest ON unreadable (digest)",
+    "unreadable_by_digest": "CREATE INDEX unreadable_by_digest ON unreadable (digest, basis)",
     "notes": """CREATE TABLE notes (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL
 )""",
