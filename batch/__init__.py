@@ -102,7 +102,7 @@ def label(
 
     Raises:
         BatchLabelError: a path does not exist, or the model or provider does not work; while rows
-            are asked for, if what is given is no photo.
+            are read, if an item is not a photo.
     """
     from itertools import chain, islice
     from os import PathLike, fsdecode

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
@@ -64,8 +64,8 @@ class Upright:
 
     ``image`` is at most ``MAX_SIDE`` pixels wide and high; ``width`` and ``height`` are the
     file's own, in pixels, upright; ``salvaged`` says what is wrong with a truncated file.
-    ``load_detail`` decodes the same file to more pixels, see ``detail_size``; it is None if there
-    are no more worth having.
+    ``load_detail`` decodes the same file to more pixels, see ``detail_size``; None if the file is
+    not large.
     """
 
     image: Image.Image
@@ -75,6 +75,10 @@ class Upright:
     load_detail: Callable[[], Upright | Failure] | None = field(
         default=None, repr=False, compare=False
     )
+
+
+# What ``detail_loader`` takes and gives.
+Picture = TypeVar("Picture", Upright, Photo)
 
 
 def detail_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
@@ -89,6 +93,22 @@ def detail_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> tuple[
     scale = min(1 / DETAIL_FACTOR, math.sqrt(most / (width * height)))
     size = int(width * scale), int(height * scale)
     return size if min(size) >= LEAST_DETAIL_SIDE and max(size) > WORKING_SIDE else None
+
+
+def detail_loader(
+    held: Picture,
+    side: int,
+    max_pixels: int,
+    load: Callable[[], Picture | Failure],
+) -> Callable[[], Picture | Failure] | None:
+    """Choose what gives the detail of a decoded picture whose longer side has ``side`` pixels.
+
+    None if the file is not large, the picture itself if it has the pixels already, else ``load``.
+    """
+    size = detail_size(held.width, held.height, max_pixels)
+    if size is None:
+        return None
+    return (lambda: held) if side >= max(size) else load
 
 
 def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
@@ -150,8 +170,8 @@ def decode_upright(
         data: all of its bytes.
         max_pixels: limits the pixels held while decoding: a JPEG's after DCT scaling, but all of a
             progressive one's.
-        salvage: give what is there of a truncated photo, marked as ``salvaged``, unless that is
-            less than half.
+        salvage: return the readable part of a truncated photo, marked as ``salvaged``, if that is
+            at least half.
         in_detail: shrink to ``detail_size`` instead.
     """
     content = _look_into(path, data, max_pixels)
@@ -165,13 +185,9 @@ def decode_upright(
         result = _salvaged(path, content, result, max_pixels, in_detail)
     if isinstance(result, Failure) or in_detail:
         return result
-    size = detail_size(result.width, result.height, max_pixels)
-    if size is None:
-        return result
-    if max(result.image.size) >= max(size):  # it has the pixels already
-        return replace(result, load_detail=functools.partial(replace, result))
     load = functools.partial(decode_upright, path, data, max_pixels, salvage, in_detail=True)
-    return replace(result, load_detail=load)
+    side = max(result.image.size)
+    return replace(result, load_detail=detail_loader(result, side, max_pixels, load))
 
 
 def _salvaged(

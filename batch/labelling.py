@@ -278,13 +278,12 @@ class Labelling:
     def _all_rows(self, journal: Journal) -> Iterator[Row]:
         """Give the report's rows, decided by this run's thresholds."""
         missing = journal.missing(all_gone=self.job.memory.keep_missing)
-        outputs = set(self.engine.ensemble.outputs)
+        outputs, accepts = set(self.engine.ensemble.outputs), self.job.memory.accept_failures
         for row in chain(journal.rows(), missing):
             # A row that is missing may be of a model with other labels.
             is_alike = row.answer is None or set(row.answer.probabilities) == outputs
             decided = decide_again(row, self.engine.ensemble) if is_alike else row
-            accepted = row.accepted or (self.job.memory.accept_failures and bool(row.failure))
-            yield replace(decided, accepted=accepted)
+            yield replace(decided, accepted=True) if accepts and row.failure else decided
 
     def _remember(
         self, journal: Journal, before: Reference | None, now: Profile, whole: Profile

@@ -22,7 +22,7 @@ _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 @dataclass(frozen=True)
 class CountLimit:
-    """How many files something may befall: ``number`` of them, or per cent of all."""
+    """A limit on how many files fail or are gone: ``number`` of them, or per cent of all."""
 
     number: Decimal
     is_percentage: bool

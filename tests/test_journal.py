@@ -15,7 +15,7 @@ from batch.journal import schema
 from batch.journal.damage import find_damage
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
-from batch.journal.schema import IS_ACCEPTED, KNOWN, PENDING, SCHEMA
+from batch.journal.schema import KNOWN, PENDING, SCHEMA
 from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
 from batch.sources.walk import Found
 
@@ -391,11 +391,14 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     assert _plan(path, A).pending == 0
 
 
+PER_PHOTO = ("KNOWN", "IS_ACCEPTED", "KEEP", "KEEP_ANSWER", "DROP_ANSWER")
 QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
 
 
 @pytest.mark.parametrize(
-    "query", [*QUERIES.values(), KNOWN, IS_ACCEPTED], ids=[*QUERIES, "KNOWN", "IS_ACCEPTED"]
+    "query",
+    [*QUERIES.values(), *(vars(schema)[name] for name in PER_PHOTO)],
+    ids=[*QUERIES, *PER_PHOTO],
 )
 def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query: str) -> None:
     values = {"after": b"", "basis": BASIS, "chunk": CHUNK, "all": True, "digest": b""}
@@ -424,7 +427,9 @@ def test_of_many_copies_one_is_looked_at(path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET])
+@pytest.mark.parametrize(
+    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET, schema.FORGET_ANSWERS]
+)
 def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
     path: Path, query: str
 ) -> None:

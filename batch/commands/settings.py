@@ -107,7 +107,7 @@ def model_of(names: str) -> str:
     """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
 
     Raises:
-        UsageError: there is no model of a name.
+        UsageError: a name is unknown.
     """
     return resolve_models(names, own_models_folder())
 

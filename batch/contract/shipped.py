@@ -59,7 +59,7 @@ def find_model(name: str) -> Path:
 def own_models(folder: Path | None) -> dict[str, Path]:
     """Paths of a user's own models by name: those in a folder, without the shipped ones' names.
 
-    There are none in a folder that may not be read: `sudo -u` keeps another user's home.
+    Empty if the folder can't be read: with `sudo -u`, HOME may still be another user's.
     """
     try:
         files = sorted(os.listdir(folder)) if folder else []  # noqa: PTH208 - glob checks more
@@ -73,7 +73,7 @@ def resolve_models(names: str, folder: Path | None) -> str:
     """Replace the names of a user's own models by their paths, as ``find_models`` takes them.
 
     Raises:
-        UsageError: there is no model of a name.
+        UsageError: a name is unknown.
     """
     own = own_models(folder)
     shipped = shipped_models()

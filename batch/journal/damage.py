@@ -113,7 +113,7 @@ def _free_name(journal: Path) -> Path:
 
 
 def _check_values(database: sqlite3.Connection) -> None:
-    for query in (ALL_PHOTOS, ALL_UNREADABLE, ALL_UNREADABLE):
+    for query in (ALL_PHOTOS, ALL_UNREADABLE):
         before = b""
         for values in database.execute(query):
             path, row = check_photo(*values)

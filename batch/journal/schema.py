@@ -8,21 +8,19 @@ VERSION = 3
 # `stamp` is the time of change in nanoseconds or, where a store gives one, the ETag as a text: it
 # tells more than a time. `ctime_ns` and `inode` are NULL if no file system keeps them. `checksum`
 # is that of the other columns: see `checksum_of`.
-TABLES = {
-    "photos": """CREATE TABLE photos (
+_ROW = """
     path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
     basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
-) WITHOUT ROWID""",
+"""
+TABLES = {
+    "photos": f"CREATE TABLE photos ({_ROW}) WITHOUT ROWID",
     # By the basis as well, and without those that failed: of many copies none but one is looked at.
     "photos_by_digest": (
         "CREATE INDEX photos_by_digest ON photos (digest, basis) "
         "WHERE digest IS NOT NULL AND NOT failed"
     ),
     # The last answers of photos that can't be read now: they need no new labels once they can.
-    "unreadable": """CREATE TABLE unreadable (
-    path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
-    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
-) WITHOUT ROWID""",
+    "unreadable": f"CREATE TABLE unreadable ({_ROW}) WITHOUT ROWID",
     "unreadable_by_digest": "CREATE INDEX unreadable_by_digest ON unreadable (digest, basis)",
     "notes": """CREATE TABLE notes (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL

@@ -6,12 +6,11 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO
 
-from batch.decode import detail_size
+from batch.decode import detail_loader
 from batch.errors import WorkerError
 from batch.location import Location
 from batch.recording.timings import DECODE
@@ -90,16 +89,10 @@ class Workers:
         content = worked.content
         if isinstance(content, Photo) and not in_detail:
             load = functools.partial(self._load_detail, content, worked.state, salvage, data)
-            worked = replace(worked, content=self._with_detail(content, load))
+            side, most = max(content.pixels.shape), self._task.limits.max_pixels
+            loader = detail_loader(content, side, most, load)
+            worked = replace(worked, content=replace(content, load_detail=loader))
         return worked
-
-    def _with_detail(self, photo: Photo, load: Callable[[], Photo | Failure]) -> Photo:
-        size = detail_size(photo.width, photo.height, self._task.limits.max_pixels)
-        if size is None:
-            return photo
-        if max(photo.pixels.shape) >= max(size):  # it has the pixels already
-            return replace(photo, load_detail=lambda: photo)
-        return replace(photo, load_detail=load)
 
     def _load_detail(
         self, photo: Photo, state: FileState | None, salvage: bool, data: bytes | None
