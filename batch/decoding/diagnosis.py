@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 
 from PIL import Image, UnidentifiedImageError
 
 from batch.decoding import jpeg, tiff
+from batch.decoding.isobmff import boxes
 from batch.records import Reason
 from batch.sources.file_types import CONVERT, FILE_TYPES
 
@@ -79,11 +79,11 @@ def _is_cut_short(data: bytes) -> bool:
 
 def _is_composed(data: bytes) -> bool:
     """Tell whether an AVIF is sound as a container, and made of several pieces or with alpha."""
-    meta = next((box for box in _boxes(data, 0, len(data)) if box[0] == b"meta"), None)
+    meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None or _boxes_end(data) != len(data):
         return False
     _, start, end = meta
-    inside = list(_boxes(data, start + _FULL_BOX, end))
+    inside = list(boxes(data, start + _FULL_BOX, end))
     kinds = {kind for kind, _, _ in inside}
     return (
         bool(inside)
@@ -93,18 +93,6 @@ def _is_composed(data: bytes) -> bool:
     )
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Give type, start of content and end of the boxes of an ISO base media file (14496-12)."""
-    while at + 8 <= end:
-        size, head = int.from_bytes(data[at : at + 4], "big"), 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        if size < head:  # 0 says "to the end", the others are no sizes
-            size = end - at
-        yield data[at + 4 : at + 8], at + head, at + size
-        at += size
-
-
 def _boxes_end(data: bytes) -> int:
     """Tell where the last top-level box of an ISO base media file should end."""
-    return max((end for _, _, end in _boxes(data, 0, len(data))), default=0)
+    return max((end for _, _, end in boxes(data, 0, len(data))), default=0)

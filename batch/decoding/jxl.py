@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from batch.decoding.isobmff import boxes
+
 _CODESTREAM = b"\xff\x0a"
 _PART_NUMBER = 4  # bytes that a part of a codestream (box jxlp) has in front
 _HEAD = 64  # bytes of a codestream, of which what is asked for takes the first ten
@@ -50,16 +52,10 @@ def read_header(data: bytes) -> Header | None:
 
 def _codestream(data: bytes) -> bytes:
     """Give the beginning of the codestream."""
-    at = 0 if data[4:8] == b"JXL " else len(data)
-    while at + 8 <= len(data):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        head = 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+    if data[4:8] != b"JXL ":
+        return data[:_HEAD]
+    for kind, start, _ in boxes(data, 0, len(data)):
         if kind in (b"jxlc", b"jxlp"):
-            start = at + head + (_PART_NUMBER if kind == b"jxlp" else 0)
-            return data[start : start + _HEAD]
-        if size < head:  # to the end of the file, or no size
-            return b""
-        at += size
-    return data[:_HEAD]
+            at = start + (_PART_NUMBER if kind == b"jxlp" else 0)
+            return data[at : at + _HEAD]
+    return b""
