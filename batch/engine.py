@@ -9,12 +9,11 @@ from batch.contract.ensemble import Ensemble
 from batch.errors import UsageError
 from batch.journal.journal import Journal
 from batch.journal.place import journal_path
-from batch.location import Location
 from batch.log import Log
 from batch.options import EngineKind, Job, Place
 from batch.pipeline import Pipeline
 from batch.recording.timings import Timings
-from batch.records import Failure, Finished
+from batch.records import Failure, Finished, Pending
 from batch.stopping import Stop
 from batch.workers.worker import Known
 
@@ -35,9 +34,15 @@ class Engine(Protocol):
         """Give what earlier runs finished and this journal has not taken in."""
 
     def label(
-        self, found: Iterable[Location | Failure], known: Known | None = None
+        self,
+        found: Iterable[Failure | Pending],
+        known: Known | None = None,
+        in_order: bool = False,
     ) -> Iterator[Finished]:
-        """Label files, one row each, in whatever order; rows that are ``known`` are taken over."""
+        """Label files, one row each, as they are ready or ``in_order``.
+
+        Rows that are ``known`` are taken over.
+        """
 
     def settle(self, journal: Journal) -> None:
         """Clear away, once the report is published, what the journal has as well."""

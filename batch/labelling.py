@@ -19,7 +19,6 @@ from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
-from batch.location import Location
 from batch.log import Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job
@@ -29,7 +28,7 @@ from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
-from batch.records import Failure, Row, Source
+from batch.records import Failure, Pending, Row, Source
 from batch.reports.report import Report, open_report
 from batch.sources.exclude import EXCLUDED, JUNK_FOLDER
 from batch.sources.walk import OLDER, Found
@@ -131,7 +130,9 @@ class Labelling:
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
             total = len(found)
-        rows = self.engine.label(_counted(self.stop.until(found), summary, positions))
+        rows = self.engine.label(
+            _counted(self.stop.until(found), summary, positions), in_order=True
+        )
         with self._report(self.stop.check) as report:
             for finished in self.terminal.watch(rows, total):
                 report.add(replace(finished.row, position=positions.popleft()))
@@ -400,12 +401,12 @@ def _hint(summary: Summary) -> str:
 
 def _counted(
     found: Iterable[Found], summary: Summary, positions: deque[int | None]
-) -> Iterator[Location | Failure]:
+) -> Iterator[Failure | Pending]:
     """Give the files, and note the positions, which their rows take back in the same order."""
     for file in found:
         summary.found += 1
         positions.append(file.position)
-        yield file.failure or file.location
+        yield file.failure or Pending(file.location, may_be_known=False)
 
 
 def _read_note(journal: Journal, name: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""An ordered map over threads with bounded work in flight."""
+"""A map over threads with bounded work in flight."""
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from batch.errors import WorkerError
@@ -16,14 +16,14 @@ Result = TypeVar("Result")
 AHEAD = 4
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+def thread_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, in_order: bool = True
 ) -> Generator[Result, None, None]:
-    """Apply a function to items on ``workers`` threads and yield the results in order.
+    """Apply a function to items on ``workers`` threads and yield the results.
 
-    At most ``workers * AHEAD`` items are taken before their results are asked for. Threads share
-    one interpreter, so this pays where a function waits for others. Closing the iterator drops
-    what has not started.
+    They come ``in_order`` or as they are ready. At most ``workers * AHEAD`` items are taken before
+    their results are asked for. Threads share one interpreter, so this pays if a function waits
+    for others. Closing the iterator drops what has not started.
     """
     waiting: collections.deque[Future[Result]] = collections.deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
@@ -31,11 +31,19 @@ def ordered_map(
         for item in items:
             waiting.append(submit(pool, function, item))
             if len(waiting) >= workers * AHEAD:
-                yield waiting.popleft().result()
+                yield _take(waiting, in_order).result()
         while waiting:
-            yield waiting.popleft().result()
+            yield _take(waiting, in_order).result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _take(waiting: collections.deque[Future[Result]], in_order: bool) -> Future[Result]:
+    if in_order:
+        return waiting.popleft()
+    done = next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
+    waiting.remove(done)
+    return done
 
 
 def submit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,17 +13,27 @@ from batch.cores import available_cores
 from batch.decide import failed_row
 from batch.inference.places import choose_place
 from batch.journal.journal import Journal
-from batch.location import Location
+from batch.location import Location, Url
 from batch.log import counted
 from batch.options import Options
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 from batch.recording.timings import READ, Timings
-from batch.records import Failure, FileState, Finished, Loaded, Photo, Row
+from batch.records import (
+    Failure,
+    FileState,
+    Finished,
+    Loaded,
+    Pending,
+    Photo,
+    Row,
+    Worked,
+)
 from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import shared_file
+from batch.workers.protocol import Question
 from batch.workers.worker import Known, Task
 from batch.yunet_graph import detector_graph
 
@@ -98,47 +108,73 @@ class Pipeline:
     def run(self, found: Iterable[Location | Failure | Loaded]) -> Iterator[Row]:
         """Label files, one row each, in the order they come, and end the workers."""
         with closing(self):
-            for finished in self.label(found):
+            for finished in self.label(found, in_order=True):
                 yield finished.row
 
     def label(
-        self, found: Iterable[Location | Failure | Loaded], known: Known | None = None
+        self,
+        found: Iterable[Location | Failure | Loaded | Pending],
+        known: Known | None = None,
+        in_order: bool = False,
     ) -> Iterator[Finished]:
-        """Label files as ``run`` does, but take over rows that are ``known``."""
-        with closing(
-            ordered_map(
-                lambda item: self._finished(item, known), self._fetcher.ahead(found), self.workers
-            )
-        ) as finished:
-            yield from finished
+        """Label files, one row each, as they are ready or ``in_order``.
 
-    def _finished(
-        self, found: Location | Failure | Fetched | Loaded, known: Known | None
-    ) -> Finished:
-        if isinstance(found, Loaded):
-            return self._worked(found.url, known, found.data)
-        if isinstance(found, Fetched):
-            return self._of_fetched(found, known)
-        if isinstance(found, Failure):
-            return Finished(failed_row(found))
-        return self._worked(found, known)
+        Rows that are ``known`` are taken over.
+        """
+        items = (
+            self._prepare(item, known is not None)
+            for item in self._fetcher.ahead(map(_without_flag, found))
+        )
+        if self.place.devices:
+            results = thread_map(partial(self._work, known), items, self.workers, in_order)
+            with closing(results):
+                yield from results
+            return
+        with closing(self._workers.stream(items, known, self.workers, in_order)) as worked:
+            for item in worked:
+                yield item if isinstance(item, Finished) else self._finish(*item)
 
-    def _of_fetched(self, fetched: Fetched, known: Known | None) -> Finished:
-        self.timings.add(READ, fetched.seconds)
-        if isinstance(fetched.content, Failure):
-            return Finished(failed_row(fetched.content))
-        finished = self._worked(fetched.url, known, fetched.content)
-        digest = finished.state.digest if finished.state else None
-        url = fetched.url  # which knows what the listing said, and the worker does not
-        return replace(finished, state=FileState(url.size, url.mtime_ns, digest, url.etag))
+    def _prepare(
+        self, item: Location | Failure | Loaded | Pending | Fetched, is_asked: bool
+    ) -> Question | Finished:
+        """Make the question to a worker of a file; a row if there is nothing to ask."""
+        location: Location
+        data, may_be_known = None, is_asked
+        if isinstance(item, Fetched):
+            self.timings.add(READ, item.seconds)
+            if isinstance(item.content, Failure):
+                return Finished(failed_row(item.content))
+            location, data = item.url, item.content
+        elif isinstance(item, Loaded):
+            location, data = item.url, item.data
+        elif isinstance(item, Pending):
+            location, may_be_known = item.location, is_asked and item.may_be_known
+        elif isinstance(item, Failure):
+            return Finished(failed_row(item))
+        else:
+            location = item
+        return Question(location, data, is_asked, may_be_known, self._salvage)
 
-    def _worked(self, found: Location, known: Known | None, data: bytes | None = None) -> Finished:
-        worked = self._workers.work(found, known, self._salvage, data)
-        self.timings.add(READ, worked.read_seconds)
-        for stage, seconds in worked.seconds.items():
-            self.timings.add(stage, seconds)
-        content = worked.content
+    def _work(self, known: Known | None, item: Question | Finished) -> Finished:
+        if isinstance(item, Finished):
+            return item
+        return self._finish(item, self._workers.work(item, known))
+
+    def _finish(self, question: Question, worked: Worked) -> Finished:
+        """Make the row of a result, on devices by asking the models."""
+        self.timings.add_all({READ: worked.read_seconds, **worked.seconds})
+        content, state = worked.content, worked.state
         if isinstance(content, Photo):
             content = self._labeller.row(content)
         row = failed_row(content) if isinstance(content, Failure) else content
-        return Finished(row, worked.state, copied=worked.copied)
+        url = question.location
+        if isinstance(url, Url):  # which knows what the listing said, and the worker does not
+            state = FileState(url.size, url.mtime_ns, state.digest if state else None, url.etag)
+        return Finished(row, state, worked.copied, worked.text)
+
+
+def _without_flag(
+    item: Location | Failure | Loaded | Pending,
+) -> Location | Failure | Loaded | Pending:
+    """Give the URL alone of a file that is to be fetched: then it is worth to look for its row."""
+    return item.location if isinstance(item, Pending) and isinstance(item.location, Url) else item

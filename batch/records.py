@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from batch.location import Location, Url
 
@@ -248,12 +248,21 @@ class Row:
 class Finished:
     """A row that was just made, with what its file was then.
 
-    ``copied`` rows are those of another file with the same bytes.
+    ``copied`` rows are those of another file with the same bytes. ``text`` is the row as
+    ``pack_row`` writes it, empty if it is not at hand.
     """
 
     row: Row
     state: FileState | None = None
     copied: bool = False
+    text: bytes = field(default=b"", repr=False, compare=False)
+
+
+class Pending(NamedTuple):
+    """A file that is to be labelled; ``may_be_known`` if another one may have the same bytes."""
+
+    location: Location
+    may_be_known: bool
 
 
 @dataclass(frozen=True)
@@ -261,7 +270,8 @@ class Worked:
     """What a worker made of a file, and of which state of it.
 
     ``content`` is a Row where workers label, or where one with the same bytes was known
-    (``copied``). ``read_seconds`` were spent on reading, ``seconds`` on the other stages.
+    (``copied``). ``text`` is a row as the worker wrote it, empty if it did not. ``read_seconds``
+    were spent on reading, ``seconds`` on the other stages.
     """
 
     content: Photo | Failure | Row
@@ -269,3 +279,4 @@ class Worked:
     read_seconds: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     copied: bool = False
+    text: bytes = b""

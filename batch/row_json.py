@@ -78,7 +78,7 @@ _ROWS, _FAILURES = msgspec.json.Decoder(_Row), msgspec.json.Decoder(_Failure)
 _ENCODER = msgspec.json.Encoder()
 
 
-def pack_row(row: Row) -> str:
+def pack_row(row: Row) -> bytes:
     """Write a row, but for its path and position, so that ``unpack_row`` reads it back.
 
     Every digit of a number is kept. Of a detail, what is not Unicode becomes ``?``.
@@ -94,7 +94,7 @@ def pack_row(row: Row) -> str:
             source=row.source,
             faces=tuple(map(_packed_answer, row.faces)),
         )
-    ).decode()
+    )
 
 
 def unpack_row(path: Location, text: str | bytes) -> Row:
@@ -140,9 +140,9 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
             raise ValueError(f"the answer {named} out of {list(names)}")
 
 
-def pack_failure(failure: Failure) -> str:
+def pack_failure(failure: Failure) -> bytes:
     """Write a failure, but for its path."""
-    return _ENCODER.encode(_packed_failure(failure)).decode()
+    return _ENCODER.encode(_packed_failure(failure))
 
 
 def unpack_failure(path: Location, text: str | bytes) -> Failure:

@@ -13,6 +13,7 @@ from batch.decoding.file_bytes import read_with_state
 from batch.decoding.file_limits import FileLimits
 from batch.records import Failure
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from bench.figure import Figure
 from bench.machine import on_cores, usable_cores
@@ -44,7 +45,9 @@ def measure_containment(photos: PhotoSet, sample: int, rounds: int) -> Containme
         stages = Stages()
 
         def contained(path: Path) -> object:
-            return workers.work(path, lambda path, digest: None)
+            return workers.work(
+                Question(path, digest=True, may_be_known=True), lambda path, state: None
+            )
 
         for path in paths[:WARM_UP]:
             contained(path)

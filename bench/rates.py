@@ -20,7 +20,7 @@ from batch.decoding.file_bytes import read_with_state
 from batch.errors import ExitCode, ProviderError
 from batch.inference.session import open_session
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 from batch.records import Failure, Photo
 
 # Workers mostly wait for the GPU, so more of them than cores may pay.
@@ -37,7 +37,7 @@ def decoding(photos: list[Path], runs: int) -> dict[str, float]:
     rates = []
     for _ in range(runs):
         started = time.perf_counter()
-        readable = sum(ordered_map(decoded, photos, available_cores()))
+        readable = sum(thread_map(decoded, photos, available_cores()))
         rates.append(readable / (time.perf_counter() - started))
     return {"cores": available_cores(), "rate": max(rates)}
 

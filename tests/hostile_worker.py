@@ -12,7 +12,7 @@ from pathlib import Path
 from batch.decode import MAX_SIDE, Upright, decode_upright
 from batch.records import Failure
 from batch.workers import program as worker_program
-from batch.workers.protocol import ANSWER, PIXEL_BYTES, Kind
+from batch.workers.protocol import PIXEL_BYTES, REPLY, Kind
 
 SLOW = 0.4  # seconds
 GRACE = 1  # seconds, fewer than a real one's for those who wait
@@ -52,7 +52,7 @@ DEEDS: dict[bytes, Callable[[], object]] = {
 
 def main(connection: int, pixels: int, *limits: int) -> None:
     def talk_nonsense() -> None:
-        os.write(connection, b"\xff" * ANSWER.size)
+        os.write(connection, b"\xff" * REPLY.size)
 
     def grow() -> None:
         os.pwrite(pixels, b"more", PIXEL_BYTES)
@@ -60,8 +60,8 @@ def main(connection: int, pixels: int, *limits: int) -> None:
     def cut_short() -> None:
         os.ftruncate(pixels, 0)
         whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
-        read = (True, 1, 1, 1, 1, 1, bytes(32), 0)
-        os.write(connection, ANSWER.pack(Kind.PICTURE, *read, *whole, 0, 0, b"", *[0] * 5))
+        read = (True, 1, 1, 1, 1, 1, bytes(32))
+        os.write(connection, REPLY.pack(Kind.PICTURE, *read, *[0] * 5, *whole, 0))
 
     deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 

@@ -30,6 +30,7 @@ from batch.options import Place
 from batch.records import Failure, Photo, Reason, Stage, Status
 from batch.workers.plan import Plan
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from batch.yunet_graph import detector_graph
 from tests.decoded import distance, encoded, photo
@@ -239,9 +240,9 @@ class TestElsewhere:
         path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
         here = decode_bytes(path, path.read_bytes())
         with Workers(Task(FileLimits())) as workers:
-            there = workers.work(path).content
+            there = workers.work(Question(path)).content
             url = Url("memory://b/large.jpg")
-            handed_over = workers.work(url, data=path.read_bytes()).content
+            handed_over = workers.work(Question(url, data=path.read_bytes())).content
             assert isinstance(here, Photo)
             for other in (there, handed_over):
                 assert isinstance(other, Photo)
@@ -256,7 +257,7 @@ class TestElsewhere:
         path = tmp_path / "large.jpg"
         path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
         with Workers(Task(FileLimits())) as workers:
-            whole = workers.work(path).content
+            whole = workers.work(Question(path)).content
             assert isinstance(whole, Photo)
             path.write_bytes(encoded(astronaut.resize((3000, 4000)), "JPEG"))
             assert isinstance(whole.detail, Failure)

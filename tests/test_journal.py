@@ -6,21 +6,34 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import batch.journal.journal
-from batch.journal import schema
 from batch.journal.damage import find_damage
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
-from batch.journal.schema import KNOWN, PENDING, SCHEMA
-from batch.records import Answer, Failure, FileState, Finished, Reason, Row, Source, Stage, Status
+from batch.journal.schema import SCHEMA
+from batch.location import Location, Url
+from batch.records import (
+    Answer,
+    Failure,
+    FileState,
+    Finished,
+    Pending,
+    Reason,
+    Row,
+    Source,
+    Stage,
+    Status,
+)
 from batch.sources.walk import Found
 
 BASIS = b"basis"
 A, B, C = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "abc")
+A_STATE = FileState(A.size, A.mtime_ns, A.path.encode())
 UNREADABLE = Failure(Path("photos/d.jpg"), Stage.READ, Reason.UNREADABLE, "Permission denied")
 D = Found("photos/d.jpg", failure=UNREADABLE)
 
@@ -60,6 +73,10 @@ def _finished(found: Found, digest: bytes | None = None) -> Finished:
     return Finished(_row(found.path), FileState(found.size, found.mtime_ns, digest))
 
 
+def _locations(journal: Journal) -> list[Location | Failure]:
+    return [item if isinstance(item, Failure) else item.location for item in journal.pending()]
+
+
 def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
     """Label everything that is pending and close the journal."""
     with_digest = {file.path: file.path.encode() for file in found}
@@ -67,7 +84,7 @@ def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
     journal.plan(found, fresh=False, verify=False)
     by_path = {Path(file.path): file for file in found}
     for item in list(journal.pending()):
-        file = by_path[Path(item.path if isinstance(item, Failure) else item)]
+        file = by_path[Path(item.path if isinstance(item, Failure) else item.location)]
         journal.add(_finished(file, with_digest[file.path]))
     journal.close()
 
@@ -132,11 +149,11 @@ def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
     _do_all(path, A)
     journal = Journal(path, BASIS)
     journal.plan([A], fresh=False, verify=True)
-    assert journal.known(Path("copy.jpg"), A.path.encode()) == _row("copy.jpg")
+    assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
     journal.close()
     _plan(path, A, fresh=True)
     journal = Journal(path, BASIS)
-    assert journal.known(Path("copy.jpg"), A.path.encode()) is None
+    assert journal.known(Path("copy.jpg"), A_STATE) is None
     journal.close()
 
 
@@ -152,7 +169,7 @@ def test_a_fresh_start_goes_on_until_a_report_is_published(path: Path) -> None:
 
 def test_pending_files_and_rows_come_in_the_order_of_discovery(journal: Journal) -> None:
     journal.plan([C, D, A], fresh=False, verify=False)
-    assert list(journal.pending()) == [Path(C.path), UNREADABLE, Path(A.path)]
+    assert _locations(journal) == [Path(C.path), UNREADABLE, Path(A.path)]
     for found in (A, C, D):
         journal.add(_finished(found))
     assert [row.path.name for row in journal.rows()] == ["c.jpg", "d.jpg", "a.jpg"]
@@ -164,28 +181,77 @@ def test_no_file_is_lost_between_two_chunks(journal: Journal, number: int) -> No
     names = [f"{n:05}.jpg" for n in range(number)]
     plan = journal.plan((Found(name, 1, 1) for name in names), fresh=False, verify=False)
     assert plan == Plan(number, number)
-    for path in journal.pending():
-        assert isinstance(path, Path)
-        journal.add(Finished(_row(str(path)), FileState(1, 1, None)))
+    for item in journal.pending():
+        assert isinstance(item, Pending)
+        journal.add(Finished(_row(str(item.location)), FileState(1, 1, None)))
     assert [str(row.path) for row in journal.rows()] == names
 
 
 def test_a_row_is_known_by_its_bytes_alone(path: Path) -> None:
     _do_all(path, A)
     other = Journal(path, b"another")
-    assert other.known(Path("copy.jpg"), A.path.encode()) is None
+    assert other.known(Path("copy.jpg"), A_STATE) is None
     other.close()
     journal = Journal(path, BASIS)
-    assert journal.known(Path("copy.jpg"), A.path.encode()) == _row("copy.jpg")
-    assert journal.known(Path("copy.jpg"), b"other bytes") is None
+    assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
+    assert journal.known(Path("copy.jpg"), replace(A_STATE, digest=b"other bytes")) is None
     journal.close()
+
+
+def _may_be_known(journal: Journal) -> dict[str, bool]:
+    pending = [item for item in journal.pending() if isinstance(item, Pending)]
+    return {str(item.location): item.may_be_known for item in pending}
+
+
+def test_a_file_may_be_known_if_a_known_one_has_its_size(path: Path) -> None:
+    _do_all(path, A, D)
+    with Journal(path, BASIS) as journal:
+        same, other = Found("same.jpg", A.size, 5), Found("other.jpg", 9_999, 5)
+        journal.plan([A, same, other], fresh=False, verify=False)
+        assert _may_be_known(journal) == {"same.jpg": True, "other.jpg": False}
+    with Journal(path, b"another") as journal:  # which has no use for the row
+        journal.plan([same], fresh=False, verify=False)
+        assert _may_be_known(journal) == {"same.jpg": False}
+
+
+@pytest.mark.parametrize("between", [0, 700, CHUNK])
+def test_the_second_of_two_new_files_of_one_size_may_be_known(
+    journal: Journal, between: int
+) -> None:
+    others = [Found(f"m{number:05}.jpg", 2_000 + number, 1) for number in range(between)]
+    found = [Found("a.jpg", 1, 1), *others, Found("z.jpg", 1, 1)]
+    journal.plan(found, fresh=False, verify=False)
+    asked = _may_be_known(journal)
+    assert {name for name, may_be_known in asked.items() if may_be_known} == {"z.jpg"}
+
+
+def test_a_file_that_can_not_be_read_now_may_be_known_elsewhere(path: Path) -> None:
+    _do_all(path, A)
+    with Journal(path, BASIS) as journal:
+        journal.plan([A._replace(mtime_ns=77)], fresh=False, verify=False)
+        failure = Failure(Path(A.path), Stage.READ, Reason.UNREADABLE, "for a night")
+        journal.add(Finished(Row(Path(A.path), Status.FAILED, failure=failure)))
+        assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
+    with Journal(path, BASIS) as journal:
+        journal.plan([Found("copy.jpg", A.size, 5)], fresh=False, verify=False)
+        assert _may_be_known(journal) == {"copy.jpg": True}
+
+
+def test_a_url_is_known_by_the_size_that_was_listed(journal: Journal) -> None:
+    for size in (7, None):  # None where a server tells no size
+        url = Url("https://host/a.jpg", size)
+        journal.add(Finished(replace(_row("a.jpg"), path=url), FileState(size, 1, b"digest")))
+        copy = replace(url, text="https://host/copy.jpg")
+        row = journal.known(copy, FileState(7, None, b"digest"))
+        assert row is not None
+        assert row.path == copy
 
 
 def test_a_failure_is_not_taken_over(journal: Journal) -> None:
     failure = Failure(Path("a.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut")
     row = Row(Path("a.jpg"), Status.FAILED, failure=failure)
     journal.add(Finished(row, FileState(1, 1, b"digest")))
-    assert journal.known(Path("b.jpg"), b"digest") is None
+    assert journal.known(Path("b.jpg"), FileState(1, 1, b"digest")) is None
 
 
 def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -> None:
@@ -329,7 +395,7 @@ def test_notes_are_kept_and_replaced(path: Path) -> None:
 def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
     path = os.fsdecode(name)
     journal.plan([Found(path, 1, 1)], fresh=False, verify=False)
-    assert list(journal.pending()) == [Path(path)]
+    assert _locations(journal) == [Path(path)]
     journal.add(Finished(_row(path), FileState(1, 1, None)))
     assert [row.path for row in journal.rows()] == [Path(path)]
 
@@ -389,58 +455,3 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     path.touch()
     _do_all(path, A)
     assert _plan(path, A).pending == 0
-
-
-PER_PHOTO = ("KNOWN", "IS_ACCEPTED", "KEEP", "KEEP_ANSWER", "DROP_ANSWER")
-QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
-
-
-@pytest.mark.parametrize(
-    "query",
-    [*QUERIES.values(), *(vars(schema)[name] for name in PER_PHOTO)],
-    ids=[*QUERIES, *PER_PHOTO],
-)
-def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query: str) -> None:
-    values = {"after": b"", "basis": BASIS, "chunk": CHUNK, "all": True, "digest": b""}
-    with Journal(path, BASIS) as journal:
-        _plan_steps(journal, query, values if ":" in query else (b"",) * query.count("?"))
-
-
-def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
-    values = {"all": False, "basis": BASIS, "ignore_inode": False}
-    with Journal(path, BASIS) as journal:
-        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {PENDING}", values).fetchall()
-    steps = [step[3] for step in plan]
-    assert steps[0] == "SCAN found"
-    assert steps[1].startswith("SEARCH photos USING PRIMARY KEY (path=?)")
-    assert len(steps) == 2
-
-
-def test_of_many_copies_one_is_looked_at(path: Path) -> None:
-    with Journal(path, BASIS) as journal:
-        values = {"digest": b"", "basis": BASIS}
-        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {KNOWN}", values).fetchall()
-    searches = [step[3] for step in plan if step[3].startswith("SEARCH")]
-    assert [step.partition(" USING ")[2] for step in searches] == [
-        "INDEX photos_by_digest (digest=? AND basis=?)",
-        "INDEX unreadable_by_digest (digest=? AND basis=?)",
-    ]
-
-
-@pytest.mark.parametrize(
-    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET, schema.FORGET_ANSWERS]
-)
-def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
-    path: Path, query: str
-) -> None:
-    with Journal(path, BASIS) as journal:
-        journal.plan([A], fresh=False, verify=False)
-        _plan_steps(journal, query, (), scans=1)
-
-
-def _plan_steps(journal: Journal, query: str, values: object, scans: int = 0) -> None:
-    rows = journal._database.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()  # type: ignore[arg-type]
-    steps = [row[3] for row in rows]
-    assert any(step.startswith("SEARCH") for step in steps), steps
-    assert sum(step.startswith("SCAN") for step in steps) <= scans, steps
-    assert not any("TEMP B-TREE" in step or "AUTOMATIC" in step for step in steps), steps

@@ -94,7 +94,7 @@ def test_damage_shows_in_rows_that_are_missing_or_known_too(path: Path) -> None:
     with pytest.raises(JournalDamaged):
         list(journal.missing())
     with pytest.raises(JournalDamaged):
-        journal.known(Path("copy.jpg"), A.path.encode())
+        journal.known(Path("copy.jpg"), FileState(A.size, None, A.path.encode()))
     journal.close()
 
 

@@ -18,11 +18,12 @@ from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import Options, Place, Provider
 from batch.pipeline import LABELLING
-from batch.records import Failure, Photo, Reason, Region, Row, Status
+from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import shared_file
 from batch.workers.program import SMALL
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from batch.yunet_graph import detector_graph
 from tests.test_workers import linux
@@ -40,6 +41,10 @@ def _workers(plan: Plan) -> Workers:
     file = shared_file()
     write_plan(plan, file)
     return Workers(Task(FileLimits(), LABELLING, file, plan.ensemble.labels, plan.ensemble.outputs))
+
+
+def _question(path: Path) -> Question:
+    return Question(path, digest=True, may_be_known=True)
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def photo(tmp_path: Path, astronaut: Image.Image) -> Path:
 def test_a_worker_labels_as_this_process_does(workers: Workers, plan: Plan, photo: Path) -> None:
     decoded = decode(photo)
     assert isinstance(decoded, Photo)
-    worked = workers.work(photo)
+    worked = workers.work(Question(photo))
     assert worked.content == Labeller(plan, Place(Provider.CPU)).row(decoded)
     assert set(worked.seconds) == {"decode", "faces", "crop", "classify"}
     assert worked.state is not None
@@ -73,20 +78,20 @@ def test_a_worker_may_answer_that_a_photo_has_no_label(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "black").save(tmp_path / "dark.png")
     plan = _plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
     with _workers(plan) as workers:
-        row = workers.work(tmp_path / "dark.png").content
+        row = workers.work(Question(tmp_path / "dark.png")).content
     assert isinstance(row, Row)
     assert row.answer is not None
     assert (row.status, row.answer.label, row.answer.confidence) == (Status.NO_PERSON, None, 0.75)
 
 
 def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:
-    asked: list[bytes] = []
+    asked: list[bytes | None] = []
 
-    def known(path: Location, digest: bytes) -> Row | None:
-        asked.append(digest)
+    def known(path: Location, state: FileState) -> Row | None:
+        asked.append(state.digest)
         return KNOWN if len(asked) == 2 else None
 
-    first, second, third = (workers.work(photo, known) for _ in range(3))
+    first, second, third = (workers.work(_question(photo), known) for _ in range(3))
     assert first.content == third.content != KNOWN
     assert (first.copied, second.copied, third.copied) == (False, True, False)
     assert second.content == KNOWN
@@ -96,18 +101,18 @@ def test_a_known_file_is_not_labelled(workers: Workers, photo: Path) -> None:
 
 
 def test_what_the_journal_has_to_say_ends_the_run(workers: Workers, photo: Path) -> None:
-    def known(path: Location, digest: bytes) -> Row | None:
+    def known(path: Location, state: FileState) -> Row | None:
         raise OutputError("the journal is full", "make room")
 
     with pytest.raises(OutputError):
-        workers.work(photo, known)
-    assert isinstance(workers.work(photo).content, Row)
+        workers.work(_question(photo), known)
+    assert isinstance(workers.work(Question(photo)).content, Row)
 
 
 def test_a_bad_file_is_a_failure(workers: Workers, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     for path, reason in (("text.jpg", Reason.NOT_AN_IMAGE), ("nowhere.jpg", Reason.VANISHED)):
-        content = workers.work(tmp_path / path).content
+        content = workers.work(Question(tmp_path / path)).content
         assert isinstance(content, Failure)
         assert content.reason is reason
 
@@ -127,19 +132,19 @@ def test_a_worker_that_is_killed_is_replaced(workers: Workers, photo: Path) -> N
     workers.start()
     (worker,) = workers._idle
 
-    def known(path: Location, digest: bytes) -> Row | None:
+    def known(path: Location, state: FileState) -> Row | None:
         os.kill(worker.pid, signal.SIGKILL)
         return None
 
-    content = workers.work(photo, known).content
+    content = workers.work(_question(photo), known).content
     assert isinstance(content, Failure)
     assert content.reason is Reason.CRASHED
-    assert isinstance(workers.work(photo).content, Row)
+    assert isinstance(workers.work(Question(photo)).content, Row)
 
 
 @linux
 def test_a_worker_has_one_thread_and_needs_no_package_onnx(workers: Workers, photo: Path) -> None:
-    workers.work(photo)
+    workers.work(Question(photo))
     (worker,) = workers._idle
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "onnxruntime" in maps
@@ -154,11 +159,13 @@ def test_broken_and_known_files_by_turns_keep_their_rows(
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture" + bytes(size))
 
-    def known(path: Location, digest: bytes) -> Row | None:
+    def known(path: Location, state: FileState) -> Row | None:
         return KNOWN if next(turns) else None
 
     turns = iter((True, False, True, False))
-    contents = [workers.work(path, known).content for path in (broken, broken, photo, photo)]
+    contents = [
+        workers.work(_question(path), known).content for path in (broken, broken, photo, photo)
+    ]
     assert contents[0] == contents[2] == KNOWN
     assert isinstance(contents[1], Failure)
     assert isinstance(contents[3], Row)

@@ -21,6 +21,7 @@ from batch.fusion import Fusion, Rule
 from batch.location import Location
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
+from batch.records import FileState
 from tests.runs import children
 from tests.tiny_models import bright_fusion, bright_model, bright_spec, save
 
@@ -51,7 +52,7 @@ def test_the_astronaut_is_happy(photos: Path) -> None:
 
 
 def test_what_photos_wait_for_the_run_is_no_stage_s_time(photos: Path) -> None:
-    def known(path: Location, digest: bytes) -> None:
+    def known(path: Location, state: FileState) -> None:
         time.sleep(3)
 
     with closing(Pipeline(replace(FACES, workers=1))) as pipeline:

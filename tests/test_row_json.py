@@ -77,12 +77,12 @@ def test_a_row_is_given_to_whichever_file_has_its_bytes() -> None:
     other = Path("copy.jpg")
     back = unpack_row(other, pack_row(Row(PATH, Status.FAILED, failure=failure)))
     assert back == Row(other, Status.FAILED, failure=replace(failure, path=other))
-    assert str(PATH) not in pack_row(Row(PATH, Status.NO_FACE, width=1, height=1))
+    assert str(PATH).encode() not in pack_row(Row(PATH, Status.NO_FACE, width=1, height=1))
 
 
 def test_the_text_is_one_line_of_json() -> None:
     text = pack_row(ROWS["odd labels"])
-    assert "\n" not in text
+    assert b"\n" not in text
     assert json.loads(text)["status"] == "ok"
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from batch.decoding.file_limits import FileLimits
 from batch.errors import ExitCode, WorkerError
 from batch.location import Url
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from tests.conftest import REPOSITORY, Command
 
@@ -62,6 +64,11 @@ def spoiled(folder: Path, spoil: str, *args: str) -> subprocess.CompletedProcess
 
 def test_threads_that_can_t_be_started(photo: Path) -> None:
     ran = spoiled(photo.parent, NO_THREADS, "a.png", "-q", "-o", "r.csv")
+    assert ran.returncode == ExitCode.OK  # this machine's files need none
+    (photo.parent / "r.csv").unlink()
+    with zipfile.ZipFile(photo.parent / "a.zip", "w") as archive:
+        archive.write(photo, "a.png")
+    ran = spoiled(photo.parent, NO_THREADS, "a.zip", "-q", "-o", "r.csv")
     assert ran.returncode == ExitCode.FAILED
     assert "a thread can't be started (can't start new thread); allow more processes" in ran.stderr
     assert not (photo.parent / "r.csv").exists()
@@ -108,7 +115,7 @@ def test_a_photo_that_can_t_be_handed_over_ends_the_run(
         workers.start()
         monkeypatch.setattr(os, "memfd_create", refuse)
         with pytest.raises(WorkerError, match="no memory can be shared"):
-            workers.work(Url("s3://bucket/a.png"), data=b"bytes")
+            workers.work(Question(Url("s3://bucket/a.png"), data=b"bytes"))
 
 
 def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from batch.errors import WorkerError
 from batch.records import Reason
 from batch.workers.pool import Workers
 from batch.workers.process import GROUP_SIGNALS
+from batch.workers.protocol import Question
 from batch.workers.worker import Task, Worker
 from tests.conftest import REPOSITORY
 from tests.hostile_photos import (
@@ -42,7 +43,7 @@ class TestStart:
             Workers(Task(FileLimits(), "batch.nowhere")) as decoders,
             pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
         ):
-            decoders.work(deed(""))
+            decoders.work(Question(deed("")))
 
     def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -53,8 +54,11 @@ class TestStart:
 
     def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")
-        with pytest.raises(WorkerError, match="it ended with exit status 1"):
-            Worker(Task(FileLimits()))
+        with (
+            Workers(Task(FileLimits())) as workers,
+            pytest.raises(WorkerError, match="it ended with exit status 1"),
+        ):
+            workers.start()
 
     @pytest.mark.parametrize("how", ["script", "-c"])
     def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
@@ -70,12 +74,13 @@ from pathlib import Path
 import PIL.Image
 from batch.workers.worker import Task
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.decoding.file_limits import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")
 with Workers(Task(FileLimits())) as decoders:
-    print(decoders.work(Path({str(photo)!r})).content.pixels.shape)
+    print(decoders.work(Question(Path({str(photo)!r}))).content.pixels.shape)
 """
         script = tmp_path / "script.py"
         script.write_text(code)
@@ -90,11 +95,11 @@ class TestSignals:
     def test_photos_in_hand_are_finished(
         self, number: signal.Signals, hostile: Workers, deed: Deed
     ) -> None:
-        hostile.work(deed(""))
+        hostile.work(Question(deed("")))
         pid = hostile._idle[0].pid
         timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
         timer.start()
-        assert decoded_well(hostile.work(deed("wait")))
+        assert decoded_well(hostile.work(Question(deed("wait"))))
         assert [decoder.pid for decoder in hostile._idle] == [pid]
 
     def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
@@ -104,7 +109,7 @@ class TestSignals:
             for delay in (0, 5, 10, 20, 40, 80):
                 threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
                 with Workers(Task(TIGHT, HOSTILE)) as decoders:
-                    print(decoders.work(photo).content.pixels.shape, flush=True)
+                    print(decoders.work(Question(photo)).content.pixels.shape, flush=True)
             """,
             deed(""),
         )
@@ -117,23 +122,23 @@ class TestSignals:
         def interrupt(number: int, frame: object) -> None:
             raise KeyboardInterrupt
 
-        hostile.work(deed(""))
+        hostile.work(Question(deed("")))
         pid = hostile._idle[0].pid
         before = signal.signal(signal.SIGUSR1, interrupt)
         timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
         try:
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                hostile.work(deed("wait"))
+                hostile.work(Question(deed("wait")))
         finally:
             timer.join()
             signal.signal(signal.SIGUSR1, before)
         assert is_gone(pid)
-        vanished = failed(hostile.work(Path("nowhere")))
+        vanished = failed(hostile.work(Question(Path("nowhere"))))
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.work(photo).content.pixels.shape)", deed("wait"))
+        ran = script("print(decoders.work(Question(photo)).content.pixels.shape)", deed("wait"))
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
@@ -146,7 +151,9 @@ class TestSignals:
 
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
-        ran = script("decoders.work(photo); print('done', flush=True); signal.pause()", deed(word))
+        ran = script(
+            "decoders.work(Question(photo)); print('done', flush=True); signal.pause()", deed(word)
+        )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         if word:
@@ -165,13 +172,14 @@ import os, signal, threading
 from pathlib import Path
 from batch.workers.worker import Task
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from tests.hostile_photos import HOSTILE, TIGHT
 photo = Path({str(photo)!r})
 """
     if "with Workers" not in code:
         start += """
 decoders = Workers(Task(TIGHT, HOSTILE))
-decoders._give_back(decoders._taken())
+decoders.start()
 print(decoders._idle[0].pid, flush=True)
 """
         code += "\ndecoders.close()"

@@ -16,17 +16,19 @@ from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
 from batch.row_json import MAX_ROW, pack_row
 from batch.workers.protocol import (
-    ANSWER,
     PIXEL_BYTES,
-    BadAnswer,
+    REPLY,
+    STAGES,
+    BadReply,
     Kind,
     Label,
     Picture,
-    Said,
-    pack_answer,
+    Question,
+    Reply,
     pack_refusal,
-    unpack_answer,
+    pack_reply,
     unpack_refusal,
+    unpack_reply,
     unpack_row_of,
 )
 
@@ -34,21 +36,33 @@ PATH = Path("photo.jpg")
 STATE = FileState(123, 1_700_000_000_123_456_789, bytes(range(32)), None, 2**63 - 1, 7)
 FIELDS = (
     *("kind", "is_known", "size", "mtime", "nanoseconds", "ctime_ns", "inode", "digest", "seconds"),
-    *("rows", "columns", "width", "height", "stage", "reason", "detail"),
-    *("decode", "faces", "crop", "classify", "length"),
+    *("decode", "faces", "crop", "classify", "rows", "columns", "width", "height", "length"),
 )
+
+
+def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> Reply:
+    """Read a reply that is all there, once its parts have come one after the other."""
+    question = Question(PATH, digest=digest, in_detail=in_detail)
+    for size in (0, 1, REPLY.size - 1, REPLY.size, len(data) - 1):
+        if size < len(data):
+            assert unpack_reply(question, bytearray(data[:size]), 0) is None
+    parsed = unpack_reply(question, bytearray(b"before" + data + b"behind"), 6)
+    assert parsed is not None
+    reply, end = parsed
+    assert end == 6 + len(data)
+    return reply
 
 
 def test_a_photo() -> None:
     upright = Upright(Image.new("RGB", (30, 20)), 300, 200)
-    answer = unpack_answer(PATH, pack_answer(upright, STATE, 0.5), digest=True)
+    answer = _read(pack_reply(upright, STATE, 0.5), digest=True)
     assert answer.content == Picture(rows=20, columns=30, width=300, height=200)
     assert (answer.state, answer.read_seconds) == (STATE, 0.5)
 
 
 def test_the_digest_counts_only_where_it_was_asked_for() -> None:
     upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
-    answer = unpack_answer(PATH, pack_answer(upright, STATE), digest=False)
+    answer = _read(pack_reply(upright, STATE), digest=False)
     assert answer.state == replace(STATE, digest=None)
 
 
@@ -56,7 +70,7 @@ def test_the_digest_counts_only_where_it_was_asked_for() -> None:
 def test_times_before_1970_and_after_2262(mtime_ns: int) -> None:
     state = FileState(1, mtime_ns)
     upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
-    assert unpack_answer(PATH, pack_answer(upright, state), digest=False).state == state
+    assert _read(pack_reply(upright, state), digest=False).state == state
 
 
 @pytest.mark.parametrize("state", [None, STATE])
@@ -64,32 +78,32 @@ def test_every_failure(state: FileState | None) -> None:
     for stage in Stage:
         for reason in Reason:
             failure = Failure(PATH, stage, reason, "bös \udcff")
-            answer = unpack_answer(PATH, pack_answer(failure, state), digest=True)
+            answer = _read(pack_reply(failure, state), digest=True)
             assert answer.content == Failure(PATH, stage, reason, "bös ?")
             assert answer.state == state
 
 
 def test_the_longest_detail_is_cut() -> None:
     failure = Failure(PATH, Stage.DECODE, Reason.CORRUPT, "é" * 5000)
-    content = unpack_answer(PATH, pack_answer(failure, None), digest=False).content
+    content = _read(pack_reply(failure, None), digest=False).content
     assert isinstance(content, Failure)
-    assert content.detail == "é" * 500
+    assert content.detail == "é" * 997 + "..."
 
 
 def test_the_largest_picture_fits_into_what_is_shared() -> None:
     assert PIXEL_BYTES >= MAX_SIDE * MAX_SIDE * 3
     upright = Upright(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
-    unpack_answer(PATH, pack_answer(upright, STATE), digest=False)
+    _read(pack_reply(upright, STATE), digest=False)
     detail = Upright(Image.new("RGB", (PIXEL_BYTES // 3000, 1000)), MAX_SIDE, MAX_SIDE)
-    unpack_answer(PATH, pack_answer(detail, STATE), digest=False, in_detail=True)
-    with pytest.raises(BadAnswer):
-        unpack_answer(PATH, pack_answer(detail, STATE), digest=False)
+    _read(pack_reply(detail, STATE), digest=False, in_detail=True)
+    with pytest.raises(BadReply):
+        _read(pack_reply(detail, STATE), digest=False)
 
 
 def test_a_detail_is_no_larger_than_what_is_shared() -> None:
     larger = Upright(Image.new("RGB", (PIXEL_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE)
-    with pytest.raises(BadAnswer):
-        unpack_answer(PATH, pack_answer(larger, STATE), digest=False, in_detail=True)
+    with pytest.raises(BadReply):
+        _read(pack_reply(larger, STATE), digest=False, in_detail=True)
 
 
 @pytest.mark.parametrize(
@@ -109,19 +123,18 @@ def test_a_detail_is_no_larger_than_what_is_shared() -> None:
         {"seconds": float("inf")},
         {"crop": float("nan")},
         {"classify": -1.0},
-        {"kind": Kind.FAILURE, "stage": len(Stage)},
-        {"kind": Kind.FAILURE, "reason": 255},
         {"kind": 4},
-        {"kind": Kind.LABEL, "length": 0},
-        {"kind": Kind.LABEL, "length": MAX_ROW + 1},
+        {"length": MAX_ROW + 1},
+        {"kind": Kind.LABEL, "is_known": False},
+        {"kind": Kind.FAILURE},  # without a text
         {"kind": Kind.READ, "is_known": False},
     ],
 )
 def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
-    sound = pack_answer(Upright(Image.new("RGB", (30, 20)), 300, 200), STATE)
-    fields = dict(zip(FIELDS, ANSWER.unpack(sound), strict=True))
-    with pytest.raises(BadAnswer):
-        unpack_answer(PATH, ANSWER.pack(*(fields | changed).values()), digest=False)
+    sound = pack_reply(Upright(Image.new("RGB", (30, 20)), 300, 200), STATE)
+    fields = dict(zip(FIELDS, REPLY.unpack(sound), strict=True))
+    with pytest.raises(BadReply):
+        unpack_reply(Question(PATH), bytearray(REPLY.pack(*(fields | changed).values())), 0)
 
 
 LABELS = ("happy", "sad")
@@ -135,17 +148,28 @@ ROW = Row(
 
 def test_a_label() -> None:
     seconds = {DECODE: 2.0, FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
-    said = pack_answer(Label(ROW, seconds), STATE, 0.5, 1.0)
-    length = len(said) - ANSWER.size
+    said = pack_reply(Label(ROW, seconds), STATE, 0.5, 1.0)
+    text = said[REPLY.size :]
     seconds[DECODE] += 1.0
-    assert unpack_answer(PATH, said[: ANSWER.size], True) == Said(length, STATE, 0.5, seconds)
-    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, LABELS) == ROW
-    assert unpack_row_of(PATH, said[ANSWER.size :], LABELS, OUTPUTS) == ROW
+    assert _read(said, digest=True) == Reply(text, STATE, 0.5, seconds)
+    assert unpack_row_of(PATH, text, LABELS, LABELS) == ROW
+    assert unpack_row_of(PATH, text, LABELS, OUTPUTS) == ROW
 
 
 def test_a_worker_that_waits_for_a_verdict() -> None:
-    said = unpack_answer(PATH, pack_answer(None, STATE, 0.5), digest=True)
-    assert said == Said(None, STATE, 0.5)
+    said = _read(pack_reply(None, STATE, 0.5), digest=True)
+    assert said == Reply(None, STATE, 0.5, dict.fromkeys(STAGES, 0.0))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b'["read","empty"]', b'["read","odd",""]', b'["odd","empty",""]', b"\xff"]
+)
+def test_a_failure_that_is_not_valid_is_refused(text: bytes) -> None:
+    sound = pack_reply(Failure(PATH, Stage.READ, Reason.EMPTY, ""), STATE)
+    fields = dict(zip(FIELDS, REPLY.unpack(sound[: REPLY.size]), strict=True))
+    data = REPLY.pack(*(fields | {"length": len(text)}).values()) + text
+    with pytest.raises(BadReply):
+        unpack_reply(Question(PATH), bytearray(data), 0)
 
 
 NEITHER = Answer(Status.NEITHER, None, 0.5, {"happy": 0.25, "sad": 0.25, "neither": 0.5})
@@ -173,7 +197,7 @@ OTHER_ORDER = Answer(
     ],
 )
 def test_every_row_that_models_give_is_believed(row: Row) -> None:
-    assert unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS) == row
+    assert unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS) == row
 
 
 def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row:
@@ -218,25 +242,25 @@ def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row
     ],
 )
 def test_rows_that_no_model_gives_are_refused(row: Row) -> None:
-    with pytest.raises(BadAnswer):
-        unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS)
+    with pytest.raises(BadReply):
+        unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS)
 
 
 def test_a_model_without_abstain_outputs_gives_a_label_or_nothing() -> None:
     for answer in (NEITHER, NO_PERSON):
-        with pytest.raises(BadAnswer):
-            unpack_row_of(PATH, pack_row(_of(answer)).encode(), LABELS, LABELS)
+        with pytest.raises(BadReply):
+            unpack_row_of(PATH, pack_row(_of(answer)), LABELS, LABELS)
 
 
 def test_a_label_that_is_called_like_a_status_is_none() -> None:
     labels = ("failed", "no_face")
     chances = {"failed": 0.75, "no_face": 0.25}
     right = Answer(Status.OK, "failed", 0.75, chances)
-    assert unpack_row_of(PATH, pack_row(_of(right)).encode(), labels, labels).answer == right
+    assert unpack_row_of(PATH, pack_row(_of(right)), labels, labels).answer == right
     wrong = Answer(Status.FAILED, None, 0.75, chances)
     for row in (_of(wrong), replace(_of(right), faces=(wrong,))):
-        with pytest.raises(BadAnswer):
-            unpack_row_of(PATH, pack_row(row).encode(), labels, labels)
+        with pytest.raises(BadReply):
+            unpack_row_of(PATH, pack_row(row), labels, labels)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +291,7 @@ def test_a_label_that_is_called_like_a_status_is_none() -> None:
 def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
     sound = json.loads(pack_row(replace(ROW, faces=())))
     assert unpack_row_of(PATH, json.dumps(sound).encode(), LABELS, OUTPUTS)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadReply):
         unpack_row_of(PATH, json.dumps(sound | changed).encode(), LABELS, OUTPUTS)
 
 
@@ -284,15 +308,15 @@ def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
     ],
 )
 def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
-    with pytest.raises(BadAnswer):
-        unpack_row_of(PATH, pack_row(row).encode(), LABELS, OUTPUTS)
+    with pytest.raises(BadReply):
+        unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS)
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"status": "fine"}', b"[" * 100_000, b"\xff"]
 )
 def test_bytes_that_are_no_row_are_refused(text: bytes) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadReply):
         unpack_row_of(PATH, text, LABELS, OUTPUTS)
 
 

@@ -27,6 +27,7 @@ from batch.records import Failure, FileState, Photo, Reason, Stage
 from batch.workers.guard import OOM_SCORE
 from batch.workers.pool import Workers
 from batch.workers.program import allowance
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from tests.bombs import bombs
 from tests.hostile_photos import (
@@ -54,8 +55,12 @@ def decoders() -> Iterator[Workers]:
         yield decoders
 
 
-def unknown(path: Location, digest: bytes) -> None:
+def unknown(path: Location, state: FileState) -> None:
     """Know no row of any file."""
+
+
+def _question(path: Path) -> Question:
+    return Question(path, digest=True, may_be_known=True)
 
 
 class TestSoundFiles:
@@ -66,7 +71,7 @@ class TestSoundFiles:
         path = tmp_path / "photo"
         for side in (1, 350, 1300):
             astronaut.resize((side, side // 2 + 1)).save(path, form)
-            here, there = decode(path), decoders.work(path).content
+            here, there = decode(path), decoders.work(Question(path)).content
             assert isinstance(here, Photo)
             assert isinstance(there, Photo)
             assert (there.path, there.width, there.height) == (path, here.width, here.height)
@@ -78,25 +83,28 @@ class TestSoundFiles:
     def test_sixteen_bits_a_pixel(self, decoders: Workers, tmp_path: Path) -> None:
         ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
         Image.fromarray(ramp).save(tmp_path / "grey.png")
-        photo = decoders.work(tmp_path / "grey.png").content
+        photo = decoders.work(Question(tmp_path / "grey.png")).content
         assert isinstance(photo, Photo)
         assert (photo.pixels == (ramp >> 8)[..., None]).all()
 
     def test_heic(self, decoders: Workers, tmp_path: Path, astronaut: Image.Image) -> None:
         pytest.importorskip("pillow_heif").register_heif_opener()
         astronaut.save(tmp_path / "photo.heic")
-        here, there = decode(tmp_path / "photo.heic"), decoders.work(tmp_path / "photo.heic")
+        here, there = (
+            decode(tmp_path / "photo.heic"),
+            decoders.work(Question(tmp_path / "photo.heic")),
+        )
         assert isinstance(here, Photo)
         assert isinstance(there.content, Photo)
         assert np.array_equal(there.content.pixels, here.pixels)
 
     def test_a_photo_is_not_changed_by_the_next_one(self, decoders: Workers, deed: Deed) -> None:
-        first = decoders.work(deed("")).content
+        first = decoders.work(Question(deed(""))).content
         assert isinstance(first, Photo)
         before = first.pixels.copy()
         white = deed("white")
         Image.new("RGB", (64, 48), "white").save(white)
-        decoders.work(white)
+        decoders.work(Question(white))
         assert np.array_equal(first.pixels, before)
 
     def test_the_state_of_the_file(self, decoders: Workers, deed: Deed) -> None:
@@ -107,7 +115,10 @@ class TestSoundFiles:
         data, state = read
         change = path.stat().st_ctime_ns, path.stat().st_ino
         assert state == FileState(len(data), 1_600_000_000_123_456_789, None, None, *change)
-        plain, digested = decoders.work(path), decoders.work(path, unknown)
+        plain, digested = (
+            decoders.work(Question(path)),
+            decoders.work(_question(path), unknown),
+        )
         assert plain.state == state
         assert digested.state == replace(state, digest=hashlib.sha256(data).digest())
         assert 0 < digested.read_seconds < 10
@@ -123,8 +134,8 @@ class TestSoundFiles:
                     Path(os.fsdecode(name)).write_bytes(sound)
                 except OSError:  # macOS has only names in UTF-8
                     continue
-                assert decoded_well(decoders.work(Path(os.fsdecode(name))))
-            too_long = failed(decoders.work(Path("x" * 100_000)))
+                assert decoded_well(decoders.work(Question(Path(os.fsdecode(name)))))
+            too_long = failed(decoders.work(Question(Path("x" * 100_000))))
         assert (too_long.stage, too_long.reason) == (Stage.READ, Reason.UNREADABLE)
 
 
@@ -133,7 +144,7 @@ class TestBadFiles:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "empty").touch()
         reasons = {
-            name: failed(decoders.work(tmp_path / name)).reason
+            name: failed(decoders.work(Question(tmp_path / name))).reason
             for name in ("pipe", "empty", "nothing")
         }
         assert reasons == {
@@ -141,16 +152,16 @@ class TestBadFiles:
             "empty": Reason.EMPTY,
             "nothing": Reason.VANISHED,
         }
-        assert failed(decoders.work(Path("/dev/zero"))).reason is Reason.NOT_A_FILE
+        assert failed(decoders.work(Question(Path("/dev/zero")))).reason is Reason.NOT_A_FILE
 
     def test_the_limits_are_the_given_ones(self, hostile: Workers, tmp_path: Path) -> None:
         path = tmp_path / "photo.png"
         Image.new("RGB", (1001, 1000)).save(path)
-        failure = failed(hostile.work(path))
+        failure = failed(hostile.work(Question(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "more than --max-pixels 1,000,000" in failure.detail
         path.write_bytes(bytes(1_000_001))
-        failure = failed(hostile.work(path))
+        failure = failed(hostile.work(Question(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "1,000,001 bytes, more than --max-file-size 1,000,000" in failure.detail
 
@@ -159,7 +170,7 @@ class TestBadFiles:
         path = tmp_path / name
         path.write_bytes(bombs()[name])
         started = time.monotonic()
-        failure = failed(decoders.work(path))
+        failure = failed(decoders.work(Question(path)))
         assert time.monotonic() - started < 5
         assert failure.reason in (Reason.TOO_LARGE, Reason.CORRUPT, Reason.TRUNCATED)
         assert failure == decode(path)
@@ -171,8 +182,8 @@ class TestBadFiles:
             ("abort", Reason.CRASHED, "its worker was killed by SIGABRT"),
             ("kill", Reason.CRASHED, "killed by SIGKILL, as when memory runs short"),
             ("exit", Reason.CRASHED, "its worker ended with exit status 3"),
-            ("talk", Reason.CRASHED, "its worker gave a senseless answer"),
-            ("cut", Reason.CRASHED, "its worker gave a senseless answer: 0 bytes of (1280"),
+            ("talk", Reason.CRASHED, "its worker sent an invalid reply"),
+            ("cut", Reason.CRASHED, "its worker sent an invalid reply: 0 bytes of (1280"),
             ("spin", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
             ("stop", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
         ],
@@ -182,7 +193,7 @@ class TestBadFiles:
     ) -> None:
         (before,) = self.processes(hostile, deed)
         started = time.monotonic()
-        decoded = hostile.work(deed(word))
+        decoded = hostile.work(Question(deed(word)))
         assert time.monotonic() - started < 5
         assert decoded.state is None
         failure = failed(decoded)
@@ -190,7 +201,7 @@ class TestBadFiles:
         assert failure.reason is reason
         assert detail in failure.detail
         assert is_gone(before)
-        assert decoded_well(hostile.work(deed("")))
+        assert decoded_well(hostile.work(Question(deed(""))))
 
     @pytest.mark.parametrize(
         ("word", "reason", "detail"),
@@ -206,7 +217,7 @@ class TestBadFiles:
         if word == "eat" and sys.platform != "linux":
             pytest.skip("the system does not keep a process from taking memory")
         before = self.processes(hostile, deed)
-        failure = failed(hostile.work(deed(word)))
+        failure = failed(hostile.work(Question(deed(word))))
         assert (failure.reason, failure.detail) == (reason, detail)
         assert self.processes(hostile, deed) == before
 
@@ -214,30 +225,30 @@ class TestBadFiles:
     def test_a_wait_for_the_run_is_not_charged(
         self, size: int, hostile: Workers, deed: Deed
     ) -> None:
-        def known(path: Location, digest: bytes) -> None:
+        def known(path: Location, state: FileState) -> None:
             time.sleep(TIGHT.decode_timeout + GRACE + 0.7)
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
-        worked = hostile.work(path, known)
+        worked = hostile.work(_question(path), known)
         assert decoded_well(worked)
         assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
 
     def test_a_wait_for_the_run_gives_no_more_time(self, hostile: Workers, deed: Deed) -> None:
-        def known(path: Location, digest: bytes) -> None:
+        def known(path: Location, state: FileState) -> None:
             time.sleep(0.5)
 
         path = deed("spin")
         path.write_bytes(path.read_bytes() + bytes(200_000))
         started = time.monotonic()
-        worked = hostile.work(path, known)
+        worked = hostile.work(_question(path), known)
         assert failed(worked).reason is Reason.TIMEOUT
         passed = time.monotonic() - started
         assert TIGHT.decode_timeout + 0.4 < passed < 5
         assert 0.9 * TIGHT.decode_timeout < worked.seconds[DECODE] < passed - 0.4
 
     def processes(self, decoders: Workers, deed: Deed) -> list[int]:
-        assert decoded_well(decoders.work(deed("")))
+        assert decoded_well(decoders.work(Question(deed(""))))
         return [decoder.pid for decoder in decoders._idle]
 
 
@@ -245,11 +256,11 @@ class TestProcesses:
     def test_one_that_was_killed_while_it_was_idle_costs_no_row(
         self, hostile: Workers, deed: Deed
     ) -> None:
-        assert decoded_well(hostile.work(deed("")))
+        assert decoded_well(hostile.work(Question(deed(""))))
         pid = hostile._idle[0].pid
         os.kill(pid, signal.SIGKILL)
         wait_until_gone(pid, 5)
-        assert decoded_well(hostile.work(deed("")))
+        assert decoded_well(hostile.work(Question(deed(""))))
 
     def test_threads_have_one_each(
         self, decoders: Workers, tmp_path: Path, astronaut: Image.Image
@@ -258,7 +269,7 @@ class TestProcesses:
         for n, path in enumerate(paths):
             astronaut.resize((100 + n, 50)).save(path)
         with ThreadPoolExecutor(2) as pool:
-            for n, decoded in enumerate(pool.map(decoders.work, paths * 4)):
+            for n, decoded in enumerate(pool.map(decoders.work, map(Question, paths * 4))):
                 assert isinstance(decoded.content, Photo)
                 assert decoded.content.width == 100 + n % 24
                 assert decoded.content.path == paths[n % 24]
@@ -267,7 +278,7 @@ class TestProcesses:
     def test_a_crash_beside_a_sound_photo(self, hostile: Workers, deed: Deed) -> None:
         words = ["wait", "segfault", "", "abort", "", "wait"]
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(hostile.work, map(deed, words)))
+            results = list(pool.map(hostile.work, [Question(deed(word)) for word in words]))
         assert [decoded_well(result) for result in results] == [
             word in ("", "wait") for word in words
         ]
@@ -277,7 +288,7 @@ class TestProcesses:
         before = open_descriptors()
         with Workers(Task(TIGHT, HOSTILE)) as decoders:
             for n in range(1000):
-                assert decoded_well(decoders.work(crash if n % 100 == 99 else sound)) is (
+                assert decoded_well(decoders.work(Question(crash if n % 100 == 99 else sound))) is (
                     n % 100 != 99
                 )
                 # The socket and the shared file.
@@ -291,7 +302,7 @@ class TestProcesses:
     def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
         decoders = Workers(Task(TIGHT, HOSTILE))
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(decoders.work, deed("wait"))
+            result = pool.submit(decoders.work, Question(deed("wait")))
             time.sleep(SLOW / 2)
             decoders.close()
             assert decoded_well(result.result())
@@ -303,7 +314,7 @@ class TestProcesses:
     ) -> None:
         with deed("").open("rb") as file:
             os.set_inheritable(file.fileno(), True)  # as some libraries do with theirs
-            hostile.work(deed(""))
+            hostile.work(Question(deed("")))
         process = Path(f"/proc/{hostile._idle[0].pid}")
         names = {str(link.readlink()).split(":")[0] for link in (process / "fd").iterdir()}
         assert names == {"/dev/null", "/memfd", "socket"}
@@ -321,11 +332,11 @@ class TestProcesses:
         astronaut.resize((350, 350)).save(tmp_path / "portrait.jpg")
         with Workers(Task(FileLimits())) as fresh:
             for _ in range(5):
-                fresh.work(tmp_path / "portrait.jpg")
+                fresh.work(Question(tmp_path / "portrait.jpg"))
             stat = Path(f"/proc/{fresh._idle[0].pid}/stat")
             before = page_faults(stat)
             for _ in range(20):
-                fresh.work(tmp_path / "portrait.jpg")
+                fresh.work(Question(tmp_path / "portrait.jpg"))
             # Its pixels alone take 120 pages.
             assert page_faults(stat) - before < 20 * 30
 
@@ -334,7 +345,7 @@ class TestProcesses:
         self, decoders: Workers, deed: Deed
     ) -> None:
         with Workers(Task(FileLimits())) as fresh:
-            assert decoded_well(fresh.work(deed("")))
+            assert decoded_well(fresh.work(Question(deed(""))))
             maps = Path(f"/proc/{fresh._idle[0].pid}/maps").read_text()
         assert "_imaging" in maps
         assert "onnxruntime" not in maps

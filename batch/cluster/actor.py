@@ -24,7 +24,7 @@ from batch.log import PROGRAM
 from batch.names import printable
 from batch.options import Options
 from batch.pipeline import Pipeline
-from batch.records import Finished, Row, Status
+from batch.records import FileState, Finished, Row, Status
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,8 +134,8 @@ class LabelActor:
         """Label files, those with the same bytes once."""
         rows: dict[bytes, Row] = {}
 
-        def known(path: Location, digest: bytes) -> Row | None:
-            row = rows.get(digest)
+        def known(path: Location, state: FileState) -> Row | None:
+            row = rows.get(state.digest or b"")
             return replace(row, path=path) if row else None
 
         for finished in pipeline.label(self._until_over(block), known):

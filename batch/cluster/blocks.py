@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from batch.cluster.block import Block, pack_block, unpack_block
 from batch.cluster.parts import Parts, block_name
 from batch.errors import OutputError
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 
 WRITERS = 16
 
@@ -31,7 +31,7 @@ class Blocks:
             number, block = numbered
             self.parts.write(block_name(self.run, number), pack_block(block))
 
-        with closing(ordered_map(write, enumerate(blocks, first), WRITERS)) as written:
+        with closing(thread_map(write, enumerate(blocks, first), WRITERS)) as written:
             return sum(1 for _ in written)
 
     def read(self, number: int) -> Block:

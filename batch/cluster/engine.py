@@ -28,9 +28,9 @@ from batch.location import Location, Url, archive_of, with_secrets
 from batch.log import PROGRAM, Event, Level, Log
 from batch.names import path_text
 from batch.options import Job, Place
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 from batch.recording.timings import Timings
-from batch.records import Failure, Finished, Reason, Stage
+from batch.records import Failure, Finished, Pending, Reason, Stage
 from batch.stopping import Stop
 from batch.workers.worker import Known
 
@@ -81,7 +81,7 @@ class RayEngine:
         self._journal = journal
         new = [name for name in self._parts.names() if not _has_taken(journal, name)]
         others = 0
-        with closing(ordered_map(self._read, new, READERS)) as read:
+        with closing(thread_map(self._read, new, READERS)) as read:
             for name, content in zip(new, read, strict=True):
                 if isinstance(content, OtherBasis):
                     others += 1
@@ -96,9 +96,15 @@ class RayEngine:
             self._log(Event.PART_PASSED_OVER, message)
 
     def label(
-        self, found: Iterable[Location | Failure], known: Known | None = None
+        self,
+        found: Iterable[Failure | Pending],
+        known: Known | None = None,
+        in_order: bool = False,
     ) -> Iterator[Finished]:
-        """Label files on the cluster; what is ``known`` of other files' bytes stays here."""
+        """Label files on the cluster, as they are ready.
+
+        What is ``known`` of other files' bytes stays here.
+        """
         files = iter(found)
         first = next(files, None)
         if first is None:
@@ -201,11 +207,13 @@ def _crashed(file: Location) -> Finished:
     return Finished(failed_row(Failure(file, Stage.DECODE, Reason.CRASHED, detail)))
 
 
-def _without(files: Iterable[Location | Failure], failed: list[Failure]) -> Iterator[Location]:
-    for file in files:
-        if isinstance(file, Failure):
-            failed.append(file)
-        elif isinstance(file, Url) and with_secrets(archive_of(file.text)) != archive_of(file.text):
+def _without(files: Iterable[Failure | Pending], failed: list[Failure]) -> Iterator[Location]:
+    for item in files:
+        if isinstance(item, Failure):
+            failed.append(item)
+            continue
+        file = item.location
+        if isinstance(file, Url) and with_secrets(archive_of(file.text)) != archive_of(file.text):
             # Blocks lie on disk, so they do not have what would open it.
             detail = "a URL with a signature or password is not for --engine ray: label it without"
             failed.append(Failure(file, Stage.READ, Reason.UNREADABLE, detail))

@@ -15,7 +15,7 @@ from batch.sources.walk import stored_time
 
 # In the file's metadata: what it is, and what its answers depend on.
 KIND = b"batch-label"
-FORMAT = b"part 1"
+FORMAT = b"part 2"
 BASIS = b"basis"
 COLUMNS = ("path", "size", "mtime_ns", "etag", "digest", "copied", "row")
 
@@ -68,7 +68,7 @@ def _schema(basis: bytes) -> Any:
     import pyarrow as pa
 
     kinds = (*(pa.binary(), pa.int64(), pa.int64(), pa.string()), *(pa.binary(), pa.bool_()))
-    fields = zip(COLUMNS, (*kinds, pa.string()), strict=True)
+    fields = zip(COLUMNS, (*kinds, pa.binary()), strict=True)
     return pa.schema(list(fields), metadata={KIND: FORMAT, BASIS: basis.hex().encode()})
 
 
@@ -76,7 +76,7 @@ def _packed(finished: Finished) -> tuple[Any, ...]:
     row, state = finished.row, finished.state or FileState()
     return (
         *(os.fsencode(row.path), state.size, stored_time(state.mtime_ns)),
-        *(state.etag, state.digest, finished.copied, pack_row(row)),
+        *(state.etag, state.digest, finished.copied, finished.text or pack_row(row)),
     )
 
 
@@ -87,7 +87,7 @@ def _unpacked(
     etag: str | None,
     digest: bytes | None,
     copied: bool,
-    row: str,
+    row: bytes,
 ) -> Finished:
     if digest is not None and len(digest) != sha256().digest_size:
         raise ValueError(f"a digest of {len(digest)} bytes")

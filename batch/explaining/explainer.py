@@ -26,6 +26,7 @@ from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Regio
 from batch.sources.fetching import Fetcher
 from batch.workers.plan import Plan
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from batch.yunet_graph import detector_graph
 
@@ -56,7 +57,7 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
     data = _fetch(place, options) if isinstance(place, Url) else None
     # In a process of its own, as a run does, whatever becomes of it there.
     with Workers(Task(options.file_limits)) as workers:
-        photo = workers.work(place, salvage=options.salvage, data=data).content
+        photo = workers.work(Question(place, data, salvage=options.salvage)).content
         if isinstance(photo, Failure):
             raise _unreadable(photo)
         assert isinstance(photo, Photo)

@@ -125,7 +125,7 @@ def _check_values(database: sqlite3.Connection) -> None:
         check_note(*values)
 
 
-def check_photo(*values: object) -> tuple[bytes, str]:
+def check_photo(*values: object) -> tuple[bytes, bytes]:
     """Check a row of the table of photos, and give its path and the row as JSON.
 
     Raises:
@@ -135,7 +135,7 @@ def check_photo(*values: object) -> tuple[bytes, str]:
     if checksum_of(*values[:-1]) != checksum:  # type: ignore[arg-type]
         raise ValueError("a row is not what was written")
     assert isinstance(path, bytes)
-    assert isinstance(row, str)
+    assert isinstance(row, bytes)
     return path, row
 
 

@@ -46,12 +46,13 @@ from batch.journal.schema import (
     NEXT_ROWS,
     OF_THIS_RUN,
     PENDING,
+    PHOTO_COLUMNS,
     SCHEMA,
     START_OVER,
 )
 from batch.journal.stored import checksum_of, checksum_of_fresh, failure_key
-from batch.location import Location, location_of
-from batch.records import Failure, FileState, Finished, Row, Status
+from batch.location import Location, Url, location_of
+from batch.records import Failure, FileState, Finished, Pending, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.sharding.shard import Shard
 from batch.sources.walk import Found, stored_time
@@ -61,6 +62,7 @@ COMMIT_EVERY = 1.0
 # Rows that are taken from the database at a time.
 CHUNK = 1_000
 INSERTED_AT_ONCE = 200
+ADDED_AT_ONCE = 250  # rows that are labelled
 # Under this name a note says that a run has started over, and no report was published since.
 FRESH = "fresh"
 
@@ -139,6 +141,7 @@ class Journal:
         self._in_shard = shard.holds if shard else lambda path: True
         self._lock = threading.Lock()
         self._found = 0
+        self._added: list[tuple[Any, ...]] = []  # rows that are not in the database yet
         check_regular(path)
         with translate_sqlite_errors(path):
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -241,34 +244,59 @@ class Journal:
                 failure = pack_failure(item.failure)
                 run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
 
-    def pending(self) -> Iterator[Location | Failure]:
-        """Give the files that are to be labelled, in order."""
-        for _, name, failure, size, stamp in self._chunks(NEXT_PENDING, -1):
-            location = _found(os.fsdecode(name), size, stamp).location
-            yield unpack_failure(location, failure) if failure else location
+    def pending(self) -> Iterator[Failure | Pending]:
+        """Give the files that are to be labelled, in order.
 
-    def known(self, path: Location, digest: bytes) -> Row | None:
+        A file may be known if a row is known of one of its size, or if one of its size comes just
+        before it, whose row is not here yet.
+        """
+        before: set[int | None] = set()
+        sizes: set[int | None] = set()
+        for number, values in enumerate(self._chunks(NEXT_PENDING, -1, basis=self._basis)):
+            if number % CHUNK == 0:
+                before, sizes = sizes, set()
+            _, name, failure, size, stamp, has_known_size = values
+            location = _found(os.fsdecode(name), size, stamp).location
+            if failure:
+                yield unpack_failure(location, failure)
+                continue
+            yield Pending(location, bool(has_known_size) or size in sizes or size in before)
+            sizes.add(size)
+
+    def known(self, path: Location, state: FileState) -> Row | None:
         """Look for the row of a file with the same bytes, and give it to ``path``."""
+        size = path.size if isinstance(path, Url) else state.size
+        values = {"size": size, "digest": state.digest, "basis": self._basis}
         with self._using() as run:
-            values = run(KNOWN, {"digest": digest, "basis": self._basis}).fetchone()
-            return unpack_row(path, check_photo(*values)[1]) if values else None
+            found = run(KNOWN, values).fetchone()
+            return unpack_row(path, check_photo(*found)[1]) if found else None
 
     def add(self, finished: Finished) -> None:
         """Keep a file's row; it is on disk about a second later."""
         row, state = finished.row, finished.state or FileState()
+        has_failed = row.status is Status.FAILED
         values = (
             *(os.fsencode(row.path), state.size, _stamp(state), state.ctime_ns, state.inode),
-            state.digest,
-            *(self._basis, int(row.status is Status.FAILED), pack_row(row)),
+            *(state.digest, self._basis, int(has_failed), finished.text or pack_row(row)),
         )
-        with self._using() as run:
-            if row.status is Status.FAILED and state.digest is None:
+        if has_failed and state.digest is None:
+            with self._using() as run:  # which adds all rows before this one
                 run(KEEP_ANSWER, values[:1])
-            elif row.status is not Status.FAILED:
-                run(DROP_ANSWER, values[:1])
-            run(ADD_PHOTO, (*values, checksum_of(*values)))
+        with self._lock:
+            self._added.append((*values, checksum_of(*values)))
+            is_full = len(self._added) >= ADDED_AT_ONCE
         if time.monotonic() - self._committed >= COMMIT_EVERY:
             self.commit()
+        elif is_full:
+            with self._using():
+                pass
+
+    def _insert_added(self) -> None:
+        added, self._added = self._added, []
+        failed_at = PHOTO_COLUMNS.index("failed")
+        answered = ((values[0],) for values in added if not values[failed_at])
+        self._database.executemany(DROP_ANSWER, answered)
+        self._database.executemany(ADD_PHOTO, added)
 
     def commit(self) -> None:
         """Put everything on disk."""
@@ -376,6 +404,8 @@ class Journal:
     @contextmanager
     def _using(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         with self._lock, translate_sqlite_errors(self.path):
+            if self._added:
+                self._insert_added()
             yield self._database.execute
 
 

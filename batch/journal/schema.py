@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 APPLICATION_ID = 0x424C4A4E
-VERSION = 3
+VERSION = 4
 
 # `stamp` is the time of change in nanoseconds or, where a store gives one, the ETag as a text: it
 # tells more than a time. `ctime_ns` and `inode` are NULL if no file system keeps them. `checksum`
 # is that of the other columns: see `checksum_of`.
 _ROW = """
     path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
-    basis BLOB NOT NULL, failed INTEGER NOT NULL, row TEXT NOT NULL, checksum BLOB NOT NULL
+    basis BLOB NOT NULL, failed INTEGER NOT NULL, row BLOB NOT NULL, checksum BLOB NOT NULL
 """
 TABLES = {
     "photos": f"CREATE TABLE photos ({_ROW}) WITHOUT ROWID",
-    # By the basis as well, and without those that failed: of many copies none but one is looked at.
-    "photos_by_digest": (
-        "CREATE INDEX photos_by_digest ON photos (digest, basis) "
+    # By size first, as few photos have the size of another one: only those may be copies. By the
+    # basis next and without those that failed, so that of many copies only one is looked at.
+    "photos_by_content": (
+        "CREATE INDEX photos_by_content ON photos (size, basis, digest) "
         "WHERE digest IS NOT NULL AND NOT failed"
     ),
     # The last answers of photos that can't be read now: they need no new labels once they can.
     "unreadable": f"CREATE TABLE unreadable ({_ROW}) WITHOUT ROWID",
-    "unreadable_by_digest": "CREATE INDEX unreadable_by_digest ON unreadable (digest, basis)",
+    "unreadable_by_content": (
+        "CREATE INDEX unreadable_by_content ON unreadable (size, basis, digest)"
+    ),
     "notes": """CREATE TABLE notes (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum BLOB NOT NULL
 )""",
@@ -36,11 +39,12 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 PHOTO = "path, size, stamp, ctime_ns, inode, digest, basis, failed, row, checksum"
+PHOTO_COLUMNS = PHOTO.split(", ")
 # Tables of this run alone, in a file that SQLite removes: memory stays the same for any number.
 OF_THIS_RUN = """
 CREATE TEMP TABLE found (
     position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, stamp,
-    ctime_ns INTEGER, inode INTEGER, failure TEXT
+    ctime_ns INTEGER, inode INTEGER, failure BLOB
 );
 CREATE TEMP TABLE pending (position INTEGER PRIMARY KEY, cause TEXT NOT NULL);
 CREATE TEMP TABLE gone (path BLOB PRIMARY KEY, kept INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
@@ -49,10 +53,11 @@ CREATE TEMP TABLE moved (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 # Once the table is full, as that takes a fraction of the time.
 INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
 ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# The index is partial: it is used for `=` alone, not for `IS`.
+# The index is partial: it is used for a digest that is `=` something, but not `IS`.
+_ALIKE = "size IS :size AND basis = :basis AND digest = :digest"
 KNOWN = f"""
-SELECT {PHOTO} FROM photos WHERE digest = :digest AND basis = :basis AND NOT failed
-UNION ALL SELECT {PHOTO} FROM unreadable WHERE digest = :digest AND basis = :basis LIMIT 1
+SELECT {PHOTO} FROM photos WHERE {_ALIKE} AND NOT failed
+UNION ALL SELECT {PHOTO} FROM unreadable WHERE {_ALIKE} LIMIT 1
 """
 KEEP_ANSWER = f"""
 INSERT OR REPLACE INTO unreadable SELECT {PHOTO} FROM photos
@@ -75,8 +80,16 @@ INSERT INTO pending SELECT position, {CAUSE} AS cause FROM found LEFT JOIN photo
 WHERE cause IS NOT NULL ORDER BY position
 """
 CAUSES = "SELECT cause, count(*) FROM pending GROUP BY cause"
+# With whether a row is known of a photo of the same size.
 NEXT_PENDING = """
-SELECT position, path, failure, size, stamp FROM pending JOIN found USING (position)
+SELECT position, path, failure, size, stamp,
+    EXISTS (
+        SELECT 1 FROM photos WHERE photos.size IS found.size AND basis = :basis
+        AND digest IS NOT NULL AND NOT failed
+    ) OR EXISTS (
+        SELECT 1 FROM unreadable WHERE unreadable.size IS found.size AND basis = :basis
+    )
+FROM pending JOIN found USING (position)
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 NEXT_ROWS = """

@@ -18,10 +18,11 @@ from batch.decoding.file_limits import FileLimits
 from batch.location import Url, is_url, member_url, split_member
 from batch.names import path_from_text
 from batch.page.entries import Entry, Place
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 from batch.records import Failure, Photo, Reason, Stage, Status, Worked
 from batch.sources.fetching import Fetcher
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 
 # Of all pictures of a page, as the files that they are; in the page they take a third more.
@@ -76,7 +77,7 @@ def pictures(
     limits = FileLimits()
     with Workers(Task(limits)) as workers, closing(Fetcher(limits.max_file_size)) as fetcher:
         make = partial(_of_photo, workers, fetcher, photos, per_face, made)
-        with closing(ordered_map(make, by_path.values(), available_cores())) as results:
+        with closing(thread_map(make, by_path.values(), available_cores())) as results:
             for found in results:
                 for entry, picture in found:
                     size += len(picture.data)
@@ -120,7 +121,7 @@ def _of_photo(
     if isinstance(path, Url):
         worked = _of_member(path, workers, fetcher, photos)
     else:
-        worked = workers.work(photos / path, salvage=True)
+        worked = workers.work(Question(photos / path, salvage=True))
     return [(entry, _of_row(entry, worked, per_face, made)) for entry in entries]
 
 
@@ -133,7 +134,7 @@ def _of_member(url: Url, workers: Workers, fetcher: Fetcher, photos: Path) -> Wo
     content = fetcher.fetch(place).content
     if isinstance(content, Failure):
         return Worked(content)
-    return workers.work(place, salvage=True, data=content)
+    return workers.work(Question(place, content, salvage=True))
 
 
 def _of_row(entry: Entry, worked: Worked, per_face: bool, made: datetime) -> Picture:

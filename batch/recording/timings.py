@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -35,8 +35,13 @@ class Timings:
 
     def add(self, stage: str, seconds: float) -> None:
         """Add time that was measured elsewhere to a stage."""
+        self.add_all({stage: seconds})
+
+    def add_all(self, seconds: Mapping[str, float]) -> None:
+        """Add times that were measured elsewhere to their stages."""
         with self._lock:
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+            for stage, more in seconds.items():
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + more
 
     def taken(self) -> dict[str, float]:
         """Give the sums since they were last taken."""

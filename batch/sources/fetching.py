@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from batch.errors import BatchLabelError
-from batch.location import Location, Url, split_member
+from batch.location import Url, split_member
 from batch.parallel import submit
-from batch.records import Failure, Loaded, Reason, Stage
+from batch.records import Failure, Reason, Stage
 from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
 from batch.stopping import Check, StopRequested, never_stop
@@ -21,6 +22,7 @@ from batch.stores.download import read_object
 from batch.stores.retrying import retried
 from batch.stores.store import said
 
+Item = TypeVar("Item")
 # They wait for answers nearly all of their time, so there may be many of them for each core.
 FETCHERS = 16
 # Files that are fetched or being fetched, and their bytes, of which one file may have more.
@@ -55,9 +57,7 @@ class Fetcher:
         self._check = check
         self._archives = Archives()
 
-    def ahead(
-        self, found: Iterable[Location | Failure | Loaded]
-    ) -> Iterator[Location | Failure | Loaded | Fetched]:
+    def ahead(self, found: Iterable[Item]) -> Iterator[Item | Fetched]:
         """Give the same files in the same order, but those at URLs with their bytes.
 
         Files are taken from ``found`` before they are asked for, as many as the limits of this
@@ -65,7 +65,7 @@ class Fetcher:
         to be given. Where the run is asked to end while a file is being fetched, that file and
         those after it are not given.
         """
-        waiting: deque[Future[Fetched] | Location | Failure | Loaded] = deque()
+        waiting: deque[Future[Fetched] | Item] = deque()
         pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")  # without a thread yet
         held = asked = given = 0
         closing = threading.Event()
@@ -152,9 +152,7 @@ class Fetcher:
         return _failure(url, Reason.TOO_LARGE, detail)
 
 
-def _result(
-    item: Future[Fetched] | Location | Failure | Loaded,
-) -> Location | Failure | Loaded | Fetched:
+def _result(item: Future[Fetched] | Item) -> Item | Fetched:
     return item.result() if isinstance(item, Future) else item
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 from batch.errors import BatchLabelError, InputError
 from batch.location import WILDCARDS, Url, is_url, scheme_of, with_secrets, without_secrets
 from batch.names import printable
-from batch.parallel import ordered_map
+from batch.parallel import thread_map
 from batch.records import Reason
 from batch.sources.walk import LISTED_FOLDER, Found, LeftOut, Search, fail, find, nanoseconds
 from batch.stopping import Check, never_stop
@@ -156,7 +156,7 @@ def reach(
     are not looked at, since each would be a request. Folders are left out unless it ``enters``
     them.
     """
-    for entry in ordered_map(lambda url: _looked(url, check), urls, LOOKERS):
+    for entry in thread_map(lambda url: _looked(url, check), urls, LOOKERS):
         if isinstance(entry, Found):
             yield entry
         elif entry.info["type"] != "directory":

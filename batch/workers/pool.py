@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import functools
+import selectors
 import threading
-import time
 import weakref
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from batch.decode import detail_loader
 from batch.errors import WorkerError
-from batch.location import Location
-from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.process import ATTEMPTS, PAUSE
-from batch.workers.worker import Known, Lost, Task, Worker
+from batch.workers.protocol import Question
+from batch.workers.worker import Asked, Clock, Known, Lost, Task, Worker
+
+Passed = TypeVar("Passed")
+# Of an item by its number.
+Result: TypeAlias = tuple[int, Passed | tuple[Question, Worked]]
+
+# The time limit is waited for in so many parts, see ``Clock``.
+PARTS = 50
+# Results that wait for one before them, where they are given in order.
+MOST_HELD = 1_000
 
 
 class Workers:
-    """Processes that read, decode and perhaps label photos, one for each thread that asks.
+    """Processes that read, decode and perhaps label photos.
 
     They are started as they are needed, and one that was lost is replaced. Safe to share
-    between threads. They end with ``close``, or when nobody holds this any more.
+    between threads, each of which uses its own processes at a time. They end with ``close``, or
+    when nobody holds this any more.
     """
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self.task = task
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
-        self._has_started = self._is_closed = False
+        self.has_started = self._is_closed = False
         self._end = weakref.finalize(self, _end, self._idle, task.plan)
 
     def __enter__(self) -> Workers:
@@ -51,59 +63,71 @@ class Workers:
             WorkerError: it does not start.
             ModelError, ProviderError: its models do not work.
         """
-        self._give_back(self._taken())
+        worker = self.take()
+        try:
+            worker.wait_until_ready()
+        except BaseException:
+            worker.kill()
+            raise
+        self.has_started = True
+        self.give_back(worker)
 
-    def work(
+    def stream(
         self,
-        path: Location,
+        items: Iterable[Question | Passed],
         known: Known | None = None,
-        salvage: bool = False,
-        data: bytes | None = None,
-        in_detail: bool = False,
-    ) -> Worked:
-        """Have a file read, decoded and, if that is the task, labelled.
+        most: int = 1,
+        in_order: bool = False,
+    ) -> Generator[Passed | tuple[Question, Worked], None, None]:
+        """Have files worked on by up to ``most`` processes, and give each with its result.
 
-        A worker reads paths by itself; of a URL it is given the bytes, ``data``, as it does not
-        have what it takes to fetch them, and what can take it over shall not have it either.
-        ``known`` is asked with the SHA-256 of the file's bytes before they are decoded. With
-        ``salvage`` what is there of a truncated photo will do, see ``decode_upright``. A file
-        that takes too long, or that the process does not survive, is a Failure. A large photo has
-        a worker decode it once more for its detail, which is what it gives ``in_detail``.
+        Items that are no questions are passed on. Results come as they are ready or ``in_order``,
+        then at most ``MOST_HELD`` of them wait for one before them. ``known`` is asked for files
+        that may be known with the state of the file, before it is decoded. A file that takes too
+        long, or that the process does not survive, is a Failure. Closing the iterator drops what
+        is in flight.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        worker = self._taken()
-        started = time.perf_counter()
-        try:
-            worked = worker.work(path, known, salvage, data, in_detail)
-        except Lost as lost:
-            worker.kill()
-            seconds = {DECODE: time.perf_counter() - started - worker.verdict_seconds}
-            failure = Failure(path, Stage.DECODE, lost.reason, lost.detail)
-            return Worked(failure, seconds=seconds)
-        except BaseException:  # what it has in hand would be taken for the next photo's
-            worker.kill()
-            raise
-        self._give_back(worker)
+        stream = _Stream(self, items, known, most, MOST_HELD if in_order else None)
+        with closing(stream.results()) as results:
+            if not in_order:
+                for _, result in results:
+                    yield result
+                return
+            held: dict[int, Passed | tuple[Question, Worked]] = {}
+            for number, result in results:
+                held[number] = result
+                while stream.given in held:
+                    yield held.pop(stream.given)
+                    stream.given += 1
+
+    def work(self, question: Question, known: Known | None = None) -> Worked:
+        """Have one file worked on, see ``stream``; a decoded photo can load its detail.
+
+        Raises:
+            WorkerError, ModelError, ProviderError: as for ``start``.
+        """
+        with closing(self.stream([question], known)) as results:
+            ((_, worked),) = results
         content = worked.content
-        if isinstance(content, Photo) and not in_detail:
-            load = functools.partial(self._load_detail, content, worked.state, salvage, data)
-            side, most = max(content.pixels.shape), self._task.limits.max_pixels
+        if isinstance(content, Photo) and not question.in_detail:
+            load = functools.partial(self._load_detail, question, worked.state)
+            side, most = max(content.pixels.shape), self.task.limits.max_pixels
             loader = detail_loader(content, side, most, load)
             worked = replace(worked, content=replace(content, load_detail=loader))
         return worked
 
-    def _load_detail(
-        self, photo: Photo, state: FileState | None, salvage: bool, data: bytes | None
-    ) -> Photo | Failure:
-        worked = self.work(photo.path, None, salvage, data, in_detail=True)
+    def _load_detail(self, question: Question, state: FileState | None) -> Photo | Failure:
+        again = replace(question, digest=False, may_be_known=False, in_detail=True)
+        worked = self.work(again)
         content = worked.content
         if isinstance(content, Photo) and state and worked.state:
             same = (worked.state.size, worked.state.mtime_ns) == (state.size, state.mtime_ns)
             if not same:
                 detail = "it has changed while it was labelled"
-                return Failure(photo.path, Stage.READ, Reason.UNREADABLE, detail)
+                return Failure(question.location, Stage.READ, Reason.UNREADABLE, detail)
         assert not isinstance(content, Row)
         return content
 
@@ -113,35 +137,174 @@ class Workers:
             self._is_closed = True
         self._end()
 
-    def _taken(self) -> Worker:
+    def take(self) -> Worker:
+        """Give an idle process, or start one, which may not be ready yet."""
         while True:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
             if worker is None:
-                return self._begun()
+                return Worker(self.task)
             if worker.is_alive:
                 return worker
             worker.kill()  # somebody else did, between two photos
 
-    def _begun(self) -> Worker:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                worker = Worker(self._task)
-            except WorkerError:
-                if not self._has_started or attempt == ATTEMPTS:
-                    raise
-                time.sleep(PAUSE)
-            else:
-                self._has_started = True
-                return worker
-        raise AssertionError("the last attempt returns or raises")
-
-    def _give_back(self, worker: Worker) -> None:
+    def give_back(self, worker: Worker) -> None:
+        """Take back a process that has nothing in hand."""
         with self._lock:
             if not self._is_closed:
                 self._idle.append(worker)
                 return
         worker.end()
+
+
+class _Stream(Generic[Passed]):
+    """One caller's use of some workers: what is asked of which, and what comes back.
+
+    ``given`` is how many results the caller has been given in order, if ``most_held`` counts.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        items: Iterable[Question | Passed],
+        known: Known | None,
+        most: int,
+        most_held: int | None,
+    ) -> None:
+        self.given = self._taken = 0
+        self._workers = workers
+        self._items = enumerate(items)
+        self._known = known
+        self._most = most
+        self._most_held = most_held
+        self._next: deque[Asked] = deque()  # not asked yet, or of a worker that was lost
+        self._crew: list[Worker] = []
+        self._in_flight = workers.task.in_flight
+        self._selector = selectors.DefaultSelector()
+        self._part = workers.task.limits.decode_timeout / PARTS
+        self._clock = Clock(self._part)
+        self._checked = 0.0
+        self._failed_starts, self._start_at = 0, 0.0
+
+    def results(self) -> Generator[Result[Passed], None, None]:
+        """Give numbered results until all that was asked is answered."""
+        try:
+            while True:
+                yield from self._hand_out()
+                if not self._next and not any(worker.in_flight for worker in self._crew):
+                    return
+                events = self._selector.select(self._part)
+                self._clock.tick()
+                for key, _ in events:
+                    yield from self._receive(key.data)
+                if self._clock.now - self._checked >= self._part:
+                    self._checked = self._clock.now
+                    for worker in tuple(self._crew):
+                        yield from self._check_time(worker)
+        finally:
+            self._selector.close()
+            for worker in self._crew:
+                if worker.is_ready and not worker.in_flight:
+                    self._workers.give_back(worker)
+                else:
+                    worker.kill()
+
+    def _hand_out(self) -> Iterator[Result[Passed]]:
+        """Ask all workers that have room, the idle ones first, and start others if none has."""
+        while True:
+            for level in range(1, self._in_flight + 1):
+                for worker in tuple(self._crew):
+                    if worker.has_room(level):
+                        yield from self._take(1)
+                        if not self._next:
+                            return
+                        yield from self._ask(worker, self._next.popleft())
+            starting = sum(not worker.is_ready for worker in self._crew)
+            if len(self._crew) >= self._most or self._clock.now < self._start_at:
+                return
+            # One for each file that waits.
+            yield from self._take(starting + 1)
+            if len(self._next) <= starting or not self._hire():
+                return
+
+    def _take(self, count: int) -> Iterator[Result[Passed]]:
+        """Take items until so many questions wait; others are results already."""
+        while len(self._next) < count:
+            if self._most_held is not None and self._taken >= self.given + self._most_held:
+                return
+            for number, item in self._items:
+                self._taken = number + 1
+                if isinstance(item, Question):
+                    self._next.append(Asked(number, item))
+                else:
+                    yield number, item
+                break
+            else:
+                return
+
+    def _hire(self) -> bool:
+        """Add a worker; False if it does not start."""
+        try:
+            worker = self._workers.take()
+        except WorkerError as error:
+            self._note_failed_start(error)
+            return False
+        self._crew.append(worker)
+        self._selector.register(worker, selectors.EVENT_READ, worker)
+        return True
+
+    def _ask(self, worker: Worker, asked: Asked) -> Iterator[Result[Passed]]:
+        try:
+            worker.ask(asked, self._clock.now)
+        except Lost as lost:
+            yield from self._replace(worker, lost)
+
+    def _receive(self, worker: Worker) -> Iterator[Result[Passed]]:
+        was_ready = worker.is_ready
+        try:
+            for asked, worked in worker.receive(self._known, self._clock):
+                yield asked.number, (asked.question, worked)
+        except Lost as lost:
+            yield from self._replace(worker, lost)
+        except WorkerError as error:
+            self._dismiss(worker)
+            self._note_failed_start(error)
+        if worker.is_ready and not was_ready:
+            self._failed_starts = 0
+            self._workers.has_started = True
+
+    def _check_time(self, worker: Worker) -> Iterator[Result[Passed]]:
+        try:
+            worker.check_time(self._clock.now)
+        except Lost as lost:
+            yield from self._replace(worker, lost)
+        except WorkerError as error:
+            self._dismiss(worker)
+            self._note_failed_start(error)
+
+    def _replace(self, worker: Worker, lost: Lost) -> Iterator[Result[Passed]]:
+        """Let go of a lost worker: the file in hand fails, and others get those behind it."""
+        self._dismiss(worker)
+        if worker.in_flight:
+            asked, worked = worker.fail_in_hand(lost)
+            self._next.extendleft(reversed(worker.in_flight))
+            yield asked.number, (asked.question, worked)
+
+    def _dismiss(self, worker: Worker) -> None:
+        self._selector.unregister(worker)
+        self._crew.remove(worker)
+        worker.kill()
+
+    def _note_failed_start(self, error: WorkerError) -> None:
+        """Try again in a while: once a process has started, others do unless something runs short.
+
+        Raises:
+            WorkerError: that has not helped, or none has ever started.
+        """
+        self._failed_starts += 1
+        if not self._workers.has_started or self._failed_starts == ATTEMPTS:
+            raise error
+        self._start_at = self._clock.now + PAUSE
 
 
 def _end(idle: list[Worker], plan: BinaryIO | None) -> None:

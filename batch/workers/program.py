@@ -25,7 +25,15 @@ from batch.location import Location, location_of
 from batch.recording.timings import DECODE, Timings
 from batch.records import Failure, FileState, Reason, Stage
 from batch.workers.guard import guard
-from batch.workers.protocol import GO_ON, PIXEL_BYTES, QUESTION, Label, pack_answer, pack_refusal
+from batch.workers.protocol import (
+    GO_ON,
+    PIXEL_BYTES,
+    QUESTION,
+    Label,
+    Question,
+    pack_refusal,
+    pack_reply,
+)
 
 # What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
 BYTES_A_PIXEL = 20
@@ -82,22 +90,23 @@ def allowance(limits: FileLimits) -> int:
 
 def answer_all(asker: socket.socket, handing: Handing, limits: FileLimits) -> None:
     """Answer one question after the other, until the other side hangs up."""
-    while question := _received(asker, QUESTION.size):
-        length, digest, salvage, in_detail = QUESTION.unpack(question)
-        path = location_of(os.fsdecode(_received(asker, length)))
+    while head := _receive(asker, QUESTION.size):
+        length, digest, may_be_known, salvage, in_detail = QUESTION.unpack(head)
+        path = location_of(os.fsdecode(_receive(asker, length)))
+        question = Question(path, None, digest, may_be_known, salvage, in_detail)
         signal.alarm(limits.decode_timeout + GRACE)
         try:
-            _answer(asker, path, digest, salvage, in_detail, handing, limits)
+            _answer(asker, question, handing, limits)
         except MemoryError:
             _fail(asker, path, Reason.TOO_LARGE, "not enough memory to decode it")
         except ConnectionError:
             raise
-        except Exception as error:  # one photo must not end a night, whatever is wrong with it
+        except Exception as error:  # one photo must not end a run, whatever is wrong with it
             _fail(asker, path, Reason.INTERNAL, f"{type(error).__name__}: {error}")
         signal.alarm(0)
 
 
-def _received(asker: socket.socket, size: int) -> bytes:
+def _receive(asker: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         part = asker.recv(size - len(data))
@@ -107,7 +116,7 @@ def _received(asker: socket.socket, size: int) -> bytes:
     return data
 
 
-def _handed_over(asker: socket.socket) -> tuple[bytes, FileState]:
+def _receive_file(asker: socket.socket) -> tuple[bytes, FileState]:
     """Take the bytes of a file that the run has fetched."""
     _, descriptors, _, _ = socket.recv_fds(asker, 1, 1)
     with os.fdopen(descriptors[0], "rb") as file:
@@ -117,41 +126,34 @@ def _handed_over(asker: socket.socket) -> tuple[bytes, FileState]:
 
 
 def _fail(asker: socket.socket, path: Location, reason: Reason, detail: str) -> None:
-    asker.sendall(pack_answer(Failure(path, Stage.DECODE, reason, detail), None))
+    asker.sendall(pack_reply(Failure(path, Stage.DECODE, reason, detail), None))
 
 
-def _answer(
-    asker: socket.socket,
-    path: Location,
-    digest: bool,
-    salvage: bool,
-    in_detail: bool,
-    handing: Handing,
-    limits: FileLimits,
-) -> None:
+def _answer(asker: socket.socket, question: Question, handing: Handing, limits: FileLimits) -> None:
+    path, salvage, in_detail = question.location, question.salvage, question.in_detail
     started = time.perf_counter()
     if isinstance(path, Path):
         read = read_with_state(path, limits.max_file_size)
     else:
-        read = _handed_over(asker)
+        read = _receive_file(asker)
     if isinstance(read, Failure):
-        asker.sendall(pack_answer(read, None, time.perf_counter() - started))
+        asker.sendall(pack_reply(read, None, time.perf_counter() - started))
         return
     data, state = read
-    if digest:
+    if question.digest:
         state = replace(state, digest=hashlib.sha256(data).digest())
     seconds = time.perf_counter() - started
     decoding = Timings()
     photo = None
-    if digest:
-        asker.sendall(pack_answer(None, state, seconds))
+    if question.may_be_known:
+        asker.sendall(pack_reply(None, state, seconds))
         if len(data) <= SMALL:
             # What goes wrong goes wrong again below, once it is known that it matters.
             with suppress(Exception), decoding.of(DECODE):
                 photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
         # The photo is not to blame for what the run takes to find out whether it is known.
         left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-        verdict = _received(asker, 1)
+        verdict = _receive(asker, 1)
         signal.setitimer(signal.ITIMER_REAL, left)
         if verdict != GO_ON:
             return
@@ -160,4 +162,4 @@ def _answer(
             photo = decode_upright(path, data, limits.max_pixels, salvage, in_detail)
     content = photo if isinstance(photo, Failure) else handing(path, photo)
     decode_seconds = decoding.seconds().get(DECODE, 0.0)
-    asker.sendall(pack_answer(content, state, seconds, decode_seconds))
+    asker.sendall(pack_reply(content, state, seconds, decode_seconds))

@@ -7,17 +7,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from batch.decoding.file_limits import FileLimits
 from batch.limits import duration_text
 from batch.location import Location
-from batch.records import Failure, Photo, Reason, Row, Worked
+from batch.recording.timings import DECODE
+from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.process import (
     PROGRAM,
     end_of,
@@ -28,32 +30,32 @@ from batch.workers.process import (
     write_shared,
 )
 from batch.workers.protocol import (
-    ANSWER,
     GO_ON,
     LEAVE_IT,
     PIXEL_BYTES,
-    BadAnswer,
+    BadReply,
     Picture,
-    Said,
+    Question,
+    Reply,
     pack_question,
-    unpack_answer,
     unpack_refusal,
+    unpack_reply,
     unpack_row_of,
 )
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
-Known = Callable[[Location, bytes], Row | None]
+Known = Callable[[Location, FileState], Row | None]
 
 START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
 DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
-# The time limit is waited for in so many parts: where the whole run is stopped and goes on, as
-# by Ctrl-Z, the time between takes one of them and not the time of the photo in hand.
-PARTS = 50
-LEAST_PART = 1024  # bytes of a long answer that come at once, at least
+# Photos that a worker has in hand and before it: it never waits for the next one, even while the
+# run commits its journal.
+IN_FLIGHT = 4
+_READ_SIZE = 1 << 18  # bytes
 
 
 class Lost(Exception):
-    """The process is gone, and the photo that it had in hand is not decoded."""
+    """The process is gone or of no more use, and the photo that it had in hand is not decoded."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -75,13 +77,27 @@ class Task:
     labels: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
+    @property
+    def in_flight(self) -> int:
+        """The most photos in flight: one if their pixels take turns in one place."""
+        return IN_FLIGHT if self.plan else 1
+
+
+class Asked(NamedTuple):
+    """A question and its number, which the caller chooses."""
+
+    number: int
+    question: Question
+
 
 class Worker:
-    """A process that reads, decodes and perhaps labels one photo at a time.
+    """A process that reads, decodes and perhaps labels photos, one after the other.
+
+    It is asked for several at a time, and replies in the same order. Times are those of a
+    ``Clock``.
 
     Raises:
-        WorkerError: it does not start.
-        ModelError, ProviderError: it starts, and its models do not work.
+        WorkerError: the system refuses to start it.
     """
 
     def __init__(self, task: Task) -> None:
@@ -96,86 +112,138 @@ class Worker:
             except OSError as error:
                 raise refused("a worker process does not start", error) from error
             theirs.close()
-            undo.callback(self.kill)
-            self._wait_until_ready()
             undo.pop_all()
-        self._connection.settimeout(task.limits.decode_timeout / PARTS)
-        self._parts = PARTS  # that are left to the photo in hand
-        self.verdict_seconds = 0.0  # what the run took to say whether it knows that photo
+        self._connection.settimeout(START_TIMEOUT)
+        self.is_ready = False
+        self.in_flight: deque[Asked] = deque()
+        self._received = bytearray()
+        self._has_verdict = False  # on the photo in hand
+        self._since = 0.0  # when that photo was begun, or the process started
+        self._started = self._verdict_seconds = 0.0  # the same by the real clock
 
     @property
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
 
+    def fileno(self) -> int:
+        """Give the descriptor that can be read when the process has something to say."""
+        return self._connection.fileno()
+
     @property
     def is_alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def work(
-        self,
-        path: Location,
-        known: Known | None,
-        salvage: bool,
-        data: bytes | None = None,
-        in_detail: bool = False,
-    ) -> Worked:
-        """Have a file read and decoded, and labelled if that is its task, see ``Workers.work``.
+    def has_room(self, most: int) -> bool:
+        """Whether the worker, with so many photos in flight at most, can be asked for another.
 
-        The time limit is on what the process does. What ``known`` takes is not counted.
+        While a verdict is to come nothing else is sent: the two would be mixed up.
+        """
+        if not self.is_ready or len(self.in_flight) >= most:
+            return False
+        if not self.in_flight or not self.in_flight[-1].question.may_be_known:
+            return True
+        return len(self.in_flight) == 1 and self._has_verdict
+
+    def ask(self, asked: Asked, now: float) -> None:
+        """Send a question.
 
         Raises:
-            Lost: the process crashed, or was killed since its time was over.
+            Lost: the process is gone.
         """
-        self._parts, self.verdict_seconds = PARTS, 0.0
+        self.in_flight.append(asked)
+        if len(self.in_flight) == 1:
+            self._begin_next(now)
         try:
-            question = pack_question(os.fsencode(path), known is not None, salvage, in_detail)
-            self._connection.sendall(question)
-            if data is not None:
-                self._hand_over(data)
-            said = self._said(path, known is not None, in_detail)
-            if said.content is None:
-                row = self._known(path, said, known)
-                self._connection.sendall(GO_ON if row is None else LEAVE_IT)
-                if row is not None:
-                    return Worked(row, said.state, said.read_seconds, copied=True)
-                said = self._said(path, True, in_detail)
-            return self._worked(path, said)
-        except ConnectionError as error:
-            raise self._lost() from error
+            self._connection.sendall(pack_question(asked.question))
+            if asked.question.data is not None:
+                with shared_file() as file:
+                    write_shared(file, asked.question.data)
+                    socket.send_fds(self._connection, [b"\0"], [file.fileno()])
         except TimeoutError as error:
             raise self._overdue() from error
-        except BadAnswer as error:
-            raise Lost(Reason.CRASHED, f"its worker gave a senseless answer: {error}") from error
+        except ConnectionError as error:
+            raise self._lost() from error
 
-    def _hand_over(self, data: bytes) -> None:
-        with shared_file() as file:
-            write_shared(file, data)
-            socket.send_fds(self._connection, [b"\0"], [file.fileno()])
+    def receive(self, known: Known | None, clock: Clock) -> Iterator[tuple[Asked, Worked]]:
+        """Take what the process says now, and give the results that are complete.
 
-    def _said(self, path: Location, digest: bool, in_detail: bool) -> Said:
-        return unpack_answer(path, self._received(ANSWER.size), digest, in_detail)
+        Call it when there is something to read. What ``known`` takes is not charged to the photo.
 
-    def _known(self, path: Location, said: Said, known: Known | None) -> Row | None:
-        if known is None or said.state is None or said.state.digest is None:
-            raise BadAnswer("a verdict is asked for that nobody needs")
-        started = time.perf_counter()
-        row = known(path, said.state.digest)
-        self.verdict_seconds = time.perf_counter() - started
-        return row
+        Raises:
+            Lost: the process crashed or sent an invalid reply, while the first of ``in_flight`` was
+                in hand.
+            WorkerError, ModelError, ProviderError: it does not start.
+        """
+        try:
+            part = self._connection.recv(_READ_SIZE)
+        except TimeoutError:
+            return
+        except ConnectionError:
+            part = b""
+        if not part:
+            raise self._lost()
+        self._received += part
+        if not self.is_ready:
+            self._check_greeting()
+        at = 0
+        try:
+            while at < len(self._received):
+                if not self.in_flight:
+                    raise BadReply("one too many")
+                asked = self.in_flight[0]
+                parsed = unpack_reply(asked.question, self._received, at)
+                if parsed is None:
+                    break
+                reply, at = parsed
+                worked = self._work(asked.question, reply, known)
+                if worked is None:
+                    continue
+                self.in_flight.popleft()
+                self._begin_next(clock.now)
+                yield asked, worked
+        except ConnectionError as error:
+            raise self._lost() from error
+        except BadReply as error:
+            raise Lost(Reason.CRASHED, f"its worker sent an invalid reply: {error}") from error
+        del self._received[:at]
 
-    def _worked(self, path: Location, said: Said) -> Worked:
-        if isinstance(said.content, Failure):
-            return Worked(said.content, said.state, said.read_seconds, said.seconds)
-        if isinstance(said.content, int) and self._task.plan:
-            text = self._received(said.content)
-            row = unpack_row_of(path, text, self._task.labels, self._task.outputs)
-            return Worked(row, said.state, said.read_seconds, said.seconds)
-        if isinstance(said.content, Picture) and self._pixels:
-            photo = self._photo(path, said.content, self._pixels)
-            return Worked(photo, said.state, said.read_seconds, said.seconds)
-        raise BadAnswer("it is not what was asked for")
+    def check_time(self, now: float) -> None:
+        """Make sure that neither the photo in hand nor the start takes too long.
+
+        Raises:
+            Lost: the photo does.
+            WorkerError: the start does.
+        """
+        if not self.is_ready:
+            if now - self._since > START_TIMEOUT:
+                raise not_started(f"not within {START_TIMEOUT:.0f} s")
+        elif self.in_flight and now - self._since > self._task.limits.decode_timeout:
+            raise self._overdue()
+
+    def wait_until_ready(self) -> None:
+        """Wait for the process's greeting.
+
+        Raises:
+            WorkerError, ModelError, ProviderError: it does not start.
+        """
+        while not self.is_ready:
+            try:
+                part = self._connection.recv(_READ_SIZE)
+            except TimeoutError as error:
+                raise not_started(f"not within {START_TIMEOUT:.0f} s") from error
+            if not part:
+                raise self._not_started()
+            self._received += part
+            self._check_greeting()
+
+    def fail_in_hand(self, lost: Lost) -> tuple[Asked, Worked]:
+        """Give the photo in hand, the first of ``in_flight``, the failure of a lost process."""
+        asked = self.in_flight.popleft()
+        seconds = time.perf_counter() - self._started - self._verdict_seconds
+        failure = Failure(asked.question.location, Stage.DECODE, lost.reason, lost.detail)
+        return asked, Worked(failure, seconds={DECODE: seconds})
 
     def hang_up(self) -> None:
         """Tell the process to end, and do not wait for it."""
@@ -198,48 +266,65 @@ class Worker:
         if self._pixels:
             self._pixels.close()
 
-    def _wait_until_ready(self) -> None:
+    def _begin_next(self, now: float) -> None:
+        self._since, self._started = now, time.perf_counter()
+        self._has_verdict, self._verdict_seconds = False, 0.0
+
+    def _check_greeting(self) -> None:
         """Take the process's first line: empty, or what keeps it from working."""
-        self._connection.settimeout(START_TIMEOUT)
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                part = self._connection.recv(1000)
-                if not part:
-                    raise not_started(f"it {end_of(self._process.wait(DYING))}")
-                line += part
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
-            raise not_started("it says nothing") from error
-        if line != b"\n":
-            raise unpack_refusal(line) or not_started(line.decode(errors="replace").strip())
+        line, end, rest = self._received.partition(b"\n")
+        if not end:
+            return
+        if line:
+            why = bytes(line)
+            raise unpack_refusal(why) or not_started(why.decode(errors="replace").strip())
+        self._received, self.is_ready = rest, True
+        self._connection.settimeout(self._task.limits.decode_timeout)
 
-    def _received(self, size: int) -> bytes:
-        data = b""
-        pieces = 1 + size // LEAST_PART
-        while self._parts and pieces:
-            try:
-                part = self._connection.recv(size - len(data))
-            except TimeoutError:
-                self._parts -= 1
-                continue
-            if not part:
-                raise ConnectionResetError
-            data += part
-            if len(data) == size:
-                return data
-            pieces -= 1
-        raise TimeoutError
+    def _work(self, question: Question, reply: Reply, known: Known | None) -> Worked | None:
+        """Make the result of a reply; None if a verdict was asked for and the photo goes on."""
+        content = reply.content
+        if content is None:
+            row = self._give_verdict(question, reply, known)
+            if row is None:
+                return None
+            return Worked(row, reply.state, reply.read_seconds, copied=True)
+        text = b""
+        if isinstance(content, bytes) and self._task.plan:
+            labels, outputs = self._task.labels, self._task.outputs
+            text, row = content, unpack_row_of(question.location, content, labels, outputs)
+            return Worked(row, reply.state, reply.read_seconds, reply.seconds, text=text)
+        if isinstance(content, Picture) and self._pixels:
+            photo = self._read_photo(question.location, content, self._pixels)
+            return Worked(photo, reply.state, reply.read_seconds, reply.seconds)
+        if isinstance(content, Failure):
+            return Worked(content, reply.state, reply.read_seconds, reply.seconds)
+        raise BadReply("it is not what was asked for")
 
-    def _photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:
+    def _give_verdict(self, question: Question, reply: Reply, known: Known | None) -> Row | None:
+        state = reply.state
+        if known is None or not question.may_be_known or self._has_verdict:
+            raise BadReply("a verdict is asked for that is not needed")
+        assert state is not None
+        started = time.perf_counter()
+        row = known(question.location, state)
+        self._verdict_seconds = time.perf_counter() - started
+        self._has_verdict = True
+        self._connection.sendall(GO_ON if row is None else LEAVE_IT)
+        return row
+
+    def _read_photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:
         # Read and not mapped: a file that the other side has cut short kills who has mapped it.
         shape = (picture.rows, picture.columns, 3)
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
-            raise BadAnswer(f"{len(data)} bytes of {shape}")
+            raise BadReply(f"{len(data)} bytes of {shape}")
         pixels = np.frombuffer(data, np.uint8).reshape(shape)
         return Photo(path, pixels, picture.width, picture.height, picture.salvaged)
 
-    def _lost(self) -> Lost:
+    def _lost(self) -> Exception:
+        if not self.is_ready:
+            return self._not_started()
         try:
             code = self._process.wait(DYING)
         except subprocess.TimeoutExpired:
@@ -248,6 +333,29 @@ class Worker:
             return self._overdue()
         return Lost(Reason.CRASHED, f"its worker {end_of(code)}")
 
+    def _not_started(self) -> Exception:
+        try:
+            return not_started(f"it {end_of(self._process.wait(DYING))}")
+        except subprocess.TimeoutExpired:
+            return not_started("it hung up")
+
     def _overdue(self) -> Lost:
         limit = duration_text(self._task.limits.decode_timeout)
         return Lost(Reason.TIMEOUT, f"not read and decoded within --decode-timeout {limit}")
+
+
+class Clock:
+    """Seconds that pass for a run's workers, of which no more than ``most`` pass at a time.
+
+    So a run that is stopped and goes on, as by Ctrl-Z, takes its photos in hand no more than that.
+    """
+
+    def __init__(self, most: float) -> None:
+        self.now = 0.0
+        self._most = most
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Let pass what has passed since the last time."""
+        last, self._last = self._last, time.monotonic()
+        self.now += min(self._last - last, self._most)

@@ -9,6 +9,7 @@ from pathlib import Path
 from batch.decoding.file_limits import FileLimits
 from batch.records import Failure, Photo, Reason
 from batch.workers.pool import Workers
+from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from tests.fuzz.cases import Case
 from tests.fuzz.invariants import MAX_PIXELS, check, check_failure, check_photo
@@ -38,7 +39,7 @@ def check_contained(case: Case) -> str:
 
 
 def _decode(path: Path) -> Photo | Failure:
-    worked = _workers().work(path)
+    worked = _workers().work(Question(path))
     path.unlink()
     content = worked.content
     assert isinstance(content, Photo | Failure)

@@ -1,0 +1,178 @@
+"""Many photos in flight: what comes when, what a lost worker costs, and how much is taken ahead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from batch.decoding.file_limits import FileLimits
+from batch.errors import WorkerError
+from batch.location import Location
+from batch.records import Failure, FileState, Photo, Reason, Row
+from batch.workers import pool
+from batch.workers.pool import Workers
+from batch.workers.protocol import Question
+from batch.workers.worker import IN_FLIGHT, Task, Worker
+from tests.hostile_photos import Deed, decoded_well, deed, hostile
+from tests.test_labelling_program import photo, plan, workers
+
+__all__ = ["deed", "hostile", "photo", "plan", "workers"]
+
+
+def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[Question]:
+    names = [photo.with_name(f"{n:03}.jpg") for n in range(number)]
+    for name in names:
+        name.hardlink_to(photo)
+    return [Question(name, digest=True, may_be_known=may_be_known) for name in names]
+
+
+def test_a_slow_photo_keeps_no_other_waiting(hostile: Workers, deed: Deed) -> None:
+    slow, quick = Question(deed("wait")), Question(deed(""))
+    items = [slow, *[quick] * 20]
+    hostile.start()
+    with closing(hostile.stream(items, most=2)) as stream:
+        results = list(stream)
+    assert all(decoded_well(worked) for _, worked in results)
+    # By the time that the first is done, the other worker has started and done many.
+    assert [question for question, _ in results].index(slow) > 0
+    with closing(hostile.stream(items, most=2, in_order=True)) as stream:
+        assert [question for question, _ in stream] == items
+
+
+def test_items_that_are_no_questions_are_passed_on_in_their_places(
+    hostile: Workers, deed: Deed
+) -> None:
+    items = ["first", Question(deed("wait")), "second", Question(deed("")), "third"]
+    with closing(hostile.stream(items, most=2, in_order=True)) as stream:
+        results = [item if isinstance(item, str) else item[0] for item in stream]
+    assert results == items
+    with closing(hostile.stream(items, most=2)) as stream:
+        assert next(stream) == "first"
+        assert next(stream) == "second"  # with nothing to wait for
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_no_more_is_taken_than_what_is_in_flight_or_held(
+    in_order: bool, hostile: Workers, deed: Deed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MOST_HELD", 5)
+    taken = 0
+
+    def questions() -> Iterator[Question]:
+        nonlocal taken
+        yield Question(deed("wait"))
+        for _ in range(100):
+            taken += 1
+            yield Question(deed(""))
+
+    hostile.start()
+    given = 0
+    with closing(hostile.stream(questions(), most=2, in_order=in_order)) as stream:
+        for given, _ in enumerate(stream, 1):
+            assert taken - given <= (5 if in_order else 2)
+    assert given == 101
+
+
+def test_a_lost_worker_costs_one_photo_and_no_other(workers: Workers, photo: Path) -> None:
+    workers.start()
+    (worker,) = workers._idle
+    asked: list[Location] = []
+
+    def known(path: Location, state: FileState) -> None:
+        asked.append(path)
+        if len(asked) == 1:
+            assert len(worker.in_flight) == 1  # nothing but a verdict is sent until then
+            os.kill(worker.pid, signal.SIGKILL)
+
+    first, *rest = _questions(photo, 3 * IN_FLIGHT)
+    questions = [Question(first.location, digest=True, may_be_known=True), *rest]
+    with closing(workers.stream(questions, known)) as stream:
+        results = [(question.location, worked.content) for question, worked in stream]
+    assert Counter(path for path, _ in results) == Counter(q.location for q in questions)
+    lost = [content for _, content in results if isinstance(content, Failure)]
+    assert [(failure.path, failure.reason) for failure in lost] == [
+        (first.location, Reason.CRASHED)
+    ]
+    assert asked == [first.location]
+
+
+def test_photos_behind_one_that_crashes_are_labelled(workers: Workers, photo: Path) -> None:
+    questions = _questions(photo, 3 * IN_FLIGHT)
+    workers.start()
+    (worker,) = workers._idle
+    with closing(workers.stream(questions)) as stream:
+        results = [next(stream)]
+        os.kill(worker.pid, signal.SIGKILL)
+        results += stream
+    assert Counter(q.location for q, _ in results) == Counter(q.location for q in questions)
+    lost = [worked for _, worked in results if isinstance(worked.content, Failure)]
+    assert len(lost) <= 1  # none if it was killed between two photos
+    assert sum(isinstance(worked.content, Row) for _, worked in results) >= len(questions) - 1
+
+
+def test_rows_come_with_their_text_and_only_those_are_asked_for_that_may_be_known(
+    workers: Workers, photo: Path
+) -> None:
+    asked = []
+
+    def known(path: Location, state: FileState) -> Row | None:
+        asked.append((path, state.digest))
+        return None
+
+    questions = [*_questions(photo, 3), Question(photo, digest=True, may_be_known=True)]
+    with closing(workers.stream(questions, known)) as stream:
+        worked = [worked for _, worked in stream]
+    assert len({result.text for result in worked}) == 1
+    assert worked[0].text.startswith(b'{"status"')
+    assert [path for path, _ in asked] == [photo]
+    assert {result.state.digest for result in worked if result.state} == {asked[0][1]}
+
+
+def test_a_stream_that_is_not_read_to_its_end_leaves_no_photo_to_the_next(
+    workers: Workers, photo: Path
+) -> None:
+    with closing(workers.stream(_questions(photo, 8))) as stream:
+        next(stream)
+    missing = photo.with_name("missing.jpg")
+    content = workers.work(Question(missing)).content
+    assert isinstance(content, Failure)
+    assert content.path == missing
+
+
+def test_workers_start_as_they_are_needed_and_again_after_a_while(
+    deed: Deed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    started: list[float] = []
+    start = Worker.__init__
+
+    def refuse_at_times(self: Worker, task: Task) -> None:
+        started.append(time.monotonic())
+        if len(started) in (2, 3):
+            raise WorkerError("it does not start", "wait")
+        start(self, task)
+
+    monkeypatch.setattr(Worker, "__init__", refuse_at_times)
+    with Workers(Task(FileLimits())) as decoders:
+        assert isinstance(decoders.work(Question(deed(""))).content, Photo)
+        assert len(started) == 1
+        questions = [Question(deed("")) for _ in range(50)]
+        with closing(decoders.stream(questions, most=2)) as stream:
+            assert len(list(stream)) == 50
+    assert len(started) == 4
+    started.clear()
+    monkeypatch.setattr(pool, "ATTEMPTS", 2)
+    with Workers(Task(FileLimits())) as decoders:
+        decoders.start()
+        with (
+            closing(decoders.stream([Question(deed(""))] * 500, most=2)) as stream,
+            pytest.raises(WorkerError, match="does not start"),
+        ):
+            list(stream)
