@@ -123,7 +123,7 @@ class Pipeline:
         """
         items = (
             self._prepare(item, known is not None)
-            for item in self._fetcher.ahead(map(_without_flag, found))
+            for item in self._fetcher.ahead(map(_without_flag, found), in_order)
         )
         if self.place.devices:
             results = thread_map(partial(self._work, known), items, self.workers, in_order)

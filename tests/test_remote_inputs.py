@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -353,6 +353,27 @@ class TestFetcher:
                 assert isinstance(item, Fetched)
                 assert item.content == str(number).encode()
         assert len(taken) == 200
+
+    def test_a_slow_file_keeps_no_other_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        is_over = threading.Event()
+
+        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> Fetched:
+            if url.text.endswith("/0"):
+                assert room(10**9)  # the first of those that are fetched
+                is_over.wait(20)
+            return Fetched(url, b"", 0.0)
+
+        monkeypatch.setattr(Fetcher, "fetch", fetch)
+        items = [Url(f"memory://slow/{number}") for number in range(3 * MOST_AHEAD)]
+        given = []
+        for item in Fetcher(1000).ahead(items, in_order=False):
+            assert isinstance(item, Fetched)
+            given.append(item.url)
+            if len(given) == len(items) - 1:
+                is_over.set()
+        assert given[-1] == items[0]
+        assert set(given) == set(items)
+        assert len(given) == len(items)
 
     def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import fsspec

@@ -36,11 +36,11 @@ def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[Que
 def test_a_slow_photo_keeps_no_other_waiting(hostile: Workers, deed: Deed) -> None:
     slow, quick = Question(deed("wait")), Question(deed(""))
     items = [slow, *[quick] * 20]
-    hostile.start()
+    with closing(hostile.stream([slow, slow, slow], most=2)) as stream:
+        assert len(list(stream)) == 3  # two workers have started
     with closing(hostile.stream(items, most=2)) as stream:
         results = list(stream)
     assert all(decoded_well(worked) for _, worked in results)
-    # By the time that the first is done, the other worker has started and done many.
     assert [question for question, _ in results].index(slow) > 0
     with closing(hostile.stream(items, most=2, in_order=True)) as stream:
         assert [question for question, _ in stream] == items
@@ -51,7 +51,7 @@ def test_items_that_are_no_questions_are_passed_on_in_their_places(
 ) -> None:
     items = ["first", Question(deed("wait")), "second", Question(deed("")), "third"]
     with closing(hostile.stream(items, most=2, in_order=True)) as stream:
-        results = [item if isinstance(item, str) else item[0] for item in stream]
+        results = [item[0] if isinstance(item, tuple) else item for item in stream]
     assert results == items
     with closing(hostile.stream(items, most=2)) as stream:
         assert next(stream) == "first"

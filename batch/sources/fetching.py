@@ -7,9 +7,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from batch.errors import BatchLabelError
 from batch.location import Url, split_member
@@ -42,6 +48,14 @@ class Fetched:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Numbered(Generic[Item]):
+    """An item that waits to be given, and its number among all of them."""
+
+    number: int
+    item: Future[Fetched] | Item
+
+
 class Fetcher:
     """Fetches what URLs name, files of at most ``max_bytes`` bytes.
 
@@ -57,17 +71,17 @@ class Fetcher:
         self._check = check
         self._archives = Archives()
 
-    def ahead(self, found: Iterable[Item]) -> Iterator[Item | Fetched]:
-        """Give the same files in the same order, but those at URLs with their bytes.
+    def ahead(self, found: Iterable[Item], in_order: bool = True) -> Iterator[Item | Fetched]:
+        """Give the same files, but those at URLs with their bytes, as they come or ``in_order``.
 
         Files are taken from ``found`` before they are asked for, as many as the limits of this
-        module allow. A file may have more bytes than were counted for it only once it is the next
-        to be given. Where the run is asked to end while a file is being fetched, that file and
-        those after it are not given.
+        module allow. A file may have more bytes than were counted for it only while it is the
+        first of those that are fetched. Where the run is asked to end while a file is being
+        fetched, that file and those after it are not given.
         """
-        waiting: deque[Future[Fetched] | Item] = deque()
+        waiting: deque[_Numbered[Item]] = deque()
         pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")  # without a thread yet
-        held = asked = given = 0
+        held = first = 0
         closing = threading.Event()
 
         def check() -> None:
@@ -77,28 +91,33 @@ class Fetcher:
 
         def fetch(numbered: tuple[Url, int]) -> Fetched:
             url, number = numbered
-            return self.fetch(url, lambda size: size <= _size(url) or number == given, check)
+            return self.fetch(url, lambda size: size <= _size(url) or number == first, check)
+
+        def take() -> Item | Fetched:
+            nonlocal held, first
+            taken = waiting[0] if in_order else _any_done(waiting)
+            result = taken.item.result() if isinstance(taken.item, Future) else taken.item
+            waiting.remove(taken)
+            if isinstance(result, Fetched):
+                held -= _size(result.url)
+            first = waiting[0].number if waiting else taken.number + 1
+            return result
 
         try:
-            for item in found:
+            for number, item in enumerate(found):
                 if isinstance(item, Url):
+                    if not waiting:
+                        first = number
                     held += _size(item)
-                    waiting.append(submit(pool, fetch, (item, asked)))
-                    asked += 1
-                elif waiting:
-                    waiting.append(item)
+                    waiting.append(_Numbered(number, submit(pool, fetch, (item, number))))
+                elif waiting and in_order:
+                    waiting.append(_Numbered(number, item))
                 else:
                     yield item
                 while waiting and (len(waiting) >= MOST_AHEAD or held > MAX_BYTES_AHEAD):
-                    first = _result(waiting.popleft())
-                    if isinstance(first, Fetched):
-                        held -= _size(first.url)
-                        given += 1
-                    yield first
+                    yield take()
             while waiting:
-                first = _result(waiting.popleft())
-                given += isinstance(first, Fetched)
-                yield first
+                yield take()
         except StopRequested:
             return
         finally:
@@ -152,8 +171,10 @@ class Fetcher:
         return _failure(url, Reason.TOO_LARGE, detail)
 
 
-def _result(item: Future[Fetched] | Item) -> Item | Fetched:
-    return item.result() if isinstance(item, Future) else item
+def _any_done(waiting: Iterable[_Numbered[Item]]) -> _Numbered[Item]:
+    """Wait until one of the files that are fetched is there."""
+    by_future = {each.item: each for each in waiting if isinstance(each.item, Future)}
+    return by_future[next(iter(wait(by_future, return_when=FIRST_COMPLETED).done))]
 
 
 def _size(url: Url) -> int:

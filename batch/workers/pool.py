@@ -24,7 +24,7 @@ Passed = TypeVar("Passed")
 # Of an item by its number.
 Result: TypeAlias = tuple[int, Passed | tuple[Question, Worked]]
 
-# The time limit is waited for in so many parts, see ``Clock``.
+# The time limit is waited for in so many parts at least, see ``Clock``.
 PARTS = 50
 # Results that wait for one before them, where they are given in order.
 MOST_HELD = 1_000
@@ -181,7 +181,7 @@ class _Stream(Generic[Passed]):
         self._crew: list[Worker] = []
         self._in_flight = workers.task.in_flight
         self._selector = selectors.DefaultSelector()
-        self._part = workers.task.limits.decode_timeout / PARTS
+        self._part = min(workers.task.limits.decode_timeout / PARTS, PAUSE)
         self._clock = Clock(self._part)
         self._checked = 0.0
         self._failed_starts, self._start_at = 0, 0.0
