@@ -18,6 +18,7 @@ from batch.discover import Survey, discover
 from batch.errors import InputError
 from batch.records import Failure, Reason, Stage
 from batch.sources.file_types import HEAD_BYTES, SUFFIXES, is_image
+from batch.sources.name_stack import NameStack
 from batch.sources.walk import Search
 
 NOBODY = 65534
@@ -308,12 +309,14 @@ def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk(
 ) -> None:
     put("a/photo")
 
-    def meanwhile(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    take = NameStack.take
+
+    def meanwhile(names: NameStack, number: int) -> list[str]:
         Path("a/photo").unlink()
         os.mkfifo("a/photo")
-        return entries
+        return take(names, number)
 
-    monkeypatch.setattr("batch.sources.walk._in_order", meanwhile)
+    monkeypatch.setattr(NameStack, "take", meanwhile)
     assert find("a") == []
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from batch.commands.settings import parse_newer_than
 from batch.discover import Survey, discover
 from batch.errors import ExitCode, InputError, UsageError
 from batch.sources.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
+from batch.sources.name_stack import NameStack
 from batch.sources.walk import Explorer, Found, Search
 from tests.conftest import Command
 from tests.runs import REPORT, Place, make_photos
@@ -99,9 +101,11 @@ def test_junk_folders_are_not_entered_unless_they_are_asked_for(
     entered: list[str] = []
     inside = Explorer._inside
 
-    def enter(explorer: Explorer, folder: str, start: int) -> list[Found | str]:
+    def enter(
+        explorer: Explorer, folder: str, start: int, names: NameStack
+    ) -> Iterator[Found | str]:
         entered.append(folder)
-        return inside(explorer, folder, start)
+        return inside(explorer, folder, start, names)
 
     monkeypatch.setattr(Explorer, "_inside", enter)
     assert find("p") == ["p/My.photoslibrary/originals/d.jpg", "p/a.jpg"]

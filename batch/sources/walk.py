@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from posixpath import splitext
 from stat import S_ISDIR, S_ISREG
@@ -19,6 +20,7 @@ from batch.records import Failure, Reason, Stage
 from batch.regular_file import NotRegular, change_of, open_regular
 from batch.sources.exclude import Exclusion, exclusion_of
 from batch.sources.file_types import HEAD_BYTES, LEFT_OUT, RAW_SUFFIXES, SUFFIXES, why_left_out
+from batch.sources.name_stack import NameStack
 from batch.sources.seen import Seen
 from batch.stopping import Check, never_stop
 
@@ -42,6 +44,8 @@ OLDER = "older"
 # Why an entry of a folder is left out that is no file.
 SYMBOLIC_LINK = "symbolic link"
 NOT_REGULAR = "not a regular file"
+# What an entry of a folder is, behind its name and a NUL; nothing for a regular file.
+_FOLDER, _LINK, _OTHER = "folder", "link", "other"
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,7 @@ def find(path: str, size: object = None, mtime_ns: object = None, etag: object =
     ``MAX_ETAG`` characters; a time is brought into 64 bits. A path of more than
     ``MAX_PATH_BYTES`` is a failure, whose path is cut.
     """
-    # No character takes more than four bytes.
-    if len(path) * 4 > MAX_PATH_BYTES and cut_path(path) != path:
+    if _is_too_long(path):
         return fail(path, Reason.UNREADABLE, "")
     if not is_size(size):
         size = None
@@ -169,6 +172,11 @@ def fail(path: str, reason: Reason, detail: str) -> Found:
         reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
     failure = Failure(location_of(cut), Stage.READ, reason, detail)
     return Found(cut, failure=failure)
+
+
+def _is_too_long(path: str) -> bool:
+    # No character takes more than four bytes.
+    return len(path) * 4 > MAX_PATH_BYTES and cut_path(path) != path
 
 
 def cut_path(path: str) -> str:
@@ -253,87 +261,120 @@ class Explorer:
 
     def _walk(self, top: str) -> Iterator[Found]:
         start = len(before_names(top if self.base is None else self.base))
-        levels = [iter(self._inside(top, start))]  # a stack: folders nest deeper than Python calls
-        while levels:
-            self.check()
-            for item in levels[-1]:
-                if isinstance(item, str):
-                    levels.append(iter(self._inside(item, start)))
-                    break
-                yield item
-            else:
-                levels.pop()
+        with closing(NameStack()) as names:
+            levels = [self._inside(top, start, names)]  # folders nest deeper than Python calls
+            while levels:
+                self.check()
+                for item in levels[-1]:
+                    if isinstance(item, str):
+                        levels.append(self._inside(item, start, names))
+                        break
+                    yield item
+                else:
+                    levels.pop()
 
-    def _inside(self, folder: str, start: int) -> list[Found | str]:
-        """List a folder's files, and the paths of the folders in it, in order.
+    def _inside(self, folder: str, start: int, names: NameStack) -> Iterator[Found | str]:
+        """Give a folder's files, and the paths of the folders in it, in order.
 
-        Patterns are relative to what comes before ``start`` in a path.
+        Patterns are relative to what comes before ``start`` in a path. A folder is open only while
+        some of its ``names`` are looked at, so that few descriptors do for any depth.
         """
-        inside: list[Found | str] = []
-        try:
-            if self.seen is not None and not self.seen.is_new_folder(folder):
-                return []
-            # By its descriptor, which spares the system the way to each file.
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        before = before_names(folder)
+        rest: list[str] = []  # the last one comes first
+        is_listed = is_last = False
+        while rest or not is_last:
+            folders: list[str] = []
             try:
-                with os.scandir(descriptor) as entries:
-                    ordered = _in_order(list(every(CHECK_EVERY, self.check, entries)))
-                self._judge(folder, start, ordered, inside)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            inside.append(_failed(folder, error))
-        return inside
+                if not is_listed and self.seen is not None and not self.seen.is_new_folder(folder):
+                    return
+                # By its descriptor, which spares the system the way to each file.
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if not is_listed:
+                        names.push(self._list(descriptor))
+                        is_listed = True
+                    if not rest:
+                        rest = names.take(CHECK_EVERY)[::-1]
+                        is_last = len(rest) < CHECK_EVERY
+                    files, folders = self._judge(before, start, rest, descriptor)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                files, rest, is_last = [_failed(folder, error)], [], True
+            yield from files
+            files.clear()  # as a folder may be deep, and so are those around it
+            for name in folders:
+                yield before + name
+        if is_listed:
+            names.pop()
+
+    def _list(self, descriptor: int) -> Iterator[list[str]]:
+        """Give the names in a folder, some at a time, each with its kind: see ``_name``."""
+        with os.scandir(descriptor) as entries:
+            while some := list(islice(entries, CHECK_EVERY)):
+                self.check()
+                yield list(map(_name, some))
 
     def _judge(
-        self,
-        folder: str,
-        start: int,
-        entries: list[os.DirEntry[str]],
-        inside: list[Found | str],
-    ) -> None:
-        before, exclusion = before_names(folder), self.search.exclusion
+        self, before: str, start: int, rest: list[str], descriptor: int
+    ) -> tuple[list[Found], list[str]]:
+        """Take entries of an open folder from the ``rest``, up to a file that follows a folder.
+
+        Gives the files and the names of the folders; ``before`` is what precedes them in a path.
+        """
+        self.check()
+        files: list[Found] = []
+        folders: list[str] = []
+        exclusion = self.search.exclusion
         why_file = exclusion.why_file if exclusion.has_file_rules else None
-        for entry in every(CHECK_EVERY, self.check, entries):
-            name = entry.name
+        while rest:
+            name, _, kind = rest[-1].partition("\0")
+            if folders and kind != _FOLDER:
+                break
+            rest.pop()
             path = before + name
             try:
                 # Nearly all there is, told apart by few questions, for there may be millions.
-                plain = entry.is_file(follow_symlinks=False) and name[0] != "."
+                plain = not kind and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
                     why = why_file(path[start:]) if why_file else None
-                    if why is None:
-                        inside.append(_on_disk(path, entry.stat()))
-                        continue
                 else:
-                    why = self._why_not(entry, path, start)
+                    why = self._why_not(name, kind, path, start, descriptor)
                 if why:
                     self.left_out(Path(path), why)
+                elif kind == _FOLDER:
+                    folders.append(name)
                 else:
-                    inside.append(path if entry.is_dir() else _found(path, entry.stat()))
+                    is_link = kind == _LINK
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=is_link)
+                    if is_link and S_ISDIR(status.st_mode):
+                        folders.append(name)
+                    else:
+                        files.append(_found(path, status))
             except OSError as error:
-                inside.append(_failed(path, error))
+                files.append(_failed(path, error))
+        return files, folders
 
-    def _why_not(self, entry: os.DirEntry[str], path: str, start: int) -> str | None:
-        is_folder = entry.is_dir(follow_symlinks=self.search.follow_symlinks)
+    def _why_not(self, name: str, kind: str, path: str, start: int, descriptor: int) -> str | None:
+        follows = kind == _LINK and self.search.follow_symlinks
+        is_folder = kind == _FOLDER or (follows and _is_folder(name, descriptor))
         exclusion = self.search.exclusion
         why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
         if why:
             return why
-        if entry.name.startswith(".") and not self.search.hidden:
+        if name.startswith(".") and not self.search.hidden:
             return "hidden"
-        if entry.is_symlink():
-            if not self.search.follow_symlinks:
-                return SYMBOLIC_LINK
-            entry.stat()  # raises where the link leads nowhere, unlike the questions below
-        if entry.is_dir():
+        if kind == _LINK and not follows:
+            return SYMBOLIC_LINK
+        if is_folder:
             return None if self.search.recursive else "in a subfolder"
-        if not entry.is_file():
+        # Which raises where a link leads nowhere.
+        if kind == _OTHER or (follows and not S_ISREG(os.stat(name, dir_fd=descriptor).st_mode)):
             return NOT_REGULAR
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
         if suffix in SUFFIXES:
             return None
-        if is_archive(entry.name):
+        if is_archive(name):
             return None if self.search.archives else "archive"
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
@@ -342,6 +383,25 @@ class Explorer:
         except NotRegular:  # by now
             return NOT_REGULAR
         return None if why == "camera raw" and self.search.raws else why
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    """Give an entry's name and, unless it is a regular file, NUL and its kind behind it."""
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return entry.name
+        is_folder = entry.is_dir(follow_symlinks=False)
+        kind = _FOLDER if is_folder else _LINK if entry.is_symlink() else _OTHER
+    except OSError:  # which comes again where it is looked at
+        return entry.name
+    return f"{entry.name}\0{kind}"
+
+
+def _is_folder(name: str, descriptor: int) -> bool:
+    try:
+        return S_ISDIR(os.stat(name, dir_fd=descriptor).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def before_names(folder: str) -> str:
@@ -357,14 +417,6 @@ def look_at(path: str) -> Found:
         return _failed(path, error)
 
 
-def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """Sort by the names' bytes, which is how text is sorted anyway while it is ASCII."""
-    name = operator.attrgetter("name")
-    if all(map(str.isascii, map(name, entries))):
-        return sorted(entries, key=name)
-    return sorted(entries, key=lambda entry: os.fsencode(entry.name))
-
-
 def _found(path: str, status: os.stat_result) -> Found:
     if S_ISREG(status.st_mode):
         return _on_disk(path, status)
@@ -372,10 +424,10 @@ def _found(path: str, status: os.stat_result) -> Found:
 
 
 def _on_disk(path: str, status: os.stat_result) -> Found:
-    found = find(path, status.st_size, status.st_mtime_ns)
-    if found.failure:
-        return found
-    return Found(path, found.size, found.mtime_ns, None, None, None, *change_of(status))
+    if _is_too_long(path):
+        return fail(path, Reason.UNREADABLE, "")
+    mtime_ns = stored_time(status.st_mtime_ns)
+    return Found(path, status.st_size, mtime_ns, None, None, None, *change_of(status))
 
 
 def read_head(path: str) -> bytes:
