@@ -15,7 +15,7 @@ from batch.errors import WorkerError
 from batch.location import Location
 from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
-from batch.workers.process import ATTEMPTS, PAUSE
+from batch.workers.process import ATTEMPTS, PAUSE, Launched
 from batch.workers.worker import Known, Lost, Task, Worker
 
 
@@ -23,11 +23,12 @@ class Workers:
     """Processes that read, decode and perhaps label photos, one for each thread that asks.
 
     They are started as they are needed, and one that was lost is replaced. Safe to share
-    between threads. They end with ``close``, or when nobody holds this any more.
+    between threads. They end with ``close``, or when nobody holds this any more. The first may be
+    ``launched`` already.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, launched: Launched | None = None) -> None:
+        self._task, self._launched = task, launched
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._has_started = self._is_closed = False
@@ -126,7 +127,8 @@ class Workers:
     def _begun(self) -> Worker:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                worker = Worker(self._task)
+                launched, self._launched = self._launched, None
+                worker = Worker(self._task, launched)
             except WorkerError:
                 if not self._has_started or attempt == ATTEMPTS:
                     raise

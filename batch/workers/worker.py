@@ -19,12 +19,13 @@ from batch.limits import duration_text
 from batch.location import Location
 from batch.records import Failure, Photo, Reason, Row, Worked
 from batch.workers.process import (
+    DYING,
     PROGRAM,
+    Launched,
     end_of,
+    launch,
     not_started,
-    refused,
     shared_file,
-    start,
     write_shared,
 )
 from batch.workers.protocol import (
@@ -45,7 +46,6 @@ from batch.workers.protocol import (
 Known = Callable[[Location, bytes], Row | None]
 
 START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
-DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
 # The time limit is waited for in so many parts: where the whole run is stopped and goes on, as
 # by Ctrl-Z, the time between takes one of them and not the time of the photo in hand.
 PARTS = 50
@@ -84,18 +84,17 @@ class Worker:
         ModelError, ProviderError: it starts, and its models do not work.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, launched: Launched | None = None) -> None:
         self._task = task
         with ExitStack() as undo:
-            try:
-                self._connection, theirs = map(undo.enter_context, socket.socketpair())
-                self._pixels = None if task.plan else undo.enter_context(shared_file(PIXEL_BYTES))
-                file = task.plan or self._pixels
-                assert file is not None
-                self._process = start(task.program, theirs.fileno(), file.fileno(), task.limits)
-            except OSError as error:
-                raise refused("a worker process does not start", error) from error
-            theirs.close()
+            self._pixels = None if task.plan else undo.enter_context(shared_file(PIXEL_BYTES))
+            file = task.plan or self._pixels
+            assert file is not None
+            if launched is None:
+                launched = launch(task.program, file, task.limits)
+                if task.plan:
+                    launched.let_read()
+            self._process, self._connection = launched.process, launched.connection
             undo.callback(self.kill)
             self._wait_until_ready()
             undo.pop_all()
