@@ -1,5 +1,6 @@
 """Where the program starts: ``batch-label``, or ``python -m batch``."""
 
+import gc
 import signal
 
 
@@ -8,8 +9,11 @@ def main() -> None:
     # Before the imports, which take a tenth of a second: Ctrl-C would end them in a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Nothing that is imported becomes garbage, so that to look for it is a waste.
+    gc.disable()
     from batch.cli import main as run
 
+    gc.enable()
     run()
 
 

@@ -15,6 +15,7 @@ from batch.pipeline import Pipeline
 from batch.recording.timings import Timings
 from batch.records import Failure, Finished, Pending
 from batch.stopping import Stop
+from batch.workers.process import Launched
 from batch.workers.worker import Known
 
 
@@ -29,6 +30,13 @@ class Engine(Protocol):
     provider_note: str
     timings: Timings
     crew: str
+
+    def prove(self) -> None:
+        """Make sure that the models work, before there is anything of a report.
+
+        Raises:
+            ModelError, ProviderError, WorkerError: as ``Pipeline.prove`` does.
+        """
 
     def resume(self, journal: Journal) -> Iterable[Finished]:
         """Give what earlier runs finished and this journal has not taken in."""
@@ -51,15 +59,15 @@ class Engine(Protocol):
         """Let go of everything."""
 
 
-def open_engine(job: Job, stop: Stop, log: Log) -> Engine:
-    """Open the engine that a run asks for.
+def open_engine(job: Job, stop: Stop, log: Log, launched: Launched | None = None) -> Engine:
+    """Open the engine that a run asks for; a worker of this machine may be ``launched`` already.
 
     Raises:
         UsageError: it is not installed, or can't do what is asked.
         ModelError, ProviderError, WorkerError: as ``Pipeline`` does.
     """
     if job.cluster.engine is EngineKind.LOCAL:
-        return Pipeline(job.options, check=stop.check)
+        return Pipeline(job.options, None, stop.check, launched, is_proved=False)
     _check(job)
     from batch.cluster.engine import RayEngine
 

@@ -23,7 +23,6 @@ from batch.log import Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job
 from batch.progress import Watch
-from batch.reading.saved import open_saved
 from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
@@ -126,6 +125,7 @@ class Labelling:
     def _stream(self, found: Iterable[Found]) -> None:
         """Write rows as they come, and remember nothing."""
         summary, positions = self._begin(), deque[int | None]()
+        self.engine.prove()
         total = None
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
@@ -192,6 +192,8 @@ class Labelling:
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
         now, done = self._tally(), 0
+        if pending:
+            self.engine.prove()
         files = self.stop.until(journal.pending())
         for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
             journal.add(finished)
@@ -208,6 +210,8 @@ class Labelling:
 
     def _count_reported(self) -> int:
         """Count the photos of the earlier report, of which no journal is there."""
+        from batch.reading.saved import open_saved  # here, as most runs have a journal
+
         try:
             with open_saved(self.job.output) as report:
                 paths = groupby(row.path for row in report.rows())

@@ -30,7 +30,8 @@ UNPACKED_BY = {
     ".7z": "7z x",
     ".rar": "unrar x",
 }
-_LONGEST_SUFFIX = max(map(len, UNPACKED_BY))
+_ALL_SUFFIXES = (*ARCHIVE_SUFFIXES, *UNPACKED_BY)
+_LONGEST_SUFFIX = max(map(len, _ALL_SUFFIXES))
 _CHAIN = "::"
 # What would be taken for a chain in an archive's own path, and what stands for it there.
 _UNCHAINED = re.compile(r"::|:%(?:25)*3A")
@@ -126,8 +127,8 @@ def location_of(text: str) -> Location:
 
 def is_archive(path: str) -> bool:
     """Tell by the end of a path or URL whether it is an archive."""
-    is_one = path[-4:].lower() in ARCHIVE_SUFFIXES or unpacked_by(path) is not None
-    return is_one and split_member(path) is None
+    # One look at all suffixes, as this is asked of every file that is found.
+    return path[-_LONGEST_SUFFIX:].lower().endswith(_ALL_SUFFIXES) and split_member(path) is None
 
 
 def unpacked_by(path: str) -> str | None:

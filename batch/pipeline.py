@@ -32,12 +32,11 @@ from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
-from batch.workers.process import shared_file
+from batch.workers.process import LABELLING, Launched, shared_file
 from batch.workers.protocol import Question
 from batch.workers.worker import Known, Task
 from batch.yunet_graph import detector_graph
 
-LABELLING = "batch.workers.labelling_program"
 # A worker leaves its core alone while a device looks at what it has decoded.
 WORKERS_A_CORE_ON_DEVICES = 2
 
@@ -52,7 +51,9 @@ class Pipeline:
     ``place`` is where the models run; ``provider_note`` says why that is not CUDA where it could
     have been, else it is empty. ``timings`` grow as photos pass, and ``crew`` says who works. The
     workers end with ``close``, or when nobody holds this any more. ``ensemble`` is read as the
-    options say unless it is given. ``check`` ends the fetching of photos: see ``Fetcher``.
+    options say unless it is given. ``check`` ends the fetching of photos: see ``Fetcher``. A worker
+    that was ``launched`` is the first. Unless it ``is_proved`` at once, a model on the CPU is by
+    ``prove``, which must come before ``label``; on devices all is proved here.
 
     Raises:
         ModelError: a model is missing, breaks the contract or answers wrongly.
@@ -61,7 +62,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, options: Options, ensemble: Ensemble | None = None, check: Check = never_stop
+        self,
+        options: Options,
+        ensemble: Ensemble | None = None,
+        check: Check = never_stop,
+        launched: Launched | None = None,
+        is_proved: bool = True,
     ) -> None:
         self.ensemble = ensemble or load_ensemble(options)
         first = self.ensemble.models[0]
@@ -79,10 +85,12 @@ class Pipeline:
             self._labeller = Labeller(plan, self.place)
             self.timings = self._labeller.timings
             cores *= WORKERS_A_CORE_ON_DEVICES
-            task = Task(options.file_limits)
+            task, launched = Task(options.file_limits), None
         else:
-            file = shared_file()
+            file = launched.file if launched else shared_file()
             write_plan(plan, file)
+            if launched:
+                launched.let_read()
             names = self.ensemble.labels, self.ensemble.outputs
             task = Task(options.file_limits, LABELLING, file, *names)
         self.workers = options.workers or cores
@@ -90,7 +98,18 @@ class Pipeline:
         limits = options.file_limits
         patience = PATIENCE * limits.decode_timeout
         self._fetcher = Fetcher(limits.max_file_size, check, patience)
-        self._workers = Workers(task)
+        self._workers = Workers(task, launched)
+        if is_proved or self.place.devices:
+            self.prove()
+
+    def prove(self) -> None:
+        """Start a worker and wait for it, so that what keeps it from working shows.
+
+        Raises:
+            ModelError: a model answers its golden samples wrongly.
+            ProviderError: a model does not run.
+            WorkerError: no worker starts.
+        """
         self._workers.start()
 
     def resume(self, journal: Journal) -> Iterable[Finished]:

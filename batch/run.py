@@ -34,12 +34,14 @@ from batch.reports.report import check_name, check_output
 from batch.sharding.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
 from batch.summary import Summary
+from batch.workers.process import Launched
 
 
-def run(job: Job, terminal: Terminal) -> Summary:
+def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summary:
     """Label photos and publish the report; return what became of every file.
 
-    Things are done in the order in which they can fail: the cheap checks first.
+    Things are done in the order in which they can fail: the cheap checks first. A worker may be
+    ``launched`` already.
 
     Raises:
         BatchLabelError: the run can't go on, or a signal or the time ended it. An earlier
@@ -68,7 +70,7 @@ def run(job: Job, terminal: Terminal) -> Summary:
         recorder.sharded = Sharded(coverage, shard) if shard else None
         _lock(job, stop, terminal.log, locks)
         started = time.monotonic()
-        with closing(open_engine(job, stop, terminal.log)) as engine:
+        with closing(open_engine(job, stop, terminal.log, launched)) as engine:
             recorder.engine = engine
             provider = engine.place.provider
             terminal.log(Event.OPENED, _introduction(engine), provider=provider)

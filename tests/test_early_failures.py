@@ -170,6 +170,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: Plac
 
 
 def test_memory_that_does_not_suffice_is_told(place: Place) -> None:
+    make_photos(place.folder / "photos", 1, first=2)
     limits = ("sh", "-c", 'ulimit -v 160000; exec "$@"', "sh")
     ran = place.run("photos", "-o", REPORT, before=limits)
     assert ran.returncode == ExitCode.FAILED

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from batch.commands.label import _launch_early
 from batch.contract.ensemble import load_ensemble
+from batch.contract.golden import Golden
 from batch.decode import decode
 from batch.decoding.file_limits import FileLimits
 from batch.errors import ModelError, OutputError
 from batch.labeller import Labeller
 from batch.location import Location
-from batch.options import Options, Place, Provider
-from batch.pipeline import LABELLING
+from batch.options import Job, Memory, Options, Place, Provider
+from batch.pipeline import Pipeline
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.workers.plan import Plan, write_plan
 from batch.workers.pool import Workers
-from batch.workers.process import shared_file
+from batch.workers.process import LABELLING, Launched, launch_early, shared_file
 from batch.workers.program import SMALL
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
@@ -170,3 +173,64 @@ def test_broken_and_known_files_by_turns_keep_their_rows(
     assert isinstance(contents[1], Failure)
     assert isinstance(contents[3], Row)
     assert contents[3].answer is not None
+
+
+@pytest.fixture
+def launched() -> Iterator[Launched]:
+    launched = launch_early(FileLimits())
+    assert launched
+    with closing(launched):
+        yield launched
+
+
+def test_a_worker_that_was_started_early_is_the_first_to_label(
+    launched: Launched, tmp_path: Path, photo: Path
+) -> None:
+    options = Options(model=str(save(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU)
+    with closing(Pipeline(options, launched=launched, is_proved=False)) as pipeline:
+        pipeline.prove()
+        (worker,) = pipeline._workers._idle
+        assert worker.pid == launched.process.pid
+        (finished,) = pipeline.label([photo])
+        assert finished.row.answer
+    assert launched.process.poll() == 0
+
+
+def test_a_worker_that_was_started_early_opens_no_model_that_answers_wrongly(
+    launched: Launched, tmp_path: Path
+) -> None:
+    golden = bright_spec().golden
+    wrong = bright_model(bright_spec(golden=Golden(golden.inputs, golden.outputs[::-1])))
+    options = Options(model=str(save(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
+    with (
+        closing(Pipeline(options, launched=launched, is_proved=False)) as pipeline,
+        pytest.raises(ModelError, match="golden samples wrongly"),
+    ):
+        pipeline.prove()
+
+
+def test_a_worker_that_was_started_early_ends_with_a_run_that_needs_none(
+    launched: Launched,
+) -> None:
+    launched.connection.close()  # as when the run is killed
+    assert launched.process.wait(60) == 0
+    other = launch_early(FileLimits())
+    assert other
+    other.close()
+    assert other.process.poll() is not None
+
+
+def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: Path) -> None:
+    def is_launched(provider: Provider, fresh: bool) -> bool:
+        options, memory = Options(provider=provider), Memory(fresh=fresh)
+        job = Job(("photos",), str(tmp_path / "r.csv"), options=options, memory=memory)
+        launched = _launch_early(job)
+        if launched:
+            launched.close()
+        return launched is not None
+
+    assert is_launched(Provider.CPU, fresh=False)
+    assert not is_launched(Provider.CUDA, fresh=False)
+    (tmp_path / ".r.csv.journal").touch()
+    assert not is_launched(Provider.CPU, fresh=False)
+    assert is_launched(Provider.CPU, fresh=True)

@@ -18,6 +18,7 @@ from batch.location import Location
 from batch.records import Failure, FileState, Photo, Reason, Row
 from batch.workers import pool
 from batch.workers.pool import Workers
+from batch.workers.process import Launched
 from batch.workers.protocol import Question
 from batch.workers.worker import IN_FLIGHT, Task, Worker
 from tests.hostile_photos import Deed, decoded_well, deed, hostile
@@ -153,11 +154,11 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
     started: list[float] = []
     start = Worker.__init__
 
-    def refuse_at_times(self: Worker, task: Task) -> None:
+    def refuse_at_times(self: Worker, task: Task, launched: Launched | None) -> None:
         started.append(time.monotonic())
         if len(started) in (2, 3):
             raise WorkerError("it does not start", "wait")
-        start(self, task)
+        start(self, task, launched)
 
     monkeypatch.setattr(Worker, "__init__", refuse_at_times)
     with Workers(Task(FileLimits())) as decoders:

@@ -72,6 +72,9 @@ class RayEngine:
         self._journal: Journal | None = None
         self._opened = ExitStack()
 
+    def prove(self) -> None:
+        """Do nothing: each actor opens its models before its first photo."""
+
     def close(self) -> None:
         """Send actors home, wherever ``label`` was left, and leave the cluster."""
         self._opened.close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +24,13 @@ from batch.commands.options import file_options, log_options, search_options
 from batch.default_command import DEFAULT_COMMAND
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, counted, open_log
-from batch.options import DEFAULT_BATCH_SIZE, Job, Memory
+from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, Memory, Provider
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
     from batch.location import Location
     from batch.progress import Watch
+    from batch.workers.process import Launched
 
 STDIO = "-"
 
@@ -154,14 +158,46 @@ def _list(job: Job, log: Log) -> None:
 
 
 def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
+    with ExitStack() as until_the_end:
+        launched = _launch_early(job)
+        if launched:
+            until_the_end.callback(launched.close)
+        return _run_with(launched, job, log, quiet, form)
+
+
+def _launch_early(job: Job) -> Launched | None:
+    """Start a worker that will be needed, so that it loads what it needs while the run does.
+
+    None for a run that continues earlier ones and may find nothing to do, and for one on devices.
+    """
+    from batch.inference.places import has_driver
+    from batch.journal.place import journal_path
+    from batch.workers.process import launch_early
+
+    journal, provider = journal_path(job), job.options.provider
+    if job.cluster.engine is not EngineKind.LOCAL:
+        return None
+    if journal is not None and os.path.lexists(journal) and not job.memory.fresh:
+        return None
+    if provider is Provider.CPU or (provider is Provider.AUTO and not has_driver()):
+        return launch_early(job.options.file_limits)
+    return None
+
+
+def _run_with(
+    launched: Launched | None, job: Job, log: Log, quiet: bool, form: LogFormat
+) -> ExitCode:
+    gc.disable()  # see ``__main__.py``
     from batch.journal.place import journal_path
     from batch.labelling import Terminal
     from batch.location import location_of
     from batch.names import path_text, printable
     from batch.run import run
 
+    gc.freeze()
+    gc.enable()
     watch = _watch(job.output, log, quiet, form)
-    summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch))
+    summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch), launched)
     failed = summary.not_accepted.total()
     if failed:
         report = "the report" if job.output == STDIO else path_text(location_of(job.output))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +93,8 @@ class Plan:
         pending: those of them that are to be labelled.
         goes_on: whether the run goes on with a fresh start of an earlier one.
         known: files that an earlier run found, whether or not this one did.
+        gone: those of them that this run did not find.
+        order: digest of the paths that were found and of their positions, in order.
     """
 
     found: int
@@ -99,6 +102,8 @@ class Plan:
     goes_on: bool = False
     by_cause: Mapping[Cause, int] = field(default_factory=dict, compare=False)
     known: int = field(default=0, compare=False)
+    gone: int = field(default=0, compare=False)
+    order: bytes = field(default=b"", compare=False)
 
     def describe(self, change: str) -> str:
         """Tell what is to be done and why; ``change`` is what the basis differs in."""
@@ -208,10 +213,11 @@ class Journal:
                 run(START_OVER)
                 run("DELETE FROM accepted")
                 run("DELETE FROM unreadable")
+        order = sha256()
         # Discovery runs outside of the lock and of the translation of the database's errors.
         while chunk := list(islice(files, INSERTED_AT_ONCE)):
             with self._using():
-                self._insert(chunk)
+                self._insert(chunk, order.update)
         with self._using() as run:
             run(INDEX_FOUND)
             run(ARRIVE)
@@ -223,20 +229,21 @@ class Journal:
             )
             by_cause = {Cause(cause): count for cause, count in run(CAUSES)}
         known = max(0, self._found - arrived) + gone
-        return Plan(self._found, sum(by_cause.values()), goes_on, by_cause, known)
+        pending = sum(by_cause.values())
+        return Plan(self._found, pending, goes_on, by_cause, known, gone, order.digest())
 
-    def _insert(self, chunk: list[Found]) -> None:
+    def _insert(self, chunk: list[Found], see: Callable[[bytes], None]) -> None:
         # One statement for many rows takes half of the time of as many statements.
-        values = (
-            value
-            for f in chunk
-            for value in (f.position, os.fsencode(f.path), f.size, _stamp(f), f.ctime_ns, f.inode)
-        )
+        values: list[object] = []
+        for path, size, mtime_ns, _, etag, position, ctime_ns, inode in chunk:
+            stamp = stored_time(mtime_ns) if etag is None else etag
+            values += (position, os.fsencode(path), size, stamp, ctime_ns, inode)
+        see(repr((values[0::6], values[1::6])).encode())
         rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(chunk))
         run = self._database.execute
         last = run(
             f"INSERT INTO found (position, path, size, stamp, ctime_ns, inode) VALUES {rows}",
-            tuple(values),
+            values,
         ).lastrowid
         for position, item in enumerate(chunk, start=(last or 0) - len(chunk) + 1):
             if item.failure:

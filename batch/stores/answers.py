@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
@@ -100,6 +99,8 @@ async def read_whole(answer: aiohttp.ClientResponse) -> bytes:
     Raises:
         AnswerError: it is larger.
     """
+    import asyncio  # here, as a run on this machine's files does without
+
     body = bytearray()
     try:
         async for piece in body_of(answer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 import math
@@ -72,6 +71,8 @@ async def _collect(
     room: Callable[[int], bool],
     seconds: float | None,
 ) -> bytes:
+    import asyncio  # here, as a run on this machine's files does without
+
     clock = asyncio.get_running_loop().time
     kept = io.BytesIO()  # which gives its bytes without copying them
     due = LEAST_BYTES

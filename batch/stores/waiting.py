@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -53,6 +52,8 @@ def await_in(
     Raises:
         Exception: as for ``ask``.
     """
+    import asyncio  # here, as a run on this machine's files does without
+
     future = asyncio.run_coroutine_threadsafe(coroutine, store.loop)
     try:
         return _poll(future, check, seconds)
@@ -101,6 +102,8 @@ def pause(seconds: float, check: Check) -> None:
 
 def cancel_requests() -> None:
     """Cancel all that is asked of asynchronous stores now."""
+    import asyncio
+
     from fsspec.asyn import loop
 
     def cancel() -> None:

@@ -5,12 +5,15 @@ Its models come from the run, and not from disk, so that all workers have the ve
 
 from __future__ import annotations
 
+import os
+
 from batch.decode import Upright, photo_of
 from batch.decoding.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import Place, Provider
 from batch.workers.plan import read_plan
+from batch.workers.process import PLAN_IS_THERE
 from batch.workers.program import Handing, serve
 from batch.workers.protocol import Label
 
@@ -19,8 +22,10 @@ def main(connection: int, plan: int, *limits: int) -> None:
     """Label photos until nobody is left to ask.
 
     ``connection`` and ``plan`` are descriptors, of a socket and of a file with a ``Plan``, which
-    the run has written; ``limits`` are those of ``FileLimits``, in its order.
+    the run has written once it says so; ``limits`` are those of ``FileLimits``, in its order.
     """
+    if os.read(connection, 1) != PLAN_IS_THERE:  # the run needs no worker
+        return
 
     def opened() -> Handing:
         return Labelling(Labeller(read_plan(plan), Place(Provider.CPU)))

@@ -16,7 +16,7 @@ from typing import BinaryIO, Generic, TypeAlias, TypeVar
 from batch.decode import detail_loader
 from batch.errors import WorkerError
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
-from batch.workers.process import ATTEMPTS, PAUSE
+from batch.workers.process import ATTEMPTS, PAUSE, Launched
 from batch.workers.protocol import Question
 from batch.workers.worker import Asked, Clock, Known, Lost, Task, Worker
 
@@ -35,11 +35,11 @@ class Workers:
 
     They are started as they are needed, and one that was lost is replaced. Safe to share
     between threads, each of which uses its own processes at a time. They end with ``close``, or
-    when nobody holds this any more.
+    when nobody holds this any more. The first may be ``launched`` already.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, launched: Launched | None = None) -> None:
+        self.task, self._launched = task, launched
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self.has_started = self._is_closed = False
@@ -143,7 +143,8 @@ class Workers:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
             if worker is None:
-                return Worker(self.task)
+                launched, self._launched = self._launched, None
+                return Worker(self.task, launched)
             if worker.is_alive:
                 return worker
             worker.kill()  # somebody else did, between two photos

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import astuple
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,10 @@ REMEDIES = {
 # Once a process has started, others do too, unless memory or processes run short for a while.
 ATTEMPTS = 3
 PAUSE = 1.0  # seconds between them
+DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
 PROGRAM = "batch.workers.program"
+LABELLING = "batch.workers.labelling_program"
+PLAN_IS_THERE = b"\1"
 START = Path(__file__).with_name("start.py")
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
 # finishes what it has in hand.
@@ -43,6 +47,61 @@ ENVIRONMENT = {
     # Numpy's sums, where numpy is needed at all, are not worth a thread a core.
     "OPENBLAS_NUM_THREADS": "1",
 }
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A process that was started and loads its program: ``file`` is shared with it."""
+
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    file: BinaryIO
+
+    def let_read(self) -> None:
+        """Tell the process that its plan is in the file."""
+        with suppress(ConnectionError):  # it is gone, which shows as its answer is waited for
+            self.connection.sendall(PLAN_IS_THERE)
+
+    def close(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        # One that a disk holds is buried by `subprocess` when another one starts.
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(DYING)
+        self.connection.close()
+        self.file.close()
+
+
+def launch(program: str, file: BinaryIO, limits: FileLimits) -> Launched:
+    """Start a process that runs ``main`` of the module ``program``, and do not wait for it.
+
+    Raises:
+        WorkerError: it does not start.
+    """
+    try:
+        with ExitStack() as undo:
+            ours, theirs = map(undo.enter_context, socket.socketpair())
+            process = start(program, theirs.fileno(), file.fileno(), limits)
+            theirs.close()
+            undo.pop_all()
+    except OSError as error:
+        raise refused("a worker process does not start", error) from error
+    return Launched(process, ours, file)
+
+
+def launch_early(limits: FileLimits) -> Launched | None:
+    """Start a worker that labels, and give it its plan later; None if it does not start.
+
+    Then whoever needs one is told why.
+    """
+    file = None
+    try:
+        file = shared_file()
+        return launch(LABELLING, file, limits)
+    except WorkerError:
+        if file:
+            file.close()
+        return None
 
 
 def start(program: str, connection: int, file: int, limits: FileLimits) -> subprocess.Popen[bytes]:

@@ -21,12 +21,13 @@ from batch.location import Location
 from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.process import (
+    DYING,
     PROGRAM,
+    Launched,
     end_of,
+    launch,
     not_started,
-    refused,
     shared_file,
-    start,
     write_shared,
 )
 from batch.workers.protocol import (
@@ -47,7 +48,6 @@ from batch.workers.protocol import (
 Known = Callable[[Location, FileState], Row | None]
 
 START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
-DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
 # Photos that a worker has in hand and before it: it never waits for the next one, even while the
 # run commits its journal.
 IN_FLIGHT = 4
@@ -100,18 +100,17 @@ class Worker:
         WorkerError: the system refuses to start it.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, launched: Launched | None = None) -> None:
         self._task = task
         with ExitStack() as undo:
-            try:
-                self._connection, theirs = map(undo.enter_context, socket.socketpair())
-                self._pixels = None if task.plan else undo.enter_context(shared_file(PIXEL_BYTES))
-                file = task.plan or self._pixels
-                assert file is not None
-                self._process = start(task.program, theirs.fileno(), file.fileno(), task.limits)
-            except OSError as error:
-                raise refused("a worker process does not start", error) from error
-            theirs.close()
+            self._pixels = None if task.plan else undo.enter_context(shared_file(PIXEL_BYTES))
+            file = task.plan or self._pixels
+            assert file is not None
+            if launched is None:
+                launched = launch(task.program, file, task.limits)
+                if task.plan:
+                    launched.let_read()
+            self._process, self._connection = launched.process, launched.connection
             undo.pop_all()
         self._connection.settimeout(START_TIMEOUT)
         self.is_ready = False
