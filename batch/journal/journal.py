@@ -233,7 +233,7 @@ class Journal:
         # One statement for many rows takes half of the time of as many statements.
         values: list[object] = []
         for path, size, mtime_ns, _, etag, position, ctime_ns, inode in chunk:
-            stamp = mtime_ns if etag is None else etag
+            stamp = stored_time(mtime_ns) if etag is None else etag
             values += (position, os.fsencode(path), size, stamp, ctime_ns, inode)
         see(repr((values[0::6], values[1::6])).encode())
         rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(chunk))
