@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
@@ -19,15 +20,18 @@ from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
-from batch.log import Event, Level, Log, counted
+from batch.location import Url, location_of
+from batch.log import PROGRAM, Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job
 from batch.progress import Watch
 from batch.recording.drift import Reference, find_drift, read_reference
+from batch.recording.host import version_of
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
 from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Pending, Row, Source
+from batch.reports.publish import digest_of_file, resolved
 from batch.reports.report import Report, open_report
 from batch.sources.exclude import EXCLUDED, JUNK_FOLDER
 from batch.sources.walk import OLDER, Found
@@ -40,6 +44,9 @@ REFERENCE = "reference"
 BASIS = "basis"
 # And under this one what the report was made of.
 INPUTS = "inputs"
+# And under this one the digest of the last report, all that its bytes depend on besides rows, and
+# what these come to. Empty from when a row changes until a report is published.
+REPORT_NOTE = "report"
 GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
 # What to do about that which was left out, by the reason.
 HINTS = {
@@ -157,6 +164,7 @@ class Labelling:
             # First of all: a damaged note is a damaged journal.
             reference, before = self._reference(journal), _read_note(journal, BASIS)
             for finished in self.stop.until(self.engine.resume(journal)):
+                journal.note(REPORT_NOTE, "")
                 journal.add(finished)
             with self.engine.timings.of(DISCOVER):
                 plan = journal.plan(
@@ -184,11 +192,58 @@ class Labelling:
             reported = 0 if before else self._count_reported()
             self._check_stop(journal)
             self._check_found(plan, reported)
+            # Where there is a reference, the thresholds are the same.
+            is_up_to_date = reference is not None and self._is_up_to_date(journal, plan, summary)
             now = self._label(journal, plan.pending, summary)
             self._look_for_gone(journal, summary, plan, None if before else reported)
-            whole = self._publish(journal, summary)
-            self._remember(journal, reference, now, whole)
+            if is_up_to_date:
+                self._keep(journal, summary)
+                self._remember(journal, reference, now)
+            else:
+                whole, digest = self._publish(journal, summary)
+                note = None
+                if digest:
+                    made_of, outcomes = self._made_of(plan), summary.outcomes()
+                    note = {"sha256": digest.hex(), "made_of": made_of, "outcomes": outcomes}
+                self._remember(journal, reference, now, whole, note)
         self._check_drift()
+
+    @property
+    def _place(self) -> Location:
+        place = location_of(self.job.output)
+        return place if isinstance(place, Url) else resolved(place)
+
+    def _made_of(self, plan: Plan) -> dict[str, Any]:
+        """Tell all that a report's bytes depend on, besides its rows and the thresholds."""
+        job, models = self.job, self.engine.ensemble.models
+        return {
+            "report": os.fspath(self._place),
+            "order": plan.order.hex(),
+            "basis": basis_of(models, job.options).hex(),
+            "numbered": job.options.shard is not None,
+            "version": version_of(PROGRAM),
+        }
+
+    def _is_up_to_date(self, journal: Journal, plan: Plan, summary: Summary) -> bool:
+        """Tell whether the report is as it would be written; then ``summary`` has its outcomes."""
+        noted, place = _read_note(journal, REPORT_NOTE), self._place
+        is_same = not (plan.pending or plan.gone) and noted.get("made_of") == self._made_of(plan)
+        if is_same and isinstance(place, Path):
+            with self.engine.timings.of(REPORT):
+                digest = digest_of_file(place)
+            if digest is not None and digest.hex() == noted["sha256"]:
+                summary.take_over(noted["outcomes"])
+                return True
+        return False
+
+    def _keep(self, journal: Journal, summary: Summary) -> None:
+        """Leave the report as it is, which is as it would be written."""
+        self._check_stop(journal)
+        summary.check()
+        self.recorder.published = self.recorder.up_to_date = True
+        self.terminal.log(
+            Event.UP_TO_DATE, f"nothing has changed, so the report {self.job.output} stays as it is"
+        )
 
     def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
         now, done = self._tally(), 0
@@ -196,6 +251,8 @@ class Labelling:
             self.engine.prove()
         files = self.stop.until(journal.pending())
         for finished in self.terminal.watch(self.engine.label(files, journal.known), pending):
+            if not done:
+                journal.note(REPORT_NOTE, "")
             journal.add(finished)
             summary.look(finished)
             done += 1
@@ -256,8 +313,8 @@ class Labelling:
             summary.gone = check_gone(journal, limit, known, passes)
             check_reported(plan.found, reported or 0, limit)
 
-    def _publish(self, journal: Journal, summary: Summary) -> Profile:
-        """Write the report from the journal, whose rows are all on disk."""
+    def _publish(self, journal: Journal, summary: Summary) -> tuple[Profile, bytes | None]:
+        """Write the report from the journal, whose rows are all on disk; give its digest, too."""
         whole = self._tally()
         with (
             self.engine.timings.of(REPORT),
@@ -278,7 +335,7 @@ class Labelling:
             report.publish()
         self.recorder.published = True
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
-        return whole.profile()
+        return whole.profile(), report.digest
 
     def _all_rows(self, journal: Journal) -> Iterator[Row]:
         """Give the report's rows, decided by this run's thresholds."""
@@ -291,9 +348,16 @@ class Labelling:
             yield replace(decided, accepted=True) if accepts and row.failure else decided
 
     def _remember(
-        self, journal: Journal, before: Reference | None, now: Profile, whole: Profile
+        self,
+        journal: Journal,
+        before: Reference | None,
+        now: Profile,
+        whole: Profile | None = None,
+        note: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep in the journal what later runs need to know of the published report.
+
+        ``whole`` are all its answers, if it was written, and ``note`` is of a file's bytes.
 
         Raises:
             PublishedOnly: the system refuses.
@@ -301,9 +365,11 @@ class Labelling:
         try:
             usual, accept = before.usual if before else None, self.job.accept_drift
             self.recorder.drift = drift = find_drift(now, usual, self._shares(), accept)
-            first = Reference(whole, thresholds=self._thresholds())
+            first = Reference(whole or now, thresholds=self._thresholds())
             after = before.follow(now, drift, accept) if before else first
             journal.note(REFERENCE, json.dumps(asdict(after)))
+            if note:
+                journal.note(REPORT_NOTE, json.dumps(note))
             journal.note(BASIS, json.dumps(self._basis()))
             journal.note(INPUTS, self._inputs())
             if self.job.memory.accept_failures:

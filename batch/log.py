@@ -49,6 +49,7 @@ class Event(StrEnum):
     PARTS_LEFT = "parts_left"
     DRIFT = "drift"
     PUBLISHED = "published"
+    UP_TO_DATE = "up_to_date"
     NOT_RECORDED = "not_recorded"
     FAILURES = "failures"
     SUMMARY = "summary"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
@@ -84,6 +85,24 @@ class Summary:
         self.accepted += accepted
         if status is Status.OK and label is not None:
             self._by_label[label] += 1
+
+    def outcomes(self) -> dict[str, Any]:
+        """Give what ``add`` has counted, but for failures and missing photos.
+
+        A report with these is written again by every run.
+        """
+        return {
+            "by_status": dict(self._by_status),
+            "by_label": dict(self._by_label),
+            "salvaged": self.salvaged,
+        }
+
+    def take_over(self, outcomes: Mapping[str, Any]) -> None:
+        """Count the rows of a report that stays as it is, by its ``outcomes``."""
+        for status, count in outcomes["by_status"].items():
+            self._by_status[Status(status)] = int(count)
+        self._by_label.update(outcomes["by_label"])
+        self.salvaged = int(outcomes["salvaged"])
 
     @property
     def left_out(self) -> int:

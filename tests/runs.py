@@ -165,7 +165,7 @@ class Place:
 class Crowd:
     """Photos that keep a run busy for about ``seconds``, and the report of a run in peace.
 
-    ``startup`` is what a run takes that finds everything done.
+    ``startup`` is what a run takes that has nothing to label, but a photo to read.
     """
 
     photos: Path
@@ -185,6 +185,7 @@ class Crowd:
         number = max(few, math.ceil(seconds / once))
         make_photos(photos, number - few, first=few)
         place.label()
+        os.utime(photos / "00000.jpg")  # which is to be read again, and the report to be written
         started = time.monotonic()
         assert place.label()["labelled_now"] == 0
         return cls(photos, number, place.report.read_bytes(), time.monotonic() - started)

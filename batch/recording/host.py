@@ -22,11 +22,11 @@ class HostRecord:
 def installed_versions() -> dict[str, str | None]:
     """Look up the versions of what answers depend on; None for what is not installed."""
     return {
-        "batch-label": _version("batch-label"),
+        "batch-label": version_of("batch-label"),
         "python": platform.python_version(),
-        "onnxruntime": next(filter(None, map(_version, _ONNX_RUNTIMES)), None),
-        "pillow": _version("pillow"),
-        "numpy": _version("numpy"),
+        "onnxruntime": next(filter(None, map(version_of, _ONNX_RUNTIMES)), None),
+        "pillow": version_of("pillow"),
+        "numpy": version_of("numpy"),
     }
 
 
@@ -36,7 +36,8 @@ def this_host(cores: int) -> HostRecord:
     return HostRecord(platform.node(), system, cores)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Look up a package's version; None if it is not installed, as in a copy of the source."""
     try:
         return version(package)
     except PackageNotFoundError:

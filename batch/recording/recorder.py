@@ -56,8 +56,8 @@ _OUTCOMES = {
 class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
-    The run sets ``engine``, ``summary``, ``sharded``, ``drift`` and ``published`` as it gets to
-    them, ``has_place`` once it is known that there can be a record beside the report, and
+    The run sets ``engine``, ``summary``, ``sharded``, ``drift``, ``published`` and ``up_to_date``
+    as it gets to them, ``has_place`` once there can be a record beside the report, and
     ``has_metrics`` once it is known that there can be a metrics file. ``settings`` are those of the
     job unless it sets others.
     """
@@ -67,7 +67,7 @@ class Recorder:
         self.engine: Engine | None = None
         self.sharded: Sharded | None = None
         self.drift: Drift | None = None
-        self.published = False
+        self.published = self.up_to_date = False
         self.has_place = self.has_metrics = False
         # Those that the run was asked for; ``photos`` are the record's inputs.
         self.settings = settings_of(job)
@@ -132,6 +132,7 @@ class Recorder:
             basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
             shard=self.sharded.record if self.sharded else None,
             outputs=ensemble.outputs if ensemble else (),
+            up_to_date=self.up_to_date,
         )
 
     @property

@@ -89,7 +89,8 @@ class RunRecord:
     """All that is kept of a run; the fields are the keys of run.json, in their order.
 
     ``started`` and ``ended`` are aware datetimes; ``outputs`` are the labels, then the abstain
-    outputs that the report has columns for. What a run did not get to is None or empty.
+    outputs that the report has columns for. ``up_to_date`` says that it was left as it was. What a
+    run did not get to is None or empty.
     """
 
     outcome: Outcome
@@ -113,6 +114,7 @@ class RunRecord:
     basis: str | None = None
     shard: ShardRecord | None = None
     outputs: tuple[str, ...] = ()
+    up_to_date: bool = False
 
 
 def settings_of(*options: DataclassInstance) -> dict[str, Setting]:

@@ -7,11 +7,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.names import path_text
 from batch.os_errors import CURE, describe_refusal
+from batch.regular_file import open_regular
 from batch.reports.bounded import read_file_start
 from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
 from batch.sources.file_types import is_image
@@ -32,6 +35,7 @@ _REMEDIES = {
 DRAWN_BY = ("Software", "batch-label explain")
 DRAWN = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
 HEAD_BYTES = 512
+READ_AT_ONCE = 1 << 20  # bytes of a file that is digested
 
 
 @contextmanager
@@ -76,6 +80,17 @@ class Draft:
         """Where the file is until it is published."""
         return self._path
 
+    def digest(self) -> bytes:
+        """Digest what is written: SHA-256.
+
+        Raises:
+            OutputError: the system refuses.
+        """
+        with writing(self._called, self._elsewhere, self._target):
+            self.stream.flush()
+            with self._path.open("rb") as file:
+                return _digest(file)
+
     def publish(self) -> None:
         """Put the draft in the report's place, safe against a loss of power.
 
@@ -112,6 +127,22 @@ def check_replaceable(target: Path, called: str, elsewhere: str) -> None:
         head = read_file_start(target, HEAD_BYTES)
     if head is not None and is_image(head) and DRAWN not in head:
         raise OutputError(f"{called} is a picture, which is not replaced", elsewhere)
+
+
+def digest_of_file(path: Path) -> bytes | None:
+    """Digest a published file: SHA-256; None if it is not there or can't be read."""
+    try:
+        with open_regular(path) as file:
+            return _digest(file)
+    except OSError:
+        return None
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = sha256()
+    while part := file.read(READ_AT_ONCE):
+        digest.update(part)
+    return digest.digest()
 
 
 def resolved(output: Path) -> Path:

@@ -24,7 +24,7 @@ from batch.reports.formats import (
     open_writer,
 )
 from batch.reports.output import Place, called, check_place, is_stdout, is_streamed, open_output
-from batch.reports.publish import writing
+from batch.reports.publish import Draft, writing
 from batch.stopping import Check, never_stop
 
 
@@ -137,6 +137,7 @@ class Report:
         self._per_face = per_face
         self._numbered = numbered
         self._ended = False
+        self.digest: bytes | None = None
 
     def add(self, row: Row) -> None:
         """Write a file's row, or one row for each of its faces."""
@@ -150,9 +151,14 @@ class Report:
             self._writer.write(record)
 
     def publish(self) -> None:
-        """Let the whole report take its name, in one step."""
+        """Let the whole report take its name, in one step.
+
+        ``digest`` is then the SHA-256 of a report that is one file on disk.
+        """
         self._finish()
+        digest = self._place.digest() if isinstance(self._place, Draft) else None
         self._place.publish()
+        self.digest = digest
         self._ended = True
 
     def _finish(self) -> None:
