@@ -73,10 +73,21 @@ class Labeller:
 
     def evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
-        evidence = self._seen_in_faces(photo)
-        if self._ensemble.image is None or not needs_photo(photo, evidence, self._ensemble):
-            return evidence
-        return replace(evidence, image=self.ask(Region.IMAGE, self.image_view(photo)))
+        if self._detector is None:
+            return self._classify(photo, ())
+        with self.timings.of(FACES):
+            glance = self._detector.glance(photo)
+        image = None
+        if glance.is_all or (glance.is_clear and not self._ensemble.every_face):
+            evidence = self._classify(photo, glance.boxes)
+            if glance.is_all or is_settled(photo, evidence, self._ensemble):
+                return evidence
+            image = evidence.image
+        with self.timings.of(FACES):
+            boxes = self._detector.look_closely(photo, glance)
+        if self._ensemble.every_face or are_small(photo, boxes):
+            boxes = self._add_detail(photo, boxes)
+        return self._classify(photo, boxes, image)
 
     def face_views(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
         """Cut out what the face model sees of each face: uint8 [len(boxes), H, W, C]."""
@@ -96,21 +107,6 @@ class Labeller:
         with self.timings.of(CLASSIFY):
             return self._classifiers[region].classify(views)
 
-    def _seen_in_faces(self, photo: Photo) -> Evidence:
-        if self._detector is None:
-            return self._classified(photo, ())
-        with self.timings.of(FACES):
-            glance = self._detector.glance(photo)
-        if glance.is_all or (glance.is_clear and not self._ensemble.every_face):
-            evidence = self._classified(photo, glance.boxes)
-            if glance.is_all or is_settled(photo, evidence, self._ensemble):
-                return evidence
-        with self.timings.of(FACES):
-            boxes = self._detector.look_closely(photo, glance)
-        if self._ensemble.every_face or are_small(photo, boxes):
-            boxes = self._add_detail(photo, boxes)
-        return self._classified(photo, boxes)
-
     def _add_detail(self, photo: Photo, boxes: tuple[Box, ...]) -> tuple[Box, ...]:
         """Add the faces that are too small for a close look, if the photo has the pixels."""
         assert self._detector is not None
@@ -123,12 +119,21 @@ class Labeller:
         with self.timings.of(FACES):
             return self._detector.look_into(detail, boxes)
 
-    def _classified(self, photo: Photo, boxes: tuple[Box, ...]) -> Evidence:
+    def _classify(
+        self, photo: Photo, boxes: tuple[Box, ...], image: Probabilities | None = None
+    ) -> Evidence:
+        """Ask the models that have a part in the answer.
+
+        ``image`` is what the whole-photo model has said of this photo, if it was asked before.
+        """
         none = np.empty((0, 0), dtype=np.float32)
-        if not boxes:
-            return Evidence((), faces=none, image=none)
-        views = self.face_views(photo, boxes)
-        return Evidence(boxes, faces=self.ask(Region.FACE, views), image=none)
+        faces = self.ask(Region.FACE, self.face_views(photo, boxes)) if boxes else none
+        evidence = Evidence(boxes, faces, image=none)
+        if self._ensemble.image is None or not needs_photo(photo, evidence, self._ensemble):
+            return evidence
+        if image is None or not len(image):
+            image = self.ask(Region.IMAGE, self.image_view(photo))
+        return replace(evidence, image=image)
 
 
 def _size(model: Model) -> tuple[int, int, int]:

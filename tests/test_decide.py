@@ -246,24 +246,21 @@ def test_without_a_face_the_photo_answers_by_its_own_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "face", "alone", "settled"),
+    ("box", "face", "alone"),
     [
-        (Box(0, 0, 9, 9, 1), (0.95, 0.0, 0.05), True, True),  # sure of a label
-        (Box(0, 0, 480, 300, 0.8), (0.05, 0.0, 0.95), True, True),  # fills three quarters
-        (Box(0, 0, 480, 300, 0.8), (0.4, 0.3, 0.3), True, False),  # fills them, and is unsure
-        (Box(0, 0, 300, 480, 0.8), (0.4, 0.3, 0.3), True, False),
-        (Box(0, 0, 479, 300, 1), (0.4, 0.3, 0.3), False, False),
-        (Box(0, 0, 480, 480, 0.79), (0.95, 0.0, 0.05), False, False),  # perhaps no face
-        (Box(0, 0, 9, 9, 1), (0.05, 0.0, 0.95), False, False),  # sure that it is neither
+        (Box(0, 0, 9, 9, 1), (0.95, 0.0, 0.05), True),  # sure of a label
+        (Box(0, 0, 480, 300, 0.8), (0.05, 0.0, 0.95), True),  # fills three quarters
+        (Box(0, 0, 300, 480, 0.8), (0.4, 0.3, 0.3), True),  # fills them, and is unsure
+        (Box(0, 0, 479, 300, 1), (0.4, 0.3, 0.3), False),
+        (Box(0, 0, 480, 480, 0.79), (0.95, 0.0, 0.05), False),  # perhaps no face
+        (Box(0, 0, 9, 9, 1), (0.05, 0.0, 0.95), False),  # sure that it is neither
     ],
 )
 def test_a_face_that_answers_alone_needs_no_whole_photo(
-    box: Box, face: tuple[float, ...], alone: bool, settled: bool
+    box: Box, face: tuple[float, ...], alone: bool
 ) -> None:
     faces, image = _array(face), _array((0.125, 0.125, 0.125, 0.625))
-    evidence = _evidence([box], faces)
-    assert needs_photo(PHOTO, evidence, PAIR) is not alone
-    assert is_settled(PHOTO, evidence, PAIR) is settled
+    assert needs_photo(PHOTO, _evidence([box], faces), PAIR) is not alone
     row = _row([box], faces, image, PAIR)
     assert row.source is (Source.FACE if alone else Source.BOTH)
     if alone:
@@ -296,10 +293,10 @@ def test_always_an_answer_from_a_pair() -> None:
     ("faces", "settled"),
     [
         ((0.9, 0.1, 0.0), True),
-        ((0.75, 0.25, 0.0), False),  # ok, but not by much
+        ((0.68, 0.32, 0.0), False),  # ok, but not by much
         ((0.55, 0.35, 0.1), False),  # unsure
         ((0.1, 0.0, 0.9), True),  # neither
-        ((0.2, 0.1, 0.7), False),  # neither, but not by much
+        ((0.25, 0.17, 0.58), False),  # neither, but not by much
     ],
 )
 def test_a_face_model_alone_looks_closer_if_a_threshold_is_near(
@@ -308,6 +305,41 @@ def test_a_face_model_alone_looks_closer_if_a_threshold_is_near(
     rules = Rules(settled_thresholds=NEITHER)
     assert is_settled(PHOTO, _evidence([FACE], _array(faces)), rules) is settled
     assert not is_settled(PHOTO, _evidence([], _array()), rules)
+
+
+@pytest.mark.parametrize(
+    ("box", "face", "image", "settled"),
+    [
+        (Box(0, 0, 480, 300, 1), (0.05, 0.0, 0.95), None, True),  # alone
+        (Box(0, 0, 480, 300, 1), (0.4, 0.3, 0.3), None, False),
+        (FACE, (0.5, 0.25, 0.25), (0.9, 0.05, 0.04, 0.01), True),  # ok, the photo is sure
+        (FACE, (0.5, 0.25, 0.25), (0.6, 0.1, 0.2, 0.1), False),  # ok, but not by much
+        (FACE, (0.05, 0.0, 0.95), (0.02, 0.02, 0.95, 0.01), True),  # neither
+        (FACE, (0.05, 0.0, 0.95), (0.6, 0.1, 0.2, 0.1), False),  # nearly so
+        (FACE, (0.6, 0.2, 0.2), (0.01, 0.01, 0.01, 0.97), True),  # no person
+        (Box(0, 0, 480, 480, 0.79), (0.95, 0, 0.05), (0.125, 0.125, 0.125, 0.625), False),
+    ],
+)
+def test_a_pair_looks_closer_if_its_joined_answer_is_near_a_threshold(
+    box: Box, face: tuple[float, ...], image: tuple[float, ...] | None, settled: bool
+) -> None:
+    evidence = _evidence([box], _array(face), None if image is None else _array(image))
+    assert needs_photo(PHOTO, evidence, PAIR) is (image is not None)
+    assert is_settled(PHOTO, evidence, PAIR) is settled
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "settled"),
+    [
+        ((0.2, 0.13, 0.52, 0.15), True),  # of what is left 0.61 are neither
+        ((0.2, 0.2, 0.45, 0.15), False),  # 0.53
+    ],
+)
+def test_neither_is_near_its_threshold_by_its_share_in_what_no_person_leaves(
+    probabilities: tuple[float, ...], settled: bool
+) -> None:
+    rules = Rules(settled_thresholds=BOTH)
+    assert is_settled(PHOTO, _evidence([FACE], _array(probabilities)), rules) is settled
 
 
 def test_a_failure_becomes_a_row() -> None:

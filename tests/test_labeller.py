@@ -12,7 +12,7 @@ from batch.faces import Glance
 from batch.labeller import Labeller
 from batch.options import Options, Place, Provider
 from batch.recording.timings import CLASSIFY, CROP, FACES
-from batch.records import Photo, Reason, Region, Source, Status
+from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
 from tests.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
@@ -45,6 +45,40 @@ def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
     assert closer == []
     assert set(labeller.timings.taken()) == {FACES, CROP, CLASSIFY}
     assert labeller.timings.taken() == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "close_looks", "source"),
+    [
+        ((0.94, 0.02, 0.03, 0.01), 0, Source.BOTH),  # the joined answer is sure
+        ((0.4, 0.3, 0.2, 0.1), 1, Source.BOTH),
+    ],
+)
+def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
+    photo: Photo, answer: tuple[float, ...], close_looks: int, source: Source
+) -> None:
+    labeller = _labeller()
+    detector = labeller._detector
+    assert detector is not None
+    looks: list[Glance] = []
+    asked: list[Region] = []
+    look_closely = detector.look_closely
+
+    def look(photo: Photo, glance: Glance) -> tuple[Box, ...]:
+        looks.append(glance)
+        return look_closely(photo, glance)
+
+    def ask(region: Region, views: Pixels) -> Probabilities:
+        asked.append(region)
+        said = (0.6, 0.1, 0.3) if region is Region.FACE else answer
+        return np.asarray([said] * len(views), dtype=np.float32)
+
+    detector.look_closely = look  # type: ignore[method-assign]
+    labeller.ask = ask  # type: ignore[method-assign]
+    assert labeller.row(photo).source is source
+    assert len(looks) == close_looks
+    assert asked.count(Region.IMAGE) == 1, "its answer does not depend on the boxes"
+    assert asked.count(Region.FACE) == 1 + close_looks
 
 
 def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
