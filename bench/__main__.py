@@ -1,4 +1,4 @@
-"""Measure the command's speed, memory and waits on this machine; see docs/performance.md."""
+"""Measure the command's speed, memory, growth and waits here; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
     add("--photos", type=Path, required=True, help="a zip file with JPEGs")
-    add("--sets", type=Path, help="keep the sets of photos in this folder (5 GB)")
+    add("--sets", type=Path, help="keep the sets of photos in this folder (4 GB)")
     add(
         "--peer",
         type=Path,

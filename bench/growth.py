@@ -30,7 +30,8 @@ from bench.unchanged import run_again
 # Start-up is that of the same command over so few files.
 FEW = 10
 SHARDS = 2
-LEAST_SECONDS = 0.001  # what is left without the start-up may be less than the clock can tell
+# Sizes that take less than so many start-ups are left out of a fit: noise hides their cost.
+LEAST_STARTS = 1.5
 FIRST = "first run, simulated workers"
 ONE_FOLDER, NESTED = "one folder", "nested folders"
 
@@ -80,8 +81,8 @@ class Cost:
 class Growth:
     """All that was measured by size.
 
-    ``exponents`` are those of the costs' seconds without start-up, by what was done; where a
-    command was measured at one size only it has none.
+    ``exponents`` are those of the costs' seconds without start-up, by what was done; a command that
+    was measured at too few sizes has none.
     """
 
     first_runs: list[FirstRun]
@@ -148,13 +149,14 @@ def measure_growth(photos: PhotoSet, sizes: Sizes, tell: Callable[[str], None]) 
 def exponent(costs: Sequence[Cost]) -> float | None:
     """Fit the exponent of seconds against files, less the seconds of the fewest files.
 
-    Least squares of the logarithms; None with less than two sizes beside the fewest.
+    Least squares of the logarithms; None with less than two sizes whose cost stands out.
     """
     fewest, *others = sorted(costs, key=lambda cost: cost.files)
+    others = [cost for cost in others if cost.seconds > LEAST_STARTS * fewest.seconds]
     if fewest.files > FEW or len(others) < 2:
         return None
     across = [math.log(cost.files) for cost in others]
-    up = [math.log(max(cost.seconds - fewest.seconds, LEAST_SECONDS)) for cost in others]
+    up = [math.log(cost.seconds - fewest.seconds) for cost in others]
     middle, height = sum(across) / len(across), sum(up) / len(up)
     slope = sum((x - middle) * (y - height) for x, y in zip(across, up, strict=True))
     return slope / sum((x - middle) ** 2 for x in across)

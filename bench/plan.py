@@ -101,7 +101,7 @@ FULL = Plan(
         rounds=2,
         rows=(10_000, 30_000, 100_000),
         workers=16,
-        one_folder=(1_000, 300_000),
+        one_folder=(1_000, 100_000, 300_000),
         nested=(30_000,),
     ),
     first_runs=FIRST_RUNS,

@@ -20,16 +20,18 @@ def costs(*seconds: tuple[int, float]) -> list[Cost]:
 class TestExponent:
     @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
     def test_it_is_that_of_the_cost_without_the_start(self, power: float) -> None:
-        measured = [(files, 3 + 1e-6 * files**power) for files in (1_000, 10_000, 100_000)]
-        assert exponent(costs((FEW, 3.0), *measured)) == pytest.approx(power)
+        measured = [(files, 0.5 + 1e-3 * files**power) for files in (1_000, 10_000, 100_000)]
+        assert exponent(costs((FEW, 0.5), *measured)) == pytest.approx(power)
 
     def test_two_sizes_are_enough_and_one_is_not(self) -> None:
         assert exponent(costs((FEW, 1.0), (100, 2.0), (1_000, 11.0))) == pytest.approx(1)
         assert exponent(costs((FEW, 1.0), (100, 2.0))) is None
         assert exponent(costs((100, 2.0), (1_000, 11.0), (2_000, 20.0))) is None
 
-    def test_what_takes_no_longer_than_the_start_has_no_cost(self) -> None:
-        assert exponent(costs((FEW, 1.0), (100, 0.9), (1_000, 1.0))) == 0
+    def test_sizes_that_take_as_long_as_the_start_are_left_out(self) -> None:
+        measured = [(1_000, 1.4), (10_000, 2.0), (100_000, 11.0)]
+        assert exponent(costs((FEW, 1.0), *measured)) == pytest.approx(1)
+        assert exponent(costs((FEW, 1.0), *measured[:2])) is None
 
 
 class TestMadeUp:
