@@ -27,12 +27,16 @@ TRAIN ?=
 # report of photos to learn from beside them.
 PEOPLE ?=
 BESIDE ?=
+# FER+, of which `make bench` and `make agreement` take the test part; they take PEOPLE as well.
+FERPLUS ?=
 PHOTO = --data $(call path,PEOPLE) --run runs/evaluate-people --region image --side 160 --rgb
 
 # A zip file of photos for `make bench`, `make agreement` and `make gpu-check`, and more options for
 # the first, such as MEASURE="--quick --markdown --json bench.json --parts speed waits".
 BENCH ?= ../shared/data/photos.zip
 MEASURE ?=
+# Another checkout of the project that `make bench` measures beside this one.
+AGAINST ?=
 # What others' programs are measured in: an environment that shares nothing with this project's.
 PEERS ?= .venv-peers
 
@@ -50,7 +54,7 @@ JOBS ?= 2
 
 # Paths may hold spaces and apostrophes, so the shell takes them from the environment. A ~ in front
 # is left by shells that do not expand it behind a =.
-export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE BENCH PEERS
+export PHOTOS OUTPUT DATA NAME REVIEW REVIEWED CANDIDATE PEOPLE BESIDE FERPLUS BENCH AGAINST PEERS
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 path = "$${$(1)/\#\~\//$$HOME/}"
@@ -63,7 +67,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, MEASURE, PEERS, PEOPLE (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
+	@echo 'Settings: PHOTOS, OUTPUT (label); DATA, NAME, REVIEW, REVIEWED, TRAIN, CANDIDATE (train, export, evaluate, gate); PEOPLE, BESIDE (evaluate); BENCH, PEOPLE, FERPLUS, MEASURE, PEERS, AGAINST (bench, agreement); FUZZ, SEED (fuzz); KILLS, ERRORS, JOBS, SEED (endurance); PYTHON, VENV'
 
 .PHONY: label
 label: $(VENV)/label.done ## Label PHOTOS=folder (default: sample pictures) into OUTPUT
@@ -129,17 +133,21 @@ gate: $(VENV)/train.done ## Put CANDIDATE=file.onnx in the place of your model N
 	$(BIN)/trainer gate $(call path,CANDIDATE) "$$NAME" $(FROM) $(SAID)
 
 .PHONY: bench
-bench: $(VENV)/dev.done ## Measure speed, memory and waits on BENCH=photos.zip, and fer if it is there
-	$(BIN)/python -m bench --photos $(call path,BENCH) --peer "$$PEERS/bin/python" $(MEASURE)
+bench: $(VENV)/dev.done ## Measure speed, memory, growth and waits on BENCH=photos.zip, beside other programs
+	$(BIN)/python -m bench --photos $(call path,BENCH) --peer "$$PEERS/bin/python" \
+	  $(call given,--labelled,PEOPLE) $(call given,--labelled,FERPLUS) $(call given,--against,AGAINST) $(MEASURE)
 
 .PHONY: bench-peers
-bench-peers: $(PEERS)/peers.done ## Install fer into PEERS, for `make bench` to measure beside this (2 GB)
+bench-peers: $(PEERS)/peers.done ## Install fer and facex into PEERS, for `make bench` (2 GB)
 
 .PHONY: agreement
-agreement: $(VENV)/dev.done ## Compare labels of BENCH, and of PEOPLE=folder, with a way without short cuts
+agreement: $(VENV)/dev.done ## Compare labels of BENCH, FERPLUS and PEOPLE with a way without short cuts
 	$(BIN)/python -m bench.agreement $(call path,BENCH)
 ifneq ($(strip $(PEOPLE)),)
 	$(BIN)/python -m bench.agreement $(call path,PEOPLE)
+endif
+ifneq ($(strip $(FERPLUS)),)
+	$(BIN)/python -m bench.agreement $(call path,FERPLUS)
 endif
 
 .PHONY: fuzz
@@ -197,7 +205,8 @@ $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/label.done $(VENV)/train.done
 
-# --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos.
+# --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos, and both
+# for packages that exist under several names.
 $(PEERS)/peers.done: bench/peers.txt
 	@echo 'Installing what is measured beside batch-label into $(PEERS) ...'
 	@$(PYTHON) -m venv '$(PEERS)'

@@ -20,7 +20,7 @@ from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
-from batch.location import Url, location_of
+from batch.location import Location, Url, location_of
 from batch.log import PROGRAM, Event, Level, Log, counted
 from batch.names import path_text
 from batch.options import EngineKind, Job

@@ -1,4 +1,4 @@
-"""Measure the command's speed, memory and waits on this machine; see docs/performance.md."""
+"""Measure the command's speed, memory, growth and waits here; see docs/performance.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.camera import CameraError
 from bench.command import CommandError
-from bench.plan import FULL, QUICK
+from bench.plan import FULL, LARGE, QUICK
 from bench.results import Bench, Part
 from bench.sets import SetError
 from bench.tables import written
@@ -30,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def tell(line: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
 
-    plan = QUICK if asked.quick else FULL
+    plan = QUICK if asked.quick else LARGE if asked.large else FULL
     try:
         with _home(asked.sets) as home:
-            bench = Bench(plan, asked.photos, home, asked.peer, tell)
+            labelled = tuple(asked.labelled)
+            bench = Bench(plan, asked.photos, home, asked.peer, tell, labelled, asked.against)
             results = bench.measure(asked.parts)
     except (SetError, CameraError, CommandError) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -49,10 +50,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
     add("--photos", type=Path, required=True, help="a zip file with JPEGs")
-    add("--sets", type=Path, help="keep the sets of photos in this folder (5 GB)")
-    add("--peer", type=Path, default=PEER, help="the Python that has fer, see make bench-peers")
+    add("--sets", type=Path, help="keep the sets of photos in this folder (4 GB)")
+    add(
+        "--peer",
+        type=Path,
+        default=PEER,
+        help="the Python that has fer and facex, see make bench-peers",
+    )
+    add(
+        "--labelled",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder or zip file with happy/ and sad/, or FER+, to judge answers by; may be "
+        "given more than once",
+    )
+    add("--against", type=Path, help="another checkout of the project, to compare with")
     add("--parts", type=Part, nargs="+", default=list(Part), help=", ".join(Part))
     add("--quick", action="store_true", help="a few photos once, to see that all works")
+    add("--large", action="store_true", help="growth up to a million files, most of an hour")
     add("--markdown", action="store_true", help="print the tables of docs/performance.md")
     add("--json", type=Path, help="write all figures here as well")
     return parser

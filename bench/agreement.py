@@ -1,37 +1,38 @@
 """Whether the command's outcomes are those of the reference, which takes no short cut.
 
-    python -m bench.agreement PHOTOS [--sides 640 320] [--markdown] [--json FILE]
+    python -m bench.agreement PHOTOS [--model MODEL] [--reference MODEL] [--markdown] [--json FILE]
 
-PHOTOS is a folder or a zip file. An outcome is a photo's label or, without one, its status. If
-photos lie in folders that are named like labels, as happy/ and sad/, the share of them that is ok
-is told too, and the share of those that is right. The exit code is 1 if fewer than 99 % of the
-outcomes are the same, or if one of the two shares is more than half a point lower than the
-reference's.
+PHOTOS is a folder or a zip file, also that of FER+, of which the test part is taken. The reference
+turns the model's integer weights into floats, which keeps their rounding; name the same model with
+float weights (``trainer export --weights float32``) with --reference to compare without it. An
+outcome is a photo's label or, without one, its status. If photos lie in folders that are named like
+labels, such as happy/ and sad/, the share of them that is ok is reported too, and the share of
+those that is right. The exit code is 1 if fewer than 99 % of the outcomes are the same, or if one
+of the two shares is more than half a point lower than the reference's.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from batch.options import DEFAULT_MODEL
 from bench.command import CommandError
-from bench.reference import SIDES, Reference
+from bench.labelled import unpacked
+from bench.reference import SIDES, Reference, Verdict
 from bench.tables import Table
-from bench.verdicts import Agreement, Verdict, agreement, compare
+from bench.verdicts import Agreement, agreement, compare
 
 
-def table(found: Agreement, photos: str, sides: Sequence[int]) -> Table:
+def table(found: Agreement, photos: str, model: str, sides: Sequence[int]) -> Table:
     """Lay the sums out in one row, so that those of several sets of photos fit together."""
     row = {
         "Photos": f"{found.photos:,} of {photos}",
+        "Model": model,
         "Same outcome": f"{found.same_outcome:.2%}",
         "Same outcome where either is ok": _of(found.same_outcome_of_sure, found.sure),
         "Same status": f"{found.same_status:.2%}",
@@ -66,13 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the sums and the photos that differ, and return the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        with _folder(asked.photos) as folder:
-            pairs = compare(folder, Reference(asked.model, asked.sides), asked.model)
+        with unpacked(asked.photos) as folder:
+            reference = Reference(asked.reference or asked.model, asked.sides)
+            pairs = compare(folder, reference, asked.model)
     except CommandError as error:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
     found = agreement(pairs)
-    shown = table(found, asked.photos.name, asked.sides)
+    shown = table(found, asked.photos.name, asked.model, asked.sides)
     print(shown.markdown() if asked.markdown else shown.aligned())
     for pair in pairs:
         if pair.command.outcome != pair.reference.outcome:
@@ -90,26 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     add("photos", type=Path, help="a folder or a zip file of photos")
     add("--sides", type=int, nargs="+", default=list(SIDES), help="pixels to find faces at")
     add("--model", default=DEFAULT_MODEL, help="as the command's")
+    add("--reference", help="the reference's model, if it is another than the command's")
     add("--markdown", action="store_true", help="print the table of docs/performance.md")
     add("--json", type=Path, help="write the sums and both verdicts on each photo here")
     return parser
-
-
-@contextlib.contextmanager
-def _folder(photos: Path) -> Iterator[Path]:
-    """Unpack a zip file for a while, or give the folder as it is."""
-    if photos.is_dir():
-        yield photos
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(photos) as pack:
-                pack.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise CommandError(
-                f"can't read {photos} ({error}): name a folder or a zip file of photos"
-            ) from error
-        yield Path(folder)
 
 
 if __name__ == "__main__":

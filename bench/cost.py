@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.plan import NO_FACE
+
 PERFORMANCE = Path(__file__).parent.parent / "docs" / "performance.md"
 PHOTOS = 100_000_000
 HOUR = 3_600
@@ -57,8 +59,12 @@ class Cost:
 
 
 def measured_kinds(text: str) -> list[Kind]:
-    """Read rates of one worker and sizes of photos from the tables of docs/performance.md."""
-    rates = re.findall(r"^\| [\d,]+ ([^|]+) \| 1 worker \| ([\d.]+)", text, re.MULTILINE)
+    """Read rates of one worker and sizes of photos from the tables of docs/performance.md.
+
+    Photos without a face are not among them.
+    """
+    found = re.findall(r"^\| [\d,]+ ([^|]+) \| 1 worker \| ([\d.]+)", text, re.MULTILINE)
+    rates = [(name, rate) for name, rate in found if NO_FACE not in name]
     sizes = dict(re.findall(r"^\| ([^|]+) \| ([\d,]+) kB \|", text, re.MULTILINE))
     return [Kind(name, float(rate), 1000 * _number(sizes[name])) for name, rate in rates]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from bench.right_answers import FIRST, RightAnswers, least_certain
 from bench.tables import Table
-from bench.turns import FIRST, Turns, least_certain
 from trainer.datasets.duplicates import near_groups, perceptual_hash
 from trainer.datasets.ferplus import load_ferplus
 from trainer.datasets.folders import load_folders
@@ -37,7 +37,7 @@ def face_tables(
         for pixels in (own.pixels, own.pixels[:, :, ::-1], known.pixels)
     )
     groups = near_groups(perceptual_hash(own.pixels))
-    faces, memory = Turns(own.targets), Turns(known.targets)
+    faces, memory = RightAnswers(own.targets), RightAnswers(known.targets)
     for seed in seeds:
         dealt = assign(groups, own.targets, 2, seed)
         for half in range(2):

@@ -22,8 +22,8 @@ import numpy as np
 
 from bench.forgetting import face_tables
 from bench.nights import Night, Photos, alike, different
+from bench.right_answers import FIRST, RightAnswers, least_certain
 from bench.tables import Table
-from bench.turns import FIRST, Turns, least_certain
 from trainer.efficientnet import PhotoNet
 from trainer.evaluation.calibrate import softmax
 from trainer.reviewing.adjust import DECAY, moved
@@ -35,7 +35,7 @@ DECAYS = (0.1, DECAY, 1.0)
 
 def photo_table(title: str, photos: Photos, nights: Iterator[Night], count: int) -> Table:
     """Let first models learn from their nights, with their data and without."""
-    turns = Turns(photos.targets)
+    turns = RightAnswers(photos.targets)
     for n, night in enumerate(nights):
         for way, network, head in ways(photos, night, count, np.random.default_rng(n)):
             turns.note(way, night.judged, head.logits(photos.seen(network, night.judged)))

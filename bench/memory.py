@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROCESSES = Path("/proc")
-# Seconds between two looks. Each takes the kernel about a millisecond, during which the process
-# may have to wait for memory, so that no run is both looked at and timed.
+# Seconds between two looks. To sum up shared pages takes the kernel about a millisecond a process,
+# so that no run is timed while its whole tree is looked at.
 EVERY = 0.05
 
 
@@ -17,9 +17,10 @@ EVERY = 0.05
 class Peak:
     """Peaks in MiB.
 
-    ``greatest`` is the most that any one process had resident (VmHWM, which the kernel keeps).
-    ``together`` is the greatest sum that was seen of all processes' proportional set sizes: a
-    page that several processes share counts once.
+    Attributes:
+        greatest: the most that any one process had resident (VmHWM, which the kernel keeps).
+        together: the greatest sum that was seen of all processes' proportional set sizes: a page
+            that several processes share counts once.
     """
 
     greatest: float
@@ -27,29 +28,35 @@ class Peak:
 
 
 class Sampler:
-    """Looks at a process's tree from time to time, until it has ended.
+    """Looks at a process from time to time, until it has ended.
 
     Not ``ru_maxrss``, which the kernel carries over from the process that started this one: a
-    benchmark that once held much would find its own peak in every run.
+    benchmark that once held much would find its own peak in every run. To look at the process alone
+    takes next to no time; ``whole_tree`` looks at all that it started, too.
     """
 
-    def __init__(self, process: int) -> None:
-        self._process = process
-        self._greatest = self._together = 0
+    def __init__(self, process: int, *, whole_tree: bool = True) -> None:
+        self._process, self._whole_tree = process, whole_tree
+        self._own = self._greatest = self._together = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
         self._thread.start()
 
-    def peak(self) -> Peak | None:
-        """End, and give what was seen; None where there is no /proc."""
+    def end(self) -> tuple[float | None, Peak | None]:
+        """End, and give the peak of the process alone, in MiB, and that of its tree.
+
+        None where there is no /proc, and for a tree that was not looked at.
+        """
         self._ended.set()
         self._thread.join()
-        if not self._greatest:
-            return None
-        return Peak(self._greatest / 1024, self._together / 1024)
+        peak = Peak(self._greatest / 1024, self._together / 1024) if self._greatest else None
+        return self._own / 1024 or None, peak
 
     def _look(self) -> None:
         while not self._ended.wait(EVERY):
+            self._own = max(self._own, kibibytes(self._process, "status", "VmHWM"))
+            if not self._whole_tree:
+                continue
             processes = tree(self._process)
             peaks = [kibibytes(process, "status", "VmHWM") for process in processes]
             self._greatest = max(self._greatest, *peaks, 0)

@@ -1,93 +1,180 @@
-"""The command against `fer`, the package that most people take for this, on one core each.
+"""The command beside other programs, on one core each: speed, and how good their answers are.
 
-fer finds faces with OpenCV's Haar cascade and asks a small network of seven expressions. Its
-start-up is not counted, the command's is.
+``fer`` and ``facex`` are packages that install with their weights; both find faces with OpenCV's
+Haar cascade and ask a network of seven expressions. ``plain.py`` is what an engineer writes in an
+hour with this project's face model. Start-up counts for all but the two packages.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench.command import CommandError, label
+from batch.contract.shipped import find_model
+from batch.records import Status
+from bench.command import CommandError, label, run_process
 from bench.figure import Figure
+from bench.labelled import Judged, judge, truths_in, unpacked
 from bench.machine import on_cores, usable_cores
+from bench.reference import detector_file
 from bench.sets import PhotoSet
+from bench.turns import take_turns
 
-SCRIPT = Path(__file__).with_name("peer_fer.py")
-# What is compared: the default, which looks at the whole photo too, and like for like, faces only.
-OURS = {"batch-label": (), "batch-label -m happy-sad": ("-m", "happy-sad")}
-
-
-@dataclass(frozen=True)
-class Against:
-    """A setting of the command: photos a second on one core, and how many times the peer's."""
-
-    setting: str
-    count: int
-    rate: Figure
-    times: Figure
+HERE = Path(__file__).parent
+PACKAGES = ("fer", "facex")
+PLAIN = "plain.py"
+FACE_MODEL = "happy-sad"
+# The default, which looks at the whole photo too, and like for like, faces only.
+OURS: Mapping[str, tuple[str, ...]] = {
+    "batch-label": (),
+    f"batch-label -m {FACE_MODEL}": ("-m", FACE_MODEL),
+}
+ONE_WORKER = ("--provider", "cpu", "--workers", "1")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The peer's photos a second on one core, and how the command compares."""
+    """A program: photos a second on one core, and its answers to labelled photos.
 
-    versions: dict[str, str]
-    count: int
-    with_face: int
+    Attributes:
+        name: its name, with the version of a package.
+        photos: how many photos it was timed on.
+        rate: photos a second.
+        times: the rate over that of the first program, in the same round.
+        judged: how good its answers are, by the name of the labelled photos.
+    """
+
+    name: str
+    photos: int
     rate: Figure
-    against: list[Against]
+    times: Figure
+    judged: dict[str, Judged]
 
 
-def measure_peer(python: Path, photos: PhotoSet, pictures: int, rounds: int) -> Peer:
-    """Measure both in turn, on the first core.
+@dataclass(frozen=True)
+class Answers:
+    """Photos a second, the label of each photo (empty if it has none), and the program's name."""
 
-    The peer labels each of the ``pictures`` different photos once, the command all of ``photos``,
-    which are the same pictures some times over: its start-up counts, and must not count as if
-    nobody ever labelled more.
+    rate: float
+    labels: dict[Path, str]
+    name: str
+
+
+def measure_peers(
+    python: Path | None,
+    photos: PhotoSet,
+    pictures: int,
+    rounds: int,
+    labelled: Sequence[Path],
+    most: int,
+) -> list[Peer]:
+    """Measure all programs in turn, on the first core.
+
+    The packages label each of the ``pictures`` different photos once. The others label all of
+    ``photos``, which are the same pictures several times: their start-up counts, and must not count
+    as if nobody ever labelled more.
+
+    Args:
+        python: the Python that has the packages; None to leave them out.
+        photos: what the programs are timed on.
+        pictures: how many of them are different.
+        rounds: how often they are timed.
+        labelled: folders or zip files of labelled photos, see ``labelled.py``.
+        most: of each of these at most so many photos are judged.
 
     Raises:
-        CommandError: the peer or the command failed.
+        CommandError: a program failed, or there are no labelled photos.
     """
-    theirs: list[dict[str, Any]] = []
-    ours: dict[str, list[float]] = {name: [] for name in OURS}
-    with on_cores(usable_cores()[:1]):
-        for _ in range(rounds):
-            theirs.append(_peer(python, photos.paths()[:pictures]))
-            for name, options in OURS.items():
-                run = label(photos.folders(), "--provider", "cpu", *options, expected=photos.count)
-                ours[name].append(photos.count / run.seconds)
-    rates = [one["rate"] for one in theirs]
-    return Peer(
-        versions=theirs[0]["versions"],
-        count=theirs[0]["photos"],
-        with_face=theirs[0]["with_face"],
-        rate=Figure.of(rates),
-        against=[
-            Against(
-                name,
-                photos.count,
-                Figure.of(found),
-                Figure.of(own / other for own, other in zip(found, rates, strict=True)),
-            )
-            for name, found in ours.items()
-        ],
-    )
+    programs = _programs(python)
+    with ExitStack() as folders, on_cores(usable_cores()[:1]):
+        truths = {
+            source.name: truths_in(folders.enter_context(unpacked(source)), most)
+            for source in labelled
+        }
+        for source in labelled:
+            if not truths[source.name]:
+                raise CommandError(f"{source} has no folder that is named happy or sad")
+        every = photos.paths()
+        sets = {name: every[:pictures] if name in PACKAGES else every for name in programs}
+
+        def measure(name: str, _: int) -> Answers:
+            return programs[name](sets[name])
+
+        found = take_turns({name: partial(measure, name) for name in programs}, rounds)
+        judged = {
+            name: {
+                source: judge(known, program(list(known)).labels)
+                for source, known in truths.items()
+            }
+            for name, program in programs.items()
+        }
+    first = found[next(iter(programs))]
+    return [
+        Peer(
+            name=results[0].name,
+            photos=len(sets[name]),
+            rate=Figure.of(one.rate for one in results),
+            times=Figure.of(
+                own.rate / other.rate for own, other in zip(results, first, strict=True)
+            ),
+            judged=judged[name],
+        )
+        for name, results in found.items()
+    ]
 
 
-def _peer(python: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as listing:
-        listing.write("".join(f"{path.resolve()}\n" for path in paths))
-        listing.flush()
-        command = [str(python), str(SCRIPT), listing.name]
+def _programs(python: Path | None) -> dict[str, Callable[[Sequence[Path]], Answers]]:
+    packages = {name: partial(_ask_package, python, name) for name in PACKAGES} if python else {}
+    ours = {name: partial(_ask_command, name, options) for name, options in OURS.items()}
+    return {**packages, PLAIN: _ask_plain, **ours}
+
+
+def _ask_package(python: Path, name: str, paths: Sequence[Path]) -> Answers:
+    with tempfile.TemporaryDirectory() as place:
+        listing = _list(paths, Path(place))
+        command = [str(python), str(HERE / "peer_programs.py"), name, str(listing)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CommandError(f"fer failed: {done.stderr.strip().splitlines()[-1:]}")
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+        raise CommandError(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    labels = dict(zip(paths, found["answers"], strict=True))
+    return Answers(found["rate"], labels, f"{name} {found['versions'][name]}")
+
+
+def _ask_plain(paths: Sequence[Path]) -> Answers:
+    with tempfile.TemporaryDirectory() as place:
+        listing, output = _list(paths, Path(place)), Path(place) / "out.csv"
+        models = detector_file(), find_model(FACE_MODEL)
+        command = [sys.executable, HERE / PLAIN, listing, *models, output]
+        seconds = run_process([*map(str, command)]).seconds
+        with output.open(encoding="utf-8", newline="") as file:
+            labels = {Path(row["path"]): row["label"] for row in csv.DictReader(file)}
+    return Answers(len(paths) / seconds, labels, PLAIN)
+
+
+def _ask_command(name: str, options: Sequence[str], paths: Sequence[Path]) -> Answers:
+    with tempfile.TemporaryDirectory() as place:
+        listing, report = _list(paths, Path(place)), Path(place) / "r.csv"
+        run = label([listing], *ONE_WORKER, *options, report=report, incomplete=True)
+        with report.open(encoding="utf-8", newline="") as file:
+            labels = {
+                Path(row["path"]): row["label"] if row["status"] == Status.OK else ""
+                for row in csv.DictReader(file)
+            }
+    if len(labels) != len(paths):
+        raise CommandError(f"{len(labels)} of {len(paths)} photos are in the report of {name}")
+    return Answers(len(paths) / run.seconds, labels, name)
+
+
+def _list(paths: Sequence[Path], folder: Path) -> Path:
+    listing = folder / "photos.txt"
+    listing.write_text("".join(f"{path.resolve()}\n" for path in paths), encoding="utf-8")
+    return listing

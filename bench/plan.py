@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bench.camera import Camera
+from bench.growth import Sizes
 from bench.sets import Kind
 
 
@@ -12,22 +13,37 @@ from bench.sets import Kind
 class Lot:
     """A set of photos and what of it is measured.
 
-    The stages go over ``sample`` photos, the command over the first ``measured``, and
-    for its memory over as many as each of ``growth``.
+    Attributes:
+        kind: the set.
+        sample: photos that the stages go over.
+        measured: photos that the command labels, the first of the set.
+        memory: numbers of photos that it labels for its memory.
+        against: photos that it labels beside another checkout; 0 for none.
     """
 
     kind: Kind
     sample: int
     measured: int
-    growth: tuple[int, ...] = ()
+    memory: tuple[int, ...] = ()
+    against: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to measure, and how often.
 
-    The peer labels ``peer_pictures`` different photos of the first lot, the command that many
-    ``peer_copies`` times; ``nights`` and ``drivers`` are numbers of files.
+    Attributes:
+        rounds: how often most is measured.
+        repeats: how often waits are measured.
+        lots: the sets of photos.
+        peer_pictures: different photos of the first lot that other programs label.
+        peer_copies: how many times the command labels that many.
+        judged: photos of each labelled set whose answers are judged.
+        unchanged: numbers of files of runs without changes.
+        clustered: photos that are labelled on Ray.
+        drivers: numbers of files of runs on Ray with made-up rows.
+        growth: what is measured by size.
+        first_runs: the photos of its first runs.
     """
 
     rounds: int
@@ -35,59 +51,89 @@ class Plan:
     lots: tuple[Lot, ...]
     peer_pictures: int
     peer_copies: int
-    nights: tuple[int, ...]
-    drivers: tuple[int, ...] = ()
+    judged: int
+    unchanged: tuple[int, ...]
+    clustered: int
+    drivers: tuple[int, ...]
+    growth: Sizes
+    first_runs: Kind
 
 
 # As a camera's JPEGs weigh: 2 to 4 MB at 12 million pixels, and as much a pixel at others.
 MP_2 = Camera(side=1414, least=330_000, most=670_000)
 MP_12 = Camera(side=3464, least=2_000_000, most=4_000_000)
-MP_24 = Camera(side=4899, least=4_000_000, most=8_000_000)
 NO_FACE = "without a face"  # so that the detail of large ones is looked into
+FIRST_RUNS = Kind("first runs", count=10_000, bases=900)
 
 FULL = Plan(
     rounds=3,
     repeats=5,
     lots=(
         Lot(
-            Kind("as they are", count=3_600, bases=900),
+            Kind("as they are", count=2_400, bases=900),
             sample=300,
-            measured=3_600,
-            growth=(300, 1_200),
+            measured=2_400,
+            memory=(300, 1_200),
+            against=1_200,
         ),
-        Lot(Kind("2 MP", count=200, bases=30, camera=MP_2), sample=40, measured=200),
+        Lot(Kind("2 MP", count=200, bases=30, camera=MP_2), sample=40, measured=200, against=100),
         Lot(
             Kind("12 MP", count=1_200, bases=10, camera=MP_12),
             sample=20,
             measured=120,
-            growth=(300, 1_200),
+            memory=(300, 1_200),
+            against=60,
         ),
-        Lot(Kind("24 MP", count=60, bases=5, camera=MP_24), sample=10, measured=60),
-        *(
-            Lot(
-                Kind(f"{name} {NO_FACE}", 60, 5, replace(camera, shuffled=True)),
-                sample=10,
-                measured=60,
-            )
-            for name, camera in (("2 MP", MP_2), ("12 MP", MP_12), ("24 MP", MP_24))
+        Lot(
+            Kind(f"12 MP {NO_FACE}", 60, 5, replace(MP_12, shuffled=True)),
+            sample=10,
+            measured=60,
         ),
     ),
-    peer_pictures=600,
-    peer_copies=2,
-    nights=(1_000, 100_000),
+    peer_pictures=200,
+    peer_copies=6,
+    judged=400,
+    unchanged=(1_000, 100_000),
+    clustered=1_200,
+    drivers=(100_000,),
+    growth=Sizes(
+        photos=(1_000, 10_000),
+        rounds=2,
+        rows=(10_000, 30_000, 100_000),
+        workers=16,
+        one_folder=(1_000, 100_000, 300_000),
+        nested=(30_000,),
+    ),
+    first_runs=FIRST_RUNS,
+)
+# What takes long: at the largest sizes most of an hour.
+LARGE = replace(
+    FULL,
     drivers=(100_000, 1_000_000),
+    growth=replace(
+        FULL.growth,
+        photos=(1_000, 10_000, 100_000),
+        rounds=1,
+        rows=(10_000, 100_000, 1_000_000),
+    ),
+    first_runs=replace(FIRST_RUNS, count=100_000),
 )
 QUICK = Plan(
     rounds=1,
     repeats=1,
     lots=(
-        Lot(Kind("as they are", count=60, bases=60), sample=20, measured=60),
-        Lot(Kind("2 MP", count=20, bases=4, camera=MP_2), sample=8, measured=20),
-        Lot(Kind("12 MP", count=40, bases=2, camera=MP_12), sample=4, measured=20, growth=(20, 40)),
-        Lot(Kind(f"12 MP {NO_FACE}", 20, 2, replace(MP_12, shuffled=True)), sample=4, measured=20),
+        Lot(Kind("as they are", count=60, bases=60), sample=20, measured=60, against=20),
+        Lot(Kind("2 MP", count=20, bases=4, camera=MP_2), sample=8, measured=20, against=20),
+        Lot(Kind("12 MP", count=20, bases=1, camera=MP_12), sample=4, measured=20, memory=(20,)),
     ),
     peer_pictures=20,
     peer_copies=3,
-    nights=(1_000,),
+    judged=10,
+    unchanged=(1_000,),
+    clustered=20,
     drivers=(1_000,),
+    growth=Sizes(
+        photos=(20, 40), rounds=1, rows=(100,), workers=2, one_folder=(100,), nested=(100,)
+    ),
+    first_runs=Kind("first runs", count=40, bases=40),
 )

@@ -1,97 +1,180 @@
 """Labels by another way: nothing is scaled while decoding, no integers, and OpenCV finds the faces.
 
 What the command does for speed (a JPEG's DCT scaling, a small picture for the search, integer
-weights) must not change its answers. This is the way without any of it: slow, simple, and as
-little of the command's own code as can be. The contract is the same: the models, the rule that
-cuts a face out, the rule that makes one answer of all.
+arithmetic) must not change its answers. This is the way without any of it: slow, simple, and none
+of it the command's own code. It follows docs/models.md and docs/usage.md: a model file's metadata,
+the rule that cuts a face out, and the rules that make one answer of all.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from batch.contract.ensemble import load_ensemble
-from batch.contract.model import Model
-from batch.decide import failed_row, labelled_row
-from batch.faces import MAX_OVERLAP, MIN_SCORE
-from batch.options import Options
-from batch.records import Box, Evidence, Failure, Photo, Pixels, Probabilities, Reason, Row, Stage
+from batch.contract.shipped import find_models
+from batch.inference.runtime import ort
 from batch.yunet import MODEL_FILE, MODEL_PACKAGE
 
-if TYPE_CHECKING:
-    import onnxruntime as ort
-
 SIDES = (640,)
+LEAST_SCORE, MOST_OVERLAP = 0.6, 0.3
+# Keeps the logarithm of a probability of 0 finite.
+LEAST = 1e-6
+MOST_SCORE_ODDS = 4.0
+NEITHER, NO_PERSON = "neither", "no_person"
+
+Pixels = npt.NDArray[np.uint8]
+Chances = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one way says of a photo; ``label`` is empty if it has none, ``faces`` counts."""
+
+    status: str
+    label: str
+    confidence: float
+    faces: int
+
+    @property
+    def outcome(self) -> str:
+        """The label or, without one, the status."""
+        return self.label or self.status
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it has a label that counts."""
+        return self.status == "ok"
+
+
+class Face(NamedTuple):
+    """A face's box, in pixels of the upright photo, and its score."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Pixels."""
+        return self.width * self.height
+
+
+class FileModel:
+    """A model file, its metadata, and its network with the integer weights turned into floats."""
+
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self._session = ort.InferenceSession(path, options, ["CPUExecutionProvider"])
+        facts = self._session.get_modelmeta().custom_metadata_map
+        self.labels: list[str] = json.loads(facts["labels"])
+        self.abstain: list[str] = json.loads(facts.get("abstain", "[]"))
+        self.abstain_from: Chances = json.loads(facts.get("abstain_from", "{}"))
+        self.unsure_below = float(facts["unsure_below"])
+        self.margin = float(facts["margin"])
+        self.sees_faces = facts["region"] == "face"
+        self.fusion: dict[str, Any] | None = json.loads(facts.get("fusion", "null"))
+        (given,) = self._session.get_inputs()
+        self._name, (_, self.height, self.width, self.channels) = given.name, given.shape
+
+    def ask(self, image: Image.Image, part: tuple[float, float, float, float]) -> Chances:
+        """Give the probabilities for a part of an image: left, top, right, bottom."""
+        if self.channels == 1:
+            image = image.convert("L")
+        size = (self.width, self.height)
+        small = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=part))
+        view = small.reshape(1, self.height, self.width, self.channels)
+        (answers,) = self._session.run(None, {self._name: view})
+        return dict(zip([*self.labels, *self.abstain], map(float, answers[0]), strict=True))
 
 
 class Reference:
-    """Detector and models as their makers publish them: float weights, OpenCV's own decoding.
+    """Detector and models with float arithmetic, OpenCV's own search and decoding at full size.
 
-    ``sides`` are those at which faces are looked for, in pixels of the photo's longer side; what
-    is found at several is put together.
+    ``model`` is as the command's ``--model``. ``sides`` are those at which faces are looked for, in
+    pixels of the photo's longer side; what is found at several is put together.
     """
 
     def __init__(self, model: str, sides: Sequence[int] = SIDES) -> None:
-        # With its thresholds and its fusion.
-        self._rules = load_ensemble(Options(model=model))
-        self._sessions = {m.digest: _floats(m) for m in self._rules.models}
+        models = [FileModel(path) for path in find_models(model)]
+        self._face = next((each for each in models if each.sees_faces), None)
+        self._whole = next((each for each in models if not each.sees_faces), None)
+        self.labels = tuple(models[0].labels)
         # One of each size: changed from photo to photo, OpenCV's finds boxes that are not there.
         self._finders = {
             side: cv2.FaceDetectorYN.create(
-                str(_detector_file()), "", (side, side), MIN_SCORE, MAX_OVERLAP
+                str(detector_file()), "", (side, side), LEAST_SCORE, MOST_OVERLAP
             )
             for side in sides
         }
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, in the model's order."""
-        return self._rules.labels
-
-    def row(self, path: Path) -> Row:
+    def judge(self, path: Path) -> Verdict:
         """Label a photo, or say that it can't be decoded."""
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
-        except Exception as error:  # Pillow's readers raise nearly every built-in exception
-            detail = f"{type(error).__name__}: {error}"
-            return failed_row(Failure(path, Stage.DECODE, Reason.CORRUPT, detail))
-        face, whole = self._rules.face, self._rules.image
-        boxes = self._faces(upright) if face else ()
-        crops = [_square(upright, box, face) for box in boxes] if face else []
-        evidence = Evidence(
-            boxes=boxes,
-            faces=self._asked(face, crops),
-            image=self._asked(whole, [_stretched(upright, whole)] if whole else []),
-        )
-        photo = Photo(path, np.asarray(upright), *upright.size)
-        return labelled_row(photo, evidence, self._rules)
+        except Exception:  # Pillow's readers raise nearly every built-in exception
+            return Verdict("failed", "", 0.0, 0)
+        found = self.find_faces(upright) if self._face else []
+        faces = [_ask_for_face(self._face, upright, face) for face in found] if self._face else []
+        whole = self._whole.ask(upright, (0, 0, *upright.size)) if self._whole else None
+        share = max(found[0][2:4]) / max(upright.size) if found else 0.0
+        return self.decide(found, faces, whole, share)
 
-    def _asked(self, model: Model | None, views: Sequence[Pixels]) -> Probabilities:
-        if model is None or not views:
-            outputs = len(model.spec.outputs) if model else 0
-            return np.empty((0, outputs), dtype=np.float32)
-        session = self._sessions[model.digest]
-        answers: Probabilities
-        (answers,) = session.run(None, {session.get_inputs()[0].name: np.stack(views)})
-        return answers
+    def decide(
+        self,
+        found: Sequence[Face],
+        faces: Sequence[Chances],
+        whole: Chances | None,
+        share: float,
+    ) -> Verdict:
+        """Make one answer of the faces' and the whole photo's probabilities.
 
-    def _faces(self, upright: Image.Image) -> tuple[Box, ...]:
+        Args:
+            found: the faces, the largest first.
+            faces: the face model's probabilities of each.
+            whole: the whole-photo model's; None if there is no such model.
+            share: the longer side of the largest face over that of the photo.
+        """
+        face = _mean(found, faces) if found else None
+        score = found[0].score if found else 0.0
+        rules: Mapping[str, Any]
+        if self._face and self._whole and self._whole.fusion:
+            assert whole is not None
+            rules = self._whole.fusion
+            chances = _join(rules, self.labels, face, score, share, whole)
+        elif self._whole:
+            assert whole is not None
+            rules, chances = vars(self._whole), whole
+        elif face is None:
+            return Verdict("no_face", "", 0.0, 0)
+        else:
+            rules, chances = vars(self._face), face
+        status, label = _apply_thresholds(rules, self.labels, chances)
+        return Verdict(status, label, round(chances[label or status], 4), len(found))
+
+    def find_faces(self, upright: Image.Image) -> list[Face]:
         """Find faces at each side and keep the best of those that overlap; the largest first."""
-        found = [box for side in self._finders for box in self._faces_at(upright, side)]
-        rectangles = [(box.left, box.top, box.width, box.height) for box in found]
-        scores = [box.score for box in found]
-        kept = cv2.dnn.NMSBoxes(rectangles, scores, MIN_SCORE, MAX_OVERLAP) if found else ()
-        return tuple(sorted((found[n] for n in kept), key=lambda b: (-b.area, b.left, b.top)))
+        found = [face for side in self._finders for face in self._find_at(upright, side)]
+        rectangles = [face[:4] for face in found]
+        scores = [face.score for face in found]
+        kept = cv2.dnn.NMSBoxes(rectangles, scores, LEAST_SCORE, MOST_OVERLAP) if found else ()
+        return sorted((found[n] for n in kept), key=lambda f: (-f.area, f.left, f.top))
 
-    def _faces_at(self, upright: Image.Image, side: int) -> list[Box]:
+    def _find_at(self, upright: Image.Image, side: int) -> list[Face]:
         """Find faces on a black square of ``side`` pixels; a photo is never enlarged."""
         scale = min(1.0, side / max(upright.size))
         size = (max(1, round(upright.width * scale)), max(1, round(upright.height * scale)))
@@ -101,46 +184,90 @@ class Reference:
         _, found = self._finders[side].detect(bgr)
         across, down = upright.width / size[0], upright.height / size[1]
         return [
-            Box(x * across, y * down, width * across, height * down, float(score))
+            Face(x * across, y * down, width * across, height * down, score)
             for x, y, width, height, *_, score in (() if found is None else found.tolist())
         ]
 
 
-def _square(upright: Image.Image, box: Box, model: Model) -> Pixels:
+def _ask_for_face(model: FileModel, upright: Image.Image, face: Face) -> Chances:
     """Cut a face out by the contract: a square, wider by the margin, edges repeated."""
-    x0, x1 = np.clip([box.left, box.left + box.width], 0, upright.width)
-    y0, y1 = np.clip([box.top, box.top + box.height], 0, upright.height)
-    side = float(max(x1 - x0, y1 - y0)) * (1 + 2 * model.spec.margin)
+    x0, x1 = np.clip([face.left, face.left + face.width], 0, upright.width)
+    y0, y1 = np.clip([face.top, face.top + face.height], 0, upright.height)
+    side = float(max(x1 - x0, y1 - y0)) * (1 + 2 * model.margin)
     left, top = float(x0 + x1 - side) / 2, float(y0 + y1 - side) / 2
     beyond = int(max(0, -left, -top, left + side - upright.width, top + side - upright.height)) + 1
     pixels = np.pad(np.asarray(upright), ((beyond, beyond), (beyond, beyond), (0, 0)), "edge")
     left, top = left + beyond, top + beyond
-    return _brought(Image.fromarray(pixels), (left, top, left + side, top + side), model)
+    return model.ask(Image.fromarray(pixels), (left, top, left + side, top + side))
 
 
-def _stretched(upright: Image.Image, model: Model) -> Pixels:
-    return _brought(upright, (0, 0, *upright.size), model)
+def _mean(found: Sequence[Face], faces: Sequence[Chances]) -> Chances:
+    """Average the faces, each weighted by its area times its score."""
+    total = sum(face.area * face.score for face in found)
+    return {
+        name: sum(f.area * f.score * own[name] for f, own in zip(found, faces, strict=True)) / total
+        for name in faces[0]
+    }
 
 
-def _brought(image: Image.Image, part: tuple[float, float, float, float], model: Model) -> Pixels:
-    if model.channels == 1:
-        image = image.convert("L")
-    size = (model.width, model.height)
-    small = image.resize(size, Image.Resampling.BILINEAR, box=part)
-    return np.asarray(small).reshape(model.height, model.width, model.channels)
+def _join(
+    fusion: Mapping[str, Any],
+    labels: Sequence[str],
+    face: Chances | None,
+    score: float,
+    share: float,
+    whole: Chances,
+) -> Chances:
+    """Join both models' probabilities by the formula of docs/models.md."""
+    outputs = [*labels, *fusion["abstain_from"]]
+    if face is not None and score >= fusion["alone_score"]:
+        is_sure = max(face[label] for label in labels) >= fusion["alone_from"]
+        if share >= fusion["alone_share"] or is_sure:
+            return {name: face.get(name, 0.0) for name in outputs}
+    rule = fusion["photo"] if face is None else fusion["both"]
+    logits = dict(zip(outputs, rule["bias"], strict=True))
+    middle = sum(_log(whole[label]) for label in labels) / len(labels)
+    for label in labels:
+        limit = rule["label_limit"]
+        logits[label] += rule["label"] * _clip(_log(whole[label]) - middle, -limit, limit)
+    any_label = _log(sum(whole[label] for label in labels))
+    for name, weight in rule["abstain"].items():
+        low, high = rule["abstain_limits"][name]
+        logits[name] += weight * _clip(_log(whole[name]) - any_label, low, high)
+    if face is not None:
+        for name, chance in face.items():
+            logits[name] += rule["face"] * _log(chance)
+        if NO_PERSON in logits:
+            inside = _clip(score, LEAST, 1 - LEAST)
+            odds = _clip(math.log(inside / (1 - inside)), 0.0, MOST_SCORE_ODDS)
+            logits[NO_PERSON] -= rule["score"] * odds
+    powers = {name: math.exp(logit - max(logits.values())) for name, logit in logits.items()}
+    return {name: power / sum(powers.values()) for name, power in powers.items()}
 
 
-def _floats(model: Model) -> ort.InferenceSession:
-    """Open a model with its integer weights turned into floats."""
-    from batch.inference.runtime import ort
+def _apply_thresholds(
+    rules: Mapping[str, Any], labels: Sequence[str], chances: Chances
+) -> tuple[str, str]:
+    """Give the status and the label, which is empty if an abstain output takes its place."""
+    least, no_person = rules["abstain_from"], chances.get(NO_PERSON, 0.0)
+    if NO_PERSON in least and no_person >= least[NO_PERSON]:
+        return NO_PERSON, ""
+    if NEITHER in least and chances[NEITHER] >= least[NEITHER] * (1 - no_person):
+        return NEITHER, ""
+    best = max(labels, key=lambda label: chances[label])
+    return ("ok" if chances[best] >= rules["unsure_below"] else "unsure"), best
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return ort.InferenceSession(model.graph, options, providers=["CPUExecutionProvider"])
+
+def _log(chance: float) -> float:
+    return math.log(max(chance, LEAST))
 
 
-def _detector_file() -> Path:
+def _clip(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def detector_file() -> Path:
+    """Find YuNet's own file, in the package that brings it."""
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     assert spec is not None
     assert spec.submodule_search_locations is not None

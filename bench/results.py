@@ -10,16 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from batch.recording.host import installed_versions
+from bench.against import Against, measure_against
 from bench.cluster import Clustered, measure_cluster
-from bench.containment import Containment, measure_containment
 from bench.driver import Driver, measure_driver
+from bench.footprint import Footprint, measure_footprint
 from bench.growth import Growth, measure_growth
 from bench.machine import Machine, this_machine
-from bench.night import Night, measure_night
-from bench.peers import Peer, measure_peer
+from bench.peers import Peer, measure_peers
 from bench.plan import Lot, Plan
 from bench.sets import PhotoSet, make_set
 from bench.speed import Speed, measure_speed
+from bench.unchanged import Unchanged, measure_unchanged
 from bench.waits import Waits, measure_waits
 
 
@@ -28,11 +29,16 @@ class Part(StrEnum):
 
     SPEED = "speed"
     WAITS = "waits"
-    PEER = "peer"
+    PEERS = "peers"
+    AGAINST = "against"
+    MEMORY = "memory"
+    UNCHANGED = "unchanged"
     GROWTH = "growth"
-    NIGHT = "night"
-    CONTAINMENT = "containment"
     RAY = "ray"
+
+
+# Measured on the photos of one lot or of several.
+OF_LOTS = {Part.SPEED, Part.WAITS, Part.PEERS, Part.AGAINST, Part.MEMORY, Part.RAY}
 
 
 @dataclass
@@ -44,10 +50,11 @@ class Results:
     date: str = field(default_factory=lambda: f"{datetime.now().astimezone():%Y-%m-%d}")
     speed: list[Speed] = field(default_factory=list)
     waits: Waits | None = None
-    peer: Peer | None = None
-    growth: list[Growth] = field(default_factory=list)
-    night: list[Night] = field(default_factory=list)
-    containment: list[Containment] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
+    against: list[Against] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
+    unchanged: list[Unchanged] = field(default_factory=list)
+    growth: Growth | None = None
     clustered: list[Clustered] = field(default_factory=list)
     drivers: list[Driver] = field(default_factory=list)
 
@@ -56,8 +63,14 @@ class Results:
 class Bench:
     """A benchmark on the photos of a zip file.
 
-    ``home`` is where sets of photos are made, ``peer`` the Python that has fer; ``tell`` takes
-    lines for people.
+    Attributes:
+        plan: how much is measured.
+        source: the zip file.
+        home: where sets of photos are made.
+        peer: the Python that has the other programs.
+        tell: takes lines for people.
+        labelled: folders or zip files of labelled photos, to judge answers by.
+        checkout: another checkout of the project to compare with; None for none.
     """
 
     plan: Plan
@@ -65,13 +78,15 @@ class Bench:
     home: Path
     peer: Path
     tell: Callable[[str], None]
+    labelled: tuple[Path, ...] = ()
+    checkout: Path | None = None
 
     def measure(self, parts: Collection[Part]) -> Results:
         """Measure some parts.
 
         Raises:
             SetError, CameraError: there are no photos to measure on.
-            CommandError: the command or the peer failed.
+            CommandError: the command or another program failed.
         """
         results = Results()
         sets = self._sets(parts)
@@ -80,54 +95,71 @@ class Bench:
                 self.tell(f"speed: {photos.name}")
                 measured = photos.first(lot.measured)
                 results.speed.append(measure_speed(measured, lot.sample, self.plan.rounds))
-            if Part.CONTAINMENT in parts:
-                self.tell(f"containment: {photos.name}")
-                cost = measure_containment(photos, lot.sample, self.plan.rounds)
-                results.containment.append(cost)
-            if Part.GROWTH in parts and lot.growth:
+            if Part.MEMORY in parts and lot.memory:
                 self.tell(f"memory: {photos.name}")
-                results.growth += measure_growth(photos, lot.growth)
+                results.footprints += measure_footprint(photos, lot.memory)
         if Part.WAITS in parts:
             self.tell("waits")
             results.waits = measure_waits(sets[0][0], self.plan.repeats)
-        if Part.PEER in parts:
-            results.peer = self._peer(sets[0][0])
-        if Part.NIGHT in parts:
-            self.tell("nights without changes")
-            results.night = [measure_night(files) for files in self.plan.nights]
+        if Part.PEERS in parts:
+            results.peers = self._peers(sets[0][0])
+        if Part.AGAINST in parts:
+            results.against = self._against(sets)
+        if Part.UNCHANGED in parts:
+            for files in self.plan.unchanged:
+                self.tell(f"runs without changes: {files:,} files")
+                results.unchanged.append(measure_unchanged(files, self.plan.rounds))
+        if Part.GROWTH in parts:
+            self.tell(f"photos: {self.plan.first_runs.count:,} {self.plan.first_runs.name}")
+            photos = make_set(self.plan.first_runs, self.source, self.home)
+            results.growth = measure_growth(photos, self.plan.growth, self.tell)
         if Part.RAY in parts:
-            self._ray(sets[0], results)
+            self._ray(sets[0][0], results)
         return results
 
     def _sets(self, parts: Collection[Part]) -> list[tuple[PhotoSet, Lot]]:
-        """Make the sets that the parts need; the first lot is for all but the nights."""
+        """Make the sets that the parts need; the first lot serves most of them."""
         sets = []
-        for lot in self.plan.lots if set(parts) - {Part.NIGHT} else ():
-            first = lot is self.plan.lots[0]
-            everywhere = {Part.SPEED, Part.CONTAINMENT} & set(parts)
-            if first or everywhere or (Part.GROWTH in parts and lot.growth):
+        for lot in self.plan.lots if OF_LOTS & set(parts) else ():
+            needed = (
+                lot is self.plan.lots[0]
+                or Part.SPEED in parts
+                or (Part.MEMORY in parts and lot.memory)
+                or (Part.AGAINST in parts and self.checkout and lot.against)
+            )
+            if needed:
                 self.tell(f"photos: {lot.kind.count:,} {lot.kind.name}")
                 sets.append((make_set(lot.kind, self.source, self.home), lot))
         return sets
 
-    def _ray(self, first: tuple[PhotoSet, Lot], results: Results) -> None:
+    def _ray(self, photos: PhotoSet, results: Results) -> None:
         if find_spec("ray") is None:
             self.tell("ray is left out: it is not installed (pip install 'batch-label[ray]')")
             return
-        photos, lot = first
         self.tell("ray: as many actors as workers")
-        measured = photos.first(lot.measured)
+        measured = photos.first(self.plan.clustered)
         workers = results.machine.cores
         results.clustered = [measure_cluster(measured, workers, self.plan.rounds)]
         for files in self.plan.drivers:
             self.tell(f"ray: the run itself over {files:,} files")
             results.drivers.append(measure_driver(files))
 
-    def _peer(self, photos: PhotoSet) -> Peer | None:
-        if not self.peer.is_file():
-            self.tell(f"fer is left out: there is no {self.peer} (make bench-peers)")
-            return None
-        self.tell("peer: fer")
-        pictures = self.plan.peer_pictures
-        ours = photos.first(pictures * self.plan.peer_copies)
-        return measure_peer(self.peer, ours, pictures, self.plan.rounds)
+    def _peers(self, photos: PhotoSet) -> list[Peer]:
+        plan, python = self.plan, self.peer if self.peer.is_file() else None
+        if python is None:
+            self.tell(f"fer and facex are left out: there is no {self.peer} (make bench-peers)")
+        if not self.labelled:
+            self.tell("answers are left out: no labelled photos are named (--labelled)")
+        self.tell("peers")
+        ours = photos.first(plan.peer_pictures * plan.peer_copies)
+        return measure_peers(
+            python, ours, plan.peer_pictures, plan.rounds, self.labelled, plan.judged
+        )
+
+    def _against(self, sets: list[tuple[PhotoSet, Lot]]) -> list[Against]:
+        if self.checkout is None:
+            self.tell("another checkout is left out: none is named (--against)")
+            return []
+        self.tell(f"against {self.checkout}")
+        chosen = [photos.first(lot.against) for photos, lot in sets if lot.against]
+        return measure_against(self.checkout, chosen, self.plan.rounds)

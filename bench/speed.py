@@ -7,9 +7,10 @@ inside a round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 from bench.command import label
 from bench.cores import on_each_core, rate
@@ -17,10 +18,13 @@ from bench.figure import Figure
 from bench.machine import usable_cores
 from bench.sets import PhotoSet
 from bench.stages import STAGES, Pass
+from bench.turns import take_turns
 
 PASSES = 3
 CPU = ("--provider", "cpu")
 DEFAULT = "default"
+# Ways to measure besides the settings: the stages on one core, and on each core at once.
+ALONE, TOGETHER = "stages alone", "stages together"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,17 @@ def measure_speed(photos: PhotoSet, sample: int, rounds: int) -> Speed:
     """Measure stages on ``sample`` photos out of all of them, and the command on all."""
     cores = usable_cores()
     chosen = settings(len(cores))
-    done = [_round(photos, sample, chosen, n) for n in range(rounds)]
+    paths = photos.spread(sample)
+    ways: dict[str, Callable[[int], Any]] = {
+        # Another core each time.
+        ALONE: lambda number: on_each_core(paths, [cores[number % len(cores)]], PASSES),
+        TOGETHER: lambda _: on_each_core(paths, cores, PASSES),
+        **{setting.name: partial(_command_rate, photos, setting) for setting in chosen},
+    }
+    if len(cores) == 1:
+        del ways[TOGETHER]
+    found = take_turns(ways, rounds)
+    done = [_round({name: values[n] for name, values in found.items()}) for n in range(rounds)]
     return Speed(
         photos=photos.name,
         count=photos.count,
@@ -103,32 +117,20 @@ def settings(cores: int) -> list[Setting]:
     return [*numbered, Setting(DEFAULT, cores, ())]
 
 
-def _round(photos: PhotoSet, sample: int, chosen: list[Setting], number: int) -> _Round:
-    alone, together = _stages(photos.spread(sample), number)
-    rates = {}
-    # There and back, so that what changes slowly favours none.
-    for setting in chosen if number % 2 == 0 else chosen[::-1]:
-        run = label(photos.folders(), *setting.options, expected=photos.count)
-        rates[setting.name] = photos.count / run.seconds
+def _command_rate(photos: PhotoSet, setting: Setting, _: int) -> float:
+    run = label(photos.folders(), *setting.options, expected=photos.count)
+    return photos.count / run.seconds
+
+
+def _round(found: dict[str, Any]) -> _Round:
+    (alone,) = found.pop(ALONE)
+    together = found.pop(TOGETHER, [alone])
     return _Round(
         stages={s: Figure.of(once[s] for once in alone).median for s in STAGES},
         one_core=rate(alone),
         scaling=sum(map(rate, together)) / rate(alone),
-        rates=rates,
+        rates=found,
     )
-
-
-def _stages(paths: Sequence[Path], number: int) -> tuple[list[Pass], list[list[Pass]]]:
-    """Time the stages on one core, another one each time, and on each core at once."""
-    cores = usable_cores()
-    one, all_at_once = [cores[number % len(cores)]], cores
-    if len(cores) == 1:
-        (alone,) = on_each_core(paths, one, PASSES)
-        return alone, [alone]
-    first, second = (one, all_at_once) if number % 2 == 0 else (all_at_once, one)
-    found = on_each_core(paths, first, PASSES), on_each_core(paths, second, PASSES)
-    (alone,), together = found if number % 2 == 0 else found[::-1]
-    return alone, together
 
 
 def _reached(setting: Setting, done: list[_Round], cores: int) -> Reached:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.against import Against
 from bench.cluster import Clustered
-from bench.containment import Containment
 from bench.driver import Driver
-from bench.growth import Growth
-from bench.night import Night
+from bench.footprint import Footprint
+from bench.growth import Cost, Growth
+from bench.memory import Peak
 from bench.peers import Peer
 from bench.results import Results
 from bench.speed import Speed
 from bench.stages import STAGES
+from bench.unchanged import Unchanged
 from bench.waits import Waits
 
 
@@ -62,14 +64,19 @@ def tables(results: Results) -> Iterator[Table]:
         yield speed_table(results.speed)
     if results.waits:
         yield waits_table(results.waits)
-    if results.peer:
-        yield peer_table(results.peer)
+    if results.peers:
+        yield peers_table(results.peers)
+        yield judged_table(results.peers)
+    if results.against:
+        yield against_table(results.against)
+    if results.footprints:
+        yield footprint_table(results.footprints)
+    if results.unchanged:
+        yield unchanged_table(results.unchanged)
     if results.growth:
-        yield growth_table(results.growth)
-    if results.containment:
-        yield containment_table(results.containment)
-    if results.night:
-        yield night_table(results.night)
+        yield first_runs_table(results.growth)
+        yield intake_table(results.growth)
+        yield costs_table(results.growth)
     if results.clustered:
         yield ray_table(results.clustered)
     if results.drivers:
@@ -130,88 +137,156 @@ def waits_table(waits: Waits) -> Table:
     return Table("Waits", ("From a process's start to", "Time"), rows)
 
 
-def peer_table(peer: Peer) -> Table:
-    """The peer and the command on one core."""
-    name = " ".join(("fer", peer.versions.get("fer", "")))
-    rows = [(name, f"{peer.count:,}", peer.rate.text(), "1")]
-    rows += [
-        (ours.setting, f"{ours.count:,}", ours.rate.text(), ours.times.text(".1f"))
-        for ours in peer.against
+def peers_table(peers: Sequence[Peer]) -> Table:
+    """The speed of all programs on one core."""
+    rows = [
+        (peer.name, f"{peer.photos:,}", peer.rate.text(), peer.times.text(".1f")) for peer in peers
     ]
-    return Table("On one core beside fer", ("Program", "Photos", "Photos a second", "Times"), rows)
+    columns = ("Program", "Photos", "Photos a second", "Times the first")
+    return Table("On one core beside other programs: speed", columns, rows)
 
 
-def growth_table(growth: Sequence[Growth]) -> Table:
-    """Peak memory by the number of photos."""
+def judged_table(peers: Sequence[Peer]) -> Table:
+    """How good the same programs' answers are."""
+    columns = ("Program", "Labelled photos", "Answered", "Right of these", "Wrongly answered")
+    rows = [
+        (
+            peer.name,
+            f"{judged.photos:,} of {name}",
+            _percent(judged.answered),
+            _percent(judged.right),
+            _percent(judged.wrongly),
+        )
+        for peer in peers
+        for name, judged in peer.judged.items()
+    ]
+    return Table("On one core beside other programs: answers", columns, rows)
+
+
+def against_table(against: Sequence[Against]) -> Table:
+    """This checkout and another one."""
+    columns = ("Photos", "Other checkout", "Photos a second, other", "Photos a second", "Times")
     rows = [
         (
             f"{one.count:,} {one.photos}",
-            _mib(one.peak.greatest if one.peak else None),
-            _mib(one.peak.together if one.peak else None),
+            one.other,
+            one.other_rate.text(),
+            one.rate.text(),
+            one.times.text(".2f"),
         )
-        for one in growth
+        for one in against
+    ]
+    return Table("One core against another checkout", columns, rows)
+
+
+def footprint_table(footprints: Sequence[Footprint]) -> Table:
+    """Peak memory by the number of photos."""
+    rows = [
+        (f"{one.count:,} {one.photos}", _greatest(one.peak), _together(one.peak))
+        for one in footprints
     ]
     return Table("Memory with two workers", ("Photos", "Greatest process", "All processes"), rows)
 
 
-def containment_table(costs: Sequence[Containment]) -> Table:
-    """What decoding in other processes adds."""
-    columns = ("Photos", "In the run's process", "In its own", "Added to all stages")
-    rows = [
-        (
-            cost.photos,
-            f"{cost.inside_ms.text()} ms",
-            f"{cost.outside_ms.text()} ms",
-            cost.share.text(".1%"),
-        )
-        for cost in costs
-    ]
-    return Table("Reading and decoding on one core", columns, rows)
-
-
-def night_table(nights: Sequence[Night]) -> Table:
+def unchanged_table(runs: Sequence[Unchanged]) -> Table:
     """A second run over files that have not changed."""
     columns = (
         "Files",
         "find",
-        "Discover and compare",
+        "batch-label",
         "Ratio",
-        "Report",
-        "Peak memory, first run",
-        "Peak memory, no change",
+        "of it start",
+        "discover and compare",
+        "report",
+        "Peak memory",
     )
     rows = [
         (
-            f"{night.files:,}",
-            f"{night.find.median:.3f} s",
-            f"{night.discover.median:.3f} s",
-            night.ratio.text(".1f"),
-            f"{night.report.median:.2f} s",
-            _mib(night.first_peak.together if night.first_peak else None),
-            _mib(night.peak.together if night.peak else None),
+            f"{run.files:,}",
+            f"{run.find.median:.3f} s",
+            f"{run.whole.text('.2f')} s",
+            run.ratio.text(".1f"),
+            f"{run.start.median:.2f} s",
+            f"{run.discover.median:.2f} s",
+            f"{run.report.median:.2f} s",
+            _together(run.peak),
         )
-        for night in nights
+        for run in runs
     ]
-    return Table("A night without changes", columns, rows)
+    return Table("A run without changes, whole processes", columns, rows)
+
+
+def first_runs_table(growth: Growth) -> Table:
+    """First runs over real photos."""
+    columns = ("Photos", "Photos a second, once started", "To the smallest")
+    rows = [
+        (f"{run.count:,}", run.rate.text(), run.to_smallest.text(".2f"))
+        for run in growth.first_runs
+    ]
+    return Table("First runs by size", columns, rows)
+
+
+def intake_table(growth: Growth) -> Table:
+    """What the run itself takes in."""
+    columns = (
+        "Files",
+        "Simulated workers",
+        "Rows a second",
+        "Processor time per photo",
+        "Peak memory of its process",
+    )
+    rows = [
+        (
+            f"{one.files:,}",
+            str(one.workers),
+            f"{one.rate:,.0f}",
+            f"{one.spent_ms:.3f} ms",
+            _mib(one.peak),
+        )
+        for one in growth.intakes
+    ]
+    return Table("The run itself, workers simulated", columns, rows)
+
+
+def costs_table(growth: Growth) -> Table:
+    """Seconds and memory of each command by size; the exponent stands in its last row."""
+    columns = (
+        "Command",
+        "Files",
+        "Seconds",
+        "Peak memory of its process",
+        "Exponent",
+    )
+    by_name: dict[str, list[Cost]] = {}
+    for cost in growth.costs:
+        by_name.setdefault(cost.what, []).append(cost)
+    rows = []
+    for name, costs in by_name.items():
+        for cost in costs:
+            fitted = growth.exponents.get(name) if cost is costs[-1] else None
+            rows.append(
+                (
+                    name,
+                    f"{cost.files:,}",
+                    f"{cost.seconds:.2f}",
+                    _mib(cost.peak),
+                    "" if fitted is None else f"{fitted:.2f}",
+                )
+            )
+    return Table("Cost by size", columns, rows)
 
 
 def ray_table(clustered: Sequence[Clustered]) -> Table:
     """The same photos by workers here and by actors on Ray, on the same cores."""
-    columns = ("Photos", "Setting", "One photo", "Photos a second", "To local, beyond the start")
+    columns = ("Photos", "Setting", "One photo", "All photos")
     rows = []
     for one in clustered:
         photos = f"{one.count:,} {one.photos}"
-        started, ray_started = one.start.text(".2f"), one.ray_start.text(".2f")
-        rows += [
-            (photos, f"{one.workers} workers", f"{started} s", one.rate.text(), "1.00"),
-            (
-                photos,
-                f"{one.workers} actors on Ray",
-                f"{ray_started} s",
-                one.ray_rate.text(),
-                one.to_local.text(".2f"),
-            ),
-        ]
+        for setting, start, seconds in (
+            (f"{one.workers} workers", one.start, one.seconds),
+            (f"{one.workers} actors on Ray", one.ray_start, one.ray_seconds),
+        ):
+            rows.append((photos, setting, f"{start.text('.2f')} s", f"{seconds.text('.1f')} s"))
     return Table("On Ray beside this machine's workers", columns, rows)
 
 
@@ -229,6 +304,18 @@ def driver_table(drivers: Sequence[Driver]) -> Table:
         for one in drivers
     ]
     return Table("The run itself on a cluster, rows made up", columns, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _greatest(peak: Peak | None) -> str:
+    return _mib(peak.greatest if peak else None)
+
+
+def _together(peak: Peak | None) -> str:
+    return _mib(peak.together if peak else None)
 
 
 def _mib(size: float | None) -> str:

@@ -1,53 +1,28 @@
-"""Turns of the loop, summed up: which photos each way of learning has right after its review."""
+"""Turns: what is compared is measured side by side, every other round in the opposite order."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from bench.tables import Table
-from trainer.evaluation.bootstrap import Estimate, of_means
-from trainer.evaluation.metrics import Figures, Targets
-from trainer.evaluation.tables import difference, interval
-from trainer.reviewing.head import Floats
-
-FIRST = "nothing: the first model"
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
-class Turns:
-    """Right answers by way of learning: a row for each turn, a column for each photo.
+def take_turns(ways: Mapping[Key, Callable[[int], Result]], rounds: int) -> dict[Key, list[Result]]:
+    """Measure each way once per round.
 
-    A photo that a turn did not judge by is not a number there.
+    The load of a machine changes slowly. There and back, such a change favours none of the ways.
+
+    Args:
+        ways: what to measure, called with the number of the round.
+        rounds: how often.
+
+    Returns:
+        The results of each way, in the order of the rounds: those of one index belong together.
     """
-
-    def __init__(self, targets: Targets) -> None:
-        self._right: dict[str, list[Figures]] = {}
-        self._targets = targets
-
-    def note(self, way: str, judged: Targets, logits: Floats) -> None:
-        """Note a turn's answers, float32 [n, K], to the photos with the indices ``judged``."""
-        row = np.full(len(self._targets), np.nan)
-        row[judged] = logits.argmax(axis=1) == self._targets[judged]
-        self._right.setdefault(way, []).append(row)
-
-    def table(self, title: str) -> Table:
-        """Lay accuracy and gain of each way out, with the mean of each photo over the turns."""
-        judged = ~np.isnan(self._right[FIRST]).all(axis=0)
-        means = {
-            way: np.nanmean(np.stack(rows)[:, judged], axis=0) for way, rows in self._right.items()
-        }
-        rows = []
-        for way, right in means.items():
-            gain = difference(_mean(right - means[FIRST])) if way != FIRST else ""
-            rows.append((way, interval(_mean(right)), gain))
-        columns = ("Learnt from", "Right", "Gain")
-        return Table(f"{title}, {judged.sum():,} to judge by", columns, rows)
-
-
-def least_certain(logits: Floats, count: int) -> Targets:
-    """Give the indices of those that a reviewer sees first, of logits float32 [n, 2]."""
-    order: Targets = np.argsort(np.abs(logits[:, 0] - logits[:, 1]), kind="stable")[:count]
-    return order
-
-
-def _mean(values: Figures) -> Estimate:
-    return of_means(lambda means: means[..., 0], values[:, None])
+    found: dict[Key, list[Result]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways) if number % 2 == 0 else reversed(list(ways)):
+            found[name].append(ways[name](number))
+    return found

@@ -9,32 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.names import path_text
-from batch.records import Row, Status
 from bench.command import CommandError, label
-from bench.reference import Reference
+from bench.labelled import truth_of
+from bench.reference import Reference, Verdict
 
 LEAST_SAME = 0.99
 MOST_LOST = 0.005
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one way says of a photo; ``label`` is empty if it has none, ``faces`` counts."""
-
-    status: str
-    label: str
-    confidence: float
-    faces: int
-
-    @property
-    def outcome(self) -> str:
-        """The label or, without one, the status."""
-        return self.label or self.status
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether it has a sure label."""
-        return self.status == Status.OK
 
 
 @dataclass(frozen=True)
@@ -92,6 +72,7 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
     Raises:
         CommandError: the command failed, or found no photo.
     """
+    folder = folder.resolve()
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "r.csv"
         label([folder], "--provider", "cpu", "-m", model, report=report, incomplete=True)
@@ -103,9 +84,9 @@ def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
     return [
         Pair(
             path=path_text(path.relative_to(folder)),
-            truth=_truth(path.relative_to(folder), labels),
+            truth=truth_of(path.relative_to(folder), labels),
             command=_reported(found[path_text(path)]),
-            reference=_verdict(reference.row(path)),
+            reference=reference.judge(path),
         )
         for path in sorted(folder.rglob("*"))
         if path_text(path) in found
@@ -137,24 +118,9 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
     )
 
 
-def _truth(path: Path, labels: Sequence[str]) -> str | None:
-    """Find the innermost of a photo's folders that is named like a label."""
-    return next((part for part in path.parent.parts[::-1] if part in labels), None)
-
-
 def _reported(row: dict[str, str]) -> Verdict:
     confidence = float(row["confidence"] or 0)
     return Verdict(row["status"], row["label"], confidence, int(row["faces"] or 0))
-
-
-def _verdict(row: Row) -> Verdict:
-    answer = row.answer
-    return Verdict(
-        row.status.value,
-        (answer.label or "") if answer else "",
-        round(answer.confidence, 4) if answer else 0.0,
-        len(row.faces),
-    )
 
 
 def _accuracy(verdicts: Sequence[tuple[Verdict, str | None]]) -> float | None:

@@ -15,6 +15,7 @@ from batch.log import Event
 from bench.command import COMMAND, CommandError
 from bench.figure import Figure
 from bench.sets import PhotoSet
+from bench.turns import take_turns
 
 CHUNK = 65536
 
@@ -35,16 +36,20 @@ class Waits:
 
 
 def measure_waits(photos: PhotoSet, repeats: int) -> Waits:
-    """Measure new processes; the files of program and models are in the system's cache."""
-    helps, single, first = [], [], []
-    for _ in range(repeats):
-        helps.append(_timed(_help))
-        single.append(_one_photo(photos.paths()[0]))
-        first.append(_first_label(photos))
+    """Measure new processes in turn; the files of program and models are in the system's cache."""
+    found: dict[str, list[tuple[float, ...]]] = take_turns(
+        {
+            "help": lambda _: (_timed(_help),),
+            "one photo": lambda _: _one_photo(photos.paths()[0]),
+            "first label": lambda _: (_first_label(photos),),
+        },
+        repeats,
+    )
+    single = found["one photo"]
     return Waits(
-        help=Figure.of(helps),
+        help=Figure.of(seconds for (seconds,) in found["help"]),
         models_open=Figure.of(opened for opened, _ in single),
-        first_label=Figure.of(first),
+        first_label=Figure.of(seconds for (seconds,) in found["first label"]),
         one_photo=Figure.of(ended for _, ended in single),
     )
 

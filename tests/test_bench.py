@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,30 +15,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode
-from batch.faces import Detector
-from batch.options import DEFAULT_MODEL
-from batch.records import Photo
-from bench import agreement, tables, verdicts
+from bench import tables
 from bench.__main__ import main
 from bench.camera import Camera, CameraError
 from bench.command import CommandError, label
 from bench.cores import on_each_core, rate
 from bench.figure import Figure
+from bench.growth import Sizes
 from bench.machine import usable_cores
 from bench.memory import Sampler, tree
-from bench.peers import measure_peer
 from bench.plan import Lot, Plan
-from bench.reference import Reference
 from bench.results import Bench, Part, Results
 from bench.sets import RECIPE, Kind, SetError, make_set, numbered
 from bench.speed import settings
 from bench.stages import STAGES
-from bench.verdicts import Pair, Verdict
+from bench.turns import take_turns
 from tests.conftest import REPOSITORY
 
 PERFORMANCE = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
-PEER = REPOSITORY / ".venv-peers" / "bin" / "python"
 MIB = 1024**2
 needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="no /proc")
 
@@ -146,16 +141,34 @@ class TestMemory:
                 process.wait(1)
             assert len(tree(process.pid)) == 2
             process.communicate("\n")
-        peak = sampler.peak()
+        own, peak = sampler.end()
         assert peak
+        assert own
         assert 64 < peak.greatest < 64 + 48
         assert 96 < peak.together < 96 + 64
+        assert 32 < own < 32 + 48
         assert len(mine) > peak.together
 
     def test_no_process_no_peak(self) -> None:
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             process.wait()
-        assert Sampler(process.pid).peak() is None
+        assert Sampler(process.pid).end() == (None, None)
+
+
+class TestTurns:
+    def test_every_other_round_goes_in_the_opposite_order(self) -> None:
+        order: list[str] = []
+
+        def measure(name: str) -> Callable[[int], int]:
+            def way(number: int) -> int:
+                order.append(name)
+                return number
+
+            return way
+
+        found = take_turns({name: measure(name) for name in "abc"}, 3)
+        assert "".join(order) == "abccbaabc"
+        assert found == {name: [0, 1, 2] for name in "abc"}
 
 
 class TestFigures:
@@ -194,24 +207,6 @@ class TestCommand:
             label(photos.folders(), expected=3)
 
 
-class TestPeers:
-    def test_a_peer_that_fails_is_named(self, source: Path, tmp_path: Path) -> None:
-        photos = make_set(Kind("as they are", 2, 2), source, tmp_path)
-        with pytest.raises(CommandError, match=r"fer failed: .*No module named"):
-            measure_peer(Path(sys.executable), photos, 2, 1)
-
-    @pytest.mark.skipif(not PEER.is_file(), reason="make bench-peers was not run")
-    def test_fer_and_the_command_label_the_same_pictures(
-        self, source: Path, tmp_path: Path
-    ) -> None:
-        photos = make_set(Kind("as they are", 6, 3), source, tmp_path)
-        peer = measure_peer(PEER, photos, 3, 1)
-        assert (peer.count, peer.with_face) == (3, 3)
-        assert [ours.count for ours in peer.against] == [6, 6]
-        for ours in peer.against:
-            assert ours.times.median == pytest.approx(ours.rate.median / peer.rate.median)
-
-
 @pytest.fixture(scope="module")
 def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str]]:
     """All parts of a benchmark of a few photos, and what it told."""
@@ -219,15 +214,20 @@ def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Re
     plan = Plan(
         rounds=1,
         repeats=1,
-        lots=(Lot(kind, sample=2, measured=20, growth=(20, 30)),),
+        lots=(Lot(kind, sample=2, measured=20, memory=(20, 30), against=20),),
         peer_pictures=1,
         peer_copies=1,
-        nights=(12,),
+        judged=2,
+        unchanged=(12,),
+        clustered=20,
+        drivers=(),
+        growth=Sizes(photos=(20,), rounds=1, rows=(30,), workers=2, one_folder=(12,), nested=(12,)),
+        first_runs=kind,
     )
     told: list[str] = []
     home = tmp_path_factory.mktemp("sets")
     return Bench(plan, source, home, Path("nowhere"), told.append).measure(
-        set(Part) - {Part.RAY}
+        set(Part) - {Part.RAY, Part.PEERS}
     ), told
 
 
@@ -252,19 +252,38 @@ class TestResults:
         assert waits.models_open.median < waits.one_photo.median
         assert waits.first_label.median > 0
 
-    def test_memory_and_nights_are_measured(self, measured: tuple[Results, list[str]]) -> None:
+    def test_memory_is_measured(self, measured: tuple[Results, list[str]]) -> None:
         results, _ = measured
-        assert [growth.count for growth in results.growth] == [20, 30]
-        assert [night.files for night in results.night] == [12]
+        assert [one.count for one in results.footprints] == [20, 30]
         if Path("/proc/self/smaps_rollup").is_file():
-            assert all(one.peak and one.peak.greatest > 30 for one in results.growth)
+            assert all(one.peak and one.peak.greatest > 30 for one in results.footprints)
 
-    def test_a_peer_that_is_missing_is_told_and_left_out(
+    def test_a_run_without_changes_is_timed_as_a_whole_process(
+        self, measured: tuple[Results, list[str]]
+    ) -> None:
+        (run,) = measured[0].unchanged
+        assert run.files == 12
+        parts = run.start.median + run.discover.median + run.report.median
+        assert 0 < parts < run.whole.median
+        assert run.ratio.median == pytest.approx(run.whole.median / run.find.median)
+
+    def test_each_command_is_measured_by_size(self, measured: tuple[Results, list[str]]) -> None:
+        growth = measured[0].growth
+        assert growth
+        assert [run.count for run in growth.first_runs] == [20]
+        assert [intake.files for intake in growth.intakes] == [30]
+        assert growth.intakes[0].rate > 0
+        assert 0 < growth.intakes[0].spent_ms < 1000
+        sizes = {cost.what: cost.files for cost in growth.costs}
+        assert list(sizes.values()) == [30] * 7 + [12] * 4
+        assert {"merge", "report", "manifest"} < set(sizes)
+
+    def test_another_checkout_that_is_not_named_is_told_and_left_out(
         self, measured: tuple[Results, list[str]]
     ) -> None:
         results, told = measured
-        assert results.peer is None
-        assert any("make bench-peers" in line for line in told)
+        assert results.against == []
+        assert any("another checkout is left out" in line for line in told)
 
     def test_all_can_be_written_as_json_and_as_tables(
         self, measured: tuple[Results, list[str]]
@@ -293,120 +312,3 @@ def test_what_can_not_be_measured_ends_with_one_line(
 def assert_documented(table: tables.Table) -> None:
     title, _, header, *_ = table.markdown().splitlines()
     assert f"{title}\n\n{header}\n" in PERFORMANCE
-
-
-class TestReference:
-    def test_it_finds_the_face_that_the_command_finds(self, photos: Path) -> None:
-        path = photos / "astronaut.jpg"
-        photo = decode(path)
-        assert isinstance(photo, Photo)
-        ours, *_ = Detector().detect(photo)
-        theirs = Reference("happy-sad").row(path).faces[0].box
-        assert theirs
-        for side in ("left", "top", "width", "height"):
-            assert getattr(ours, side) == pytest.approx(getattr(theirs, side), abs=16)
-
-    def test_what_is_found_at_two_sizes_is_one_face(self, photos: Path) -> None:
-        path = photos / "astronaut.jpg"
-        one, both = (Reference("happy-sad", sides).row(path) for sides in ((640,), (512, 320)))
-        assert len(one.faces) == len(both.faces) == 1
-
-    def test_its_weights_are_floats(self, photos: Path, tmp_path: Path) -> None:
-        path, report = photos / "astronaut.jpg", tmp_path / "r.jsonl"
-        label([path], "-m", "people", "--provider", "cpu", report=report)
-        ours = json.loads(report.read_text("utf-8"))["p_happy"]
-        answer = Reference("people").row(path).answer
-        assert answer
-        assert 0 < abs(answer.probabilities["happy"] - ours) < 0.1
-
-    def test_a_broken_photo_is_a_row(self, tmp_path: Path) -> None:
-        (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
-        assert Reference(DEFAULT_MODEL).row(tmp_path / "a.jpg").status == "failed"
-
-
-def verdict(text: str, faces: int = 1) -> Verdict:
-    status, _, label_of_it = text.partition(" ")
-    return Verdict(status, label_of_it, 0.9, faces)
-
-
-class TestAgreement:
-    def test_shares_are_of_all_photos_and_accuracy_of_the_named(self) -> None:
-        pairs = [
-            Pair("happy/a.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
-            Pair("happy/b.jpg", "happy", verdict("ok sad", 2), verdict("unsure happy")),
-            Pair("sad/c.jpg", "sad", verdict("unsure sad", 0), verdict("ok sad")),
-            Pair("d.jpg", None, verdict("ok sad"), verdict("ok sad")),
-        ]
-        found = verdicts.agreement(pairs)
-        assert (found.photos, found.same_outcome, found.same_status) == (4, 0.75, 0.5)
-        assert (found.faces, found.reference_faces) == (4, 4)
-        assert (found.photos_with_more_faces, found.photos_with_fewer_faces) == (1, 1)
-        assert (found.sure, found.same_outcome_of_sure) == (4, 0.75)
-        assert (found.named, found.accuracy, found.reference_accuracy) == (3, 0.5, 1)
-        assert found.coverage == found.reference_coverage == pytest.approx(2 / 3)
-        assert not found.holds
-
-    def test_without_a_label_the_status_is_the_outcome(self) -> None:
-        pairs = [
-            Pair("happy/a.jpg", "happy", verdict("no_person"), verdict("no_person")),
-            Pair("happy/b.jpg", "happy", verdict("neither"), verdict("no_person")),
-            Pair("happy/c.jpg", "happy", verdict("ok happy"), verdict("neither")),
-            Pair("happy/d.jpg", "happy", verdict("ok happy"), verdict("ok happy")),
-        ]
-        found = verdicts.agreement(pairs)
-        assert (found.same_outcome, found.same_status) == (0.5, 0.5)
-        assert (found.sure, found.same_outcome_of_sure) == (2, 0.5)
-        assert (found.accuracy, found.reference_accuracy) == (1, 1), "of those that are ok"
-        assert (found.coverage, found.reference_coverage) == (0.5, 0.25)
-
-    @pytest.mark.parametrize("worse", ["ok sad", "unsure happy"])
-    def test_neither_accuracy_nor_coverage_may_be_lost(self, worse: str) -> None:
-        ok = verdict("ok happy")
-        same = [Pair("happy/a.jpg", "happy", ok, ok)] * 299
-        assert verdicts.agreement([*same, Pair("happy/b.jpg", "happy", ok, ok)]).holds
-        lost = Pair("happy/b.jpg", "happy", verdict(worse), ok)
-        assert verdicts.agreement([*same, lost]).holds
-        assert not verdicts.agreement([*same[:150], lost]).holds
-
-    def test_a_folder_of_people_without_an_answer_has_no_accuracy(self) -> None:
-        pair = Pair("happy/a.jpg", "happy", verdict("neither"), verdict("neither"))
-        found = verdicts.agreement([pair])
-        assert (found.accuracy, found.coverage, found.holds) == (None, 0, True)
-
-    def test_the_docs_show_the_table_that_is_printed(self) -> None:
-        pairs = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))]
-        assert_documented(agreement.table(verdicts.agreement(pairs), "a.zip", (640,)))
-
-    def test_a_label_that_is_lost_in_a_hundred_is_allowed(self) -> None:
-        same = [Pair("a.jpg", None, verdict("ok sad"), verdict("ok sad"))] * 99
-        other = Pair("b.jpg", None, verdict("ok sad"), verdict("ok happy"))
-        assert verdicts.agreement([*same, other]).holds
-        assert not verdicts.agreement([*same, other, other]).holds
-
-    def test_a_folder_and_its_zip_file_are_compared_alike(
-        self, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (photos / "sub").rename(photos / "happy")
-        (photos / "torn.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:2000])
-        pack = tmp_path / "photos.zip"
-        with zipfile.ZipFile(pack, "w") as zipped:
-            for path in sorted(photos.rglob("*.*g")):
-                zipped.write(path, path.relative_to(photos))
-        sums = []
-        for given in (photos, pack):
-            written = tmp_path / f"{given.name}.json"
-            assert agreement.main([str(given), "--json", str(written)]) == 0
-            sums.append(json.loads(written.read_text("utf-8")))
-        assert sums[0] == sums[1]
-        assert sums[0]["sums"]["photos"] == 4
-        assert sums[0]["sums"]["named"] == 1
-        assert sums[0]["sums"]["same_status"] == 1
-        assert "Same outcome" in capsys.readouterr().out
-
-    @pytest.mark.parametrize("name", ["no.zip", "empty"])
-    def test_no_photos_is_an_error(
-        self, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (tmp_path / "empty").mkdir()
-        assert agreement.main([str(tmp_path / name)]) == 2
-        assert name in capsys.readouterr().err

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.nights import Photos, alike, different
-from bench.turns import FIRST, Turns, least_certain
+from bench.right_answers import FIRST, RightAnswers, least_certain
 from tests.trainer_data import write_folders
 
 
@@ -20,7 +20,7 @@ def logits(
 
 def test_photos_count_alike_however_often_they_were_judged() -> None:
     targets = np.array([0, 1, 0, 1])
-    turns = Turns(targets)
+    turns = RightAnswers(targets)
     turns.note(FIRST, np.array([0, 1]), logits([True, False], [0, 1]))
     turns.note(FIRST, np.array([1]), logits([True], [1]))
     turns.note("more", np.array([0, 1]), logits([True, True], [0, 1]))

@@ -1,0 +1,142 @@
+"""Labelled photos to judge by: a folder or zip file of photos, or the test part of FER+.
+
+The photos lie in folders that are named after their labels. Those of FER+ are its faces, 48 pixels
+a side, enlarged and put on a grey photo of 350 pixels, so that every program has to find them.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from bench.command import CommandError
+
+LABELS = ("happy", "sad")
+NEITHER = "neither"
+# FER+ (Barsoum et al. 2016, arXiv 1608.01041): how many of ten people chose each.
+TEST_PART = "FER2013Test/label.csv"
+VOTES = (
+    *("neutral", "happiness", "surprise", "sadness", "anger"),
+    *("disgust", "fear", "contempt", "unknown", "NF"),
+)
+LABEL_OF = {"happiness": "happy", "sadness": "sad"}
+NO_EXPRESSION = ("unknown", "NF")
+FACE_SIDE, BORDER = 250, 50  # pixels
+GREY = 128
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How good answers are, as shares (0 to 1); None if there is no such photo.
+
+    Attributes:
+        photos: how many photos there were.
+        answered: share of the photos of a label that got one.
+        right: share of those whose label is the right one.
+        wrongly: share of the photos without a label (``neither``) that got one.
+    """
+
+    photos: int
+    answered: float | None
+    right: float | None
+    wrongly: float | None
+
+
+def judge(truths: Mapping[Path, str], answers: Mapping[Path, str]) -> Judged:
+    """Compare answers with the truth; an answer that is no label counts as none."""
+    given = {path: answers.get(path, "") for path in truths}
+    named = [path for path, truth in truths.items() if truth in LABELS]
+    answered = [path for path in named if given[path] in LABELS]
+    others = [path for path, truth in truths.items() if truth not in LABELS]
+    return Judged(
+        photos=len(truths),
+        answered=_share(len(answered), len(named)),
+        right=_share(sum(given[path] == truths[path] for path in answered), len(answered)),
+        wrongly=_share(sum(given[path] in LABELS for path in others), len(others)),
+    )
+
+
+def truths_in(folder: Path, most: int) -> dict[Path, str]:
+    """Name the photos below folders that are named after a label or ``neither``, with that name.
+
+    At most as many as asked for, evenly spread over all.
+    """
+    found = {
+        path: name
+        for path in sorted(folder.resolve().rglob("*"))
+        if path.is_file() and (name := truth_of(path.relative_to(folder.resolve()))) is not None
+    }
+    paths = list(found)
+    chosen = [paths[n * len(paths) // most] for n in range(most)] if len(paths) > most else paths
+    return {path: found[path] for path in chosen}
+
+
+def truth_of(path: Path, labels: Sequence[str] = (*LABELS, NEITHER)) -> str | None:
+    """Find the innermost of a photo's folders that is named like a label."""
+    return next((part for part in path.parent.parts[::-1] if part in labels), None)
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """Give a folder as it is, and unpack a zip file for a while; of FER+ the test part alone.
+
+    Raises:
+        CommandError: it can't be read.
+    """
+    labels = source / TEST_PART
+    if source.is_dir() and not labels.is_file():
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        try:
+            if source.is_dir():
+                with labels.open(encoding="utf-8", newline="") as file:
+                    _lay_out(
+                        csv.reader(file), lambda name: (labels.parent / name).read_bytes(), folder
+                    )
+            else:
+                _unpack(source, folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise CommandError(
+                f"can't read {source} ({error}): name a folder or a zip file of photos"
+            ) from error
+        yield folder
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    with zipfile.ZipFile(source) as pack:
+        inside = [name for name in pack.namelist() if name.endswith(TEST_PART)]
+        if not inside:
+            pack.extractall(folder)
+            return
+        part = inside[0].removesuffix("label.csv")
+        with pack.open(inside[0]) as file:
+            rows = csv.reader(TextIOWrapper(file, "utf-8", newline=""))
+            _lay_out(rows, lambda name: pack.read(part + name), folder)
+
+
+def _lay_out(rows: Iterator[list[str]], read: Callable[[str], bytes], folder: Path) -> None:
+    """Make photos of the faces on which more than half of the people agree."""
+    for name, _, *counts in rows:
+        votes = dict(zip(VOTES, map(int, counts), strict=True))
+        most = max(votes, key=lambda vote: votes[vote])
+        if votes[most] * 2 <= sum(votes.values()) or most in NO_EXPRESSION:
+            continue
+        place = folder / LABEL_OF.get(most, NEITHER) / Path(name).with_suffix(".jpg").name
+        place.parent.mkdir(exist_ok=True)
+        with Image.open(BytesIO(read(name))) as face:
+            large = face.convert("L").resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BICUBIC)
+        ImageOps.expand(large, BORDER, GREY).save(place, quality=95)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

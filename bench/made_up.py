@@ -1,0 +1,76 @@
+"""Empty files and made-up rows: trees of any size, for what is measured without decoding."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.command import Run, label
+
+PER_FOLDER = 1_000
+CPU = ("--provider", "cpu")
+TWO_WORKERS = (*CPU, "--workers", "2")
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """A run whose workers are simulated.
+
+    ``rows`` a run took in, in ``seconds``, and the processor time in seconds that it ``spent`` on
+    them in its own process; start-up, discovery and report are apart from that.
+    """
+
+    run: Run
+    rows: int
+    seconds: float
+    spent: float
+
+
+def label_simulated(
+    photos: Sequence[Path], report: Path, *options: str, workers: int = 2
+) -> SimulatedRun:
+    """Label files through simulated workers, see ``simulated_worker.py``.
+
+    Raises:
+        CommandError: the run failed.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        figures = Path(place) / "figures.json"
+        run = label(
+            photos,
+            *(*CPU, "--workers", str(workers), *options),
+            command=(sys.executable, "-m", "bench.simulated_worker", str(figures)),
+            report=report,
+        )
+        return SimulatedRun(run, **json.loads(figures.read_text("utf-8")))
+
+
+def in_thousands(number: int) -> str:
+    """Put files into folders of a thousand."""
+    return f"{number // PER_FOLDER:05}/{number:07}.jpg"
+
+
+def in_one(number: int) -> str:
+    """Put all files into one folder."""
+    return f"all/{number:07}.jpg"
+
+
+def nested(number: int) -> str:
+    """Put each file into a folder of its own, five folders deep."""
+    digits = f"{number:05}"
+    return f"{'/'.join(digits)}/{digits}.jpg"
+
+
+def make_files(folder: Path, count: int, name: Callable[[int], str] = in_thousands) -> None:
+    """Make empty files, which take no space on the disk; simulated workers do not read them."""
+    made: set[Path] = set()
+    for number in range(count):
+        path = folder / name(number)
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        path.touch()

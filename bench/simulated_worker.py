@@ -1,0 +1,99 @@
+"""A worker that answers at once with a made-up row, so that what is left is the run itself.
+
+``python -m bench.simulated_worker FIGURES.json ARGUMENTS...`` is the command with such workers. It
+writes into FIGURES.json how many rows the run took in, in which time, and how much processor time
+its process spent on them, from the first photo that was handed out to the last row in the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from batch.location import location_of
+from batch.records import Answer, Box, FileState, Row, Source, Status
+from batch.workers.process import PLAN_IS_THERE
+from batch.workers.protocol import GO_ON, QUESTION, Label, pack_reply
+
+PROGRAM = "bench.simulated_worker"
+BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
+FACE = Answer(
+    Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.0269, "neither": 0.1}, BOX
+)  # as the default face model answers
+PHOTO = Answer(
+    Status.OK,
+    "happy",
+    0.8731,
+    {"happy": 0.8731, "sad": 0.0264, "neither": 0.1, "no_person": 0.0005},
+    BOX,
+)
+
+
+def main(connection: int, plan: int, *limits: int) -> None:
+    """Answer questions until the run hangs up; the arguments are those of every worker."""
+    with socket.socket(fileno=connection) as run:
+        if _receive(run, len(PLAN_IS_THERE)) != PLAN_IS_THERE:
+            return
+        run.sendall(b"\n")  # it is ready
+        while question := _receive(run, QUESTION.size):
+            length, digest, may_be_known, *_ = QUESTION.unpack(question)
+            name = _receive(run, length)
+            status = os.stat(name)  # noqa: PTH116 - a name is bytes
+            state = FileState(
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                digest=hashlib.sha256(name).digest() if digest else None,
+                ctime_ns=status.st_ctime_ns,
+                inode=status.st_ino,
+            )
+            if may_be_known:
+                run.sendall(pack_reply(None, state))
+                if _receive(run, len(GO_ON)) != GO_ON:
+                    continue
+            path = location_of(os.fsdecode(name))
+            row = Row(path, Status.OK, PHOTO, Source.BOTH, (FACE,), 350, 350)
+            run.sendall(pack_reply(Label(row, {}), state))
+
+
+def _receive(run: socket.socket, size: int) -> bytes:
+    """Receive as many bytes; fewer only if the run has hung up."""
+    data = b""
+    while len(data) < size and (part := run.recv(size - len(data))):
+        data += part
+    return data
+
+
+def run_command(figures: Path, arguments: list[str]) -> None:
+    """Run the command with simulated workers."""
+    # Here, as a worker needs none of it.
+    from batch import pipeline
+    from batch.cli import main as run
+    from batch.workers import process
+
+    label = pipeline.Pipeline.label
+
+    def timed(*given: Any, **named: Any) -> Iterator[Any]:
+        rows, started, spent = 0, time.perf_counter(), time.process_time()
+        # The run takes the next row once the last one is with its journal.
+        for row in label(*given, **named):
+            yield row
+            rows += 1
+        seconds, spent = time.perf_counter() - started, time.process_time() - spent
+        figures.write_text(json.dumps({"rows": rows, "seconds": seconds, "spent": spent}), "utf-8")
+
+    for module in (pipeline, process):
+        vars(module)["LABELLING"] = PROGRAM
+    pipeline.Pipeline.label = timed  # type: ignore[method-assign]
+    sys.argv = ["batch-label", *arguments]
+    run()
+
+
+if __name__ == "__main__":
+    run_command(Path(sys.argv[1]), sys.argv[2:])
