@@ -20,6 +20,7 @@ from batch.decode import (
     WORKING_SIDE,
     Upright,
     decode_bytes,
+    decode_upright,
     detail_size,
 )
 from batch.decoding.file_limits import FileLimits
@@ -33,7 +34,9 @@ from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from batch.yunet_graph import detector_graph
-from tests.decoded import distance, encoded, photo
+from tests.decoded import distance, encoded, heif, photo
+
+__all__ = ["heif"]
 
 CPU = Options(provider=Provider.CPU)
 # The astronaut's head and helmet: left, top, right, bottom. The face is 85 x 120 pixels of it.
@@ -114,14 +117,56 @@ class TestDetail:
         assert isinstance(whole.detail, Photo)
         assert np.array_equal(whole.detail.pixels, whole.pixels)
 
+    @pytest.mark.parametrize(
+        ("form", "how"),
+        [
+            ("PNG", {}),
+            ("WEBP", {"method": 0}),
+            ("TIFF", {}),
+            ("AVIF", {"speed": 10}),
+            ("HEIF", {}),
+        ],
+    )
+    @pytest.mark.usefixtures("heif")
+    def test_what_is_decoded_in_full_is_decoded_once(
+        self,
+        form: str,
+        how: dict[str, Any],
+        astronaut: Image.Image,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        data = encoded(astronaut.resize((2600, 500)), form, exif=exif, **how)
+        again = decode_upright(Path("large"), data, in_detail=True)
+        whole = decode_bytes(Path("large"), data)
+        monkeypatch.setattr("batch.decode.open_image", None)
+        assert isinstance(whole, Photo)
+        assert isinstance(whole.detail, Photo)
+        assert isinstance(again, Upright)
+        assert np.array_equal(whole.detail.pixels, np.asarray(again.image))
+        assert (whole.detail.width, whole.detail.height) == (whole.width, whole.height)
+
+    def test_memory_that_does_not_suffice_for_it_is_a_failure(
+        self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def resize(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        whole = large(astronaut.resize((3000, 500)), "PNG")
+        monkeypatch.setattr("batch.decode._resized", resize)
+        assert isinstance(whole.detail, Failure)
+        assert whole.detail.reason is Reason.TOO_LARGE
+
     def test_transparency_is_laid_on_white(self, astronaut: Image.Image) -> None:
         clear = Image.new("RGBA", (3000, 2000), (0, 0, 0, 0))
         detail = large(clear, "PNG").detail
         assert isinstance(detail, Photo)
         assert (detail.pixels == 255).all()
 
-    def test_what_is_there_of_a_truncated_photo(self, astronaut: Image.Image) -> None:
-        data = encoded(astronaut.resize((4000, 4000)), "JPEG", quality=80)
+    @pytest.mark.parametrize("form", ["JPEG", "PNG"])
+    def test_what_is_there_of_a_truncated_photo(self, form: str, astronaut: Image.Image) -> None:
+        data = encoded(astronaut.resize((2600, 1500)), form, quality=80, compress_level=1)
         cut = decode_bytes(Path("cut"), data[: len(data) * 4 // 5], salvage=True)
         assert isinstance(cut, Photo)
         assert isinstance(cut.detail, Photo)

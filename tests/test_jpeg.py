@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from batch.decode import decode_bytes
 from batch.decoding.jpeg import SCAN, has_all_scans, read_frame, segments
@@ -30,6 +30,24 @@ def test_only_the_end_s_mark_may_be_missing(
         assert np.array_equal(photo(end).pixels, whole.pixels)
     for missing in (3, 4, 10, 100, 5000):
         assert failure(data[:-missing]).reason is Reason.TRUNCATED
+
+
+def test_a_file_is_handed_to_the_decoder_at_once(
+    astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    read = JpegImagePlugin.JpegImageFile.load_read
+
+    def load_read(image: JpegImagePlugin.JpegImageFile, size: int) -> bytes:
+        part = read(image, size)
+        sizes.append(len(part))
+        return part
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load_read", load_read)
+    data = encoded(astronaut, "JPEG", quality=100)
+    assert len(data) > 2 * ImageFile.MAXBLOCK
+    photo(data)
+    assert sizes == [len(data)]
 
 
 def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) -> None:
