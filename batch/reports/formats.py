@@ -99,13 +99,23 @@ class CsvWriter:
     r"""Comma-separated values (RFC 4180, but lines end in ``\n``): UTF-8, with a header."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
-        self._columns = tuple(columns)
+        self._names = tuple(column.name for column in columns)
+        self._reals = [
+            (at, f"%.{column.decimals}f", column)
+            for at, column in enumerate(columns)
+            if column.kind is Kind.REAL
+        ]
         self._writer = csv.writer(_Utf8(stream), lineterminator="\n")
-        self._writer.writerow(column.name for column in columns)
+        self._writer.writerow(self._names)
 
     def write(self, record: Record) -> None:
         """Write one line; None is an empty field, and numbers have all their decimals."""
-        self._writer.writerow(field_text(record[column.name], column) for column in self._columns)
+        fields = [record[name] for name in self._names]
+        for at, form, column in self._reals:
+            value = fields[at]
+            # As `field_text` does, of which a row would take a third of its time.
+            fields[at] = form % value if type(value) is float else field_text(value, column)
+        self._writer.writerow(fields)  # to which None is an empty field as well
 
     def finish(self) -> None:
         """Do nothing: no row is held back."""
@@ -117,10 +127,11 @@ class JsonLinesWriter:
     def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
         self._stream = stream
         self._names = tuple(column.name for column in columns)
+        self._encode = json.JSONEncoder(ensure_ascii=False).encode
 
     def write(self, record: Record) -> None:
         """Write one line."""
-        line = json.dumps({name: record[name] for name in self._names}, ensure_ascii=False)
+        line = self._encode({name: record[name] for name in self._names})
         self._stream.write(line.encode() + b"\n")
 
     def finish(self) -> None:
