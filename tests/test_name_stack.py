@@ -115,7 +115,9 @@ def test_memory_does_not_grow_with_the_depth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(name_stack, "MOST_NAMES", 200)
-    before, after, folder = [], [], tmp_path
+    before: list[Path] = []
+    after: list[Path] = []
+    folder = tmp_path
     for _ in range(10):
         before += [folder / f"a{number:0200}.jpg" for number in range(60)]
         # Behind the folder, so that they wait for all that is in it.
