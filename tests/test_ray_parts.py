@@ -258,12 +258,12 @@ def test_notes_of_parts_last_as_long_as_the_parts(
         assert len(list(engine.resume(journal))) == len(names)
         assert not list(engine.resume(journal))
         if not is_own:
-            (place / names[0]).unlink()
+            (tmp_path / "parts" / names[0]).unlink()
         engine.settle(journal)
         left = [name for name in names if journal.noted(TAKEN + name) is not None]
         assert left == ([] if is_own else names[1:]) == Parts(place, is_own).names()
         if not is_own:  # whose place may be away
-            place.rename("away")
+            (tmp_path / "parts").rename("away")
             engine.settle(journal)
             assert journal.noted(TAKEN + names[1]) is not None
         assert journal.noted("other") == ""

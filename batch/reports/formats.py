@@ -159,13 +159,14 @@ class ParquetWriter:
         self._schema = self._arrow.schema(fields, metadata)
         self._group = group
         self._stream = stream
-        self._waiting: list[Record] = []
+        self._names = self._schema.names
+        self._waiting: list[list[Value]] = []  # a third of what the records take
         self._spool = Spool()
         self._writer = pyarrow.parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
 
     def write(self, record: Record) -> None:
         """Take one record, and write a row group when there are enough."""
-        self._waiting.append(record)
+        self._waiting.append([record[name] for name in self._names])
         if len(self._waiting) == self._group:
             self.flush()
 
@@ -184,7 +185,11 @@ class ParquetWriter:
         """Write the rows in memory as a group, if there are any."""
         if not self._waiting:
             return
-        table = self._arrow.Table.from_pylist(self._waiting, schema=self._schema)
+        columns = [
+            self._arrow.array(values, field.type)
+            for values, field in zip(zip(*self._waiting, strict=True), self._schema, strict=True)
+        ]
+        table = self._arrow.Table.from_arrays(columns, schema=self._schema)
         self._writer.write_table(table, row_group_size=self._group)
         self._waiting = []
         self._stream.write(self._spool.drain())
