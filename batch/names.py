@@ -34,6 +34,8 @@ _ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]")
 # spreadsheet's cell.
 _NEXT_CELL = re.compile(f";(?={_FORMULA})")
 _ESCAPED_IN_CELL = re.compile(f"{_ESCAPED.pattern}|;(?={_FORMULA})")
+# A path that stands for itself: ASCII that needs no escape, and begins no formula.
+_PLAIN = re.compile(r"[A-Za-z0-9/._][ -:<-\[\]-~]*")
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -47,8 +49,11 @@ def path_text(path: Location) -> str:
     A path that a spreadsheet would run as a formula, also one after spaces, gets ``./`` in front,
     which names the same file. The separator is ``/`` on every system.
     """
+    text = path.as_posix()
+    if _PLAIN.fullmatch(text):  # as nearly all are
+        return text
     # By way of the bytes, since Python's own decoding of names depends on the locale.
-    text = cell_text(os.fsencode(path.as_posix()).decode("utf-8", "surrogateescape"))
+    text = cell_text(os.fsencode(text).decode("utf-8", "surrogateescape"))
     return f"./{text}" if begins_formula(text) else text
 
 

@@ -29,7 +29,9 @@ from batch.cluster.parts import (
 )
 from batch.decide import failed_row
 from batch.errors import OutputError
+from batch.journal.journal import Journal
 from batch.location import Url
+from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job
 from batch.records import (
     Answer,
@@ -44,6 +46,7 @@ from batch.records import (
     Status,
 )
 from batch.reports.drafts import draft_name, open_draft
+from batch.stopping import Stop
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -234,3 +237,33 @@ class TestBlocks:
         assert len(divided) == min(number, PIECES) or len(divided) > PIECES / 2
         while len(block) > 1:
             block = [*pieces(block)[0]]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("parts", [None, "parts"])
+def test_notes_of_parts_last_as_long_as_the_parts(
+    parts: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from batch.cluster.engine import TAKEN, RayEngine
+
+    monkeypatch.chdir(tmp_path)
+    job = Job((), "r.csv", cluster=Cluster(EngineKind.RAY, parts=parts))
+    engine = RayEngine(job, Stop(), open_log(None, LogFormat.TEXT))
+    place, is_own = parts_place(job)
+    names = [part_name(new_run(), number) for number in range(3)]
+    for name in names:
+        Parts(place, is_own).write(name, pack_part([FAILED], engine._basis))
+    with Journal(tmp_path / "journal", engine._basis) as journal:
+        journal.note("other", "")
+        assert len(list(engine.resume(journal))) == len(names)
+        assert not list(engine.resume(journal))
+        if not is_own:
+            (tmp_path / "parts" / names[0]).unlink()
+        engine.settle(journal)
+        left = [name for name in names if journal.noted(TAKEN + name) is not None]
+        assert left == ([] if is_own else names[1:]) == Parts(place, is_own).names()
+        if not is_own:  # whose place may be away
+            (tmp_path / "parts").rename("away")
+            engine.settle(journal)
+            assert journal.noted(TAKEN + names[1]) is not None
+        assert journal.noted("other") == ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from batch.errors import ExitCode, UsageError
-from batch.reading.readers import MAX_LINE, ReportError
+from batch.reading.readers import MAX_LINE, CsvReader, ReportError
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.reports.formats import READABLE, ROW_GROUP, Format
 from tests.test_report import ABSTAINED, FAILED, LABELLED, NO_FACE, OUTPUTS, many, written
@@ -302,3 +304,12 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     with open_saved(report) as saved:
         assert isinstance(saved, SavedReport)
         assert next(saved.rows()).path == "a.jpg"
+
+
+def test_time_grows_with_the_columns_and_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch.reading.readers.MAX_COLUMNS", 100_000)
+    names = [f"p_{number}" for number in range(20_000)]
+    reader = CsvReader(io.BytesIO(f"{','.join(names)}\n{',' * 19_999}\n".encode()), "it")
+    started = time.process_time()
+    assert len(list(reader.records(names))) == 1
+    assert time.process_time() - started < 2  # which would be many times that

@@ -172,17 +172,24 @@ class RayEngine:
         return self._blocks.write(smaller, first)
 
     def settle(self, journal: Journal) -> None:
-        """Remove the parts beside the report that the journal, which is on disk, has as well."""
+        """Remove the parts beside the report that the journal, which is on disk, has as well.
+
+        Notes of parts that are gone go too. A place of the user's where none is left may be away.
+        """
         journal.commit()
-        if not self._is_own_place:
-            return
         try:
             names = self._parts.names()
-            taken = [name for name in names if _has_taken(journal, name)]
-            # Runs that were killed leave blocks, and none but this one is at work here.
-            self._parts.remove([*taken, *self._parts.orders()])
+            if self._is_own_place:
+                taken = [name for name in names if _has_taken(journal, name)]
+                # Runs that were killed leave blocks, and none but this one is at work here.
+                self._parts.remove([*taken, *self._parts.orders()])
+                names = self._parts.names()
+            elif not names:
+                return
         except OutputError as refusal:  # the report is out
             self._log(Event.PARTS_LEFT, str(refusal), Level.WARNING)
+        else:
+            journal.forget_notes(TAKEN, {TAKEN + name for name in names})
 
     def _read(self, name: str) -> list[Finished] | PartError:
         try:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -390,6 +390,13 @@ class Journal:
             query = "SELECT name, value, checksum FROM notes WHERE name = ?"
             values = run(query, (name,)).fetchone()
             return check_note(*values) if values else None
+
+    def forget_notes(self, start: str, but: Collection[str]) -> None:
+        """Forget the notes whose names have this start, which is no pattern, ``but`` for some."""
+        with self._using() as run:
+            names = run("SELECT name FROM notes WHERE name GLOB ?", (f"{start}*",)).fetchall()
+            old = [name for name in names if name[0] not in but]
+            self._database.executemany("DELETE FROM notes WHERE name = ?", old)
 
     def _row(self, *values: Any) -> Row:
         with translate_sqlite_errors(self.path):

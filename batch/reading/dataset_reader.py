@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
 
 from batch.location import Location
 from batch.reading.open_files import allow_open_files
-from batch.reading.readers import REMEDY, ParquetReader, Records, ReportError, damage, reading
+from batch.reading.readers import (
+    REMEDY,
+    ParquetReader,
+    Records,
+    ReportError,
+    damage,
+    picker,
+    reading,
+)
 from batch.reports.dataset_files import PARTITIONS, SUCCESS, Part, contents_of, partition_of
 from batch.reports.dataset_place import inside, read_success, sizes_in
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
@@ -51,7 +58,7 @@ class DatasetReader:
         """Give the records once, in the report's order: see ``RecordReader``."""
         allow_open_files(self.files, f"the {self.files} files of {self.called}")
         own = [name for name in wanted if name not in PARTITIONS] or [self.columns[0]]
-        pick = itemgetter(*map((*PARTITIONS, *own).index, wanted))
+        pick = picker((*PARTITIONS, *own), wanted)
         streams: dict[tuple[Value, ...], Iterator[tuple[Value, ...]]] = {}
         with ExitStack() as stack:
             order = stack.enter_context(self._opened(self._order))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -87,7 +87,7 @@ class CsvReader:
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
-        pick, width = itemgetter(*map(self.columns.index, wanted)), len(self.columns)
+        pick, width = picker(self.columns, wanted), len(self.columns)
         for fields in self._fields():
             if len(fields) != width:
                 raise self._damage(f"it has {len(fields)} fields, not {width}")
@@ -221,7 +221,8 @@ class ParquetReader:
 
     def _check_groups(self, wanted: Sequence[str]) -> None:
         """Refuse row groups that don't fit into memory, by a look at their first pages."""
-        columns = [self._schema.names.index(name) for name in wanted]
+        at = {name: number for number, name in enumerate(self.columns)}
+        columns = [at[name] for name in wanted]
         file: Any = self._open(self._stream, metadata=self._metadata)
         for number in range(self._metadata.num_row_groups):
             # Arrow ends the process where it is asked about a column that its reader refuses.
@@ -259,6 +260,12 @@ def _small(batch: Any, texts: Sequence[str]) -> Iterator[Any]:
 def _values(column: Any) -> list[Value]:
     decode = getattr(column, "dictionary_decode", None)
     return (decode() if decode else column).to_pylist()  # type: ignore[no-any-return]
+
+
+def picker(columns: Sequence[str], wanted: Sequence[str]) -> Callable[..., tuple[Value, ...]]:
+    """Make what picks the values of the ``wanted``, two or more, from those of all ``columns``."""
+    at = {name: number for number, name in enumerate(columns)}
+    return itemgetter(*(at[name] for name in wanted))
 
 
 def checked_columns(names: Sequence[str], called: str) -> tuple[str, ...]:

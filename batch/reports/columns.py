@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from batch.names import cell_text, label_text, path_text
-from batch.records import Answer, Reason, Row, Source, Status
+from batch.records import MAX_LABELS, Answer, Reason, Row, Source, Status
 from batch.reports.formats import Column, Kind, Value
 
 PROBABILITY_DECIMALS = 4
@@ -55,53 +56,63 @@ def records_of(
     each face has a status of its own, by the face model alone. A photo without faces keeps one
     record, and so does one that shows no person: what the detector took for faces there are none.
     """
-    position = {"position": row.position} if numbered else {}
+    for record in _records(row, outputs, per_face):
+        if numbered:
+            record["position"] = row.position
+        yield record
+
+
+def _records(row: Row, outputs: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
     if not per_face:
-        yield _record(row, row.status, row.answer, outputs) | position
+        yield _record(row, row.status, row.answer, outputs)
         return
     if not row.faces or row.status is Status.NO_PERSON:
-        yield _record(row, row.status, row.answer, outputs) | {"face": None} | position
+        yield _record(row, row.status, row.answer, outputs) | {"face": None}
         return
     of_face = {"source": Source.FACE.value}
     for number, answer in enumerate(row.faces, start=1):
         record = _record(row, answer.status, answer, outputs)
-        yield record | of_face | {"face": number} | position
+        yield record | of_face | {"face": number}
 
 
+@lru_cache(maxsize=2 * MAX_LABELS)
 def _p(output: str) -> str:
     return f"p_{cell_text(output)}"
+
+
+@lru_cache(maxsize=2 * MAX_LABELS)
+def _label(label: str) -> str:
+    return label_text(label)
 
 
 def _record(
     row: Row, status: Status, answer: Answer | None, outputs: Sequence[str]
 ) -> dict[str, Value]:
     box = answer.box if answer else None
-    share = PROBABILITY_DECIMALS
-    return {
+    share, pixel = PROBABILITY_DECIMALS, PIXEL_DECIMALS
+    record: dict[str, Value] = {
         "path": path_text(row.path),
         "status": status.value,
-        "label": label_text(answer.label) if answer and answer.label is not None else None,
+        "label": _label(answer.label) if answer and answer.label is not None else None,
         "confidence": _rounded(answer.confidence, share) if answer else None,
-        **{_p(name): _probability(answer, name) for name in outputs},
         "source": row.source.value if row.source else None,
         # Nobody counted the faces of a file that failed.
         "faces": None if row.failure else len(row.faces),
-        "face_left": _rounded(box.left, PIXEL_DECIMALS) if box else None,
-        "face_top": _rounded(box.top, PIXEL_DECIMALS) if box else None,
-        "face_width": _rounded(box.width, PIXEL_DECIMALS) if box else None,
-        "face_height": _rounded(box.height, PIXEL_DECIMALS) if box else None,
+        "face_left": _rounded(box.left, pixel) if box else None,
+        "face_top": _rounded(box.top, pixel) if box else None,
+        "face_width": _rounded(box.width, pixel) if box else None,
+        "face_height": _rounded(box.height, pixel) if box else None,
         "face_score": _rounded(box.score, share) if box else None,
         "width": row.width,
         "height": row.height,
         "error": _error(row),
     }
-
-
-def _probability(answer: Answer | None, output: str) -> float | None:
-    """Give an output's probability; a face model may lack outputs of the whole-photo model."""
-    if answer is None or output not in answer.probabilities:
-        return None
-    return _rounded(answer.probabilities[output], PROBABILITY_DECIMALS)
+    # A face model may lack outputs of the whole-photo model.
+    probabilities = answer.probabilities if answer else {}
+    for name in outputs:
+        value = probabilities.get(name)
+        record[_p(name)] = None if value is None else _rounded(value, share)
+    return record
 
 
 def _rounded(value: float, decimals: int) -> float:
@@ -110,6 +121,8 @@ def _rounded(value: float, decimals: int) -> float:
 
 
 def _error(row: Row) -> str | None:
+    if not (row.missing or row.failure or row.salvaged):
+        return None
     parts = [f"{MISSING} not found in this run"] if row.missing else []
     if row.failure:
         parts.append(f"{row.failure.reason}: {row.failure.detail}")

@@ -99,13 +99,23 @@ class CsvWriter:
     r"""Comma-separated values (RFC 4180, but lines end in ``\n``): UTF-8, with a header."""
 
     def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
-        self._columns = tuple(columns)
+        self._names = tuple(column.name for column in columns)
+        self._reals = [
+            (at, f"%.{column.decimals}f", column)
+            for at, column in enumerate(columns)
+            if column.kind is Kind.REAL
+        ]
         self._writer = csv.writer(_Utf8(stream), lineterminator="\n")
-        self._writer.writerow(column.name for column in columns)
+        self._writer.writerow(self._names)
 
     def write(self, record: Record) -> None:
         """Write one line; None is an empty field, and numbers have all their decimals."""
-        self._writer.writerow(field_text(record[column.name], column) for column in self._columns)
+        fields = [record[name] for name in self._names]
+        for at, form, column in self._reals:
+            value = fields[at]
+            # As `field_text` does, of which a row would take a third of its time.
+            fields[at] = form % value if type(value) is float else field_text(value, column)
+        self._writer.writerow(fields)  # to which None is an empty field as well
 
     def finish(self) -> None:
         """Do nothing: no row is held back."""
@@ -117,10 +127,11 @@ class JsonLinesWriter:
     def __init__(self, stream: BinaryIO, columns: Sequence[Column]) -> None:
         self._stream = stream
         self._names = tuple(column.name for column in columns)
+        self._encode = json.JSONEncoder(ensure_ascii=False).encode
 
     def write(self, record: Record) -> None:
         """Write one line."""
-        line = json.dumps({name: record[name] for name in self._names}, ensure_ascii=False)
+        line = self._encode({name: record[name] for name in self._names})
         self._stream.write(line.encode() + b"\n")
 
     def finish(self) -> None:
@@ -148,13 +159,14 @@ class ParquetWriter:
         self._schema = self._arrow.schema(fields, metadata)
         self._group = group
         self._stream = stream
-        self._waiting: list[Record] = []
+        self._names = self._schema.names
+        self._waiting: list[list[Value]] = []  # a third of what the records take
         self._spool = Spool()
         self._writer = pyarrow.parquet.ParquetWriter(self._spool, self._schema, compression="zstd")
 
     def write(self, record: Record) -> None:
         """Take one record, and write a row group when there are enough."""
-        self._waiting.append(record)
+        self._waiting.append([record[name] for name in self._names])
         if len(self._waiting) == self._group:
             self.flush()
 
@@ -173,7 +185,11 @@ class ParquetWriter:
         """Write the rows in memory as a group, if there are any."""
         if not self._waiting:
             return
-        table = self._arrow.Table.from_pylist(self._waiting, schema=self._schema)
+        columns = [
+            self._arrow.array(values, field.type)
+            for values, field in zip(zip(*self._waiting, strict=True), self._schema, strict=True)
+        ]
+        table = self._arrow.Table.from_arrays(columns, schema=self._schema)
         self._writer.write_table(table, row_group_size=self._group)
         self._waiting = []
         self._stream.write(self._spool.drain())
