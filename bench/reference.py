@@ -71,7 +71,7 @@ class Reference:
             faces=self._asked(face, crops),
             image=self._asked(whole, [_stretched(upright, whole)] if whole else []),
         )
-        photo = Photo(path, np.asarray(upright), *upright.size)
+        photo = Photo(path, upright, *upright.size)
         return labelled_row(photo, evidence, self._rules)
 
     def _asked(self, model: Model | None, views: Sequence[Pixels]) -> Probabilities:

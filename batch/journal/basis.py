@@ -12,7 +12,7 @@ from batch.yunet import detector_digest
 
 # To be raised whenever decoding, the search for faces, cropping or the making of an answer
 # changes what comes out: then every photo is labelled anew.
-PREPROCESSING = 4
+PREPROCESSING = 5
 
 
 def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:

@@ -89,7 +89,7 @@ class Workers:
         content = worked.content
         if isinstance(content, Photo) and not in_detail:
             load = functools.partial(self._load_detail, content, worked.state, salvage, data)
-            side, most = max(content.pixels.shape), self._task.limits.max_pixels
+            side, most = max(content.image.size), self._task.limits.max_pixels
             loader = detail_loader(content, side, most, load)
             worked = replace(worked, content=replace(content, load_detail=loader))
         return worked
