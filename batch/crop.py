@@ -9,6 +9,13 @@ from PIL import Image
 
 from batch.records import Box, Photo, Pixels
 
+# An image is reduced by whole factors to no fewer pixels than this for each of the model's along a
+# side, before it is resized.
+REDUCING_GAP = 3.0
+
+# Left, top, right and bottom.
+Frame = tuple[float, float, float, float]
+
 
 def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channels: int) -> Pixels:
     """Cut out a face as its ``face_square`` and bring it to a model's size.
@@ -19,23 +26,18 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
     if box.in_detail and isinstance(photo.detail, Photo):
         photo = photo.detail
     left, top, side = face_square(photo, box, margin)
-    # Whole pixels around the square, so that the resize below can start and end between them.
-    x0, y0 = math.floor(left), math.floor(top)
-    x1, y1 = max(math.ceil(left + side), x0 + 1), max(math.ceil(top + side), y0 + 1)
-    region = _cut(photo.pixels, y0, y1, x0, x1, channels)
-    inner = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-    return _resized(region, inner, height, width)
+    return _resized(photo.image, (left, top, left + side, top + side), height, width, channels)
 
 
 def face_square(photo: Photo, box: Box, margin: float) -> tuple[float, float, float]:
-    """Give left, top and side, in pixels of ``Photo.pixels``, of the square that is a face.
+    """Give left, top and side, in pixels of ``Photo.image``, of the square that is a face.
 
     It stands on the centre of the part of the box that lies in the photo: how far a face goes on
     beyond the edge is a guess, which changes with the detector's view. Its side is that part's
     longer side, wider by ``margin`` of it on each side.
     """
-    scale_x = photo.pixels.shape[1] / photo.width
-    scale_y = photo.pixels.shape[0] / photo.height
+    scale_x = photo.image.width / photo.width
+    scale_y = photo.image.height / photo.height
     left, right = _within(box.left, box.width, photo.width)
     top, bottom = _within(box.top, box.height, photo.height)
     side = max((right - left) * scale_x, (bottom - top) * scale_y) * (1 + 2 * margin)
@@ -55,30 +57,51 @@ def whole(photo: Photo, height: int, width: int, channels: int) -> Pixels:
 
     Shapes: uint8 [height, width, channels].
     """
-    frame = (0.0, 0.0, float(photo.pixels.shape[1]), float(photo.pixels.shape[0]))
-    return _resized(_image(photo.pixels, channels), frame, height, width)
+    frame = (0.0, 0.0, float(photo.image.width), float(photo.image.height))
+    return _resized(photo.image, frame, height, width, channels)
 
 
-def _cut(pixels: Pixels, y0: int, y1: int, x0: int, x1: int, channels: int) -> Image.Image:
-    height, width = pixels.shape[:2]
-    rows = np.clip(np.arange(y0, y1), 0, height - 1)
-    columns = np.clip(np.arange(x0, x1), 0, width - 1)
-    inside = _image(pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], channels)
-    if inside.size == (x1 - x0, y1 - y0):
-        return inside
-    # One axis after the other takes a quarter of the time of both at once.
-    around = np.asarray(inside).take(rows - rows[0], axis=0).take(columns - columns[0], axis=1)
-    return Image.fromarray(around)
-
-
-def _image(pixels: Pixels, channels: int) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return image.convert("L") if channels == 1 else image
-
-
-def _resized(
-    image: Image.Image, box: tuple[float, float, float, float], height: int, width: int
-) -> Pixels:
-    box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-    small = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+def _resized(image: Image.Image, frame: Frame, height: int, width: int, channels: int) -> Pixels:
+    """Resize the part of an image in a frame: by whole factors first, then to a model's size."""
+    left, top, right, bottom = frame
+    across = _factor(right - left, width)
+    down = _factor(bottom - top, height)
+    x0, x1 = _ends(left, right, image.width)
+    y0, y1 = _ends(top, bottom, image.height)
+    inside = (x0, y0, x1, y1)
+    part = image.crop(inside) if across == down == 1 else image.reduce((across, down), inside)
+    if channels == 1:
+        part = part.convert("L")
+    frame = ((left - x0) / across, (top - y0) / down, (right - x0) / across, (bottom - y0) / down)
+    part, frame = _extend(part, frame)
+    small = part.resize((width, height), Image.Resampling.BILINEAR, box=frame)
     return np.asarray(small).reshape(height, width, -1)
+
+
+def _factor(length: float, target: int) -> int:
+    return max(1, int(length / target / REDUCING_GAP))
+
+
+def _ends(start: float, end: float, length: int) -> tuple[int, int]:
+    """Give the whole pixels of a side of ``length`` that a span touches, one at least."""
+    first = min(max(math.floor(start), 0), length - 1)
+    return first, max(min(math.ceil(end), length), first + 1)
+
+
+def _extend(part: Image.Image, frame: Frame) -> tuple[Image.Image, Frame]:
+    """Repeat the edge pixels of an image as far as a frame reaches over them."""
+    left, top, right, bottom = frame
+    x, y = max(-math.floor(left), 0), max(-math.floor(top), 0)
+    width, height = part.size
+    x_end, y_end = x + width, y + height
+    columns, rows = max(math.ceil(right), width) + x, max(math.ceil(bottom), height) + y
+    if (columns, rows) == part.size:
+        return part, frame
+    inside = np.asarray(part)
+    pixels = np.empty((rows, columns, *inside.shape[2:]), np.uint8)
+    pixels[y:y_end, x:x_end] = inside
+    pixels[y:y_end, :x] = inside[:, :1]
+    pixels[y:y_end, x_end:] = inside[:, -1:]
+    pixels[:y] = pixels[y]
+    pixels[y_end:] = pixels[y_end - 1]
+    return Image.fromarray(pixels), (left + x, top + y, right + x, bottom + y)

@@ -120,7 +120,7 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> Photo | Failure:
 def decode_bytes(
     path: Location, data: bytes, max_pixels: int = MAX_PIXELS, salvage: bool = False
 ) -> Photo | Failure:
-    """Decode a file's bytes to upright RGB in an array, see ``decode_upright``."""
+    """Decode a file's bytes to an upright RGB photo, see ``decode_upright``."""
     upright = decode_upright(path, data, max_pixels, salvage)
     if isinstance(upright, Failure):
         return upright
@@ -129,9 +129,6 @@ def decode_bytes(
 
 def photo_of(path: Location, upright: Upright) -> Photo:
     """Make a photo of a decoded picture."""
-    # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
-    import numpy as np
-
     decode_detail = upright.load_detail
 
     def load_detail() -> Photo | Failure:
@@ -141,7 +138,7 @@ def photo_of(path: Location, upright: Upright) -> Photo:
 
     return Photo(
         path,
-        pixels=np.asarray(upright.image),
+        image=upright.image,
         width=upright.width,
         height=upright.height,
         salvaged=upright.salvaged,

@@ -13,6 +13,7 @@ from batch.location import Location, Url
 if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 Probabilities: TypeAlias = "npt.NDArray[np.float32]"
@@ -137,20 +138,27 @@ class FileState:
 class Photo:
     """A decoded photo.
 
-    ``pixels``: uint8 [height, width, 3], RGB, upright; it may be smaller than the file's
-    own ``width`` x ``height`` (pixels, upright), see ``decode``. ``salvaged`` says what
-    is wrong with a file of which only a part is there, and is empty for a whole one.
-    ``load_detail`` gives the same photo with more pixels, if it is large enough to have them.
+    ``image``: RGB, upright; it may be smaller than the file's own ``width`` x ``height``
+    (pixels, upright), see ``decode``. ``salvaged`` says what is wrong with a file of which only
+    a part is there, and is empty for a whole one. ``load_detail`` gives the same photo with more
+    pixels, if it is large enough to have them.
     """
 
     path: Location
-    pixels: Pixels
+    image: Image.Image
     width: int
     height: int
     salvaged: str = ""
     load_detail: Callable[[], Photo | Failure] | None = field(
         default=None, repr=False, compare=False
     )
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The image as an array: uint8 [height, width, 3]."""
+        import numpy as np
+
+        return np.asarray(self.image)
 
     @cached_property
     def detail(self) -> Photo | Failure | None:

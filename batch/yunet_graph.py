@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from batch.yunet import STRIDES, model_bytes
 
-# Names in the graph; FLAT is the shape of the scores, one a cell.
-PHOTOS, SCORES, DELTAS, FLAT = "photos", "scores", "deltas", "flat"
+# Names in the graph; FLAT is the shape of the scores, one per cell, CELLS that of a head.
+PHOTOS, SCORES, DELTAS, FLAT, CELLS = "photos", "scores", "deltas", "flat", "cells"
+# The heads that are used, with the channels of each, and the channels of the one that they become:
+# ONNX Runtime's fast kernels take a multiple of four.
+HEADS = {"cls": 1, "obj": 1, "bbox": 4}
+HEAD_CHANNELS = 8
+UNUSED = HEAD_CHANNELS - sum(HEADS.values())
+
+# Constants of a graph by their names.
+Weights = dict[str, npt.NDArray[Any]]
 
 
 def detector_graph() -> bytes:
@@ -23,18 +34,26 @@ def detector_graph() -> bytes:
     proto = onnx.load_model_from_string(model_bytes())
     graph = proto.graph
     network_input = graph.input[0].name
-    _let_any_size_in(graph)
-    _swap_colours(graph, network_input)
+    # The file's own heads reshape to a batch of one photo; those made here to any.
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    _swap_colours(graph, network_input, weights)
+    heads = [_merge_heads(graph, level, weights) for level in range(len(STRIDES))]
     nodes = [
         helper.make_node("Cast", [PHOTOS], ["float_photos"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float_photos"], [network_input], perm=[0, 3, 1, 2]),
         *graph.node,
+        *(node for head in heads for node in head),
         *_scoring(),
-        _joined("bbox", DELTAS),
     ]
-    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    weights[CELLS] = np.asarray([0, -1, HEAD_CHANNELS])
+    weights[FLAT] = np.asarray([0, -1])
+    nodes = _needed(nodes)
+    used = {name for node in nodes for name in node.input}
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.append(numpy_helper.from_array(np.asarray([0, -1]), FLAT))
+    graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items() if name in used
+    )
     graph.input.append(_value(PHOTOS, TensorProto.UINT8, "N", "H", "W", 3))
     graph.output.append(_value(SCORES, TensorProto.FLOAT, "N", "cells"))
     graph.output.append(_value(DELTAS, TensorProto.FLOAT, "N", "cells", 4))
@@ -42,37 +61,65 @@ def detector_graph() -> bytes:
     return graph_bytes
 
 
-def _let_any_size_in(graph: onnx.GraphProto) -> None:
-    """Reshape to the batch that comes, where the file says one photo."""
-    targets = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
-    for tensor in graph.initializer:
-        if tensor.name in targets:
-            shape = numpy_helper.to_array(tensor).copy()
-            shape[0] = 0  # "as in the input"
-            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
-
-
-def _swap_colours(graph: onnx.GraphProto, network_input: str) -> None:
+def _swap_colours(graph: onnx.GraphProto, network_input: str, weights: Weights) -> None:
     """Let the first convolution, which was trained on BGR, take RGB."""
     (first,) = (node for node in graph.node if network_input in node.input)
-    for tensor in graph.initializer:
-        if tensor.name == first.input[1]:
-            kernels = numpy_helper.to_array(tensor)[:, ::-1]
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(kernels), tensor.name))
+    weights[first.input[1]] = np.ascontiguousarray(weights[first.input[1]][:, ::-1])
+
+
+def _merge_heads(graph: onnx.GraphProto, level: int, weights: Weights) -> list[onnx.NodeProto]:
+    """Make one head, [N, cells, HEAD_CHANNELS], of those of a level that are used.
+
+    Each is a pointwise and a depthwise convolution, whose few channels cost as much as sixteen.
+    Their channels do not mix, so that each is what it was.
+    """
+    heads = [f"bbox_head.multi_level_{kind}.{level}" for kind in HEADS]
+    (features,) = (node.input[0] for node in graph.node if f"{heads[0]}.conv1.weight" in node.input)
+    name = f"head_{level}"
+    for part in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"):
+        used = np.concatenate([weights[f"{head}.{part}"] for head in heads])
+        weights[f"{name}.{part}"] = np.pad(used, [(0, UNUSED), *[(0, 0)] * (used.ndim - 1)])
+    point, depth = (
+        [f"{name}.conv{number}.weight", f"{name}.conv{number}.bias"] for number in (1, 2)
+    )
+    return [
+        helper.make_node("Conv", [features, *point], [f"{name}_point"], kernel_shape=[1, 1]),
+        helper.make_node(
+            "Conv",
+            [f"{name}_point", *depth],
+            [f"{name}_depth"],
+            kernel_shape=[3, 3],
+            pads=[1, 1, 1, 1],
+            group=HEAD_CHANNELS,
+        ),
+        helper.make_node("Transpose", [f"{name}_depth"], [f"{name}_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", [f"{name}_last", CELLS], [name]),
+    ]
 
 
 def _scoring() -> list[onnx.NodeProto]:
+    heads = [f"head_{level}" for level in range(len(STRIDES))]
+    kinds = ["cls", "obj", DELTAS, "unused"]
     return [
-        _joined("cls", "all_cls"),
-        _joined("obj", "all_obj"),
-        helper.make_node("Mul", ["all_cls", "all_obj"], ["squared"]),
+        helper.make_node("Concat", heads, ["heads"], axis=1),
+        helper.make_node("Split", ["heads"], kinds, axis=2, split=[*HEADS.values(), UNUSED]),
+        helper.make_node("Sigmoid", ["cls"], ["class"]),
+        helper.make_node("Sigmoid", ["obj"], ["objectness"]),
+        helper.make_node("Mul", ["class", "objectness"], ["squared"]),
         helper.make_node("Sqrt", ["squared"], ["each_score"]),
         helper.make_node("Reshape", ["each_score", FLAT], [SCORES]),
     ]
 
 
-def _joined(kind: str, name: str) -> onnx.NodeProto:
-    return helper.make_node("Concat", [f"{kind}_{stride}" for stride in STRIDES], [name], axis=1)
+def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Leave out the nodes that no output depends on, which ONNX Runtime would run."""
+    wanted = {SCORES, DELTAS}
+    kept = []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _value(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:

@@ -56,7 +56,7 @@ class TestReference:
             ] if rules.face else []  # fmt: skip
             faces, image = (_draw(chance, each, n) for each, n in (
                 (rules.face, len(boxes)), (rules.image, 1)))  # fmt: skip
-            photo = Photo(Path("a.jpg"), np.zeros((1, 1, 3), np.uint8), 500, 400)
+            photo = Photo(Path("a.jpg"), Image.new("RGB", (1, 1)), 500, 400)
             row = labelled_row(photo, Evidence(tuple(boxes), faces, image), rules)
             given = reference.decide(
                 [Face(b.left, b.top, b.width, b.height, b.score) for b in boxes],

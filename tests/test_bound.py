@@ -15,7 +15,7 @@ from PIL import Image
 from batch.contract.contract import load_model
 from batch.contract.shipped import find_models
 from batch.errors import ProviderError
-from batch.faces import Detector
+from batch.faces import SIDES, Detector
 from batch.inference.bound import Array, DeviceModel
 from batch.inference.session import Session, open_session
 from batch.options import Place, Provider
@@ -95,12 +95,13 @@ def test_the_session_says_how_to_pad() -> None:
 
 
 def test_a_detector_on_devices_finds_what_it_finds_on_the_cpu(astronaut: Image.Image) -> None:
-    photo = Photo(Path("p"), np.asarray(astronaut.convert("RGB").crop((0, 0, 512, 300))), 512, 300)
+    photo = Photo(Path("p"), astronaut.convert("RGB").crop((0, 0, 512, 300)), 512, 300)
     alone, framed = Detector(CPU), Detector(ON_TWO)
-    assert framed._session.shapes == ((256, 256, 3), (640, 640, 3))
+    shapes = tuple((side, side, 3) for side in SIDES)
+    assert framed._session.shapes == shapes
     for one, other in zip(alone.detect(photo), framed.detect(photo), strict=True):
         assert astuple(one) == pytest.approx(astuple(other), abs=0.5)
-    assert framed._session.shapes == ((256, 256, 3), (640, 640, 3)), "nothing else was opened"
+    assert framed._session.shapes == shapes, "nothing else was opened"
 
 
 def test_the_model_is_run_on_full_batches_of_the_same_shape() -> None:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from batch.crop import crop, whole
+import batch.crop
+from batch.crop import REDUCING_GAP, crop, whole
 from batch.records import Box, Photo, Pixels
 
 
 def _photo(pixels: Pixels, scale: int = 1) -> Photo:
-    return Photo(Path("p.png"), pixels, pixels.shape[1] * scale, pixels.shape[0] * scale)
+    return Photo(
+        Path("p.png"), Image.fromarray(pixels), pixels.shape[1] * scale, pixels.shape[0] * scale
+    )
 
 
 @pytest.fixture
@@ -72,6 +76,37 @@ def test_half_pixels_shift_by_half_a_pixel() -> None:
     left = crop(_photo(pixels), Box(10.0, 5, 16, 16, 1.0), 0.0, 16, 16, 3)
     shifted = crop(_photo(pixels), Box(10.5, 5, 16, 16, 1.0), 0.0, 16, 16, 3)
     np.testing.assert_array_equal(shifted.astype(int) - left, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("box", "most"),
+    [
+        (Box(340, 120, 220, 300, 1.0), 0.3),
+        # Beyond the edge the mean of a block of pixels goes on instead of the last one.
+        (Box(0, 0, 1024, 1024, 1.0), 2.0),
+        (Box(700, 600, 900, 900, 1.0), 0.5),
+    ],
+)
+def test_a_large_face_is_reduced_before_it_is_resized(
+    astronaut: Image.Image, box: Box, most: float, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = Photo(Path("p.png"), astronaut.resize((1024, 1024)), 1024, 1024)
+    with monkeypatch.context() as unreduced:
+        unreduced.setattr(batch.crop, "REDUCING_GAP", 1e9)
+        slow = crop(photo, box, 0.1, 48, 48, channels)
+    sizes: list[tuple[int, int]] = []
+    resize = Image.Image.resize
+
+    def watched(image: Image.Image, size: tuple[int, int], *args: Any, **more: Any) -> Image.Image:
+        sizes.append(image.size)
+        return resize(image, size, *args, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    fast = crop(photo, box, 0.1, 48, 48, channels)
+    ((width, height),) = sizes
+    assert max(width, height) < 2 * REDUCING_GAP * 48
+    assert np.abs(fast.astype(int) - slow).mean() < most
 
 
 def test_a_whole_photo_keeps_its_mean(noise: Pixels) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from batch.decide import (
     Thresholds,
@@ -33,7 +34,7 @@ LABELS = ("happy", "sad")
 NEITHER = Thresholds(0.6, {"neither": 0.5})
 BOTH = Thresholds(0.6, {"neither": 0.5, "no_person": 0.3})
 FACE = Box(0, 0, 9, 9, 1)
-PHOTO = Photo(Path("p.jpg"), np.zeros((8, 8, 3), dtype=np.uint8), 640, 480)
+PHOTO = Photo(Path("p.jpg"), Image.new("RGB", (8, 8)), 640, 480)
 RULE = Rule(
     bias=(0.1, 0.0, 0.0, -1.0),
     face=0.5,

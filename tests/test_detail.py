@@ -312,7 +312,11 @@ class TestElsewhere:
         failure = Failure(Path("p"), Stage.READ, Reason.VANISHED, "it is gone")
         labeller = Labeller(Plan(load_ensemble(CPU), detector_graph(), 32), Place(Provider.CPU))
         blank = Photo(
-            Path("p"), np.full((480, 640, 3), 99, np.uint8), 6400, 4800, load_detail=lambda: failure
+            Path("p"),
+            Image.new("RGB", (640, 480), (99,) * 3),
+            6400,
+            4800,
+            load_detail=lambda: failure,
         )
         assert labeller.row(blank).failure == failure
 

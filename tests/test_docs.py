@@ -17,7 +17,14 @@ from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MOST_FACES
 from batch.explaining.heatmap import LEAST_SCALE
 from batch.explaining.occlusion import POSITIONS, SPOT
-from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, MIN_SCORE
+from batch.faces import (
+    CLOSE_SIDE,
+    FIRST_GLANCE_SIDE,
+    GLANCE_FACE,
+    GLANCE_SCORE,
+    GLANCE_SIDE,
+    MIN_SCORE,
+)
 from batch.log import PROGRAM
 from tests.conftest import REPOSITORY
 
@@ -71,7 +78,9 @@ def test_usage_names_the_limits_of_the_code() -> None:
     assert f"{MAX_PIXELS // 1_000_000} million pixels" in text
     assert f"more than {MAX_FILE_BYTES // 1024**2} MiB" in text
     assert f"scores less than {MIN_SCORE}" in text
-    assert f"longer side at {GLANCE_SIDE} pixels or less" in text
+    assert f"with the photo's longer side at {FIRST_GLANCE_SIDE} pixels or less" in text
+    assert f"with the longer side at {GLANCE_SIDE} pixels or less" in text
+    assert f"the largest face scores less than {GLANCE_SCORE}" in text
     assert f"smaller than {GLANCE_FACE} pixels of it" in text
     assert f"looks closely, at {CLOSE_SIDE} pixels" in text
 

@@ -9,7 +9,14 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider
-from batch.faces import CLOSE_SIDE, GLANCE_FACE, GLANCE_SIDE, Detector
+from batch.faces import (
+    CLOSE_SIDE,
+    FIRST_GLANCE_SIDE,
+    GLANCE_FACE,
+    GLANCE_SIDE,
+    Boxes,
+    Detector,
+)
 from batch.inference.session import open_session
 from batch.records import Box, Photo
 from batch.yunet import STRIDES, model_bytes
@@ -17,6 +24,8 @@ from batch.yunet_graph import DELTAS, SCORES, detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)
+# What a portrait shows of it.
+HEAD = (120, 20, 340, 240)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,7 @@ def detector() -> Detector:
 
 
 def _photo(image: Image.Image) -> Photo:
-    return Photo(Path("p.png"), np.asarray(image.convert("RGB")), *image.size)
+    return Photo(Path("p.png"), image.convert("RGB"), *image.size)
 
 
 def _crowd(astronaut: Image.Image, sizes: tuple[int, ...], side: int) -> Image.Image:
@@ -83,6 +92,32 @@ def test_a_large_face_is_found_at_a_glance(
     assert 60 * scale < box.width < 120 * scale
 
 
+def test_a_face_that_fills_the_photo_is_found_at_the_first_glance(
+    detector: Detector, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+
+    def search(image: Image.Image, min_score: float) -> Boxes:
+        sides.append(max(image.size))
+        return Detector._search(detector, image, min_score)
+
+    monkeypatch.setattr(detector, "_search", search)
+    head = astronaut.crop(HEAD).resize((1024, 1024))
+    assert detector.glance(_photo(head)).is_clear
+    assert sides == [FIRST_GLANCE_SIDE]
+    del sides[:]
+    # Here the face is too small for the first glance, and not for the second.
+    assert detector.glance(_photo(astronaut)).is_clear
+    assert sides == [FIRST_GLANCE_SIDE, GLANCE_SIDE]
+
+
+def test_the_network_does_no_work_that_is_not_used() -> None:
+    graph = onnx.load_model_from_string(detector_graph()).graph
+    used = {SCORES, DELTAS}.union(*(node.input for node in graph.node))
+    assert all(used & set(node.output) for node in graph.node)
+    assert {tensor.name for tensor in graph.initializer} <= used
+
+
 def test_a_small_photo_has_no_more_to_show(detector: Detector, astronaut: Image.Image) -> None:
     glance = detector.glance(_photo(astronaut.resize((GLANCE_SIDE, GLANCE_SIDE))))
     assert glance.is_all
@@ -116,10 +151,9 @@ def test_the_largest_face_is_first_in_pixels_of_the_file(
     detector: Detector, astronaut: Image.Image
 ) -> None:
     crowd = _crowd(astronaut, (300, 450), 768)
-    decoded = np.asarray(crowd.resize((384, 384)))
     whole, shrunk = (
-        detector.detect(Photo(Path("p"), pixels, 768, 768))
-        for pixels in (np.asarray(crowd), decoded)
+        detector.detect(Photo(Path("p"), image, 768, 768))
+        for image in (crowd, crowd.resize((384, 384)))
     )
     for boxes in (whole, shrunk):
         assert [round(box.left + box.width / 2) // 300 for box in boxes] == [1, 0]

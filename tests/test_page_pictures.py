@@ -160,7 +160,7 @@ def test_paths_that_no_run_wrote_have_no_picture(tmp_path: Path, path: str) -> N
 def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[40:60, 90:110] = 255
-    photo = Photo(tmp_path, pixels, 400, 200)  # decoded to half its size
+    photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
     picture = picture_of(photo, (180.0, 80.0, 40.0, 40.0))
     assert picture.view == (140, 40, 120, 120)
     image = np.asarray(opened(picture).convert("L"))
@@ -175,7 +175,7 @@ def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
 def test_a_box_that_leaves_the_photo_still_has_a_picture(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
-    picture = picture_of(Photo(tmp_path, np.zeros((100, 200, 3), np.uint8), 400, 200), box)
+    picture = picture_of(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)
     left, top, width, height = picture.view
     assert 0 <= left < left + width <= 400
     assert 0 <= top < top + height <= 200

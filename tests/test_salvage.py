@@ -146,13 +146,13 @@ def test_a_photo_is_enough_by_its_rows_or_columns() -> None:
 
 
 def test_the_mark_goes_from_the_photo_to_the_row() -> None:
-    pixels = np.zeros((9, 9, 3), dtype=np.uint8)
+    image = Image.new("RGB", (9, 9))
     nobody = np.empty((0, 2), dtype=np.float32)
-    for image in (nobody, np.asarray([[0.1, 0.9]], dtype=np.float32)):
-        evidence = Evidence((), nobody, image)
-        row = labelled_row(Photo(NAME, pixels, 9, 9, "no end"), evidence, Asked())
+    for asked in (nobody, np.asarray([[0.1, 0.9]], dtype=np.float32)):
+        evidence = Evidence((), nobody, asked)
+        row = labelled_row(Photo(NAME, image, 9, 9, "no end"), evidence, Asked())
         assert row.salvaged == "no end"
-        whole = labelled_row(Photo(NAME, pixels, 9, 9), evidence, Asked())
+        whole = labelled_row(Photo(NAME, image, 9, 9), evidence, Asked())
         assert row == replace(whole, salvaged="no end")
 
 

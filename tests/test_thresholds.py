@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import skimage.data
 from PIL import Image, ImageEnhance
@@ -41,7 +40,7 @@ def _photos() -> tuple[Photo, ...]:
         *(portrait.rotate(angle) for angle in (25, 60, 180)),
         Image.fromarray(skimage.data.coffee()).resize((300, 200)),  # type: ignore[no-untyped-call]
     )
-    return tuple(Photo(PATH, np.asarray(p.convert("RGB")), *p.size) for p in pictures)
+    return tuple(Photo(PATH, p.convert("RGB"), *p.size) for p in pictures)
 
 
 @cache

@@ -142,7 +142,7 @@ class _Explainer:
     def _image(self) -> Iterator[View]:
         if len(self._evidence.image):
             (pixels,) = self._labeller.image_view(self._photo)
-            height, width, _ = self._photo.pixels.shape
+            width, height = self._photo.image.size
             worth = self._worth(
                 Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
             )

@@ -40,7 +40,7 @@ def draw(explanation: Explanation) -> Image.Image:
     main = _main_face(explanation)
     close = None if main is None else spread(main.worth, PANEL, PANEL)
     scale = scale_of(heat) if close is None else scale_of(heat, close)
-    seen = _boxed(explanation, Image.fromarray(explanation.photo.pixels))
+    seen = _boxed(explanation, explanation.photo.image)
     panels = [
         Panel("The photo", seen),
         Panel(
@@ -60,7 +60,7 @@ def _main_face(explanation: Explanation) -> View | None:
 
 
 def _cut(explanation: Explanation, view: View) -> Image.Image:
-    photo = Image.fromarray(explanation.photo.pixels)
+    photo = explanation.photo.image
     frame = (view.left, view.top, view.left + view.width, view.top + view.height)
     return photo.transform(
         (PANEL, PANEL), Image.Transform.EXTENT, frame, Image.Resampling.BICUBIC, fillcolor="grey"

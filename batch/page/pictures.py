@@ -90,9 +90,9 @@ def picture_of(photo: Photo, place: Place | None) -> Picture:
     """Encode a photo, or the part of it around the box ``place``, without any metadata."""
     view = _around(place, photo) if place else (0.0, 0.0, float(photo.width), float(photo.height))
     # The photo may have been decoded to less than its full size.
-    across, down = photo.pixels.shape[1] / photo.width, photo.pixels.shape[0] / photo.height
+    across, down = photo.image.width / photo.width, photo.image.height / photo.height
     left, top, width, height = view
-    image = Image.fromarray(photo.pixels).crop(
+    image = photo.image.crop(
         (
             round(left * across),
             round(top * down),

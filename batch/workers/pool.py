@@ -114,7 +114,7 @@ class Workers:
         content = worked.content
         if isinstance(content, Photo) and not question.in_detail:
             load = functools.partial(self._load_detail, question, worked.state)
-            side, most = max(content.pixels.shape), self.task.limits.max_pixels
+            side, most = max(content.image.size), self.task.limits.max_pixels
             loader = detail_loader(content, side, most, load)
             worked = replace(worked, content=replace(content, load_detail=loader))
         return worked

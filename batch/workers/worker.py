@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
+from PIL import Image
 
 from batch.decoding.file_limits import FileLimits
 from batch.limits import duration_text
@@ -318,8 +318,8 @@ class Worker:
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
             raise BadReply(f"{len(data)} bytes of {shape}")
-        pixels = np.frombuffer(data, np.uint8).reshape(shape)
-        return Photo(path, pixels, picture.width, picture.height, picture.salvaged)
+        image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
+        return Photo(path, image, picture.width, picture.height, picture.salvaged)
 
     def _lost(self) -> Exception:
         if not self.is_ready:

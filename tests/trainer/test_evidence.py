@@ -63,8 +63,8 @@ def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
     temperature = fit_temperature(answers.logits, answers.targets)
     assert np.array_equal(evidence.photo, softmax(answers.logits, temperature))
     assert 1 <= evidence.has_face.sum() < len(evidence.targets)
-    photo = np.asarray(astronaut.convert("RGB"))
-    sample = sample_name(whole(Photo(Path(), photo, *astronaut.size), 16, 16, 3))
+    photo = Photo(Path(), astronaut.convert("RGB"), *astronaut.size)
+    sample = sample_name(whole(photo, 16, 16, 3))
     place = answers.names.index(sample)
     assert evidence.targets[place] == 0
     (row,) = batch.label([root / "happy" / "astronaut.png"], batch.Options(model="happy-sad"))
