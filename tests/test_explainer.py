@@ -13,6 +13,8 @@ from PIL import Image, ImageFilter
 
 import batch
 from batch.contract.golden import Golden
+from batch.crop import whole
+from batch.decode import decode
 from batch.errors import InputError, PhotoError
 from batch.explaining.explainer import MOST_FACES, log_odds_of
 from batch.explaining.explanation import Explanation
@@ -20,7 +22,7 @@ from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
 from batch.explaining.words import sentences, subtitle, title
 from batch.fusion import Rule
 from batch.options import Options, Provider
-from batch.records import Region, Source, Status
+from batch.records import Photo, Pixels, Region, Source, Status
 from tests.tiny_models import (
     SIDE,
     as_schema_1,
@@ -173,17 +175,24 @@ def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_
     options = replace(CPU, model=f"{tmp_path}/face.onnx+{tmp_path}/photo.onnx")
     explanation = batch.explain(portrait, options)
     assert explanation.row.source is Source.BOTH
-    face, whole = explanation.views
-    assert (face.region, whole.region) == (Region.FACE, Region.IMAGE)
-    assert (whole.left, whole.top, whole.width, whole.height) == (0, 0, 512, 512)
+    face, image_view = explanation.views
+    assert (face.region, image_view.region) == (Region.FACE, Region.IMAGE)
+    place = (image_view.left, image_view.top, image_view.width, image_view.height)
+    assert place == (0, 0, 512, 512)
 
-    small = Image.open(portrait).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    view = np.asarray(small)[..., None]
+    view = _view(portrait)
     bright = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)]) / 255
     sign = 1 if explanation.answer.label == "happy" else -1
     expected = [sign * 2.0 * (_log_odds(view.mean() / 255) - _log_odds(p)) for p in bright]
-    assert np.abs(whole.worth).max() > 0.01
-    assert whole.worth.ravel() == pytest.approx(expected, abs=1e-3)
+    assert np.abs(image_view.worth).max() > 0.01
+    assert image_view.worth.ravel() == pytest.approx(expected, abs=1e-3)
+
+
+def _view(path: Path) -> Pixels:
+    """Give what a model of whole photos sees of a file."""
+    photo = decode(path)
+    assert isinstance(photo, Photo)
+    return whole(photo, SIDE, SIDE, 1)
 
 
 def _spotted(folder: Path) -> Path:
@@ -202,8 +211,7 @@ def _abstaining(folder: Path, neither: float, no_person: float) -> Options:
 
 def _greys_without_spots(photo: Path) -> tuple[float, list[float]]:
     """Give the mean grey of what the model sees, and of it with each spot hidden."""
-    small = Image.open(photo).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    view = np.asarray(small)[..., None]
+    view = _view(photo)
     parts = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)])
     return float(view.mean()), parts.tolist()
 
