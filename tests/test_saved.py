@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, UsageError
-from batch.reading.readers import MAX_LINE, CsvReader, ReportError
+from batch.reading.readers import MAX_LINE, CsvReader, ParquetReader, ReportError
 from batch.reading.saved import SavedReport, SavedRow, open_saved
-from batch.reports.formats import READABLE, ROW_GROUP, Format
+from batch.reports.formats import READABLE, ROW_GROUP, Column, Format, ParquetWriter
 from tests.test_report import ABSTAINED, FAILED, LABELLED, NO_FACE, OUTPUTS, many, written
 
 ROWS = [
@@ -313,3 +313,19 @@ def test_time_grows_with_the_columns_and_no_faster(monkeypatch: pytest.MonkeyPat
     started = time.process_time()
     assert len(list(reader.records(names))) == 1
     assert time.process_time() - started < 2  # which would be many times that
+
+
+def test_a_small_file_that_waits_holds_its_rows_alone() -> None:
+    pa = pytest.importorskip("pyarrow")
+    names = [f"p_{number}" for number in range(18)]
+    file = io.BytesIO()
+    writer = ParquetWriter(file, [Column(name) for name in names])
+    for number in range(20):
+        writer.write(dict.fromkeys(names, f"{number}"))
+    writer.finish()
+    before, waiting = pa.total_allocated_bytes(), []
+    for _ in range(20):
+        records = ParquetReader(io.BytesIO(file.getvalue()), "it", 128).records(names)
+        next(records)
+        waiting.append(records)
+    assert (pa.total_allocated_bytes() - before) / len(waiting) < 20_000

@@ -198,6 +198,9 @@ class ParquetReader:
                 # Texts stay in dictionaries: one that stands in many rows may be long.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
                 batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
+                if self.number <= self._rows:
+                    batches = list(batches)  # as Arrow's reader takes more than so few rows
+                del file
                 for batch in batches:
                     for part in _small(batch, texts):
                         yield [_values(part.column(name)) for name in wanted]
