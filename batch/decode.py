@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from batch.decoding import jpeg, jxl, tiff
 from batch.decoding.diagnosis import diagnosis
 from batch.decoding.file_bytes import read
-from batch.decoding.file_limits import MAX_PIXELS
+from batch.decoding.file_limits import MAX_DETAIL_PIXELS, MAX_PIXELS, MAX_SIDE
 from batch.decoding.pillow import has_reader, open_image
 from batch.decoding.raw import USABLE_PREVIEW, find_preview, is_shown_by_tiff
 from batch.decoding.salvage import is_enough, leniency
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WORKING_SIDE = 640  # pixels: what a photo's longer side keeps at least, where it has them
-MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
 JPEG_FORMATS = ("JPEG", "MPO")
 _HEAD_BYTES = 4096  # of a file, which tell its format
 # A photo whose longer side is larger has a detail, in which faces are looked for that are too small
 # in the working pixels: at 1,920 pixels those of some 40 pixels begin to be missed there.
 LARGE_SIDE = 1920
 DETAIL_FACTOR = 2  # pixels of the file for each of the detail, along each side
-MAX_DETAIL_PIXELS = 12_500_000
 # Shorter side of a detail, in pixels: no face fits into less.
 LEAST_DETAIL_SIDE = 16
 

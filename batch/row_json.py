@@ -97,8 +97,12 @@ def pack_row(row: Row) -> bytes:
     )
 
 
-def unpack_row(path: Location, text: str | bytes) -> Row:
+def unpack_row(
+    path: Location, text: str | bytes, position: int | None = None, missing: bool = False
+) -> Row:
     """Read a row and check that it is one; the same bytes of another file have the same row.
+
+    Of what a row does not depend on, ``position`` and ``missing`` are set as given.
 
     Raises:
         ValueError: the text is not what ``pack_row`` writes for any row.
@@ -114,6 +118,8 @@ def unpack_row(path: Location, text: str | bytes) -> Row:
         height=packed.height,
         salvaged=packed.salvaged,
         failure=_failure(path, packed.failure) if packed.failure else None,
+        missing=missing,
+        position=position,
     )
     _check(row)
     return row

@@ -1,8 +1,9 @@
-"""Empty files and made-up rows: trees of any size, for what is measured without decoding."""
+"""Files without data and made-up rows: trees of any size, for what is measured without decoding."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -66,7 +67,10 @@ def nested(number: int) -> str:
 
 
 def make_files(folder: Path, count: int, name: Callable[[int], str] = in_thousands) -> None:
-    """Make empty files, which take no space on the disk; simulated workers do not read them."""
+    """Make files without data, which take no space on the disk: simulated workers read none.
+
+    Their sizes differ, as those of photos do.
+    """
     made: set[Path] = set()
     for number in range(count):
         path = folder / name(number)
@@ -74,3 +78,4 @@ def make_files(folder: Path, count: int, name: Callable[[int], str] = in_thousan
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(path.parent)
         path.touch()
+        os.truncate(path, 10_000 + number * 7_919 % 1_000_003)

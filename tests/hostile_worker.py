@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from batch.decode import MAX_SIDE, Upright, decode_upright
+from batch.decode import Upright, decode_upright
+from batch.decoding.file_limits import MAX_SIDE
 from batch.records import Failure
 from batch.workers import program as worker_program
 from batch.workers.protocol import PIXEL_BYTES, REPLY, Kind

@@ -16,14 +16,13 @@ from batch.contract.ensemble import load_ensemble
 from batch.crop import crop
 from batch.decode import (
     LARGE_SIDE,
-    MAX_DETAIL_PIXELS,
     WORKING_SIDE,
     Upright,
     decode_bytes,
     decode_upright,
     detail_size,
 )
-from batch.decoding.file_limits import FileLimits
+from batch.decoding.file_limits import MAX_DETAIL_PIXELS, FileLimits
 from batch.faces import CLOSE_FACE, CLOSE_SIDE, Detector, are_small
 from batch.labeller import Labeller
 from batch.location import Url

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batch.decode import MAX_SIDE, Upright
+from batch.decode import Upright
+from batch.decoding.file_limits import MAX_SIDE
 from batch.errors import ModelError
 from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status

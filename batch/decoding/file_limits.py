@@ -1,4 +1,4 @@
-"""What one file may cost: time, pixels and bytes."""
+"""What one file may cost: time, pixels and bytes, and how many pixels are made of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from batch.names import printable
 DECODE_TIMEOUT = 30  # seconds; the slowest pictures of MAX_PIXELS take about 4 on an idle core
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 * 1024**2
+MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
+MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.detail_size``
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")
 _POWERS = {None: 0, "K": 1, "M": 2, "G": 3}

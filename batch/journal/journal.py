@@ -321,10 +321,11 @@ class Journal:
         """
         given = 0
         for position, size, stamp, *values in self._chunks(NEXT_ROWS, -1):
-            row = self._row(*values)
-            path, *_, digest = values[:6]
-            accepted = row.failure is not None and self._is_accepted(path, size, stamp, digest)
-            yield replace(row, position=position, accepted=accepted)
+            row = self._row(*values, position=position)
+            if row.failure is not None:
+                path, *_, digest = values[:6]
+                row = replace(row, accepted=self._is_accepted(path, size, stamp, digest))
+            yield row
             given += 1
         if given != self._found:
             raise JournalDamaged(f"it has rows for {given} of {self._found} files")
@@ -358,7 +359,7 @@ class Journal:
         They come in their paths' order. Rows of other models and settings are among them.
         """
         for _, *values in self._chunks(NEXT_MISSING, b"", all=all_gone):
-            yield replace(self._row(*values), missing=True)
+            yield self._row(*values, missing=True)
 
     def forget_missing(self, all_kept: bool = False) -> None:
         """Forget the shard's files that are gone and not kept, and that files are new."""
@@ -398,10 +399,12 @@ class Journal:
             old = [name for name in names if name[0] not in but]
             self._database.executemany("DELETE FROM notes WHERE name = ?", old)
 
-    def _row(self, *values: Any) -> Row:
-        with translate_sqlite_errors(self.path):
+    def _row(self, *values: Any, position: int | None = None, missing: bool = False) -> Row:
+        try:
             name, row = check_photo(*values)
-            return unpack_row(location_of(os.fsdecode(name)), row)
+            return unpack_row(location_of(os.fsdecode(name)), row, position, missing)
+        except ValueError as error:
+            raise JournalDamaged(str(error)) from error
 
     def _chunks(self, query: str, start: int | bytes, **more: object) -> Iterator[tuple[Any, ...]]:
         """Run a query from one key on to the next, so that writing in between disturbs nothing."""

@@ -13,7 +13,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
-from batch.decode import detail_loader
 from batch.errors import WorkerError
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.workers.process import ATTEMPTS, PAUSE, Launched
@@ -113,6 +112,9 @@ class Workers:
             ((_, worked),) = results
         content = worked.content
         if isinstance(content, Photo) and not question.in_detail:
+            # Here, as it loads Pillow, which a run on the CPU leaves to its workers.
+            from batch.decode import detail_loader
+
             load = functools.partial(self._load_detail, question, worked.state)
             side, most = max(content.image.size), self.task.limits.max_pixels
             loader = detail_loader(content, side, most, load)

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from batch.decode import MAX_DETAIL_PIXELS, MAX_SIDE, Upright
+from batch.decoding.file_limits import MAX_DETAIL_PIXELS, MAX_SIDE
 from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.location import Location
 from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
@@ -27,6 +28,9 @@ from batch.row_json import (
     unpack_failure,
     unpack_row,
 )
+
+if TYPE_CHECKING:  # Pillow costs start-up time, and a run on the CPU needs none of it
+    from batch.decode import Upright
 
 # Asks for a photo: the length of its path in bytes, which follow; whether a digest, a verdict
 # before it is decoded, what is there of a truncated photo, and the photo's detail are wanted. If

@@ -13,8 +13,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from PIL import Image
-
 from batch.decoding.file_limits import FileLimits
 from batch.limits import duration_text
 from batch.location import Location
@@ -318,6 +316,9 @@ class Worker:
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
             raise BadReply(f"{len(data)} bytes of {shape}")
+        # Here, as a run on the CPU gets no pixels.
+        from PIL import Image
+
         image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
         return Photo(path, image, picture.width, picture.height, picture.salvaged)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.decode import MAX_SIDE, decode_bytes
+from batch.decode import decode_bytes
 from batch.decoding.diagnosis import DETAIL_LENGTH
+from batch.decoding.file_limits import MAX_SIDE
 from batch.names import printable
 from batch.records import Failure, Photo, Reason, Stage
 from tests.fuzz.cases import Case
