@@ -70,17 +70,18 @@ FULL = Plan(
     repeats=5,
     lots=(
         Lot(
-            Kind("as they are", count=2_400, bases=900),
+            Kind("as they are", count=4_800, bases=900),
             sample=300,
-            measured=2_400,
+            measured=4_800,
             memory=(300, 1_200),
             against=1_200,
         ),
-        Lot(Kind("2 MP", count=200, bases=30, camera=MP_2), sample=40, measured=200, against=100),
+        # Enough that the start of a run is a small part of it.
+        Lot(Kind("2 MP", count=800, bases=30, camera=MP_2), sample=40, measured=800, against=200),
         Lot(
             Kind("12 MP", count=1_200, bases=10, camera=MP_12),
             sample=20,
-            measured=120,
+            measured=300,
             memory=(300, 1_200),
             against=60,
         ),

@@ -200,6 +200,8 @@ class Worker:
                 self.in_flight.popleft()
                 self._begin_next(clock.now)
                 yield asked, worked
+        except TimeoutError as error:
+            raise self._overdue() from error
         except ConnectionError as error:
             raise self._lost() from error
         except BadReply as error:
