@@ -9,12 +9,12 @@ from batch.contract.ensemble import Ensemble
 from batch.errors import UsageError
 from batch.journal.journal import Journal
 from batch.journal.place import journal_path
-from batch.log import Log
+from batch.log import Event, Log
 from batch.options import EngineKind, Job, Place
 from batch.pipeline import Pipeline
 from batch.recording.timings import Timings
 from batch.records import Failure, Finished, Pending
-from batch.stopping import Stop
+from batch.stopping import Check, Stop, StopRequested
 from batch.workers.process import Launched
 from batch.workers.worker import Known
 
@@ -67,11 +67,29 @@ def open_engine(job: Job, stop: Stop, log: Log, launched: Launched | None = None
         ModelError, ProviderError, WorkerError: as ``Pipeline`` does.
     """
     if job.cluster.engine is EngineKind.LOCAL:
-        return Pipeline(job.options, None, stop.check, launched, is_proved=False)
+        return Pipeline(job.options, None, _announce(stop, log), launched, is_proved=False)
     _check(job)
     from batch.cluster.engine import RayEngine
 
     return RayEngine(job, stop, log)
+
+
+def _announce(stop: Stop, log: Log) -> Check:
+    """Have a run tell once that it stops, as a photo in hand may take a while."""
+    told: list[bool] = []
+
+    def check() -> None:
+        try:
+            stop.check()
+        except StopRequested:
+            if not told:
+                told.append(True)
+                log(
+                    Event.STOPPING, "stopping: no more photos are begun, those in hand are finished"
+                )
+            raise
+
+    return check
 
 
 def _check(job: Job) -> None:

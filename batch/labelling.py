@@ -192,7 +192,7 @@ class Labelling:
             reported = 0 if before else self._count_reported()
             self._check_stop(journal)
             self._check_found(plan, reported)
-            # Where there is a reference, the thresholds are the same.
+            # A report is noted together with a reference.
             is_up_to_date = reference is not None and self._is_up_to_date(journal, plan, summary)
             now = self._label(journal, plan.pending, summary)
             self._look_for_gone(journal, summary, plan, None if before else reported)
@@ -202,7 +202,7 @@ class Labelling:
             else:
                 whole, digest = self._publish(journal, summary)
                 note = None
-                if digest:
+                if digest and not summary.missing:  # whose rows another run may not have
                     made_of, outcomes = self._made_of(plan), summary.outcomes()
                     note = {"sha256": digest.hex(), "made_of": made_of, "outcomes": outcomes}
                 self._remember(journal, reference, now, whole, note)
@@ -214,13 +214,14 @@ class Labelling:
         return place if isinstance(place, Url) else resolved(place)
 
     def _made_of(self, plan: Plan) -> dict[str, Any]:
-        """Tell all that a report's bytes depend on, besides its rows and the thresholds."""
+        """Tell all that a report's bytes depend on, besides the rows in the journal."""
         job, models = self.job, self.engine.ensemble.models
         return {
             "report": os.fspath(self._place),
             "order": plan.order.hex(),
             "basis": basis_of(models, job.options).hex(),
-            "numbered": job.options.shard is not None,
+            "thresholds": self._thresholds(),
+            "shard": str(job.options.shard),
             "version": version_of(PROGRAM),
         }
 

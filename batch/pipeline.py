@@ -51,9 +51,9 @@ class Pipeline:
     ``place`` is where the models run; ``provider_note`` says why that is not CUDA where it could
     have been, else it is empty. ``timings`` grow as photos pass, and ``crew`` says who works. The
     workers end with ``close``, or when nobody holds this any more. ``ensemble`` is read as the
-    options say unless it is given. ``check`` ends the fetching of photos: see ``Fetcher``. A worker
-    that was ``launched`` is the first. Unless it ``is_proved`` at once, a model on the CPU is by
-    ``prove``, which must come before ``label``; on devices all is proved here.
+    options say unless it is given. Once ``check`` raises ``StopRequested``, no more photos are
+    begun. A worker that was ``launched`` is the first. Unless it ``is_proved`` at once, a model on
+    the CPU is by ``prove``, which must come before ``label``; on devices all is proved here.
 
     Raises:
         ModelError: a model is missing, breaks the contract or answers wrongly.
@@ -74,7 +74,7 @@ class Pipeline:
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
         self.place, self.provider_note = choose_place(options.place, first.graph, warm_up)
         self.timings = Timings()
-        self._salvage = options.salvage
+        self._salvage, self._check = options.salvage, check
         detector = detector_graph() if self.ensemble.face else b""
         plan = Plan(self.ensemble, detector, options.batch_size)
         cores = available_cores()
@@ -110,7 +110,7 @@ class Pipeline:
             ProviderError: a model does not run.
             WorkerError: no worker starts.
         """
-        self._workers.start()
+        self._workers.start(self._check)
 
     def resume(self, journal: Journal) -> Iterable[Finished]:
         """Give nothing: what a run here has finished is in its journal."""
@@ -149,7 +149,9 @@ class Pipeline:
             with closing(results):
                 yield from results
             return
-        with closing(self._workers.stream(items, known, self.workers, in_order)) as worked:
+        with closing(
+            self._workers.stream(items, known, self.workers, in_order, self._check)
+        ) as worked:
             for item in worked:
                 yield item if isinstance(item, Finished) else self._finish(*item)
 

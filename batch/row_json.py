@@ -34,8 +34,8 @@ MAX_FACES = 4_096
 # Pixels of a side: what a report's 32 bits hold. A box may reach over the edges.
 MAX_PHOTO_SIDE = 2**31 - 1
 
-# A sum of rounded shares may be a little over 1.
-Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1.001)]
+# A sum of floats may be a little over 1, but no more than reports round off.
+Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1.00001)]
 Pixels: TypeAlias = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Side: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
 Detail: TypeAlias = Annotated[str, Meta(max_length=MAX_DETAIL)]

@@ -77,11 +77,11 @@ def test_usage_names_the_limits_of_the_code() -> None:
     text = _unwrapped(USAGE)
     assert f"{MAX_PIXELS // 1_000_000} million pixels" in text
     assert f"more than {MAX_FILE_BYTES // 1024**2} MiB" in text
-    assert f"scores less than {MIN_SCORE}" in text
+    assert f"scores less than {MIN_SCORE} is no face" in text
     assert f"with the photo's longer side at {FIRST_GLANCE_SIDE} pixels or less" in text
-    assert f"with the longer side at {GLANCE_SIDE} pixels or less" in text
-    assert f"the largest face scores less than {GLANCE_SCORE}" in text
-    assert f"smaller than {GLANCE_FACE} pixels of it" in text
+    assert f"glances again, at {GLANCE_SIDE} pixels or less" in text
+    assert f"the largest scores {GLANCE_SCORE} or more" in text
+    assert f"each of {GLANCE_FACE} pixels or more" in text
     assert f"looks closely, at {CLOSE_SIDE} pixels" in text
 
 

@@ -118,8 +118,8 @@ class TestARunAtAServerThatStalls:
             ran = place.run(*command)
             assert ran.returncode == ExitCode.OK, ran.stderr
         assert len(place.rows()) == PHOTOS
-        # Those before the one that stalled may be done by then, and no other.
-        assert place.counts()["reused"] <= 3
+        # All but the one that stalled may be done by then.
+        assert place.counts()["reused"] < PHOTOS
 
     def test_streams_what_was_done(self, place: Place) -> None:
         name, stalls = STALLS["photo"]

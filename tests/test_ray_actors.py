@@ -57,6 +57,7 @@ from pathlib import Path
 from batch.cluster import engine, mapping
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider
+from batch.records import Pending
 from batch.stopping import Stop
 from tests.test_ray_actors import Deadly
 mapping.LabelActor = Deadly
@@ -64,7 +65,7 @@ cluster = Cluster(EngineKind.RAY, {cluster.address!r}, actors=2)
 options = Options(model="bright.onnx", provider=Provider.CPU)
 job = Job((), "r.csv", options=options, cluster=cluster)
 ray = engine.RayEngine(job, Stop(), open_log(sys.stderr, "text"))
-finished = ray.label(map(Path, {files!r}))
+finished = ray.label(Pending(Path(file), False) for file in {files!r})
 print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished}}))
 """
     save(bright_model(), folder / "bright.onnx")

@@ -249,3 +249,32 @@ def test_a_pipe_in_the_report_s_place_is_not_read(place: Place) -> None:
     with place.report.open("rb") as reader:
         assert reader.read().count(b"\n") == NUMBER + 1
     assert ended(process).returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize("between", ["-", "dataset/"])
+def test_thresholds_of_a_run_that_published_elsewhere_are_not_taken_for_the_report_s(
+    place: Place, between: str
+) -> None:
+    state = ("--state", "journal")
+    for output, threshold in (("a.csv", "0.05"), (between, "0.99")):
+        ran = place.run("photos", "-o", output, *state, "--min-confidence", threshold)
+        assert ran.returncode == ExitCode.OK, ran.stderr
+    assert not _is_kept(place, *state, "--min-confidence", "0.99", report="a.csv")
+    assert _is_kept(place, *state, "--min-confidence", "0.99", report="a.csv")
+
+
+def test_a_report_with_rows_that_another_shard_does_not_have_is_written(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_photos(tmp_path / "q", 6)
+    for name in ("00000", "00002", "00003", "00004"):  # 1 is in both shards, 5 in one
+        (tmp_path / f"q/{name}.jpg").unlink()
+    (tmp_path / "q/00001.jpg").rename(tmp_path / "q/01.jpg")
+    gone = (tmp_path / "q/00005.jpg").rename(tmp_path / "q/05.jpg")
+    half = ("q", "-o", REPORT, "--shard", "1/2")
+    assert place.run(*half).returncode == ExitCode.OK
+    assert place.counts()["found"] == 2
+    gone.unlink()
+    assert place.run(*half, "--keep-missing").returncode == ExitCode.OK
+    assert place.counts()["missing"] == 1
+    assert not _is_kept(place, "--shard", "1/3", photos="q")
+    assert place.counts()["missing"] == 0

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
-from batch.location import Location
+from batch.location import Location, Url
 from batch.records import Failure, FileState, Photo, Reason, Row
+from batch.stopping import StopRequested
 from batch.workers import pool
 from batch.workers.pool import Workers
 from batch.workers.process import Launched
 from batch.workers.protocol import Question
 from batch.workers.worker import IN_FLIGHT, Task, Worker
-from tests.hostile_photos import Deed, decoded_well, deed, hostile
+from tests.hostile_photos import Deed, decoded_well, deed, hostile, wait_until_gone
+from tests.runs import children
 from tests.test_labelling_program import photo, plan, workers
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
@@ -152,11 +155,12 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
 ) -> None:
     monkeypatch.setattr(pool, "PAUSE", 0.0)
     started: list[float] = []
+    refused = [2, 3]
     start = Worker.__init__
 
     def refuse_at_times(self: Worker, task: Task, launched: Launched | None) -> None:
         started.append(time.monotonic())
-        if len(started) in (2, 3):
+        if len(started) in refused:
             raise WorkerError("it does not start", "wait")
         start(self, task, launched)
 
@@ -169,6 +173,7 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
             assert len(list(stream)) == 50
     assert len(started) == 4
     started.clear()
+    refused += range(4, 20)
     monkeypatch.setattr(pool, "ATTEMPTS", 2)
     with Workers(Task(FileLimits())) as decoders:
         decoders.start()
@@ -177,3 +182,93 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
             pytest.raises(WorkerError, match="does not start"),
         ):
             list(stream)
+
+
+def test_what_was_done_counts_although_the_worker_is_lost_by_then(
+    workers: Workers, photo: Path
+) -> None:
+    """A reader that is slow finds the results of a worker that has crashed in the meantime."""
+    questions = _questions(photo, IN_FLIGHT - 1)
+    workers.start()
+    (worker,) = workers._idle
+
+    def items() -> Iterator[Question]:
+        yield from questions
+        give_up = time.monotonic() + 20
+        waiting = bytearray()
+        while waiting.count(b'{"status"') < len(questions):
+            assert time.monotonic() < give_up
+            with suppress(BlockingIOError):
+                waiting = bytearray(worker._connection.recv(1 << 20, socket.MSG_PEEK))
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until_gone(worker.pid, 5)
+        yield Question(photo)
+
+    with closing(workers.stream(items())) as stream:
+        results = list(stream)
+    assert len(results) == IN_FLIGHT
+    assert all(isinstance(worked.content, Row) for _, worked in results)
+
+
+def test_a_result_that_waits_for_others_holds_no_data(hostile: Workers, deed: Deed) -> None:
+    data = deed("").read_bytes()
+    slow = Question(Url("memory://slow.jpg"), b"wait\n" + data)
+    quick = [Question(Url(f"memory://{n}.jpg"), data) for n in range(5)]
+    with closing(hostile.stream([slow, *quick], most=2, in_order=True)) as stream:
+        results = list(stream)
+    assert [question.location for question, _ in results] == [slow.location] + [
+        question.location for question in quick
+    ]
+    assert all(decoded_well(worked) for _, worked in results)
+    assert all(question.data is None for question, _ in results)
+
+
+def test_once_the_run_stops_nothing_behind_the_photos_in_hand_is_begun(
+    workers: Workers, photo: Path
+) -> None:
+    is_stopping = False
+
+    def check() -> None:
+        if is_stopping:
+            raise StopRequested
+
+    with closing(workers.stream(_questions(photo, 5 * IN_FLIGHT), check=check)) as stream:
+        done = [next(stream)]
+        (worker,) = children(os.getpid())
+        os.kill(worker, signal.SIGSTOP)
+        is_stopping = True
+        os.kill(worker, signal.SIGCONT)
+        done += stream
+    # The one in hand, and those that were done before the stop was seen.
+    assert len(done) <= IN_FLIGHT + 1
+    assert all(isinstance(worked.content, Row) for _, worked in done)
+
+
+def test_a_start_that_hangs_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        if time.monotonic() > started + 1:
+            raise StopRequested
+
+    with Workers(Task(FileLimits(), "tests.hostile_worker")) as decoders:
+        worker = decoders.take()
+        os.kill(worker.pid, signal.SIGSTOP)
+        decoders._idle.append(worker)
+        started = time.monotonic()
+        with pytest.raises(StopRequested):
+            decoders.start(check)
+        assert time.monotonic() < started + 5
+
+
+def test_a_worker_that_speaks_out_of_turn_is_tried_again_no_more_than_a_few_times(
+    deed: Deed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    greet = Worker._check_greeting
+
+    def greet_twice(self: Worker) -> None:
+        greet(self)
+        self._received += b"x"
+
+    monkeypatch.setattr(Worker, "_check_greeting", greet_twice)
+    with Workers(Task(FileLimits())) as decoders, pytest.raises(WorkerError, match="one too many"):
+        decoders.work(Question(deed("")))

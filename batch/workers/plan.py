@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch.contract.ensemble import Ensemble
-from batch.workers.process import write_shared
+from batch.workers.process import seal, write_shared
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,15 @@ class Plan:
 
 
 def write_plan(plan: Plan, file: BinaryIO) -> None:
-    """Write a plan into a file that workers inherit."""
+    """Write a plan into a file that workers inherit, and that none of them can change."""
     write_shared(file, pickle.dumps(plan))
+    seal(file)
 
 
 def read_plan(descriptor: int) -> Plan:
     """Read the plan in an inherited file, from its start wherever others have read to.
 
-    It is unpickled: only the run, which has written it, has the file.
+    It is unpickled: only the run can have written it.
     """
     plan: Plan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     return plan

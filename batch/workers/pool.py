@@ -15,7 +15,8 @@ from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from batch.errors import WorkerError
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
-from batch.workers.process import ATTEMPTS, PAUSE, Launched
+from batch.stopping import Check, StopRequested, never_stop
+from batch.workers.process import ATTEMPTS, PAUSE, Launched, not_started
 from batch.workers.protocol import Question
 from batch.workers.worker import Asked, Clock, Known, Lost, Task, Worker
 
@@ -55,8 +56,8 @@ class Workers:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start one, so that what keeps it from working shows.
+    def start(self, check: Check = never_stop) -> None:
+        """Start one, so that what keeps it from working shows; ``check`` may end the wait for it.
 
         Raises:
             WorkerError: it does not start.
@@ -64,7 +65,7 @@ class Workers:
         """
         worker = self.take()
         try:
-            worker.wait_until_ready()
+            worker.wait_until_ready(check)
         except BaseException:
             worker.kill()
             raise
@@ -77,19 +78,21 @@ class Workers:
         known: Known | None = None,
         most: int = 1,
         in_order: bool = False,
+        check: Check = never_stop,
     ) -> Generator[Passed | tuple[Question, Worked], None, None]:
         """Have files worked on by up to ``most`` processes, and give each with its result.
 
         Items that are no questions are passed on. Results come as they are ready or ``in_order``,
         then at most ``MOST_HELD`` of them wait for one before them. ``known`` is asked for files
         that may be known with the state of the file, before it is decoded. A file that takes too
-        long, or that the process does not survive, is a Failure. Closing the iterator drops what
-        is in flight.
+        long, or that the process does not survive, is a Failure. Once ``check`` raises
+        ``StopRequested``, no file is begun any more, and those in hand are finished. Closing the
+        iterator drops what is in flight.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        stream = _Stream(self, items, known, most, MOST_HELD if in_order else None)
+        stream = _Stream(self, items, known, most, MOST_HELD if in_order else None, check)
         with closing(stream.results()) as results:
             if not in_order:
                 for _, result in results:
@@ -173,6 +176,7 @@ class _Stream(Generic[Passed]):
         known: Known | None,
         most: int,
         most_held: int | None,
+        check: Check,
     ) -> None:
         self.given = self._taken = 0
         self._workers = workers
@@ -180,6 +184,7 @@ class _Stream(Generic[Passed]):
         self._known = known
         self._most = most
         self._most_held = most_held
+        self._check, self._has_stopped = check, False
         self._next: deque[Asked] = deque()  # not asked yet, or of a worker that was lost
         self._crew: list[Worker] = []
         self._in_flight = workers.task.in_flight
@@ -193,6 +198,7 @@ class _Stream(Generic[Passed]):
         """Give numbered results until all that was asked is answered."""
         try:
             while True:
+                self._check_stop()
                 yield from self._hand_out()
                 if not self._next and not any(worker.in_flight for worker in self._crew):
                     return
@@ -212,16 +218,29 @@ class _Stream(Generic[Passed]):
                 else:
                     worker.kill()
 
+    def _check_stop(self) -> None:
+        """If the run is to end, let the workers finish what they have in hand, and nothing else."""
+        if not self._next and not any(len(worker.in_flight) > 1 for worker in self._crew):
+            return
+        try:
+            self._check()
+        except StopRequested:
+            self._has_stopped = True
+            self._next.clear()
+            for worker in self._crew:
+                worker.leave_the_rest()
+
     def _hand_out(self) -> Iterator[Result[Passed]]:
         """Ask all workers that have room, the idle ones first, and start others if none has."""
-        while True:
+        while not self._has_stopped:
             for level in range(1, self._in_flight + 1):
                 for worker in tuple(self._crew):
                     if worker.has_room(level):
                         yield from self._take(1)
                         if not self._next:
                             return
-                        yield from self._ask(worker, self._next.popleft())
+                        if worker.ask(self._next[0], self._clock.now):
+                            self._next.popleft()
             starting = sum(not worker.is_ready for worker in self._crew)
             if len(self._crew) >= self._most or self._clock.now < self._start_at:
                 return
@@ -256,25 +275,21 @@ class _Stream(Generic[Passed]):
         self._selector.register(worker, selectors.EVENT_READ, worker)
         return True
 
-    def _ask(self, worker: Worker, asked: Asked) -> Iterator[Result[Passed]]:
-        try:
-            worker.ask(asked, self._clock.now)
-        except Lost as lost:
-            yield from self._replace(worker, lost)
-
     def _receive(self, worker: Worker) -> Iterator[Result[Passed]]:
-        was_ready = worker.is_ready
+        is_new = not worker.has_worked
         try:
             for asked, worked in worker.receive(self._known, self._clock):
-                yield asked.number, (asked.question, worked)
+                if is_new:
+                    self._failed_starts, self._workers.has_started = 0, True
+                yield asked.number, (_without_data(asked.question), worked)
+                if self._has_stopped:
+                    self._dismiss(worker)  # which begins with the next
+                    return
         except Lost as lost:
             yield from self._replace(worker, lost)
         except WorkerError as error:
             self._dismiss(worker)
             self._note_failed_start(error)
-        if worker.is_ready and not was_ready:
-            self._failed_starts = 0
-            self._workers.has_started = True
 
     def _check_time(self, worker: Worker) -> Iterator[Result[Passed]]:
         try:
@@ -290,8 +305,11 @@ class _Stream(Generic[Passed]):
         self._dismiss(worker)
         if worker.in_flight:
             asked, worked = worker.fail_in_hand(lost)
-            self._next.extendleft(reversed(worker.in_flight))
-            yield asked.number, (asked.question, worked)
+            if not self._has_stopped:
+                self._next.extendleft(reversed(worker.in_flight))
+            yield asked.number, (_without_data(asked.question), worked)
+        elif not worker.has_worked:
+            self._note_failed_start(not_started(f"{lost}, before its first photo"))
 
     def _dismiss(self, worker: Worker) -> None:
         self._selector.unregister(worker)
@@ -308,6 +326,11 @@ class _Stream(Generic[Passed]):
         if not self._workers.has_started or self._failed_starts == ATTEMPTS:
             raise error
         self._start_at = self._clock.now + PAUSE
+
+
+def _without_data(question: Question) -> Question:
+    """Let go of a photo's data, which a result that waits for others needs no more."""
+    return question if question.data is None else replace(question, data=None)
 
 
 def _end(idle: list[Worker], plan: BinaryIO | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -157,6 +158,14 @@ def write_shared(file: BinaryIO, data: bytes) -> None:
             rest = rest[file.write(rest) :]
 
 
+def seal(file: BinaryIO) -> None:
+    """Let nobody change such a file any more, if it is in memory."""
+    if sys.platform == "linux":
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        with suppress(OSError):  # a file on disk, where the system has no others
+            fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, seals)
+
+
 @contextmanager
 def sharing() -> Iterator[None]:
     """Turn what the system refuses of a file for workers into a ``WorkerError``."""
@@ -169,7 +178,7 @@ def sharing() -> Iterator[None]:
 def _nameless_file() -> int:
     if sys.platform == "linux":
         try:
-            return os.memfd_create("shared")
+            return os.memfd_create("shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):  # as sandboxes have it
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from batch.limits import duration_text
 from batch.location import Location
 from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
+from batch.stopping import Check, never_stop
 from batch.workers.process import (
     DYING,
     PROGRAM,
@@ -25,6 +27,7 @@ from batch.workers.process import (
     end_of,
     launch,
     not_started,
+    refused,
     shared_file,
     write_shared,
 )
@@ -50,6 +53,10 @@ START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
 # run commits its journal.
 IN_FLIGHT = 4
 _READ_SIZE = 1 << 18  # bytes
+_ENDING = 0.5  # seconds from the end of a connection to that of its process
+_STOP_EVERY = 0.5  # seconds between two looks whether the start of a process is waited for
+# Times that there is nothing to read although the system says so, as out-of-band data make it.
+_MOST_IDLE_READS = 100
 
 
 class Lost(Exception):
@@ -110,8 +117,10 @@ class Worker:
                     launched.let_read()
             self._process, self._connection = launched.process, launched.connection
             undo.pop_all()
-        self._connection.settimeout(START_TIMEOUT)
-        self.is_ready = False
+        self._connection.setblocking(False)
+        self.is_ready = self.has_worked = False
+        self._is_gone = False  # of which ``receive`` tells once all is read
+        self._idle_reads = 0
         self.in_flight: deque[Asked] = deque()
         self._received = bytearray()
         self._has_verdict = False  # on the photo in hand
@@ -137,31 +146,41 @@ class Worker:
 
         While a verdict is to come nothing else is sent: the two would be mixed up.
         """
-        if not self.is_ready or len(self.in_flight) >= most:
+        if not self.is_ready or self._is_gone or len(self.in_flight) >= most:
             return False
         if not self.in_flight or not self.in_flight[-1].question.may_be_known:
             return True
         return len(self.in_flight) == 1 and self._has_verdict
 
-    def ask(self, asked: Asked, now: float) -> None:
-        """Send a question.
+    def ask(self, asked: Asked, now: float) -> bool:
+        """Send a question; False if the process is gone, of which ``receive`` then tells.
+
+        What it has said before is still to be read.
 
         Raises:
-            Lost: the process is gone.
+            WorkerError: the photo's data can't be handed over.
         """
+        data = asked.question.data
+        try:
+            self._send(pack_question(asked.question))
+            if data is not None:
+                with shared_file() as file:
+                    write_shared(file, data)
+                    self._send(b"\0", file.fileno())
+        except (ConnectionError, TimeoutError):
+            self._is_gone = True
+            return False
+        except OSError as error:
+            raise refused("a photo can't be handed to a worker process", error) from error
         self.in_flight.append(asked)
         if len(self.in_flight) == 1:
             self._begin_next(now)
-        try:
-            self._connection.sendall(pack_question(asked.question))
-            if asked.question.data is not None:
-                with shared_file() as file:
-                    write_shared(file, asked.question.data)
-                    socket.send_fds(self._connection, [b"\0"], [file.fileno()])
-        except TimeoutError as error:
-            raise self._overdue() from error
-        except ConnectionError as error:
-            raise self._lost() from error
+        return True
+
+    def leave_the_rest(self) -> None:
+        """Forget the questions behind the photo in hand, whose replies nobody waits for."""
+        while len(self.in_flight) > 1:
+            self.in_flight.pop()
 
     def receive(self, known: Known | None, clock: Clock) -> Iterator[tuple[Asked, Worked]]:
         """Take what the process says now, and give the results that are complete.
@@ -175,12 +194,16 @@ class Worker:
         """
         try:
             part = self._connection.recv(_READ_SIZE)
-        except TimeoutError:
+        except BlockingIOError:
+            self._idle_reads += 1
+            if self._idle_reads > _MOST_IDLE_READS:
+                raise Lost(Reason.CRASHED, "its worker sent nothing again and again") from None
             return
         except ConnectionError:
             part = b""
         if not part:
             raise self._lost()
+        self._idle_reads = 0
         self._received += part
         if not self.is_ready:
             self._check_greeting()
@@ -199,10 +222,9 @@ class Worker:
                     continue
                 self.in_flight.popleft()
                 self._begin_next(clock.now)
+                self.has_worked = True
                 yield asked, worked
-        except TimeoutError as error:
-            raise self._overdue() from error
-        except ConnectionError as error:
+        except (ConnectionError, TimeoutError) as error:
             raise self._lost() from error
         except BadReply as error:
             raise Lost(Reason.CRASHED, f"its worker sent an invalid reply: {error}") from error
@@ -221,17 +243,23 @@ class Worker:
         elif self.in_flight and now - self._since > self._task.limits.decode_timeout:
             raise self._overdue()
 
-    def wait_until_ready(self) -> None:
-        """Wait for the process's greeting.
+    def wait_until_ready(self, check: Check = never_stop) -> None:
+        """Wait for the process's greeting; ``check`` may end that by an exception.
 
         Raises:
             WorkerError, ModelError, ProviderError: it does not start.
         """
+        clock = Clock(START_TIMEOUT)
         while not self.is_ready:
+            check()
+            clock.tick()
+            self.check_time(clock.now)
+            if not self._wait_for(selectors.EVENT_READ, _STOP_EVERY):
+                continue
             try:
                 part = self._connection.recv(_READ_SIZE)
-            except TimeoutError as error:
-                raise not_started(f"not within {START_TIMEOUT:.0f} s") from error
+            except ConnectionError:
+                part = b""
             if not part:
                 raise self._not_started()
             self._received += part
@@ -265,6 +293,32 @@ class Worker:
         if self._pixels:
             self._pixels.close()
 
+    def _send(self, data: bytes, descriptor: int | None = None) -> None:
+        """Send all of the data, the first part of it with a descriptor.
+
+        Raises:
+            TimeoutError: the process does not take it within the time of a photo.
+            OSError: the system refuses.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                if descriptor is None:
+                    sent = self._connection.send(rest)
+                else:
+                    sent = socket.send_fds(self._connection, [rest], [descriptor])
+                    descriptor = None
+            except BlockingIOError:
+                if not self._wait_for(selectors.EVENT_WRITE, self._task.limits.decode_timeout):
+                    raise TimeoutError from None
+            else:
+                rest = rest[sent:]
+
+    def _wait_for(self, event: int, seconds: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, event)
+            return bool(selector.select(seconds))
+
     def _begin_next(self, now: float) -> None:
         self._since, self._started = now, time.perf_counter()
         self._has_verdict, self._verdict_seconds = False, 0.0
@@ -278,7 +332,6 @@ class Worker:
             why = bytes(line)
             raise unpack_refusal(why) or not_started(why.decode(errors="replace").strip())
         self._received, self.is_ready = rest, True
-        self._connection.settimeout(self._task.limits.decode_timeout)
 
     def _work(self, question: Question, reply: Reply, known: Known | None) -> Worked | None:
         """Make the result of a reply; None if a verdict was asked for and the photo goes on."""
@@ -309,7 +362,7 @@ class Worker:
         row = known(question.location, state)
         self._verdict_seconds = time.perf_counter() - started
         self._has_verdict = True
-        self._connection.sendall(GO_ON if row is None else LEAVE_IT)
+        self._send(GO_ON if row is None else LEAVE_IT)
         return row
 
     def _read_photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:
@@ -328,7 +381,7 @@ class Worker:
         if not self.is_ready:
             return self._not_started()
         try:
-            code = self._process.wait(DYING)
+            code = self._process.wait(_ENDING)
         except subprocess.TimeoutExpired:
             return Lost(Reason.CRASHED, "its worker hung up")
         if code == -signal.SIGALRM:

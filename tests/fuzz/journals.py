@@ -16,6 +16,7 @@ from batch.records import (
     Failure,
     FileState,
     Finished,
+    Pending,
     Reason,
     Row,
     Source,
@@ -90,8 +91,8 @@ def _use(place: Path) -> str:
     journal = Journal(place, BASIS)
     try:
         plan = journal.plan(_files(NUMBER), fresh=False, verify=False)
-        pending = [str(file if not isinstance(file, Failure) else file.path)
-                   for file in journal.pending()]  # fmt: skip
+        pending = [str(item.location if isinstance(item, Pending) else item.path)
+                   for item in journal.pending()]  # fmt: skip
         assert plan.found == NUMBER
         assert plan.pending == len(pending)
         for path in pending:
