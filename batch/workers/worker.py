@@ -19,6 +19,7 @@ from batch.limits import duration_text
 from batch.location import Location
 from batch.recording.timings import DECODE
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
+from batch.row_json import MAX_ROW
 from batch.stopping import Check, never_stop
 from batch.workers.process import (
     DYING,
@@ -327,6 +328,8 @@ class Worker:
         """Take the process's first line: empty, or what keeps it from working."""
         line, end, rest = self._received.partition(b"\n")
         if not end:
+            if len(line) > MAX_ROW:
+                raise not_started("it sends a greeting without an end")
             return
         if line:
             why = bytes(line)
