@@ -13,7 +13,9 @@ from bench.command import CommandError, label
 from bench.labelled import truth_of
 from bench.reference import Reference, Verdict
 
-LEAST_SAME = 0.99
+# Of outcomes, where nothing tells which of two is right, and where labels do.
+LEAST_SAME = 0.985
+LEAST_SAME_NAMED = 0.97
 MOST_LOST = 0.005
 
 
@@ -63,7 +65,8 @@ class Agreement:
             (self.reference_accuracy or 0) - (self.accuracy or 0),
             (self.reference_coverage or 0) - (self.coverage or 0),
         )
-        return self.same_outcome >= LEAST_SAME and lost <= MOST_LOST
+        least = LEAST_SAME_NAMED if self.named else LEAST_SAME
+        return self.same_outcome >= least and lost <= MOST_LOST
 
 
 def compare(folder: Path, reference: Reference, model: str) -> list[Pair]:
