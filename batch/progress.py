@@ -77,12 +77,12 @@ class Lines:
     def __call__(self, rows: Iterable[Item], total: int | None) -> Iterator[Item]:
         """Pass the rows on."""
         started = last = time.monotonic()
-        of = "" if total is None else f" of {total}"
+        of = "" if total is None else f" of {total:,}"
         for done, row in enumerate(rows, start=1):
             now = time.monotonic()
             if now - last >= self._every:
                 last = now
-                message = f"{done}{of} photos, {_rate(done, started)}"
+                message = f"{done:,}{of} photos, {_rate(done, started)}"
                 self._log(Event.PROGRESS, message, done=done, pending=total)
             yield row
 

@@ -111,8 +111,10 @@ class Summary:
 
     def left_out_line(self) -> str:
         """Tell how much was left out and why: ``3 left out (2 hidden, 1 archive)``."""
-        counts = ", ".join(f"{count} {why}" for why, count in self.left_out_by_reason.most_common())
-        return f"{self.left_out} left out{f' ({counts})' if counts else ''}"
+        counts = ", ".join(
+            f"{count:,} {why}" for why, count in self.left_out_by_reason.most_common()
+        )
+        return f"{self.left_out:,} left out{f' ({counts})' if counts else ''}"
 
     @property
     def done(self) -> int:
@@ -147,7 +149,7 @@ class Summary:
             for failure in self.failures
         ]
         more = self.not_accepted.total() - len(named)
-        return ", ".join(named) + (f" and {more} more" if more else "")
+        return ", ".join(named) + (f" and {more:,} more" if more else "")
 
     def check(self) -> None:
         """Make sure that a run that got to its end has one row for each file.
@@ -169,24 +171,24 @@ class Summary:
 
     def line(self) -> str:
         """Tell the run's outcome in one line for people, sums and speed included."""
-        reused = f"{self.unchanged} reused; " if self.unchanged else ""
-        copied = f"{self._copied} with the bytes of known photos; " if self._copied else ""
-        missing = f"{self.missing} missing; " if self.missing else ""
-        missing += f"{self.gone} gone; " if self.gone else ""
-        salvaged = f"{self.salvaged} salvaged; " if self.salvaged else ""
+        reused = f"{self.unchanged:,} reused; " if self.unchanged else ""
+        copied = f"{self._copied:,} with the bytes of known photos; " if self._copied else ""
+        missing = f"{self.missing:,} missing; " if self.missing else ""
+        missing += f"{self.gone:,} gone; " if self.gone else ""
+        salvaged = f"{self.salvaged:,} salvaged; " if self.salvaged else ""
         notes = f"{reused}{copied}{missing}{salvaged}{self.left_out_line()}"
         return f"{self.sums()}; {notes}; {self._speed()}"
 
     def sums(self) -> str:
         """Tell what became of the files: their statuses, and the labels of the sure ones."""
-        found = f"{self.found} found"
+        found = f"{self.found:,} found"
         if self.done != self.found:
-            found += f", {self.done} done"
+            found += f", {self.done:,} done"
         statuses = " + ".join(
-            f"{count} {status}{self._of_them_accepted if status is Status.FAILED else ''}"
+            f"{count:,} {status}{self._of_them_accepted if status is Status.FAILED else ''}"
             for status, count in self.by_status.items()
         )
-        labels = ", ".join(f"{printable(name)} {count}" for name, count in self.by_label.items())
+        labels = ", ".join(f"{printable(name)} {count:,}" for name, count in self.by_label.items())
         return f"{found} = {statuses} ({labels})"
 
     @property
@@ -194,7 +196,7 @@ class Summary:
         if not self.accepted:
             return ""
         all_of_them = self.accepted == self._by_status[Status.FAILED]
-        return f" ({'all' if all_of_them else self.accepted} accepted)"
+        return f" ({'all' if all_of_them else f'{self.accepted:,}'} accepted)"
 
     def _speed(self) -> str:
         count = self.labelled_now

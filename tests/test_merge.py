@@ -276,9 +276,9 @@ def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Pa
 def test_a_shard_that_is_not_there(labelled: Place, place: Place) -> None:
     first, _, third = _parts(".csv")
     told = _refused(place, first, third)
-    assert "of 3 shards 1 are not there (2); give their reports too" in told
+    assert "1 of 3 shards missing: number 2; give their reports too" in told
     told = _refused(place, first, third, "--manifest", "m.parquet")
-    assert "of 3 shards 1 are not there (2)" in told
+    assert "1 of 3 shards missing: number 2" in told
     for record in place.folder.glob("*.run.json"):
         record.unlink()
     told = _refused(place, first, third, "--manifest", "m.parquet")

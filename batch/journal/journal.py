@@ -115,14 +115,14 @@ class Plan:
             (count[Cause.FAILED], "failed before"),
             (count[Cause.BASIS], f"known, but {change}"),
         )
-        told = ", ".join(f"{number} {words}" for number, words in causes if number)
+        told = ", ".join(f"{number:,} {words}" for number, words in causes if number)
         told = f" ({told})" if told and self.pending != count[Cause.NEW] else ""
-        text = f"{self.pending - again} to be labelled{told}"
+        text = f"{self.pending - again:,} to be labelled{told}"
         if count[Cause.VERIFY]:
-            text += f", {count[Cause.VERIFY]} to be read for --verify-hash"
+            text += f", {count[Cause.VERIFY]:,} to be read for --verify-hash"
         if count[Cause.INODE]:
             text += (
-                f", {count[Cause.INODE]} to be read again as their ctime or inode changed "
+                f", {count[Cause.INODE]:,} to be read again as their ctime or inode changed "
                 "(if that is so on every run, use --ignore-inode)"
             )
         return text

@@ -97,7 +97,7 @@ def _check_numbers(known: Sequence[Known], complete: bool) -> None:
     if complete and absent:
         some = ", ".join(absent[:MANY]) + (" and more" if len(absent) > MANY else "")
         raise InputError(
-            f"of {of} shards {len(absent)} are not there ({some})", "give their reports too"
+            f"{len(absent)} of {of} shards missing: number {some}", "give their reports too"
         )
 
 
