@@ -24,7 +24,6 @@ from batch.workers.process import Launched
 from batch.workers.protocol import Question
 from batch.workers.worker import IN_FLIGHT, Task, Worker
 from tests.hostile_photos import Deed, decoded_well, deed, hostile, wait_until_gone
-from tests.runs import children
 from tests.test_labelling_program import photo, plan, workers
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
@@ -232,12 +231,13 @@ def test_once_the_run_stops_nothing_behind_the_photos_in_hand_is_begun(
         if is_stopping:
             raise StopRequested
 
+    workers.start()
+    (worker,) = workers._idle
     with closing(workers.stream(_questions(photo, 5 * IN_FLIGHT), check=check)) as stream:
         done = [next(stream)]
-        (worker,) = children(os.getpid())
-        os.kill(worker, signal.SIGSTOP)
+        os.kill(worker.pid, signal.SIGSTOP)
         is_stopping = True
-        os.kill(worker, signal.SIGCONT)
+        os.kill(worker.pid, signal.SIGCONT)
         done += stream
     # The one in hand, and those that were done before the stop was seen.
     assert len(done) <= IN_FLIGHT + 1
