@@ -22,7 +22,7 @@ from batch.location import Location
 from batch.options import Job, Memory, Options, Place, Provider
 from batch.pipeline import Pipeline
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
-from batch.workers.plan import Plan, write_plan
+from batch.workers.plan import Plan, read_plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import LABELLING, Launched, launch_early, shared_file
 from batch.workers.program import SMALL
@@ -234,3 +234,16 @@ def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: P
     (tmp_path / ".r.csv.journal").touch()
     assert not is_launched(Provider.CPU, fresh=False)
     assert is_launched(Provider.CPU, fresh=True)
+
+
+@linux
+def test_no_worker_can_change_what_later_ones_are_given(plan: Plan) -> None:
+    with shared_file() as file:
+        write_plan(plan, file)
+        for change in (
+            lambda: os.ftruncate(file.fileno(), 0),
+            lambda: os.pwrite(file.fileno(), b"other", 0),
+        ):
+            with pytest.raises(PermissionError):
+                change()
+        assert read_plan(file.fileno()).batch_size == plan.batch_size
