@@ -144,7 +144,7 @@ class Survey:
         self._starts = []
         given: set[str] = set()
         for name in names:
-            # How a repeated one was signed is no longer known: it was hidden before.
+            # The first signature was hidden when its URL was read: the two can't be compared.
             if name in given and with_secrets(archive_of(name)) != archive_of(name):
                 self._starts.append(Start(name, Kind.SIGNED_AGAIN))
             else:

@@ -169,7 +169,7 @@ class Detector:
         return found[np.argsort(-found[:, 4], kind="stable")[:1]]
 
     def _find(self, image: Image.Image, small: Image.Image) -> Boxes:
-        """Find the distinct faces of ``small``, in pixels of ``image``, of which it is a copy."""
+        """Find the distinct faces in ``small``, a reduced ``image``, in pixels of ``image``."""
         found = self._search(small, self._min_score)
         found = found[_distinct(found)]
         found[:, :4] *= [image.width / small.width, image.height / small.height] * 2

@@ -42,8 +42,9 @@ _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/?#]*)@")
 # Parameters of a URL that grant access, by their names in lower case: words of them, what is a part
 # of them without what is between its words, and what begins them: of S3 and its kin and Google.
-# What is no grant but taken for one shortens a name, and URLs that differ in it alone are one. So
-# what often tells photos apart is none: "key" alone, "design", "author".
+# A parameter that is taken for a grant by mistake is left out of the name, so that URLs which
+# differ only in it count as one. Words that often tell photos apart are not listed: "key" alone,
+# "design", "author".
 _GRANT_WORDS = frozenset(
     "sig sign sas hmac hm auth pwd pass jwt ticket bearer rlkey hdnea hdnts hdntl".split()
 )
@@ -259,5 +260,5 @@ def _joined(name: str) -> str:
 
 
 def _words(name: str) -> list[str]:
-    """Split a parameter's name, with whatever its characters are written, into words."""
+    """Split a parameter's name, percent-encoded or not, into words."""
     return _BETWEEN_WORDS.split(_BEFORE_WORDS.sub("-", unquote_plus(name)).lower())

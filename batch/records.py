@@ -139,8 +139,8 @@ class Photo:
     """A decoded photo.
 
     ``image``: RGB, upright; it may be smaller than the file's own ``width`` x ``height``
-    (pixels, upright), see ``decode``. ``salvaged`` says what is wrong with a file of which only
-    a part is there, and is empty for a whole one. ``load_detail`` gives the same photo with more
+    (pixels, upright), see ``decode``. ``salvaged`` says what is wrong with a truncated file, and
+    is empty for a whole one. ``load_detail`` gives the same photo with more
     pixels, if it is large enough to have them.
     """
 

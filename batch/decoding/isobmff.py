@@ -11,7 +11,7 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         size, head = int.from_bytes(data[at : at + 4], "big"), 8
         if size == 1:
             size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        if size < head:  # 0 says "to the end", the others are no sizes
+        if size < head:  # 0 means "to the end of the file"; the others are invalid
             size = end - at
         yield data[at + 4 : at + 8], at + head, at + size
         at += size

@@ -295,7 +295,7 @@ class Journal:
         if time.monotonic() - self._committed >= COMMIT_EVERY:
             self.commit()
         elif is_full:
-            with self._using():
+            with self._using():  # which puts them into the database
                 pass
 
     def _insert_added(self) -> None:
@@ -393,7 +393,7 @@ class Journal:
             return check_note(*values) if values else None
 
     def forget_notes(self, start: str, but: Collection[str]) -> None:
-        """Forget the notes whose names have this start, which is no pattern, ``but`` for some."""
+        """Forget the notes whose names start like this (no wildcards), ``but`` for some."""
         with self._using() as run:
             names = run("SELECT name FROM notes WHERE name GLOB ?", (f"{start}*",)).fetchall()
             old = [name for name in names if name[0] not in but]

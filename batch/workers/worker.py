@@ -194,14 +194,12 @@ class Worker:
             WorkerError, ModelError, ProviderError: it does not start.
         """
         try:
-            part = self._connection.recv(_READ_SIZE)
+            part = self._read()
         except BlockingIOError:
             self._idle_reads += 1
             if self._idle_reads > _MOST_IDLE_READS:
                 raise Lost(Reason.CRASHED, "its worker sent nothing again and again") from None
             return
-        except ConnectionError:
-            part = b""
         if not part:
             raise self._lost()
         self._idle_reads = 0
@@ -257,10 +255,7 @@ class Worker:
             self.check_time(clock.now)
             if not self._wait_for(selectors.EVENT_READ, _STOP_EVERY):
                 continue
-            try:
-                part = self._connection.recv(_READ_SIZE)
-            except ConnectionError:
-                part = b""
+            part = self._read()
             if not part:
                 raise self._not_started()
             self._received += part
@@ -293,6 +288,17 @@ class Worker:
         self._connection.close()
         if self._pixels:
             self._pixels.close()
+
+    def _read(self) -> bytes:
+        """Read what the process has sent; empty if it is gone.
+
+        Raises:
+            BlockingIOError: nothing is there yet.
+        """
+        try:
+            return self._connection.recv(_READ_SIZE)
+        except ConnectionError:
+            return b""
 
     def _send(self, data: bytes, descriptor: int | None = None) -> None:
         """Send all of the data, the first part of it with a descriptor.
@@ -344,11 +350,10 @@ class Worker:
             if row is None:
                 return None
             return Worked(row, reply.state, reply.read_seconds, copied=True)
-        text = b""
         if isinstance(content, bytes) and self._task.plan:
             labels, outputs = self._task.labels, self._task.outputs
-            text, row = content, unpack_row_of(question.location, content, labels, outputs)
-            return Worked(row, reply.state, reply.read_seconds, reply.seconds, text=text)
+            row = unpack_row_of(question.location, content, labels, outputs)
+            return Worked(row, reply.state, reply.read_seconds, reply.seconds, text=content)
         if isinstance(content, Picture) and self._pixels:
             photo = self._read_photo(question.location, content, self._pixels)
             return Worked(photo, reply.state, reply.read_seconds, reply.seconds)
