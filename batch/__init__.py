@@ -28,26 +28,22 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from batch.decoding.file_limits import FileLimits
     from batch.errors import BatchLabelError
     from batch.explaining.explanation import Explanation
-    from batch.options import Options, Provider
+    from batch.options import FileLimits, Options, Provider, Search
     from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
-    from batch.sharding.shard import Shard
+    from batch.shard import Shard
     from batch.sources.in_memory import Picture
-    from batch.sources.walk import Search
 
 # Where the names of this package are.
 _MODULES = {
-    "batch.decoding.file_limits": ("FileLimits",),
     "batch.errors": ("BatchLabelError",),
     "batch.explaining.explanation": ("Explanation",),
-    "batch.options": ("Options", "Provider"),
+    "batch.options": ("FileLimits", "Options", "Provider", "Search"),
     "batch.records": (
         *("Answer", "Box", "Failure", "Reason", "Region", "Row", "Source", "Stage", "Status"),
     ),
-    "batch.sharding.shard": ("Shard",),
-    "batch.sources.walk": ("Search",),
+    "batch.shard": ("Shard",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
+from batch.contract.ensemble import Rules, Thresholds
 from batch.fusion import LEAST, Fusion, log_odds
 from batch.records import (
     Abstain,
@@ -26,39 +26,6 @@ from batch.records import (
 # its other side by another box of the same face. From a glance to a close look it moves by 0.2 on
 # average in portraits, by 0.4 in web photos.
 NEAR = 0.4
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When an answer counts.
-
-    Attributes:
-        unsure_below: 0 to 1; a label less likely than this is unsure.
-        abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
-            likely as this takes the place of a label, ``neither`` by its share in what
-            ``no_person`` leaves.
-        always_answer: whether every view gets its likeliest label; the abstain outputs are then
-            ignored.
-    """
-
-    unsure_below: float
-    abstain_from: Mapping[str, float] = field(default_factory=dict)
-    always_answer: bool = False
-
-
-class Rules(Protocol):
-    """What a decision depends on besides probabilities; an ``Ensemble`` has it."""
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def fusion(self) -> Fusion | None: ...
-    @property
-    def photo_thresholds(self) -> Thresholds: ...
-    @property
-    def face_thresholds(self) -> Thresholds: ...
-    @property
-    def settled_thresholds(self) -> Thresholds: ...
 
 
 def failed_row(failure: Failure) -> Row:

@@ -15,13 +15,13 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from batch.decoding import jpeg, jxl, tiff
 from batch.decoding.diagnosis import diagnosis
 from batch.decoding.file_bytes import read
-from batch.decoding.file_limits import MAX_DETAIL_PIXELS, MAX_PIXELS, MAX_SIDE
 from batch.decoding.pillow import has_reader, open_image
 from batch.decoding.raw import USABLE_PREVIEW, find_preview, is_shown_by_tiff
 from batch.decoding.salvage import is_enough, leniency
+from batch.file_types import CONVERT, DECODERS, RAW, file_type_of
 from batch.location import Location
+from batch.options import MAX_DETAIL_PIXELS, MAX_PIXELS, MAX_SIDE
 from batch.records import Failure, Photo, Reason, Stage
-from batch.sources.file_types import CONVERT, DECODERS, RAW, file_type_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ def decode_upright(
 ) -> Upright | Failure:
     """Decode a file's bytes to upright RGB.
 
-    The format is told by content, see ``batch.sources.file_types``; of several frames or pages
+    The format is told by content, see ``batch.file_types``; of several frames or pages
     the first counts, and of a camera raw the preview. A picture whose longer side is over
     ``MAX_SIDE`` pixels is shrunk by a whole factor to between ``WORKING_SIDE`` and ``MAX_SIDE``, a
     JPEG as far as it goes while decoding. EXIF orientation is applied, transparency is laid on

@@ -15,6 +15,8 @@ from stat import S_ISDIR
 from typing import BinaryIO, NamedTuple
 
 from batch.errors import InputError
+from batch.file_types import is_image
+from batch.found import Found, fail
 from batch.location import (
     WILDCARDS,
     Location,
@@ -28,18 +30,18 @@ from batch.location import (
     split_member,
     with_secrets,
 )
-from batch.names import printable
+from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal, is_denied
+from batch.path_text import printable
 from batch.records import Failure, Reason
 from batch.regular_file import open_regular
+from batch.shard import Shard, Sharded
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
-from batch.sharding.shard import Shard, Sharded
 from batch.sources.archive_reader import ArchiveReader
-from batch.sources.file_types import is_image
 from batch.sources.members import members_of, named_members
 from batch.sources.pattern import match
 from batch.sources.seen import Seen
-from batch.sources.walk import CHECK_EVERY, Explorer, Found, LeftOut, Search, every, fail, read_head
+from batch.sources.walk import CHECK_EVERY, Explorer, every, read_head
 from batch.stopping import Check, never_stop
 
 LIST = "-"

@@ -12,9 +12,9 @@ from batch.journal.place import journal_path
 from batch.log import Event, Log
 from batch.options import EngineKind, Job, Place
 from batch.pipeline import Pipeline
-from batch.recording.timings import Timings
 from batch.records import Failure, Finished, Pending
 from batch.stopping import Check, Stop, StopRequested
+from batch.timings import Timings
 from batch.workers.process import Launched
 from batch.workers.worker import Known
 

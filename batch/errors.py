@@ -132,3 +132,7 @@ class HungUp(Interrupted):
     """SIGHUP asked the run to end."""
 
     exit_code = ExitCode.HUNG_UP
+
+
+class ReportError(InputError):
+    """A report can't be read back."""

@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 
 from batch.errors import BatchLabelError
+from batch.exclude import JUNK_FOLDER, Exclusion
+from batch.found import Found
 from batch.journal.journal import Journal
 from batch.limits import CountLimit
 from batch.location import is_url, location_of, split_member
 from batch.log import counted
-from batch.names import path_text, printable
-from batch.sources.exclude import JUNK_FOLDER, Exclusion
-from batch.sources.walk import Found
-from batch.summary import MOST_NAMED
+from batch.path_text import path_text, printable
+from batch.tally import MOST_NAMED
 
 # With fewer photos gone than this, no percentage of --max-gone is exceeded.
 MIN_GONE = 10

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from batch.classify import Classifier
+from batch.contract.ensemble import Plan
 from batch.contract.model import Model
 from batch.crop import crop, whole
 from batch.decide import failed_row, is_settled, labelled_row, needs_photo
 from batch.errors import BatchLabelError
 from batch.faces import Detector, are_small
 from batch.options import Place
-from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES, Timings
 from batch.records import (
     Box,
     Evidence,
@@ -26,7 +26,7 @@ from batch.records import (
     Row,
     Stage,
 )
-from batch.workers.plan import Plan
+from batch.timings import CLASSIFY, CROP, DECODE, FACES, Timings
 
 
 class _Undecodable(Exception):

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
+from batch.exclude import EXCLUDED, JUNK_FOLDER
+from batch.found import Found
 from batch.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
 from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
@@ -22,21 +24,19 @@ from batch.journal.journal import FRESH, Journal, Plan
 from batch.journal.place import journal_path
 from batch.location import Location, Url, location_of
 from batch.log import PROGRAM, Event, Level, Log, counted
-from batch.names import path_text
-from batch.options import EngineKind, Job
+from batch.options import OLDER, EngineKind, Job
+from batch.path_text import path_text
 from batch.progress import Watch
 from batch.recording.drift import Reference, find_drift, read_reference
 from batch.recording.host import version_of
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
-from batch.recording.timings import DISCOVER, REPORT
 from batch.records import Failure, Pending, Row, Source
 from batch.reports.publish import digest_of_file, resolved
 from batch.reports.report import Report, open_report
-from batch.sources.exclude import EXCLUDED, JUNK_FOLDER
-from batch.sources.walk import OLDER, Found
 from batch.stopping import Check, Stop
-from batch.summary import Summary
+from batch.tally import Summary
+from batch.timings import DISCOVER, REPORT
 
 # Under this name the journal keeps what answers are compared with.
 REFERENCE = "reference"

@@ -1,17 +1,39 @@
-"""The limits of a run: a deadline, a time limit, and how many files may fail."""
+"""Two clocks: the one on the wall for records, and a steady one for limits."""
 
 from __future__ import annotations
 
 import re
+import sys
+import time as system_time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
-from batch.clock import steady, utc_now
 from batch.errors import BatchLabelError, UsageError
-from batch.names import printable
+from batch.path_text import printable
 from batch.records import Reason
+
+
+def utc_now() -> datetime:
+    """Tell the time as an aware datetime in UTC."""
+    return datetime.now(UTC)
+
+
+def utc_text(moment: datetime) -> str:
+    """Write an aware datetime as UTC in ISO 8601 with milliseconds: 2024-05-01T03:30:00.000Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def steady() -> float:
+    """Tell seconds from some point in the past; setting the machine's clock does not move it."""
+    if sys.platform == "linux":
+        # Linux's monotonic clock stands still while the machine sleeps, and a deadline does not.
+        return system_time.clock_gettime(system_time.CLOCK_BOOTTIME)
+    return system_time.monotonic()
+
+
+# == The limits of a run: a deadline, a time limit, and how many files may fail.
 
 _CLOCK_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})")
 # Six digits are more than a hundred years of hours, and keep dates within the calendar.

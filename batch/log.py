@@ -12,8 +12,8 @@ from enum import Enum, StrEnum
 from pathlib import Path, PurePath
 from typing import Protocol, TextIO
 
-from batch.clock import utc_now, utc_text
-from batch.names import path_text, printable
+from batch.limits import utc_now, utc_text
+from batch.path_text import path_text, printable
 
 PROGRAM = "batch-label"
 

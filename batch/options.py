@@ -2,15 +2,138 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from posixpath import splitext
 
-from batch.decoding.file_limits import FileLimits
 from batch.errors import UsageError
+from batch.exclude import Exclusion, exclusion_of
+from batch.file_types import LEFT_OUT, RAW_SUFFIXES, SUFFIXES
+from batch.found import Found, nanoseconds
 from batch.limits import Limits
-from batch.sharding.shard import Shard
-from batch.sources.walk import Search
+from batch.location import Location, is_archive
+from batch.path_text import printable
+from batch.shard import Shard
+
+DECODE_TIMEOUT = 30  # seconds; the slowest pictures of MAX_PIXELS take about 4 on an idle core
+
+
+MAX_PIXELS = 100_000_000
+
+
+MAX_FILE_BYTES = 512 * 1024**2
+
+
+MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
+
+
+MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.detail_size``
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """The limits of reading and decoding one file; what exceeds them fails alone.
+
+    ``decode_timeout`` is in seconds, ``max_pixels`` counts the pixels held while decoding,
+    ``max_file_size`` is in bytes.
+
+    Raises:
+        UsageError: one of them is no whole number of at least 1.
+    """
+
+    decode_timeout: int = DECODE_TIMEOUT
+    max_pixels: int = MAX_PIXELS
+    max_file_size: int = MAX_FILE_BYTES
+
+    def __post_init__(self) -> None:
+        if any(type(limit) is not int or limit < 1 for limit in astuple(self)):
+            raise UsageError(
+                f"limits of {astuple(self)} can't be kept", "give whole numbers of at least 1"
+            )
+
+
+LeftOut = Callable[[Location, str], None]
+
+
+# Why a file is left out that was changed before ``Search.newer_than``.
+OLDER = "older"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How folders are searched.
+
+    Attributes:
+        recursive: look into sub-folders.
+        hidden: take names with a leading dot too.
+        follow_symlinks: take what symbolic links inside a folder lead to.
+        archives: take what is in the archives of a folder.
+        raws: take camera raws.
+        exclude: patterns with the syntax of .gitignore, relative to each input; folders and files
+            that match are left out, as are the well-known folders without photos.
+        newer_than: leave out files that were last changed before this time, local unless it has a
+            zone; None for all.
+
+    Raises:
+        UsageError: a pattern is wrong.
+    """
+
+    recursive: bool = True
+    hidden: bool = False
+    follow_symlinks: bool = False
+    archives: bool = False
+    raws: bool = False
+    exclude: tuple[str, ...] = ()
+    newer_than: datetime | None = None
+
+    def __post_init__(self) -> None:
+        patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", patterns)
+        exclusion_of(patterns)  # which refuses wrong ones
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """The patterns, compiled."""
+        return exclusion_of(self.exclude)
+
+    def leave_out_older(self, files: Iterable[Found], left_out: LeftOut) -> Iterable[Found]:
+        """Leave out files that were last changed before ``newer_than``; of some it is unknown."""
+        if self.newer_than is None:
+            return files
+        return self._newer(files, nanoseconds(self.newer_than) or 0, left_out)
+
+    def _newer(self, files: Iterable[Found], earliest: int, left_out: LeftOut) -> Iterator[Found]:
+        for file in files:
+            if file.mtime_ns is None or file.mtime_ns >= earliest:
+                yield file
+            else:
+                left_out(file.location, OLDER)
+
+    def why_not(self, inside: str, above: str = "") -> str | None:
+        """Say why a file in a store or archive is left out, by its path in there.
+
+        Exclude patterns see its path with ``above`` in front.
+        """
+        # Archives that were made of "." have it in front of all names.
+        parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
+        why = self.exclusion.why_inside(above + "/".join(parts))
+        if why:
+            return why
+        if not self.hidden and any(part.startswith(".") for part in parts):
+            return "hidden"
+        if not self.recursive and len(parts) > 1:
+            return "in a subfolder"
+        suffix = splitext(parts[-1])[1].lower()
+        if suffix in SUFFIXES or (self.archives and is_archive(inside)):
+            return None
+        if suffix in RAW_SUFFIXES and self.raws:
+            return None
+        return "archive" if is_archive(inside) else LEFT_OUT.get(suffix, "no image")
+
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
 DEFAULT_MODEL = "happy-sad+people"
@@ -169,3 +292,45 @@ class Job:
     metrics_file: Path | None = None
     fail_on_drift: bool = False
     accept_drift: bool = False
+
+
+# == What one file may cost: time, pixels and bytes, and how many pixels are made of it.
+
+
+_NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")
+_POWERS = {None: 0, "K": 1, "M": 2, "G": 3}
+# More than any machine has, and small enough to be counted with.
+_MOST = 10**15
+
+
+def parse_max_pixels(text: str) -> int:
+    """Read a number of pixels, ``100M``, ``1G`` or ``25000000``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _NUMBER.fullmatch(text)
+    pixels = int(match[1]) * 1000 ** _POWERS[match[2]] if match and not match[3] else 0
+    if 0 < pixels <= _MOST:
+        return pixels
+    raise UsageError(
+        f"--max-pixels {printable(text)} is no number of pixels",
+        "write a number, such as 25000000, or millions, such as 100M",
+    )
+
+
+def parse_max_file_size(text: str) -> int:
+    """Read a size, ``512MiB`` or ``512M``, ``500MB`` or ``536870912``, and give it in bytes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _NUMBER.fullmatch(text)
+    base = 1000 if match and match[3] == "B" else 1024
+    size = int(match[1]) * base ** _POWERS[match[2]] if match else 0
+    if 0 < size <= _MOST:
+        return size
+    raise UsageError(
+        f"--max-file-size {printable(text)} is no size",
+        "write a number of bytes, or one with K, M or G, such as 512M",
+    )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from batch.names import path_text, printable
+from batch.path_text import path_text, printable
 
 # What to do about a refused permission, besides choosing another place.
 CURE = "change its owner (chown) or mode"

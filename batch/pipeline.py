@@ -8,16 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, load_ensemble
-from batch.cores import available_cores
+from batch.contract.ensemble import Ensemble, Plan, load_ensemble
 from batch.decide import failed_row
 from batch.inference.places import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location, Url
 from batch.log import counted
 from batch.options import Options
-from batch.parallel import thread_map
-from batch.recording.timings import READ, Timings
+from batch.parallel import available_cores, thread_map
 from batch.records import (
     Failure,
     FileState,
@@ -30,7 +28,8 @@ from batch.records import (
 )
 from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
-from batch.workers.plan import Plan, write_plan
+from batch.timings import READ, Timings
+from batch.workers.plan import write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import LABELLING, Launched, shared_file
 from batch.workers.protocol import Question

@@ -23,17 +23,17 @@ from batch.limits import Timer
 from batch.location import Url, location_of
 from batch.lock import lock_path, locked
 from batch.log import Event, Log
-from batch.names import path_text
 from batch.options import Job
+from batch.path_text import path_text
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
 from batch.recording.runfile import run_file
-from batch.reports.output import check_apart, is_streamed
-from batch.reports.publish import resolved
+from batch.reports.output import check_apart
+from batch.reports.publish import is_streamed, resolved
 from batch.reports.report import check_name, check_output
-from batch.sharding.shard import Sharded
+from batch.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
-from batch.summary import Summary
+from batch.tally import Summary
 from batch.workers.process import Launched
 
 

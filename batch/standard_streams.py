@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 from batch.errors import InputError, OutputError, ReaderGone
-from batch.names import printable
+from batch.path_text import printable
 
 
 def replace_standard_streams() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from batch.cluster import engine, mapping
 from batch.cluster.actor import LabelActor
 from batch.cluster.block import Block
+from batch.found import Found
 from batch.gone import InputCoverage
 from batch.labelling import Labelling, Terminal
 from batch.log import LogFormat, open_log
@@ -28,7 +29,6 @@ from batch.pipeline import Pipeline
 from batch.progress import Nothing
 from batch.recording.recorder import Recorder
 from batch.records import Answer, Box, FileState, Finished, Row, Source, Status
-from batch.sources.walk import Found
 from batch.stopping import Stop
 from bench.command import CommandError
 from bench.memory import kibibytes

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from batch.contract.model import Model
-from batch.cores import available_cores
 from batch.decode import decode_bytes
 from batch.decoding.file_bytes import read_with_state
 from batch.errors import ExitCode, ProviderError
 from batch.inference.session import open_session
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
+from batch.parallel import available_cores
 from batch.records import Failure, Photo
 
 # Workers mostly wait for the GPU, so more of them than cores may pay.

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.contract.ensemble import load_ensemble
+from batch import timings
+from batch.contract.ensemble import Plan, load_ensemble
 from batch.decode import decode_bytes
 from batch.decoding.file_bytes import read_with_state
 from batch.labeller import Labeller
 from batch.options import DEFAULT_MODEL, Options, Place, Provider
-from batch.recording import timings
 from batch.records import Failure, Photo, Row
 from batch.reports.report import open_report
-from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.names import path_text
+from batch.path_text import path_text
 from bench.command import CommandError, label
 from bench.labelled import truth_of
 from bench.reference import Reference, Verdict

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.decode import decode_bytes
-from batch.decoding.file_limits import MAX_PIXELS
+from batch.options import MAX_PIXELS
 from batch.records import Failure, Photo, Pixels, Stage
 
 NAME = Path("photo")

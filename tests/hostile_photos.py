@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.decoding.file_limits import FileLimits
+from batch.options import FileLimits
 from batch.records import Failure, Photo, Worked
 from batch.workers.pool import Workers
 from batch.workers.worker import Task

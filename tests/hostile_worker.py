@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batch.decode import Upright, decode_upright
-from batch.decoding.file_limits import MAX_SIDE
+from batch.options import MAX_SIDE
 from batch.records import Failure
 from batch.workers import program as worker_program
 from batch.workers.protocol import PIXEL_BYTES, REPLY, Kind

@@ -18,9 +18,9 @@ import pytest
 
 from batch.discover import Survey
 from batch.location import split_member
+from batch.options import Search
 from batch.records import Reason
 from batch.sources.archive_reader import ArchiveReader
-from batch.sources.walk import Search
 from tests.runs import make_photos
 from tests.test_archives import add, names, tarred
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from batch.clock import steady, utc_now, utc_text
+from batch.limits import steady, utc_now, utc_text
 
 
 def test_a_moment_is_written_in_utc_with_milliseconds() -> None:

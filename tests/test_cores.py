@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.cores import CONTROL_GROUPS, available_cores
+from batch.parallel import CONTROL_GROUPS, available_cores
 from tests.conftest import REPOSITORY
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -108,7 +108,7 @@ def half_a_core() -> Iterator[Path]:
 @needs_two_cores
 def test_a_real_group_limits_a_real_process(half_a_core: Path) -> None:
     code = (
-        "import os, pathlib, sys; from batch.cores import available_cores; "
+        "import os, pathlib, sys; from batch.parallel import available_cores; "
         "pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid())); "
         "print(available_cores())"
     )

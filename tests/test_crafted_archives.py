@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from batch.discover import Survey
+from batch.found import MAX_PATH_BYTES, Found
+from batch.options import Search
 from batch.records import Reason
 from batch.sources.archive import MAX_TAR_HEADER, MAX_ZIP_INDEX, ArchiveError
 from batch.sources.archive_reader import ArchiveReader
-from batch.sources.walk import MAX_PATH_BYTES, Found, Search
 from tests.runs import REPORT, Place, make_photos
 
 GIB = 1024**3

@@ -16,12 +16,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from batch.errors import BatchLabelError, ExitCode
+from batch.errors import BatchLabelError, ExitCode, ReportError
 from batch.merging.part import open_part
-from batch.names import path_text
 from batch.page.make import Request, make_page
+from batch.path_text import path_text
 from batch.reading import readers
-from batch.reading.readers import MAX_COLUMNS, MAX_LINE, ReportError
+from batch.reading.readers import MAX_COLUMNS, MAX_LINE
 from batch.reading.saved import SavedRow, open_saved
 from batch.records import (
     MAX_DETAIL,

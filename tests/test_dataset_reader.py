@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from batch.errors import ExitCode, UsageError
+from batch.errors import ExitCode, ReportError, UsageError
 from batch.location import Location, location_of
 from batch.reading.diff import diff
 from batch.reading.opening import open_records
-from batch.reading.readers import ReportError
 from batch.records import Row
 from batch.reports import dataset
 from batch.reports.columns import columns

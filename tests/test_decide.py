@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decide import (
-    Thresholds,
-    decide,
-    failed_row,
-    is_settled,
-    labelled_row,
-    needs_photo,
-)
+from batch.contract.ensemble import Thresholds
+from batch.decide import decide, failed_row, is_settled, labelled_row, needs_photo
 from batch.fusion import Fusion, Rule
 from batch.records import (
     Box,

@@ -17,8 +17,8 @@ from PIL import ExifTags, Image, ImageOps
 
 from batch import decode as decode_module
 from batch.decode import WORKING_SIDE
-from batch.decoding.file_limits import MAX_SIDE
 from batch.decoding.pillow import has_reader
+from batch.options import MAX_SIDE
 from batch.records import Reason
 from tests.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 import batch
 from batch import Options, Provider
-from batch.contract.ensemble import load_ensemble
+from batch.contract.ensemble import Plan, load_ensemble
 from batch.crop import crop
 from batch.decode import (
     LARGE_SIDE,
@@ -22,13 +22,11 @@ from batch.decode import (
     decode_upright,
     detail_size,
 )
-from batch.decoding.file_limits import MAX_DETAIL_PIXELS, FileLimits
 from batch.faces import CLOSE_FACE, CLOSE_SIDE, Detector, are_small
 from batch.labeller import Labeller
 from batch.location import Url
-from batch.options import Place
+from batch.options import MAX_DETAIL_PIXELS, FileLimits, Place
 from batch.records import Failure, Photo, Reason, Stage, Status
-from batch.workers.plan import Plan
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task

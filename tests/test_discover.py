@@ -16,10 +16,10 @@ from PIL import Image
 
 from batch.discover import Survey, discover
 from batch.errors import InputError
+from batch.file_types import HEAD_BYTES, SUFFIXES, is_image
+from batch.options import Search
 from batch.records import Failure, Reason, Stage
-from batch.sources.file_types import HEAD_BYTES, SUFFIXES, is_image
 from batch.sources.name_stack import NameStack
-from batch.sources.walk import Search
 
 NOBODY = 65534
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"

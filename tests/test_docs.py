@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from batch.cli import cli
 from batch.contract.shipped import shipped_models
 from batch.decide import labelled_row
-from batch.decoding.file_limits import MAX_FILE_BYTES, MAX_PIXELS
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MOST_FACES
@@ -26,6 +25,7 @@ from batch.faces import (
     MIN_SCORE,
 )
 from batch.log import PROGRAM
+from batch.options import MAX_FILE_BYTES, MAX_PIXELS
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

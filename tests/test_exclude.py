@@ -18,9 +18,11 @@ import batch
 from batch.commands.settings import parse_newer_than
 from batch.discover import Survey, discover
 from batch.errors import ExitCode, InputError, UsageError
-from batch.sources.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
+from batch.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
+from batch.found import Found
+from batch.options import Search
 from batch.sources.name_stack import NameStack
-from batch.sources.walk import Explorer, Found, Search
+from batch.sources.walk import Explorer
 from tests.conftest import Command
 from tests.runs import REPORT, Place, make_photos
 from tests.test_discover import JPEG, find, put

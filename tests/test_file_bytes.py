@@ -9,7 +9,7 @@ from PIL import Image
 
 from batch.decode import decode
 from batch.decoding.file_bytes import read
-from batch.decoding.file_limits import MAX_FILE_BYTES
+from batch.options import MAX_FILE_BYTES
 from batch.records import Failure, Photo, Reason, Stage
 from tests.decoded import encoded, pixels_like
 

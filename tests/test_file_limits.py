@@ -5,10 +5,9 @@ from click.testing import CliRunner
 
 from batch.cli import cli
 from batch.commands.options import file_options
-from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import ExitCode, UsageError
 from batch.limits import parse_duration
-from batch.options import Options
+from batch.options import FileLimits, Options, parse_max_file_size, parse_max_pixels
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from PIL import ExifTags, Image
 from batch.decode import decode_bytes
 from batch.decoding.jxl import read_header
 from batch.decoding.pillow import has_reader
-from batch.records import Reason
-from batch.sources.file_types import (
+from batch.file_types import (
     DECODERS,
     FILE_TYPES,
     HEAD_BYTES,
@@ -27,6 +26,7 @@ from batch.sources.file_types import (
     file_type_of,
     why_left_out,
 )
+from batch.records import Reason
 from tests.conftest import REPOSITORY
 from tests.decoded import NAME, distance, encoded, failure, photo
 from tests.grid_avif import grid_avif

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode
+from batch.found import Found
 from batch.gone import InputCoverage
 from batch.records import Failure, Reason, Stage
-from batch.sources.walk import Found
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, as_mortal, make_photos
 

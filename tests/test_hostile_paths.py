@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from batch.decoding.file_bytes import read_with_state
-from batch.decoding.file_limits import MAX_FILE_BYTES
 from batch.errors import ExitCode
-from batch.names import FORMULA_STARTS, path_from_text
+from batch.options import MAX_FILE_BYTES
+from batch.path_text import FORMULA_STARTS, path_from_text
 from tests.runs import REPORT, Place, as_mortal, make_photos
 
 ODD_NAMES = [

@@ -15,11 +15,11 @@ import batch
 from batch.discover import Survey
 from batch.errors import InputError
 from batch.location import Url
+from batch.options import Search
 from batch.records import Failure, Reason
 from batch.sources import fetching, listing
 from batch.sources.fetching import Fetched, Fetcher
 from batch.sources.listing import listed_in, reach
-from batch.sources.walk import Search
 from batch.stores import answers, download, retrying
 from batch.stores.bucket import _s3_pages
 from batch.stores.store import open_store

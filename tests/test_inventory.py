@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.errors import ExitCode, InputError
+from batch.found import Found
+from batch.options import Search
 from batch.sharding.inventory import Inventory
 from batch.sharding.inventory_rows import ROWS
 from batch.sharding.manifest import read_manifest
-from batch.sources.walk import Found, Search
 from tests.runs import Place
 
 PREFIX = "inv/photos/daily"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import batch.journal.journal
+from batch.found import Found
 from batch.journal.damage import find_damage
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
@@ -29,7 +30,6 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.sources.walk import Found
 
 BASIS = b"basis"
 A, B, C = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "abc")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
+from batch.found import Found
 from batch.journal.damage import APPLICATION_AT, SQLITE_MAGIC, find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import Journal
@@ -25,7 +26,6 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.sources.walk import Found
 
 DAMAGE = "file is not a database"
 BASIS = b"basis"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
+from batch.found import Found
 from batch.journal.damage import find_damage
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID, VERSION
 from batch.records import FileState, Finished, Row, Status
-from batch.sources.walk import Found
 
 BASIS = b"basis"
 A, B = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "ab")

@@ -12,17 +12,16 @@ import pytest
 from PIL import Image
 
 from batch.commands.label import _launch_early
-from batch.contract.ensemble import load_ensemble
+from batch.contract.ensemble import Plan, load_ensemble
 from batch.contract.golden import Golden
 from batch.decode import decode
-from batch.decoding.file_limits import FileLimits
 from batch.errors import ModelError, OutputError
 from batch.labeller import Labeller
 from batch.location import Location
-from batch.options import Job, Memory, Options, Place, Provider
+from batch.options import FileLimits, Job, Memory, Options, Place, Provider
 from batch.pipeline import Pipeline
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
-from batch.workers.plan import Plan, read_plan, write_plan
+from batch.workers.plan import read_plan, write_plan
 from batch.workers.pool import Workers
 from batch.workers.process import LABELLING, Launched, launch_early, shared_file
 from batch.workers.program import SMALL

@@ -21,7 +21,7 @@ from batch.location import (
     with_secrets,
     without_secrets,
 )
-from batch.sources.walk import Search
+from batch.options import Search
 from batch.stores.store import said
 from tests.runs import REPORT, Place, make_photos
 

@@ -11,8 +11,9 @@ import pytest
 
 from batch.discover import Survey
 from batch.errors import ExitCode
+from batch.options import Search
 from batch.records import Reason
-from batch.sources.walk import CHECK_EVERY, Explorer, Search
+from batch.sources.walk import CHECK_EVERY, Explorer
 from tests.runs import REPORT, Place, ended, wait_for
 from tests.test_discover import find, without_privileges
 

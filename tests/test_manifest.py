@@ -13,8 +13,10 @@ import pytest
 
 from batch.discover import Survey
 from batch.errors import ExitCode, InputError
+from batch.found import Found
 from batch.location import Url
-from batch.names import path_from_text
+from batch.options import Search
+from batch.path_text import path_from_text
 from batch.records import Failure, Reason, Stage
 from batch.reports.formats import Kind
 from batch.sharding.manifest import (
@@ -25,7 +27,6 @@ from batch.sharding.manifest import (
     read_manifest,
     write_manifest,
 )
-from batch.sources.walk import Found, Search
 from tests.conftest import REPOSITORY
 from tests.runs import REPORT, Place, as_mortal, drafts, ended, make_photos, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.names import (
+from batch.path_text import (
     FORMULA_STARTS,
     begins_formula,
     is_printable,

@@ -12,6 +12,7 @@ import pytest
 
 from batch.contract.shipped import own_models
 from batch.errors import BatchLabelError, OutputError
+from batch.exclude import read_patterns
 from batch.journal.journal import Journal
 from batch.lock import lock_path, locked
 from batch.os_errors import describe
@@ -22,7 +23,6 @@ from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_place
 from batch.reports.publish import Draft
 from batch.reports.report import check_output
-from batch.sources.exclude import read_patterns
 from tests.test_discover import NOBODY, find, without_privileges
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")

@@ -19,10 +19,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from batch.cli import cli
-from batch.errors import ExitCode, OutputError, UsageError
+from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.document import SCRIPTS, STYLES
 from batch.page.make import Request, check_page_output, make_page
-from batch.reading.readers import ReportError
 from batch.records import Reason, Row
 from batch.reports.dataset_files import SUCCESS
 from batch.reports.formats import READABLE, Format

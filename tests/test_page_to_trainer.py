@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from batch.names import path_from_text, path_text, printable
+from batch.path_text import path_from_text, path_text, printable
 from batch.records import Abstain, Box, Region
 from tests.browser import opened
 from tests.conftest import REPOSITORY, Command

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.sources.walk import Search
+from batch.options import Search
 from tests.test_discover import find, left_out, put, without_privileges
 
 

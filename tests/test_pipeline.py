@@ -14,8 +14,7 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
-from batch.contract.ensemble import load_ensemble
-from batch.decide import Thresholds
+from batch.contract.ensemble import Thresholds, load_ensemble
 from batch.errors import InputError, ModelError, UsageError
 from batch.fusion import Fusion, Rule
 from batch.location import Location

@@ -14,7 +14,7 @@ import pytest
 import batch
 from batch.commands.label import label as command_label
 from batch.records import Status
-from batch.summary import Summary
+from batch.tally import Summary
 from tests.conftest import REPOSITORY, Command
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

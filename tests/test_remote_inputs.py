@@ -15,9 +15,9 @@ import pytest
 from batch.discover import Survey
 from batch.errors import InputError
 from batch.location import Url
+from batch.options import Search
 from batch.records import Failure, Reason
 from batch.sources.fetching import MOST_AHEAD, Fetched, Fetcher
-from batch.sources.walk import Search
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import REPORT, Place, make_photos
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from batch.errors import OutputError, UsageError
-from batch.names import path_from_text
+from batch.path_text import path_from_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.columns import columns, records_of
 from batch.reports.formats import ROW_GROUP, Format
@@ -297,7 +297,7 @@ def test_a_missing_pyarrow_is_found_before_the_work(
 
 
 def test_the_report_loads_nothing_heavy() -> None:
-    code = "import sys, batch.reports.report, batch.summary; print(*sys.modules)"
+    code = "import sys, batch.reports.report, batch.tally; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "pandas", "pyarrow", "onnxruntime"} & set(run.stdout.split())
 

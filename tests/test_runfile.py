@@ -11,7 +11,7 @@ import pytest
 
 from batch.errors import OutputError
 from batch.limits import Limits, parse_max_failures
-from batch.options import Options, Provider
+from batch.options import Options, Provider, Search
 from batch.recording.drift import Drift
 from batch.recording.host import HostRecord
 from batch.recording.run_record import (
@@ -24,8 +24,7 @@ from batch.recording.run_record import (
     settings_of,
 )
 from batch.recording.runfile import SCHEMA_VERSION, as_json, read_run, run_file, write_run
-from batch.sharding.shard import ShardRecord
-from batch.sources.walk import Search
+from batch.shard import ShardRecord
 
 RECORD = RunRecord(
     outcome=Outcome.INCOMPLETE,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.decide import Thresholds, labelled_row
+from batch.contract.ensemble import Thresholds
+from batch.decide import labelled_row
 from batch.decode import decode_bytes
 from batch.decoding.salvage import is_enough, leniency
 from batch.fusion import Fusion

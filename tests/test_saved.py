@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.errors import ExitCode, UsageError
-from batch.reading.readers import MAX_LINE, CsvReader, ParquetReader, ReportError
+from batch.errors import ExitCode, ReportError, UsageError
+from batch.reading.readers import MAX_LINE, CsvReader, ParquetReader
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.reports.formats import READABLE, ROW_GROUP, Column, Format, ParquetWriter
 from tests.test_report import ABSTAINED, FAILED, LABELLED, NO_FACE, OUTPUTS, many, written

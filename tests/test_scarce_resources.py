@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.decoding.file_limits import FileLimits
 from batch.errors import ExitCode, WorkerError
 from batch.location import Url
+from batch.options import FileLimits
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import UsageError
-from batch.sharding.shard import MAX_SHARDS, ListingDigest, Shard, Sharded, parse_shard
-from batch.sources.walk import Found
+from batch.found import Found
+from batch.shard import MAX_SHARDS, ListingDigest, Shard, Sharded, parse_shard
 from tests.conftest import REPOSITORY
 from tests.runs import REPORT, USUAL, Place, as_mortal, make_photos
 
@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_read_makes_no_shard_forget(place: Place) -> Non
 
 def test_python_labels_a_shard(place: Place) -> None:
     code = (
-        "import batch, sys; from batch.sharding.shard import Shard\n"
+        "import batch, sys; from batch.shard import Shard\n"
         f"options = batch.Options(model={USUAL[2]!r}, provider=batch.Provider.CPU, workers=1,"
         " shard=Shard(1, 2))\n"
         "for row in batch.label(['photos'], options): print(row.path)"

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from batch.cli import cli
 from batch.log import PROGRAM
-from batch.sharding.shard import Shard
+from batch.shard import Shard
 from tests.conftest import REPOSITORY
 from tests.runs import make_photos
 

@@ -9,7 +9,7 @@ import pytest
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.records import Answer, Failure, Finished, Reason, Row, Stage, Status
-from batch.summary import Summary
+from batch.tally import Summary
 
 PATH = Path("a.jpg")
 FAILED = Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.READ, Reason.EMPTY, "no bytes"))

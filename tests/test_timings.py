@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from batch.recording.run_record import Seconds
-from batch.recording.timings import CLASSIFY, CROP, DECODE, DISCOVER, FACES, READ, REPORT, Timings
+from batch.timings import CLASSIFY, CROP, DECODE, DISCOVER, FACES, READ, REPORT, Timings
 
 
 @pytest.fixture

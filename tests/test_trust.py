@@ -14,8 +14,9 @@ import pytest
 
 from batch.discover import Survey
 from batch.errors import InputError
+from batch.found import Found
+from batch.options import Search
 from batch.records import Reason
-from batch.sources.walk import Found, Search
 from tests.runs import REPORT, Place, make_photos
 
 SECRET = "/etc/passwd"

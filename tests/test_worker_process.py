@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
+from batch.options import FileLimits
 from batch.records import Reason
 from batch.workers.pool import Workers
 from batch.workers.process import GROUP_SIGNALS
@@ -76,7 +76,7 @@ import batch.decode
 from batch.workers.worker import Task
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
-from batch.decoding.file_limits import FileLimits
+from batch.options import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from batch.decode import Upright
-from batch.decoding.file_limits import MAX_SIDE
 from batch.errors import ModelError
-from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
+from batch.options import MAX_SIDE
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
 from batch.row_json import MAX_ROW, pack_row
+from batch.timings import CLASSIFY, CROP, DECODE, FACES
 from batch.workers.protocol import (
     PIXEL_BYTES,
     REPLY,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
 from batch.location import Location, Url
+from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Row
 from batch.stopping import StopRequested
 from batch.workers import pool

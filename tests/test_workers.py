@@ -20,10 +20,10 @@ from PIL import Image
 
 from batch.decode import decode
 from batch.decoding.file_bytes import read_with_state
-from batch.decoding.file_limits import FileLimits
 from batch.location import Location
-from batch.recording.timings import DECODE
+from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Stage
+from batch.timings import DECODE
 from batch.workers.guard import OOM_SCORE
 from batch.workers.pool import Workers
 from batch.workers.program import allowance

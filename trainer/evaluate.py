@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from batch.classify import Classifier
+from batch.contract.ensemble import Thresholds
 from batch.contract.model import Model, ModelSpec
-from batch.decide import Thresholds
 from batch.errors import ModelError
 from batch.options import Provider
 from batch.records import Abstain

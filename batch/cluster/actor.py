@@ -21,8 +21,8 @@ from batch.errors import BatchLabelError
 from batch.journal.basis import basis_of
 from batch.location import Location
 from batch.log import PROGRAM
-from batch.names import printable
 from batch.options import Options
+from batch.path_text import printable
 from batch.pipeline import Pipeline
 from batch.records import FileState, Finished, Row, Status
 

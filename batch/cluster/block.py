@@ -8,8 +8,8 @@ from io import BytesIO
 from itertools import islice
 from typing import Any
 
+from batch.found import Found
 from batch.location import Location
-from batch.sources.walk import Found
 
 # Files of a block for each photo that an actor works on at the same time. Few at first, so that
 # every actor has something to do; many once there are many, as each block is one part in the end.

@@ -14,9 +14,9 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from batch.cores import available_cores
 from batch.errors import EngineError, UsageError
-from batch.names import printable
+from batch.parallel import available_cores
+from batch.path_text import printable
 from batch.stores.store import said
 
 if TYPE_CHECKING:

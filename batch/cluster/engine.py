@@ -26,12 +26,12 @@ from batch.journal.basis import basis_of
 from batch.journal.journal import Journal
 from batch.location import Location, Url, archive_of, with_secrets
 from batch.log import PROGRAM, Event, Level, Log
-from batch.names import path_text
 from batch.options import Job, Place
 from batch.parallel import thread_map
-from batch.recording.timings import Timings
+from batch.path_text import path_text
 from batch.records import Failure, Finished, Pending, Reason, Stage
 from batch.stopping import Stop
+from batch.timings import Timings
 from batch.workers.worker import Known
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
 from batch.cluster.parts import stop_name
 from batch.cluster.pool import Pool
 from batch.errors import EngineError
-from batch.names import printable
+from batch.path_text import printable
 from batch.stopping import Stop
 
 # Seconds between two looks whether the run is to end.

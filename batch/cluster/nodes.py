@@ -9,7 +9,7 @@ from batch.cluster.part import PartError, unpack_part
 from batch.cluster.parts import Parts
 from batch.errors import EngineError
 from batch.log import PROGRAM
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.records import Finished, Reason
 
 

@@ -8,10 +8,10 @@ from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
+from batch.found import stored_time
 from batch.location import location_of
 from batch.records import FileState, Finished
 from batch.row_json import pack_row, unpack_row
-from batch.sources.walk import stored_time
 
 # In the file's metadata: what it is, and what its answers depend on.
 KIND = b"batch-label"

@@ -9,15 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.clock import utc_now
 from batch.errors import OutputError
 from batch.journal.place import journal_path
+from batch.limits import utc_now
 from batch.location import Location, Url, is_url, location_of
-from batch.names import path_text
 from batch.options import Job
+from batch.path_text import path_text
 from batch.reports.drafts import ENDING, open_draft, remove_abandoned, stem_beside
-from batch.reports.output import is_streamed
-from batch.reports.publish import resolved
+from batch.reports.publish import is_streamed, resolved
 from batch.stores.retrying import request
 from batch.stores.store import open_store, said, store_refusals
 

@@ -68,7 +68,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
     from batch.explaining.words import sentences, subtitle, title
     from batch.location import location_of
     from batch.lock import locked
-    from batch.names import path_text
+    from batch.path_text import path_text
     from batch.reports.output import check_apart
     from batch.reports.publish import DRAWN_BY
     from batch.reports.wholefile import WholeFile

@@ -25,7 +25,7 @@ from batch.limits import (
 from batch.location import hide_secrets, location_of
 from batch.log import PROGRAM
 from batch.options import Cluster, EngineKind, Job, Memory, Options
-from batch.sharding.shard import parse_shard
+from batch.shard import parse_shard
 
 
 def job_of(

@@ -127,9 +127,9 @@ def _record_refusal(
 
 def _list(job: Job, log: Log) -> None:
     from batch.discover import discover
-    from batch.names import path_text
+    from batch.path_text import path_text
     from batch.records import Failure
-    from batch.summary import Summary
+    from batch.tally import Summary
 
     summary = Summary()
 
@@ -191,7 +191,7 @@ def _run_with(
     from batch.journal.place import journal_path
     from batch.labelling import Terminal
     from batch.location import location_of
-    from batch.names import path_text, printable
+    from batch.path_text import path_text, printable
     from batch.run import run
 
     gc.freeze()

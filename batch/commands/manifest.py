@@ -14,12 +14,13 @@ from batch.commands.failure import fail_in_log
 from batch.commands.options import log_options, search_options
 from batch.commands.settings import search_of
 from batch.errors import BatchLabelError, ExitCode, UsageError
+from batch.found import Found
 from batch.log import Event, Level, Log, LogFormat, counted, open_log
-from batch.sources.walk import Found, Search
+from batch.options import Search
 from batch.stopping import Check
 
 if TYPE_CHECKING:
-    from batch.summary import Summary
+    from batch.tally import Summary
 
 
 @click.command("manifest", short_help="List photos once and for all, for later runs.")
@@ -55,9 +56,9 @@ def _run(
     photos: tuple[str, ...], inventory: str | None, search: Search, output: str, log: Log
 ) -> ExitCode:
     from batch.location import hide_secrets
-    from batch.names import path_text
+    from batch.path_text import path_text
     from batch.reports.output import check_apart
-    from batch.summary import Summary
+    from batch.tally import Summary
 
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")

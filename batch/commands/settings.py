@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from batch.clock import utc_now
 from batch.contract.shipped import resolve_models
-from batch.decoding.file_limits import FileLimits, parse_max_file_size, parse_max_pixels
 from batch.errors import UsageError
-from batch.limits import parse_duration
+from batch.exclude import read_patterns
+from batch.limits import parse_duration, utc_now
 from batch.log import PROGRAM
-from batch.names import printable
-from batch.options import Place, Provider
-from batch.sources.exclude import read_patterns
-from batch.sources.walk import Search
+from batch.options import FileLimits, Place, Provider, Search, parse_max_file_size, parse_max_pixels
+from batch.path_text import printable
 
 _DAYS = re.compile(r"([0-9]{1,6})d")
 

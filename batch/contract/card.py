@@ -13,7 +13,7 @@ from batch.contract.graph import broken
 from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model
 from batch.fusion import Fusion, Rule
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.records import Region
 
 COLOURS = {1: "grey", 3: "RGB"}

@@ -14,7 +14,7 @@ from batch.contract.model import Model, ModelSpec
 from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
 from batch.fusion import pack_fusion, unpack_fusion
-from batch.names import is_printable, label_text, printable
+from batch.path_text import is_printable, label_text, printable
 from batch.records import ABSTAIN, MAX_LABELS, Region
 from batch.reports.dataset_files import MAX_FOLDER, NULL, label_folder
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from batch.contract.model import Model
-from batch.decide import Thresholds
 from batch.errors import ModelError
 from batch.fusion import Fusion
 from batch.options import Options
@@ -110,3 +110,48 @@ def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion 
             remedy,
         )
     return face, image, fusion
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Models and the rules by which they answer; ``detector`` is the face detector's graph.
+
+    ``batch_size`` counts the crops of one call of a model.
+    """
+
+    ensemble: Ensemble
+    detector: bytes
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When an answer counts.
+
+    Attributes:
+        unsure_below: 0 to 1; a label less likely than this is unsure.
+        abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
+            likely as this takes the place of a label, ``neither`` by its share in what
+            ``no_person`` leaves.
+        always_answer: whether every view gets its likeliest label; the abstain outputs are then
+            ignored.
+    """
+
+    unsure_below: float
+    abstain_from: Mapping[str, float] = field(default_factory=dict)
+    always_answer: bool = False
+
+
+class Rules(Protocol):
+    """What a decision depends on besides probabilities; an ``Ensemble`` has it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def fusion(self) -> Fusion | None: ...
+    @property
+    def photo_thresholds(self) -> Thresholds: ...
+    @property
+    def face_thresholds(self) -> Thresholds: ...
+    @property
+    def settled_thresholds(self) -> Thresholds: ...

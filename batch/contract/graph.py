@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from batch.errors import ModelError
-from batch.names import printable
+from batch.path_text import printable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # The smallest type of a constant has two bits.

@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from batch.decoding import jpeg, tiff
 from batch.decoding.isobmff import boxes
+from batch.file_types import CONVERT, FILE_TYPES
 from batch.records import Reason
-from batch.sources.file_types import CONVERT, FILE_TYPES
 
 DETAIL_LENGTH = 200  # characters
 # What Pillow's readers say of a sound file that they were not made for.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, load_ensemble
+from batch.contract.ensemble import Ensemble, Plan, load_ensemble
 from batch.crop import face_square
 from batch.decide import labelled_row
 from batch.errors import InputError, PhotoError
@@ -20,11 +20,10 @@ from batch.explaining.occlusion import POSITIONS, Floats, hidden
 from batch.inference.places import choose_place
 from batch.labeller import Labeller
 from batch.location import Url, location_of
-from batch.names import path_text
 from batch.options import Options
+from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
 from batch.sources.fetching import Fetcher
-from batch.workers.plan import Plan
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task

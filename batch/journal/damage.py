@@ -25,7 +25,7 @@ from batch.journal.schema import (
 )
 from batch.journal.stored import checksum_of
 from batch.location import location_of
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reports.publish import sync_folder, writing
 from batch.row_json import unpack_row
 

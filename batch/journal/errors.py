@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import OutputError
-from batch.names import path_text
 from batch.os_errors import is_denied, may_use
+from batch.path_text import path_text
 from batch.regular_file import open_without_waiting
 from batch.reports.publish import writing
 

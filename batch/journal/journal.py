@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from batch.errors import OutputError
+from batch.found import Found, stored_time
 from batch.journal.damage import check_note, check_photo, check_schema
 from batch.journal.errors import JournalDamaged, check_regular, translate_sqlite_errors
 from batch.journal.schema import (
@@ -55,8 +56,7 @@ from batch.journal.stored import checksum_of, checksum_of_fresh, failure_key
 from batch.location import Location, Url, location_of
 from batch.records import Failure, FileState, Finished, Pending, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
-from batch.sharding.shard import Shard
-from batch.sources.walk import Found, stored_time
+from batch.shard import Shard
 
 # Seconds between commits: what a kill can cost.
 COMMIT_EVERY = 1.0

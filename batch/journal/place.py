@@ -9,8 +9,7 @@ from pathlib import Path
 
 from batch.location import Url, location_of
 from batch.options import Job
-from batch.reports.output import is_streamed
-from batch.reports.publish import resolved
+from batch.reports.publish import is_streamed, resolved
 
 # Of a journal's name, the characters that a URL and its digest give.
 READABLE_LENGTH = 80

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from batch.errors import InputError
 from batch.merging.part import Part
-from batch.names import printable
+from batch.path_text import printable
 from batch.recording.run_record import RunRecord
 from batch.recording.runfile import SUFFIX
-from batch.sharding.shard import ShardRecord
+from batch.shard import ShardRecord
 
 Known = tuple[Part, RunRecord, ShardRecord]
 # Numbers that a message has room for.

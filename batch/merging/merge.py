@@ -14,18 +14,19 @@ from batch.lock import locked
 from batch.merging.belonging import check_parts
 from batch.merging.part import LAST, Part, open_part
 from batch.merging.succession import Succession
-from batch.names import label_text
+from batch.path_text import label_text
 from batch.reading.open_files import allow_open_files
 from batch.records import ABSTAIN, Reason, Status
 from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Format, Record, Value
-from batch.reports.output import check_apart, is_streamed
+from batch.reports.output import check_apart
+from batch.reports.publish import is_streamed
 from batch.reports.report import check_output, open_report, report_format
 from batch.sharding.manifest import check_manifest
 from batch.stopping import Stop
-from batch.summary import Summary
+from batch.tally import Summary
 
 
 @dataclass(frozen=True)

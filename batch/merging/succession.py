@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from batch.errors import InputError
 from batch.location import location_of
 from batch.merging.part import LAST, Part, PartRow
-from batch.names import path_bytes, path_text
+from batch.path_text import path_bytes, path_text
+from batch.shard import ListingDigest, ShardRecord
 from batch.sharding.manifest import read_paths
-from batch.sharding.shard import ListingDigest, ShardRecord
 
 _ALL = "give the reports of all shards, each once and whole"
 _SAME = "give the reports of one listing, and its own manifest"

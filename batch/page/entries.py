@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batch.names import as_cell
+from batch.path_text import as_cell
 from batch.reading.fields import checked_records
 from batch.reading.readers import RecordReader
 from batch.reading.saved import NEEDED, SavedReport, SavedRow, is_missing

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batch.limits import duration_text
-from batch.names import printable
+from batch.path_text import printable
 from batch.recording.drift import Drift
 from batch.recording.run_record import RunRecord
 from batch.recording.runfile import read_run, run_file

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batch.names import path_text
 from batch.page.entries import Entry, labels_of
 from batch.page.totals import Totals
+from batch.path_text import path_text
 from batch.reading.diff import Change, change_of, check_comparable
 from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.errors import UsageError
+from batch.errors import ReportError, UsageError
 from batch.lock import locked
-from batch.names import path_text
 from batch.page.content import Content
 from batch.page.document import document
 from batch.page.facts import about_run
@@ -18,10 +17,10 @@ from batch.page.gather import Gathered, digest_of, gather
 from batch.page.history import Changes, Edition, changes_between, published, read_editions
 from batch.page.pictures import GONE, Picture, least_certain, pictures
 from batch.page.totals import Totals
-from batch.reading.readers import ReportError
+from batch.path_text import path_text
 from batch.reports.dataset_place import check_outside
-from batch.reports.output import called, check_apart, check_place, is_streamed, publishing
-from batch.reports.publish import writing
+from batch.reports.output import called, check_apart, check_place, publishing
+from batch.reports.publish import is_streamed, writing
 
 SUFFIXES = (".html", ".htm")
 

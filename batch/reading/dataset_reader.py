@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from batch.errors import ReportError
 from batch.location import Location
 from batch.reading.open_files import allow_open_files
-from batch.reading.readers import (
-    REMEDY,
-    ParquetReader,
-    Records,
-    ReportError,
-    damage,
-    picker,
-    reading,
-)
+from batch.reading.readers import REMEDY, ParquetReader, Records, damage, picker, reading
 from batch.reports.dataset_files import PARTITIONS, SUCCESS, Part, contents_of, partition_of
 from batch.reports.dataset_place import inside, read_success, sizes_in
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format

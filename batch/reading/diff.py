@@ -12,7 +12,7 @@ from typing import BinaryIO
 from batch.errors import UsageError
 from batch.location import location_of
 from batch.lock import locked
-from batch.names import guard_cell, path_text
+from batch.path_text import guard_cell, path_text
 from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.records import Status

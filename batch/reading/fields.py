@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from batch.names import CONTROLS, UNPRINTABLE, printable
-from batch.reading.readers import MAX_LINE, REMEDY, RecordReader, ReportError, damaged
+from batch.errors import ReportError
+from batch.path_text import CONTROLS, UNPRINTABLE, printable
+from batch.reading.readers import MAX_LINE, REMEDY, RecordReader, damaged
 from batch.records import MAX_LABELS, Source, Status
 from batch.reports.formats import Value
 from batch.row_json import MAX_PHOTO_SIDE

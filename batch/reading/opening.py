@@ -6,20 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from batch.errors import ReportError
 from batch.location import Location, Url
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reading.dataset_reader import DatasetReader
-from batch.reading.readers import (
-    CsvReader,
-    JsonLinesReader,
-    ParquetReader,
-    RecordReader,
-    ReportError,
-    reading,
-)
+from batch.reading.readers import CsvReader, JsonLinesReader, ParquetReader, RecordReader, reading
 from batch.reports.dataset import ENDING
 from batch.reports.formats import READABLE, ROW_GROUP, Format
-from batch.reports.output import is_device
+from batch.reports.publish import is_device
 from batch.stores.download import opened
 
 _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from batch.errors import OutputError
-from batch.reading.readers import REMEDY, ReportError
+from batch.errors import OutputError, ReportError
+from batch.reading.readers import REMEDY
 from batch.reading.saved import SavedReport, SavedRow
 
 # KiB of pages that SQLite keeps in memory; what is more goes to a temporary file.

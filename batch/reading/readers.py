@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from batch.errors import InputError
-from batch.names import printable
+from batch.errors import ReportError
 from batch.os_errors import describe_refusal
+from batch.path_text import printable
 from batch.reports.arrow import DAMAGES
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
 
@@ -33,10 +33,6 @@ _SHOWN = 300  # characters of a text in a message
 # The records' numbers, counted as their users would, and the values of the columns asked for.
 Records = Iterator[tuple[int, tuple[Value, ...]]]
 REMEDY = "give a report that batch-label wrote, or write it anew"
-
-
-class ReportError(InputError):
-    """A report can't be read back."""
 
 
 class RecordReader(Protocol):

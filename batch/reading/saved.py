@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from batch.location import Location, location_of
-from batch.names import is_printable
+from batch.path_text import is_printable
 from batch.reading.fields import checked_records
 from batch.reading.opening import open_records
 from batch.reading.readers import RecordReader, no_report

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from batch.names import printable
+from batch.path_text import printable
 from batch.recording.profile import Profile
 from batch.records import Source
 

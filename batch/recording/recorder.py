@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from batch.clock import steady, utc_now
-from batch.cores import available_cores
 from batch.engine import Engine
 from batch.errors import (
     BatchLabelError,
@@ -19,10 +17,12 @@ from batch.errors import (
     TimeIsUp,
 )
 from batch.journal.basis import basis_of
+from batch.limits import steady, utc_now
 from batch.location import Location, Url, location_of
 from batch.log import Event, Level, Log
-from batch.names import path_text
 from batch.options import Job
+from batch.parallel import available_cores
+from batch.path_text import path_text
 from batch.recording.drift import Drift
 from batch.recording.host import installed_versions, this_host
 from batch.recording.metrics import metrics_file, write_metrics
@@ -36,11 +36,10 @@ from batch.recording.run_record import (
     settings_of,
 )
 from batch.recording.runfile import record_of, write_run
-from batch.reports.output import is_streamed
-from batch.reports.publish import resolved
-from batch.sharding.shard import Sharded
+from batch.reports.publish import is_streamed, resolved
+from batch.shard import Sharded
 from batch.stopping import make_final
-from batch.summary import Summary
+from batch.tally import Summary
 from batch.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.

@@ -9,12 +9,11 @@ from enum import Enum, StrEnum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
-from batch.clock import utc_text
-from batch.limits import CountLimit
-from batch.names import path_text
+from batch.limits import CountLimit, utc_text
+from batch.path_text import path_text
 from batch.recording.drift import Drift
 from batch.recording.host import HostRecord
-from batch.sharding.shard import Shard, ShardRecord
+from batch.shard import Shard, ShardRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

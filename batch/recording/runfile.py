@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from batch.clock import utc_text
+from batch.limits import utc_text
 from batch.location import Location, Url
 from batch.recording.run_record import RunRecord
 from batch.reports.wholefile import WholeFile, WholeObject

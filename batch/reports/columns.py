@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from batch.names import cell_text, label_text, path_text
+from batch.path_text import cell_text, label_text, path_text
 from batch.records import MAX_LABELS, Answer, Reason, Row, Source, Status
 from batch.reports.formats import Column, Kind, Value
 

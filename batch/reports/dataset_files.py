@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batch.errors import OutputError
-from batch.names import printable
+from batch.path_text import printable
 from batch.reports.formats import Record
 
 PARTITIONS = ("status", "label")

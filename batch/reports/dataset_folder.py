@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
-from batch.names import path_text
 from batch.os_errors import is_denied
+from batch.path_text import path_text
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import (
     SUCCESS,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from batch.errors import UsageError
 from batch.location import Location, Url, location_of
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import SUCCESS
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
@@ -18,7 +18,8 @@ from batch.reports.dataset_store import (
     read_stored_success,
     stored_sizes,
 )
-from batch.reports.output import called, is_streamed
+from batch.reports.output import called
+from batch.reports.publish import is_streamed
 from batch.stopping import Check, never_stop
 
 

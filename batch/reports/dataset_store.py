@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from batch.errors import PublishedOnly, UsageError
+from batch.errors import PublishedOnly, ReportError, UsageError
 from batch.location import Url
-from batch.names import path_text
-from batch.reading.readers import ReportError
+from batch.path_text import path_text
 from batch.reports.bounded import MAX_SUCCESS_BYTES, read_object
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
 from batch.stopping import Check, StopRequested, never_stop

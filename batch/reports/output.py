@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,18 +13,23 @@ from typing import BinaryIO, Protocol
 
 from batch.errors import OutputError, UsageError
 from batch.location import Url, location_of
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reports.drafts import draft_name, stem_beside
-from batch.reports.publish import ELSEWHERE, Draft, check_replaceable, resolved, writing
+from batch.reports.publish import (
+    ELSEWHERE,
+    Draft,
+    check_replaceable,
+    is_device,
+    is_stdout,
+    is_streamed,
+    resolved,
+    writing,
+)
 from batch.standard_streams import reopen_stdout
 from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store
 
-STDOUT = "-"
 LOOK_EVERY = 0.1  # seconds between two looks whether a pipe has a reader
-
-# The redirection is the shell's: opening this name anew would cut off what lies there.
-_STDOUT_NAMES = (STDOUT, "/dev/stdout")
 
 
 # The longest name of what a run keeps beside a report: a damaged journal's own journal.
@@ -153,26 +157,6 @@ def check_apart(output: str, noun: str, *inputs: str) -> None:
 def called(output: str) -> str:
     """Name an output for people."""
     return "standard output" if is_stdout(output) else f"report {path_text(location_of(output))}"
-
-
-def is_stdout(output: str) -> bool:
-    """Tell whether an output's name stands for standard output."""
-    return output in _STDOUT_NAMES
-
-
-def is_streamed(output: str) -> bool:
-    """Tell whether rows go out as they come: to standard output, a pipe or a device."""
-    path = location_of(output)
-    return is_stdout(output) or (isinstance(path, Path) and is_device(path))
-
-
-def is_device(path: Path) -> bool:
-    """Tell whether a path is a character device or pipe: written through, never replaced."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 class Stream:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
-from batch.names import path_text
+from batch.file_types import is_image
+from batch.location import location_of
 from batch.os_errors import CURE, describe_refusal
+from batch.path_text import path_text
 from batch.regular_file import open_regular
 from batch.reports.bounded import read_file_start
 from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
-from batch.sources.file_types import is_image
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {
@@ -163,3 +164,29 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+STDOUT = "-"
+
+# The redirection is the shell's: opening this name anew would cut off what lies there.
+_STDOUT_NAMES = (STDOUT, "/dev/stdout")
+
+
+def is_stdout(output: str) -> bool:
+    """Tell whether an output's name stands for standard output."""
+    return output in _STDOUT_NAMES
+
+
+def is_streamed(output: str) -> bool:
+    """Tell whether rows go out as they come: to standard output, a pipe or a device."""
+    path = location_of(output)
+    return is_stdout(output) or (isinstance(path, Path) and is_device(path))
+
+
+def is_device(path: Path) -> bool:
+    """Tell whether a path is a character device or pipe: written through, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.location import location_of
-from batch.names import label_text, path_text
+from batch.path_text import label_text, path_text
 from batch.records import Row, Status
 from batch.reports.columns import layout, records_of
 from batch.reports.dataset import DatasetWriter, is_dataset
@@ -23,8 +23,8 @@ from batch.reports.formats import (
     check_format,
     open_writer,
 )
-from batch.reports.output import Place, called, check_place, is_stdout, is_streamed, open_output
-from batch.reports.publish import Draft, writing
+from batch.reports.output import Place, called, check_place, open_output
+from batch.reports.publish import Draft, is_stdout, is_streamed, writing
 from batch.stopping import Check, never_stop
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from batch.errors import InputError, OutputError
 from batch.location import Url
-from batch.names import path_text
 from batch.os_errors import may_use
+from batch.path_text import path_text
 from batch.reports.bounded import MAX_RECORD_BYTES, read_file, read_file_start, read_object
-from batch.reports.output import is_device
-from batch.reports.publish import Draft, check_replaceable, resolved, writing
+from batch.reports.publish import Draft, check_replaceable, is_device, resolved, writing
 from batch.stores.retrying import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from batch.errors import OutputError, UsageError
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reports.formats import Column, Kind, Record, Sink, field_text
 from batch.reports.publish import writing
 from batch.stores.staging import ELSEWHERE, Staging

@@ -16,13 +16,15 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from batch.errors import InputError
+from batch.found import Found, find
 from batch.location import Location, Url, location_of
-from batch.names import path_text, printable
+from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal
+from batch.path_text import path_text, printable
 from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES
 from batch.sharding.inventory_rows import READERS
-from batch.sources.walk import CHECK_EVERY, Found, LeftOut, Search, every, find
+from batch.sources.walk import CHECK_EVERY, every
 from batch.stopping import Check, never_stop
 from batch.stores.download import opened
 

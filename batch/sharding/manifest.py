@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from batch.errors import InputError
+from batch.found import Found, fail, find, stored_time
 from batch.location import FILE_SCHEME, hide_secrets, is_url, location_of, scheme_of
 from batch.log import PROGRAM
-from batch.names import from_printable, path_from_text, path_text, printable
 from batch.os_errors import describe_refusal
+from batch.path_text import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
 from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES, check_pyarrow
 from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
-from batch.sources.walk import Found, fail, find, look_at, stored_time
+from batch.sources.walk import look_at
 from batch.stores.download import opened
 
 Row = TypeVar("Row")

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
+from batch.found import MAX_PATH_BYTES
 from batch.records import Reason
-from batch.sources.walk import MAX_PATH_BYTES
 
 # In front of a frame: what it is, and its length in bytes.
 HEAD = struct.Struct("<BI")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from time import monotonic
 
 from batch.errors import BatchLabelError
+from batch.found import cut_path
 from batch.location import hide_secrets
 from batch.records import Reason
 from batch.regular_file import NotRegular
@@ -33,7 +34,6 @@ from batch.sources.archive_frames import (
     name_text,
     pack,
 )
-from batch.sources.walk import cut_path
 from batch.stores.retrying import is_passing
 from batch.stores.store import said
 from batch.workers.guard import guard

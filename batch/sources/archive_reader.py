@@ -11,10 +11,10 @@ from contextlib import closing, suppress
 
 import msgspec
 
-from batch.decoding.file_limits import FileLimits
 from batch.errors import UsageError, WorkerError
 from batch.location import with_secrets
-from batch.names import printable
+from batch.options import FileLimits
+from batch.path_text import printable
 from batch.records import Reason
 from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_frames import (

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from batch.errors import BatchLabelError, InputError
+from batch.found import Found, fail, find, nanoseconds
 from batch.location import WILDCARDS, Url, is_url, scheme_of, with_secrets, without_secrets
-from batch.names import printable
+from batch.options import LeftOut, Search
 from batch.parallel import thread_map
+from batch.path_text import printable
 from batch.records import Reason
-from batch.sources.walk import LISTED_FOLDER, Found, LeftOut, Search, fail, find, nanoseconds
+from batch.sources.walk import LISTED_FOLDER
 from batch.stopping import Check, never_stop
 from batch.stores.bucket import pages_of
 from batch.stores.download import read_object

@@ -10,12 +10,14 @@ from pathlib import Path
 from shlex import quote
 
 from batch.errors import InputError
+from batch.found import Found, fail, find
 from batch.location import location_of, member_url, split_member, unpacked_by
-from batch.names import printable
+from batch.options import LeftOut, Search
+from batch.path_text import printable
 from batch.records import Reason
 from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_reader import ArchiveReader
-from batch.sources.walk import Found, LeftOut, Search, fail, find, look_at
+from batch.sources.walk import look_at
 from batch.stopping import Check, never_stop
 from batch.stores.retrying import retried
 from batch.stores.store import said

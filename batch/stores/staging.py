@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.reports.drafts import DraftFolder, empty
 from batch.reports.publish import writing
 

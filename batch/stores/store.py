@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch.errors import BatchLabelError, OutputError, UsageError
 from batch.location import archive_of, redact, scheme_of, split_member, with_secrets
-from batch.names import printable
+from batch.path_text import printable
 from batch.stores.retrying import status_of
 
 if TYPE_CHECKING:

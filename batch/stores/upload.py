@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError, UsageError
 from batch.location import Url, scheme_of, split_member
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.stopping import Check, never_stop
 from batch.stores.retrying import request, retried
 from batch.stores.staging import Staging

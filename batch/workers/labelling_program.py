@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 
 from batch.decode import Upright, photo_of
-from batch.decoding.file_limits import FileLimits
 from batch.labeller import Labeller
 from batch.location import Location
-from batch.options import Place, Provider
+from batch.options import FileLimits, Place, Provider
 from batch.workers.plan import read_plan
 from batch.workers.process import PLAN_IS_THERE
 from batch.workers.program import Handing, serve

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch.contract.ensemble import Ensemble
+from batch.contract.ensemble import Plan
 from batch.workers.process import seal, write_shared
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Models and the rules by which they answer; ``detector`` is the face detector's graph.
-
-    ``batch_size`` counts the crops of one call of a model.
-    """
-
-    ensemble: Ensemble
-    detector: bytes
-    batch_size: int
 
 
 def write_plan(plan: Plan, file: BinaryIO) -> None:

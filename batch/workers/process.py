@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import batch
-from batch.decoding.file_limits import FileLimits
 from batch.errors import WorkerError
+from batch.options import FileLimits
 
 FEWER = "or ask for fewer --workers"
 REMEDIES = {

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from batch.decode import Upright, decode_upright
 from batch.decoding.file_bytes import read_with_state
-from batch.decoding.file_limits import FileLimits
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
-from batch.recording.timings import DECODE, Timings
+from batch.options import FileLimits
 from batch.records import Failure, FileState, Reason, Stage
+from batch.timings import DECODE, Timings
 from batch.workers.guard import guard
 from batch.workers.protocol import (
     GO_ON,

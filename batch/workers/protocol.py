@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from batch.decoding.file_limits import MAX_DETAIL_PIXELS, MAX_SIDE
 from batch.errors import BatchLabelError, ModelError, ProviderError
 from batch.location import Location
-from batch.recording.timings import CLASSIFY, CROP, DECODE, FACES
+from batch.options import MAX_DETAIL_PIXELS, MAX_SIDE
 from batch.records import MAX_DETAIL, Failure, FileState, Row
 from batch.row_json import (
     MAX_PHOTO_SIDE,
@@ -28,6 +27,7 @@ from batch.row_json import (
     unpack_failure,
     unpack_row,
 )
+from batch.timings import CLASSIFY, CROP, DECODE, FACES
 
 if TYPE_CHECKING:  # Pillow costs start-up time, and a run on the CPU needs none of it
     from batch.decode import Upright

@@ -14,13 +14,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from batch.decoding.file_limits import FileLimits
 from batch.limits import duration_text
 from batch.location import Location
-from batch.recording.timings import DECODE
+from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
 from batch.row_json import MAX_ROW
 from batch.stopping import Check, never_stop
+from batch.timings import DECODE
 from batch.workers.process import (
     DYING,
     PROGRAM,

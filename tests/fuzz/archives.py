@@ -14,12 +14,13 @@ from pathlib import Path
 
 from batch.discover import Survey
 from batch.errors import BatchLabelError
+from batch.found import Found
 from batch.journal.journal import Journal
 from batch.location import Url
+from batch.options import Search
 from batch.records import Failure
 from batch.sources.archive import ArchiveError, open_archive
 from batch.sources.fetching import Fetcher
-from batch.sources.walk import Found, Search
 from tests.fuzz.breaking import BYTES, break_one, of_the_end
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, Mutation

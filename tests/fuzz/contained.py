@@ -6,7 +6,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from batch.decoding.file_limits import FileLimits
+from batch.options import FileLimits
 from batch.records import Failure, Photo, Reason
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question

@@ -8,8 +8,8 @@ import numpy as np
 
 from batch.decode import decode_bytes
 from batch.decoding.diagnosis import DETAIL_LENGTH
-from batch.decoding.file_limits import MAX_SIDE
-from batch.names import printable
+from batch.options import MAX_SIDE
+from batch.path_text import printable
 from batch.records import Failure, Photo, Reason, Stage
 from tests.fuzz.cases import Case
 

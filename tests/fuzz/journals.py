@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from batch.errors import OutputError
+from batch.found import Found
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import Journal
 from batch.records import (
@@ -23,7 +24,6 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.sources.walk import Found
 from tests.fuzz.breaking import BYTES, WORDS, break_one
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import Mutation

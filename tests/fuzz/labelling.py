@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import ExitCode
-from batch.names import path_from_text
+from batch.path_text import path_from_text
 from tests.conftest import REPOSITORY
 
 PATIENCE = 900.0  # seconds for one run

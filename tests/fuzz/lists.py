@@ -10,8 +10,9 @@ from pathlib import Path
 
 from batch.discover import Survey
 from batch.errors import InputError
+from batch.found import Found
 from batch.location import is_url
-from batch.sources.walk import Found, Search
+from batch.options import Search
 from tests.fuzz.breaking import BYTES, LINES, break_one
 from tests.fuzz.cases import Case
 from tests.fuzz.place import check_line, check_message, folder

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from batch.names import printable
+from batch.path_text import printable
 
 MEMORY = Path("/dev/shm")
 LONGEST = 3000  # characters of a message

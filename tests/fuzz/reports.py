@@ -7,10 +7,9 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from batch.errors import OutputError, UsageError
+from batch.errors import OutputError, ReportError, UsageError
 from batch.page.gather import gather
 from batch.reading.diff import diff
-from batch.reading.readers import ReportError
 from batch.reading.saved import SavedReport, open_saved
 from batch.records import Status
 from batch.reports.report import open_report

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import InputError
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.records import Region
 from tests.trainer_data import CONFIG, write_folders
 from trainer.data import Dataset, Framing

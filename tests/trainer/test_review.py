@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.names import path_text
+from batch.path_text import path_text
 from batch.records import Box
 from tests.review_data import Row, write_review
 from trainer.data import Framing

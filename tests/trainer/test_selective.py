@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from batch.decide import Thresholds, decide
+from batch.contract.ensemble import Thresholds
+from batch.decide import decide
 from batch.records import Status
 from trainer.evaluation.selective import (
     Decisions,

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.decide import Thresholds, decide
+from batch.contract.ensemble import Thresholds
+from batch.decide import decide
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.thresholds import (
     MOST_ANSWERED,

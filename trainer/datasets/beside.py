@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError
-from batch.names import path_from_text
+from batch.path_text import path_from_text
 from batch.records import Status
 from trainer.data import Dataset, Part, join, take
 from trainer.datasets.duplicates import twins

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, load_ensemble
+from batch.contract.ensemble import Ensemble, Plan, load_ensemble
 from batch.crop import whole
 from batch.decide import main_face, mean_face
 from batch.decode import decode_bytes
@@ -17,7 +17,6 @@ from batch.errors import InputError, ModelError
 from batch.labeller import Labeller
 from batch.options import DEFAULT_BATCH_SIZE, Options, Place, Provider
 from batch.records import Failure, Photo, Probabilities
-from batch.workers.plan import Plan
 from batch.yunet_graph import detector_graph
 from trainer.data import Framing, abstain_classes
 from trainer.datasets.samples import Labelled

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.decide import Thresholds, decide
+from batch.contract.ensemble import Thresholds
+from batch.decide import decide
 from batch.records import Status
 from trainer.data import Texts
 from trainer.evaluation.bootstrap import ENDS, RESAMPLES, SEED, Estimate, of_counts, plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from batch.names import printable
+from batch.path_text import printable
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.end_to_end import EndToEnd

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from batch.decide import Thresholds
+from batch.contract.ensemble import Thresholds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.errors import InputError
 from batch.location import Location, Url
-from batch.names import path_from_text, printable
+from batch.path_text import path_from_text, printable
 from batch.reading.readers import MAX_LINE
 from batch.records import Abstain, Box
 from batch.row_json import MAX_PHOTO_SIDE

@@ -14,7 +14,7 @@ from batch.decoding.file_bytes import read
 from batch.errors import InputError
 from batch.faces import is_small
 from batch.location import Url
-from batch.names import label_text
+from batch.path_text import label_text
 from batch.records import ABSTAIN, Box, Failure, Photo
 from trainer.data import Framing
 from trainer.datasets.samples import LeftOut, Sample, split_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from batch.errors import UsageError
-from batch.sources.walk import Found
+from batch.found import Found
 
 # Bytes of the digest that a path's shard is read from: enough for a remainder without bias.
 _HASH_BYTES = 8

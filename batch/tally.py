@@ -10,7 +10,7 @@ from typing import Any
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
 from batch.log import counted
-from batch.names import path_text, printable
+from batch.path_text import path_text, printable
 from batch.records import Failure, Finished, Reason, Row, Status
 
 # Files or folders that a message names, and characters of what it says of each.

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from batch.errors import UsageError
 from batch.location import WILDCARDS
-from batch.names import printable
 from batch.os_errors import describe_refusal
+from batch.path_text import printable
 
 # Folders that machines and programs fill with thumbnails, previews, snapshots and deleted files.
 JUNK = (
