@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from batch.errors import InputError
 from batch.file_types import is_image
+from batch.files.regular_file import open_regular
 from batch.found import Found, fail
 from batch.location import (
     WILDCARDS,
@@ -34,7 +35,6 @@ from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal, is_denied
 from batch.path_text import printable
 from batch.records import Failure, Reason
-from batch.regular_file import open_regular
 from batch.shard import Shard, Sharded
 from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
 from batch.sources.archive_reader import ArchiveReader

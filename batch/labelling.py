@@ -15,6 +15,7 @@ from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.exclude import EXCLUDED, JUNK_FOLDER
+from batch.files.publish import digest_of_file, resolved
 from batch.found import Found
 from batch.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
 from batch.journal.basis import basis_of, describe_basis, describe_change
@@ -32,7 +33,6 @@ from batch.recording.host import version_of
 from batch.recording.profile import Profile, Tally
 from batch.recording.recorder import Recorder
 from batch.records import Failure, Pending, Row, Source
-from batch.reports.publish import digest_of_file, resolved
 from batch.reports.report import Report, open_report
 from batch.stopping import Check, Stop
 from batch.tally import Summary

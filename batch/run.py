@@ -14,6 +14,8 @@ from typing import BinaryIO
 from batch.discover import LIST, Survey
 from batch.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
+from batch.files.lock import lock_path, locked
+from batch.files.publish import is_streamed, resolved
 from batch.gone import InputCoverage
 from batch.journal.errors import COMPANIONS
 from batch.journal.errors import ELSEWHERE as ANOTHER_STATE
@@ -21,7 +23,6 @@ from batch.journal.place import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
-from batch.lock import lock_path, locked
 from batch.log import Event, Log
 from batch.options import Job
 from batch.path_text import path_text
@@ -29,7 +30,6 @@ from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
 from batch.recording.runfile import run_file
 from batch.reports.output import check_apart
-from batch.reports.publish import is_streamed, resolved
 from batch.reports.report import check_name, check_output
 from batch.shard import Sharded
 from batch.stopping import Stop, stop_on_signals

@@ -14,11 +14,11 @@ import pyarrow.parquet
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
+from batch.files.drafts import exchange
 from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import dataset, dataset_store
 from batch.reports.dataset_files import NULL, SUCCESS, contents_of, partition_of
-from batch.reports.exchange import exchange
 from batch.reports.report import check_output, open_report
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import Place, make_photos

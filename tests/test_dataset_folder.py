@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
+from batch.files.drafts import CONTENT, DraftFolder
 from batch.reports import dataset_folder
 from batch.reports.dataset_files import SUCCESS
 from batch.reports.dataset_folder import LocalDataset
-from batch.reports.drafts import CONTENT, DraftFolder
 from batch.reports.report import check_output, open_report
 from tests.conftest import REPOSITORY
 from tests.runs import drafts

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.reports import drafts
-from batch.reports.drafts import (
+from batch.files import drafts
+from batch.files.drafts import (
     CONTENT,
     MARKER,
     DraftFolder,
@@ -38,7 +38,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batch.reports.drafts import DraftFolder, open_draft
+from batch.files.drafts import DraftFolder, open_draft
 parent, stem = Path(sys.argv[1]), sys.argv[2]
 path, stream = open_draft(parent, stem)
 stream.write(b"half")
@@ -94,7 +94,7 @@ def test_the_number_of_a_process_proves_nothing(tmp_path: Path) -> None:
         pytest.skip("this user can make no container")
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from batch.reports.drafts import open_draft\n"
+        "from batch.files.drafts import open_draft\n"
         "draft = open_draft(Path(sys.argv[1]), sys.argv[2])\n"
         "print(os.getpid(), flush=True); time.sleep(60)"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.lock import locked
+from batch.files.lock import locked
 from tests.conftest import REPOSITORY
 from tests.runs import JOURNAL, REPORT, USUAL, Place, as_mortal, make_photos
 from tests.test_discover import NOBODY

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, LockedError, OutputError
-from batch.lock import locked
+from batch.files.lock import locked
 
 HOLD = """
 import sys
-from batch.lock import locked
+from batch.files.lock import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

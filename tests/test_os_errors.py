@@ -13,15 +13,15 @@ import pytest
 from batch.contract.shipped import own_models
 from batch.errors import BatchLabelError, OutputError
 from batch.exclude import read_patterns
+from batch.files.lock import lock_path, locked
+from batch.files.publish import Draft
 from batch.journal.journal import Journal
-from batch.lock import lock_path, locked
 from batch.os_errors import describe
 from batch.reading.saved import open_saved
 from batch.recording.metrics import metrics_file
 from batch.recording.runfile import run_file
 from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_place
-from batch.reports.publish import Draft
 from batch.reports.report import check_output
 from tests.test_discover import NOBODY, find, without_privileges
 

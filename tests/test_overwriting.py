@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from batch.lock import locked
+from batch.files.lock import locked
 from tests.runs import REPORT, Place, make_photos
 
 PHOTO = "photos/00000.jpg"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import OutputError
-from batch.reports.publish import Draft
+from batch.files.publish import Draft
 from tests.runs import drafts
 
 OLD = b"the earlier report\n"
@@ -23,7 +23,7 @@ OLD = b"the earlier report\n"
 RUN = """
 import sys
 from pathlib import Path
-from batch.reports.publish import Draft
+from batch.files.publish import Draft
 draft = Draft(Path(sys.argv[1]))
 draft.stream.write(b"half a report" * 10_000)
 draft.stream.flush()
@@ -36,7 +36,7 @@ LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
 from batch.errors import OutputError
-from batch.reports.publish import Draft, writing
+from batch.files.publish import Draft, writing
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 draft = Draft(Path(sys.argv[1]))
 try:

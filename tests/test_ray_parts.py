@@ -29,6 +29,7 @@ from batch.cluster.parts import (
 )
 from batch.decide import failed_row
 from batch.errors import OutputError
+from batch.files.drafts import draft_name, open_draft
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.log import LogFormat, open_log
@@ -45,7 +46,6 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.reports.drafts import draft_name, open_draft
 from batch.stopping import Stop
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.reports.drafts import draft_name
+from batch.files.drafts import draft_name
+from batch.files.staging import STEM, Staging
 from batch.reports.output import check_place, open_output
 from batch.reports.report import report_format
-from batch.stores.staging import STEM, Staging
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import Place, ended, has_begun, make_photos, wait_for
@@ -30,7 +30,7 @@ LIMITED_RUN = """
 import io, resource
 from batch.errors import OutputError
 from batch.reports.output import called, open_output
-from batch.reports.publish import writing
+from batch.files.publish import writing
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 output = open_output("memory://outputs/r.csv", io.BytesIO())
 try:
@@ -45,12 +45,12 @@ except OutputError as error:
 
 KILLED_RUN = """
 import os, signal
-from batch.stores.staging import Staging
+from batch.files.staging import Staging
 Staging().open("r.csv").write(b"half a report")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 MANY_RUNS = """
-from batch.stores.staging import Staging
+from batch.files.staging import Staging
 for _ in range(150):
     Staging().close()
 """

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from batch.errors import OutputError
+from batch.files.drafts import draft_name, stem_beside
+from batch.files.regular_file import MAX_RECORD_BYTES
 from batch.location import Url
-from batch.reports.bounded import MAX_RECORD_BYTES
-from batch.reports.drafts import draft_name, stem_beside
 from batch.reports.wholefile import WholeFile, WholeObject
 
 ELSEWHERE = "name another place"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import OutputError
+from batch.files.drafts import ENDING, open_draft, remove_abandoned, stem_beside
+from batch.files.publish import is_streamed, resolved
 from batch.journal.place import journal_path
 from batch.limits import utc_now
 from batch.location import Location, Url, is_url, location_of
 from batch.options import Job
 from batch.path_text import path_text
-from batch.reports.drafts import ENDING, open_draft, remove_abandoned, stem_beside
-from batch.reports.publish import is_streamed, resolved
 from batch.stores.retrying import request
 from batch.stores.store import open_store, said, store_refusals
 

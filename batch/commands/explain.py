@@ -66,11 +66,11 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
 
     from batch.explaining.explainer import explain as explained
     from batch.explaining.words import sentences, subtitle, title
+    from batch.files.lock import locked
+    from batch.files.publish import DRAWN_BY
     from batch.location import location_of
-    from batch.lock import locked
     from batch.path_text import path_text
     from batch.reports.output import check_apart
-    from batch.reports.publish import DRAWN_BY
     from batch.reports.wholefile import WholeFile
 
     if output.suffix.lower() != SUFFIX:

@@ -141,7 +141,7 @@ def with_journal(job: Job) -> Job:
                 "name one with --state, or a file with -o",
             )
         return job
-    from batch.reports.publish import writing
+    from batch.files.publish import writing
 
     folder = user_state() / PROGRAM
     with writing(f"folder {folder}", "name a journal with --state"):

@@ -119,9 +119,9 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 
 
 def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
-    from batch.lock import locked
+    from batch.files.lock import locked
+    from batch.files.publish import writing
     from batch.reports.output import called, check_place, publishing
-    from batch.reports.publish import writing
     from batch.sharding.manifest import write_manifest
     from batch.stopping import StopRequested, stop_on_signals
 

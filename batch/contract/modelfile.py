@@ -10,8 +10,8 @@ import onnx
 
 from batch.contract.graph import broken
 from batch.errors import ModelError
+from batch.files.regular_file import open_without_waiting
 from batch.os_errors import describe_refusal
-from batch.regular_file import open_without_waiting
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 REMEDY = "give the name of a shipped model or the path of an .onnx file"

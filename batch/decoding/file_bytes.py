@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from stat import S_ISREG
 
+from batch.files.regular_file import change_of, open_without_waiting
 from batch.options import MAX_FILE_BYTES
 from batch.os_errors import describe
 from batch.records import Failure, FileState, Reason, Stage
-from batch.regular_file import change_of, open_without_waiting
 
 
 def read(path: Path) -> bytes | Failure:

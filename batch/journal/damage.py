@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from batch.errors import OutputError
+from batch.files.publish import sync_folder, writing
 from batch.journal.errors import (
     ELSEWHERE,
     JournalDamaged,
@@ -26,7 +27,6 @@ from batch.journal.schema import (
 from batch.journal.stored import checksum_of
 from batch.location import location_of
 from batch.path_text import path_text
-from batch.reports.publish import sync_folder, writing
 from batch.row_json import unpack_row
 
 BROKEN_SUFFIX = ".broken"

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import OutputError
+from batch.files.publish import writing
+from batch.files.regular_file import open_without_waiting
 from batch.os_errors import is_denied, may_use
 from batch.path_text import path_text
-from batch.regular_file import open_without_waiting
-from batch.reports.publish import writing
 
 ELSEWHERE = "name another place for the journal with --state"
 

@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from batch.files.publish import is_streamed, resolved
 from batch.location import Url, location_of
 from batch.options import Job
-from batch.reports.publish import is_streamed, resolved
 
 # Of a journal's name, the characters that a URL and its digest give.
 READABLE_LENGTH = 80

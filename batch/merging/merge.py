@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch.errors import InputError
+from batch.files.lock import locked
+from batch.files.publish import is_streamed
 from batch.location import location_of
-from batch.lock import locked
 from batch.merging.belonging import check_parts
 from batch.merging.part import LAST, Part, open_part
 from batch.merging.succession import Succession
@@ -22,7 +23,6 @@ from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Format, Record, Value
 from batch.reports.output import check_apart
-from batch.reports.publish import is_streamed
 from batch.reports.report import check_output, open_report, report_format
 from batch.sharding.manifest import check_manifest
 from batch.stopping import Stop

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from batch.errors import ReportError
+from batch.files.publish import is_device
 from batch.page.entries import Entry, entries, labels_of
 from batch.page.totals import Totals
 from batch.path_text import path_text
@@ -18,7 +19,6 @@ from batch.reading.dataset_reader import success_of
 from batch.reading.opening import is_dataset_at, open_records
 from batch.reading.readers import RecordReader, reading
 from batch.reading.saved import SavedReport
-from batch.reports.publish import is_device
 
 # Rows that a page holds: of a report of more, the failures and the least certain answers.
 MAX_ROWS = 200_000

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import ReportError, UsageError
-from batch.lock import locked
+from batch.files.lock import locked
+from batch.files.publish import is_streamed, writing
 from batch.page.content import Content
 from batch.page.document import document
 from batch.page.facts import about_run
@@ -20,7 +21,6 @@ from batch.page.totals import Totals
 from batch.path_text import path_text
 from batch.reports.dataset_place import check_outside
 from batch.reports.output import called, check_apart, check_place, publishing
-from batch.reports.publish import is_streamed, writing
 
 SUFFIXES = (".html", ".htm")
 

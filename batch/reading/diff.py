@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import BinaryIO
 
 from batch.errors import UsageError
+from batch.files.lock import locked
+from batch.files.publish import writing
 from batch.location import location_of
-from batch.lock import locked
 from batch.path_text import guard_cell, path_text
 from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
@@ -20,7 +21,6 @@ from batch.reports.columns import PROBABILITY_DECIMALS
 from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Column, Kind, Record, Value, open_writer
 from batch.reports.output import called, check_apart, publishing
-from batch.reports.publish import writing
 from batch.reports.report import check_output, report_format
 
 # Kinds of relabelling that the summary names; the list has them all.

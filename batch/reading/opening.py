@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from batch.errors import ReportError
+from batch.files.publish import is_device
 from batch.location import Location, Url
 from batch.path_text import path_text
 from batch.reading.dataset_reader import DatasetReader
 from batch.reading.readers import CsvReader, JsonLinesReader, ParquetReader, RecordReader, reading
 from batch.reports.dataset import ENDING
 from batch.reports.formats import READABLE, ROW_GROUP, Format
-from batch.reports.publish import is_device
 from batch.stores.download import opened
 
 _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {

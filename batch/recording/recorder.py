@@ -16,6 +16,7 @@ from batch.errors import (
     PublishedOnly,
     TimeIsUp,
 )
+from batch.files.publish import is_streamed, resolved
 from batch.journal.basis import basis_of
 from batch.limits import steady, utc_now
 from batch.location import Location, Url, location_of
@@ -36,7 +37,6 @@ from batch.recording.run_record import (
     settings_of,
 )
 from batch.recording.runfile import record_of, write_run
-from batch.reports.publish import is_streamed, resolved
 from batch.shard import Sharded
 from batch.stopping import make_final
 from batch.tally import Summary

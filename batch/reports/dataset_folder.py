@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
+from batch.files.drafts import CONTENT, DraftFolder, exchange, names_in, stem_beside
+from batch.files.publish import resolved, sync_folder, writing
+from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.os_errors import is_denied
 from batch.path_text import path_text
-from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import (
     SUCCESS,
     contents_of,
@@ -21,10 +23,7 @@ from batch.reports.dataset_files import (
     is_partition,
     refusal,
 )
-from batch.reports.drafts import CONTENT, DraftFolder, names_in, stem_beside
-from batch.reports.exchange import exchange
 from batch.reports.output import check_folder
-from batch.reports.publish import resolved, sync_folder, writing
 
 # Where the earlier dataset is, under its name, while the new one takes that in two steps.
 EARLIER = "earlier"

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from batch.errors import UsageError
+from batch.files.publish import is_streamed
+from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.location import Location, Url, location_of
 from batch.path_text import path_text
-from batch.reports.bounded import MAX_SUCCESS_BYTES, read_file
 from batch.reports.dataset_files import SUCCESS
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
 from batch.reports.dataset_store import (
@@ -19,7 +20,6 @@ from batch.reports.dataset_store import (
     stored_sizes,
 )
 from batch.reports.output import called
-from batch.reports.publish import is_streamed
 from batch.stopping import Check, never_stop
 
 

@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import PublishedOnly, ReportError, UsageError
+from batch.files.regular_file import MAX_SUCCESS_BYTES
+from batch.files.staging import Staging
 from batch.location import Url
 from batch.path_text import path_text
-from batch.reports.bounded import MAX_SUCCESS_BYTES, read_object
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
 from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.bucket import pages_of
+from batch.stores.download import read_whole_object
 from batch.stores.retrying import request, retried
-from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, check_store, uploading
 
@@ -110,7 +111,7 @@ def read_stored_success(url: Url, called: str) -> bytes | None:
         if not request(store, "exists", f"{prefix}/{SUCCESS}"):
             return None
         # One that is too long is no list of files, and neither is an empty one.
-        return read_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
+        return read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
 
 
 def stored_sizes(url: Url, called: str) -> dict[str, int]:
@@ -148,7 +149,7 @@ def _own_objects(url: Url, store: AbstractFileSystem, prefix: str, check: Check)
             found[inside] = size
     listed: frozenset[str] = frozenset()
     if SUCCESS in found:
-        success = read_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES, check)
+        success = read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES, check)
         contents = contents_of(success) if success is not None else None
         if contents is None:
             raise refusal(path_text(url), SUCCESS)

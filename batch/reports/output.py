@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from batch.errors import OutputError, UsageError
-from batch.location import Url, location_of
-from batch.path_text import path_text
-from batch.reports.drafts import draft_name, stem_beside
-from batch.reports.publish import (
+from batch.files.drafts import draft_name, stem_beside
+from batch.files.publish import (
     ELSEWHERE,
     Draft,
     check_replaceable,
@@ -25,6 +23,8 @@ from batch.reports.publish import (
     resolved,
     writing,
 )
+from batch.location import Url, location_of
+from batch.path_text import path_text
 from batch.standard_streams import reopen_stdout
 from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import UsageError
+from batch.files.publish import Draft, is_stdout, is_streamed, writing
 from batch.location import location_of
 from batch.path_text import label_text, path_text
 from batch.records import Row, Status
@@ -24,7 +25,6 @@ from batch.reports.formats import (
     open_writer,
 )
 from batch.reports.output import Place, called, check_place, open_output
-from batch.reports.publish import Draft, is_stdout, is_streamed, writing
 from batch.stopping import Check, never_stop
 
 

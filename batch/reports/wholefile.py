@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError, OutputError
+from batch.files.publish import Draft, check_replaceable, is_device, resolved, writing
+from batch.files.regular_file import MAX_RECORD_BYTES, read_file, read_file_start
 from batch.location import Url
 from batch.os_errors import may_use
 from batch.path_text import path_text
-from batch.reports.bounded import MAX_RECORD_BYTES, read_file, read_file_start, read_object
-from batch.reports.publish import Draft, check_replaceable, is_device, resolved, writing
+from batch.stores.download import read_whole_object
 from batch.stores.retrying import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
@@ -46,7 +47,7 @@ class WholeObject:
             suppress(InputError),
             store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
         ):
-            return read_object(self.url.text, MAX_RECORD_BYTES)
+            return read_whole_object(self.url.text, MAX_RECORD_BYTES)
         return None
 
 

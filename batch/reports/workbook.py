@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from batch.errors import OutputError, UsageError
+from batch.files.publish import writing
+from batch.files.staging import ELSEWHERE, Staging
 from batch.path_text import path_text
 from batch.reports.formats import Column, Kind, Record, Sink, field_text
-from batch.reports.publish import writing
-from batch.stores.staging import ELSEWHERE, Staging
 
 # What Excel takes: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 MAX_SHEET_ROWS = 1_048_576  # the header is one of them

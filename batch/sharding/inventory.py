@@ -16,12 +16,12 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from batch.errors import InputError
+from batch.files.regular_file import open_regular
 from batch.found import Found, find
 from batch.location import Location, Url, location_of
 from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal
 from batch.path_text import path_text, printable
-from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES
 from batch.sharding.inventory_rows import READERS
 from batch.sources.walk import CHECK_EVERY, every

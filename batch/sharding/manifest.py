@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from batch.errors import InputError
+from batch.files.regular_file import open_regular
 from batch.found import Found, fail, find, stored_time
 from batch.location import FILE_SCHEME, hide_secrets, is_url, location_of, scheme_of
 from batch.log import PROGRAM
 from batch.os_errors import describe_refusal
 from batch.path_text import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
-from batch.regular_file import open_regular
 from batch.reports.arrow import DAMAGES, check_pyarrow
 from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
 from batch.sources.walk import look_at

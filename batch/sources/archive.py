@@ -17,10 +17,10 @@ from stat import S_ISLNK
 from typing import IO, BinaryIO, NamedTuple, Protocol
 
 from batch.errors import BatchLabelError
+from batch.files.regular_file import open_regular
 from batch.found import is_size
 from batch.location import Location, location_of
 from batch.records import Reason
-from batch.regular_file import open_regular
 
 # What is read of an archive at once to find its members: the index of a zip, of which a member
 # takes about a hundred bytes, and a header of a tar, which holds a name.

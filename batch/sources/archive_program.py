@@ -14,10 +14,10 @@ from contextlib import suppress
 from time import monotonic
 
 from batch.errors import BatchLabelError
+from batch.files.regular_file import NotRegular
 from batch.found import cut_path
 from batch.location import hide_secrets
 from batch.records import Reason
-from batch.regular_file import NotRegular
 from batch.sources.archive import Archive, ArchiveError, Member, open_archive
 from batch.sources.archive_frames import (
     HEAD,

@@ -12,12 +12,12 @@ from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
 from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, why_left_out
+from batch.files.regular_file import NotRegular, change_of, open_regular
 from batch.found import _LAST, _SHORT, Found, _is_too_long, fail, stored_time
 from batch.location import is_archive
 from batch.options import LeftOut, Search
 from batch.os_errors import describe
 from batch.records import Reason
-from batch.regular_file import NotRegular, change_of, open_regular
 from batch.sources.name_stack import NameStack
 from batch.sources.seen import Seen
 from batch.stopping import Check, never_stop

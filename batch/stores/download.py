@@ -218,3 +218,13 @@ class _Object(io.RawIOBase):
 
 def _fetching(called: str, kind: type[BatchLabelError]) -> AbstractContextManager[None]:
     return store_refusals(f"{called} can't be read", kind, "look after the network and the store")
+
+
+def read_whole_object(url: str, limit: int, check: Check = never_stop) -> bytes | None:
+    """Read an object; None if it has more bytes than ``limit``.
+
+    Raises:
+        Exception: the store refuses, or there is no such object: see ``store_refusals``.
+    """
+    data = read_object(url, limit + 1, check)
+    return data if len(data) <= limit else None

@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError, UsageError
+from batch.files.staging import Staging
 from batch.location import Url, scheme_of, split_member
 from batch.path_text import path_text
 from batch.stopping import Check, never_stop
 from batch.stores.retrying import request, retried
-from batch.stores.staging import Staging
 from batch.stores.store import open_store, store_refusals
 from batch.stores.waiting import ANSWER_TIMEOUT, attend
 

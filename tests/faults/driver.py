@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import ExitCode
-from batch.reports.drafts import MARKER
+from batch.files.drafts import MARKER
 from tests.conftest import REPOSITORY
 from tests.faults.scenarios import BUCKET, Scenario, journals_of
 from tests.faults.shim import CHANGES, READS, SENDS, Fault, environment

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.reports.drafts import DraftFolder, empty, stem_beside
+from batch.files.drafts import DraftFolder, empty, stem_beside
 from trainer.datasets.download import DownloadError, Patience, download
 from trainer.datasets.ferplus import FOLDERS, LABEL_FILE, Faces, NotFerPlus, read_ferplus
 

@@ -14,8 +14,8 @@ from batch.contract.contract import load_model
 from batch.contract.model import Model
 from batch.contract.shipped import SUFFIX, SUMS
 from batch.errors import InputError, OutputError
+from batch.files.drafts import draft_names, open_draft, remove_abandoned, stem_beside
 from batch.options import Provider
-from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
 from trainer.exporting.card import USE_HEADING
 
 
@@ -109,7 +109,7 @@ def _foreign(path: Path) -> OutputError:
 def _draft(target: Path, data: bytes) -> Iterator[Path]:
     """Make a file with this content beside ``target``, which the block may rename.
 
-    It proves itself as ``batch.reports.drafts`` says.
+    It proves itself as ``batch.files.drafts`` says.
     """
     folder, stem = target.parent, stem_beside(target)
     remove_abandoned(folder, draft_names(stem))

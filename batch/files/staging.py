@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError
+from batch.files.drafts import DraftFolder, empty
+from batch.files.publish import writing
 from batch.path_text import path_text
-from batch.reports.drafts import DraftFolder, empty
-from batch.reports.publish import writing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
@@ -51,3 +52,36 @@ def _open(path: str, flags: int) -> int:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+# == Reads small files and objects whole, whatever has come to lie in their place.
+
+# Of a run's record, and of a file of metrics: they have some kilobytes.
+MAX_RECORD_BYTES = 8 << 20
+# Of the list of a dataset's files: a file takes some 200 bytes, and has up to 1,000,000 rows.
+MAX_SUCCESS_BYTES = 64 << 20
+
+
+def read_file(path: Path, limit: int) -> bytes | None:
+    """Read a file; None if it has more bytes than ``limit``, or is no regular file.
+
+    No pipe is waited for.
+
+    Raises:
+        OSError: the system refuses, or there is no such file.
+    """
+    data = read_file_start(path, limit + 1)
+    return data if data is not None and len(data) <= limit else None
+
+
+def read_file_start(path: Path, number: int) -> bytes | None:
+    """Read up to so many bytes of a file; None if it is no regular file.
+
+    Raises:
+        OSError: as ``read_file`` does.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(number)
+    except NotRegular:
+        return None

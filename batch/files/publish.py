@@ -13,12 +13,11 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.file_types import is_image
+from batch.files.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from batch.files.regular_file import open_regular, read_file_start
 from batch.location import location_of
 from batch.os_errors import CURE, describe_refusal
 from batch.path_text import path_text
-from batch.regular_file import open_regular
-from batch.reports.bounded import read_file_start
-from batch.reports.drafts import draft_names, open_draft, remove_abandoned, stem_beside
 
 ELSEWHERE = "choose another place with -o"
 _REMEDIES = {

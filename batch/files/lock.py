@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import LockedError
+from batch.files.drafts import is_current, try_lock
+from batch.files.publish import ELSEWHERE, is_streamed, resolved, writing
+from batch.files.regular_file import open_without_waiting
 from batch.location import Url, location_of
 from batch.os_errors import may_use
 from batch.path_text import path_text
-from batch.regular_file import open_without_waiting
-from batch.reports.drafts import is_current, try_lock
-from batch.reports.publish import ELSEWHERE, is_streamed, resolved, writing
 
 # Seconds between two looks at a lock that is waited for.
 LOOK_EVERY = 0.5

@@ -1,0 +1,1 @@
+"""Files: opened safely, drafted, published in one step, and locked."""
