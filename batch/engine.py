@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from batch.contract.ensemble import Ensemble
 from batch.errors import UsageError
 from batch.journal.journal import Journal
 from batch.journal.place import journal_path
 from batch.log import Event, Log
+from batch.models.ensemble import Ensemble
 from batch.options import EngineKind, Job, Place
 from batch.pipeline import Pipeline
 from batch.records import Failure, Finished, Pending

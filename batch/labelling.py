@@ -11,14 +11,12 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from batch.decide import decide_again
 from batch.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.exclude import EXCLUDED, JUNK_FOLDER
 from batch.files.publish import digest_of_file, resolved
 from batch.found import Found
 from batch.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
-from batch.journal.basis import basis_of, describe_basis, describe_change
 from batch.journal.damage import find_damage, set_aside
 from batch.journal.errors import JournalDamaged
 from batch.journal.journal import FRESH, Journal, Plan
@@ -37,6 +35,8 @@ from batch.reports.report import Report, open_report
 from batch.stopping import Check, Stop
 from batch.tally import Summary
 from batch.timings import DISCOVER, REPORT
+from batch.vision.basis import basis_of, describe_basis, describe_change
+from batch.vision.decide import decide_again
 
 # Under this name the journal keeps what answers are compared with.
 REFERENCE = "reference"

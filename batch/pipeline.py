@@ -8,12 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, Plan, load_ensemble
-from batch.decide import failed_row
-from batch.inference.places import choose_place
+from batch.inference.placement import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location, Url
 from batch.log import counted
+from batch.models.ensemble import Ensemble, Plan, load_ensemble
 from batch.options import Options
 from batch.parallel import available_cores, thread_map
 from batch.records import (
@@ -29,12 +28,12 @@ from batch.records import (
 from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.timings import READ, Timings
-from batch.workers.plan import write_plan
+from batch.vision.decide import failed_row
+from batch.vision.yunet_graph import detector_graph
 from batch.workers.pool import Workers
-from batch.workers.process import LABELLING, Launched, shared_file
+from batch.workers.process import LABELLING, Launched, shared_file, write_plan
 from batch.workers.protocol import Question
 from batch.workers.worker import Known, Task
-from batch.yunet_graph import detector_graph
 
 # A worker leaves its core alone while a device looks at what it has decoded.
 WORKERS_A_CORE_ON_DEVICES = 2
@@ -79,7 +78,7 @@ class Pipeline:
         cores = available_cores()
         if self.place.devices:
             # Here, as it loads ONNX Runtime, which a run on the CPU leaves to its workers.
-            from batch.labeller import Labeller
+            from batch.vision.labeller import Labeller
 
             self._labeller = Labeller(plan, self.place)
             self.timings = self._labeller.timings

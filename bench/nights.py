@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from batch.crop import whole
-from batch.decode import decode
-from batch.faces import Detector
 from batch.records import Failure, Region
+from batch.vision.crop import whole
+from batch.vision.decode import decode
+from batch.vision.faces import Detector
 from trainer.config import load_config
 from trainer.data import Framing, Pixels
 from trainer.datasets.duplicates import near_groups, perceptual_hash

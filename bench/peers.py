@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batch.contract.shipped import find_model
+from batch.models.shipped import find_model
 from batch.records import Status
 from bench.command import CommandError, label, run_process
 from bench.figure import Figure

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from batch.contract.model import Model
-from batch.decode import decode_bytes
-from batch.decoding.file_bytes import read_with_state
 from batch.errors import ExitCode, ProviderError
 from batch.inference.session import open_session
+from batch.models.model import Model
 from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
 from batch.parallel import available_cores
 from batch.records import Failure, Photo
+from batch.vision.decode import decode_bytes
+from batch.vision.read_file import read_with_state
 
 # Workers mostly wait for the GPU, so more of them than cores may pay.
 WORKERS_A_CORE = (1, 2, 4)

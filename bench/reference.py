@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from batch.contract.shipped import find_models
-from batch.inference.runtime import ort
-from batch.yunet import MODEL_FILE, MODEL_PACKAGE
+from batch.inference.providers import ort
+from batch.models.shipped import find_models
+from batch.vision.yunet import MODEL_FILE, MODEL_PACKAGE
 
 SIDES = (640,)
 LEAST_SCORE, MOST_OVERLAP = 0.6, 0.3

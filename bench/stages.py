@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch import timings
-from batch.contract.ensemble import Plan, load_ensemble
-from batch.decode import decode_bytes
-from batch.decoding.file_bytes import read_with_state
-from batch.labeller import Labeller
+from batch.models.ensemble import Plan, load_ensemble
 from batch.options import DEFAULT_MODEL, Options, Place, Provider
 from batch.records import Failure, Photo, Row
 from batch.reports.report import open_report
-from batch.yunet_graph import detector_graph
+from batch.vision.decode import decode_bytes
+from batch.vision.labeller import Labeller
+from batch.vision.read_file import read_with_state
+from batch.vision.yunet_graph import detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode_bytes
 from batch.options import MAX_PIXELS
 from batch.records import Failure, Photo, Pixels, Stage
+from batch.vision.decode import decode_bytes
 
 NAME = Path("photo")
 SIDE = 512  # pixels: the astronaut's width and height

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from batch.decode import Upright, decode_upright
 from batch.options import MAX_SIDE
 from batch.records import Failure
-from batch.workers import program as worker_program
+from batch.vision.decode import Upright, decode_upright
+from batch.workers import child as worker_program
 from batch.workers.protocol import PIXEL_BYTES, REPLY, Kind
 
 SLOW = 0.4  # seconds

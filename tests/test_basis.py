@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-import batch.journal.basis
-from batch.contract.contract import load_model
-from batch.contract.model import Model
-from batch.journal.basis import basis_of
+import batch.vision.basis
+from batch.models.contract import load_model
+from batch.models.model import Model
 from batch.options import Options
+from batch.vision.basis import basis_of
 from tests.tiny_models import bright_model, bright_spec, save
 
 
@@ -44,8 +44,8 @@ def test_all_that_answers_depend_on_counts(
         basis_of([other, model], Options()),
         basis_of([replace(model, digest=other.digest[::-1])], Options()),
     ]
-    monkeypatch.setattr(batch.journal.basis, "detector_digest", lambda: "another detector")
+    monkeypatch.setattr(batch.vision.basis, "detector_digest", lambda: "another detector")
     bases.append(basis_of([model], Options()))
-    monkeypatch.setattr(batch.journal.basis, "PREPROCESSING", batch.journal.basis.PREPROCESSING + 1)
+    monkeypatch.setattr(batch.vision.basis, "PREPROCESSING", batch.vision.basis.PREPROCESSING + 1)
     bases.append(basis_of([model], Options()))
     assert len(set(bases)) == len(bases)

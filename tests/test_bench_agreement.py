@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.contract.ensemble import load_ensemble
-from batch.contract.model import Model
-from batch.decide import labelled_row
-from batch.decode import decode
-from batch.faces import Detector
+from batch.models.ensemble import load_ensemble
+from batch.models.model import Model
 from batch.options import DEFAULT_MODEL, Options
 from batch.records import Box, Evidence, Photo, Probabilities
+from batch.vision.decide import labelled_row
+from batch.vision.decode import decode
+from batch.vision.faces import Detector
 from bench import agreement, verdicts
 from bench.command import label
 from bench.reference import Face, Reference, Verdict

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.decode import decode
-from batch.faces import Detector
 from batch.records import Photo
+from batch.vision.decode import decode
+from batch.vision.faces import Detector
 from bench import tables
 from bench.against import measure_against
 from bench.command import CommandError

@@ -12,15 +12,15 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from batch.contract.contract import load_model
-from batch.contract.shipped import find_models
 from batch.errors import ProviderError
-from batch.faces import SIDES, Detector
-from batch.inference.bound import Array, DeviceModel
+from batch.inference.devices import Array, DeviceModel
 from batch.inference.session import Session, open_session
+from batch.models.contract import load_model
+from batch.models.shipped import find_models
 from batch.options import Place, Provider
 from batch.records import Photo
-from batch.yunet_graph import detector_graph
+from batch.vision.faces import SIDES, Detector
+from batch.vision.yunet_graph import detector_graph
 from tests.tiny_models import SIDE, bright_model
 
 CPU = Place(Provider.CPU)

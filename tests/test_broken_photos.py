@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from batch.decode import decode, decode_bytes
 from batch.records import Failure, Photo, Reason
+from batch.vision.decode import decode, decode_bytes
 from tests.decoded import NAME, encoded, failure, heif, photo
 
 __all__ = ["heif"]

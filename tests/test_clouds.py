@@ -41,7 +41,7 @@ def full(place: Place, cloud: Cloud) -> Cloud:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 3)
+    monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 3)
 
 
 NAMES = ("a b?c=d.jpg", "a#1.jpg", "a%41.jpg", "z.jpg", "ä.jpg", "猫.jpg")

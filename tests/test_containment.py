@@ -130,7 +130,7 @@ def test_what_libraries_print_does_not_reach_the_log(tmp_path: Path) -> None:
     data = bytearray(photo.read_bytes())
     data[20:200] = bytes(range(180))  # libtiff prints what it thinks of these codes
     photo.write_bytes(data)
-    code = "import sys; from pathlib import Path; from batch.decode import decode;"
+    code = "import sys; from pathlib import Path; from batch.vision.decode import decode;"
     alone = subprocess.run(
         [sys.executable, "-c", f"{code} decode(Path(sys.argv[1]))", photo],
         capture_output=True,

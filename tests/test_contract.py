@@ -10,11 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from batch.contract.contract import SCHEMA_VERSION, load_model, metadata
-from batch.contract.golden import GOLDEN_SPREAD, GOLDEN_TOLERANCE, Golden
-from batch.contract.model import ModelSpec
 from batch.errors import ExitCode, ModelError
-from batch.fusion import Fusion, Rule, pack_fusion
+from batch.models.contract import SCHEMA_VERSION, load_model, metadata
+from batch.models.fusion import Fusion, Rule, pack_fusion
+from batch.models.model import GOLDEN_SPREAD, GOLDEN_TOLERANCE, Golden, ModelSpec
 from batch.records import Region
 from tests.tiny_models import (
     GREYS,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import batch.crop
-from batch.crop import REDUCING_GAP, crop, whole
+import batch.vision.crop
 from batch.records import Box, Photo, Pixels
+from batch.vision.crop import REDUCING_GAP, crop, whole
 
 
 def _photo(pixels: Pixels, scale: int = 1) -> Photo:
@@ -93,7 +93,7 @@ def test_a_large_face_is_reduced_before_it_is_resized(
 ) -> None:
     photo = Photo(Path("p.png"), astronaut.resize((1024, 1024)), 1024, 1024)
     with monkeypatch.context() as unreduced:
-        unreduced.setattr(batch.crop, "REDUCING_GAP", 1e9)
+        unreduced.setattr(batch.vision.crop, "REDUCING_GAP", 1e9)
         slow = crop(photo, box, 0.1, 48, 48, channels)
     sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.contract.ensemble import Thresholds
-from batch.decide import decide, failed_row, is_settled, labelled_row, needs_photo
-from batch.fusion import Fusion, Rule
+from batch.models.ensemble import Thresholds
+from batch.models.fusion import Fusion, Rule
 from batch.records import (
     Box,
     Evidence,
@@ -23,6 +22,7 @@ from batch.records import (
     Stage,
     Status,
 )
+from batch.vision.decide import decide, failed_row, is_settled, labelled_row, needs_photo
 
 LABELS = ("happy", "sad")
 NEITHER = Thresholds(0.6, {"neither": 0.5})

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from batch import decode as decode_module
-from batch.decode import WORKING_SIDE
-from batch.decoding.pillow import has_reader
 from batch.options import MAX_SIDE
 from batch.records import Reason
+from batch.vision import decode as decode_module
+from batch.vision.decode import WORKING_SIDE
+from batch.vision.pillow import has_reader
 from tests.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 
 __all__ = ["heif"]
@@ -112,7 +112,7 @@ class TestFormats:
         path = tmp_path / "photo.heic"
         path.write_bytes(encoded(astronaut, "HEIF"))
         code = (
-            "import sys; from pathlib import Path; from batch.decode import decode;"
+            "import sys; from pathlib import Path; from batch.vision.decode import decode;"
             "print(decode(Path(sys.argv[1])).pixels.shape)"
         )
         command = [sys.executable, "-W", "error", "-c", code, str(path)]

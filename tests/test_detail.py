@@ -12,9 +12,12 @@ from PIL import ExifTags, Image
 
 import batch
 from batch import Options, Provider
-from batch.contract.ensemble import Plan, load_ensemble
-from batch.crop import crop
-from batch.decode import (
+from batch.location import Url
+from batch.models.ensemble import Plan, load_ensemble
+from batch.options import MAX_DETAIL_PIXELS, FileLimits, Place
+from batch.records import Failure, Photo, Reason, Stage, Status
+from batch.vision.crop import crop
+from batch.vision.decode import (
     LARGE_SIDE,
     WORKING_SIDE,
     Upright,
@@ -22,15 +25,12 @@ from batch.decode import (
     decode_upright,
     detail_size,
 )
-from batch.faces import CLOSE_FACE, CLOSE_SIDE, Detector, are_small
-from batch.labeller import Labeller
-from batch.location import Url
-from batch.options import MAX_DETAIL_PIXELS, FileLimits, Place
-from batch.records import Failure, Photo, Reason, Stage, Status
+from batch.vision.faces import CLOSE_FACE, CLOSE_SIDE, Detector, are_small
+from batch.vision.labeller import Labeller
+from batch.vision.yunet_graph import detector_graph
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
-from batch.yunet_graph import detector_graph
 from tests.decoded import distance, encoded, heif, photo
 
 __all__ = ["heif"]
@@ -110,7 +110,7 @@ class TestDetail:
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = large(astronaut.resize((2400, 1200)), "PNG")
-        monkeypatch.setattr("batch.decode._decoded", None)
+        monkeypatch.setattr("batch.vision.decode._decoded", None)
         assert isinstance(whole.detail, Photo)
         assert np.array_equal(whole.detail.pixels, whole.pixels)
 
@@ -137,7 +137,7 @@ class TestDetail:
         data = encoded(astronaut.resize((2600, 500)), form, exif=exif, **how)
         again = decode_upright(Path("large"), data, in_detail=True)
         whole = decode_bytes(Path("large"), data)
-        monkeypatch.setattr("batch.decode.open_image", None)
+        monkeypatch.setattr("batch.vision.decode.open_image", None)
         assert isinstance(whole, Photo)
         assert isinstance(whole.detail, Photo)
         assert isinstance(again, Upright)
@@ -151,7 +151,7 @@ class TestDetail:
             raise MemoryError
 
         whole = large(astronaut.resize((3000, 500)), "PNG")
-        monkeypatch.setattr("batch.decode._resized", resize)
+        monkeypatch.setattr("batch.vision.decode._resized", resize)
         assert isinstance(whole.detail, Failure)
         assert whole.detail.reason is Reason.TOO_LARGE
 

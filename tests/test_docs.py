@@ -9,14 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from batch.cli import cli
-from batch.contract.shipped import shipped_models
-from batch.decide import labelled_row
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MOST_FACES
 from batch.explaining.heatmap import LEAST_SCALE
 from batch.explaining.occlusion import POSITIONS, SPOT
-from batch.faces import (
+from batch.log import PROGRAM
+from batch.models.shipped import shipped_models
+from batch.options import MAX_FILE_BYTES, MAX_PIXELS
+from batch.vision.decide import labelled_row
+from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
     GLANCE_FACE,
@@ -24,8 +26,6 @@ from batch.faces import (
     GLANCE_SIDE,
     MIN_SCORE,
 )
-from batch.log import PROGRAM
-from batch.options import MAX_FILE_BYTES, MAX_PIXELS
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

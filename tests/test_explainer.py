@@ -12,17 +12,17 @@ from onnx import numpy_helper
 from PIL import Image, ImageFilter
 
 import batch
-from batch.contract.golden import Golden
-from batch.crop import whole
-from batch.decode import decode
 from batch.errors import InputError, PhotoError
 from batch.explaining.explainer import MOST_FACES, log_odds_of
 from batch.explaining.explanation import Explanation
 from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
 from batch.explaining.words import sentences, subtitle, title
-from batch.fusion import Rule
+from batch.models.fusion import Rule
+from batch.models.model import Golden
 from batch.options import Options, Provider
 from batch.records import Photo, Pixels, Region, Source, Status
+from batch.vision.crop import whole
+from batch.vision.decode import decode
 from tests.tiny_models import (
     SIDE,
     as_schema_1,

@@ -9,7 +9,9 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider
-from batch.faces import (
+from batch.inference.session import open_session
+from batch.records import Box, Photo
+from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
     GLANCE_FACE,
@@ -17,10 +19,8 @@ from batch.faces import (
     Boxes,
     Detector,
 )
-from batch.inference.session import open_session
-from batch.records import Box, Photo
-from batch.yunet import STRIDES, model_bytes
-from batch.yunet_graph import DELTAS, SCORES, detector_graph
+from batch.vision.yunet import STRIDES, model_bytes
+from batch.vision.yunet_graph import DELTAS, SCORES, detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.decode import decode
-from batch.decoding.file_bytes import read
 from batch.options import MAX_FILE_BYTES
 from batch.records import Failure, Photo, Reason, Stage
+from batch.vision.decode import decode
+from batch.vision.read_file import read
 from tests.decoded import encoded, pixels_like
 
 NOBODY = 65534

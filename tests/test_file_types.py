@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.decode import decode_bytes
-from batch.decoding.jxl import read_header
-from batch.decoding.pillow import has_reader
 from batch.file_types import (
     DECODERS,
     FILE_TYPES,
@@ -27,6 +24,9 @@ from batch.file_types import (
     why_left_out,
 )
 from batch.records import Reason
+from batch.vision.decode import decode_bytes
+from batch.vision.isobmff import read_header
+from batch.vision.pillow import has_reader
 from tests.conftest import REPOSITORY
 from tests.decoded import NAME, distance, encoded, failure, photo
 from tests.grid_avif import grid_avif

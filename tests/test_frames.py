@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from batch.decode import decode_bytes
 from batch.records import Photo, Pixels
+from batch.vision.decode import decode_bytes
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.fusion import LEAST, SCORE_LIMIT, Fusion, Rule, pack_fusion, score_odds, unpack_fusion
+from batch.models.fusion import (
+    LEAST,
+    SCORE_LIMIT,
+    Fusion,
+    Rule,
+    pack_fusion,
+    score_odds,
+    unpack_fusion,
+)
 from batch.records import Probabilities
 from tests.tiny_models import bright_fusion
 

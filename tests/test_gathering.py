@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from batch.inference.bound import Array
-from batch.inference.gathering import Gathering
+from batch.inference.devices import Array, Gathering
 from tests.conftest import REPOSITORY
 
 PATIENCE = 20.0
@@ -189,7 +188,7 @@ def test_its_threads_end_when_nobody_holds_it() -> None:
 
 def test_a_process_ends_with_gatherings_open() -> None:
     code = (
-        "import numpy as np; from batch.inference.gathering import Gathering; "
+        "import numpy as np; from batch.inference.devices import Gathering; "
         "g = Gathering([lambda parts: [np.concatenate(parts)]], batch=4); "
         "print(g.run(np.ones((2, 3))))"
     )

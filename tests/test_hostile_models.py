@@ -13,13 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from batch.classify import Classifier
-from batch.contract.contract import MAX_NAME, load_model
-from batch.contract.golden import MAX_BYTES
-from batch.contract.modelfile import MAX_MODEL_BYTES
 from batch.errors import ExitCode, ModelError
+from batch.models.contract import MAX_NAME, load_model
+from batch.models.graph import MAX_MODEL_BYTES
+from batch.models.model import MAX_BYTES
 from batch.options import Provider
 from batch.records import MAX_LABELS
+from batch.vision.classify import Classifier
 from tests.conftest import Command
 from tests.fuzz.apart import check_apart
 from tests.tiny_models import bright_model, bright_spec, save, set_metadata

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.decoding.file_bytes import read_with_state
 from batch.errors import ExitCode
 from batch.options import MAX_FILE_BYTES
 from batch.path_text import FORMULA_STARTS, path_from_text
+from batch.vision.read_file import read_with_state
 from tests.runs import REPORT, Place, as_mortal, make_photos
 
 ODD_NAMES = [

@@ -20,8 +20,10 @@ from batch.records import Failure, Reason
 from batch.sources import fetching, listing
 from batch.sources.fetching import Fetched, Fetcher
 from batch.sources.listing import listed_in, reach
-from batch.stores import answers, download, retrying
-from batch.stores.bucket import _s3_pages
+from batch.stores import download
+from batch.stores import http as answers
+from batch.stores import requests as retrying
+from batch.stores.listing_pages import _s3_pages
 from batch.stores.store import open_store
 from tests.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.object_store import Bucket, bucket, s3_server

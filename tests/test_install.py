@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.contract.shipped import models_folder
+from batch.models.shipped import models_folder
 from tests.conftest import REPOSITORY
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-from batch.decode import decode_bytes
-from batch.decoding.jpeg import SCAN, has_all_scans, read_frame, segments
 from batch.records import Failure, Photo, Reason
+from batch.vision.decode import decode_bytes
+from batch.vision.jpeg import SCAN, has_all_scans, read_frame, segments
 from tests.decoded import NAME, encoded, failure, photo
 
 

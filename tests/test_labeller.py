@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.contract.ensemble import Plan, load_ensemble
 from batch.errors import ProviderError
-from batch.faces import Glance
-from batch.labeller import Labeller
+from batch.models.ensemble import Plan, load_ensemble
 from batch.options import Options, Place, Provider
 from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.timings import CLASSIFY, CROP, FACES
-from batch.yunet_graph import detector_graph
+from batch.vision.faces import Glance
+from batch.vision.labeller import Labeller
+from batch.vision.yunet_graph import detector_graph
 from tests.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
 
 CPU = Place(Provider.CPU)

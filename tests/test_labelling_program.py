@@ -12,22 +12,28 @@ import pytest
 from PIL import Image
 
 from batch.commands.label import _launch_early
-from batch.contract.ensemble import Plan, load_ensemble
-from batch.contract.golden import Golden
-from batch.decode import decode
 from batch.errors import ModelError, OutputError
-from batch.labeller import Labeller
 from batch.location import Location
+from batch.models.ensemble import Plan, load_ensemble
+from batch.models.model import Golden
 from batch.options import FileLimits, Job, Memory, Options, Place, Provider
 from batch.pipeline import Pipeline
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
-from batch.workers.plan import read_plan, write_plan
+from batch.vision.decode import decode
+from batch.vision.labeller import Labeller
+from batch.vision.yunet_graph import detector_graph
+from batch.workers.child import SMALL
 from batch.workers.pool import Workers
-from batch.workers.process import LABELLING, Launched, launch_early, shared_file
-from batch.workers.program import SMALL
+from batch.workers.process import (
+    LABELLING,
+    Launched,
+    launch_early,
+    read_plan,
+    shared_file,
+    write_plan,
+)
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
-from batch.yunet_graph import detector_graph
 from tests.test_workers import linux
 from tests.tiny_models import bright_model, bright_spec, save
 

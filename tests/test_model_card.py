@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 from batch.cli import cli
 from batch.contract.card import card_of
-from batch.contract.contract import load_model, metadata
-from batch.contract.golden import Golden
-from batch.contract.shipped import find_model
 from batch.errors import ExitCode
-from batch.fusion import pack_fusion
+from batch.models.contract import load_model, metadata
+from batch.models.fusion import pack_fusion
+from batch.models.model import Golden
+from batch.models.shipped import find_model
 from tests.conftest import REPOSITORY, Command
 from tests.tiny_models import bright_model, bright_spec, save
 

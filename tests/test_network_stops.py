@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.stores import retrying
-from batch.stores.retrying import MAX_TIMEOUTS, retried
+from batch.stores import requests as retrying
+from batch.stores.requests import MAX_TIMEOUTS, ask, attend, await_in, retried
 from batch.stores.store import open_store
-from batch.stores.waiting import ask, attend, await_in
 from tests.hostile_server import answering, head, send, stall
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import REPORT, Place, ended, make_photos

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.contract.shipped import own_models
 from batch.errors import BatchLabelError, OutputError
 from batch.exclude import read_patterns
 from batch.files.lock import lock_path, locked
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
+from batch.models.shipped import own_models
 from batch.os_errors import describe
 from batch.reading.saved import open_saved
 from batch.recording.metrics import metrics_file

@@ -14,10 +14,10 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
-from batch.contract.ensemble import Thresholds, load_ensemble
 from batch.errors import InputError, ModelError, UsageError
-from batch.fusion import Fusion, Rule
 from batch.location import Location
+from batch.models.ensemble import Thresholds, load_ensemble
+from batch.models.fusion import Fusion, Rule
 from batch.options import DEFAULT_MODEL
 from batch.pipeline import Pipeline
 from batch.records import FileState

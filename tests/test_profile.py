@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from batch.contract.ensemble import load_ensemble
 from batch.labelling import Labelling
+from batch.models.ensemble import load_ensemble
 from batch.options import Options
 from batch.recording.profile import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.decoding.raw import LEAST_PREVIEW, find_preview
 from batch.file_types import RAW, file_type_of
 from batch.options import Search
 from batch.records import Reason
+from batch.vision.tiff import LEAST_PREVIEW, find_preview
 from tests.decoded import distance, encoded, failure, photo
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)

@@ -23,15 +23,15 @@ from batch.cluster.blocks import Blocks
 from batch.cluster.connection import check_installed
 from batch.cluster.part import unpack_part
 from batch.cluster.parts import Parts
-from batch.contract.ensemble import load_ensemble
-from batch.decide import failed_row
 from batch.engine import open_engine
 from batch.errors import UsageError
-from batch.journal.basis import basis_of
 from batch.log import LogFormat, open_log
+from batch.models.ensemble import load_ensemble
 from batch.options import Cluster, EngineKind, Job, Memory, Options
 from batch.records import Failure, Finished, Reason, Region, Stage
 from batch.stopping import Stop
+from batch.vision.basis import basis_of
+from batch.vision.decide import failed_row
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import RayCluster, ray_cluster
 from tests.tiny_models import bright_model, bright_spec, save

@@ -27,7 +27,6 @@ from batch.cluster.parts import (
     parts_place,
     stop_name,
 )
-from batch.decide import failed_row
 from batch.errors import OutputError
 from batch.files.drafts import draft_name, open_draft
 from batch.journal.journal import Journal
@@ -47,6 +46,7 @@ from batch.records import (
     Status,
 )
 from batch.stopping import Stop
+from batch.vision.decide import failed_row
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 

@@ -132,7 +132,7 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
@@ -179,7 +179,7 @@ class TestABucket:
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("batch.stores.bucket.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.contract.ensemble import Thresholds
-from batch.decide import labelled_row
-from batch.decode import decode_bytes
-from batch.decoding.salvage import is_enough, leniency
-from batch.fusion import Fusion
+from batch.models.ensemble import Thresholds
+from batch.models.fusion import Fusion
 from batch.reading.saved import open_saved
 from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
 from batch.reports.columns import records_of
 from batch.reports.report import open_report
+from batch.vision.decide import labelled_row
+from batch.vision.decode import decode_bytes
+from batch.vision.pillow import is_enough, leniency
 
 NAME = Path("cut")
 SAD = Answer(Status.OK, "sad", 0.9, {"happy": 0.1, "sad": 0.9})

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from batch.errors import ExitCode, ProviderError
-from batch.inference.places import choose_place
+from batch.inference.placement import choose_place
 from batch.inference.providers import open_inference
 from batch.inference.session import open_session
 from batch.options import Place, Provider

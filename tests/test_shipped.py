@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.contract import shipped
-from batch.contract.contract import load_model
 from batch.errors import ModelError, UsageError
+from batch.models import shipped
+from batch.models.contract import load_model
 from batch.options import DEFAULT_MODEL
 from tests.tiny_models import bright_model, save
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from batch.errors import InputError, OutputError, UsageError
-from batch.stores import retrying
-from batch.stores.retrying import MAX_ATTEMPTS, is_passing, retried
+from batch.stores import requests as retrying
+from batch.stores.requests import MAX_ATTEMPTS, is_passing, retried
 from batch.stores.store import open_store, store_refusals
 from tests.conftest import REPOSITORY
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server

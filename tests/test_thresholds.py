@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from batch.contract.ensemble import Ensemble, Plan, load_ensemble
-from batch.decide import decide_again
-from batch.labeller import Labeller
+from batch.models.ensemble import Ensemble, Plan, load_ensemble
 from batch.options import Options, Place, Provider
 from batch.records import Photo, Row, Source, Status
 from batch.row_json import pack_row, unpack_row
-from batch.yunet_graph import detector_graph
+from batch.vision.decide import decide_again
+from batch.vision.labeller import Labeller
+from batch.vision.yunet_graph import detector_graph
 from tests.runs import Place as RunPlace
 from tests.runs import make_photos
 

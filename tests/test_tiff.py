@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from batch.decode import decode_bytes
-from batch.decoding.tiff import COMPRESSIONS, directories, first_directory
 from batch.records import Failure, Photo, Reason
+from batch.vision.decode import decode_bytes
+from batch.vision.tiff import COMPRESSIONS, directories, first_directory
 from tests.decoded import NAME, encoded, failure, photo
 from tests.tiff_variants import RIGHT, Variant, variants
 

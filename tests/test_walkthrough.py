@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch.contract.contract import load_model
+from batch.models.contract import load_model
 from tests.conftest import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "examples" / "walkthrough.ipynb"

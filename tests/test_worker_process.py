@@ -72,7 +72,7 @@ import sys
 sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
 from pathlib import Path
 import PIL.Image
-import batch.decode
+import batch.vision.decode
 from batch.workers.worker import Task
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batch.decode import Upright
 from batch.errors import ModelError
 from batch.options import MAX_SIDE
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
 from batch.row_json import MAX_ROW, pack_row
 from batch.timings import CLASSIFY, CROP, DECODE, FACES
+from batch.vision.decode import Upright
 from batch.workers.protocol import (
     PIXEL_BYTES,
     REPLY,

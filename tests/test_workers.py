@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode
-from batch.decoding.file_bytes import read_with_state
 from batch.location import Location
 from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Stage
 from batch.timings import DECODE
-from batch.workers.guard import OOM_SCORE
+from batch.vision.decode import decode
+from batch.vision.read_file import read_with_state
+from batch.workers.child import allowance
 from batch.workers.pool import Workers
-from batch.workers.program import allowance
+from batch.workers.process import OOM_SCORE
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
 from tests.bombs import bombs

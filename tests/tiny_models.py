@@ -11,10 +11,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.contract.contract import metadata
-from batch.contract.golden import Golden
-from batch.contract.model import ModelSpec
-from batch.fusion import Fusion, Rule
+from batch.models.contract import metadata
+from batch.models.fusion import Fusion, Rule
+from batch.models.model import Golden, ModelSpec
 from batch.records import Region
 
 SIDE = 8

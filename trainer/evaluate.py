@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from batch.classify import Classifier
-from batch.contract.ensemble import Thresholds
-from batch.contract.model import Model, ModelSpec
 from batch.errors import ModelError
+from batch.models.ensemble import Thresholds
+from batch.models.model import Model, ModelSpec
 from batch.options import Provider
 from batch.records import Abstain
+from batch.vision.classify import Classifier
 from trainer.data import Groups, Part, abstain_classes, regroup, take
 from trainer.datasets.ferplus import SYNONYMS
 from trainer.evaluation.bootstrap import Estimate, of_counts, of_means, plain

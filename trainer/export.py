@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.contract.contract import metadata
-from batch.contract.golden import Golden
-from batch.contract.model import ModelSpec
 from batch.errors import InputError, UsageError
-from batch.fusion import Fusion
+from batch.models.contract import metadata
+from batch.models.fusion import Fusion
+from batch.models.model import Golden, ModelSpec
 from batch.records import Abstain
 from trainer.data import Dataset, Part, Texts, class_shares, label_shares
 from trainer.evaluate import Evaluation, evaluate, figures

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.contract.model import Model
 from batch.errors import BatchLabelError
+from batch.models.model import Model
 from trainer.data import Part
 from trainer.evaluate import answers, suited, thresholds_of
 from trainer.evaluation.bootstrap import Estimate, of_counts, of_means

@@ -18,18 +18,18 @@ from batch.cluster.blocks import Blocks
 from batch.cluster.part import pack_part
 from batch.cluster.parts import Parts, part_name, stop_name
 from batch.errors import BatchLabelError
-from batch.journal.basis import basis_of
 from batch.location import Location
 from batch.log import PROGRAM
 from batch.options import Options
 from batch.path_text import printable
 from batch.pipeline import Pipeline
 from batch.records import FileState, Finished, Row, Status
+from batch.vision.basis import basis_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from batch.contract.ensemble import Ensemble
+    from batch.models.ensemble import Ensemble
 
 # Seconds between two looks whether the run is to end.
 LOOK_EVERY = 1.0

@@ -19,19 +19,19 @@ from batch.cluster.nodes import Nodes
 from batch.cluster.part import OtherBasis, PartError, unpack_part
 from batch.cluster.parts import Parts, new_run, parts_place
 from batch.cluster.pool import Pool, for_actors
-from batch.contract.ensemble import load_ensemble
-from batch.decide import failed_row
 from batch.errors import EngineError, OutputError
-from batch.journal.basis import basis_of
 from batch.journal.journal import Journal
 from batch.location import Location, Url, archive_of, with_secrets
 from batch.log import PROGRAM, Event, Level, Log
+from batch.models.ensemble import load_ensemble
 from batch.options import Job, Place
 from batch.parallel import thread_map
 from batch.path_text import path_text
 from batch.records import Failure, Finished, Pending, Reason, Stage
 from batch.stopping import Stop
 from batch.timings import Timings
+from batch.vision.basis import basis_of
+from batch.vision.decide import failed_row
 from batch.workers.worker import Known
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from batch.limits import utc_now
 from batch.location import Location, Url, is_url, location_of
 from batch.options import Job
 from batch.path_text import path_text
-from batch.stores.retrying import request
+from batch.stores.requests import request
 from batch.stores.store import open_store, said, store_refusals
 
 SUFFIX = ".parquet"

@@ -170,7 +170,7 @@ def _launch_early(job: Job) -> Launched | None:
 
     None for a run that continues earlier ones and may find nothing to do, and for one on devices.
     """
-    from batch.inference.places import has_driver
+    from batch.inference.placement import has_driver
     from batch.journal.place import journal_path
     from batch.workers.process import launch_early
 

@@ -22,7 +22,7 @@ def model(name: str, check: bool, as_object: bool) -> None:
     without one it is the default. A file that breaks the model contract is refused, as a run would.
     """
     from batch.contract.card import card_of, written
-    from batch.contract.ensemble import load_ensemble
+    from batch.models.ensemble import load_ensemble
 
     try:
         ensemble = load_ensemble(Options(model=model_of(name)))

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from batch.contract.shipped import resolve_models
 from batch.errors import UsageError
 from batch.exclude import read_patterns
 from batch.limits import parse_duration, utc_now
 from batch.log import PROGRAM
+from batch.models.shipped import resolve_models
 from batch.options import FileLimits, Place, Provider, Search, parse_max_file_size, parse_max_pixels
 from batch.path_text import printable
 

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from batch.contract.ensemble import Ensemble
-from batch.contract.graph import broken
-from batch.contract.model import Model, ModelSpec
-from batch.contract.modelfile import parse_model
-from batch.fusion import Fusion, Rule
+from batch.models.ensemble import Ensemble
+from batch.models.fusion import Fusion, Rule
+from batch.models.graph import broken, parse_model
+from batch.models.model import Model, ModelSpec
 from batch.path_text import path_text
 from batch.records import Region
 
@@ -180,8 +179,8 @@ def _golden_difference(model: Model) -> float:
     # Here, as ONNX Runtime is needed for nothing else.
     import numpy as np
 
-    from batch.classify import Classifier
     from batch.options import DEFAULT_BATCH_SIZE, Provider
+    from batch.vision.classify import Classifier
 
     classifier = Classifier(model, Provider.CPU, DEFAULT_BATCH_SIZE)
     golden = model.spec.golden

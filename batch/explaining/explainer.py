@@ -11,23 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, Plan, load_ensemble
-from batch.crop import face_square
-from batch.decide import labelled_row
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import POSITIONS, Floats, hidden
-from batch.inference.places import choose_place
-from batch.labeller import Labeller
+from batch.inference.placement import choose_place
 from batch.location import Url, location_of
+from batch.models.ensemble import Ensemble, Plan, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
 from batch.sources.fetching import Fetcher
+from batch.vision.crop import face_square
+from batch.vision.decide import labelled_row
+from batch.vision.labeller import Labeller
+from batch.vision.yunet_graph import detector_graph
 from batch.workers.pool import Workers
 from batch.workers.protocol import Question
 from batch.workers.worker import Task
-from batch.yunet_graph import detector_graph
 
 # Of a crowd, the largest faces: those behind them hardly weigh in the photo's answer.
 MOST_FACES = 12

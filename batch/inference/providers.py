@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: their names, options and libraries."""
+"""ONNX Runtime, loaded with its reports turned off; everything else imports it from here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ import ctypes
 import hashlib
 import importlib.util
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import onnxruntime as ort
+
 from batch.errors import ProviderError
-from batch.inference.runtime import ort
 from batch.options import Place, Provider
+
+# From release 1.29 on, ONNX Runtime reports to its makers over the network and keeps a database
+# of it in the user's home. Photos and models are nobody's business. Once it is loaded is too late
+# to say so, for an event has gone out by then.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+__all__ = ["ort"]
+
+
+# == ONNX Runtime's execution providers: their names, options and libraries.
 
 # ONNX Runtime's levels. Sessions log fatal errors only: what goes wrong reaches the user as
 # an exception with a remedy.

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batch.errors import ProviderError
-from batch.inference.bound import Array, DeviceModel, Shape
-from batch.inference.gathering import Gathering
-from batch.inference.places import with_devices
-from batch.inference.providers import NAMES, REMEDIES, open_inference, reason
-from batch.inference.runtime import ort
+from batch.inference.devices import Array, DeviceModel, Gathering, Shape
+from batch.inference.placement import with_devices
+from batch.inference.providers import NAMES, REMEDIES, open_inference, ort, reason
 from batch.options import DEFAULT_BATCH_SIZE, Place, Provider
 
 __all__ = ["Array", "Session", "open_session"]

@@ -17,7 +17,6 @@ from batch.errors import (
     TimeIsUp,
 )
 from batch.files.publish import is_streamed, resolved
-from batch.journal.basis import basis_of
 from batch.limits import steady, utc_now
 from batch.location import Location, Url, location_of
 from batch.log import Event, Level, Log
@@ -40,7 +39,8 @@ from batch.recording.runfile import record_of, write_run
 from batch.shard import Sharded
 from batch.stopping import make_final
 from batch.tally import Summary
-from batch.yunet import detector_digest
+from batch.vision.basis import basis_of
+from batch.vision.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED = "an error in batch-label: "

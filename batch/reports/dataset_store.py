@@ -14,9 +14,9 @@ from batch.location import Url
 from batch.path_text import path_text
 from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
 from batch.stopping import Check, StopRequested, never_stop
-from batch.stores.bucket import pages_of
 from batch.stores.download import read_whole_object
-from batch.stores.retrying import request, retried
+from batch.stores.listing_pages import pages_of
+from batch.stores.requests import request, retried
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, check_store, uploading
 

@@ -16,7 +16,7 @@ from batch.location import Url
 from batch.os_errors import may_use
 from batch.path_text import path_text
 from batch.stores.download import read_whole_object
-from batch.stores.retrying import request
+from batch.stores.requests import request
 from batch.stores.store import open_store, store_refusals
 from batch.stores.upload import LATER, uploading
 

@@ -34,9 +34,9 @@ from batch.sources.archive_frames import (
     name_text,
     pack,
 )
-from batch.stores.retrying import is_passing
+from batch.stores.requests import is_passing
 from batch.stores.store import said
-from batch.workers.guard import guard
+from batch.workers.process import guard
 
 # Bytes that an archive may take, besides what the process takes to start: the index of a zip with
 # some hundred thousand members, or what a store's client holds.

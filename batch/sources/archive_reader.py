@@ -32,7 +32,7 @@ from batch.sources.archive_frames import (
     pack,
 )
 from batch.stopping import Check, never_stop
-from batch.stores.waiting import pause
+from batch.stores.requests import pause
 from batch.workers.process import ATTEMPTS, PAUSE, end_of, not_started, start
 
 PROGRAM = "batch.sources.archive_program"

@@ -25,7 +25,7 @@ from batch.sources.archive import ArchiveError
 from batch.sources.archives import Archives
 from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.download import read_object
-from batch.stores.retrying import retried
+from batch.stores.requests import retried
 from batch.stores.store import said
 
 Item = TypeVar("Item")

@@ -20,11 +20,10 @@ from batch.path_text import printable
 from batch.records import Reason
 from batch.sources.walk import LISTED_FOLDER
 from batch.stopping import Check, never_stop
-from batch.stores.bucket import pages_of
 from batch.stores.download import read_object
-from batch.stores.retrying import request, retried, status_of
+from batch.stores.listing_pages import pages_of
+from batch.stores.requests import ask, request, retried, status_of
 from batch.stores.store import is_elsewhere, open_store, said, store_refusals, url_of
-from batch.stores.waiting import ask
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -19,7 +19,7 @@ from batch.sources.archive import ArchiveError, Member
 from batch.sources.archive_reader import ArchiveReader
 from batch.sources.walk import look_at
 from batch.stopping import Check, never_stop
-from batch.stores.retrying import retried
+from batch.stores.requests import retried
 from batch.stores.store import said
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from batch.errors import BatchLabelError
 from batch.location import Location, Url
 from batch.stopping import Check, never_stop
-from batch.stores.retrying import retried
+from batch.stores.requests import POLL, attend, await_in, retried
 from batch.stores.store import open_store, store_refusals
-from batch.stores.waiting import POLL, attend, await_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -93,7 +92,7 @@ async def _collect(
 
 
 async def _web_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
-    from batch.stores.answers import body_of
+    from batch.stores.http import body_of
 
     session = await store.set_session()
     async with session.get(store.encode_url(path), **store.kwargs) as answer:
@@ -116,7 +115,7 @@ async def _s3_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[byt
 async def _azure_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
     from azure.core.exceptions import ResourceNotFoundError
 
-    from batch.stores.answers import unpack
+    from batch.stores.http import unpack
 
     container, blob, version = store.split_path(path)
     async with store.service_client.get_blob_client(container, blob) as client:
@@ -132,7 +131,7 @@ async def _azure_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[
 async def _google_pieces(store: AbstractFileSystem, path: str) -> AsyncGenerator[bytes, None]:
     from gcsfs.retry import validate_response
 
-    from batch.stores.answers import body_of
+    from batch.stores.http import body_of
 
     await store._set_session()
     options = {"params": store._get_params({}), "headers": store._get_headers(None)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch.errors import BatchLabelError, OutputError, UsageError
 from batch.location import archive_of, redact, scheme_of, split_member, with_secrets
 from batch.path_text import printable
-from batch.stores.retrying import status_of
+from batch.stores.requests import status_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -77,18 +77,18 @@ def _options(scheme: str) -> dict[str, Any]:
     """Give what a store's client is told, beside what the user has configured for it."""
     match EXTRAS.get(scheme):
         case "s3":
-            from batch.stores.s3_session import Session
+            from batch.stores.http import Session
 
             config = {"http_session_cls": Session, **_configured("s3", "config_kwargs")}
             # s3fs holds as many parts of 50 MiB in memory as it sends at a time.
             return {"max_concurrency": 2, "config_kwargs": config}
         case "gcs":
-            from batch.stores.answers import session_options
+            from batch.stores.http import session_options
 
             session = {**session_options(), **_configured("gs", "session_kwargs")}
             return {"session_kwargs": session}
         case "remote":
-            from batch.stores.answers import open_session
+            from batch.stores.http import open_session
 
             return {"get_client": open_session}
     return {}

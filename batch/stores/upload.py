@@ -11,9 +11,8 @@ from batch.files.staging import Staging
 from batch.location import Url, scheme_of, split_member
 from batch.path_text import path_text
 from batch.stopping import Check, never_stop
-from batch.stores.retrying import request, retried
+from batch.stores.requests import ANSWER_TIMEOUT, attend, request, retried
 from batch.stores.store import open_store, store_refusals
-from batch.stores.waiting import ANSWER_TIMEOUT, attend
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

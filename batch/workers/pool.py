@@ -116,7 +116,7 @@ class Workers:
         content = worked.content
         if isinstance(content, Photo) and not question.in_detail:
             # Here, as it loads Pillow, which a run on the CPU leaves to its workers.
-            from batch.decode import detail_loader
+            from batch.vision.decode import detail_loader
 
             load = functools.partial(self._load_detail, question, worked.state)
             side, most = max(content.image.size), self.task.limits.max_pixels

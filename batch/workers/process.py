@@ -1,10 +1,12 @@
-"""How a worker, a process of its own, is started, and how it can end."""
+"""What keeps a process that reads what anybody may have made from harming any other."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -18,7 +20,40 @@ from typing import BinaryIO
 
 import batch
 from batch.errors import WorkerError
+from batch.models.ensemble import Plan
 from batch.options import FileLimits
+
+# Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
+OOM_SCORE = 500
+
+
+def guard(memory: int, largest_file: int) -> None:
+    """Limit what this process may take besides what it has, and let it die before any other does.
+
+    Args:
+        memory: bytes of memory.
+        largest_file: bytes of a file that it writes.
+    """
+    # Should the run have been started with the alarm blocked or ignored.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, largest_file)
+    with suppress(OSError):  # there is no /proc on macOS, nor does it enforce the limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+    with suppress(OSError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(1000, int(score.read_text()) + OOM_SCORE)))
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(kind, (most, most))
+
+
+# == How a worker, a process of its own, is started, and how it can end.
 
 FEWER = "or ask for fewer --workers"
 REMEDIES = {
@@ -33,8 +68,8 @@ REMEDIES = {
 ATTEMPTS = 3
 PAUSE = 1.0  # seconds between them
 DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
-PROGRAM = "batch.workers.program"
-LABELLING = "batch.workers.labelling_program"
+PROGRAM = "batch.workers.child"
+LABELLING = "batch.workers.labelling_child"
 PLAN_IS_THERE = b"\1"
 START = Path(__file__).with_name("start.py")
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
@@ -219,3 +254,21 @@ def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# == What a worker needs to label photos, as the run hands it over.
+
+
+def write_plan(plan: Plan, file: BinaryIO) -> None:
+    """Write a plan into a file that workers inherit, and that none of them can change."""
+    write_shared(file, pickle.dumps(plan))
+    seal(file)
+
+
+def read_plan(descriptor: int) -> Plan:
+    """Read the plan in an inherited file, from its start wherever others have read to.
+
+    It is unpickled: only the run can have written it.
+    """
+    plan: Plan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    return plan

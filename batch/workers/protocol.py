@@ -30,7 +30,7 @@ from batch.row_json import (
 from batch.timings import CLASSIFY, CROP, DECODE, FACES
 
 if TYPE_CHECKING:  # Pillow costs start-up time, and a run on the CPU needs none of it
-    from batch.decode import Upright
+    from batch.vision.decode import Upright
 
 # Asks for a photo: the length of its path in bytes, which follow; whether a digest, a verdict
 # before it is decoded, what is there of a truncated photo, and the photo's detail are wanted. If

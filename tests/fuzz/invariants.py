@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.decode import decode_bytes
-from batch.decoding.diagnosis import DETAIL_LENGTH
 from batch.options import MAX_SIDE
 from batch.path_text import printable
 from batch.records import Failure, Photo, Reason, Stage
+from batch.vision.decode import decode_bytes
+from batch.vision.diagnosis import DETAIL_LENGTH
 from tests.fuzz.cases import Case
 
 # Pixels that a fuzzed photo may take: a bomb is refused as at the usual limit, only sooner, and

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import onnx
 
-from batch.classify import Classifier
-from batch.contract.contract import load_model
-from batch.contract.shipped import shipped_models
 from batch.errors import ModelError, ProviderError
+from batch.models.contract import load_model
+from batch.models.shipped import shipped_models
 from batch.options import Provider
+from batch.vision.classify import Classifier
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, cut_end, cut_out, flip_bits, overwrite_run, repeat_slice
 from tests.tiny_models import bright_model

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.decode import decode_bytes
 from batch.records import Photo
+from batch.vision.decode import decode_bytes
 from tests.fuzz.apart import check_apart
 from tests.fuzz.cases import Case, case
 from tests.fuzz.invariants import check_photo

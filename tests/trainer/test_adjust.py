@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from batch.contract.contract import load_model
-from batch.contract.model import Model
 from batch.errors import InputError, ModelError
+from batch.models.contract import load_model
+from batch.models.model import Model
 from tests.review_data import Row, snapshots, write_review
 from tests.tiny_models import bright_model, save
 from tests.trainer_data import tiny_export

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from batch.cli import cli as batch_label
-from batch.contract.contract import load_model
+from batch.models.contract import load_model
 from tests.trainer_data import REPOSITORY, write_folders
 from trainer.cli import cli
 

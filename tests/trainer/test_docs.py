@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from batch.contract.contract import metadata
-from batch.fusion import Fusion, Rule
+from batch.models.contract import metadata
+from batch.models.fusion import Fusion, Rule
 from batch.records import Abstain
 from tests.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
 from trainer.cli import cli

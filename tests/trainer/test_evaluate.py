@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.contract.contract import load_model
-from batch.contract.model import Model
 from batch.errors import ModelError
+from batch.models.contract import load_model
+from batch.models.model import Model
 from batch.records import Abstain
 from tests.tiny_models import bright_spec
 from tests.trainer_data import (

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import batch
-from batch.crop import whole
 from batch.errors import InputError, ModelError
-from batch.fusion import unpack_fusion
+from batch.models.fusion import unpack_fusion
 from batch.records import Photo, Region
+from batch.vision.crop import whole
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer_data import CONFIG, write_folders
 from trainer.cli import cli

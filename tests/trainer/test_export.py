@@ -10,10 +10,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from batch.contract.contract import load_model
-from batch.contract.golden import GOLDEN_TOLERANCE
-from batch.contract.model import Model
 from batch.errors import InputError, ModelError, OutputError, UsageError
+from batch.models.contract import load_model
+from batch.models.model import GOLDEN_TOLERANCE, Model
 from batch.records import Abstain
 from tests.trainer_data import (
     FRAMING,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.crop import crop, whole
-from batch.decode import decode_bytes
 from batch.errors import InputError
-from batch.faces import Detector
 from batch.records import Photo, Region
+from batch.vision.crop import crop, whole
+from batch.vision.decode import decode_bytes
+from batch.vision.faces import Detector
 from tests.trainer_data import real_data, write_folders
 from trainer.data import Dataset, Framing
 from trainer.datasets.drawn import Mood, draw_snapshot

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from batch.fusion import pack_fusion, unpack_fusion
+from batch.models.fusion import pack_fusion, unpack_fusion
 from trainer.evaluation.fusion import (
     ALONE_SCORE,
     LABEL_LIMIT,

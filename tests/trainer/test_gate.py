@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.contract.contract import load_model
-from batch.contract.model import Model
-from batch.contract.shipped import shipped_models
+from batch.models.contract import load_model
+from batch.models.model import Model
+from batch.models.shipped import shipped_models
 from batch.records import Region
 from tests.tiny_models import bright_model, bright_spec, save
 from tests.trainer.test_cli import trainer

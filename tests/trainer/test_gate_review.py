@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from batch.contract.contract import load_model
-from batch.contract.model import Model
 from batch.errors import InputError, UsageError
+from batch.models.contract import load_model
+from batch.models.model import Model
 from tests.tiny_models import bright_model, save
 from trainer.data import Part
 from trainer.evaluation.metrics import Probabilities, Targets

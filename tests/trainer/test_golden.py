@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.contract.golden import GOLDEN_SPREAD, GOLDEN_TOLERANCE
+from batch.models.model import GOLDEN_SPREAD, GOLDEN_TOLERANCE
 from tests.trainer_data import FRAMING, abstaining, wide_part, wide_training
 from trainer.data import Votes
 from trainer.exporting import golden

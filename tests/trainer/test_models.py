@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.contract.shipped import shipped_models
 from batch.errors import ModelError, UsageError
+from batch.models.shipped import shipped_models
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
 from tests.tiny_models import SIDE, bright_model, bright_spec, save

@@ -9,9 +9,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from batch.classify import Classifier
-from batch.contract.contract import load_model
+from batch.models.contract import load_model
 from batch.options import Provider
+from batch.vision.classify import Classifier
 from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, drawn_part, tiny_training
 from trainer.export import Exported, ExportOptions, export
 from trainer.exporting import storage

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch.decode import decode_bytes
-from batch.faces import Detector
 from batch.records import Photo
+from batch.vision.decode import decode_bytes
+from batch.vision.faces import Detector
 from tests.trainer.test_cli import trainer
 from trainer.datasets.rendered import SIDES, Kind, render, render_all
 

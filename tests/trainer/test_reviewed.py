@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import batch
-from batch.crop import crop
-from batch.decode import decode
 from batch.errors import InputError, UsageError
 from batch.records import Photo, Region
 from batch.reports.columns import records_of
+from batch.vision.crop import crop
+from batch.vision.decode import decode
 from tests.review_data import Row, is_held, snapshots, write_review
 from tests.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
 from trainer.config import BadConfig, load_config

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from batch.contract.ensemble import Thresholds
-from batch.decide import decide
+from batch.models.ensemble import Thresholds
 from batch.records import Status
+from batch.vision.decide import decide
 from trainer.evaluation.selective import (
     Decisions,
     augrc,

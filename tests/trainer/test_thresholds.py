@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.contract.ensemble import Thresholds
-from batch.decide import decide
+from batch.models.ensemble import Thresholds
+from batch.vision.decide import decide
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.thresholds import (
     MOST_ANSWERED,

@@ -25,7 +25,7 @@ from trainer.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from batch.fusion import Fusion
+    from batch.models.fusion import Fusion
 
 
 def _correction(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
@@ -161,7 +161,7 @@ def export(
 
 
 def _read_fusion(path: Path) -> Fusion:
-    from batch.fusion import unpack_fusion
+    from batch.models.fusion import unpack_fusion
 
     try:
         return unpack_fusion(path.read_text(encoding="utf-8"))

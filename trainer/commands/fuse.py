@@ -52,7 +52,7 @@ def fuse(
 
     The figures are nested: each fold is answered by rules and thresholds of the other folds.
     """
-    from batch.fusion import pack_fusion
+    from batch.models.fusion import pack_fusion
     from trainer.data import Framing
     from trainer.datasets.sources import framing_of, photo_files
     from trainer.evaluation.evidence import gather

@@ -51,8 +51,8 @@ def gate(
     is: the candidate becomes one of your own, under its file's name. If it is not good enough, the
     command says why and ends with exit code 1.
     """
-    from batch.contract.contract import load_model
-    from batch.contract.shipped import shipped_models
+    from batch.models.contract import load_model
+    from batch.models.shipped import shipped_models
     from trainer.datasets.sources import load_data
     from trainer.evaluation.tables import comparison_table, reviewed_table
     from trainer.exporting.models import framing_for, open_model

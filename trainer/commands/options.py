@@ -12,8 +12,8 @@ import click
 
 from batch.commands.options import RealRange
 from batch.commands.settings import own_models_folder
-from batch.contract.shipped import SUFFIX, own_models, shipped_models
 from batch.errors import UsageError
+from batch.models.shipped import SUFFIX, own_models, shipped_models
 from batch.records import ABSTAIN
 
 if TYPE_CHECKING:

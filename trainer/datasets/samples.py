@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.crop import crop, whole
-from batch.decode import decode_bytes
-from batch.decoding.file_bytes import read
 from batch.errors import InputError
-from batch.faces import Detector
 from batch.records import Failure, Photo, Region
+from batch.vision.crop import crop, whole
+from batch.vision.decode import decode_bytes
+from batch.vision.faces import Detector
+from batch.vision.read_file import read
 from trainer.data import Dataset, Framing, Part, Pixels
 from trainer.datasets.duplicates import without_twins
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batch.contract.ensemble import Ensemble, Plan, load_ensemble
-from batch.crop import whole
-from batch.decide import main_face, mean_face
-from batch.decode import decode_bytes
-from batch.decoding.file_bytes import read
 from batch.errors import InputError, ModelError
-from batch.labeller import Labeller
+from batch.models.ensemble import Ensemble, Plan, load_ensemble
 from batch.options import DEFAULT_BATCH_SIZE, Options, Place, Provider
 from batch.records import Failure, Photo, Probabilities
-from batch.yunet_graph import detector_graph
+from batch.vision.crop import whole
+from batch.vision.decide import main_face, mean_face
+from batch.vision.decode import decode_bytes
+from batch.vision.labeller import Labeller
+from batch.vision.read_file import read
+from batch.vision.yunet_graph import detector_graph
 from trainer.data import Framing, abstain_classes
 from trainer.datasets.samples import Labelled
 from trainer.evaluate import canonical

@@ -1,6 +1,6 @@
 """Fits the rules by which a face model and a whole-photo model answer together.
 
-The formula is that of ``batch.fusion``: multinomial logistic regression on the logarithms of both
+The formula is that of ``batch.models.fusion``: multinomial logistic regression on the logarithms of both
 models' probabilities. The whole-photo model's come from networks that had not learnt the photo.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from batch.fusion import LEAST, Fusion, Rule, score_odds
+from batch.models.fusion import LEAST, Fusion, Rule, score_odds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.selective import Decisions, decisions, join_decisions

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.contract.ensemble import Thresholds
-from batch.decide import decide
+from batch.models.ensemble import Thresholds
 from batch.records import Status
+from batch.vision.decide import decide
 from trainer.data import Texts
 from trainer.evaluation.bootstrap import ENDS, RESAMPLES, SEED, Estimate, of_counts, plain
 from trainer.evaluation.metrics import Counts, Figures, Probabilities, Targets, share

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from batch.contract.ensemble import Thresholds
+from batch.models.ensemble import Thresholds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
@@ -146,7 +146,7 @@ def person_threshold(
 
 
 def abstains(reasons: Probabilities, abstain_from: Mapping[str, float]) -> npt.NDArray[np.bool_]:
-    """Which samples get no label, as ``batch.decide`` has it: float32 [n, A] to bool [n]."""
+    """Which samples get no label, as ``batch.vision.decide`` has it: float32 [n, A] to bool [n]."""
     none = np.zeros(len(reasons))
     by_name = dict(zip(abstain_from, reasons.T.astype(np.float64), strict=True))
     no_person = by_name.get(Abstain.NO_PERSON, none)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from batch.contract.golden import GOLDEN_TOLERANCE, Golden
+from batch.models.model import GOLDEN_TOLERANCE, Golden
 from trainer.data import Framing, Pixels
 from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
 from trainer.datasets.rendered import render_all

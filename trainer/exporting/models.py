@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.contract.contract import load_model
-from batch.contract.model import Model
-from batch.contract.shipped import JOIN, SUFFIX, find_model
 from batch.errors import ModelError
+from batch.models.contract import load_model
+from batch.models.model import Model
+from batch.models.shipped import JOIN, SUFFIX, find_model
 from batch.options import DEFAULT_MODEL
 from trainer.data import Framing
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.classify import Classifier
-from batch.contract.contract import load_model
-from batch.contract.model import Model
-from batch.contract.shipped import SUFFIX, SUMS
 from batch.errors import InputError, OutputError
 from batch.files.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from batch.models.contract import load_model
+from batch.models.model import Model
+from batch.models.shipped import SUFFIX, SUMS
 from batch.options import Provider
+from batch.vision.classify import Classifier
 from trainer.exporting.card import USE_HEADING
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import torch
 
-from batch.contract.contract import metadata
-from batch.contract.model import Model, ModelSpec
 from batch.errors import InputError
+from batch.models.contract import metadata
+from batch.models.model import Model, ModelSpec
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures
 from trainer.evaluation.calibrate import softmax

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from batch.contract.model import Model
+from batch.models.model import Model
 from trainer.evaluation.tables import NO_SAMPLE
 from trainer.exporting.card import results, table
 from trainer.reviewing.adjust import Adjusted

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.contract.model import Model
 from batch.errors import InputError, UsageError
+from batch.models.model import Model
 from batch.records import Abstain
 from trainer.data import Part, take
 from trainer.evaluate import answers, columns_of

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from batch.contract.model import Model
 from batch.errors import ModelError
 from batch.inference.session import open_session
+from batch.models.model import Model
 from batch.options import Provider
 from trainer.data import Pixels
 from trainer.exporting.parity import onnx_answers

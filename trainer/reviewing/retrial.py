@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 import batch
-from batch.contract.ensemble import load_ensemble
-from batch.contract.model import Model
-from batch.decide import decide
-from batch.decoding.file_bytes import read
 from batch.errors import InputError, UsageError
 from batch.location import Location, Url
+from batch.models.ensemble import load_ensemble
+from batch.models.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
+from batch.vision.decide import decide
+from batch.vision.read_file import read
 from trainer.datasets.samples import split_of
 from trainer.evaluate import answers, thresholds_of
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain

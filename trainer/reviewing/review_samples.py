@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from batch.crop import crop, whole
-from batch.decode import decode_bytes
-from batch.decoding.file_bytes import read
 from batch.errors import InputError
-from batch.faces import is_small
 from batch.location import Url
 from batch.path_text import label_text
 from batch.records import ABSTAIN, Box, Failure, Photo
+from batch.vision.crop import crop, whole
+from batch.vision.decode import decode_bytes
+from batch.vision.faces import is_small
+from batch.vision.read_file import read
 from trainer.data import Framing
 from trainer.datasets.samples import LeftOut, Sample, split_of
 from trainer.evaluate import canonical

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.contract.contract import load_model
-from batch.contract.shipped import find_model
 from batch.errors import UsageError
+from batch.models.contract import load_model
+from batch.models.shipped import find_model
 from trainer.config import Config
 from trainer.data import Dataset, Part
 from trainer.exporting.parity import onnx_answers

@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from batch.contract.modelfile import parse_model, read_model
 from batch.errors import InputError
+from batch.models.graph import parse_model, read_model
 from trainer.networks import FaceNet, Network
 
 # Nodes between a stored weight and its use.

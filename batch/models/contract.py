@@ -8,12 +8,18 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.contract.golden import GOLDEN_SPREAD, pack_golden, unpack_golden
-from batch.contract.graph import broken, check_output, input_shape, refuse_foreign, refuse_unbounded
-from batch.contract.model import Model, ModelSpec
-from batch.contract.modelfile import parse_model, read_model
 from batch.errors import ModelError
-from batch.fusion import pack_fusion, unpack_fusion
+from batch.models.fusion import pack_fusion, unpack_fusion
+from batch.models.graph import (
+    broken,
+    check_output,
+    input_shape,
+    parse_model,
+    read_model,
+    refuse_foreign,
+    refuse_unbounded,
+)
+from batch.models.model import GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
 from batch.path_text import is_printable, label_text, printable
 from batch.records import ABSTAIN, MAX_LABELS, Region
 from batch.reports.dataset_files import MAX_FOLDER, NULL, label_folder

@@ -6,13 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.classify import Classifier
-from batch.contract.ensemble import Plan
-from batch.contract.model import Model
-from batch.crop import crop, whole
-from batch.decide import failed_row, is_settled, labelled_row, needs_photo
 from batch.errors import BatchLabelError
-from batch.faces import Detector, are_small
+from batch.models.ensemble import Plan
+from batch.models.model import Model
 from batch.options import Place
 from batch.records import (
     Box,
@@ -27,6 +23,10 @@ from batch.records import (
     Stage,
 )
 from batch.timings import CLASSIFY, CROP, DECODE, FACES, Timings
+from batch.vision.classify import Classifier
+from batch.vision.crop import crop, whole
+from batch.vision.decide import failed_row, is_settled, labelled_row, needs_photo
+from batch.vision.faces import Detector, are_small
 
 
 class _Undecodable(Exception):

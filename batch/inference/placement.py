@@ -11,7 +11,7 @@ from batch.errors import ProviderError
 from batch.options import Place, Provider
 
 if TYPE_CHECKING:
-    from batch.inference.bound import Array
+    from batch.inference.devices import Array
 
 # NVIDIA's driver, without which there is no CUDA, whatever else is installed.
 DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.contract.ensemble import Rules, Thresholds
-from batch.fusion import LEAST, Fusion, log_odds
+from batch.models.ensemble import Rules, Thresholds
+from batch.models.fusion import LEAST, Fusion, log_odds
 from batch.records import (
     Abstain,
     Answer,

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from batch.decoding import jpeg, jxl, tiff
-from batch.decoding.diagnosis import diagnosis
-from batch.decoding.file_bytes import read
-from batch.decoding.pillow import has_reader, open_image
-from batch.decoding.raw import USABLE_PREVIEW, find_preview, is_shown_by_tiff
-from batch.decoding.salvage import is_enough, leniency
 from batch.file_types import CONVERT, DECODERS, RAW, file_type_of
 from batch.location import Location
 from batch.options import MAX_DETAIL_PIXELS, MAX_PIXELS, MAX_SIDE
 from batch.records import Failure, Photo, Reason, Stage
+from batch.vision import isobmff as jxl
+from batch.vision import jpeg, tiff
+from batch.vision.diagnosis import diagnosis
+from batch.vision.pillow import has_reader, is_enough, leniency, open_image
+from batch.vision.read_file import read
+from batch.vision.tiff import USABLE_PREVIEW, find_preview, is_shown_by_tiff
 
 if TYPE_CHECKING:
     import numpy as np

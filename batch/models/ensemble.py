@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from batch.contract.model import Model
 from batch.errors import ModelError
-from batch.fusion import Fusion
+from batch.models.fusion import Fusion
+from batch.models.model import Model
 from batch.options import Options
 from batch.records import Region
 
@@ -60,8 +60,8 @@ def load_ensemble(options: Options) -> Ensemble:
         ModelError: a model is missing or breaks the contract, or the two do not go together.
     """
     # Here, as a process that labels is given its models and has no use for the package onnx.
-    from batch.contract.contract import load_model
-    from batch.contract.shipped import find_models
+    from batch.models.contract import load_model
+    from batch.models.shipped import find_models
 
     models = tuple(load_model(path) for path in find_models(options.model))
     face, image, fusion = _roles(models)

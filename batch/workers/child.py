@@ -17,14 +17,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from batch.decode import Upright, decode_upright
-from batch.decoding.file_bytes import read_with_state
 from batch.errors import BatchLabelError
 from batch.location import Location, location_of
 from batch.options import FileLimits
 from batch.records import Failure, FileState, Reason, Stage
 from batch.timings import DECODE, Timings
-from batch.workers.guard import guard
+from batch.vision.decode import Upright, decode_upright
+from batch.vision.read_file import read_with_state
+from batch.workers.process import guard
 from batch.workers.protocol import (
     GO_ON,
     PIXEL_BYTES,

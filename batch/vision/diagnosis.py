@@ -7,10 +7,10 @@ import re
 
 from PIL import Image, UnidentifiedImageError
 
-from batch.decoding import jpeg, tiff
-from batch.decoding.isobmff import boxes
 from batch.file_types import CONVERT, FILE_TYPES
 from batch.records import Reason
+from batch.vision import jpeg, tiff
+from batch.vision.isobmff import boxes
 
 DETAIL_LENGTH = 200  # characters
 # What Pillow's readers say of a sound file that they were not made for.

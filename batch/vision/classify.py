@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from batch.contract.golden import GOLDEN_TOLERANCE
-from batch.contract.model import Model
 from batch.errors import BatchLabelError, ModelError
 from batch.inference.providers import reason
 from batch.inference.session import open_session
+from batch.models.model import GOLDEN_TOLERANCE, Model
 from batch.options import Place, Provider
 from batch.records import Pixels, Probabilities
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.yunet import STRIDES, model_bytes
+from batch.vision.yunet import STRIDES, model_bytes
 
 # Names in the graph; FLAT is the shape of the scores, one per cell, CELLS that of a head.
 PHOTOS, SCORES, DELTAS, FLAT, CELLS = "photos", "scores", "deltas", "flat", "cells"

@@ -18,7 +18,7 @@ JOIN = "+"
 def models_folder() -> Path:
     """Find the shipped models: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
-    installed = package / "models"
+    installed = package / "shipped"
     return installed if installed.is_dir() else package.parent / "models"
 
 

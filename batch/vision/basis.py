@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from batch.contract.model import Model
+from batch.models.model import Model
 from batch.options import Options
-from batch.yunet import detector_digest
+from batch.vision.yunet import detector_digest
 
 # To be raised whenever decoding, the search for faces, cropping or the making of an answer
 # changes what comes out: then every photo is labelled anew.

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 
-from batch.decode import Upright, photo_of
-from batch.labeller import Labeller
 from batch.location import Location
 from batch.options import FileLimits, Place, Provider
-from batch.workers.plan import read_plan
-from batch.workers.process import PLAN_IS_THERE
-from batch.workers.program import Handing, serve
+from batch.vision.decode import Upright, photo_of
+from batch.vision.labeller import Labeller
+from batch.workers.child import Handing, serve
+from batch.workers.process import PLAN_IS_THERE, read_plan
 from batch.workers.protocol import Label
 
 

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from batch.stopping import Check, never_stop
-from batch.stores.retrying import request, retried
-from batch.stores.waiting import await_in
+from batch.stores.requests import await_in, request, retried
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -1,1 +1,0 @@
-"""The contract of models, and those that come along."""

@@ -1,1 +1,0 @@
-"""Files read and pictures decoded, and what they may cost."""

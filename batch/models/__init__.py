@@ -1,0 +1,1 @@
+"""Models: the contract, its checks, the shipped models, and ensembles."""

@@ -1,0 +1,1 @@
+"""The way of a photo: from its bytes to its row."""
