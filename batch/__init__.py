@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from batch.discovery.in_memory import Picture
     from batch.errors import BatchLabelError
     from batch.explaining.explanation import Explanation
     from batch.options import FileLimits, Options, Provider, Search
     from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
     from batch.shard import Shard
-    from batch.sources.in_memory import Picture
 
 # Where the names of this package are.
 _MODULES = {
@@ -103,11 +103,11 @@ def label(
     from itertools import chain, islice
     from os import PathLike, fsdecode
 
-    from batch.discover import discover
+    from batch.discovery.discover import discover
+    from batch.discovery.in_memory import is_picture, load
     from batch.errors import UsageError
     from batch.options import Options
     from batch.pipeline import Pipeline
-    from batch.sources.in_memory import is_picture, load
 
     options = options or Options()
     alone = isinstance(photos, str | PathLike) or is_picture(photos)

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from batch.discovery.fetching import PATIENCE, Fetched, Fetcher
 from batch.inference.placement import choose_place
 from batch.journal.journal import Journal
 from batch.location import Location, Url
@@ -25,7 +26,6 @@ from batch.records import (
     Row,
     Worked,
 )
-from batch.sources.fetching import PATIENCE, Fetched, Fetcher
 from batch.stopping import Check, never_stop
 from batch.timings import READ, Timings
 from batch.vision.decide import failed_row

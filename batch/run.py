@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.discover import LIST, Survey
+from batch.discovery.discover import LIST, Survey
 from batch.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import lock_path, locked

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import PurePath
 
+from batch.discovery import archive_child as archive_program
+from batch.discovery.archive import Archive, open_archive
+from batch.discovery.archive_protocol import HEAD, MAX_FRAME, Kind, Listed, encode, name_bytes, pack
 from batch.records import Reason
-from batch.sources import archive_program
-from batch.sources.archive import Archive, open_archive
-from batch.sources.archive_frames import HEAD, MAX_FRAME, Kind, Listed, encode, name_bytes, pack
 
 
 def _eat() -> None:

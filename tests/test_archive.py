@@ -16,11 +16,11 @@ from typing import Literal
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.archive_reader import ArchiveReader
+from batch.discovery.discover import Survey
 from batch.location import split_member
 from batch.options import Search
 from batch.records import Reason
-from batch.sources.archive_reader import ArchiveReader
 from tests.runs import make_photos
 from tests.test_archives import add, names, tarred
 

@@ -17,13 +17,12 @@ from typing import Any
 
 import pytest
 
+from batch.discovery import archive_reader
+from batch.discovery.archive import ArchiveError, Member
+from batch.discovery.archive_child import MEMORY
+from batch.discovery.archive_reader import ArchiveReader, Archives
 from batch.errors import WorkerError
 from batch.records import Reason
-from batch.sources import archive_reader
-from batch.sources.archive import ArchiveError, Member
-from batch.sources.archive_program import MEMORY
-from batch.sources.archive_reader import ArchiveReader
-from batch.sources.archives import Archives
 from batch.workers.process import ATTEMPTS, start
 
 HOSTILE = "tests.hostile_archive"

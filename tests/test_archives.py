@@ -16,14 +16,13 @@ from tarfile import GNU_FORMAT as GNU
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.archive import CHUNK, ArchiveError, Member
+from batch.discovery.archive_reader import MAX_OPEN_ARCHIVES, ArchiveReader, Archives
+from batch.discovery.discover import Survey
 from batch.found import Found
 from batch.location import Url, is_archive, member_url, split_member
 from batch.options import Search
 from batch.records import Reason
-from batch.sources.archive import CHUNK, ArchiveError, Member
-from batch.sources.archive_reader import ArchiveReader
-from batch.sources.archives import MAX_OPEN_ARCHIVES, Archives
 from tests.runs import REPORT, Place, make_photos
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
+from batch.discovery.listing import look
 from batch.options import Search
 from batch.records import Failure, Reason
-from batch.sources.listing import look
 from batch.stores.download import read_object
 from batch.stores.store import open_store
 from tests.clouds import ACCOUNT, Cloud, azure, cloud, google

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.archive import MAX_TAR_HEADER, MAX_ZIP_INDEX, ArchiveError
+from batch.discovery.archive_reader import ArchiveReader
+from batch.discovery.discover import Survey
 from batch.found import MAX_PATH_BYTES, Found
 from batch.options import Search
 from batch.records import Reason
-from batch.sources.archive import MAX_TAR_HEADER, MAX_ZIP_INDEX, ArchiveError
-from batch.sources.archive_reader import ArchiveReader
 from tests.runs import REPORT, Place, make_photos
 
 GIB = 1024**3

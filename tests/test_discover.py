@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.discover import Survey, discover
+from batch.discovery.discover import Survey, discover
+from batch.discovery.name_stack import NameStack
 from batch.errors import InputError
 from batch.file_types import HEAD_BYTES, SUFFIXES, is_image
 from batch.options import Search
 from batch.records import Failure, Reason, Stage
-from batch.sources.name_stack import NameStack
 
 NOBODY = 65534
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
@@ -384,9 +384,7 @@ def test_suffixes_are_lower_case_with_a_dot() -> None:
 
 
 def test_the_module_loads_nothing_heavy(repository: Path) -> None:
-    loaded = (
-        "import sys, batch.discover; print(*{'numpy', 'PIL', 'click', 'onnx'} & {*sys.modules})"
-    )
+    loaded = "import sys, batch.discovery.discover; print(*{'numpy', 'PIL', 'click', 'onnx'} & {*sys.modules})"
     result = subprocess.run(
         [sys.executable, "-c", loaded], cwd=repository, capture_output=True, text=True, check=True
     )

@@ -16,13 +16,13 @@ import pytest
 
 import batch
 from batch.commands.settings import parse_newer_than
-from batch.discover import Survey, discover
+from batch.discovery.discover import Survey, discover
+from batch.discovery.name_stack import NameStack
+from batch.discovery.walk import Explorer
 from batch.errors import ExitCode, InputError, UsageError
 from batch.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
 from batch.found import Found
 from batch.options import Search
-from batch.sources.name_stack import NameStack
-from batch.sources.walk import Explorer
 from tests.conftest import Command
 from tests.runs import REPORT, Place, make_photos
 from tests.test_discover import JPEG, find, put

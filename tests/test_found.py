@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
+from batch.discovery.inventory import read_parquet
+from batch.discovery.listing import Entry
+from batch.discovery.manifest import read_manifest
+from batch.discovery.walk import look_at
 from batch.found import MAX_ETAG, MAX_PATH_BYTES, Found, fail, find, nanoseconds
 from batch.options import Search
 from batch.records import Reason
-from batch.sharding.inventory_rows import read_parquet
-from batch.sharding.manifest import read_manifest
-from batch.sources.listing import Entry
-from batch.sources.walk import look_at
 
 LAST = 2**63 - 1
 

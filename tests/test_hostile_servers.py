@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 import batch
-from batch.discover import Survey
+from batch.discovery import fetching, listing
+from batch.discovery.discover import Survey
+from batch.discovery.fetching import Fetched, Fetcher
+from batch.discovery.listing import listed_in, reach
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
-from batch.sources import fetching, listing
-from batch.sources.fetching import Fetched, Fetcher
-from batch.sources.listing import listed_in, reach
 from batch.stores import download
 from batch.stores import http as answers
 from batch.stores import requests as retrying

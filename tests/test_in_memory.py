@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import batch
+from batch.discovery.in_memory import Picture, load
 from batch.errors import UsageError
-from batch.sources.in_memory import Picture, load
 from tests.tiny_models import bright_model, save
 
 

@@ -19,12 +19,11 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
+from batch.discovery.inventory import ROWS, Inventory
+from batch.discovery.manifest import read_manifest
 from batch.errors import ExitCode, InputError
 from batch.found import Found
 from batch.options import Search
-from batch.sharding.inventory import Inventory
-from batch.sharding.inventory_rows import ROWS
-from batch.sharding.manifest import read_manifest
 from tests.runs import Place
 
 PREFIX = "inv/photos/daily"

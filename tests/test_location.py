@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
 from batch.location import (
     hide_secrets,
     is_archive,

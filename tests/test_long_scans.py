@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
+from batch.discovery.walk import CHECK_EVERY, Explorer
 from batch.errors import ExitCode
 from batch.options import Search
 from batch.records import Reason
-from batch.sources.walk import CHECK_EVERY, Explorer
 from tests.runs import REPORT, Place, ended, wait_for
 from tests.test_discover import find, without_privileges
 

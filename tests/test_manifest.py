@@ -11,15 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discover import Survey
-from batch.errors import ExitCode, InputError
-from batch.found import Found
-from batch.location import Url
-from batch.options import Search
-from batch.path_text import path_from_text
-from batch.records import Failure, Reason, Stage
-from batch.reports.formats import Kind
-from batch.sharding.manifest import (
+from batch.discovery.discover import Survey
+from batch.discovery.manifest import (
     COLUMNS,
     GROUP,
     VERSION,
@@ -27,6 +20,13 @@ from batch.sharding.manifest import (
     read_manifest,
     write_manifest,
 )
+from batch.errors import ExitCode, InputError
+from batch.found import Found
+from batch.location import Url
+from batch.options import Search
+from batch.path_text import path_from_text
+from batch.records import Failure, Reason, Stage
+from batch.reports.formats import Kind
 from tests.conftest import REPOSITORY
 from tests.runs import REPORT, Place, as_mortal, drafts, ended, make_photos, wait_for
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from batch.discovery import name_stack
+from batch.discovery.name_stack import NameStack
+from batch.discovery.walk import Explorer
 from batch.errors import OutputError
 from batch.options import Search
-from batch.sources import name_stack
-from batch.sources.name_stack import NameStack
-from batch.sources.walk import Explorer
 
 # In the order of their bytes: what sorts otherwise as text, before kinds, and what is no UTF-8.
 NAMES = [

@@ -167,7 +167,7 @@ def test_makers_are_known_by_their_first_bytes(head: bytes) -> None:
 
 
 def test_folders_give_their_raws_if_they_are_asked_for(tmp_path: Path) -> None:
-    from batch.discover import discover
+    from batch.discovery.discover import discover
 
     (tmp_path / "a.NEF").write_bytes(b"II*\0\x08\0\0\0")
     (tmp_path / "b").write_bytes(b"FUJIFILMCCD-RAW ")

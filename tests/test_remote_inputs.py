@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
+from batch.discovery.fetching import MOST_AHEAD, Fetched, Fetcher
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
-from batch.sources.fetching import MOST_AHEAD, Fetched, Fetcher
 from tests.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.runs import REPORT, Place, make_photos
 
@@ -322,7 +322,7 @@ def test_a_file_url_is_a_path(place: Place) -> None:
 def test_what_a_web_server_says_of_a_file(
     etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
 ) -> None:
-    from batch.sources.listing import Entry
+    from batch.discovery.listing import Entry
 
     info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
     found = Entry("https://h/a.jpg", None, "", info).found
@@ -378,7 +378,7 @@ class TestFetcher:
     def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import fsspec
 
-        from batch.sources import fetching
+        from batch.discovery import fetching
 
         monkeypatch.setattr(fetching, "MAX_BYTES_AHEAD", 1000)
         fsspec.filesystem("memory").pipe_file("/bounded", bytes(400))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
 from batch.errors import InputError
 from batch.found import Found
 from batch.options import Search

@@ -126,7 +126,7 @@ def _record_refusal(
 
 
 def _list(job: Job, log: Log) -> None:
-    from batch.discover import discover
+    from batch.discovery.discover import discover
     from batch.path_text import path_text
     from batch.records import Failure
     from batch.tally import Summary

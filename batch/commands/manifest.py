@@ -94,8 +94,8 @@ def _files(
     summary: Summary,
     check: Check,
 ) -> Iterable[Found]:
-    from batch.discover import Survey
-    from batch.sharding.inventory import Inventory
+    from batch.discovery.discover import Survey
+    from batch.discovery.inventory import Inventory
 
     if inventory is None:
         if not photos:
@@ -119,10 +119,10 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 
 
 def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
+    from batch.discovery.manifest import write_manifest
     from batch.files.lock import locked
     from batch.files.publish import writing
     from batch.reports.output import called, check_place, publishing
-    from batch.sharding.manifest import write_manifest
     from batch.stopping import StopRequested, stop_on_signals
 
     check_place(output)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from batch.discovery.fetching import Fetcher
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import POSITIONS, Floats, hidden
@@ -20,7 +21,6 @@ from batch.models.ensemble import Ensemble, Plan, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
-from batch.sources.fetching import Fetcher
 from batch.vision.crop import face_square
 from batch.vision.decide import labelled_row
 from batch.vision.labeller import Labeller

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from batch.discovery.manifest import check_manifest
 from batch.errors import InputError
 from batch.files.lock import locked
 from batch.files.publish import is_streamed
@@ -24,7 +25,6 @@ from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Format, Record, Value
 from batch.reports.output import check_apart
 from batch.reports.report import check_output, open_report, report_format
-from batch.sharding.manifest import check_manifest
 from batch.stopping import Stop
 from batch.tally import Summary
 

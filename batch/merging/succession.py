@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from batch.discovery.manifest import read_paths
 from batch.errors import InputError
 from batch.location import location_of
 from batch.merging.part import LAST, Part, PartRow
 from batch.path_text import path_bytes, path_text
 from batch.shard import ListingDigest, ShardRecord
-from batch.sharding.manifest import read_paths
 
 _ALL = "give the reports of all shards, each once and whole"
 _SAME = "give the reports of one listing, and its own manifest"

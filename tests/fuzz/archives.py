@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from batch.discover import Survey
+from batch.discovery.archive import ArchiveError, open_archive
+from batch.discovery.discover import Survey
+from batch.discovery.fetching import Fetcher
 from batch.errors import BatchLabelError
 from batch.found import Found
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure
-from batch.sources.archive import ArchiveError, open_archive
-from batch.sources.fetching import Fetcher
 from tests.fuzz.breaking import BYTES, break_one, of_the_end
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, Mutation

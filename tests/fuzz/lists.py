@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from batch.discover import Survey
+from batch.discovery.discover import Survey
 from batch.errors import InputError
 from batch.found import Found
 from batch.location import is_url

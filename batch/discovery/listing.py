@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
+from batch.discovery.walk import LISTED_FOLDER
 from batch.errors import BatchLabelError, InputError
 from batch.found import Found, fail, find, nanoseconds
 from batch.location import WILDCARDS, Url, is_url, scheme_of, with_secrets, without_secrets
@@ -18,7 +19,6 @@ from batch.options import LeftOut, Search
 from batch.parallel import thread_map
 from batch.path_text import printable
 from batch.records import Reason
-from batch.sources.walk import LISTED_FOLDER
 from batch.stopping import Check, never_stop
 from batch.stores.download import read_object
 from batch.stores.listing_pages import pages_of

@@ -13,13 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 
-from batch.errors import BatchLabelError
-from batch.files.regular_file import NotRegular
-from batch.found import cut_path
-from batch.location import hide_secrets
-from batch.records import Reason
-from batch.sources.archive import Archive, ArchiveError, Member, open_archive
-from batch.sources.archive_frames import (
+from batch.discovery.archive import Archive, ArchiveError, Member, open_archive
+from batch.discovery.archive_protocol import (
     HEAD,
     MAX_WORDS,
     READY,
@@ -34,6 +29,11 @@ from batch.sources.archive_frames import (
     name_text,
     pack,
 )
+from batch.errors import BatchLabelError
+from batch.files.regular_file import NotRegular
+from batch.found import cut_path
+from batch.location import hide_secrets
+from batch.records import Reason
 from batch.stores.requests import is_passing
 from batch.stores.store import said
 from batch.workers.process import guard

@@ -9,15 +9,15 @@ from itertools import groupby
 from pathlib import Path
 from shlex import quote
 
+from batch.discovery.archive import ArchiveError, Member
+from batch.discovery.archive_reader import ArchiveReader
+from batch.discovery.walk import look_at
 from batch.errors import InputError
 from batch.found import Found, fail, find
 from batch.location import location_of, member_url, split_member, unpacked_by
 from batch.options import LeftOut, Search
 from batch.path_text import printable
 from batch.records import Reason
-from batch.sources.archive import ArchiveError, Member
-from batch.sources.archive_reader import ArchiveReader
-from batch.sources.walk import look_at
 from batch.stopping import Check, never_stop
 from batch.stores.requests import retried
 from batch.stores.store import said
@@ -109,7 +109,7 @@ def _look(path: str, check: Check) -> Found:
     if isinstance(location, Path):
         return look_at(str(location))._replace(path=path)
     # Here, as it loads clients, which a run on this machine's files does without.
-    from batch.sources.listing import look
+    from batch.discovery.listing import look
 
     try:
         return look(path, check).found

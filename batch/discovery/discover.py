@@ -14,6 +14,11 @@ from posixpath import splitext
 from stat import S_ISDIR
 from typing import BinaryIO, NamedTuple
 
+from batch.discovery.archive_reader import ArchiveReader
+from batch.discovery.manifest import check_manifest, is_manifest, read_manifest
+from batch.discovery.members import members_of, named_members
+from batch.discovery.pattern import match
+from batch.discovery.walk import CHECK_EVERY, Explorer, Seen, every, read_head
 from batch.errors import InputError
 from batch.file_types import is_image
 from batch.files.regular_file import open_regular
@@ -36,12 +41,6 @@ from batch.os_errors import describe_refusal, is_denied
 from batch.path_text import printable
 from batch.records import Failure, Reason
 from batch.shard import Shard, Sharded
-from batch.sharding.manifest import check_manifest, is_manifest, read_manifest
-from batch.sources.archive_reader import ArchiveReader
-from batch.sources.members import members_of, named_members
-from batch.sources.pattern import match
-from batch.sources.seen import Seen
-from batch.sources.walk import CHECK_EVERY, Explorer, every, read_head
 from batch.stopping import Check, never_stop
 
 LIST = "-"
@@ -206,7 +205,7 @@ class Survey:
                 self._left_out(location_of(path), "same URL with another signature")
         else:
             # Here, as it loads clients, which a run on this machine's files does without.
-            from batch.sources.listing import reach
+            from batch.discovery.listing import reach
 
             found = reach(paths, self._search, self._left_out, self._check, like.base, enters)
         return (file for file in found if seen is None or seen.is_new(file.path))
@@ -299,7 +298,7 @@ class Survey:
         return self._named(text, Kind.LOCAL, S_ISDIR(status.st_mode))
 
     def _look_up_url(self, url: str) -> list[Start]:
-        from batch.sources.listing import listed_in, matches
+        from batch.discovery.listing import listed_in, matches
 
         if split_member(url):
             with closing(ArchiveReader(self._check)) as reader:

@@ -17,12 +17,12 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from batch.discovery.archive import ArchiveError
+from batch.discovery.archive_reader import Archives
 from batch.errors import BatchLabelError
 from batch.location import Url, split_member
 from batch.parallel import submit
 from batch.records import Failure, Reason, Stage
-from batch.sources.archive import ArchiveError
-from batch.sources.archives import Archives
 from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.download import read_object
 from batch.stores.requests import retried

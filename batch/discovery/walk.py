@@ -1,26 +1,75 @@
-"""How folders are walked: what in them is a photo, in an order that is the same everywhere."""
+"""Which files and folders were reached, so that each is looked at once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
+from batch.discovery.name_stack import NameStack
 from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, why_left_out
 from batch.files.regular_file import NotRegular, change_of, open_regular
 from batch.found import _LAST, _SHORT, Found, _is_too_long, fail, stored_time
-from batch.location import is_archive
+from batch.location import is_archive, is_url, location_of, split_member
 from batch.options import LeftOut, Search
 from batch.os_errors import describe
 from batch.records import Reason
-from batch.sources.name_stack import NameStack
-from batch.sources.seen import Seen
 from batch.stopping import Check, never_stop
+
+
+@dataclass
+class Seen:
+    """What was reached so far, for inputs that overlap and links that meet."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[tuple[int, int]] = field(default_factory=set)
+    parent: tuple[str, str] | None = None
+
+    def is_new(self, path: str) -> bool:
+        """Tell whether a file is reached for the first time, by whatever path or URL."""
+        known = len(self.files)
+        self.files.add(self._real_path(path))
+        return len(self.files) > known
+
+    def forget(self, path: str) -> None:
+        """Take a file for one that was not reached yet."""
+        self.files.discard(self._real_path(path))
+
+    def _real_path(self, path: str) -> str:
+        member = split_member(path)
+        if member:
+            # NUL is in no path.
+            return f"{self._real_path(os.fspath(location_of(member[0])))}\0{member[1]}"
+        if is_url(path):
+            return path
+        # realpath asks the system about every part of a path: once a folder is enough.
+        parent, name = os.path.split(path)
+        if self.parent is None or self.parent[0] != parent:
+            self.parent = parent, _real(parent)
+        return _real(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
+
+    def is_new_folder(self, path: str) -> bool:
+        """Tell whether a folder is entered for the first time, by whatever path."""
+        status = os.stat(path)  # noqa: PTH116
+        known = len(self.folders)
+        self.folders.add((status.st_dev, status.st_ino))
+        return len(self.folders) > known
+
+
+def _real(path: str) -> str:
+    """Follow all links of a path; where the system refuses to, the path stands for itself."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path
+
+
+# == How folders are walked: what in them is a photo, in an order that is the same everywhere.
 
 Item = TypeVar("Item")
 

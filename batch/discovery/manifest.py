@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from batch.discovery.walk import look_at
 from batch.errors import InputError
 from batch.files.regular_file import open_regular
 from batch.found import Found, fail, find, stored_time
@@ -20,7 +21,6 @@ from batch.path_text import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
 from batch.reports.arrow import DAMAGES, check_pyarrow
 from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
-from batch.sources.walk import look_at
 from batch.stores.download import opened
 
 Row = TypeVar("Row")

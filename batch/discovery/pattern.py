@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISLNK
 
+from batch.discovery.walk import CHECK_EVERY, NOT_REGULAR, SYMBOLIC_LINK, before_names, every
 from batch.errors import InputError
 from batch.location import WILDCARDS
 from batch.options import Search
-from batch.sources.walk import CHECK_EVERY, NOT_REGULAR, SYMBOLIC_LINK, before_names, every
 from batch.stopping import Check
 
 ANY_DEPTH = "**"

@@ -1,0 +1,1 @@
+"""Where photos are: in folders, lists, archives, stores and manifests."""

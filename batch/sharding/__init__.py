@@ -1,1 +1,0 @@
-"""Which files a run takes of a listing that many runs share."""

@@ -1,1 +1,0 @@
-"""Where photos come from: folders, lists, buckets and archives."""
