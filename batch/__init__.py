@@ -127,7 +127,7 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
 
     ``per_face`` gives a row a face. See docs/report.md for the columns.
     """
-    from batch.reports.frame import frame_of
+    from batch.reports.columns import frame_of
 
     return frame_of(rows, per_face)
 

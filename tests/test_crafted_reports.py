@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from batch.errors import BatchLabelError, ExitCode, ReportError
-from batch.merging.part import open_part
+from batch.merging.shard_report import open_part
 from batch.page.make import Request, make_page
 from batch.path_text import path_text
 from batch.reading import readers
@@ -35,7 +35,7 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.reports.dataset_files import MAX_FOLDER
+from batch.reports.dataset import MAX_FOLDER
 from batch.reports.formats import READABLE, Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command

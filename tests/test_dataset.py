@@ -18,7 +18,7 @@ from batch.files.drafts import exchange
 from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import dataset, dataset_store
-from batch.reports.dataset_files import NULL, SUCCESS, contents_of, partition_of
+from batch.reports.dataset import NULL, SUCCESS, contents_of, partition_of
 from batch.reports.report import check_output, open_report
 from tests.object_store import Bucket, bucket, failing, s3_server
 from tests.runs import Place, make_photos

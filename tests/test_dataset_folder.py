@@ -15,7 +15,7 @@ import pytest
 from batch.errors import OutputError
 from batch.files.drafts import CONTENT, DraftFolder
 from batch.reports import dataset_folder
-from batch.reports.dataset_files import SUCCESS
+from batch.reports.dataset import SUCCESS
 from batch.reports.dataset_folder import LocalDataset
 from batch.reports.report import check_output, open_report
 from tests.conftest import REPOSITORY

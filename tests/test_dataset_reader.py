@@ -15,11 +15,11 @@ import pytest
 from batch.errors import ExitCode, ReportError, UsageError
 from batch.location import Location, location_of
 from batch.reading.diff import diff
-from batch.reading.opening import open_records
+from batch.reading.saved import open_records
 from batch.records import Row
 from batch.reports import dataset
 from batch.reports.columns import columns
-from batch.reports.dataset_files import ORDER, SUCCESS
+from batch.reports.dataset import ORDER, SUCCESS
 from batch.reports.formats import ROW_GROUP, Value
 from batch.reports.report import open_report
 from tests.object_store import Bucket, bucket, s3_server

@@ -16,9 +16,8 @@ from click.testing import CliRunner, Result
 
 from batch.commands.diff import diff as command_diff
 from batch.errors import ExitCode
-from batch.reading import pairs
-from batch.reading.diff import CHANGE_MEANINGS, Change, change_of, columns
-from batch.reading.pairs import Pair, open_pairs
+from batch.reading import diff as pairs
+from batch.reading.diff import CHANGE_MEANINGS, Change, Pair, change_of, columns, open_pairs
 from batch.reading.saved import NEEDED, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.formats import READABLE, Format
@@ -273,7 +272,7 @@ def test_no_room_for_the_temporary_file_is_an_error_with_a_remedy(
             database.execute("PRAGMA max_page_count = 3")
 
     written(Path("old.csv"), many(2_000))
-    monkeypatch.setattr("batch.reading.pairs.Pairs", Full)
+    monkeypatch.setattr("batch.reading.diff.Pairs", Full)
     ran = diff("old.csv", "old.csv")
     assert ran.exit_code == 2
     assert "full" in ran.stderr

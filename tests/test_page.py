@@ -23,7 +23,7 @@ from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.document import SCRIPTS, STYLES
 from batch.page.make import Request, check_page_output, make_page
 from batch.records import Reason, Row
-from batch.reports.dataset_files import SUCCESS
+from batch.reports.dataset import SUCCESS
 from batch.reports.formats import READABLE, Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY, Command

@@ -13,8 +13,7 @@ import pytest
 from batch.errors import EXIT_MEANINGS
 from batch.records import Abstain, Reason, Row, Status
 from batch.reports.columns import columns
-from batch.reports.dataset import ENDING, MAX_ROWS_A_FILE
-from batch.reports.dataset_files import is_own, partition_of
+from batch.reports.dataset import ENDING, MAX_ROWS_A_FILE, is_own, partition_of
 from batch.reports.formats import ROW_GROUP, Format
 from batch.reports.report import open_report
 

@@ -14,7 +14,7 @@ from batch.errors import OutputError
 from batch.files.drafts import draft_name, stem_beside
 from batch.files.regular_file import MAX_RECORD_BYTES
 from batch.location import Url
-from batch.reports.wholefile import WholeFile, WholeObject
+from batch.reports.whole_file import WholeFile, WholeObject
 
 ELSEWHERE = "name another place"
 

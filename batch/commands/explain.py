@@ -71,7 +71,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
     from batch.location import location_of
     from batch.path_text import path_text
     from batch.reports.output import check_apart
-    from batch.reports.wholefile import WholeFile
+    from batch.reports.whole_file import WholeFile
 
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")

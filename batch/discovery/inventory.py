@@ -26,7 +26,7 @@ from batch.location import Location, Url, location_of
 from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal
 from batch.path_text import path_text, printable
-from batch.reports.arrow import DAMAGES, check_pyarrow
+from batch.reports.formats import DAMAGES, check_pyarrow
 from batch.stopping import Check, never_stop
 from batch.stores.download import opened
 

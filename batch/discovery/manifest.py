@@ -19,8 +19,15 @@ from batch.log import PROGRAM
 from batch.os_errors import describe_refusal
 from batch.path_text import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
-from batch.reports.arrow import DAMAGES, check_pyarrow
-from batch.reports.formats import Column, Format, Kind, ParquetWriter, Record
+from batch.reports.formats import (
+    DAMAGES,
+    Column,
+    Format,
+    Kind,
+    ParquetWriter,
+    Record,
+    check_pyarrow,
+)
 from batch.stores.download import opened
 
 Row = TypeVar("Row")

@@ -1,23 +1,24 @@
-"""Reports of shards joined into the one that a single run would have written."""
+"""Whether parts belong together: what the records of the runs that wrote them say."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch.discovery.manifest import check_manifest
+from batch.discovery.manifest import check_manifest, read_paths
 from batch.errors import InputError
 from batch.files.lock import locked
 from batch.files.publish import is_streamed
 from batch.location import location_of
-from batch.merging.belonging import check_parts
-from batch.merging.part import LAST, Part, open_part
-from batch.merging.succession import Succession
-from batch.path_text import label_text
-from batch.reading.open_files import allow_open_files
+from batch.merging.shard_report import LAST, Part, PartRow, open_part
+from batch.path_text import label_text, path_bytes, path_text, printable
+from batch.reading.readers import allow_open_files
+from batch.recording.run_record import RunRecord
+from batch.recording.runfile import SUFFIX
 from batch.records import ABSTAIN, Reason, Status
 from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset
@@ -25,8 +26,198 @@ from batch.reports.dataset_place import check_outside
 from batch.reports.formats import Format, Record, Value
 from batch.reports.output import check_apart
 from batch.reports.report import check_output, open_report, report_format
+from batch.shard import ListingDigest, ShardRecord
 from batch.stopping import Stop
 from batch.tally import Summary
+
+Known = tuple[Part, RunRecord, ShardRecord]
+# Numbers that a message has room for.
+MANY = 8
+_OTHERS = "give the reports of one division"
+_LIST = "photos came or went between the runs: make a manifest first, and label that"
+_ANEW = "label the shards that differ again"
+
+
+def check_parts(parts: Sequence[Part], recorded: bool) -> ShardRecord | None:
+    """Make sure that parts are all the shards of one listing, labelled in one way.
+
+    Parts without a record are passed over unless all are to be ``recorded``. Gives the record of
+    one of the shards, or None where no part has one.
+
+    Raises:
+        InputError: they don't belong together; the message names the parts, and what to do.
+    """
+    known = [known for part in parts if (known := _known(part, recorded))]
+    listing = _check_known(known, complete=len(known) == len(parts)) if known else None
+    named = [part for part in parts if part.outputs is not None]
+    for part in named[1:]:
+        if (part.outputs, part.per_face) != (named[0].outputs, named[0].per_face):
+            raise InputError(f"{_both(named[0], part)} have different columns", _ANEW)
+    return listing
+
+
+def _check_known(known: Sequence[Known], complete: bool) -> ShardRecord:
+    _alike(known, "are parts of different numbers of shards", lambda r, s: s.of, _OTHERS)
+    _alike(known, "have different listings", lambda r, s: (s.found, s.listing), _LIST)
+    _alike(known, "were labelled by different models", lambda r, s: r.models, _ANEW)
+    for option in ("min_confidence", "always_answer", "per_face", "salvage"):
+        what = f"were labelled with different --{option.replace('_', '-')}"
+        # Records of versions before an option lack it.
+        _alike(known, what, lambda r, s, o=option: r.settings.get(o, False), _ANEW)  # type: ignore[misc]
+    _alike(known, "were labelled by different versions of the program", lambda r, s: r.basis, _ANEW)
+    _check_numbers(known, complete)
+    return known[0][2]
+
+
+def _known(part: Part, recorded: bool) -> Known | None:
+    record = part.record
+    if record is None:
+        if recorded:
+            raise InputError(
+                f"{part.called} has no run record, which its run left beside it as {SUFFIX}",
+                "bring it along, or give the manifest that was labelled with --manifest",
+            )
+        return None
+    if not record.published:
+        why = record.outcome.replace("_", " ")
+        raise InputError(
+            f"{part.called} is not that of its last run, which published none ({why})",
+            "run its shard again, to the end",
+        )
+    if record.shard is None:
+        raise InputError(
+            f"{part.called} was not written by a run with --shard", "give reports of shards alone"
+        )
+    return part, record, record.shard
+
+
+def _alike(
+    known: Sequence[Known],
+    what: str,
+    of: Callable[[RunRecord, ShardRecord], object],
+    remedy: str,
+) -> None:
+    first, *others = known
+    for other in others:
+        if of(*first[1:]) != of(*other[1:]):
+            raise InputError(f"{_both(first[0], other[0])} {what}", remedy)
+
+
+def _check_numbers(known: Sequence[Known], complete: bool) -> None:
+    by_number: dict[int, Part] = {}
+    for part, _, shard in known:
+        twin = by_number.setdefault(shard.number, part)
+        if twin is not part:
+            raise InputError(
+                f"{_both(twin, part)} are both of shard {shard.number}/{shard.of}", "give one"
+            )
+    of = known[0][2].of
+    absent = [str(n) for n in range(1, of + 1) if n not in by_number]
+    if complete and absent:
+        some = ", ".join(absent[:MANY]) + (" and more" if len(absent) > MANY else "")
+        raise InputError(
+            f"{len(absent)} of {of} shards missing: number {some}", "give their reports too"
+        )
+
+
+def _both(one: Part, other: Part) -> str:
+    return printable(f"{one.called} and {other.called}")
+
+
+# == Whether the rows of all parts, one after another, are the listing that was divided.
+
+_ALL = "give the reports of all shards, each once and whole"
+_SAME = "give the reports of one listing, and its own manifest"
+
+
+class Succession:
+    """Follows the rows of all parts; ``found`` counts the photos so far, but for missing ones.
+
+    They are compared with what the shards' records say of the ``listing``, and with the
+    ``manifest``, where these are given.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], listing: ShardRecord | None, manifest: str | None
+    ) -> None:
+        self.found = 0
+        self._parts = parts
+        self._listing = listing
+        self._digest = ListingDigest()
+        self._manifest = manifest
+        self._paths = iter(read_paths(manifest)) if manifest is not None else None
+        self._before = (0, b"", -1)
+
+    def followed(self, rows: Iterable[PartRow]) -> Iterator[tuple[PartRow, bool]]:
+        """Pass rows on, and tell of each whether it is its photo's first.
+
+        Raises:
+            InputError: a photo is there twice, or not at all, or is another one.
+        """
+        for row in rows:
+            key = row[:3]
+            is_first = key != self._before
+            if is_first:
+                self._follow(row)
+                self._before = key
+            yield row, is_first
+        self._end()
+
+    def _follow(self, row: PartRow) -> None:
+        position, missing, _ = self._before
+        if row[:2] == (position, missing):
+            one, other = (self._parts[index].called for index in (self._before[2], row.part))
+            raise InputError(f"{row.values[0]} is in {one} and in {other}", _ALL)
+        if row.position == LAST:
+            return
+        self.found += 1
+        if row.position != self.found:
+            called = self._parts[row.part].called
+            raise InputError(
+                f"the photo number {self.found} is in none of the parts, but number "
+                f"{row.position} is in {called}",
+                _ALL,
+            )
+        try:
+            path = path_bytes(str(row.values[0]))
+        except ValueError as error:
+            raise self._parts[row.part].damaged(row.number, str(error)) from error
+        self._digest.add(path)
+        if self._paths is not None:
+            self._compare(path, row)
+
+    def _compare(self, path: bytes, row: PartRow) -> None:
+        listed = next(self._paths or iter(()), None)
+        if listed is None or os.fsencode(listed) != path:
+            says = "ends before it" if listed is None else f"says {path_text(location_of(listed))}"
+            raise InputError(
+                f"{row.values[0]} is the photo number {row.position} in "
+                f"{self._parts[row.part].called}, but manifest {self._manifest} {says}",
+                _SAME,
+            )
+
+    def _end(self) -> None:
+        more = next(self._paths, None) if self._paths is not None else None
+        if more is not None:
+            raise InputError(
+                f"{path_text(location_of(more))} of manifest {self._manifest} is in none of the "
+                "parts",
+                _ALL,
+            )
+        if self._listing is None:
+            return
+        if self.found != self._listing.found:
+            raise InputError(
+                f"the parts have {self.found} photos, and {self._listing.found} were listed", _ALL
+            )
+        if self._digest.hexdigest() != self._listing.listing:
+            raise InputError(
+                "the parts' paths are not those that were listed: one was changed since",
+                "write the parts anew",
+            )
+
+
+# == Reports of shards joined into the one that a single run would have written.
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from batch.models.graph import (
 from batch.models.model import GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
 from batch.path_text import is_printable, label_text, printable
 from batch.records import ABSTAIN, MAX_LABELS, Region
-from batch.reports.dataset_files import MAX_FOLDER, NULL, label_folder
+from batch.reports.dataset import MAX_FOLDER, NULL, label_folder
 
 SCHEMA_VERSION = 2
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden

@@ -16,9 +16,8 @@ from batch.page.entries import Entry, entries, labels_of
 from batch.page.totals import Totals
 from batch.path_text import path_text
 from batch.reading.dataset_reader import success_of
-from batch.reading.opening import is_dataset_at, open_records
 from batch.reading.readers import RecordReader, reading
-from batch.reading.saved import SavedReport
+from batch.reading.saved import SavedReport, is_dataset_at, open_records
 
 # Rows that a page holds: of a report of more, the failures and the least certain answers.
 MAX_ROWS = 200_000

@@ -11,8 +11,7 @@ from pathlib import Path
 from batch.page.entries import Entry, labels_of
 from batch.page.totals import Totals
 from batch.path_text import path_text
-from batch.reading.diff import Change, change_of, check_comparable
-from batch.reading.pairs import open_pairs
+from batch.reading.diff import Change, change_of, check_comparable, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
 from batch.recording.runfile import read_run, run_file
 

@@ -7,9 +7,16 @@ from contextlib import ExitStack, contextmanager
 
 from batch.errors import ReportError
 from batch.location import Location
-from batch.reading.open_files import allow_open_files
-from batch.reading.readers import REMEDY, ParquetReader, Records, damage, picker, reading
-from batch.reports.dataset_files import PARTITIONS, SUCCESS, Part, contents_of, partition_of
+from batch.reading.readers import (
+    REMEDY,
+    ParquetReader,
+    Records,
+    allow_open_files,
+    damage,
+    picker,
+    reading,
+)
+from batch.reports.dataset import PARTITIONS, SUCCESS, Part, contents_of, partition_of
 from batch.reports.dataset_place import inside, read_success, sizes_in
 from batch.reports.formats import ROW_GROUP, Format, Value, check_format
 from batch.stores.download import opened

@@ -1,9 +1,10 @@
-"""Reading the formats of a report back: bytes become flat records, one at a time."""
+"""How many files a process may have open at once."""
 
 from __future__ import annotations
 
 import csv
 import json
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,34 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from batch.errors import ReportError
+from batch.errors import InputError, ReportError
 from batch.os_errors import describe_refusal
 from batch.path_text import printable
-from batch.reports.arrow import DAMAGES
-from batch.reports.formats import ROW_GROUP, Format, Value, check_format
+from batch.reports.formats import DAMAGES, ROW_GROUP, Format, Value, check_format
+
+# Files that a process has open beside those that are counted.
+OTHER_FILES = 64
+
+
+def allow_open_files(number: int, what: str) -> None:
+    """Let this process have so many files open, beside some others; messages say ``what`` they are.
+
+    Raises:
+        InputError: the system allows fewer.
+    """
+    needed = number + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(
+            f"{what} can't be open at once: the system allows {hard} files",
+            f"raise its limit: ulimit -n {needed}",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+# == Reading the formats of a report back: bytes become flat records, one at a time.
 
 # Bytes, also of a record of several lines. A path has four characters for each of its bytes if all
 # are escaped, and a model's labels take a quarter of this in JSON Lines at most.

@@ -15,7 +15,7 @@ from pathlib import Path
 from batch.errors import ExitCode
 from batch.recording.run_record import RunRecord
 from batch.records import Reason, Status
-from batch.reports.wholefile import WholeFile
+from batch.reports.whole_file import WholeFile
 
 SUCCESSES = (ExitCode.OK, ExitCode.INCOMPLETE)
 

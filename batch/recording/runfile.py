@@ -12,7 +12,7 @@ import msgspec
 from batch.limits import utc_text
 from batch.location import Location, Url
 from batch.recording.run_record import RunRecord
-from batch.reports.wholefile import WholeFile, WholeObject
+from batch.reports.whole_file import WholeFile, WholeObject
 
 SCHEMA_VERSION = 1
 SUFFIX = ".run.json"

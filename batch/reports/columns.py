@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+
+import pandas as pd
 
 from batch.path_text import cell_text, label_text, path_text
 from batch.records import MAX_LABELS, Answer, Reason, Row, Source, Status
@@ -129,3 +131,15 @@ def _error(row: Row) -> str | None:
     elif row.salvaged:
         parts.append(f"{Reason.TRUNCATED}: {SALVAGED} ({row.salvaged})")
     return cell_text("; ".join(parts)) or None
+
+
+# == Rows as a pandas DataFrame.
+
+
+def frame_of(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
+    """Collect rows; labels and abstain outputs are those of the first row that has an answer."""
+    rows = list(rows)
+    answers = (row.answer for row in rows if row.answer is not None)
+    outputs = tuple(next((answer.probabilities for answer in answers), ()))
+    records = (record for row in rows for record in records_of(row, outputs, per_face))
+    return pd.DataFrame.from_records(records, columns=list(columns(outputs, per_face)))

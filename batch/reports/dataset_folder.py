@@ -15,7 +15,7 @@ from batch.files.publish import resolved, sync_folder, writing
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.os_errors import is_denied
 from batch.path_text import path_text
-from batch.reports.dataset_files import (
+from batch.reports.dataset import (
     SUCCESS,
     contents_of,
     is_in_the_making,

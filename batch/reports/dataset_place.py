@@ -11,7 +11,7 @@ from batch.files.publish import is_streamed
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.location import Location, Url, location_of
 from batch.path_text import path_text
-from batch.reports.dataset_files import SUCCESS
+from batch.reports.dataset import SUCCESS
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
 from batch.reports.dataset_store import (
     StoredDataset,

@@ -12,7 +12,7 @@ from batch.files.regular_file import MAX_SUCCESS_BYTES
 from batch.files.staging import Staging
 from batch.location import Url
 from batch.path_text import path_text
-from batch.reports.dataset_files import SUCCESS, Part, contents_of, digest_in, is_own, refusal
+from batch.reports.dataset import SUCCESS, Part, contents_of, digest_in, is_own, refusal
 from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.download import read_whole_object
 from batch.stores.listing_pages import pages_of

@@ -1,4 +1,4 @@
-"""The formats of a report: how flat records become bytes, one row at a time."""
+"""Whether Apache Arrow is there, which reads and writes Parquet and ORC and comes with an extra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,31 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, BinaryIO, Protocol
 
-from batch.reports.arrow import check_pyarrow
+from batch.errors import UsageError
+
+# What Arrow raises of a file that is damaged, by the built-in bases of its exceptions; an OSError
+# without a number is another.
+DAMAGES = (ValueError, TypeError, LookupError, NotImplementedError)
+
+
+def check_pyarrow(user: str, otherwise: str = "") -> None:
+    """Make sure that pyarrow is installed; ``user`` names what needs it.
+
+    ``otherwise`` ends the remedy with what can be done without it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"{user} needs the package pyarrow, which is not installed",
+            f"run: pip install 'batch-label[parquet]'{otherwise}",
+        ) from error
+
+
+# == The formats of a report: how flat records become bytes, one row at a time.
 
 Value = str | float | int | None
 Record = Mapping[str, Value]

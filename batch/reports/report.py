@@ -17,13 +17,7 @@ from batch.records import Row, Status
 from batch.reports.columns import layout, records_of
 from batch.reports.dataset import DatasetWriter, is_dataset
 from batch.reports.dataset_place import check_dataset, open_dataset
-from batch.reports.formats import (
-    Format,
-    Record,
-    RecordWriter,
-    check_format,
-    open_writer,
-)
+from batch.reports.formats import Format, Record, RecordWriter, check_format, open_writer
 from batch.reports.output import Place, called, check_place, open_output
 from batch.stopping import Check, never_stop
 

@@ -11,8 +11,8 @@ from typing import Any
 from batch.errors import InputError
 from batch.location import Location
 from batch.reading.fields import checked_records
-from batch.reading.opening import open_records
 from batch.reading.readers import REMEDY, damaged
+from batch.reading.saved import open_records
 from batch.records import ABSTAIN, Region
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins

@@ -13,8 +13,8 @@ from batch.errors import ReportError
 from batch.location import Location, location_of
 from batch.path_text import from_printable, guard_cell, path_bytes
 from batch.reading.fields import checker
-from batch.reading.opening import open_records
 from batch.reading.readers import RecordReader, damaged
+from batch.reading.saved import open_records
 from batch.recording.run_record import RunRecord
 from batch.recording.runfile import read_run, record_of
 from batch.reports.columns import columns
