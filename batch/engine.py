@@ -7,7 +7,7 @@ from typing import Protocol
 
 from batch.errors import UsageError
 from batch.journal.journal import Journal
-from batch.journal.place import journal_path
+from batch.journal.path import journal_path
 from batch.log import Event, Log
 from batch.models.ensemble import Ensemble
 from batch.options import EngineKind, Job, Place

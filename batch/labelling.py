@@ -16,11 +16,10 @@ from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.exclude import EXCLUDED, JUNK_FOLDER
 from batch.files.publish import digest_of_file, resolved
 from batch.found import Found
-from batch.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
-from batch.journal.damage import find_damage, set_aside
-from batch.journal.errors import JournalDamaged
+from batch.journal.damage import JournalDamaged, find_damage, set_aside
+from batch.journal.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
 from batch.journal.journal import FRESH, Journal, Plan
-from batch.journal.place import journal_path
+from batch.journal.path import journal_path
 from batch.location import Location, Url, location_of
 from batch.log import PROGRAM, Event, Level, Log, counted
 from batch.options import OLDER, EngineKind, Job

@@ -16,10 +16,10 @@ from batch.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import lock_path, locked
 from batch.files.publish import is_streamed, resolved
-from batch.gone import InputCoverage
-from batch.journal.errors import COMPANIONS
-from batch.journal.errors import ELSEWHERE as ANOTHER_STATE
-from batch.journal.place import journal_path
+from batch.journal.damage import COMPANIONS
+from batch.journal.damage import ELSEWHERE as ANOTHER_STATE
+from batch.journal.gone import InputCoverage
+from batch.journal.path import journal_path
 from batch.labelling import KEPT, Labelling, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of

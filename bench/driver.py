@@ -21,7 +21,7 @@ from batch.cluster import engine, mapping
 from batch.cluster.actor import LabelActor
 from batch.cluster.block import Block
 from batch.found import Found
-from batch.gone import InputCoverage
+from batch.journal.gone import InputCoverage
 from batch.labelling import Labelling, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider

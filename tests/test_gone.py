@@ -12,7 +12,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.found import Found
-from batch.gone import InputCoverage
+from batch.journal.gone import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.object_store import Bucket, bucket, s3_server
 from tests.runs import REPORT, Place, as_mortal, make_photos

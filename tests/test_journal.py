@@ -13,8 +13,7 @@ import pytest
 
 import batch.journal.journal
 from batch.found import Found
-from batch.journal.damage import find_damage
-from batch.journal.errors import JournalDamaged
+from batch.journal.damage import JournalDamaged, find_damage
 from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
 from batch.journal.schema import SCHEMA
 from batch.location import Location, Url

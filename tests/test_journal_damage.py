@@ -10,8 +10,13 @@ import pytest
 
 from batch.errors import OutputError
 from batch.found import Found
-from batch.journal.damage import APPLICATION_AT, SQLITE_MAGIC, find_damage, set_aside
-from batch.journal.errors import JournalDamaged
+from batch.journal.damage import (
+    APPLICATION_AT,
+    SQLITE_MAGIC,
+    JournalDamaged,
+    find_damage,
+    set_aside,
+)
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID
 from batch.records import (

@@ -12,8 +12,7 @@ import pytest
 
 from batch.errors import OutputError
 from batch.found import Found
-from batch.journal.damage import find_damage
-from batch.journal.errors import JournalDamaged
+from batch.journal.damage import JournalDamaged, find_damage
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID, VERSION
 from batch.records import FileState, Finished, Row, Status

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.journal.place import journal_path
+from batch.journal.path import journal_path
 from batch.options import Job, Memory
 
 

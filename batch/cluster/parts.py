@@ -12,7 +12,7 @@ from pathlib import Path
 from batch.errors import OutputError
 from batch.files.drafts import ENDING, open_draft, remove_abandoned, stem_beside
 from batch.files.publish import is_streamed, resolved
-from batch.journal.place import journal_path
+from batch.journal.path import journal_path
 from batch.limits import utc_now
 from batch.location import Location, Url, is_url, location_of
 from batch.options import Job

@@ -132,7 +132,7 @@ def with_journal(job: Job) -> Job:
         UsageError: this user has no such folder, or what is asked for needs a journal.
         OutputError: it can't be made.
     """
-    from batch.journal.place import journal_path, url_journal_path
+    from batch.journal.path import journal_path, url_journal_path
 
     if job.memory.state is not None or isinstance(location_of(job.output), Path):
         if job.memory.accept_failures and journal_path(job) is None:

@@ -171,7 +171,7 @@ def _launch_early(job: Job) -> Launched | None:
     None for a run that continues earlier ones and may find nothing to do, and for one on devices.
     """
     from batch.inference.placement import has_driver
-    from batch.journal.place import journal_path
+    from batch.journal.path import journal_path
     from batch.workers.process import launch_early
 
     journal, provider = journal_path(job), job.options.provider
@@ -188,7 +188,7 @@ def _run_with(
     launched: Launched | None, job: Job, log: Log, quiet: bool, form: LogFormat
 ) -> ExitCode:
     gc.disable()  # see ``__main__.py``
-    from batch.journal.place import journal_path
+    from batch.journal.path import journal_path
     from batch.labelling import Terminal
     from batch.location import location_of
     from batch.path_text import path_text, printable

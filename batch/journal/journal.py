@@ -23,8 +23,14 @@ from typing import Any
 
 from batch.errors import OutputError
 from batch.found import Found, stored_time
-from batch.journal.damage import check_note, check_photo, check_schema
-from batch.journal.errors import JournalDamaged, check_regular, translate_sqlite_errors
+from batch.journal.damage import (
+    JournalDamaged,
+    check_note,
+    check_photo,
+    check_regular,
+    check_schema,
+    translate_sqlite_errors,
+)
 from batch.journal.schema import (
     ACCEPT,
     ADD_PHOTO,
@@ -51,8 +57,10 @@ from batch.journal.schema import (
     PHOTO_COLUMNS,
     SCHEMA,
     START_OVER,
+    checksum_of,
+    checksum_of_fresh,
+    failure_key,
 )
-from batch.journal.stored import checksum_of, checksum_of_fresh, failure_key
 from batch.location import Location, Url, location_of
 from batch.records import Failure, FileState, Finished, Pending, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.errors import OutputError
 from batch.found import Found
-from batch.journal.errors import JournalDamaged
+from batch.journal.damage import JournalDamaged
 from batch.journal.journal import Journal
 from batch.records import (
     Answer,
