@@ -105,9 +105,9 @@ def label(
 
     from batch.discovery.discover import discover
     from batch.discovery.in_memory import is_picture, load
+    from batch.engines.local import Pipeline
     from batch.errors import UsageError
     from batch.options import Options
-    from batch.pipeline import Pipeline
 
     options = options or Options()
     alone = isinstance(photos, str | PathLike) or is_picture(photos)

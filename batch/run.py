@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.discovery.discover import LIST, Survey
-from batch.engine import Engine, open_engine
+from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import lock_path, locked
 from batch.files.publish import is_streamed, resolved

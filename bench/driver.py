@@ -17,15 +17,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batch.cluster import engine, mapping
-from batch.cluster.actor import LabelActor
-from batch.cluster.block import Block
+from batch.engines.local import Pipeline
+from batch.engines.ray import mapping
+from batch.engines.ray import ray_engine as engine
+from batch.engines.ray.actor import LabelActor
+from batch.engines.ray.blocks import Block
 from batch.found import Found
 from batch.journal.gone import InputCoverage
 from batch.labelling import Labelling, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider
-from batch.pipeline import Pipeline
 from batch.progress import Nothing
 from batch.recording.recorder import Recorder
 from batch.records import Answer, Box, FileState, Finished, Row, Source, Status

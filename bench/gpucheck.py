@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from batch.engines.local import Pipeline
 from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
-from batch.pipeline import Pipeline
 from batch.recording.host import installed_versions
 from batch.records import Answer
 from bench.rates import commands, decoding, searches

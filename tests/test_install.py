@@ -34,7 +34,7 @@ def test_the_wheel_holds_the_models_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for path in models_folder().iterdir():
-        assert f"batch/models/{path.name}" in names
+        assert f"batch/shipped/{path.name}" in names
     for path in (REPOSITORY / "batch" / "page").glob("*.*"):  # code, styles and scripts
         assert f"batch/page/{path.name}" in names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {

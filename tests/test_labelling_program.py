@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from batch.commands.label import _launch_early
+from batch.engines.local import Pipeline
 from batch.errors import ModelError, OutputError
 from batch.location import Location
 from batch.models.ensemble import Plan, load_ensemble
 from batch.models.model import Golden
 from batch.options import FileLimits, Job, Memory, Options, Place, Provider
-from batch.pipeline import Pipeline
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.vision.decode import decode
 from batch.vision.labeller import Labeller

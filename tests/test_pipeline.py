@@ -14,12 +14,12 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
+from batch.engines.local import Pipeline
 from batch.errors import InputError, ModelError, UsageError
 from batch.location import Location
 from batch.models.ensemble import Thresholds, load_ensemble
 from batch.models.fusion import Fusion, Rule
 from batch.options import DEFAULT_MODEL
-from batch.pipeline import Pipeline
 from batch.records import FileState
 from tests.runs import children
 from tests.tiny_models import bright_fusion, bright_model, bright_spec, save

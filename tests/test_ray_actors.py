@@ -17,13 +17,11 @@ from PIL import Image
 
 import batch
 from batch.cli import cli
-from batch.cluster.actor import Answer, LabelActor, Orders, answers_of
-from batch.cluster.block import Block
-from batch.cluster.blocks import Blocks
-from batch.cluster.connection import check_installed
-from batch.cluster.part import unpack_part
-from batch.cluster.parts import Parts
-from batch.engine import open_engine
+from batch.engines.engine import open_engine
+from batch.engines.ray.actor import Answer, LabelActor, Orders, answers_of
+from batch.engines.ray.blocks import Block, Blocks
+from batch.engines.ray.connection import check_installed
+from batch.engines.ray.parts import Parts, unpack_part
 from batch.errors import UsageError
 from batch.log import LogFormat, open_log
 from batch.models.ensemble import load_ensemble
@@ -150,7 +148,7 @@ def _answers(orders: Orders) -> list[Answer]:
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.cluster.connection.PACKAGES", ("pyarrow_of_nobody",))
+    monkeypatch.setattr("batch.engines.ray.connection.PACKAGES", ("pyarrow_of_nobody",))
     with pytest.raises(UsageError, match=r"pip install 'batch-label\[ray\]'"):
         check_installed()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.cluster.block import (
+from batch.engines.ray.blocks import (
     LEAST_FILES,
     MOST_FILES,
     PIECES,
@@ -18,14 +18,17 @@ from batch.cluster.block import (
     pieces,
     unpack_block,
 )
-from batch.cluster.part import OtherBasis, PartError, pack_part, unpack_part
-from batch.cluster.parts import (
+from batch.engines.ray.parts import (
+    OtherBasis,
+    PartError,
     Parts,
     block_name,
     new_run,
+    pack_part,
     part_name,
     parts_place,
     stop_name,
+    unpack_part,
 )
 from batch.errors import OutputError
 from batch.files.drafts import draft_name, open_draft
@@ -244,7 +247,7 @@ def test_notes_of_parts_last_as_long_as_the_parts(
     parts: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
-    from batch.cluster.engine import TAKEN, RayEngine
+    from batch.engines.ray.ray_engine import TAKEN, RayEngine
 
     monkeypatch.chdir(tmp_path)
     job = Job((), "r.csv", cluster=Cluster(EngineKind.RAY, parts=parts))

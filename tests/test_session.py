@@ -83,7 +83,9 @@ def test_a_model_that_does_not_run_is_found_at_the_start() -> None:
 def test_nothing_is_reported_to_the_makers_of_onnx_runtime(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    code = "from batch import Options; from batch.pipeline import Pipeline; Pipeline(Options())"
+    code = (
+        "from batch import Options; from batch.engines.local import Pipeline; Pipeline(Options())"
+    )
     subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True)
     assert not list(tmp_path.rglob("*.db"))
 

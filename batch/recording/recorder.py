@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from batch.engine import Engine
+from batch.engines.engine import Engine
 from batch.errors import (
     BatchLabelError,
     DriftError,

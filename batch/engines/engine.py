@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from batch.engines.local import Pipeline
 from batch.errors import UsageError
 from batch.journal.journal import Journal
 from batch.journal.path import journal_path
 from batch.log import Event, Log
 from batch.models.ensemble import Ensemble
 from batch.options import EngineKind, Job, Place
-from batch.pipeline import Pipeline
 from batch.records import Failure, Finished, Pending
 from batch.stopping import Check, Stop, StopRequested
 from batch.timings import Timings
@@ -69,7 +69,7 @@ def open_engine(job: Job, stop: Stop, log: Log, launched: Launched | None = None
     if job.cluster.engine is EngineKind.LOCAL:
         return Pipeline(job.options, None, _announce(stop, log), launched, is_proved=False)
     _check(job)
-    from batch.cluster.engine import RayEngine
+    from batch.engines.ray.ray_engine import RayEngine
 
     return RayEngine(job, stop, log)
 

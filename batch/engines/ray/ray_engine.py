@@ -1,4 +1,4 @@
-"""The engine that labels on a Ray cluster: it hands blocks out and takes parts in."""
+"""The nodes of a cluster, whose answers count where they see what this machine sees."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.cluster.actor import Answer, Orders
-from batch.cluster.block import Block, blocks_of, pieces
-from batch.cluster.blocks import Blocks
-from batch.cluster.connection import check_installed, connected
-from batch.cluster.mapping import LOGS, RETRIES, mapped
-from batch.cluster.nodes import Nodes
-from batch.cluster.part import OtherBasis, PartError, unpack_part
-from batch.cluster.parts import Parts, new_run, parts_place
-from batch.cluster.pool import Pool, for_actors
+from batch.engines.ray.actor import Answer, Orders
+from batch.engines.ray.blocks import Block, Blocks, blocks_of, pieces
+from batch.engines.ray.connection import check_installed, connected
+from batch.engines.ray.mapping import LOGS, RETRIES, Pool, for_actors, mapped
+from batch.engines.ray.parts import OtherBasis, PartError, Parts, new_run, parts_place, unpack_part
 from batch.errors import EngineError, OutputError
 from batch.journal.journal import Journal
 from batch.location import Location, Url, archive_of, with_secrets
@@ -36,6 +32,73 @@ from batch.workers.worker import Known
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+class Nodes:
+    """Looks at what nodes answer, whose parts are to be in ``parts`` and to have this ``basis``."""
+
+    def __init__(self, parts: Parts, basis: bytes) -> None:
+        self._parts = parts
+        self._basis = basis
+        self._sharing: set[str] = set()
+
+    def finished(self, answer: Answer) -> list[Finished]:
+        """Give the rows of an answer's part, none where it has no part.
+
+        Raises:
+            EngineError: its node can't work, or sees other photos or another place for parts
+                than this machine.
+            OutputError: the place of the parts can't be looked at.
+        """
+        if answer.problem:
+            raise EngineError(f"on node {answer.node}, {answer.problem}", answer.remedy)
+        if not answer.data:
+            return []
+        try:
+            finished = unpack_part(answer.data, self._basis)
+        except PartError as error:
+            raise EngineError(
+                f"node {answer.node} sent something else than a part: {error}",
+                f"install the same {PROGRAM} everywhere",
+            ) from error
+        _check_photos(finished, answer.node)
+        self._check_place(answer)
+        return finished
+
+    def _check_place(self, answer: Answer) -> None:
+        """Make sure, once for each node, that a part it has written can be read here."""
+        if answer.node not in self._sharing and not self._parts.has(answer.part):
+            raise EngineError(
+                f"what node {answer.node} writes into {path_text(self._parts.place)} is not seen "
+                "here",
+                "name a folder that all machines share, or a URL, with --parts",
+            )
+        self._sharing.add(answer.node)
+
+
+def _check_photos(finished: list[Finished], node: str) -> None:
+    """Make sure that files have not only vanished from where an actor looks.
+
+    Raises:
+        EngineError: all of them have, and one is here.
+    """
+    if not all(_has_vanished(one) for one in finished):
+        return
+    for one in finished:
+        if isinstance(one.row.path, Path) and one.row.path.is_file():
+            raise EngineError(
+                f"node {node} does not see {path_text(one.row.path)}, which is here",
+                "put the photos on a disk that all machines share under the same path, or "
+                "name them by URL",
+            )
+
+
+def _has_vanished(finished: Finished) -> bool:
+    failure = finished.row.failure
+    return failure is not None and failure.reason is Reason.VANISHED
+
+
+# == The engine that labels on a Ray cluster: it hands blocks out and takes parts in.
 
 # What is read at the same time of what earlier runs left.
 READERS = 16

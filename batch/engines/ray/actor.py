@@ -13,16 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.cluster.block import Block
-from batch.cluster.blocks import Blocks
-from batch.cluster.part import pack_part
-from batch.cluster.parts import Parts, part_name, stop_name
+from batch.engines.local import Pipeline
+from batch.engines.ray.blocks import Block, Blocks
+from batch.engines.ray.parts import Parts, pack_part, part_name, stop_name
 from batch.errors import BatchLabelError
 from batch.location import Location
 from batch.log import PROGRAM
 from batch.options import Options
 from batch.path_text import printable
-from batch.pipeline import Pipeline
 from batch.records import FileState, Finished, Row, Status
 from batch.vision.basis import basis_of
 

@@ -1,0 +1,1 @@
+"""Labelling backends: this machine, or a Ray cluster."""
