@@ -25,10 +25,9 @@ from batch.log import PROGRAM, Event, Level, Log, counted
 from batch.options import OLDER, EngineKind, Job
 from batch.path_text import path_text
 from batch.progress import Watch
-from batch.recording.drift import Reference, find_drift, read_reference
-from batch.recording.host import version_of
-from batch.recording.profile import Profile, Tally
+from batch.recording.drift import Profile, Reference, Tally, find_drift, read_reference
 from batch.recording.recorder import Recorder
+from batch.recording.run_record import version_of
 from batch.records import Failure, Pending, Row, Source
 from batch.reports.report import Report, open_report
 from batch.stopping import Check, Stop

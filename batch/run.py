@@ -28,7 +28,7 @@ from batch.options import Job
 from batch.path_text import path_text
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
-from batch.recording.runfile import run_file
+from batch.recording.run_record import run_file
 from batch.reports.output import check_apart
 from batch.reports.report import check_name, check_output
 from batch.shard import Sharded

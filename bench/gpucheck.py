@@ -25,7 +25,7 @@ import numpy as np
 from batch.engines.local import Pipeline
 from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
-from batch.recording.host import installed_versions
+from batch.recording.run_record import installed_versions
 from batch.records import Answer
 from bench.rates import commands, decoding, searches
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from batch.recording.host import installed_versions
+from batch.recording.run_record import installed_versions
 from bench.against import Against, measure_against
 from bench.cluster import Clustered, measure_cluster
 from bench.driver import Driver, measure_driver

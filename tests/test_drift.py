@@ -12,13 +12,13 @@ import pytest
 from batch.recording.drift import (
     MIN_PHOTOS,
     Drift,
+    Profile,
     Reference,
     chance,
     distance,
     find_drift,
     read_reference,
 )
-from batch.recording.profile import Profile
 from batch.records import Source
 
 NO_SHARES: Mapping[Source, Mapping[str, float]] = {}

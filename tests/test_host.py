@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 import pytest
 
-from batch.recording import host
-from batch.recording.host import installed_versions, this_host
+from batch.recording import run_record as host
+from batch.recording.run_record import installed_versions, this_host
 
 
 def test_the_versions_are_those_installed() -> None:

@@ -19,7 +19,7 @@ from batch.models.shipped import own_models
 from batch.os_errors import describe
 from batch.reading.saved import open_saved
 from batch.recording.metrics import metrics_file
-from batch.recording.runfile import run_file
+from batch.recording.run_record import run_file
 from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_place
 from batch.reports.report import check_output

@@ -214,9 +214,7 @@ def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> No
 
 def record_of(ended: datetime) -> str:
     """Write the record of a run that published a report."""
-    from batch.recording.host import this_host
-    from batch.recording.run_record import Counts, Outcome, RunRecord, Seconds
-    from batch.recording.runfile import as_json
+    from batch.recording.run_record import Counts, Outcome, RunRecord, Seconds, as_json, this_host
 
     record = RunRecord(
         *(Outcome.DONE, 0, True, None, ended, ended, "/r.csv", ("photos",), Seconds(), Counts()),

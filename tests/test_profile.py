@@ -15,7 +15,7 @@ import pytest
 from batch.labelling import Labelling
 from batch.models.ensemble import load_ensemble
 from batch.options import Options
-from batch.recording.profile import Profile, Tally
+from batch.recording.drift import Profile, Tally
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from tests.abstaining import save_abstaining
 

@@ -16,10 +16,14 @@ from batch.errors import ExitCode
 from batch.limits import parse_deadline, parse_max_failures, parse_max_gone, parse_time_limit
 from batch.log import Event, JsonLog, Level
 from batch.recording import drift
-from batch.recording.host import installed_versions
 from batch.recording.metrics import METRICS, SUCCESSES
-from batch.recording.run_record import Outcome, RunRecord
-from batch.recording.runfile import SCHEMA_VERSION, as_json
+from batch.recording.run_record import (
+    SCHEMA_VERSION,
+    Outcome,
+    RunRecord,
+    as_json,
+    installed_versions,
+)
 from tests.test_runfile import RECORD
 
 DOCS = Path(__file__).parent.parent / "docs" / "run-record.md"

@@ -13,17 +13,21 @@ from batch.errors import OutputError
 from batch.limits import Limits, parse_max_failures
 from batch.options import Options, Provider, Search
 from batch.recording.drift import Drift
-from batch.recording.host import HostRecord
 from batch.recording.run_record import (
+    SCHEMA_VERSION,
     Counts,
     DetectorRecord,
+    HostRecord,
     ModelRecord,
     Outcome,
     RunRecord,
     Seconds,
+    as_json,
+    read_run,
+    run_file,
     settings_of,
+    write_run,
 )
-from batch.recording.runfile import SCHEMA_VERSION, as_json, read_run, run_file, write_run
 from batch.shard import ShardRecord
 
 RECORD = RunRecord(

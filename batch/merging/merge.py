@@ -17,8 +17,7 @@ from batch.location import location_of
 from batch.merging.shard_report import LAST, Part, PartRow, open_part
 from batch.path_text import label_text, path_bytes, path_text, printable
 from batch.reading.readers import allow_open_files
-from batch.recording.run_record import RunRecord
-from batch.recording.runfile import SUFFIX
+from batch.recording.run_record import SUFFIX, RunRecord
 from batch.records import ABSTAIN, Reason, Status
 from batch.reports.columns import SALVAGED, columns
 from batch.reports.dataset import is_dataset

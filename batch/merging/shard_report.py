@@ -15,8 +15,7 @@ from batch.path_text import from_printable, guard_cell, path_bytes
 from batch.reading.fields import checker
 from batch.reading.readers import RecordReader, damaged
 from batch.reading.saved import open_records
-from batch.recording.run_record import RunRecord
-from batch.recording.runfile import read_run, record_of
+from batch.recording.run_record import RunRecord, read_run, record_of
 from batch.reports.columns import columns
 from batch.reports.formats import ROW_GROUP, Value
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from batch.limits import duration_text
 from batch.path_text import printable
 from batch.recording.drift import Drift
-from batch.recording.run_record import RunRecord
-from batch.recording.runfile import read_run, run_file
+from batch.recording.run_record import RunRecord, read_run, run_file
 
 Fact = tuple[str, str]
 

@@ -13,7 +13,7 @@ from batch.page.totals import Totals
 from batch.path_text import path_text
 from batch.reading.diff import Change, change_of, check_comparable, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved
-from batch.recording.runfile import read_run, run_file
+from batch.recording.run_record import read_run, run_file
 
 # Photos that are gone are named up to here, and counted beyond.
 MAX_GONE = 1_000

@@ -24,7 +24,6 @@ from batch.options import Job
 from batch.parallel import available_cores
 from batch.path_text import path_text
 from batch.recording.drift import Drift
-from batch.recording.host import installed_versions, this_host
 from batch.recording.metrics import metrics_file, write_metrics
 from batch.recording.run_record import (
     Counts,
@@ -33,9 +32,12 @@ from batch.recording.run_record import (
     Outcome,
     RunRecord,
     Seconds,
+    installed_versions,
+    record_of,
     settings_of,
+    this_host,
+    write_run,
 )
-from batch.recording.runfile import record_of, write_run
 from batch.shard import Sharded
 from batch.stopping import make_final
 from batch.tally import Summary

@@ -1,22 +1,69 @@
-"""What is kept of a run: see docs/run-record.md."""
+"""What a run runs on: the machine, and the versions of what answers depend on."""
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime, time
 from enum import Enum, StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from batch.limits import CountLimit, utc_text
+from batch.location import Location, Url
 from batch.path_text import path_text
 from batch.recording.drift import Drift
-from batch.recording.host import HostRecord
+from batch.reports.whole_file import WholeFile, WholeObject
 from batch.shard import Shard, ShardRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+# Whichever of its builds is installed.
+_ONNX_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """The machine, and the cores that the run was allowed."""
+
+    name: str
+    system: str
+    cores: int
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Look up the versions of what answers depend on; None for what is not installed."""
+    return {
+        "batch-label": version_of("batch-label"),
+        "python": platform.python_version(),
+        "onnxruntime": next(filter(None, map(version_of, _ONNX_RUNTIMES)), None),
+        "pillow": version_of("pillow"),
+        "numpy": version_of("numpy"),
+    }
+
+
+def this_host(cores: int) -> HostRecord:
+    """Describe this machine; ``cores`` are those that the process may use."""
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return HostRecord(platform.node(), system, cores)
+
+
+def version_of(package: str) -> str | None:
+    """Look up a package's version; None if it is not installed, as in a copy of the source."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# == What is kept of a run: see docs/run-record.md.
 
 Setting: TypeAlias = str | int | float | bool | tuple[str | int, ...] | None
 
@@ -141,3 +188,56 @@ def _setting(value: object) -> Setting:
     if isinstance(value, tuple | list):
         return tuple(item if isinstance(item, int) else str(item) for item in value)
     return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+# == The file of a run's record, ``results.csv.run.json`` beside ``results.csv``.
+
+SCHEMA_VERSION = 1
+SUFFIX = ".run.json"
+
+
+def run_file(report: Path) -> WholeFile:
+    """Name the record of a report's runs: ``results.csv.run.json`` beside ``results.csv``."""
+    return WholeFile(
+        report.with_name(report.name + SUFFIX), "run record", "choose another place with -o"
+    )
+
+
+def record_of(report: Location) -> WholeFile | WholeObject:
+    """Name the record of a report's runs, also that of one in a store."""
+    if isinstance(report, Url):
+        return WholeObject(Url(report.text.rstrip("/") + SUFFIX), "run record")
+    return run_file(report)
+
+
+def write_run(file: WholeFile | WholeObject, record: RunRecord) -> None:
+    """Write a run's record in the earlier one's place.
+
+    Raises:
+        OutputError: the system refuses; the earlier record stays.
+    """
+    text = json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False)
+    # What is no UTF-8 becomes an escape, which is JSON's own as well.
+    file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
+    """Read the record that an earlier run left.
+
+    None where there is none, and where it is damaged or of another schema: a record is for
+    people and monitors, and no run depends on one.
+    """
+    try:
+        values = json.loads(file.read() or b"")
+        if values["schema_version"] != SCHEMA_VERSION:
+            return None
+        # What a later version adds is passed over, and what the first ones lack has its default.
+        return msgspec.convert(values, RunRecord)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def as_json(record: RunRecord) -> dict[str, Any]:
+    """Give a record as the object that run.json holds."""
+    times = {"started": utc_text(record.started), "ended": utc_text(record.ended)}
+    return {"schema_version": SCHEMA_VERSION} | asdict(record) | times

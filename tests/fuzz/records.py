@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batch.errors import BatchLabelError
 from batch.merging.merge import Merging, merge
-from batch.recording.runfile import as_json, read_run, run_file
+from batch.recording.run_record import as_json, read_run, run_file
 from batch.stopping import stop_on_signals
 from tests.fuzz.breaking import BYTES, LINES, break_one, other_value
 from tests.fuzz.cases import Case
