@@ -12,8 +12,7 @@ from batch.cli import cli
 from batch.default_command import RESERVED
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MOST_FACES
-from batch.explaining.heatmap import LEAST_SCALE
-from batch.explaining.occlusion import POSITIONS, SPOT
+from batch.explaining.occlusion import LEAST_SCALE, POSITIONS, SPOT
 from batch.log import PROGRAM
 from batch.models.shipped import shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS

@@ -11,9 +11,8 @@ from PIL import Image
 
 import batch
 from batch.errors import ExitCode
-from batch.explaining.heatmap import LEAST_SCALE, coloured, scale_of
-from batch.explaining.lettering import fitting, font, plain, wrapped
-from batch.explaining.picture import BOX, MARGIN, PANEL
+from batch.explaining.occlusion import LEAST_SCALE, coloured, scale_of
+from batch.explaining.picture import BOX, MARGIN, PANEL, fitting, font, plain, wrapped
 from batch.options import Options, Provider
 from batch.records import Region
 from tests.conftest import Command

@@ -14,9 +14,8 @@ from PIL import Image, ImageFilter
 import batch
 from batch.errors import InputError, PhotoError
 from batch.explaining.explainer import MOST_FACES, log_odds_of
-from batch.explaining.explanation import Explanation
+from batch.explaining.explanation import Explanation, sentences, subtitle, title
 from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
-from batch.explaining.words import sentences, subtitle, title
 from batch.models.fusion import Rule
 from batch.models.model import Golden
 from batch.options import Options, Provider

@@ -65,7 +65,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
     from PIL.PngImagePlugin import PngInfo
 
     from batch.explaining.explainer import explain as explained
-    from batch.explaining.words import sentences, subtitle, title
+    from batch.explaining.explanation import sentences, subtitle, title
     from batch.files.lock import locked
     from batch.files.publish import DRAWN_BY
     from batch.location import location_of

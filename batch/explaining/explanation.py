@@ -1,16 +1,94 @@
-"""An explanation of a photo's answer, as numbers and as a picture."""
+"""An explanation in words, for its picture and for the terminal."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch.records import Answer, Photo, Region, Row
+import numpy as np
 
-if TYPE_CHECKING:  # numpy and Pillow cost start-up time, and `--help` needs none of them
+from batch.records import Abstain, Answer, Photo, Region, Row, Source, Status
+
+if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
+
+
+# Log-odds under which no spot is called one that matters: a tenth of the odds.
+FAINT = 0.1
+DECIMALS = 4  # of probabilities, as in a report
+
+
+def title(explanation: Explanation) -> str:
+    """Name the answer in full, with its probability."""
+    answer = explanation.answer
+    named = _neither(explanation.labels) if answer.status is Status.NEITHER else name_of(answer)
+    return f"{named}  {answer.confidence:.{DECIMALS}f}"
+
+
+def name_of(answer: Answer) -> str:
+    """Name an answer in a word or two: its label or, without one, its status."""
+    return output_name(answer.status.value) if answer.label is None else answer.label
+
+
+def quoted_name(answer: Answer) -> str:
+    """Name an answer inside a sentence, where "neither" needs quotes to be read as a name."""
+    return f'"{name_of(answer)}"' if answer.label is None else answer.label
+
+
+def output_name(output: str) -> str:
+    """Name one of a model's outputs: a label stays as it is."""
+    return "no person" if output == Abstain.NO_PERSON else output
+
+
+def _neither(labels: Sequence[str]) -> str:
+    return "neither " + " nor ".join(labels) if len(labels) == 2 else "none of the labels"
+
+
+def subtitle(explanation: Explanation) -> str:
+    """Say whether there is a label, whether it is sure, and which models gave the answer."""
+    row = explanation.row
+    kind = {Status.OK: "sure", Status.UNSURE: "unsure"}.get(row.status, "no label")
+    faces = "the face" if len(row.faces) == 1 else f"{len(row.faces)} faces"
+    rests_on = {
+        Source.FACE: f"{faces} alone",
+        Source.IMAGE: "the whole photo",
+        Source.BOTH: f"{faces} and the whole photo",
+    }
+    assert row.source is not None
+    return f"{kind}; the answer rests on {rests_on[row.source]}"
+
+
+def sentences(explanation: Explanation) -> list[str]:
+    """Say what the map shows, and how far the strongest spot moves the answer."""
+    name = quoted_name(explanation.answer)
+    worth = np.concatenate([view.worth.ravel() for view in explanation.views])
+    most, least = float(worth.max()), float(worth.min())
+    said = ["Each spot was blurred in turn, and the models were asked again."]
+    if most >= FAINT:
+        moved = _moved(explanation, most)
+        said.append(f"Red: without the spot the odds of {name} fall, at most by {moved}.")
+    if least <= -FAINT:
+        moved = _moved(explanation, least)
+        said.append(f"Blue: without the spot the odds of {name} rise, at most by {moved}.")
+    if len(said) == 1:
+        said.append("No single spot changes the answer much.")
+    return said
+
+
+def _moved(explanation: Explanation, worth: float) -> str:
+    """Write a change of log-odds as a factor and, where that shows, as a probability."""
+    factor = math.exp(abs(worth))
+    without = f"{1 / (1 + math.exp(worth - explanation.certainty)):.{DECIMALS}f}"
+    now = f"{explanation.answer.confidence:.{DECIMALS}f}"
+    shown = f"a factor of {factor:,.{1 if factor < 100 else 0}f}"
+    return shown if without == now else f"{shown} ({without} instead of {now})"
+
+
+# == An explanation of a photo's answer, as numbers and as a picture.
 
 
 @dataclass(frozen=True)
@@ -62,7 +140,7 @@ class Explanation:
 
         Where views overlap, what they say is added up.
         """
-        from batch.explaining.heatmap import heat_of
+        from batch.explaining.occlusion import heat_of
 
         return heat_of(self)
 
