@@ -20,8 +20,7 @@ from PIL import Image
 
 from batch.cli import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
-from batch.page.document import SCRIPTS, STYLES
-from batch.page.make import Request, check_page_output, make_page
+from batch.page.make import SCRIPTS, STYLES, Request, check_page_output, make_page
 from batch.records import Reason, Row
 from batch.reports.dataset import SUCCESS
 from batch.reports.formats import READABLE, Format
@@ -336,7 +335,7 @@ def test_without_the_plots_library_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
-    monkeypatch.delitem(sys.modules, "batch.page.svg", raising=False)
+    monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     request = Request(written(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
     with pytest.raises(UsageError, match=re.escape("pip install 'batch-label[report]'")):

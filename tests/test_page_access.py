@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from batch.page.pictures import CHANGED, GONE
+from batch.page.thumbnails import CHANGED, GONE
 from tests.browser import DESKTOP, PHONE, Opened, opened
 from tests.page_rows import EVERY_ROW, OUTPUTS, ROWS, answered, page_of, photographed, written
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from batch.commands.report import DEFAULT_GALLERY, MAX_GALLERY, report
-from batch.page.pictures import MAX_SIDE
+from batch.page.thumbnails import MAX_SIDE
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")

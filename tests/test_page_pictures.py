@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from batch.page.entries import Entry
-from batch.page.pictures import (
+from batch.page.gather import Entry
+from batch.page.thumbnails import (
     CHANGED,
     GONE,
     MAX_SIDE,
@@ -85,7 +85,7 @@ def test_pictures_end_where_their_bytes_do(
     whole = files_of(page_of(written(tmp_path / "r.csv", rows))[0])
     assert len(whole) == 20
     bound = sum(map(len, whole[:7])) + 1
-    monkeypatch.setattr("batch.page.pictures.MAX_BYTES", bound)
+    monkeypatch.setattr("batch.page.thumbnails.MAX_BYTES", bound)
     page, made = page_of(written(tmp_path / "r.csv", rows))
     assert files_of(page) == whole[:7]
     assert made.pictures == 7

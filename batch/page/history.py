@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batch.page.entries import Entry, labels_of
-from batch.page.totals import Totals
+from batch.page.gather import Entry, Totals, labels_of
 from batch.path_text import path_text
 from batch.reading.diff import Change, change_of, check_comparable, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved

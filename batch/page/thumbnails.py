@@ -16,7 +16,7 @@ from PIL import Image
 from batch.discovery.fetching import Fetcher
 from batch.location import Url, is_url, member_url, split_member
 from batch.options import FileLimits
-from batch.page.entries import Entry, Place
+from batch.page.gather import Entry, Place
 from batch.parallel import available_cores, thread_map
 from batch.path_text import path_from_text
 from batch.records import Failure, Photo, Reason, Stage, Status, Worked
