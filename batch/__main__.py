@@ -11,7 +11,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Nothing that is imported becomes garbage, so that to look for it is a waste.
     gc.disable()
-    from batch.cli import main as run
+    from batch.cli.main import main as run
 
     gc.enable()
     run()

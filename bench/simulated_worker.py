@@ -73,7 +73,7 @@ def _receive(run: socket.socket, size: int) -> bytes:
 def run_command(figures: Path, arguments: list[str]) -> None:
     """Run the command with simulated workers."""
     # Here, as a worker needs none of it.
-    from batch.cli import main as run
+    from batch.cli.main import main as run
     from batch.engines import local as pipeline
     from batch.workers import process
 

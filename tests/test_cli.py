@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 import batch
-from batch.cli import cli
-from batch.default_command import RESERVED
+from batch.cli.default_command import RESERVED
+from batch.cli.main import cli
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY, Command
 from tests.tiny_models import bright_model, save
@@ -326,7 +326,7 @@ import batch.__main__
 
 class Interrupting:
     def find_spec(self, name, *_):
-        if name == "batch.cli":
+        if name == "batch.cli.main":
             os.kill(os.getpid(), signal.SIGINT)
 
 assert "click" not in sys.modules

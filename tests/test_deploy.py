@@ -17,8 +17,8 @@ from typing import Any
 import click
 import pytest
 
-from batch.cli import cli
-from batch.default_command import DEFAULT_COMMAND
+from batch.cli.default_command import DEFAULT_COMMAND
+from batch.cli.main import cli
 from batch.errors import ExitCode
 from batch.recording.metrics import METRICS
 from tests.conftest import REPOSITORY

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.commands.diff import diff as command_diff
+from batch.cli.diff import diff as command_diff
 from batch.errors import ExitCode
 from batch.reading import diff as pairs
 from batch.reading.diff import CHANGE_MEANINGS, Change, Pair, change_of, columns, open_pairs
@@ -373,12 +373,12 @@ def test_the_list_has_no_cell_that_a_spreadsheet_would_run() -> None:
 
 def test_the_command_is_light_to_load() -> None:
     ran = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import batch.commands.diff"],
+        [sys.executable, "-X", "importtime", "-c", "import batch.cli.diff"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
     )
-    assert "batch.commands.diff" in ran.stderr
+    assert "batch.cli.diff" in ran.stderr
     for module in ("numpy", "sqlite3", "csv", "batch.reading.diff", "pyarrow"):
         assert f"| {module}\n" not in ran.stderr.replace("  ", ""), module
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import cli
-from batch.default_command import RESERVED
+from batch.cli.default_command import RESERVED
+from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MOST_FACES
 from batch.explaining.occlusion import LEAST_SCALE, POSITIONS, SPOT

@@ -181,7 +181,7 @@ def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> 
     gone = tmp_path / "gone"
     gone.mkdir()
     code = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); " + (
-        "import batch.cli; batch.cli.main()"
+        "import batch.cli.main; batch.cli.main.main()"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code, *USUAL, str(place.folder / "photos"), "-o", "r.csv"],
@@ -196,7 +196,7 @@ def test_a_folder_that_is_gone_is_no_traceback(place: Place, tmp_path: Path) -> 
 def test_a_current_folder_that_may_not_be_read_is_no_trouble(place: Place) -> None:
     closed = place.folder / "closed"
     closed.mkdir(mode=0)
-    program = [sys.executable, "-c", "import batch.cli; batch.cli.main()"]
+    program = [sys.executable, "-c", "import batch.cli.main; batch.cli.main.main()"]
     report = place.folder / "s.csv"
     ran = subprocess.run(
         [*as_mortal(), *program, "label", place.folder / "photos", "-o", report, "--workers", "1"],

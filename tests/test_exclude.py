@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import batch
-from batch.commands.settings import parse_newer_than
+from batch.cli.settings import parse_newer_than
 from batch.discovery.discover import Survey, discover
 from batch.discovery.name_stack import NameStack
 from batch.discovery.walk import Explorer

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import cli
-from batch.commands.options import file_options
+from batch.cli.main import cli
+from batch.cli.options import file_options
 from batch.errors import ExitCode, UsageError
 from batch.limits import parse_duration
 from batch.options import FileLimits, Options, parse_max_file_size, parse_max_pixels

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.commands.label import _launch_early
+from batch.cli.label import _launch_early
 from batch.engines.local import Pipeline
 from batch.errors import ModelError, OutputError
 from batch.location import Location

@@ -8,7 +8,7 @@ import re
 import click
 import pytest
 
-from batch.commands.label import label
+from batch.cli.label import label
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "limits.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import cli
-from batch.contract.card import card_of
+from batch.cli.main import cli
+from batch.cli.model import card_of
 from batch.errors import ExitCode
 from batch.models.contract import load_model, metadata
 from batch.models.fusion import pack_fusion

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from batch.cli import cli
+from batch.cli.main import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
 from batch.page.make import SCRIPTS, STYLES, Request, check_page_output, make_page
 from batch.records import Reason, Row
@@ -344,7 +344,7 @@ def test_without_the_plots_library_the_extra_is_named(
 
 def test_help_loads_no_library() -> None:
     code = (
-        "import sys; from click.testing import CliRunner; from batch.cli import cli; "
+        "import sys; from click.testing import CliRunner; from batch.cli.main import cli; "
         "CliRunner().invoke(cli, ['report', '--help']); "
         "print({'numpy', 'PIL', 'matplotlib'} & set(sys.modules))"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from batch.commands.report import DEFAULT_GALLERY, MAX_GALLERY, report
+from batch.cli.report import DEFAULT_GALLERY, MAX_GALLERY, report
 from batch.page.thumbnails import MAX_SIDE
 from tests.conftest import REPOSITORY
 

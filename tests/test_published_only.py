@@ -17,7 +17,7 @@ NUMBER = 6
 # The command line, with a journal that SQLite can't write to any more from some call on.
 REFUSING = """
 import sys
-import batch.cli
+import batch.cli.main
 from batch.journal.journal import Journal
 
 method = sys.argv.pop(1)
@@ -28,7 +28,7 @@ def refused(self, *args, **named):
     return usual(self, *args, **named)
 
 setattr(Journal, method, refused)
-batch.cli.main()
+batch.cli.main.main()
 """
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import batch
-from batch.cli import cli
+from batch.cli.main import cli
 from batch.engines.engine import open_engine
 from batch.engines.ray.actor import Answer, LabelActor, Orders, answers_of
 from batch.engines.ray.blocks import Block, Blocks
@@ -169,7 +169,7 @@ def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
 
 def test_a_run_on_this_machine_loads_nothing_of_it() -> None:
     program = """
-import sys, batch.cli, batch.run
+import sys, batch.cli.main, batch.run
 assert not {name for name in sys.modules if name.startswith(("ray", "pyarrow", "batch.cluster"))}
 """
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

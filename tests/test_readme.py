@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import batch
-from batch.commands.label import label as command_label
+from batch.cli.label import label as command_label
 from batch.records import Status
 from batch.tally import Summary
 from tests.conftest import REPOSITORY, Command

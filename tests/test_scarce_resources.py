@@ -48,7 +48,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def spoiled(folder: Path, spoil: str, *args: str) -> subprocess.CompletedProcess[str]:
-    program = f"{spoil}\nfrom batch.cli import main\nmain()"
+    program = f"{spoil}\nfrom batch.cli.main import main\nmain()"
     environment = {name: value for name, value in os.environ.items() if "OPENBLAS" not in name}
     ran = subprocess.run(
         [sys.executable, "-c", program, *args],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli import cli
+from batch.cli.main import cli
 from batch.log import PROGRAM
 from batch.shard import Shard
 from tests.conftest import REPOSITORY

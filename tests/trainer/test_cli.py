@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from batch.cli import cli as batch_label
+from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
 from tests.trainer_data import REPOSITORY, write_folders
 from trainer.cli import cli

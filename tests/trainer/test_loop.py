@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image, ImageChops
 
-from batch.cli import cli as batch_label
+from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
 from tests.review_data import Row, is_held, snapshots, write_review
 from tests.trainer_data import write_folders

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from batch.commands.options import RealRange
+from batch.cli.options import RealRange
 from batch.errors import UsageError
 from trainer.commands.options import resolve_model, review_of, review_options, show_progress
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch.commands.options import RealRange
-from batch.commands.settings import own_models_folder
+from batch.cli.options import RealRange
+from batch.cli.settings import own_models_folder
 from batch.errors import UsageError
 from batch.models.shipped import SUFFIX, own_models, shipped_models
 from batch.records import ABSTAIN

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from batch.commands.failure import fail
-from batch.commands.options import FILE
+from batch.cli.options import FILE
+from batch.cli.settings import fail
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import counted, one_line
 

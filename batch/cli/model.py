@@ -8,10 +8,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import click
+
+from batch.cli.settings import fail, model_of
+from batch.errors import BatchLabelError
+from batch.log import one_line
 from batch.models.ensemble import Ensemble
 from batch.models.fusion import Fusion, Rule
 from batch.models.graph import broken, parse_model
 from batch.models.model import Model, ModelSpec
+from batch.options import DEFAULT_MODEL, Options
 from batch.path_text import path_text
 from batch.records import Region
 
@@ -212,3 +218,30 @@ def _number(value: Any) -> str:
 def _line(name: str, text: str) -> str:
     shown = text if len(text) <= VALUES_SHOWN else f"{text[:VALUES_SHOWN]}..."
     return f"  {name:<22}  {shown}"
+
+
+# == The command `model`: what a model says of itself.
+
+
+@click.command("model")
+@click.argument("name", default=DEFAULT_MODEL, metavar="[NAME|FILE]")
+@click.option("--check", is_flag=True, help="Run the golden samples on the CPU, too.")
+@click.option("--json", "as_object", is_flag=True, help="One JSON object instead of text.")
+def model(name: str, check: bool, as_object: bool) -> None:
+    """Show a model's card: labels, input, data, figures.
+
+    NAME is a shipped model's or your own, FILE an .onnx file, and FACE+PHOTO a pair of them;
+    without one it is the default. A file that breaks the model contract is refused, as a run would.
+    """
+
+    from batch.models.ensemble import load_ensemble
+
+    try:
+        ensemble = load_ensemble(Options(model=model_of(name)))
+        cards = [card_of(model, check) for model in ensemble.models]
+        lines = written(ensemble, cards, as_object)
+    except BatchLabelError as error:
+        fail(error)
+    for line in lines:
+        # A model may say anything of itself. As bytes, whatever the terminal's encoding is.
+        click.echo((line if as_object else one_line(line)).encode())

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from batch.commands.failure import fail
+from batch.cli.settings import fail
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import one_line
 

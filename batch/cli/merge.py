@@ -7,8 +7,8 @@ import time
 
 import click
 
-from batch.commands.failure import fail_in_log
-from batch.commands.options import log_options
+from batch.cli.options import log_options
+from batch.cli.settings import fail_in_log
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import Event, Level, LogFormat, counted, open_log
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from batch.commands.failure import fail
-from batch.commands.options import FILE, answer_options, file_options, place_options
-from batch.commands.settings import file_limits_of, model_of, place_of
+from batch.cli.options import FILE, answer_options, file_options, place_options
+from batch.cli.settings import fail, file_limits_of, model_of, place_of
 from batch.errors import BatchLabelError, UsageError
 from batch.log import one_line
 from batch.options import Options

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 import click
 
 DEFAULT_COMMAND = "label"
+
 # Names that later commands will take: refused as folder names from the start, so that no
 # scheduled job changes its meaning on the day one of them arrives.
 RESERVED = ("verify",)

@@ -1,4 +1,4 @@
-"""The command line: the group of commands, its version, and the exit code."""
+"""A command line whose main command needs no name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import NoReturn
 
 import click
 
-from batch.commands.diff import diff
-from batch.commands.explain import explain
-from batch.commands.failure import fail
-from batch.commands.label import label
-from batch.commands.manifest import manifest
-from batch.commands.merge import merge
-from batch.commands.model import model
-from batch.commands.report import report
-from batch.default_command import DefaultGroup, show_help
+from batch.cli.default_command import DefaultGroup, show_help
+from batch.cli.diff import diff
+from batch.cli.explain import explain
+from batch.cli.label import label
+from batch.cli.manifest import manifest
+from batch.cli.merge import merge
+from batch.cli.model import model
+from batch.cli.report import report
+from batch.cli.settings import fail
 from batch.errors import BatchLabelError
 from batch.log import PROGRAM
 from batch.standard_streams import replace_standard_streams
 from batch.stopping import KINDS, end_at_once
+
+# == The command line: the group of commands, its version, and the exit code.
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.commands.failure import fail_in_log
-from batch.commands.options import log_options, search_options
-from batch.commands.settings import search_of
+from batch.cli.options import log_options, search_options
+from batch.cli.settings import fail_in_log, search_of
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.found import Found
 from batch.log import Event, Level, Log, LogFormat, counted, open_log

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.commands.failure import fail_in_log
-from batch.commands.job import job_of, with_journal
-from batch.commands.label_options import (
+from batch.cli.default_command import DEFAULT_COMMAND
+from batch.cli.options import (
     choice_options,
     cluster_options,
+    file_options,
+    log_options,
     memory_options,
     model_options,
     schedule_options,
+    search_options,
 )
-from batch.commands.options import file_options, log_options, search_options
-from batch.default_command import DEFAULT_COMMAND
+from batch.cli.settings import fail_in_log, job_of, with_journal
 from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, counted, open_log
 from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, Memory, Provider

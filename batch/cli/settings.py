@@ -1,0 +1,315 @@
+"""How a command ends that can't go on: it says why on standard error, and exits."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from batch.errors import BatchLabelError, ReaderGone, UsageError
+from batch.exclude import read_patterns
+from batch.limits import (
+    Limits,
+    parse_deadline,
+    parse_duration,
+    parse_max_failures,
+    parse_max_gone,
+    parse_time_limit,
+    utc_now,
+)
+from batch.location import hide_secrets, location_of
+from batch.log import PROGRAM, Event, Level, Log, one_line
+from batch.models.shipped import resolve_models
+from batch.options import (
+    Cluster,
+    EngineKind,
+    FileLimits,
+    Job,
+    Memory,
+    Options,
+    Place,
+    Provider,
+    Search,
+    parse_max_file_size,
+    parse_max_pixels,
+)
+from batch.path_text import printable
+from batch.shard import parse_shard
+
+
+def fail(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
+    """Say what is wrong, and exit with the error's own code unless another one is given."""
+    if not isinstance(error, ReaderGone):
+        click.echo(one_line(f"{PROGRAM}: {error}"), err=True)
+    sys.exit(error.exit_code if exit_code is None else exit_code)
+
+
+def fail_in_log(error: BatchLabelError, log: Log) -> NoReturn:
+    """Write what is wrong into the log of a command that has one, and exit."""
+    if not isinstance(error, ReaderGone):
+        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
+    sys.exit(error.exit_code)
+
+
+# == What the options that several commands share come to.
+
+_DAYS = re.compile(r"([0-9]{1,6})d")
+
+
+def place_of(provider: str, devices: tuple[int, ...], engine_cache: Path | None) -> Place:
+    """Make of the options where models are to run.
+
+    Raises:
+        UsageError: they contradict each other, or TensorRT's engines have no place.
+    """
+    if devices and provider == Provider.CPU:
+        raise UsageError(
+            "--devices names GPUs, and --provider cpu uses none", "leave one of the two out"
+        )
+    if engine_cache is None and provider == Provider.TENSORRT:
+        engine_cache = _user_cache() / PROGRAM / "tensorrt"
+    return Place(Provider(provider), devices, engine_cache)
+
+
+def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
+    """Make of the options what one file may cost.
+
+    Raises:
+        UsageError: one of them is no such limit.
+    """
+    return FileLimits(
+        decode_timeout=parse_duration(decode_timeout, "--decode-timeout"),
+        max_pixels=parse_max_pixels(max_pixels),
+        max_file_size=parse_max_file_size(max_file_size),
+    )
+
+
+def search_of(
+    *,
+    recursive: bool,
+    hidden: bool,
+    follow_symlinks: bool,
+    exclude: Sequence[str],
+    exclude_from: Sequence[str],
+    newer_than: str | None,
+    raws: bool,
+    archives: bool = False,
+) -> Search:
+    """Make of the options how folders are searched.
+
+    Raises:
+        UsageError: a pattern or time is wrong, or a file of patterns can't be read.
+    """
+    patterns = [pattern for file in exclude_from for pattern in read_patterns(file)]
+    return Search(
+        recursive=recursive,
+        hidden=hidden,
+        follow_symlinks=follow_symlinks,
+        archives=archives,
+        raws=raws,
+        exclude=(*patterns, *exclude),
+        newer_than=None if newer_than is None else parse_newer_than(newer_than),
+    )
+
+
+def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
+    """Read a local date, with a time or without, or an age, and give the moment.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    now = now or utc_now()
+    try:
+        if days := _DAYS.fullmatch(text):
+            return now - timedelta(days=int(days[1]))
+        if is_age(text):
+            return now - timedelta(seconds=parse_duration(text, "--newer-than"))
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, UsageError) as error:
+        raise UsageError(
+            f"--newer-than {printable(text)} is neither a date nor an age",
+            "write a date, such as 2026-11-01 or 2026-11-01T18:00, or an age, such as 7d or 12h",
+        ) from error
+
+
+def is_age(text: str) -> bool:
+    """Tell an age, such as ``7d``, from a date: it ends in its unit."""
+    return text[-1:] in "dhms" and text != ""
+
+
+def model_of(names: str) -> str:
+    """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    return resolve_models(names, own_models_folder())
+
+
+def own_models_folder() -> Path | None:
+    """Find the folder of the user's own models, if the user has a home."""
+    try:
+        folder = _user_folder("XDG_DATA_HOME", ".local/share", "own models have", "give a path")
+    except UsageError:
+        return None
+    return folder / PROGRAM / "models"
+
+
+def user_state() -> Path:
+    """Find the user's folder for what is to last, but is of this machine.
+
+    Raises:
+        UsageError: this user has none.
+    """
+    remedy = "name a file with --state"
+    return _user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
+
+
+def _user_cache() -> Path:
+    """Find the user's folder for what can be made again."""
+    remedy = "name a folder with --engine-cache"
+    return _user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
+
+
+def _user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
+    """Find a folder of the user's by the XDG Base Directory spec."""
+    given = Path(os.environ.get(variable, ""))
+    if given.is_absolute():  # by the spec, others are to be ignored
+        return given
+    try:
+        return Path.home() / usual
+    except RuntimeError as error:
+        raise UsageError(f"{lack} no place, for this user has no home", remedy) from error
+
+
+# == What the options of ``label`` come to: a job.
+
+
+def job_of(
+    photos: tuple[str, ...],
+    output: str,
+    per_face: bool,
+    wait: bool,
+    metrics_file: Path | None,
+    fail_on_drift: bool,
+    accept_drift: bool,
+    **given: Any,
+) -> Job:
+    """Make a job of the options, by their names.
+
+    Raises:
+        UsageError: one of them has no such value, or they contradict each other.
+    """
+    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing", "accept_failures")
+    memory = Memory(**{name: given.pop(name) for name in names})
+    limits = ("deadline", "time_limit", "max_failures", "max_gone")
+    places = ("engine", "ray_address", "actors", "parts")
+    cluster = _cluster(**{name: given.pop(name) for name in places})
+    return Job(
+        photos=tuple(map(hide_secrets, photos)),
+        output=hide_secrets(output),
+        per_face=per_face,
+        memory=memory,
+        limits=_limits(**{name: given.pop(name) for name in limits}),
+        options=_options(per_face=per_face, **given),
+        cluster=cluster,
+        wait=wait,
+        metrics_file=metrics_file,
+        fail_on_drift=fail_on_drift,
+        accept_drift=accept_drift,
+    )
+
+
+def _limits(
+    deadline: str | None, time_limit: str | None, max_failures: str | None, max_gone: str
+) -> Limits:
+    return Limits(
+        deadline=None if deadline is None else parse_deadline(deadline),
+        time_limit=None if time_limit is None else parse_time_limit(time_limit),
+        max_failures=None if max_failures is None else parse_max_failures(max_failures),
+        max_gone=parse_max_gone(max_gone),
+    )
+
+
+def _cluster(
+    engine: str, ray_address: str | None, actors: int | None, parts: str | None
+) -> Cluster:
+    if engine == EngineKind.RAY:
+        return Cluster(EngineKind.RAY, ray_address, actors, parts and hide_secrets(parts))
+    if actors is not None or parts is not None:
+        name = "--parts" if actors is None else "--actors"
+        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
+    return Cluster()
+
+
+def _options(
+    model: str,
+    provider: str,
+    devices: tuple[int, ...],
+    engine_cache: Path | None,
+    min_confidence: float | None,
+    always_answer: bool,
+    per_face: bool,
+    salvage: bool,
+    shard: str | None,
+    batch_size: int,
+    workers: int | None,
+    decode_timeout: str,
+    max_pixels: str,
+    max_file_size: str,
+    **search: Any,
+) -> Options:
+    if shard is not None and search["newer_than"] and is_age(search["newer_than"]):
+        raise UsageError(
+            "--newer-than with an age means another time to each shard",
+            "give a date, or make a manifest with it and label that",
+        )
+    place = place_of(provider, devices, engine_cache)
+    return Options(
+        model=model_of(model),
+        provider=place.provider,
+        devices=place.devices,
+        engine_cache=place.engine_cache,
+        batch_size=batch_size,
+        workers=workers,
+        min_confidence=min_confidence,
+        always_answer=always_answer,
+        per_face=per_face,
+        salvage=salvage,
+        search=search_of(**search),
+        shard=None if shard is None else parse_shard(shard),
+        file_limits=file_limits_of(decode_timeout, max_pixels, max_file_size),
+    )
+
+
+def with_journal(job: Job) -> Job:
+    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another.
+
+    Raises:
+        UsageError: this user has no such folder, or what is asked for needs a journal.
+        OutputError: it can't be made.
+    """
+    from batch.journal.path import journal_path, url_journal_path
+
+    if job.memory.state is not None or isinstance(location_of(job.output), Path):
+        if job.memory.accept_failures and journal_path(job) is None:
+            raise UsageError(
+                "--accept-failures needs a journal, which a report on standard output has not",
+                "name one with --state, or a file with -o",
+            )
+        return job
+    from batch.files.publish import writing
+
+    folder = user_state() / PROGRAM
+    with writing(f"folder {folder}", "name a journal with --state"):
+        # With the rights that the XDG Base Directory spec demands.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = url_journal_path(job.output, folder)
+    return replace(job, memory=replace(job.memory, state=state))

@@ -1,1 +1,0 @@
-"""The commands of ``batch-label``, a module each."""
