@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import batch
 from batch.errors import WorkerError
-from batch.models.ensemble import Plan
 from batch.options import FileLimits
+
+if TYPE_CHECKING:
+    # It loads numpy, and a worker is started before the run has time for that.
+    from batch.models.ensemble import Plan
 
 # Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
 OOM_SCORE = 500
@@ -71,6 +73,7 @@ DYING = 2.0  # seconds for a process to be gone; a disk that hangs can hold it l
 PROGRAM = "batch.workers.child"
 LABELLING = "batch.workers.labelling_child"
 PLAN_IS_THERE = b"\1"
+PACKAGE = Path(__file__).parent.parent
 START = Path(__file__).with_name("start.py")
 # They come to a whole group of processes, but the run alone decides what becomes of them, and
 # finishes what it has in hand.
@@ -149,7 +152,7 @@ def start(program: str, connection: int, file: int, limits: FileLimits) -> subpr
     flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
     command = [
         *(sys.executable, *flags, str(START)),
-        *(batch.__path__[0], program, str(connection), str(file)),
+        *(str(PACKAGE), program, str(connection), str(file)),
         ",".join(map(str, astuple(limits))),
         # "" is wherever somebody stands.
         *(entry for entry in sys.path if entry),
