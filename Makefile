@@ -168,7 +168,7 @@ gpu-check: $(VENV)/dev.done ## Prove that CUDA runs, and compare it with the CPU
 
 .PHONY: pictures
 pictures: $(VENV)/dev.done ## Make the README's pictures anew, of real runs (needs Chromium)
-	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.support.pictures
 
 .PHONY: wheel
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/

@@ -94,7 +94,7 @@ _ANY = "i ic ij p pc pj"
 _COMPRESSED_PLANES = "i ic pc pj"
 # Photometric interpretation, sample format, bits of a sample, samples, extra samples: of these
 # Pillow was found to give the right pixels, as stored so. Compared pixel by pixel with what was
-# written, in both byte orders, strips and tiles; see tests/test_tiff.py.
+# written, in both byte orders, strips and tiles; see tests/batch/vision/test_tiff.py.
 _RIGHT: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
     **{
         (photometric, UNSIGNED, bits, 1, ()): "i ic" if bits < 8 else "i ic ij"

@@ -21,7 +21,7 @@ from tests.faults.cases import errors, kills
 from tests.faults.driver import Outcome, Store, Undisturbed, disturb, prepare
 from tests.faults.scenarios import SCENARIOS, Scenario, called
 from tests.faults.shim import Fault, build_shim
-from tests.object_store import lacks_s3, serve_s3
+from tests.support.object_store import lacks_s3, serve_s3
 
 FAILED = REPOSITORY / "runs" / "endurance"
 EVERY = 15.0  # seconds between lines of progress

@@ -21,8 +21,8 @@ from batch.files.drafts import MARKER
 from tests.conftest import REPOSITORY
 from tests.faults.scenarios import BUCKET, Scenario, journals_of
 from tests.faults.shim import CHANGES, READS, SENDS, Fault, environment
-from tests.object_store import variables_for
-from tests.runs import Place
+from tests.support.object_store import variables_for
+from tests.support.runs import Place
 
 ALL_KINDS = (*CHANGES, *READS, *SENDS)
 PATIENCE = 120.0  # seconds for one run

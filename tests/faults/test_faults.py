@@ -19,7 +19,7 @@ from tests.faults.driver import (
 )
 from tests.faults.scenarios import SCENARIOS, Scenario, called
 from tests.faults.shim import CHANGES, KILL, READS, TEAR, Fault, build_shim, environment
-from tests.object_store import lacks_s3, serve_s3
+from tests.support.object_store import lacks_s3, serve_s3
 
 
 @pytest.fixture(scope="session")

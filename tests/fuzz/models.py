@@ -17,7 +17,7 @@ from batch.options import Provider
 from batch.vision.classify import Classifier
 from tests.fuzz.cases import Case
 from tests.fuzz.mutations import EXTREMES, cut_end, cut_out, flip_bits, overwrite_run, repeat_slice
-from tests.tiny_models import bright_model
+from tests.support.tiny_models import bright_model
 
 BYTES = (flip_bits, flip_bits, overwrite_run, cut_out, cut_end, repeat_slice)
 OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain})

@@ -16,7 +16,7 @@ from batch.stopping import stop_on_signals
 from tests.fuzz.breaking import BYTES, LINES, break_one, other_value
 from tests.fuzz.cases import Case
 from tests.fuzz.place import check_message, folder
-from tests.runs import USUAL, Place, make_photos
+from tests.support.runs import USUAL, Place, make_photos
 
 MERGES = 4  # a merge writes a report, which takes longer than reading a record
 PARTS = ("1.csv", "2.csv")

@@ -10,9 +10,9 @@ import pytest
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.review_data import Row, snapshots, write_review
-from tests.tiny_models import bright_model, save
-from tests.trainer_data import tiny_export
+from tests.support.review_data import Row, snapshots, write_review
+from tests.support.tiny_models import bright_model, save
+from tests.support.trainer_data import tiny_export
 from trainer.cli import cli
 from trainer.data import Part
 from trainer.datasets.drawn import Mood, draw_face

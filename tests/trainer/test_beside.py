@@ -11,7 +11,7 @@ from PIL import Image
 from batch.errors import InputError
 from batch.path_text import path_text
 from batch.records import Region
-from tests.trainer_data import CONFIG, write_folders
+from tests.support.trainer_data import CONFIG, write_folders
 from trainer.data import Dataset, Framing
 from trainer.datasets.beside import with_beside
 from trainer.datasets.drawn import Mood, draw_snapshot

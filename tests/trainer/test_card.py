@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from itertools import pairwise
 
-from tests.trainer_data import CONFIG, abstaining, drawn_dataset, tiny_export, tiny_training
+from tests.support.trainer_data import CONFIG, abstaining, drawn_dataset, tiny_export, tiny_training
 from trainer.export import ExportOptions, export
 from trainer.exporting.card import card
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
-from tests.trainer_data import REPOSITORY, write_folders
+from tests.support.trainer_data import REPOSITORY, write_folders
 from trainer.cli import cli
 
 # As if PyTorch were not installed.
@@ -177,8 +177,8 @@ def test_a_wrong_argument_is_one_line_and_an_exit_code(
 
 
 def test_ferplus_has_one_framing_only(tmp_path: Path) -> None:
+    from tests.support.trainer_data import write_ferplus
     from tests.trainer.test_ferplus import ROWS
-    from tests.trainer_data import write_ferplus
 
     result = trainer("train", "--data", write_ferplus(tmp_path / "f", ROWS), "--side", "64")
     assert result.exit_code == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batch.errors import InputError, UsageError
-from tests.trainer_data import CONFIG, SIDE, drawn_dataset
+from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
 from trainer.config import Config
 from trainer.data import Dataset, Part, take
 from trainer.datasets.drawn import Mood, draw_snapshot

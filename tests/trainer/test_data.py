@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch.errors import InputError
-from tests.trainer_data import drawn_dataset, drawn_part
+from tests.support.trainer_data import drawn_dataset, drawn_part
 from trainer.data import Part, in_order, join, label_shares, narrow, take
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from batch.errors import OutputError, UsageError
-from tests.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
+from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_training
 from trainer.config import Config
 from trainer.data import Dataset
 from trainer.export import ExportOptions, export

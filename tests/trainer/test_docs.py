@@ -11,7 +11,7 @@ import pytest
 from batch.models.contract import metadata
 from batch.models.fusion import Fusion, Rule
 from batch.records import Abstain
-from tests.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
+from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
 from trainer.cli import cli
 from trainer.config import Config, load_config
 from trainer.export import ExportOptions, export

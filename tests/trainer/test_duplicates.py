@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer_data import real_data
+from tests.support.trainer_data import real_data
 from trainer.data import Dataset, Framing, Part, Pixels
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.duplicates import (

@@ -10,9 +10,9 @@ from PIL import Image
 
 from batch.errors import InputError, ModelError
 from batch.records import Answer, Failure, Reason, Region, Row, Stage, Status
-from tests.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.trainer_data import REPOSITORY
 from tests.trainer.test_cli import WITHOUT_TORCH, trainer
-from tests.trainer_data import REPOSITORY
 from trainer.evaluation.end_to_end import compare, end_to_end_figures, run_end_to_end
 from trainer.evaluation.tables import end_to_end_table
 

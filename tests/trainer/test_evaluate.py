@@ -11,8 +11,8 @@ from batch.errors import ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.records import Abstain
-from tests.tiny_models import bright_spec
-from tests.trainer_data import (
+from tests.support.tiny_models import bright_spec
+from tests.support.trainer_data import (
     drawn_dataset,
     drawn_part,
     tiny_export,

@@ -13,8 +13,8 @@ from batch.errors import InputError, ModelError
 from batch.models.fusion import unpack_fusion
 from batch.records import Photo, Region
 from batch.vision.crop import whole
-from tests.tiny_models import bright_model, bright_spec, save
-from tests.trainer_data import CONFIG, write_folders
+from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.trainer_data import CONFIG, write_folders
 from trainer.cli import cli
 from trainer.data import Framing
 from trainer.datasets.folders import folder_files, load_folders

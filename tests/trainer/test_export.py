@@ -14,7 +14,7 @@ from batch.errors import InputError, ModelError, OutputError, UsageError
 from batch.models.contract import load_model
 from batch.models.model import GOLDEN_TOLERANCE, Model
 from batch.records import Abstain
-from tests.trainer_data import (
+from tests.support.trainer_data import (
     FRAMING,
     REPOSITORY,
     abstaining,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.trainer_data import write_ferplus
 from tests.trainer.test_ferplus import HAPPY, ROWS
-from tests.trainer_data import write_ferplus
 from trainer.datasets.fer2013 import (
     PIXEL_FILE,
     USAGES,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer_data import real_data, write_ferplus
+from tests.support.trainer_data import real_data, write_ferplus
 from trainer.data import narrow
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.ferplus import LABELS, NotFerPlus, is_ferplus, load_ferplus

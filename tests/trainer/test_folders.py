@@ -13,7 +13,7 @@ from batch.records import Photo, Region
 from batch.vision.crop import crop, whole
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
-from tests.trainer_data import real_data, write_folders
+from tests.support.trainer_data import real_data, write_folders
 from trainer.data import Dataset, Framing
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.folders import load_folders

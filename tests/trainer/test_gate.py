@@ -12,9 +12,9 @@ from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.models.shipped import shipped_models
 from batch.records import Region
-from tests.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.trainer_data import abstaining, drawn_dataset, tiny_export, write_folders
 from tests.trainer.test_cli import trainer
-from tests.trainer_data import abstaining, drawn_dataset, tiny_export, write_folders
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.selective import Decisions
 from trainer.export import ExportOptions, export

@@ -10,7 +10,7 @@ import pytest
 from batch.errors import InputError, UsageError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.tiny_models import bright_model, save
+from tests.support.tiny_models import bright_model, save
 from trainer.data import Part
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.exporting.models import open_model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from batch.models.model import GOLDEN_SPREAD, GOLDEN_TOLERANCE
-from tests.trainer_data import FRAMING, abstaining, wide_part, wide_training
+from tests.support.trainer_data import FRAMING, abstaining, wide_part, wide_training
 from trainer.data import Votes
 from trainer.exporting import golden
 from trainer.exporting.deploy import Deployed

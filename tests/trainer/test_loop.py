@@ -13,8 +13,8 @@ from PIL import Image, ImageChops
 
 from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
-from tests.review_data import Row, is_held, snapshots, write_review
-from tests.trainer_data import write_folders
+from tests.support.review_data import Row, is_held, snapshots, write_review
+from tests.support.trainer_data import write_folders
 from trainer.cli import cli
 from trainer.datasets.drawn import Mood
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import InputError
-from tests.trainer_data import write_folders
+from tests.support.trainer_data import write_folders
 from trainer.data import Framing
 from trainer.datasets.folders import load_folders
 from trainer.datasets.manifest import BadManifest, is_manifest, load_manifest

@@ -8,7 +8,7 @@ from batch.errors import ModelError, UsageError
 from batch.models.shipped import shipped_models
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
-from tests.tiny_models import SIDE, bright_model, bright_spec, save
+from tests.support.tiny_models import SIDE, bright_model, bright_spec, save
 from trainer.data import Framing
 from trainer.exporting.models import framing_for, open_model, runner_name
 

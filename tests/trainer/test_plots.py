@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.trainer_data import tiny_export, tiny_training
+from tests.support.trainer_data import tiny_export, tiny_training
 from trainer.plots import confusion, curves, reliability
 
 

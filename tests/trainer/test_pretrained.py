@@ -10,7 +10,7 @@ import torch
 
 from batch.errors import InputError, UsageError
 from batch.records import Region
-from tests.trainer_data import CONFIG, drawn_dataset, tiny_run
+from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_run
 from trainer.config import Config
 from trainer.data import Framing, Part
 from trainer.datasets.drawn import Mood, draw_face

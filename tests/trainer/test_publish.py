@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from tests.trainer_data import tiny_export
+from tests.support.trainer_data import tiny_export
 from trainer.exporting.publish import publish
 
 

@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
+from tests.support.trainer_data import real_data, write_ferplus
 from tests.trainer.test_ferplus import ROWS
-from tests.trainer_data import real_data, write_ferplus
 from trainer.datasets.download import DownloadError, Patience, download
 from trainer.datasets.ferplus import LABELS, load_ferplus, read_ferplus
 from trainer.datasets.published import FERPLUS, HOME, Published, obtain, published, unpack

@@ -12,7 +12,7 @@ import torch
 from batch.models.contract import load_model
 from batch.options import Provider
 from batch.vision.classify import Classifier
-from tests.trainer_data import FRAMING, REPOSITORY, drawn_dataset, drawn_part, tiny_training
+from tests.support.trainer_data import FRAMING, REPOSITORY, drawn_dataset, drawn_part, tiny_training
 from trainer.export import Exported, ExportOptions, export
 from trainer.exporting import storage
 from trainer.exporting.deploy import Deployed

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from batch.errors import InputError, UsageError
-from tests.review_data import Row, is_held, write_review
-from tests.tiny_models import bright_model, save
+from tests.support.review_data import Row, is_held, write_review
+from tests.support.tiny_models import bright_model, save
 from trainer.evaluation.tables import retrial_table
 from trainer.exporting.models import open_model
 from trainer.reviewing.retrial import compared, retrial_figures, retry, retry_end_to_end

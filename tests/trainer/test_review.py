@@ -7,7 +7,7 @@ from PIL import Image
 
 from batch.path_text import path_text
 from batch.records import Box
-from tests.review_data import Row, write_review
+from tests.support.review_data import Row, write_review
 from trainer.data import Framing
 from trainer.reviewing.review import COLUMNS, BadReview, Review, about_photos, read_review
 from trainer.reviewing.review_samples import read_samples

@@ -14,8 +14,8 @@ from batch.records import Photo, Region
 from batch.reports.columns import records_of
 from batch.vision.crop import crop
 from batch.vision.decode import decode
-from tests.review_data import Row, is_held, snapshots, write_review
-from tests.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
+from tests.support.review_data import Row, is_held, snapshots, write_review
+from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
 from trainer.config import BadConfig, load_config
 from trainer.data import Dataset, Framing
 from trainer.datasets.beside import with_beside

@@ -5,7 +5,7 @@ import pytest
 
 from batch.errors import UsageError
 from batch.records import Abstain
-from tests.trainer_data import wide_part
+from tests.support.trainer_data import wide_part
 from trainer.exporting.selection import select
 
 WIDE = ("happiness", "sadness", "neutral", "anger")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from batch.errors import InputError, UsageError
+from tests.support.trainer_data import drawn_dataset, write_ferplus, write_folders
 from tests.trainer.test_fer2013 import write_tables
 from tests.trainer.test_ferplus import ROWS
-from tests.trainer_data import drawn_dataset, write_ferplus, write_folders
 from trainer.data import Framing
 from trainer.datasets.download import DownloadError
 from trainer.datasets.sources import choose_source, load_data, photo_files, record

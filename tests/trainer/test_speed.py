@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.trainer_data import drawn_dataset, tiny_export
+from tests.support.trainer_data import drawn_dataset, tiny_export
 from trainer.evaluation.speed import measure, processor
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from batch.errors import InputError, OutputError
-from tests.trainer_data import (
+from tests.support.trainer_data import (
     CONFIG,
     REPOSITORY,
     drawn_dataset,

@@ -1,0 +1,187 @@
+"""Archives are read by a process that may die of them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch.discovery import archive_reader
+from batch.discovery.archive import ArchiveError, Member
+from batch.discovery.archive_child import MEMORY
+from batch.discovery.archive_reader import ArchiveReader, Archives
+from batch.errors import WorkerError
+from batch.records import Reason
+from batch.workers.process import ATTEMPTS, start
+
+HOSTILE = "tests.support.hostile_archive"
+
+
+@pytest.fixture
+def hostile(request: pytest.FixtureRequest) -> Iterator[ArchiveReader]:
+    """Give a reader that waits for a second only where that is what the test is about."""
+    timeout = 1 if "hang" in request.node.name else 60
+    with closing(ArchiveReader(program=HOSTILE, timeout=timeout)) as reader:
+        yield reader
+
+
+def pack_tar(path: Path, *names: str) -> str:
+    with tarfile.open(path, "w") as file:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            file.addfile(info, BytesIO(b"abc"))
+    return os.fspath(path)
+
+
+def pid_of(reader: ArchiveReader) -> int:
+    assert reader._process is not None
+    return reader._process.pid
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason", "why"),
+    [
+        ("crash", Reason.CRASHED, "SIGSEGV"),
+        ("exit", Reason.CRASHED, "exit status 3"),
+        ("hang", Reason.TIMEOUT, "for 1 s"),
+        ("eat", Reason.TOO_LARGE, "not enough memory"),
+        ("long", Reason.CRASHED, "a frame of 4,194,305 bytes"),
+        ("odd", Reason.CRASHED, "a frame of kind 0"),
+        ("unknown", Reason.CRASHED, "a frame of kind 255"),
+        ("junk", Reason.CRASHED, "invalid reply"),
+        ("negative", Reason.CRASHED, "invalid reply"),
+        ("huge", Reason.CRASHED, "invalid reply"),
+        ("senseless", Reason.CRASHED, "invalid reply"),
+    ],
+)
+def test_what_ends_the_process_costs_its_archive_alone(
+    hostile: ArchiveReader, tmp_path: Path, deed: str, reason: Reason, why: str
+) -> None:
+    bad = pack_tar(tmp_path / f"{deed}.tar", "a.jpg")
+    good = pack_tar(tmp_path / "good.tar", "a.jpg", "b.jpg")
+    with pytest.raises(ArchiveError, match=why) as caught:
+        list(hostile.members(bad))
+    assert caught.value.reason is reason
+    assert list(hostile.members(good)) == [Member("a.jpg", 3), Member("b.jpg", 3)]
+    assert hostile.read(good, "b.jpg", 10) == b"abc"
+
+
+def test_no_more_is_taken_than_was_asked_for(hostile: ArchiveReader, tmp_path: Path) -> None:
+    more = pack_tar(tmp_path / "more.tar", "a.jpg")
+    with pytest.raises(ArchiveError, match="nobody asked for"):
+        hostile.read(more, "a.jpg", 100)
+    with pytest.raises(ArchiveError, match="invalid reply"):
+        hostile.find(pack_tar(tmp_path / "two.tar", "a.jpg"), "a.jpg")
+
+
+def test_one_process_is_used_for_all(tmp_path: Path) -> None:
+    first = pack_tar(tmp_path / "a.tar", "a.jpg")
+    second = pack_tar(tmp_path / "b.tar", "b.jpg")
+    with closing(ArchiveReader()) as reader:
+        assert [member.name for member in reader.members(first)] == ["a.jpg"]
+        pid = pid_of(reader)
+        assert reader.read(second, "b.jpg", 2) == b"ab"
+        with pytest.raises(ArchiveError, match="no longer in its archive"):
+            reader.read(first, "b.jpg", 2)
+        assert pid_of(reader) == pid
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
+        assert MEMORY < limit < 2 * MEMORY
+
+
+def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) -> None:
+    archive = pack_tar(tmp_path / "a.tar", "a.jpg")
+    with closing(ArchiveReader()) as reader:
+        assert reader.read(archive, "a.jpg", 10) == b"abc"
+        os.kill(pid_of(reader), signal.SIGKILL)
+        reader._process.wait()  # type: ignore[union-attr]
+        assert reader.read(archive, "a.jpg", 10) == b"abc"
+
+
+def test_one_that_is_killed_at_its_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack_tar(tmp_path / "a.tar", "a.jpg")
+    begun: list[int] = []
+
+    def start_and_kill(*args: Any) -> subprocess.Popen[bytes]:
+        process = start(*args)
+        begun.append(process.pid)
+        if len(begun) % ATTEMPTS:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(archive_reader, "start", start_and_kill)
+    monkeypatch.setattr(archive_reader, "PAUSE", 0.01)
+    with closing(ArchiveReader()) as reader:
+        assert reader.read(archive, "a.jpg", 10) == b"abc"
+    assert len(begun) == ATTEMPTS
+    begun.append(0)
+    monkeypatch.setattr(archive_reader, "ATTEMPTS", 1)
+    with closing(ArchiveReader()) as reader, pytest.raises(WorkerError, match="SIGKILL"):
+        reader.read(archive, "a.jpg", 10)
+
+
+def test_a_listing_that_is_given_up_ends_the_process(tmp_path: Path) -> None:
+    archive = pack_tar(tmp_path / "a.tar", *(f"{n}.jpg" for n in range(5_000)))
+    with closing(ArchiveReader()) as reader:
+        members = reader.members(archive)
+        assert next(members).name == "0.jpg"
+        pid = pid_of(reader)
+        members.close()
+        assert not Path(f"/proc/{pid}").exists()
+        assert len(list(reader.members(archive))) == 5_000
+
+
+def test_a_stop_does_not_wait_for_an_archive(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    began = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() - began > 0.5:
+            raise Stopped
+
+    hang = pack_tar(tmp_path / "hang.tar", "a.jpg")
+    with closing(ArchiveReader(check, HOSTILE)) as reader, pytest.raises(Stopped):
+        list(reader.members(hang))
+    assert time.monotonic() - began < 3
+
+
+def test_a_pipe_in_an_archives_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.zip")
+    archives = Archives()
+    with pytest.raises(ArchiveError, match="not a regular file") as caught:
+        archives.read(os.fspath(tmp_path / "a.zip"), "a.jpg", 10)
+    archives.close()
+    assert caught.value.reason is Reason.NOT_A_FILE
+
+
+def test_a_member_that_needs_too_much_memory_costs_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("lzma.jpg", b"abc" * 100, zipfile.ZIP_LZMA)
+        file.writestr("plain.jpg", b"abc")
+    data = bytearray(path.read_bytes())
+    # The dictionary's size: after the local header with its name, a version, the length of the
+    # properties and the first of these (APPNOTE, 5.8.8).
+    where = 30 + len("lzma.jpg") + 4 + 1
+    data[where : where + 4] = (0xF000_0000).to_bytes(4, "little")
+    path.write_bytes(data)
+    with closing(ArchiveReader()) as reader:
+        with pytest.raises(ArchiveError, match="not enough memory") as caught:
+            reader.read(os.fspath(path), "lzma.jpg", 1000)
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert reader.read(os.fspath(path), "plain.jpg", 1000) == b"abc"

@@ -1,0 +1,419 @@
+"""Photos in a bucket or on a web server are found, fetched and labelled like those of a folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from batch.discovery.discover import Survey
+from batch.discovery.fetching import MOST_AHEAD, Fetched, Fetcher
+from batch.errors import InputError
+from batch.location import Url
+from batch.options import Search
+from batch.records import Failure, Reason
+from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
+from tests.support.runs import REPORT, Place, make_photos
+
+__all__ = ["bucket", "s3_server"]
+
+PHOTOS = 12
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    make_photos(tmp_path / "photos", PHOTOS)
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def full(place: Place, bucket: Bucket) -> Bucket:
+    """The bucket with the same photos as the folder."""
+    for photo in sorted((place.folder / "photos").iterdir()):
+        bucket.write(f"photos/{photo.name}", photo.read_bytes())
+    return bucket
+
+
+def expected(place: Place, full: Bucket) -> str:
+    """The report that is due of the bucket: that of the folder, with other paths."""
+    place.label()
+    return place.report.read_text().replace("photos/", full.url("photos/"))
+
+
+class TestABucket:
+    def test_gives_the_same_report_as_the_folder(self, place: Place, full: Bucket) -> None:
+        due = expected(place, full)
+        full.write("photos/notes.txt", b"no photo")
+        full.write("photos/.hidden.jpg", b"x")
+        for source in (full.url("photos"), full.url("photos/"), full.url("photos/*.jpg")):
+            ran = place.run(source, "-o", REPORT, "--fresh")
+            assert ran.returncode == 0, ran.stderr
+            assert place.report.read_text() == due
+        assert "2 left out" in place.run(full.url("photos"), "-o", REPORT).stderr
+
+    def test_is_read_again_only_where_it_has_changed(self, place: Place, full: Bucket) -> None:
+        place.run(full.url("photos"), "-o", REPORT)
+        assert place.counts()["labelled_now"] == PHOTOS
+        photo = full.read("photos/00000.jpg")
+        full.write("photos/00000.jpg", photo[:-1] + bytes([photo[-1] ^ 1]))  # of the same size
+        full.write("photos/new.jpg", photo + bytes(1))
+        place.run(full.url("photos"), "-o", REPORT)
+        counts = place.counts()
+        assert (counts["found"], counts["labelled_now"], counts["reused"]) == (13, 2, 11)
+
+    def test_survives_a_server_that_fails_now_and_then(self, place: Place, full: Bucket) -> None:
+        due = expected(place, full)
+        numbers = iter(range(10**6))
+
+        def every_third(method: str, path: str) -> int | None:
+            number = next(numbers)
+            return (500, 503, CUT)[number // 3 % 3] if number % 3 == 0 else None
+
+        with failing(full.endpoint, every_third) as proxy:
+            ran = place.run(
+                full.url("photos"), "-o", REPORT, "--fresh", AWS_ENDPOINT_URL=proxy.endpoint
+            )
+        assert ran.returncode == 0, ran.stderr
+        assert len(proxy.asked) > PHOTOS * 4 / 3
+        assert place.report.read_text() == due
+
+    def test_object_that_can_never_be_read_costs_its_row_alone(
+        self, place: Place, full: Bucket
+    ) -> None:
+        def one(method: str, path: str) -> int | None:
+            return 403 if method == "GET" and "00004.jpg" in path else None
+
+        with failing(full.endpoint, one) as proxy:
+            ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
+        assert ran.returncode == 3, ran.stderr
+        failed = [row for row in place.rows().values() if row["error"]]
+        assert [row["path"] for row in failed] == [full.url("photos/00004.jpg")]
+        assert failed[0]["error"].startswith("unreadable: ")
+        # And the next night tries again.
+        place.run(full.url("photos"), "-o", REPORT)
+        assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, PHOTOS - 1)
+
+    def test_object_that_is_deleted_meanwhile_is_said_to_be_gone(
+        self, place: Place, full: Bucket
+    ) -> None:
+        def delete(method: str, path: str) -> int | None:
+            if method == "GET" and path.endswith("00000.jpg"):
+                full.store.rm_file(f"{full.name}/photos/00011.jpg")
+            return None
+
+        with failing(full.endpoint, delete) as proxy:
+            ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
+        assert ran.returncode == 3
+        rows = place.rows()
+        assert len(rows) == PHOTOS
+        # Unless it had been fetched by then, as photos are fetched ahead.
+        last = rows[full.url("photos/00011.jpg")]
+        assert last["error"].startswith("vanished: ") or not last["error"]
+
+    def test_archives_in_it_are_read_in_place(self, place: Place, full: Bucket) -> None:
+        import tarfile
+
+        due = expected(place, full)
+        with tarfile.open(place.folder / "p.tar", "w") as file:
+            file.add(place.folder / "photos", "photos")
+        full.write("shards/0.tar", (place.folder / "p.tar").read_bytes())
+        ran = place.run(full.url("shards/*.tar"), "-o", REPORT)
+        assert ran.returncode == 0, ran.stderr
+        shard = full.url("shards/0.tar")
+        names = place.report.read_text().replace("tar://", "").replace(f"::{shard}", "")
+        assert sorted(names.splitlines()) == sorted(
+            due.replace(full.url("photos/"), "photos/").splitlines()
+        )
+
+    def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
+        full.write("photos/deeper/z.jpg", b"z")
+        pages = []
+        with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            full.store.clear_instance_cache()
+            found = list(Survey([full.url("photos")], Search()))
+            flat = list(Survey([full.url("photos")], Search(recursive=False)))
+        assert len(found) == PHOTOS + 1
+        assert len(flat) == PHOTOS
+        assert sum("continuation-token" in path for _, path in pages) >= 4
+        assert all(file.etag and file.size and file.mtime_ns for file in found)
+        assert [file.path for file in found] == sorted(file.path for file in found)
+
+    def test_may_have_names_that_look_like_patterns_and_chains(
+        self, place: Place, full: Bucket
+    ) -> None:
+        photo = full.read("photos/00000.jpg")
+        names = ["[2024] party/a*.jpg", "[2024] party/c::d.jpg", "2 party/b.jpg", "what?.jpg"]
+        for name in names:
+            full.write(name, photo)
+        full.write("list.txt", b"[2024] party/\n[2024] party\n2 party/b.jpg\n")
+        there = {full.url(name) for name in names}
+        for source, count in (
+            ("[2024] party", 2),
+            ("[2024] party/", 2),
+            ("[2024] party/a*.jpg", 1),
+            ("[2024] party/c::d.jpg", 1),
+            ("[[]2024] party/*.jpg", 2),
+            ("what?.jpg", 1),
+            ("list.txt", 3),
+        ):
+            found = list(Survey([full.url(source)], Search()))
+            assert len(found) == count, source
+            assert {file.path for file in found} <= there
+        ran = place.run(full.url("list.txt"), "-o", full.url("a::b.csv"))
+        assert ran.returncode == 0, ran.stderr
+        assert "1 folder in a list" in ran.stderr
+        assert full.read("a::b.csv").count(b",ok,") + full.read("a::b.csv").count(b",unsure,") == 3
+
+    def test_two_ways_to_an_object_are_one(self, full: Bucket) -> None:
+        inputs = [full.url("photos"), full.url("photos/00003.jpg"), full.url("photos/")]
+        assert len(list(Survey(inputs, Search()))) == PHOTOS
+
+    def test_listing_that_breaks_off_is_a_failure_and_no_end(
+        self, full: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
+
+        def second_page(method: str, path: str) -> int | None:
+            return 403 if "continuation-token" in path else None
+
+        with failing(full.endpoint, second_page) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            full.store.clear_instance_cache()
+            *found, last = Survey([full.url("photos")], Search())
+        assert len(found) == 5
+        assert isinstance(last.failure, Failure)
+        assert last.failure.reason is Reason.UNREADABLE
+
+
+class TestWhatIsNotThere:
+    def test_bucket(self, place: Place, bucket: Bucket) -> None:
+        ran = place.run("s3://no-such-bucket/photos", "-o", REPORT)
+        assert ran.returncode == 2
+        assert "input s3://no-such-bucket/photos can't be found" in ran.stderr
+
+    def test_prefix(self, place: Place, full: Bucket) -> None:
+        ran = place.run(full.url("nothing"), "-o", REPORT)
+        assert ran.returncode == 2
+        assert "can't be found" in ran.stderr
+
+    def test_pattern_that_matches_nothing(self, full: Bucket) -> None:
+        with pytest.raises(InputError, match="no file matches"):
+            Survey([full.url("photos/*.png")], Search())
+
+    def test_credentials(self, place: Place, full: Bucket) -> None:
+        with failing(full.endpoint, first(1000, 403)) as proxy:
+            ran = place.run(full.url("photos"), "-o", REPORT, AWS_ENDPOINT_URL=proxy.endpoint)
+        assert ran.returncode == 2
+        assert "check the credentials" in ran.stderr
+
+    def test_scheme(self, place: Place) -> None:
+        ran = place.run("nosuch://bucket/photos", "-o", REPORT)
+        assert ran.returncode == 2
+        assert "nosuch://bucket/photos" in ran.stderr
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder by HTTP on loopback."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def aiohttp() -> None:
+    pytest.importorskip("aiohttp")
+
+
+@pytest.mark.usefixtures("aiohttp")
+class TestAWebServer:
+    def test_a_list_of_urls(self, place: Place) -> None:
+        place.label()
+        due = place.report.read_text()
+        names = [f"photos/{n:05}.jpg" for n in range(PHOTOS)]
+        with served(place.folder) as server:
+            # Half of them relative to the list.
+            lines = [name if n % 2 else f"{server}/{name}" for n, name in enumerate(names)]
+            (place.folder / "list.txt").write_text("\n".join([*lines, "", "photos/gone.jpg"]))
+            ran = place.run(f"{server}/list.txt", "-o", REPORT)
+        assert ran.returncode == 3, ran.stderr
+        *lines, gone = place.report.read_text().replace(f"{server}/", "").splitlines()
+        assert lines == due.splitlines()
+        assert gone.startswith("photos/gone.jpg,failed,")
+        assert "vanished:" in gone
+
+    def test_a_photo_that_was_replaced_is_read_again(self, place: Place) -> None:
+        """The server says Last-Modified and no ETag."""
+        photo = place.folder / "photos" / "00000.jpg"
+        with served(place.folder) as server:
+
+            def stamp(time: int) -> tuple[int | None, int | None]:
+                os.utime(photo, (time, time))
+                (found,) = Survey([f"{server}/photos/00000.jpg"], Search())
+                return found.size, found.mtime_ns
+
+            first = stamp(1_700_000_000)
+            assert first == stamp(1_700_000_000) == (photo.stat().st_size, 1_700_000_000 * 10**9)
+            assert stamp(1_700_000_001) != first
+
+    def test_what_is_not_there_is_named(self, place: Place) -> None:
+        with served(place.folder) as server:
+            ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
+        assert ran.returncode == 2
+        assert ran.stderr == (
+            f"batch-label: input {server}/gone.jpg can't be found (No such file or directory); "
+            "check the spelling, and that the store can be reached from here\n"
+        )
+
+    def test_one_photo(self, place: Place) -> None:
+        with served(place.folder) as server:
+            ran = place.run(f"{server}/photos/00000.jpg", "-o", REPORT)
+        assert ran.returncode == 0, ran.stderr
+        assert list(place.rows()) == [f"{server}/photos/00000.jpg"]
+
+    def test_an_archive(self, place: Place) -> None:
+        import shutil
+
+        shutil.make_archive(str(place.folder / "p"), "zip", place.folder, "photos")
+        with served(place.folder) as server:
+            ran = place.run(f"{server}/p.zip", "-o", REPORT)
+        assert ran.returncode == 0, ran.stderr
+        assert len(place.rows()) == PHOTOS
+
+
+def test_a_file_url_is_a_path(place: Place) -> None:
+    place.label()
+    due = place.report.read_text()
+    ran = place.run(f"file://{place.folder}/photos", "-o", "r2.csv")
+    assert ran.returncode == 0, ran.stderr
+    report = (place.folder / "r2.csv").read_text()
+    assert report.replace(f"{place.folder}/photos", "photos") == due
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "expected"),
+    [
+        ('"a"', None, ("a", None)),
+        ('"a"', "Sun, 06 Nov 1994 08:49:37 GMT", ("a", 784111777)),
+        ('W/"a"', None, ("a", None)),
+        ('W/"a"', "Sun, 06 Nov 1994 08:49:37 GMT", ("a 784111777000000000", 784111777)),
+        (None, "Sun, 06 Nov 1994 08:49:37 GMT", (None, 784111777)),
+        ('W/""', "yesterday", (None, None)),
+        ("", "Sun, 06 Nov 99999 08:49:37 GMT", (None, None)),
+    ],
+)
+def test_what_a_web_server_says_of_a_file(
+    etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
+) -> None:
+    from batch.discovery.listing import Entry
+
+    info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
+    found = Entry("https://h/a.jpg", None, "", info).found
+    seconds = None if found.mtime_ns is None else found.mtime_ns // 10**9
+    assert (found.etag, seconds) == expected
+
+
+class TestFetcher:
+    def test_keeps_the_order_and_takes_no_more_than_its_window(self, tmp_path: Path) -> None:
+        import fsspec
+
+        store = fsspec.filesystem("memory")
+        for number in range(200):
+            store.pipe_file(f"/window/{number}", str(number).encode())
+        taken = []
+
+        def items() -> Iterator[Url | Path]:
+            for number in range(200):
+                taken.append(number)
+                yield Path("local") if number == 50 else Url(f"memory://window/{number}")
+
+        fetched = Fetcher(1000).ahead(items())
+        for number, item in enumerate(fetched):
+            assert len(taken) <= number + MOST_AHEAD
+            if number == 50:
+                assert item == Path("local")
+            else:
+                assert isinstance(item, Fetched)
+                assert item.content == str(number).encode()
+        assert len(taken) == 200
+
+    def test_a_slow_file_keeps_no_other_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        is_over = threading.Event()
+
+        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> Fetched:
+            if url.text.endswith("/0"):
+                assert room(10**9)  # the first of those that are fetched
+                is_over.wait(20)
+            return Fetched(url, b"", 0.0)
+
+        monkeypatch.setattr(Fetcher, "fetch", fetch)
+        items = [Url(f"memory://slow/{number}") for number in range(3 * MOST_AHEAD)]
+        given = []
+        for item in Fetcher(1000).ahead(items, in_order=False):
+            assert isinstance(item, Fetched)
+            given.append(item.url)
+            if len(given) == len(items) - 1:
+                is_over.set()
+        assert given[-1] == items[0]
+        assert set(given) == set(items)
+        assert len(given) == len(items)
+
+    def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import fsspec
+
+        from batch.discovery import fetching
+
+        monkeypatch.setattr(fetching, "MAX_BYTES_AHEAD", 1000)
+        fsspec.filesystem("memory").pipe_file("/bounded", bytes(400))
+        taken = []
+
+        def items() -> Iterator[Url]:
+            for number in range(20):
+                taken.append(number)
+                yield Url("memory://bounded", size=400)
+
+        for number, _ in enumerate(Fetcher(10_000).ahead(items())):
+            assert len(taken) <= number + 3
+        assert len(taken) == 20
+
+    def test_what_is_larger_than_was_said_is_not_read_to_its_end(self) -> None:
+        import fsspec
+
+        fsspec.filesystem("memory").pipe_file("/large", bytes(5000))
+        content = Fetcher(1000).fetch(Url("memory://large", size=10)).content
+        assert isinstance(content, Failure)
+        assert content.reason is Reason.TOO_LARGE
+
+
+def test_a_store_without_pages_is_listed_folder_by_folder() -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for name in ("b/2.jpg", "b/1.jpg", "a.jpg", "b-c/3.jpg", "b/notes.txt"):
+        store.pipe_file(f"/tree/{name}", b"x")
+    left_out: list[str] = []
+    found = Survey(["memory://tree"], Search(), left_out=lambda path, why: left_out.append(why))
+    assert [file.path for file in found] == [
+        "memory:///tree/a.jpg",
+        "memory:///tree/b/1.jpg",
+        "memory:///tree/b/2.jpg",
+        "memory:///tree/b-c/3.jpg",
+    ]
+    assert left_out == ["no image"]

@@ -1,0 +1,182 @@
+"""Actors that die, refuse or are told to stop: real ones, with labels that cost nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import batch
+from batch.cli.main import cli
+from batch.engines.engine import open_engine
+from batch.engines.ray.actor import Answer, LabelActor, Orders, answers_of
+from batch.engines.ray.blocks import Block, Blocks
+from batch.engines.ray.connection import check_installed
+from batch.engines.ray.parts import Parts, unpack_part
+from batch.errors import UsageError
+from batch.log import LogFormat, open_log
+from batch.models.ensemble import load_ensemble
+from batch.options import Cluster, EngineKind, Job, Memory, Options
+from batch.records import Failure, Finished, Reason, Region, Stage
+from batch.stopping import Stop
+from batch.vision.basis import basis_of
+from batch.vision.decide import failed_row
+from tests.conftest import REPOSITORY
+from tests.support.ray_cluster import RayCluster, ray_cluster
+from tests.support.tiny_models import bright_model, bright_spec, save
+
+__all__ = ["ray_cluster"]
+
+
+class Deadly(LabelActor):
+    """Dies of every file that is called so, and says of all others that they are empty."""
+
+    def _finished(self, pipeline: Any, block: Block) -> Iterator[Finished]:
+        for file in block:
+            if file.name == "deadly.jpg":
+                os.abort()
+            yield Finished(failed_row(Failure(file, Stage.READ, Reason.EMPTY, "empty")))
+
+
+def _run(cluster: RayCluster, folder: Path, files: list[str]) -> subprocess.CompletedProcess[str]:
+    """Label files with deadly actors in a process of its own, and print their reasons."""
+    program = f"""
+import json, sys
+from pathlib import Path
+from batch.cluster import engine, mapping
+from batch.log import LogFormat, open_log
+from batch.options import Cluster, EngineKind, Job, Options, Provider
+from batch.records import Pending
+from batch.stopping import Stop
+from tests.batch.engines.ray.test_actors import Deadly
+mapping.LabelActor = Deadly
+cluster = Cluster(EngineKind.RAY, {cluster.address!r}, actors=2)
+options = Options(model="bright.onnx", provider=Provider.CPU)
+job = Job((), "r.csv", options=options, cluster=cluster)
+ray = engine.RayEngine(job, Stop(), open_log(sys.stderr, "text"))
+finished = ray.label(Pending(Path(file), False) for file in {files!r})
+print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished}}))
+"""
+    save(bright_model(), folder / "bright.onnx")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_file_that_kills_every_actor_costs_its_own_row(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    names = [f"{number}.jpg" for number in range(7)]
+    ran = _run(ray_cluster, tmp_path, [*names, "deadly.jpg"])
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == dict.fromkeys(names, "empty") | {"deadly.jpg": "crashed"}
+    assert "actors died with deadly.jpg" in ran.stderr
+
+
+def test_actors_that_die_of_everything_end_the_run(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ran = _run(ray_cluster, tmp_path, [f"{number}/deadly.jpg" for number in range(20)])
+    assert ran.returncode == 1
+    assert "actors die, whatever they are given" in ran.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Orders:
+    from importlib.metadata import version
+
+    save(bright_model(), tmp_path / "bright.onnx")
+    options = Options(model=str(tmp_path / "bright.onnx"), workers=1)
+    ensemble = load_ensemble(options)
+    basis = basis_of(ensemble.models, options)
+    own = version("batch-label")
+    return Orders(options, lambda: ensemble, basis, Parts(tmp_path / "parts"), "run", own, tmp_path)
+
+
+def test_a_node_with_another_version_refuses(orders: Orders) -> None:
+    (answer,) = _answers(replace(orders, version="0.0.1"))
+    assert "and this is 0.0.1" in answer.problem
+
+
+def test_a_node_that_would_answer_differently_refuses(orders: Orders) -> None:
+    (answer,) = _answers(replace(orders, basis=b"another"))
+    assert "would answer differently" in answer.problem
+
+
+@pytest.mark.parametrize(
+    ("always_answer", "statuses"),
+    [(False, ["ok", "no_person"]), (True, ["ok", "unsure"])],
+)
+def test_an_actor_abstains_as_this_machine_does(
+    orders: Orders, tmp_path: Path, always_answer: bool, statuses: list[str]
+) -> None:
+    spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    save(bright_model(spec), tmp_path / "bright.onnx")
+    files = [tmp_path / "bright.png", tmp_path / "dark.png"]
+    for file, grey in zip(files, (250, 0), strict=True):
+        Image.new("L", (64, 48), grey).save(file)
+    options = replace(orders.options, always_answer=always_answer)
+    ensemble = load_ensemble(options)
+    basis = basis_of(ensemble.models, options)
+    asked = replace(orders, options=options, ensemble=lambda: ensemble, basis=basis)
+    Blocks(asked.parts, asked.run).write([files], 0)
+    (answer,) = _answers(asked)
+    assert (answer.problem, answer.undone) == ("", 0)
+    rows = [finished.row for finished in unpack_part(answer.data, basis)]
+    assert [row.status for row in rows] == statuses
+    assert rows == list(batch.label(files, options))
+
+
+def _answers(orders: Orders) -> list[Answer]:
+    import pyarrow as pa
+
+    return answers_of(LabelActor(orders)(pa.table({"number": [0]})))
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch.engines.ray.connection.PACKAGES", ("pyarrow_of_nobody",))
+    with pytest.raises(UsageError, match=r"pip install 'batch-label\[ray\]'"):
+        check_installed()
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (Job((), "-"), "needs a journal"),
+        (Job((), "r.csv", options=Options(devices=(1,))), "--devices is not for"),
+        (Job((), "r.csv", memory=Memory(verify_hash=True)), "--verify-hash is not for"),
+    ],
+)
+def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
+    on_ray = replace(job, cluster=Cluster(EngineKind.RAY))
+    with pytest.raises(UsageError, match=words):
+        open_engine(on_ray, Stop(), open_log(None, LogFormat.TEXT))
+
+
+def test_a_run_on_this_machine_loads_nothing_of_it() -> None:
+    program = """
+import sys, batch.cli.main, batch.run
+assert not {name for name in sys.modules if name.startswith(("ray", "pyarrow", "batch.cluster"))}
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
+
+
+@pytest.mark.parametrize("option", ["--actors=2", "--parts=x"])
+def test_options_of_clusters_need_one(option: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["label", str(tmp_path), option])
+    assert result.exit_code == 2
+    assert "add --engine ray" in result.output

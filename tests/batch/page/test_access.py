@@ -1,0 +1,138 @@
+"""The page is for everyone: checked by axe-core in light and dark, on a desktop and a phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from batch.page.thumbnails import CHANGED, GONE
+from tests.support.browser import DESKTOP, PHONE, Opened, opened
+from tests.support.page_rows import (
+    EVERY_ROW,
+    OUTPUTS,
+    ROWS,
+    answered,
+    page_of,
+    photographed,
+    written,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+THUMB = 44  # CSS pixels: WCAG 2.2, 2.5.5 Target Size (Enhanced)
+MEASURE = "all => all.map((one) => one.getBoundingClientRect().height)"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
+    """A page with all that there can be: failures, changes, placeholders, a long name."""
+    folder = tmp_path_factory.mktemp("access")
+    more = [
+        answered(f"{'long folder ' * 8}/{'long name' * 12}{n}.jpg", 0.55 + n / 90)
+        for n in range(40)
+    ]
+    rows = [*EVERY_ROW, *more]
+    photographed(folder, rows, astronaut)
+    (folder / "album" / "c.jpg").unlink()
+    astronaut.resize((64, 64)).save(folder / "other" / "d.jpg")
+    old = written(folder / "old.csv", [answered("album/a.jpg", 0.1), *ROWS[1:4]])
+    return page_of(written(folder / "results.csv", rows, OUTPUTS), old)[0]
+
+
+def faults(shown: Opened) -> list[str]:
+    """Give the serious and critical violations that axe-core finds, and where."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright",
+        reason="these tests need pip install 'batch-label[browser]'",
+    )
+    found: list[dict[str, Any]] = axe.Axe().run(shown.page).response["violations"]
+    return [
+        f"{fault['id']}: {node['html'][:200]}"
+        for fault in found
+        for node in fault["nodes"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(
+    browser: Browser, page: Path, viewport: dict[str, int], scheme: str
+) -> None:
+    with opened(browser, page, viewport=viewport, color_scheme=scheme) as shown:
+        for place in ("changes", "failures", "facts", "filters"):
+            shown.page.locator(f"#{place}").evaluate("details => { details.open = true; }")
+        for table in ("labels", "confidence", "history"):
+            shown.page.click(f"#{table}-table summary")
+        shown.fill(sort="report")
+        names = shown.names()
+        shown.page.locator("#items .choices button").first.click()
+        assert faults(shown) == []
+        shown.page.locator("#items .picture").first.click()
+        assert shown.text("#closeup-name") == names[0] == "a.jpg"
+        assert faults(shown) == []
+        shown.page.keyboard.press("Escape")
+        shown.page.click("#as-list")
+        assert shown.names()[0] == names[0]
+        assert faults(shown) == []
+        shown.page.click("#as-gallery")
+        for status in ("neither", "no_person"):
+            shown.fill(status=status)
+            assert shown.page.locator("#items li").count() == 1
+            assert faults(shown) == []
+        shown.fill(status="")
+        for name, words in (("c.jpg", GONE), ("d.jpg", CHANGED)):
+            shown.fill(search=name)
+            assert shown.text("#items .placeholder") == words
+            assert faults(shown) == []
+
+
+def test_the_check_finds_faults_where_there_are_some(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        shown.page.locator("#lead").evaluate("lead => { lead.style.color = '#eee'; }")
+        assert any(fault.startswith("color-contrast") for fault in faults(shown))
+
+
+def test_a_phone_shows_one_column_for_thumbs(browser: Browser, page: Path) -> None:
+    with opened(browser, page, viewport=PHONE, has_touch=True) as shown:
+        shown.names()
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert shown.page.evaluate(wide) == 0
+        lefts = shown.page.locator("#items li").evaluate_all(
+            "items => items.map((item) => item.getBoundingClientRect().left)"
+        )
+        assert len(set(lefts)) == 1
+        for place in (".choices button", "#as-list", "#undo", "#download"):
+            assert min(shown.page.locator(place).evaluate_all(MEASURE)) >= THUMB, place
+        shown.page.tap("#items li .choices button >> nth=0")
+        assert shown.text("#done").startswith("1 of ")
+
+
+def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> None:
+    shades = []
+    for scheme in ("light", "dark"):
+        with opened(browser, page, color_scheme=scheme) as shown:
+            shades.append(
+                shown.page.evaluate(
+                    """() => [
+                        getComputedStyle(document.body).backgroundColor,
+                        getComputedStyle(document.querySelector("figure text")).fill,
+                        getComputedStyle(document.querySelector("figure path[style*=label]")).fill,
+                    ]"""
+                )
+            )
+    light, dark = shades
+    assert all(one != other for one, other in zip(light, dark, strict=True))
+
+
+def test_counts_are_told_to_screen_readers(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        for place in ("#count", "p:has(#done)"):
+            assert shown.page.locator(place).get_attribute("aria-live") == "polite"
+        item = shown.page.locator("#items li").first
+        assert item.get_attribute("aria-posinset") == "1"
+        assert item.get_attribute("aria-setsize") == "47"

@@ -1,0 +1,370 @@
+"""What goes into the page of a report, and how it is published."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from batch.cli.main import cli
+from batch.errors import ExitCode, OutputError, ReportError, UsageError
+from batch.page.make import SCRIPTS, STYLES, Request, check_page_output, make_page
+from batch.records import Reason, Row
+from batch.reports.dataset import SUCCESS
+from batch.reports.formats import READABLE, Format
+from batch.reports.report import open_report
+from tests.batch.reports.test_report import many
+from tests.conftest import REPOSITORY, Command
+from tests.support.page_rows import (
+    EVERY_ROW,
+    LABELS,
+    OUTPUTS,
+    ROWS,
+    answered,
+    failed,
+    page_of,
+    photographed,
+    written,
+)
+
+PAGES = REPOSITORY / "batch" / "page"
+
+
+def inside(page: Path, name: str) -> str:
+    """Give what an element of the page holds that is not shown."""
+    found = re.search(rf'<script[^>]* id="{name}">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def told(page: Path) -> dict[str, Any]:
+    """Read what the page's script is told."""
+    told: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(inside(page, "rows"))))
+    return told
+
+
+def files_of(page: Path) -> list[bytes]:
+    """Give the files of the pictures in a page."""
+    return [base64.b64decode(file) for file in json.loads(inside(page, "pictures"))]
+
+
+def test_rows_are_told_in_columns(tmp_path: Path) -> None:
+    page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
+    said = told(page)
+    rows = said["rows"]
+    assert (made.rows, made.of, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
+    assert said["digest"] == hashlib.sha256((tmp_path / "r.csv").read_bytes()).hexdigest()
+    assert rows["folders"] == ["album/", "other/"]
+    assert rows["folder"] == [0, 0, 0, 1, 1, 1, 1]
+    assert rows["confidence"] == [9500, 8500, 5500, 6200, -1, -1, -1]
+    assert rows["label"] == [0, 1, 0, 1, -1, -1, -1]
+    assert rows["box"] == [[1700, 600, 1100, 1300]] * 3 + [[]] * 4
+    assert said["totals"]["byStatus"] == {
+        "ok": 2, "unsure": 2, "neither": 0, "no_person": 0, "no_face": 1, "failed": 2,
+    }  # fmt: skip
+    assert said["reasons"] == [["empty", 1], ["truncated", 1]]
+
+
+def test_abstentions_have_a_confidence_and_no_label(tmp_path: Path) -> None:
+    said = told(page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS), gallery=0)[0])
+    assert said["labels"] == ["happy", "sad"]
+    assert said["totals"]["byAbstain"] == [["neither", 1], ["no_person", 1]]
+    assert said["totals"]["byLabel"] == [["happy", 1, 1], ["sad", 1, 1]]
+    assert said["rows"]["label"][-2:] == [-1, -1]
+    assert said["rows"]["confidence"][-2:] == [9000, 4000]
+    assert sum(count for _, count in said["totals"]["byConfidence"]) == 6
+
+
+def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: Path) -> None:
+    said = told(page_of(written(tmp_path / "r.csv"), gallery=0)[0])
+    assert said["totals"]["byAbstain"] == []
+    assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
+    pytest.importorskip("pyarrow")
+    page, _ = page_of(written(tmp_path / f"r{form}"), gallery=0)
+    csv_page, _ = page_of(written(tmp_path / "other" / "r.csv"), gallery=0)
+    mine, its = told(page), told(csv_page)
+    for one in (mine, its):
+        del one["digest"], one["title"]
+    assert mine == its
+
+
+@pytest.mark.parametrize("per_face", [False, True], ids=["photos", "faces"])
+def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
+    pytest.importorskip("pyarrow")
+    of_file, of_dataset = tmp_path / "file", tmp_path / "dataset"
+    for folder, output in ((of_file, "{}.csv"), (of_dataset, "{}/")):
+        folder.mkdir()
+        for name, rows in (("results", ROWS), ("old", [*ROWS[1:6], answered("gone.jpg", 0.9)])):
+            with open_report(
+                f"{folder}/{output.format(name)}", LABELS, per_face, io.BytesIO()
+            ) as file:
+                for row in rows:
+                    file.add(row)
+                file.publish()
+    pages = [
+        page_of(of_file / "results.csv", of_file / "old.csv", gallery=0)[0],
+        page_of(of_dataset / "results", of_dataset / "old", gallery=0)[0],
+    ]
+    assert pages[1] == of_dataset / "results.html"
+    mine, its = map(told, pages)
+    listed = (of_dataset / "results" / SUCCESS).read_bytes()
+    assert its["digest"] == hashlib.sha256(listed).hexdigest()
+    assert (its["title"], its["editions"][0]["name"]) == ("results", "old")
+    for one in (mine, its):
+        del one["digest"], one["title"]
+        del one["changes"]["since"]
+        for edition in one["editions"]:
+            del edition["name"], edition["when"]
+    assert mine == its
+
+
+def test_a_page_of_a_dataset_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    with open_report(f"{tmp_path}/results/", LABELS, False, io.BytesIO()) as file:
+        file.add(ROWS[0])
+        file.publish()
+    monkeypatch.chdir(tmp_path / "results")
+    ran = report(".", "--gallery", "0")
+    assert ran.exit_code == 0, ran.stderr
+    assert (tmp_path / "results.html").exists()
+    ran = report(".", "-o", "page.html")
+    assert ran.exit_code == ExitCode.USAGE
+    assert f"page.html would lie in {tmp_path}/results, which is replaced as a whole" in ran.stderr
+    (tmp_path / "results" / SUCCESS).unlink()
+    ran = report(tmp_path / "results")
+    assert ran.exit_code == ExitCode.USAGE
+    assert "is no dataset, or one that was never finished: it has no _SUCCESS" in ran.stderr
+
+
+def test_a_page_is_the_same_every_time(tmp_path: Path, astronaut: Image.Image) -> None:
+    photographed(tmp_path, ROWS, astronaut)
+    report = written(tmp_path / "r.csv")
+    assert page_of(report)[0].read_bytes() == page_of(report)[0].read_bytes()
+
+
+def test_the_policy_names_the_script_by_its_digest(tmp_path: Path) -> None:
+    text = page_of(written(tmp_path / "r.csv"), gallery=0)[0].read_text()
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert f"script-src 'sha256-{digest}';" in policy[1]
+    assert policy[1].startswith("default-src 'none';")
+    assert text.index("Content-Security-Policy") < text.index("<style>")
+    # The elements of the page, and no other.
+    assert len(re.findall("<script", text)) == len(re.findall("</script>", text)) == 3
+
+
+def test_all_parts_are_in_the_page_and_no_script_makes_markup() -> None:
+    assert {path.name for path in PAGES.glob("*.js")} == set(SCRIPTS)
+    assert {path.name for path in PAGES.glob("*.css")} == set(STYLES)
+    for path in PAGES.glob("*.js"):
+        text = path.read_text(encoding="utf-8")
+        forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|</"
+        assert not re.search(forbidden, text), path.name
+        assert len(text.splitlines()) <= 200, path.name
+
+
+def test_only_the_least_certain_rows_are_kept_of_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch.page.gather.MAX_ROWS", 3)
+    page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
+    said = told(page)
+    assert said["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
+    assert (made.rows, made.of, said["totals"]["rows"]) == (3, 7, 7)
+
+
+def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> None:
+    first = written(tmp_path / "first.csv", [*ROWS[:2], answered("gone.jpg", 0.9)])
+    last = written(
+        tmp_path / "last.csv", [answered("album/a.jpg", 0.1), *ROWS[1:6], failed("h.jpg")]
+    )
+    # The record of a run tells its time better than the file does, which may be a copy.
+    Path(f"{first}.run.json").write_text(record_of(datetime(2020, 1, 1, tzinfo=UTC)))
+    page, _ = page_of(written(tmp_path / "now.csv"), last, first, gallery=0)
+    said = told(page)
+    assert [edition["name"] for edition in said["editions"]] == ["first.csv", "last.csv", "now.csv"]
+    assert said["editions"][0]["when"] == "2020-01-01 00:00 UTC"
+    assert said["changes"]["gone"] == ["h.jpg"]
+    assert said["changed"] == [[0, "relabelled", "sad"], [6, "new", ""]]
+    counts = {change: count for change, count, _ in said["changes"]["counts"]}
+    assert counts == {"new": 1, "gone": 1, "relabelled": 1, "failed": 0, "healed": 0}
+
+
+def record_of(ended: datetime) -> str:
+    """Write the record of a run that published a report."""
+    from batch.recording.run_record import Counts, Outcome, RunRecord, Seconds, as_json, this_host
+
+    record = RunRecord(
+        *(Outcome.DONE, 0, True, None, ended, ended, "/r.csv", ("photos",), Seconds(), Counts()),
+        *((), None, "cpu", (), {}, {}, this_host(1)),
+    )
+    return json.dumps(as_json(record))
+
+
+def test_a_run_that_published_nothing_is_told(
+    tmp_path: Path, photos: Path, command: Command
+) -> None:
+    assert command(photos, "-o", "r.csv").returncode == 0
+    (photos / "new.jpg").write_bytes(b"\xff\xd8\xff")
+    assert command(photos, "-o", "r.csv", "--max-failures", "0").returncode == 1
+    page, _ = page_of(tmp_path / "r.csv", gallery=0)
+    said = told(page)
+    assert "published no report (failed)" in said["warnings"][0]
+    assert dict(said["facts"])["Photos of"] == str(photos)
+
+
+def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
+    report = written(tmp_path / "r.csv")
+    record = json.loads(record_of(datetime.now(UTC))) | {"devices": [{}], "versions": 7}
+    Path(f"{report}.run.json").write_text(json.dumps(record))
+    assert told(page_of(report, gallery=0)[0])["facts"] == []
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("photo.jpg", "end its name in .html"),
+        ("results.csv", "end its name in .html"),
+        ("no/such/folder/r.html", "no/such/folder"),
+    ],
+)
+def test_a_bad_output_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((UsageError, OutputError), match=re.escape(words)):
+        check_page_output(output)
+
+
+def report(*args: str | Path) -> Any:
+    return CliRunner().invoke(cli, ["report", *map(str, args)])
+
+
+def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
+    results = written(tmp_path / "results.csv")
+    ran = report(results, "--photos", tmp_path)
+    assert ran.exit_code == 0, ran.stderr
+    page = tmp_path / "results.html"
+    assert ran.stderr.splitlines() == [
+        f"{page}: 7 rows, 0 pictures, {page.stat().st_size / 1e6:.1f} MB",
+        "5 photos not found: --photos says where to look",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.html"]
+
+
+def test_a_page_goes_to_standard_output(tmp_path: Path, command: Command) -> None:
+    written(tmp_path / "results.csv", ROWS[:1])
+    ran = command("report", "results.csv", "-o", "-")
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("a,b\n", "no report"),
+        ("path,status,label,confidence,error\na.jpg,odd,,,\n", "line 2"),
+        ("path,status,label,confidence,error,source\na.jpg,ok,happy,0.9,,moon\n", "moon"),
+        ("path,status,label,confidence,error,width,height\na.jpg,ok,happy,0.9,,x,1\n", "width x"),
+        ("path,status,label,confidence,error,width,height\na.jpg,ok,happy,0.9,,inf,1\n", "width"),
+    ],
+)
+def test_a_bad_report_is_an_error_that_names_it(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    results = tmp_path / "results.csv"
+    if text is not None:
+        results.write_text(text)
+    ran = report(results)
+    assert ran.exit_code == ExitCode.USAGE
+    assert "results.csv" in ran.stderr
+    assert words in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert not (tmp_path / "results.html").exists()
+
+
+def test_reports_of_other_labels_are_not_compared(tmp_path: Path) -> None:
+    now = written(tmp_path / "now.csv", many(3))
+    old = tmp_path / "old.csv"
+    old.write_text("path,status,label,confidence,p_calm,p_angry,error\n")
+    ran = report(now, "--previous", old)
+    assert ran.exit_code == ExitCode.USAGE
+    assert "calm, angry" in ran.stderr
+
+
+def test_a_report_that_is_replaced_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = written(tmp_path / "r.csv")
+    page, _ = page_of(results, gallery=0)
+    before = page.read_bytes()
+
+    def replaced(*_: object) -> bytes:
+        written(results, ROWS[:2])
+        return b"a page"
+
+    monkeypatch.setattr("batch.page.make.document", replaced)
+    with pytest.raises(ReportError, match="replaced meanwhile"):
+        page_of(results, gallery=0)
+    assert page.read_bytes() == before
+
+
+def test_without_the_plots_library_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    request = Request(written(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
+    with pytest.raises(UsageError, match=re.escape("pip install 'batch-label[report]'")):
+        make_page(request, io.BytesIO())
+
+
+def test_help_loads_no_library() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from batch.cli.main import cli; "
+        "CliRunner().invoke(cli, ['report', '--help']); "
+        "print({'numpy', 'PIL', 'matplotlib'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert ran.stdout == "set()\n", ran.stderr
+
+
+def test_a_row_kept_for_a_missing_photo_has_its_own_reason(tmp_path: Path) -> None:
+    rows = [
+        Row(
+            failed("a.jpg").path,
+            ROWS[5].status,
+            failure=failed("a.jpg", Reason.CORRUPT).failure,
+            missing=True,
+        ),
+        *many(2),
+    ]
+    said = told(page_of(written(tmp_path / "r.csv", rows), gallery=0)[0])
+    assert said["reasons"] == [["corrupt", 1]]
+    assert said["rows"]["missing"] == [0]
+    assert said["totals"]["missing"] == 1

@@ -1,0 +1,260 @@
+"""The review in the page: answers are given, kept, taken back, and downloaded as review.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from batch.records import Answer, Box, Row, Source, Status
+from tests.support.browser import Opened, opened, watched
+from tests.support.page_rows import (
+    EVERY_ROW,
+    OUTPUTS,
+    ROWS,
+    answered,
+    page_of,
+    photographed,
+    written,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog
+
+HEADER = "path,face,face_left,face_top,face_width,face_height,said,confidence,label"
+NO_STORAGE = """Object.defineProperty(window, "localStorage", {
+    get() { throw new DOMException("no", "SecurityError"); },
+});"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, astronaut: Image.Image) -> Path:
+    folder = tmp_path_factory.mktemp("review")
+    photographed(folder, ROWS, astronaut.resize((512, 512)))
+    return page_of(written(folder / "results.csv"))[0]
+
+
+def press(shown: Opened, name: str, label: str) -> None:
+    shown.names()  # brings them into sight
+    card = shown.page.locator("#items li", has_text=name)
+    card.get_by_role("button", name=label, exact=True).click()
+
+
+def done(shown: Opened) -> str:
+    return shown.page.locator("#done").inner_text() + ", " + shown.text("#corrected")
+
+
+def downloaded(shown: Opened) -> str:
+    with shown.page.expect_download() as download:
+        shown.page.click("#download")
+    assert download.value.suggested_filename == "review.csv"
+    return Path(download.value.path()).read_bytes().decode()
+
+
+def test_answers_are_counted_and_downloaded_in_the_report_s_order(
+    browser: Browser, page: Path
+) -> None:
+    with opened(browser, page) as shown:
+        assert done(shown) == "0 of 5, 0"
+        assert shown.page.locator("#download").is_disabled()
+        press(shown, "e.jpg", "nobody there")
+        press(shown, "d.jpg", "happy")
+        press(shown, "a.jpg", "happy")
+        assert done(shown) == "3 of 5, 2"
+        assert downloaded(shown) == (
+            f"{HEADER}\n"
+            "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,happy\n"
+            "other/d.jpg,,,,,,sad,0.6200,happy\n"
+            "other/e.jpg,,,,,,,,no_person\n"
+        )
+
+
+def test_keys_answer_and_go_on(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        keyboard = shown.page.keyboard
+        keyboard.press("1")  # no photo has the focus
+        assert done(shown) == "0 of 5, 0"
+        for key in ("j", "2", "0", "a"):  # c.jpg, d.jpg, b.jpg
+            keyboard.press(key)
+        assert done(shown) == "3 of 5, 2"
+        shown.page.click("#as-list")
+        shown.fill(review="done", sort="report")
+        assert shown.names() == ["b.jpg", "c.jpg", "d.jpg"]
+        shown.fill(review="corrected")
+        assert shown.names() == ["c.jpg", "d.jpg"]
+        shown.fill(review="open")
+        assert shown.names() == ["a.jpg", "e.jpg"]
+        labels = [row["label"] for row in csv.DictReader(io.StringIO(downloaded(shown)))]
+        assert labels == ["sad", "sad", "no_person"]
+
+
+def test_abstentions_are_confirmed_and_corrected_as_labels_are(
+    browser: Browser, tmp_path: Path
+) -> None:
+    page, _ = page_of(written(tmp_path / "r.csv", EVERY_ROW, OUTPUTS))
+    with opened(browser, page) as shown:
+        shown.page.click("#as-list")
+        press(shown, "h.jpg", "neither")
+        press(shown, "a.jpg", "nobody there")
+        assert done(shown) == "2 of 7, 1"
+        shown.fill(sort="report")
+        shown.page.locator("#items li", has_text="h.jpg").focus()
+        for key in ("-", "a"):  # h.jpg, i.jpg
+            shown.page.keyboard.press(key)
+        shown.page.locator("#items li", has_text="d.jpg").focus()
+        for key in ("-", "a"):  # e.jpg has no answer that could be right
+            shown.page.keyboard.press(key)
+        assert done(shown) == "4 of 7, 2"
+        shown.fill(review="corrected")
+        assert shown.names() == ["a.jpg", "d.jpg"]
+        assert downloaded(shown) == (
+            f"{HEADER}\n"
+            "album/a.jpg,,170.0,60.0,110.0,130.0,happy,0.9500,no_person\n"
+            "other/d.jpg,,,,,,sad,0.6200,neither\n"
+            "album/h.jpg,,170.0,60.0,110.0,130.0,neither,0.9000,neither\n"
+            "other/i.jpg,,,,,,no_person,0.4000,no_person\n"
+        )
+
+
+def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        shown.page.locator("li .picture").first.click()
+        shown.page.keyboard.press("2")
+        assert shown.text("#closeup-name") == "d.jpg"
+        shown.page.locator("#closeup").get_by_role("button", name="happy", exact=True).click()
+        assert (
+            shown.page.locator("#closeup [data-label=happy]").get_attribute("aria-pressed")
+            == "true"
+        )
+        shown.page.keyboard.press("Escape")
+        assert done(shown) == "2 of 5, 2"
+
+
+def test_answers_are_undone_and_taken_back(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        press(shown, "a.jpg", "sad")
+        press(shown, "a.jpg", "happy")
+        assert done(shown) == "1 of 5, 0"
+        shown.page.keyboard.press("u")
+        assert done(shown) == "1 of 5, 1"
+        shown.page.click("#undo")
+        assert done(shown) == "0 of 5, 0"
+        assert shown.page.locator("#undo").is_disabled()
+        press(shown, "b.jpg", "sad")
+        press(shown, "b.jpg", "sad")  # a second press takes it back
+        assert done(shown) == "0 of 5, 0"
+        shown.page.keyboard.press("u")
+        assert done(shown) == "1 of 5, 0"
+        pressed = shown.page.locator("li", has_text="b.jpg").locator("[aria-pressed=true]")
+        assert pressed.all_text_contents() == ["sad"]
+
+
+def test_answers_outlive_a_reload_and_belong_to_their_report(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    same, _ = page_of(written(tmp_path / "same.csv"))
+    other, _ = page_of(written(tmp_path / "other.csv", ROWS[:4]))
+    with opened(browser, page) as shown:
+        press(shown, "c.jpg", "nobody there")
+        shown.page.reload()
+        assert done(shown) == "1 of 5, 1"
+        shown.page.goto(other.as_uri())
+        assert done(shown) == "0 of 4, 0"
+        shown.page.goto(same.as_uri())
+        assert done(shown) == "1 of 5, 1"
+        assert "album/c.jpg" in downloaded(shown)
+
+
+def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        other = watched(shown.page.context.new_page())
+        other.page.goto(page.as_uri())
+        press(other, "c.jpg", "sad")
+        shown.page.wait_for_timeout(300)
+        assert done(shown) == "1 of 5, 1"
+        press(shown, "d.jpg", "happy")
+        other.page.wait_for_timeout(300)
+        assert done(other) == "2 of 5, 2"
+        assert not other.complaints
+
+
+@pytest.mark.parametrize("kept", ["{", "17", '[[999,"sad"],[0,"glad"],[1,"happy"]]'])
+def test_damaged_answers_are_left_out(browser: Browser, page: Path, kept: str) -> None:
+    with opened(browser, page) as shown:
+        shown.page.evaluate(
+            "kept => Object.keys(localStorage).forEach((key) => localStorage.setItem(key, kept))",
+            kept,
+        )
+        shown.page.reload()
+        assert done(shown) == ("1 of 5, 1" if "happy" in kept else "0 of 5, 0")
+
+
+def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        shown.page.evaluate(
+            """() => Object.keys(localStorage).forEach((key) =>
+                localStorage.setItem(key, '[[4,"not_a_person"]]'))"""
+        )
+        shown.page.reload()
+        assert done(shown) == "1 of 5, 1"
+        assert downloaded(shown).endswith("other/e.jpg,,,,,,,,no_person\n")
+
+
+def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Path) -> None:
+    with opened(browser, page, NO_STORAGE) as shown:
+        assert "keeps nothing" in shown.text("#storage")
+        asked: list[str] = []
+
+        def accept(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            dialog.accept()
+
+        shown.page.on("dialog", accept)
+        press(shown, "a.jpg", "sad")
+        assert done(shown) == "1 of 5, 1"
+        assert "album/a.jpg" in downloaded(shown)
+        press(shown, "b.jpg", "happy")
+        shown.page.reload()
+        assert asked == ["beforeunload"]
+        assert done(shown) == "0 of 5, 0"
+
+
+def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None:
+    with opened(browser, page) as shown:
+        shown.page.click("#as-list")
+        shown.fill(status="failed")
+        assert shown.page.locator("li").filter(has_text="f.jpg").get_by_role("button").count() == 0
+        shown.names()
+        shown.page.locator("#items li").first.focus()
+        shown.page.keyboard.press("1")
+        assert done(shown) == "0 of 5, 0"
+
+
+def test_faces_are_told_apart_and_odd_names_are_quoted(browser: Browser, tmp_path: Path) -> None:
+    faces = tuple(
+        Answer(Status.OK, label, 0.8, {"happy": 0.2, "sad": 0.8}, Box(left, 5, 30, 40.25, 0.9))
+        for label, left in (("sad", 10.0), ("sad", -3.5))
+    )
+    two = Row(Path('a, "b".jpg'), Status.OK, faces[0], Source.FACE, faces, 200, 100)
+    page, _ = page_of(written(tmp_path / "r.csv", [two, answered("=c.jpg", 0.9)], per_face=True))
+    with opened(browser, page) as shown:
+        shown.page.click("#as-list")
+        press(shown, "face 2", "happy")
+        press(shown, "./", "sad")
+        rows = list(csv.DictReader(io.StringIO(downloaded(shown))))
+    assert rows[0] == {
+        "path": 'a, "b".jpg',
+        "face": "2",
+        "face_left": "-3.5",
+        "face_top": "5.0",
+        "face_width": "30.0",
+        "face_height": "40.2",
+        "said": "sad",
+        "confidence": "0.8000",
+        "label": "happy",
+    }
+    assert [(row["path"], row["face"]) for row in rows] == [('a, "b".jpg', "2"), ("./=c.jpg", "1")]

@@ -1,0 +1,74 @@
+"""A page of 100,000 rows opens, scrolls and searches without a wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.browser import Opened, opened
+from tests.support.page_rows import page_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+COUNT = 100_000
+PATIENCE = 15.0  # seconds, on a machine that is busy with much else
+
+
+CONFIDENCES = [0.5 + number * 7_919 % 5_000 / 10_000 for number in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of photos that are not there; one in a thousand has failed."""
+    report = tmp_path_factory.mktemp("size") / "r.csv"
+    with report.open("w") as file:
+        file.write("path,status,label,confidence,p_happy,p_sad,error\n")
+        for number, confidence in enumerate(CONFIDENCES):
+            file.write(f"photos/album {number // 500}/IMG_{number:06}.jpg,")
+            failed = number % 1_000 == 7
+            answer = f"ok,happy,{confidence:.4f},{confidence:.4f},{1 - confidence:.4f},"
+            file.write(f"{'failed,,,,,truncated: ends early' if failed else answer}\n")
+    page, made = page_of(report, gallery=0)
+    assert (made.rows, made.pictures) == (COUNT, 0)
+    assert made.size == page.stat().st_size < 4_000_000
+    return page
+
+
+@pytest.fixture
+def shown(browser: Browser, page: Path) -> Iterator[Opened]:
+    before = time.monotonic()
+    with opened(browser, page) as shown:
+        shown.page.wait_for_selector("#items li")
+        assert time.monotonic() - before < PATIENCE
+        yield shown
+
+
+def test_it_opens_and_has_few_rows_in_the_document(shown: Opened) -> None:
+    assert shown.text("#count") == "100,000 of 100,000 match"
+    assert shown.page.locator("#items li").count() < 50
+    least = min(range(COUNT), key=lambda number: CONFIDENCES[number])
+    assert shown.names()[0] == f"IMG_{least:06}.jpg"
+
+
+def test_the_last_row_is_reached(shown: Opened) -> None:
+    shown.fill(sort="report")
+    shown.page.keyboard.press("j")
+    shown.page.keyboard.press("End")
+    focused = "document.activeElement.querySelector('.path bdi').textContent"
+    assert shown.page.evaluate(focused) == "IMG_099999.jpg"
+    shown.page.keyboard.press("1")
+    assert shown.text("#done") == "1 of 99,900"
+
+
+def test_search_and_filters_answer_at_once(shown: Opened) -> None:
+    before = time.monotonic()
+    shown.fill(search="img_054321")
+    assert shown.names() == ["IMG_054321.jpg"]
+    shown.fill(search="", folder="photos/album 4/", status="failed")
+    assert shown.text("#count") == "1 of 100,000 match"
+    assert time.monotonic() - before < PATIENCE

@@ -1,0 +1,182 @@
+"""The small pictures of a page: upright, without metadata, bounded, and safe to make."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from batch.page.gather import Entry
+from batch.page.thumbnails import (
+    CHANGED,
+    GONE,
+    MAX_SIDE,
+    NEWER,
+    Picture,
+    least_certain,
+    picture_of,
+    pictures,
+)
+from batch.reading.saved import SavedRow
+from batch.records import Photo
+from tests.batch.page.test_make import files_of, told
+from tests.support.bombs import bombs
+from tests.support.page_rows import ROWS, answered, page_of, written
+
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def entry(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> Entry:
+    row = SavedRow(path, "ok", "happy", confidence)
+    return Entry(number, row, "face", (10.0, 10.0, 20.0, 20.0), size)
+
+
+def shown(
+    folder: Path, *chosen: Entry, made: datetime = LATER, per_face: bool = False
+) -> list[Picture]:
+    return [picture for _, picture in pictures(list(chosen), folder, per_face, made)]
+
+
+def opened(picture: Picture) -> Image.Image:
+    return Image.open(io.BytesIO(picture.data))
+
+
+def test_a_picture_has_nothing_of_the_file_but_its_pixels(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Make] = "a camera of mine"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (52.0, 31.0, 12.0)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    wide = astronaut.crop((0, 0, 512, 384))
+    sideways = wide.transpose(Image.Transpose.ROTATE_90)  # which orientation 6 turns upright
+    sideways.save(
+        *(tmp_path / "a.jpg", "JPEG"),
+        exif=exif,
+        icc_profile=profile,
+        comment=b"my comment",
+        quality=95,
+    )
+    (picture,) = shown(tmp_path, entry("a.jpg", (512, 384)))
+    image = opened(picture)
+    assert (image.format, image.size) == ("WEBP", (MAX_SIDE, MAX_SIDE * 384 // 512))
+    assert picture.view == (0, 0, 512, 384)
+    for word in (b"EXIF", b"ICCP", b"XMP ", b"camera", b"comment"):
+        assert word not in picture.data
+    assert not image.getexif()
+    assert "icc_profile" not in image.info
+    expected = np.asarray(wide.resize(image.size), np.int16)
+    assert np.abs(np.asarray(image.convert("RGB"), np.int16) - expected).mean() < 6
+
+
+def test_pictures_end_where_their_bytes_do(
+    tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [answered(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
+    for row in rows:
+        astronaut.save(tmp_path / row.path)
+    whole = files_of(page_of(written(tmp_path / "r.csv", rows))[0])
+    assert len(whole) == 20
+    bound = sum(map(len, whole[:7])) + 1
+    monkeypatch.setattr("batch.page.thumbnails.MAX_BYTES", bound)
+    page, made = page_of(written(tmp_path / "r.csv", rows))
+    assert files_of(page) == whole[:7]
+    assert made.pictures == 7
+
+
+def test_the_least_certain_come_first_and_no_more_than_asked_for(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    for row in ROWS[:5]:
+        (tmp_path / row.path).parent.mkdir(exist_ok=True)
+        astronaut.save(tmp_path / row.path)
+    page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
+    said = told(page)
+    assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
+    chosen = least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
+    assert [one.row.path for one in chosen] == ["b", "a"]
+
+
+def test_a_photo_that_is_gone_or_another_has_a_placeholder(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    astronaut.save(tmp_path / "a.jpg")
+    os.utime(tmp_path / "a.jpg", (1.6e9, 1.6e9))
+    (changed,) = shown(tmp_path, entry("a.jpg", (100, 100)))
+    (gone,) = shown(tmp_path, entry("b.jpg", (512, 512)))
+    (same,) = shown(tmp_path, entry("a.jpg", (512, 512)))
+    assert (changed.data, changed.note) == (b"", CHANGED)
+    assert (gone.data, gone.note) == (b"", GONE)
+    assert (bool(same.data), same.note) == (True, "")
+    (newer,) = shown(tmp_path, entry("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
+    assert (bool(newer.data), newer.note) == (True, NEWER)
+
+
+def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> None:
+    photo = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(photo, "PNG")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", photo.getvalue())
+    found, gone, elsewhere = shown(
+        tmp_path,
+        entry("zip://a.png::x.zip", (40, 30)),
+        entry("zip://b.png::x.zip", (40, 30)),
+        entry("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
+    )
+    assert opened(found).size == (40, 30)
+    assert (gone.note, elsewhere.data) == (GONE, b"")
+    assert "not on this machine" in elsewhere.note
+
+
+def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.Image) -> None:
+    astronaut.save(tmp_path / "good.jpg")
+    names = []
+    for name, data in bombs().items():
+        (tmp_path / name).write_bytes(data)
+        names.append(name)
+    rows = [entry(name, (512, 512), number) for number, name in enumerate([*names, "good.jpg"])]
+    *bad, good = shown(tmp_path, *rows)
+    assert len(bad) == len(names)
+    assert all(picture.note and not picture.data for picture in bad)
+    assert good.data
+
+
+@pytest.mark.parametrize(
+    "path", ["odd\\q.jpg", "nul\\x00.jpg", f"{'long' * 5000}.jpg", ".", "/dev/zero"]
+)
+def test_paths_that_no_run_wrote_have_no_picture(tmp_path: Path, path: str) -> None:
+    (picture,) = shown(tmp_path, entry(path, (512, 512)))
+    assert not picture.data
+    assert picture.note
+
+
+def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[40:60, 90:110] = 255
+    photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
+    picture = picture_of(photo, (180.0, 80.0, 40.0, 40.0))
+    assert picture.view == (140, 40, 120, 120)
+    image = np.asarray(opened(picture).convert("L"))
+    assert image.shape == (60, 60)
+    assert image[30, 30] > 240
+    assert image[5, 5] < 15
+
+
+@pytest.mark.parametrize(
+    "box", [(-50.0, -50.0, 40.0, 40.0), (900.0, 500.0, 10.0, 10.0), (0.0, 0.0, 1e6, 1e6)]
+)
+def test_a_box_that_leaves_the_photo_still_has_a_picture(
+    tmp_path: Path, box: tuple[float, float, float, float]
+) -> None:
+    picture = picture_of(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)
+    left, top, width, height = picture.view
+    assert 0 <= left < left + width <= 400
+    assert 0 <= top < top + height <= 200
+    assert opened(picture).size >= (1, 1)

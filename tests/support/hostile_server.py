@@ -1,0 +1,78 @@
+"""A web server on loopback that answers with whatever bytes a test likes, and as slowly."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import TypeAlias
+
+from tests.support.object_store import HOST
+
+# Answers a request by its method and path.
+Answer: TypeAlias = Callable[[socket.socket, str, str], None]
+MEGABYTE = bytes(1024**2)
+# What a client and its event loop take beside a body.
+SLACK = 8 * len(MEGABYTE)
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[str]:
+    """Serve by HTTP on loopback, one answer a connection; give the address."""
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with closing(connection), suppress(OSError):
+            asked = b""
+            while b"\r\n\r\n" not in asked:
+                asked += connection.recv(65536)
+            method, path, _ = asked.decode("latin-1").split(" ", 2)
+            answer(connection, method, path)
+
+    def listen() -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                connection, _ = listener.accept()
+                connection.settimeout(None)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server((HOST, 0)) as listener:
+        listener.settimeout(0.1)
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+def head(*headers: str, status: str = "200 OK") -> bytes:
+    """Make the head of an answer after which the connection is closed."""
+    lines = (f"HTTP/1.1 {status}", "Connection: close", *headers)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+
+
+def send(connection: socket.socket, body: bytes, *headers: str) -> None:
+    """Send a whole answer."""
+    connection.sendall(head(f"Content-Length: {len(body)}", *headers) + body)
+
+
+def stall(connection: socket.socket) -> None:
+    """Say nothing more until the other side closes the connection."""
+    while connection.recv(65536):
+        pass
+
+
+@contextmanager
+def little_memory(most: int) -> Iterator[None]:
+    """Make sure that this process takes about ``most`` bytes at most while the block runs."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most + SLACK

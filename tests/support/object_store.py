@@ -1,0 +1,225 @@
+"""A real S3 server on loopback, and a proxy before it that fails: for tests with object stores.
+
+Import the fixtures where they are used: ``from tests.support.object_store import bucket, s3_server``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0  # seconds
+_NUMBERS = count(1)
+# How an answer ends whose connection is cut.
+CUT = 0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket; ``store`` is its store in this process."""
+
+    name: str
+    endpoint: str
+    store: Any
+
+    def url(self, key: str = "") -> str:
+        return f"s3://{self.name}/{key}"
+
+    def keys(self) -> set[str]:
+        """Name all objects."""
+        return {name.removeprefix(f"{self.name}/") for name in self.store.find(self.name)}
+
+    def read(self, key: str) -> bytes:
+        data: bytes = self.store.cat_file(f"{self.name}/{key}")
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        self.store.pipe_file(f"{self.name}/{key}", data)
+
+    def unfinished(self) -> list[str]:
+        """Name the uploads that were begun and neither completed nor aborted."""
+        listed = self.store.call_s3("list_multipart_uploads", Bucket=self.name)
+        return [upload["Key"] for upload in listed.get("Uploads", ())]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server that speaks S3: moto's, as a process of its own."""
+    if missing := lacks_s3():
+        pytest.skip(f"{missing} is not installed")
+    with serve_s3(tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
+
+
+def lacks_s3() -> str | None:
+    """Name a package that is not there and that S3 needs, if there is one."""
+    return next((name for name in ("moto", "flask", "s3fs") if find_spec(name) is None), None)
+
+
+@contextmanager
+def serve_s3(folder: Path) -> Iterator[str]:
+    """Serve S3 while the block runs, with a log in ``folder``; give the endpoint."""
+    port = free_port()
+    log = folder / "server.log"
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)],
+            stdout=stream,
+            stderr=stream,
+        )
+    try:
+        wait_until_served(port, server, log)
+        yield f"http://{HOST}:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, which subprocesses reach as well, by the variables of the environment."""
+    import s3fs
+
+    home = tmp_path / "home"  # where no credentials of the user's are found
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    own = {"HOME": str(home), "XDG_STATE_HOME": str(tmp_path / "state")}
+    for name, value in (own | variables_for(s3_server)).items():
+        monkeypatch.setenv(name, value)
+    # Stores are kept by their options, and those of the environment are none of them.
+    s3fs.S3FileSystem.clear_instance_cache()
+    store = s3fs.S3FileSystem(endpoint_url=s3_server, use_listings_cache=False)
+    name = f"bucket-{next(_NUMBERS)}"
+    store.mkdir(name)
+    yield Bucket(name, s3_server, store)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def variables_for(endpoint: str) -> dict[str, str]:
+    """Give the variables of the environment by which a process reaches a server of S3."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_MAX_ATTEMPTS": "2",  # of the client itself, which asks again as well
+    }
+
+
+@dataclass
+class Failing:
+    """A proxy's state: ``fails`` tells what becomes of a request by its method and path.
+
+    None hands it on, a number is the status of the answer, and ``CUT`` cuts the connection.
+    ``asked`` are the requests so far.
+    """
+
+    endpoint: str
+    fails: Callable[[str, str], int | None]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+
+def first(number: int, status: int, method: str = "") -> Callable[[str, str], int | None]:
+    """Let the first so many requests fail, or the first of a method."""
+    left = [number]
+
+    def fails(asked: str, path: str) -> int | None:
+        if left[0] == 0 or method not in ("", asked):
+            return None
+        left[0] -= 1
+        return status
+
+    return fails
+
+
+@contextmanager
+def failing(server: str, fails: Callable[[str, str], int | None]) -> Iterator[Failing]:
+    """Stand before a server and let requests fail."""
+    state = Failing("", fails)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            state.asked.append((self.command, self.path))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status = state.fails(self.command, self.path)
+            if status is None:
+                self._hand_on(body)
+                return
+            self.close_connection = True
+            if status == CUT:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _hand_on(self, body: bytes) -> None:
+            behind = HTTPConnection(server.removeprefix("http://"), timeout=PATIENCE)
+            try:
+                behind.request(self.command, self.path, body or None, dict(self.headers))
+                answer = behind.getresponse()
+                data = answer.read()
+            finally:
+                behind.close()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("connection", "server", "date", "transfer-encoding"):
+                    self.send_header(name, value)
+            if answer.getheader("Content-Length") is None:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as proxy:
+        proxy.daemon_threads = True
+        state.endpoint = f"http://{HOST}:{proxy.server_port}"
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield state
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+def free_port() -> int:
+    """Give a port of loopback that nobody listens on."""
+    with socket.create_server((HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def wait_until_served(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server takes connections on loopback; ``log`` says why where it ends."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        assert server.poll() is None, log.read_text()
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.05)

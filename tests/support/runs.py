@@ -1,0 +1,271 @@
+"""Runs of the command as real processes, and the photos, reports and records of such runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageEnhance
+
+from tests.conftest import REPOSITORY
+from tests.support.tiny_models import bright_model, save
+
+MODEL = "bright.onnx"
+# One worker, so that a run takes about as long on any number of cores.
+USUAL = ("label", "-m", MODEL, "--provider", "cpu", "--workers", "1")
+REPORT = "r.csv"
+JOURNAL = ".r.csv.journal"
+PATIENCE = 60.0
+SIDE = 96
+
+
+def make_photos(folder: Path, number: int, first: int = 0) -> Path:
+    """Save small JPEGs, no two of them alike: faces of any brightness, and cups of coffee."""
+    import skimage.data
+
+    folder.mkdir(parents=True, exist_ok=True)
+    portrait = Image.fromarray(skimage.data.astronaut()).crop((100, 0, 400, 300))  # type: ignore[no-untyped-call]
+    cup = Image.fromarray(skimage.data.coffee()).crop((150, 50, 450, 350))  # type: ignore[no-untyped-call]
+    faces, cups = ([_bright(p, n / 8) for n in range(4, 20)] for p in (portrait, cup))
+    for number_of_photo in range(first, first + number):
+        photo_bytes = _jpeg((cups if number_of_photo % 7 == 3 else faces), number_of_photo)
+        (folder / f"{number_of_photo:05}.jpg").write_bytes(photo_bytes)
+    return folder
+
+
+def _bright(picture: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(picture.resize((SIDE, SIDE))).enhance(factor)
+
+
+def _jpeg(pictures: list[Image.Image], number: int) -> bytes:
+    photo = BytesIO()
+    # A JPEG's comment makes bytes differ where pixels do not.
+    pictures[number % len(pictures)].save(
+        photo, "JPEG", quality=60 + number % 37, comment=f"{number}"
+    )
+    return photo.getvalue()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which the command runs, with the model ``bright.onnx`` in it."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        save(bright_model(), self.folder / MODEL)
+
+    def start(
+        self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start the command; ``before`` are words in front of it, such as ``nohup``."""
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "batch", *USUAL, *map(str, args)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def start_command(
+        self, *args: str | Path, before: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start any command of the program, as ``args`` have it."""
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "batch", *map(str, args)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def command(
+        self, *args: str | Path, before: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any command to its end, which may be any but a traceback."""
+        return ended(self.start_command(*args, before=before))
+
+    def run(
+        self, *args: str | Path, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end, which may be any but a traceback."""
+        process = self.start(*args, before=before, **environment)
+        return ended(process)
+
+    def run_other(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run another command than the one that labels."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batch", *map(str, args)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return ended(process)
+
+    def label(self, *args: str | Path) -> dict[str, Any]:
+        """Label the folder ``photos`` with success and give the counts of the run's record."""
+        ran = self.run("photos", "-o", REPORT, *args)
+        assert ran.returncode in (0, 3), ran.stderr
+        return self.counts()
+
+    def begin(self, *args: str | Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """Start to label the folder ``photos`` and wait for the first rows in the journal."""
+        process = self.start("photos", "-o", REPORT, *args, before=before)
+        wait_for(lambda: has_begun(self.journal), process)
+        return process
+
+    @property
+    def report(self) -> Path:
+        return self.folder / REPORT
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / JOURNAL
+
+    def record(self) -> dict[str, Any]:
+        """Give the record of the last run on the usual report."""
+        record: dict[str, Any] = json.loads((self.folder / f"{REPORT}.run.json").read_bytes())
+        return record
+
+    def counts(self) -> dict[str, Any]:
+        """Give the counts of a run that got to its end, after a look whether they hold."""
+        counts: dict[str, Any] = self.record()["counts"]
+        assert counts["found"] == counts["labelled_now"] + counts["reused"]
+        assert counts["found"] == sum(counts["by_status"].values())
+        assert counts["by_status"]["failed"] == sum(counts["by_reason"].values())
+        return counts
+
+    def rows(self, name: str = REPORT) -> dict[str, dict[str, str]]:
+        """Give a report's rows by their paths."""
+        with (self.folder / name).open(newline="", encoding="utf-8") as file:
+            return {row["path"]: row for row in csv.DictReader(file)}
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Photos that keep a run busy for about ``seconds``, and the report of a run in peace.
+
+    ``startup`` is what a run takes that has nothing to label, but a photo to read.
+    """
+
+    photos: Path
+    number: int
+    report: bytes
+    startup: float
+
+    @classmethod
+    def gathered(cls, folder: Path, seconds: float) -> Crowd:
+        """Make as many photos as this machine needs, after a try with a few hundred."""
+        few = 300
+        place = Place(folder)
+        photos = make_photos(folder / "photos", few)
+        place.label()
+        stages = place.record()["seconds"]
+        once = sum(stages[stage] for stage in ("read", "decode", "faces", "crop", "classify")) / few
+        number = max(few, math.ceil(seconds / once))
+        make_photos(photos, number - few, first=few)
+        place.label()
+        os.utime(photos / "00000.jpg")  # which is to be read again, and the report to be written
+        started = time.monotonic()
+        assert place.label()["labelled_now"] == 0
+        return cls(photos, number, place.report.read_bytes(), time.monotonic() - started)
+
+    def place(self, folder: Path) -> Place:
+        """Make a place whose ``photos`` are these."""
+        (folder / "photos").symlink_to(self.photos)
+        return Place(folder)
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a run's end, which may be any but a traceback."""
+    stdout, stderr = process.communicate(timeout=2 * PATIENCE)
+    assert "Traceback" not in stderr, stderr
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def killed(process: subprocess.Popen[str]) -> bool:
+    """Kill a run, if it has not ended by itself."""
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while a run goes on."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"the run ended too early:\n{ended(process).stderr}")
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def has_begun(journal: Path) -> bool:
+    """Tell whether a run has put rows into its journal that are not committed yet."""
+    try:
+        # SQLite keeps pages beside the database before it changes them, after a header alone.
+        return journal.with_name(f"{journal.name}-journal").stat().st_size > 4096
+    except FileNotFoundError:
+        return False
+
+
+def drafts(folder: Path, name: str) -> set[Path]:
+    """Find the drafts of a report, in the making or left by a killed process."""
+    return set(folder.glob(f".{name}.batch-label-*.tmp"))
+
+
+def known(journal: Path, aside: Path) -> int:
+    """Count the rows that a killed run left, in a copy, and look whether the copy is sound."""
+    if not journal.exists():
+        return 0
+    beside = journal.with_name(f"{journal.name}-journal")
+    for file in (journal, beside):
+        copy = aside / file.name
+        copy.unlink(missing_ok=True)
+        if file.exists():
+            shutil.copy(file, copy)
+    database = sqlite3.connect(aside / journal.name)
+    try:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        tables = "SELECT count(*) FROM sqlite_master WHERE name = 'photos'"
+        if not database.execute(tables).fetchone()[0]:
+            return 0
+        count: int = database.execute("SELECT count(*) FROM photos").fetchone()[0]
+        return count
+    finally:
+        database.close()
+
+
+def as_mortal() -> tuple[str, ...]:
+    """Words in front of a command that take away root's power over permissions."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root reads everything, and setpriv is not there to take that away")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+def children(pid: int) -> list[int]:
+    """Number the processes that a process has started and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]

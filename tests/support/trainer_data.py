@@ -1,0 +1,157 @@
+"""Drawn data sets and a tiny training of them, made once for all tests of the trainer."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.augment import Augmentation
+from trainer.config import Config
+from trainer.data import Dataset, Framing, Part
+from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
+from trainer.export import Exported, ExportOptions, export
+from trainer.train import train
+from trainer.training.checkpoint import Trained, load_trained
+
+SIDE = 24
+FRAMING = Framing(side=SIDE)
+CONFIG = Config(
+    widths=(4, 8),
+    dropout=0.1,
+    epochs=4,
+    batch_size=32,
+    learning_rate=1e-2,
+    threads=1,
+    augmentation=Augmentation(min_side=12),
+)
+LABELS = ("happiness", "sadness", "neutral")
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def drawn_part(count: int, first_seed: int) -> Part:
+    """Equal shares of happy, sad and (upside-down happy) "neutral"; every tenth uncertain."""
+    faces = []
+    for n in range(count):
+        mood = Mood.SAD if n % 3 == 1 else Mood.HAPPY
+        face = draw_face(mood, SIDE, 1, first_seed + n)
+        faces.append(face[::-1] if n % 3 == 2 else face)
+    return Part(
+        pixels=np.stack(faces),
+        votes=np.eye(3, dtype=np.float32)[[n % 3 for n in range(count)]],
+        certain=np.arange(count) % 10 != 9,
+    )
+
+
+@cache
+def drawn_dataset() -> Dataset:
+    return Dataset(
+        name="drawn",
+        labels=LABELS,
+        framing=FRAMING,
+        train=drawn_part(180, 0),
+        validation=drawn_part(66, 1000),
+        test=drawn_part(60, 2000),
+        credit="Drawn for the tests.",
+    )
+
+
+@cache
+def tiny_run() -> Path:
+    run = Path(mkdtemp(prefix="tiny-run-"))
+    train(drawn_dataset(), CONFIG, run)
+    return run
+
+
+@cache
+def tiny_training() -> Trained:
+    return load_trained(tiny_run())
+
+
+@cache
+def tiny_export() -> Exported:
+    options = ExportOptions(
+        name="tiny", created="2026-01-02", labels={"happy": "happiness", "sad": "sadness"}
+    )
+    return export(tiny_training(), drawn_dataset(), options)
+
+
+WIDE_LABELS = ("happiness", "sadness", "neutral", "anger")
+
+
+def wide_part(count: int, first_seed: int) -> Part:
+    """Happy, sad, and both upside down, which are labels of their own."""
+    faces = []
+    for n in range(count):
+        face = draw_face(Mood.SAD if n % 2 else Mood.HAPPY, SIDE, 1, first_seed + n)
+        faces.append(face[::-1] if n % 4 >= 2 else face)
+    return Part(
+        pixels=np.stack(faces),
+        votes=np.eye(4, dtype=np.float32)[np.arange(count) % 4],
+        certain=np.arange(count) % 10 != 9,
+        kinds=np.array(["drawn", "drawn", "turned", "turned"])[np.arange(count) % 4],
+    )
+
+
+@cache
+def wide_dataset() -> Dataset:
+    return replace(
+        drawn_dataset(),
+        labels=WIDE_LABELS,
+        train=wide_part(200, 0),
+        validation=wide_part(80, 1000),
+        test=wide_part(80, 2000),
+    )
+
+
+@cache
+def wide_training() -> Trained:
+    run = Path(mkdtemp(prefix="wide-run-"))
+    train(wide_dataset(), replace(CONFIG, epochs=20, learning_rate=2e-2, widths=(8, 16)), run)
+    return load_trained(run)
+
+
+@cache
+def abstaining() -> tuple[Trained, Dataset]:
+    """The same training, whose turned faces are no labels but reasons to give none."""
+    labels = ("happiness", "sadness", "neither", "no_person")
+    data = replace(wide_dataset(), labels=labels)
+    return replace(wide_training(), labels=labels, fingerprint=data.fingerprint), data
+
+
+def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:
+    """Write drawn faces in FER+'s layout, one for each row of ten votes; all are different."""
+    for part, (folder, rows) in enumerate(votes.items()):
+        (root / folder).mkdir(parents=True)
+        with (root / folder / "label.csv").open("w", newline="") as file:
+            for n, row in enumerate(rows):
+                name = f"fer{n:07}.png"
+                csv.writer(file).writerow([name, "(0, 0, 48, 48)", *row])
+                face = draw_snapshot(Mood.HAPPY, 48, 1, 1000 * part + n)[:, :, 0]
+                Image.fromarray(face).save(root / folder / name)
+    return root
+
+
+def write_folders(root: Path, count: int) -> Path:
+    """Write small drawn faces in a folder for each class."""
+    for mood in Mood:
+        (root / mood.value).mkdir(parents=True)
+        for n in range(count):
+            face = Image.fromarray(draw_snapshot(mood, 32, 3, n))
+            face.save(root / mood.value / f"{n:03}.png")
+    return root
+
+
+def real_data(name: str) -> Path:
+    """Path of a real data set, or skip the test where it is absent."""
+    home = Path(os.environ.get("BATCH_LABEL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (home / name).exists():
+        pytest.skip(f"real data {name} is absent; BATCH_LABEL_DATA names its folder")
+    return home / name
