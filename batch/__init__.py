@@ -127,9 +127,9 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
 
     ``per_face`` gives a row a face. See docs/report.md for the columns.
     """
-    from batch.reports.columns import frame_of
+    from batch.reports.columns import make_frame
 
-    return frame_of(rows, per_face)
+    return make_frame(rows, per_face)
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from batch.engines.engine import Engine
 from batch.errors import BatchLabelError, DriftError, OutputError, PublishedOnly
 from batch.exclude import EXCLUDED, JUNK_FOLDER
-from batch.files.publish import digest_of_file, resolved
+from batch.files.publish import digest_file, resolve_path
 from batch.found import Found
 from batch.journal.damage import JournalDamaged, find_damage, set_aside
 from batch.journal.gone import InputCoverage, check_found, check_gone, check_reported, keep_away
@@ -25,11 +25,11 @@ from batch.log import PROGRAM, Event, Level, Log, counted
 from batch.options import OLDER, EngineKind, Job
 from batch.path_text import path_text
 from batch.progress import Watch
-from batch.recording.drift import Profile, Reference, Tally, find_drift, read_reference
+from batch.recording.drift import Baseline, Profile, ProfileBuilder, find_drift, read_baseline
 from batch.recording.recorder import Recorder
-from batch.recording.run_record import version_of
+from batch.recording.run_record import find_version
 from batch.records import Failure, Pending, Row, Source
-from batch.reports.report import Report, open_report
+from batch.reports.report import ReportWriter, open_report
 from batch.stopping import Check, Stop
 from batch.tally import Summary
 from batch.timings import DISCOVER, REPORT
@@ -37,17 +37,17 @@ from batch.vision.basis import basis_of, describe_basis, describe_change
 from batch.vision.decide import decide_again
 
 # Under this name the journal keeps what answers are compared with.
-REFERENCE = "reference"
+REFERENCE_NOTE = "reference"
 # And under this one what the answers in it depend on, in words.
-BASIS = "basis"
+BASIS_NOTE = "basis"
 # And under this one what the report was made of.
-INPUTS = "inputs"
+INPUTS_NOTE = "inputs"
 # And under this one the digest of the last report, all that its bytes depend on besides rows, and
 # what these come to. Empty from when a row changes until a report is published.
 REPORT_NOTE = "report"
-GOES_ON = ": the fresh start of an earlier run, which was cut off, goes on"
+RESUMED_FRESH_TEXT = ": the fresh start of an earlier run, which was cut off, goes on"
 # What to do about that which was left out, by the reason.
-HINTS = {
+SKIP_HINTS = {
     "hidden": "take names that begin with a dot with --hidden",
     "symbolic link": "follow links with --follow-symlinks",
     "in a subfolder": "leave out --no-recursive",
@@ -64,7 +64,7 @@ DRIFT_REMEDY = (
     "the report is published: look at its new photos, and if they are as they should be, run once "
     "with --accept-drift"
 )
-KEPT = "what is done is kept: run the same command again to go on"
+RESUME_HINT = "what is done is kept: run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Terminal:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class LabellingRun:
     """What a run needs once its models are open."""
 
     job: Job
@@ -88,23 +88,23 @@ class Labelling:
     engine: Engine
     coverage: InputCoverage
 
-    def through(self, survey: Iterable[Found]) -> None:
+    def run(self, survey: Iterable[Found]) -> None:
         """Label everything, with a journal where there is a place for one.
 
         ``survey`` is all of ``coverage`` or a shard of it.
         """
         place = journal_path(self.job)
         if place is None:
-            self._stream(survey)
+            self._label_to_stream(survey)
             return
         try:
-            self._with_journal(place, survey)
+            self._label_with_journal(place, survey)
         except JournalDamaged as suspicion:
             # A disk that fails for a moment, or is full, looks the same: only damage that a second
             # look finds is damage.
             damage = find_damage(place)
             if damage is None:
-                raise _unusable(place, suspicion) from suspicion
+                raise _unusable_error(place, suspicion) from suspicion
             broken = set_aside(place, damage, given=self.job.memory.state is not None)
             self.terminal.log(
                 Event.JOURNAL_BROKEN,
@@ -113,32 +113,32 @@ class Labelling:
                 Level.WARNING,
             )
             try:
-                self._with_journal(place, survey)
+                self._label_with_journal(place, survey)
             except JournalDamaged as again:
-                raise _unusable(place, again) from again
+                raise _unusable_error(place, again) from again
 
-    def _begin(self) -> Summary:
+    def _start_summary(self) -> Summary:
         self.recorder.summary = summary = Summary(self.engine.ensemble.labels)
         return summary
 
-    def _report(self, check: Check) -> Report:
+    def _open_report(self, check: Check) -> ReportWriter:
         job, stdout = self.job, self.terminal.stdout
         numbered = job.options.shard is not None
         outputs = self.engine.ensemble.outputs
         return open_report(job.output, outputs, job.per_face, stdout, numbered, check)
 
-    def _stream(self, found: Iterable[Found]) -> None:
+    def _label_to_stream(self, found: Iterable[Found]) -> None:
         """Write rows as they come, and remember nothing."""
-        summary, positions = self._begin(), deque[int | None]()
+        summary, positions = self._start_summary(), deque[int | None]()
         self.engine.prove()
         total = None
         if self.terminal.watch.wants_total:  # holds all paths, so only where somebody looks on
             found = list(found)
             total = len(found)
         rows = self.engine.label(
-            _counted(self.stop.until(found), summary, positions), in_order=True
+            _count_files(self.stop.until(found), summary, positions), in_order=True
         )
-        with self._report(self.stop.check) as report:
+        with self._open_report(self.stop.check) as report:
             for finished in self.terminal.watch(rows, total):
                 report.add(replace(finished.row, position=positions.popleft()))
                 summary.look(finished)
@@ -147,7 +147,7 @@ class Labelling:
                 summary.check()
                 if not summary.found:
                     # Nobody labels nothing on purpose: mostly a disk is not there.
-                    hint = _hint(summary)
+                    hint = _describe_skipped(summary)
                     self.terminal.log(Event.FOUND, f"0 photos found{hint}", Level.WARNING, found=0)
             self._check_failures(summary, "repair them or their permissions, or raise the limit")
             report.publish()
@@ -155,12 +155,12 @@ class Labelling:
         if self.stop.cut:
             raise self.stop.error(f"the {summary.done} photos that were done are written")
 
-    def _with_journal(self, place: Path, survey: Iterable[Found]) -> None:
-        summary, memory = self._begin(), self.job.memory
+    def _label_with_journal(self, place: Path, survey: Iterable[Found]) -> None:
+        summary, memory = self._start_summary(), self.job.memory
         basis = basis_of(self.engine.ensemble.models, self.job.options)
         with Journal(place, basis, self.job.options.shard) as journal:
             # First of all: a damaged note is a damaged journal.
-            reference, before = self._reference(journal), _read_note(journal, BASIS)
+            reference, before = self._read_baseline(journal), _read_note(journal, BASIS_NOTE)
             for finished in self.stop.until(self.engine.resume(journal)):
                 journal.note(REPORT_NOTE, "")
                 journal.add(finished)
@@ -177,10 +177,10 @@ class Labelling:
             summary.by_cause = {str(cause): count for cause, count in plan.by_cause.items()}
             self.terminal.log(
                 Event.FOUND,
-                f"{counted(plan.found, 'photo')} found{self._of_all()}, "
+                f"{counted(plan.found, 'photo')} found{self._shard_text()}, "
                 f"{plan.describe(self._describe_change(before, bool(journal.noted(FRESH))))}"
-                f"{GOES_ON if plan.goes_on else ''}"
-                f"{'' if plan.found else _hint(summary)}",
+                f"{RESUMED_FRESH_TEXT if plan.goes_on else ''}"
+                f"{'' if plan.found else _describe_skipped(summary)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
                 Level.INFO if plan.found or summary.left_out_by_reason[OLDER] else Level.WARNING,
                 found=plan.found,
@@ -192,50 +192,52 @@ class Labelling:
             self._check_found(plan, reported)
             # A report is noted together with a reference.
             is_up_to_date = reference is not None and self._is_up_to_date(journal, plan, summary)
-            now = self._label(journal, plan.pending, summary)
-            self._look_for_gone(journal, summary, plan, None if before else reported)
+            now = self._label_pending(journal, plan.pending, summary)
+            self._check_gone(journal, summary, plan, None if before else reported)
             if is_up_to_date:
-                self._keep(journal, summary)
-                self._remember(journal, reference, now)
+                self._keep_report(journal, summary)
+                self._save_notes(journal, reference, now)
             else:
                 whole, digest = self._publish(journal, summary)
                 note = None
                 if digest and not summary.missing:  # whose rows another run may not have
-                    made_of, outcomes = self._made_of(plan), summary.outcomes()
+                    made_of, outcomes = self._report_inputs(plan), summary.outcomes()
                     note = {"sha256": digest.hex(), "made_of": made_of, "outcomes": outcomes}
-                self._remember(journal, reference, now, whole, note)
+                self._save_notes(journal, reference, now, whole, note)
         self._check_drift()
 
     @property
-    def _place(self) -> Location:
+    def _destination(self) -> Location:
         place = location_of(self.job.output)
-        return place if isinstance(place, Url) else resolved(place)
+        return place if isinstance(place, Url) else resolve_path(place)
 
-    def _made_of(self, plan: Plan) -> dict[str, Any]:
+    def _report_inputs(self, plan: Plan) -> dict[str, Any]:
         """Tell all that a report's bytes depend on, besides the rows in the journal."""
         job, models = self.job, self.engine.ensemble.models
         return {
-            "report": os.fspath(self._place),
+            "report": os.fspath(self._destination),
             "order": plan.order.hex(),
             "basis": basis_of(models, job.options).hex(),
-            "thresholds": self._thresholds(),
+            "thresholds": self._thresholds_text(),
             "shard": str(job.options.shard),
-            "version": version_of(PROGRAM),
+            "version": find_version(PROGRAM),
         }
 
     def _is_up_to_date(self, journal: Journal, plan: Plan, summary: Summary) -> bool:
         """Tell whether the report is as it would be written; then ``summary`` has its outcomes."""
-        noted, place = _read_note(journal, REPORT_NOTE), self._place
-        is_same = not (plan.pending or plan.gone) and noted.get("made_of") == self._made_of(plan)
+        noted, place = _read_note(journal, REPORT_NOTE), self._destination
+        is_same = not (plan.pending or plan.gone) and noted.get("made_of") == self._report_inputs(
+            plan
+        )
         if is_same and isinstance(place, Path):
             with self.engine.timings.of(REPORT):
-                digest = digest_of_file(place)
+                digest = digest_file(place)
             if digest is not None and digest.hex() == noted["sha256"]:
                 summary.take_over(noted["outcomes"])
                 return True
         return False
 
-    def _keep(self, journal: Journal, summary: Summary) -> None:
+    def _keep_report(self, journal: Journal, summary: Summary) -> None:
         """Leave the report as it is, which is as it would be written."""
         self._check_stop(journal)
         summary.check()
@@ -244,8 +246,8 @@ class Labelling:
             Event.UP_TO_DATE, f"nothing has changed, so the report {self.job.output} stays as it is"
         )
 
-    def _label(self, journal: Journal, pending: int, summary: Summary) -> Profile:
-        now, done = self._tally(), 0
+    def _label_pending(self, journal: Journal, pending: int, summary: Summary) -> Profile:
+        now, done = self._new_profile(), 0
         if pending:
             self.engine.prove()
         files = self.stop.until(journal.pending())
@@ -266,10 +268,10 @@ class Labelling:
 
     def _count_reported(self) -> int:
         """Count the photos of the earlier report, of which no journal is there."""
-        from batch.reading.saved import open_saved  # here, as most runs have a journal
+        from batch.reading.saved import open_saved_report  # here, as most runs have a journal
 
         try:
-            with open_saved(self.job.output) as report:
+            with open_saved_report(self.job.output) as report:
                 paths = groupby(row.path for row in report.rows())
                 return sum(1 for _ in self.stop.until(paths))
         except BatchLabelError:  # there is none, or none that can be read back
@@ -281,7 +283,7 @@ class Labelling:
         if not found and not self._skips_older and not self.job.limits.max_gone.is_off:
             check_found(max(plan.known, reported), self.job.photos)
 
-    def _look_for_gone(
+    def _check_gone(
         self, journal: Journal, summary: Summary, plan: Plan, reported: int | None
     ) -> None:
         """Keep the rows of photos whose disk seems to be away, and see how many are deleted.
@@ -293,33 +295,33 @@ class Labelling:
         """
         journal.find_moved()
         limit, exclusion = self.job.limits.max_gone, self.job.options.search.exclusion
-        away = keep_away(journal, self.coverage, limit.is_off, exclusion)
-        summary.away = away.total
-        if away.total:
+        kept_missing = keep_away(journal, self.coverage, limit.is_off, exclusion)
+        summary.away = kept_missing.total
+        if kept_missing.total:
             self.terminal.log(
                 Event.PHOTOS_MISSING,
-                f"{counted(away.total, 'known photo')} missing, and still in the report: "
-                f"{away.describe()}; "
-                f"{away.remedy}",
+                f"{counted(kept_missing.total, 'known photo')} missing, and still in the report: "
+                f"{kept_missing.describe()}; "
+                f"{kept_missing.remedy}",
                 Level.WARNING,
-                missing=away.total,
-                folders=away.photos,
+                missing=kept_missing.total,
+                folders=kept_missing.photos,
             )
         if not self.job.memory.keep_missing and not self._skips_older:
             known = plan.known if reported is None else None
             # The same command passes over nothing that it found before: a list was cut short.
-            passes = None if journal.noted(INPUTS) == self._inputs() else exclusion
+            passes = None if journal.noted(INPUTS_NOTE) == self._inputs_text() else exclusion
             summary.gone = check_gone(journal, limit, known, passes)
             check_reported(plan.found, reported or 0, limit)
 
     def _publish(self, journal: Journal, summary: Summary) -> tuple[Profile, bytes | None]:
         """Write the report from the journal, whose rows are all on disk; give its digest, too."""
-        whole = self._tally()
+        whole = self._new_profile()
         with (
             self.engine.timings.of(REPORT),
-            self._report(self.stop.check_signal) as report,
+            self._open_report(self.stop.check_signal) as report,
         ):
-            for row in self.stop.until_signal(self._all_rows(journal)):
+            for row in self.stop.until_signal(self._report_rows(journal)):
                 report.add(row)
                 summary.add(row)
                 whole.add(row)
@@ -336,7 +338,7 @@ class Labelling:
         self.terminal.log(Event.PUBLISHED, f"the report is {self.job.output}")
         return whole.profile(), report.digest
 
-    def _all_rows(self, journal: Journal) -> Iterator[Row]:
+    def _report_rows(self, journal: Journal) -> Iterator[Row]:
         """Give the report's rows, decided by this run's thresholds."""
         missing = journal.missing(all_gone=self.job.memory.keep_missing)
         outputs, accepts = set(self.engine.ensemble.outputs), self.job.memory.accept_failures
@@ -346,10 +348,10 @@ class Labelling:
             decided = decide_again(row, self.engine.ensemble) if is_alike else row
             yield replace(decided, accepted=True) if accepts and row.failure else decided
 
-    def _remember(
+    def _save_notes(
         self,
         journal: Journal,
-        before: Reference | None,
+        before: Baseline | None,
         now: Profile,
         whole: Profile | None = None,
         note: Mapping[str, Any] | None = None,
@@ -363,14 +365,14 @@ class Labelling:
         """
         try:
             usual, accept = before.usual if before else None, self.job.accept_drift
-            self.recorder.drift = drift = find_drift(now, usual, self._shares(), accept)
-            first = Reference(whole or now, thresholds=self._thresholds())
-            after = before.follow(now, drift, accept) if before else first
-            journal.note(REFERENCE, json.dumps(asdict(after)))
+            self.recorder.drift = drift = find_drift(now, usual, self._label_shares(), accept)
+            first = Baseline(whole or now, thresholds=self._thresholds_text())
+            after = before.add_run(now, drift, accept) if before else first
+            journal.note(REFERENCE_NOTE, json.dumps(asdict(after)))
             if note:
                 journal.note(REPORT_NOTE, json.dumps(note))
-            journal.note(BASIS, json.dumps(self._basis()))
-            journal.note(INPUTS, self._inputs())
+            journal.note(BASIS_NOTE, json.dumps(self._describe_basis()))
+            journal.note(INPUTS_NOTE, self._inputs_text())
             if self.job.memory.accept_failures:
                 journal.accept_failures()
             journal.note(FRESH, "")
@@ -384,46 +386,46 @@ class Labelling:
                 "run the same command again once that is mended: the photos need no new labels",
             ) from error
 
-    def _reference(self, journal: Journal) -> Reference | None:
+    def _read_baseline(self, journal: Journal) -> Baseline | None:
         """Read what to compare with; None if there is nothing of the same labels and thresholds."""
-        reference = read_reference(journal.noted(REFERENCE))
-        if reference is None or reference.thresholds != self._thresholds():
+        reference = read_baseline(journal.noted(REFERENCE_NOTE))
+        if reference is None or reference.thresholds != self._thresholds_text():
             return None
         is_alike = set(reference.usual.by_label) == set(self.engine.ensemble.labels)
         return reference if is_alike else None
 
-    def _thresholds(self) -> str:
+    def _thresholds_text(self) -> str:
         options = self.job.options
         return f"{options.min_confidence} {options.always_answer}"
 
     def _describe_change(self, before: dict[str, str], starts_over: bool) -> str:
         if starts_over:
             return "no longer used since --fresh was given"
-        return describe_change(before, self._basis())
+        return describe_change(before, self._describe_basis())
 
     @property
     def _skips_older(self) -> bool:
         # What is only too old is still there, and needs no new labels without --newer-than.
         return self.job.options.search.newer_than is not None
 
-    def _inputs(self) -> str:
+    def _inputs_text(self) -> str:
         return json.dumps([self.job.photos, str(self.job.options.search)])
 
-    def _basis(self) -> dict[str, str]:
+    def _describe_basis(self) -> dict[str, str]:
         return describe_basis(self.engine.ensemble.models, self.job.options)
 
-    def _of_all(self) -> str:
+    def _shard_text(self) -> str:
         record = self.recorder.sharded.record if self.recorder.sharded else None
         return f" in shard {record.number}/{record.of} of {record.found}" if record else ""
 
-    def _tally(self) -> Tally:
+    def _new_profile(self) -> ProfileBuilder:
         ensemble = self.engine.ensemble
         thresholds = ensemble.photo_thresholds
         # A run that answers always gives no such status, and is not compared with one that does.
         abstain = () if thresholds.always_answer else tuple(thresholds.abstain_from)
-        return Tally(ensemble.labels, abstain)
+        return ProfileBuilder(ensemble.labels, abstain)
 
-    def _shares(self) -> dict[Source, dict[str, float]]:
+    def _label_shares(self) -> dict[Source, dict[str, float]]:
         models = self.engine.ensemble.models
         return {Source(m.spec.region.value): dict(m.spec.label_shares) for m in models}
 
@@ -431,7 +433,7 @@ class Labelling:
         # What is said to be kept is on disk, or the run ends with why it is not.
         journal.commit()
         if self.stop.cut:
-            raise self.stop.error(KEPT)
+            raise self.stop.error(RESUME_HINT)
 
     def _check_failures(self, summary: Summary, remedy: str) -> None:
         limit = self.job.limits.max_failures
@@ -452,23 +454,23 @@ class Labelling:
             raise DriftError(f"the answers have drifted: {'; '.join(drift.warnings)}", DRIFT_REMEDY)
 
 
-def _unusable(place: Path, suspicion: JournalDamaged) -> OutputError:
+def _unusable_error(place: Path, suspicion: JournalDamaged) -> OutputError:
     return OutputError(
         f"the journal {path_text(place)} can't be used ({suspicion}), although it is not damaged",
         "look after its disk and that of the temporary folder, then run the same command again",
     )
 
 
-def _hint(summary: Summary) -> str:
+def _describe_skipped(summary: Summary) -> str:
     """Say what was left out where nothing was found, and which option would take it."""
     if not summary.left_out:
         return ""
     reasons = [why for why, _ in summary.left_out_by_reason.most_common()]
-    hints = "; ".join(HINTS[why] for why in reasons if why in HINTS)
+    hints = "; ".join(SKIP_HINTS[why] for why in reasons if why in SKIP_HINTS)
     return f": {summary.left_out_line()}{f'; {hints}' if hints else ''}"
 
 
-def _counted(
+def _count_files(
     found: Iterable[Found], summary: Summary, positions: deque[int | None]
 ) -> Iterator[Failure | Pending]:
     """Give the files, and note the positions, which their rows take back in the same order."""

@@ -14,13 +14,13 @@ from typing import BinaryIO
 from batch.discovery.discover import LIST, Survey
 from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
-from batch.files.lock import lock_path, locked
-from batch.files.publish import is_streamed, resolved
+from batch.files.lock import hold_lock, lock_path
+from batch.files.publish import is_streamed, resolve_path
 from batch.journal.damage import COMPANIONS
 from batch.journal.damage import ELSEWHERE as ANOTHER_STATE
 from batch.journal.gone import InputCoverage
 from batch.journal.path import journal_path
-from batch.labelling import KEPT, Labelling, Terminal
+from batch.labelling import RESUME_HINT, LabellingRun, Terminal
 from batch.limits import Timer
 from batch.location import Url, location_of
 from batch.log import Event, Log
@@ -28,9 +28,9 @@ from batch.options import Job
 from batch.path_text import path_text
 from batch.recording.metrics import metrics_file
 from batch.recording.recorder import Recorder
-from batch.recording.run_record import run_file
-from batch.reports.output import check_apart
-from batch.reports.report import check_name, check_output
+from batch.recording.run_record import local_record_file
+from batch.reports.output import check_not_input
+from batch.reports.report import check_output, check_output_name
 from batch.shard import Sharded
 from batch.stopping import Stop, stop_on_signals
 from batch.tally import Summary
@@ -47,17 +47,17 @@ def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summa
         BatchLabelError: the run can't go on, or a signal or the time ended it. An earlier
             report is left as it was.
     """
-    check_name(job.output)
+    check_output_name(job.output)
     _check_names(job, terminal.listing)
     # The record is written last, whatever ends the run, and while its locks are still held.
     with (
         stop_on_signals(Timer(job.limits)) as stop,
         ExitStack() as locks,
         Recorder(job, terminal.log) as recorder,
-        _short_of_memory(),
-        stop.ends(KEPT),
+        _translate_memory_errors(),
+        stop.ends(RESUME_HINT),
     ):
-        _check_places(job, stop, recorder)
+        _check_destinations(job, stop, recorder)
         survey = Survey(
             job.photos,
             job.options.search,
@@ -68,14 +68,14 @@ def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summa
         shard = job.options.shard
         coverage = InputCoverage(survey, job.photos)
         recorder.sharded = Sharded(coverage, shard) if shard else None
-        _lock(job, stop, terminal.log, locks)
+        _take_locks(job, stop, terminal.log, locks)
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log, launched)) as engine:
             recorder.engine = engine
             provider = engine.place.provider
-            terminal.log(Event.OPENED, _introduction(engine), provider=provider)
-            labelling = Labelling(job, terminal, stop, recorder, engine, coverage)
-            labelling.through(recorder.sharded or coverage)
+            terminal.log(Event.OPENED, _describe_engine(engine), provider=provider)
+            labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage)
+            labelling.run(recorder.sharded or coverage)
         recorder.summary.seconds = time.monotonic() - started
     return recorder.summary
 
@@ -86,11 +86,11 @@ def record_refusal(job: Job, error: UsageError, log: Log) -> None:
     ``job`` has what could be read of it. A place that does not do gets no record.
     """
     with suppress(BatchLabelError):
-        check_name(job.output)
+        check_output_name(job.output)
         _check_names(job, BytesIO())
         with stop_on_signals() as stop, Recorder(job, log) as recorder:
             recorder.settings = {}
-            _check_places(job, stop, recorder)
+            _check_destinations(job, stop, recorder)
             raise error
 
 
@@ -102,7 +102,7 @@ def _check_names(job: Job, listing: BinaryIO) -> None:
     """
     places: dict[str, Path | None] = {
         "the journal": journal_path(job),
-        "the metrics file": resolved(job.metrics_file) if job.metrics_file else None,
+        "the metrics file": resolve_path(job.metrics_file) if job.metrics_file else None,
     }
     if journal := places["the journal"]:
         places |= {
@@ -110,10 +110,10 @@ def _check_names(job: Job, listing: BinaryIO) -> None:
         }
     report = location_of(job.output)
     if isinstance(report, Path) and not is_streamed(job.output):
-        report = resolved(report)
+        report = resolve_path(report)
         places |= {
             "the report": report,
-            "its record": run_file(report).path,
+            "its record": local_record_file(report).path,
             "its lock": lock_path(report),
         }
     named = {noun: place for noun, place in places.items() if place is not None}
@@ -130,7 +130,7 @@ def _check_names(job: Job, listing: BinaryIO) -> None:
                 raise UsageError(f"{noun} {path_text(place)} is the list", "name another file")
 
 
-def _check_places(job: Job, stop: Stop, recorder: Recorder) -> None:
+def _check_destinations(job: Job, stop: Stop, recorder: Recorder) -> None:
     """Find out before the work whether all that a run writes could be written.
 
     Raises:
@@ -144,14 +144,14 @@ def _check_places(job: Job, stop: Stop, recorder: Recorder) -> None:
     except OutputError as error:  # which the record is to tell, so the report's place comes first
         refusal = error
     check_output(job.output, stop.check)
-    check_apart(job.output, "an input", *job.photos)
-    recorder.has_place = True
+    check_not_input(job.output, "an input", *job.photos)
+    recorder.has_destination = True
     if refusal:
         raise refusal
 
 
 @contextmanager
-def _short_of_memory() -> Iterator[None]:
+def _translate_memory_errors() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
@@ -160,28 +160,28 @@ def _short_of_memory() -> Iterator[None]:
         ) from error
 
 
-def _lock(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
-    told: list[str] = []
+def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
+    was_told: list[str] = []
 
     def waiting() -> None:
         if stop:
             raise stop.error("nothing was begun")
-        if not told:
-            told.append("waiting")
+        if not was_told:
+            was_told.append("waiting")
             log(Event.WAITING, "another run is at work on this report: waiting for it to end")
 
     wait = waiting if job.wait else None
     report = job.output if isinstance(location_of(job.output), Url) else None
-    locks.enter_context(locked(job.output, wait, report))
+    locks.enter_context(hold_lock(job.output, wait, report))
     if job.memory.state:
         state = str(job.memory.state)
         if report:  # whose lock is that of its journal
-            locks.enter_context(locked(state, wait, report))
+            locks.enter_context(hold_lock(state, wait, report))
         else:
-            locks.enter_context(locked(state, wait, None, "journal", ANOTHER_STATE))
+            locks.enter_context(hold_lock(state, wait, None, "journal", ANOTHER_STATE))
 
 
-def _introduction(engine: Engine) -> str:
+def _describe_engine(engine: Engine) -> str:
     note = f" ({engine.provider_note})" if engine.provider_note else ""
     models, provider = engine.ensemble.describe(), engine.place.provider.value
     return f"{models} on {provider}{note}, {engine.crew}"

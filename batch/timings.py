@@ -43,7 +43,7 @@ class Timings:
             for stage, more in seconds.items():
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + more
 
-    def taken(self) -> dict[str, float]:
+    def take(self) -> dict[str, float]:
         """Give the sums since they were last taken."""
         with self._lock:
             taken, self._seconds = self._seconds, {}

@@ -24,7 +24,7 @@ from batch.engines.ray.actor import LabelActor
 from batch.engines.ray.blocks import Block
 from batch.found import Found
 from batch.journal.gone import InputCoverage
-from batch.labelling import Labelling, Terminal
+from batch.labelling import LabellingRun, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import Cluster, EngineKind, Job, Options, Provider
 from batch.progress import Nothing
@@ -109,7 +109,7 @@ def _run(files: int, folder: Path) -> Driver:
     terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, Nothing())
     try:
         files_found = InputCoverage(_files(files), ())
-        Labelling(job, terminal, stop, recorder, ray, files_found).through(files_found)
+        LabellingRun(job, terminal, stop, recorder, ray, files_found).run(files_found)
     finally:
         ended.set()
         watcher.join()

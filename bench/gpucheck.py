@@ -25,7 +25,7 @@ import numpy as np
 from batch.engines.local import Pipeline
 from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
-from batch.recording.run_record import installed_versions
+from batch.recording.run_record import find_versions
 from batch.records import Answer
 from bench.rates import commands, decoding, searches
 
@@ -39,7 +39,7 @@ SUFFIXES = (".jpg", ".jpeg")
 def main() -> int:
     """Measure, print what was found, and write JSON where that is asked for."""
     given = arguments()
-    found: dict[str, Any] = {"gpus": gpus(), "versions": installed_versions()}
+    found: dict[str, Any] = {"gpus": gpus(), "versions": find_versions()}
     print("GPUs:", "; ".join(found["gpus"]) or "none that nvidia-smi knows")
     print("versions:", ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from batch.recording.run_record import installed_versions
+from batch.recording.run_record import find_versions
 from bench.against import Against, measure_against
 from bench.cluster import Clustered, measure_cluster
 from bench.driver import Driver, measure_driver
@@ -46,7 +46,7 @@ class Results:
     """What was measured; a part that was not asked for, or could not be had, is empty."""
 
     machine: Machine = field(default_factory=this_machine)
-    versions: dict[str, str | None] = field(default_factory=installed_versions)
+    versions: dict[str, str | None] = field(default_factory=find_versions)
     date: str = field(default_factory=lambda: f"{datetime.now().astimezone():%Y-%m-%d}")
     speed: list[Speed] = field(default_factory=list)
     waits: Waits | None = None

@@ -41,7 +41,7 @@ def diff(old: str, new: str, output: str, exit_code: bool) -> None:
         fail(error, TROUBLE)
     except KeyboardInterrupt:  # which click would make the 1 that means differences
         sys.exit(ExitCode.INTERRUPTED)
-    for line in comparison.lines(old, new):
+    for line in comparison.describe(old, new):
         # Labels are a report's, and may be anything.
         click.echo(one_line(line), err=True)
     sys.exit(DIFFERENT if exit_code and comparison.is_different else ExitCode.OK)

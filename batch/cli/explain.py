@@ -64,27 +64,27 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
     from PIL.PngImagePlugin import PngInfo
 
     from batch.explaining.explainer import explain as explained
-    from batch.explaining.explanation import sentences, subtitle, title
-    from batch.files.lock import locked
+    from batch.explaining.explanation import describe_map, subtitle_text, title_text
+    from batch.files.lock import hold_lock
     from batch.files.publish import DRAWN_BY
     from batch.location import location_of
     from batch.path_text import path_text
-    from batch.reports.output import check_apart
-    from batch.reports.whole_file import WholeFile
+    from batch.reports.output import check_not_input
+    from batch.reports.whole_file import AtomicFile
 
     if output.suffix.lower() != SUFFIX:
         raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")
-    place = WholeFile(output, "picture", "choose another place with -o")
-    check_apart(str(output), "the photo itself", photo)
+    place = AtomicFile(output, "picture", "choose another place with -o")
+    check_not_input(str(output), "the photo itself", photo)
     place.check()
-    with locked(str(output)):
+    with hold_lock(str(output)):
         explanation = explained(photo, options)
         png, info = BytesIO(), PngInfo()
         info.add_text(*DRAWN_BY)  # only such pictures are replaced, and no photo ever is
         explanation.picture().save(png, "PNG", optimize=True, pnginfo=info)
         place.write(png.getvalue())
     return [
-        f"{path_text(location_of(photo))}: {title(explanation)}",
-        subtitle(explanation),
-        *sentences(explanation),
+        f"{path_text(location_of(photo))}: {title_text(explanation)}",
+        subtitle_text(explanation),
+        *describe_map(explanation),
     ]

@@ -56,7 +56,7 @@ def _run(
 ) -> ExitCode:
     from batch.location import hide_secrets
     from batch.path_text import path_text
-    from batch.reports.output import check_apart
+    from batch.reports.output import check_not_input
     from batch.tally import Summary
 
     if Path(output).suffix.lower() != ".parquet":
@@ -64,7 +64,7 @@ def _run(
     photos, inventory = tuple(map(hide_secrets, photos)), inventory and hide_secrets(inventory)
     summary = Summary()
     started = time.monotonic()
-    check_apart(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
+    check_not_input(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
 
     def files(check: Check) -> Iterable[Found]:
         return _counted(_files(photos, inventory, search, summary, check), summary)
@@ -119,20 +119,20 @@ def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
 
 def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
     from batch.discovery.manifest import write_manifest
-    from batch.files.lock import locked
-    from batch.files.publish import writing
-    from batch.reports.output import called, check_place, publishing
+    from batch.files.lock import hold_lock
+    from batch.files.publish import translate_write_errors
+    from batch.reports.output import check_destination, describe_output, publish_output
     from batch.stopping import StopRequested, stop_on_signals
 
-    check_place(output)
+    check_destination(output)
     kept = "no manifest was written: run the same command again"
     with stop_on_signals() as stop:
         try:
             files = find(stop.check)
         except StopRequested as request:
             raise stop.error(kept) from request
-        with locked(output), publishing(output, sys.stdout.buffer) as stream:
-            with writing(called(output)):
+        with hold_lock(output), publish_output(output, sys.stdout.buffer) as stream:
+            with translate_write_errors(describe_output(output)):
                 write_manifest(stop.until_signal(files), stream)
             if stop.cut:
                 raise stop.error(kept)

@@ -38,7 +38,7 @@ def merge(
     PARTS are the reports of runs with --shard, in any formats and any order, datasets too. The
     exit code is that of such a run: 3 if some files could not be read.
     """
-    from batch.merging.merge import Merging
+    from batch.merging.merge import MergeJob
     from batch.merging.merge import merge as join
     from batch.stopping import stop_on_signals
 
@@ -46,7 +46,7 @@ def merge(
     started = time.monotonic()
     try:
         with stop_on_signals() as stop:
-            summary = join(Merging(parts, output, manifest), sys.stdout.buffer, stop)
+            summary = join(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
     except BatchLabelError as error:
         fail_in_log(error, log)
     missing = f"; {summary.missing} missing" if summary.missing else ""

@@ -55,13 +55,13 @@ def report(
     works in any browser without a network. What you put right in it can be downloaded as
     review.csv.
     """
-    from batch.page.make import Request, make_page
+    from batch.page.make import PageJob, make_page
 
     if not report.name.strip("."):  # a dataset may be named by a dot, and its page is beside it
         report = report.resolve()
     page = str(report.with_suffix(".html")) if output is None else output
     try:
-        made = make_page(Request(report, page, photos, gallery, previous), sys.stdout.buffer)
+        made = make_page(PageJob(report, page, photos, gallery, previous), sys.stdout.buffer)
     except BatchLabelError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -305,10 +305,10 @@ def with_journal(job: Job) -> Job:
                 "name one with --state, or a file with -o",
             )
         return job
-    from batch.files.publish import writing
+    from batch.files.publish import translate_write_errors
 
     folder = user_state() / PROGRAM
-    with writing(f"folder {folder}", "name a journal with --state"):
+    with translate_write_errors(f"folder {folder}", "name a journal with --state"):
         # With the rights that the XDG Base Directory spec demands.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = url_journal_path(job.output, folder)

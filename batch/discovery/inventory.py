@@ -26,7 +26,7 @@ from batch.location import Location, Url, location_of
 from batch.options import LeftOut, Search
 from batch.os_errors import describe_refusal
 from batch.path_text import path_text, printable
-from batch.reports.formats import DAMAGES, check_pyarrow
+from batch.reports.formats import ARROW_ERRORS, check_pyarrow
 from batch.stopping import Check, never_stop
 from batch.stores.download import opened
 
@@ -282,7 +282,7 @@ class Inventory:
             yield
         except OSError as error:
             raise InputError(describe_refusal(where, "read", error), REMEDY) from error
-        except (*DAMAGES, EOFError) as error:
+        except (*ARROW_ERRORS, EOFError) as error:
             why = printable(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error
 

@@ -20,10 +20,10 @@ from batch.os_errors import describe_refusal
 from batch.path_text import from_printable, path_from_text, path_text, printable
 from batch.records import Reason
 from batch.reports.formats import (
-    DAMAGES,
+    ARROW_ERRORS,
     Column,
+    ColumnKind,
     Format,
-    Kind,
     ParquetWriter,
     Record,
     check_pyarrow,
@@ -36,8 +36,8 @@ VERSION = 1
 VERSION_KEY = "batch_label.manifest"
 COLUMNS = (
     Column("path"),
-    Column("size", Kind.LONG),
-    Column("mtime_ns", Kind.LONG),
+    Column("size", ColumnKind.INT64),
+    Column("mtime_ns", ColumnKind.INT64),
     Column("etag"),
     Column("failure"),
 )
@@ -176,7 +176,7 @@ def _open(start: str) -> Iterator[tuple[Any, list[str]]]:
             raise _damaged(called, str(error)) from error
         remedy = "check its name and rights"
         raise InputError(describe_refusal(called, "read", error), remedy) from error
-    except DAMAGES as error:
+    except ARROW_ERRORS as error:
         raise _damaged(called, str(error)) from error
 
 
@@ -198,7 +198,7 @@ def _check(schema: Any, called: str) -> None:
         raise InputError(f"{called} is none: it has no column path but {shown}", REMEDY)
     for column in COLUMNS:
         if column.name in schema.names and not _fits(schema, column):
-            wanted = "text" if column.kind is Kind.TEXT else "whole numbers"
+            wanted = "text" if column.kind is ColumnKind.TEXT else "whole numbers"
             kind = schema.field(column.name).type
             raise InputError(f"{called} is none: {column.name} is {kind}, not {wanted}", REMEDY)
 
@@ -211,7 +211,7 @@ def _fits(schema: Any, column: Column) -> bool:
     kind = schema.field(column.name).type
     if types.is_null(kind):
         return column.name != "path"
-    if column.kind is Kind.LONG:
+    if column.kind is ColumnKind.INT64:
         return bool(types.is_integer(kind))
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return bool(types.is_string(kind) or types.is_large_string(kind))

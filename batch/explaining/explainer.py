@@ -14,7 +14,7 @@ import numpy as np
 from batch.discovery.fetching import Fetcher
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
-from batch.explaining.occlusion import POSITIONS, Floats, hidden
+from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots
 from batch.inference.placement import choose_place
 from batch.location import Url, location_of
 from batch.models.ensemble import Ensemble, Plan, load_ensemble
@@ -30,12 +30,12 @@ from batch.workers.protocol import Question
 from batch.workers.worker import Task
 
 # Of a crowd, the largest faces: those behind them hardly weigh in the photo's answer.
-MOST_FACES = 12
+MAX_FACES = 12
 # Keeps the log-odds of a probability of 0 or 1 finite.
-LEAST = 1e-12
+MIN_PROBABILITY = 1e-12
 
 # Puts a model's answer for one view in the place of the one that it gave.
-Replaced = Callable[[Probabilities], Evidence]
+ReplaceAnswer = Callable[[Probabilities], Evidence]
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
@@ -58,12 +58,12 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
     with Workers(Task(options.file_limits)) as workers:
         photo = workers.work(Question(place, data, salvage=options.salvage)).content
         if isinstance(photo, Failure):
-            raise _unreadable(photo)
+            raise _photo_error(photo)
         assert isinstance(photo, Photo)
-        labeller = _labeller(ensemble, options)
+        labeller = _make_labeller(ensemble, options)
         row = labeller.row(photo)  # which may ask the process for the photo's detail
     if row.failure is not None:
-        raise _unreadable(row.failure)
+        raise _photo_error(row.failure)
     if row.answer is None:
         raise PhotoError(
             f"photo {path_text(place)} shows no face, so {ensemble.describe()} has no answer",
@@ -76,11 +76,11 @@ def _fetch(url: Url, options: Options) -> bytes:
     with closing(Fetcher(options.file_limits.max_file_size)) as fetcher:
         content = fetcher.fetch(url).content
     if isinstance(content, Failure):
-        raise _unreadable(content, "check the spelling, and that it can be reached from here")
+        raise _photo_error(content, "check the spelling, and that it can be reached from here")
     return content
 
 
-def _unreadable(
+def _photo_error(
     failure: Failure, remedy: str = "open it with another program to see whether it is whole"
 ) -> PhotoError:
     return PhotoError(
@@ -89,7 +89,7 @@ def _unreadable(
     )
 
 
-def _labeller(ensemble: Ensemble, options: Options) -> Labeller:
+def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
     first = ensemble.models[0]
     warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
     place, _ = choose_place(options.place, first.graph, warm_up)
@@ -112,19 +112,19 @@ class _Explainer:
         self._row = row
         self._output = row.answer.label or row.answer.status.value
         self._evidence = labeller.evidence(photo)
-        self._certainty = self._log_odds(self._evidence)
+        self._certainty = self._measure_log_odds(self._evidence)
 
     def explanation(self) -> Explanation:
         return Explanation(
             photo=self._photo,
             row=self._row,
             labels=self._ensemble.labels,
-            views=(*self._faces(), *self._image()),
+            views=(*self._view_faces(), *self._view_image()),
             certainty=self._certainty,
         )
 
-    def _faces(self) -> Iterator[View]:
-        boxes, face = self._evidence.boxes[:MOST_FACES], self._ensemble.face
+    def _view_faces(self) -> Iterator[View]:
+        boxes, face = self._evidence.boxes[:MAX_FACES], self._ensemble.face
         if not boxes or face is None:
             return
         for number, pixels in enumerate(self._labeller.face_views(self._photo, boxes)):
@@ -135,36 +135,38 @@ class _Explainer:
                 return replace(self._evidence, faces=faces)
 
             left, top, side = face_square(self._photo, boxes[number], face.spec.margin)
-            worth = self._worth(Region.FACE, pixels, replaced)
+            worth = self._measure_worth(Region.FACE, pixels, replaced)
             yield View(Region.FACE, left, top, side, side, worth)
 
-    def _image(self) -> Iterator[View]:
+    def _view_image(self) -> Iterator[View]:
         if len(self._evidence.image):
             (pixels,) = self._labeller.image_view(self._photo)
             width, height = self._photo.image.size
-            worth = self._worth(
+            worth = self._measure_worth(
                 Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
             )
             yield View(Region.IMAGE, 0, 0, width, height, worth)
 
-    def _worth(self, region: Region, view: Pixels, replaced: Replaced) -> Floats:
-        answers = np.concatenate([self._labeller.ask(region, part) for part in hidden(view)])
-        worth = [self._certainty - self._log_odds(replaced(answer)) for answer in answers]
-        return np.asarray(worth, dtype=np.float32).reshape(POSITIONS, POSITIONS)
+    def _measure_worth(self, region: Region, view: Pixels, replaced: ReplaceAnswer) -> Floats:
+        answers = np.concatenate([self._labeller.ask(region, part) for part in occlude_spots(view)])
+        worth = [self._certainty - self._measure_log_odds(replaced(answer)) for answer in answers]
+        return np.asarray(worth, dtype=np.float32).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
 
-    def _log_odds(self, evidence: Evidence) -> float:
+    def _measure_log_odds(self, evidence: Evidence) -> float:
         answer = labelled_row(self._photo, evidence, self._ensemble).answer
         assert answer is not None
         probabilities = answer.probabilities
         if self._ensemble.photo_thresholds.always_answer:
             probabilities = {label: probabilities[label] for label in self._ensemble.labels}
-        return log_odds_of(self._output, probabilities)
+        return log_odds(self._output, probabilities)
 
 
-def log_odds_of(output: str, probabilities: Mapping[str, float]) -> float:
+def log_odds(output: str, probabilities: Mapping[str, float]) -> float:
     """Give the log-odds of one output against all others together.
 
     By the others' sum, which has digits left where the label's own probability is rounded to 1.
     """
     others = sum(p for other, p in probabilities.items() if other != output)
-    return math.log(max(probabilities[output], LEAST)) - math.log(max(others, LEAST))
+    return math.log(max(probabilities[output], MIN_PROBABILITY)) - math.log(
+        max(others, MIN_PROBABILITY)
+    )

@@ -18,25 +18,29 @@ if TYPE_CHECKING:
 
 
 # Log-odds under which no spot is called one that matters: a tenth of the odds.
-FAINT = 0.1
+MIN_LOG_ODDS = 0.1
 DECIMALS = 4  # of probabilities, as in a report
 
 
-def title(explanation: Explanation) -> str:
+def title_text(explanation: Explanation) -> str:
     """Name the answer in full, with its probability."""
     answer = explanation.answer
-    named = _neither(explanation.labels) if answer.status is Status.NEITHER else name_of(answer)
+    named = (
+        _neither_text(explanation.labels)
+        if answer.status is Status.NEITHER
+        else answer_name(answer)
+    )
     return f"{named}  {answer.confidence:.{DECIMALS}f}"
 
 
-def name_of(answer: Answer) -> str:
+def answer_name(answer: Answer) -> str:
     """Name an answer in a word or two: its label or, without one, its status."""
     return output_name(answer.status.value) if answer.label is None else answer.label
 
 
 def quoted_name(answer: Answer) -> str:
     """Name an answer inside a sentence, where "neither" needs quotes to be read as a name."""
-    return f'"{name_of(answer)}"' if answer.label is None else answer.label
+    return f'"{answer_name(answer)}"' if answer.label is None else answer.label
 
 
 def output_name(output: str) -> str:
@@ -44,11 +48,11 @@ def output_name(output: str) -> str:
     return "no person" if output == Abstain.NO_PERSON else output
 
 
-def _neither(labels: Sequence[str]) -> str:
+def _neither_text(labels: Sequence[str]) -> str:
     return "neither " + " nor ".join(labels) if len(labels) == 2 else "none of the labels"
 
 
-def subtitle(explanation: Explanation) -> str:
+def subtitle_text(explanation: Explanation) -> str:
     """Say whether there is a label, whether it is sure, and which models gave the answer."""
     row = explanation.row
     kind = {Status.OK: "sure", Status.UNSURE: "unsure"}.get(row.status, "no label")
@@ -62,24 +66,24 @@ def subtitle(explanation: Explanation) -> str:
     return f"{kind}; the answer rests on {rests_on[row.source]}"
 
 
-def sentences(explanation: Explanation) -> list[str]:
+def describe_map(explanation: Explanation) -> list[str]:
     """Say what the map shows, and how far the strongest spot moves the answer."""
     name = quoted_name(explanation.answer)
     worth = np.concatenate([view.worth.ravel() for view in explanation.views])
     most, least = float(worth.max()), float(worth.min())
     said = ["Each spot was blurred in turn, and the models were asked again."]
-    if most >= FAINT:
-        moved = _moved(explanation, most)
+    if most >= MIN_LOG_ODDS:
+        moved = _shift_text(explanation, most)
         said.append(f"Red: without the spot the odds of {name} fall, at most by {moved}.")
-    if least <= -FAINT:
-        moved = _moved(explanation, least)
+    if least <= -MIN_LOG_ODDS:
+        moved = _shift_text(explanation, least)
         said.append(f"Blue: without the spot the odds of {name} rise, at most by {moved}.")
     if len(said) == 1:
         said.append("No single spot changes the answer much.")
     return said
 
 
-def _moved(explanation: Explanation, worth: float) -> str:
+def _shift_text(explanation: Explanation, worth: float) -> str:
     """Write a change of log-odds as a factor and, where that shows, as a probability."""
     factor = math.exp(abs(worth))
     without = f"{1 / (1 + math.exp(worth - explanation.certainty)):.{DECIMALS}f}"
@@ -140,12 +144,12 @@ class Explanation:
 
         Where views overlap, what they say is added up.
         """
-        from batch.explaining.occlusion import heat_of
+        from batch.explaining.occlusion import sum_heat
 
-        return heat_of(self)
+        return sum_heat(self)
 
     def picture(self) -> Image.Image:
         """Draw photo, boxes, answer and heat map, with a legend, for people."""
-        from batch.explaining.picture import draw
+        from batch.explaining.picture import draw_explanation
 
-        return draw(self)
+        return draw_explanation(self)

@@ -28,28 +28,28 @@ from typing import BinaryIO
 
 # Characters of a file's name that its draft's name begins with. They have 200 bytes at most, so
 # that the draft's name, which has 49 more, is within the 255 of file systems.
-READABLE_LENGTH = 50
+MAX_STEM_CHARS = 50
 TOKEN_BYTES = 16
 # The pattern of the rest.
-ENDING = rf"\.batch-label-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp"
+DRAFT_SUFFIX_PATTERN = rf"\.batch-label-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp"
 # What proves a folder to be a draft, and what is made in it.
 MARKER = "made-by-batch-label"
 CONTENT = "content"
 
 
-def stem_beside(target: Path) -> str:
+def draft_stem(target: Path) -> str:
     """Give what the names of a file's drafts begin with; they are hidden beside the file."""
-    return f".{target.name[:READABLE_LENGTH]}"
+    return f".{target.name[:MAX_STEM_CHARS]}"
 
 
-def draft_name(stem: str) -> str:
+def make_draft_name(stem: str) -> str:
     """Make a name that nobody else would choose."""
     return f"{stem}.batch-label-{secrets.token_hex(TOKEN_BYTES)}.tmp"
 
 
-def draft_names(stem: str) -> re.Pattern[str]:
-    """Give the pattern of the names that ``draft_name`` makes."""
-    return re.compile(re.escape(stem) + ENDING)
+def draft_pattern(stem: str) -> re.Pattern[str]:
+    """Give the pattern of the names that ``make_draft_name`` makes."""
+    return re.compile(re.escape(stem) + DRAFT_SUFFIX_PATTERN)
 
 
 def open_draft(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
@@ -59,11 +59,11 @@ def open_draft(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
         OSError: the system refuses.
     """
     while True:
-        path = folder / draft_name(stem)
+        path = folder / make_draft_name(stem)
         # Not by tempfile, which would keep the report from everyone but its owner.
         stream = path.open("xb")
         try:
-            _hold(stream.fileno())
+            _lock(stream.fileno())
             # Before the lock was on it, another process may have taken it for an abandoned one.
             if is_current(path, stream.fileno()):
                 return path, stream
@@ -78,8 +78,8 @@ def open_draft(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
 def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
     """Remove the draft files with names of a pattern that nobody works on; see the module."""
     with suppress(OSError):  # what can't be removed is in nobody's way
-        found = _find(folder, names)
-        owner = _owner_of_new(folder) if found else -1
+        found = _find_drafts(folder, names)
+        owner = _find_owner(folder) if found else -1
         for path in found:
             with suppress(OSError):
                 _remove_if_abandoned(path, owner)
@@ -109,15 +109,15 @@ class DraftFolder:
         Raises:
             OSError: the system refuses; nothing is left behind.
         """
-        path = parent / draft_name(stem)
+        path = parent / make_draft_name(stem)
         path.mkdir(mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptors: list[int] = []
         try:
-            descriptors.append(os.open(path, _FOLDER))
+            descriptors.append(os.open(path, _FOLDER_FLAGS))
             descriptors.append(os.open(MARKER, flags, 0o600, dir_fd=descriptors[0]))
             folder, marker = descriptors
-            _hold(marker)
+            _lock(marker)
             os.mkdir(CONTENT, dir_fd=folder)
             os.write(marker, _marker_text(path.name))
         except BaseException:
@@ -129,11 +129,11 @@ class DraftFolder:
         return cls(path, folder, marker)
 
     @classmethod
-    def abandoned(cls, parent: Path, stem: str) -> Iterator[DraftFolder]:
+    def take_over_abandoned(cls, parent: Path, stem: str) -> Iterator[DraftFolder]:
         """Take over the folders that nobody works on, one by one; see the module."""
         with suppress(OSError):
-            found = _find(parent, draft_names(stem))
-            owner = _owner_of_new(parent) if found else -1
+            found = _find_drafts(parent, draft_pattern(stem))
+            owner = _find_owner(parent) if found else -1
             for path in found:
                 folder = cls._take_over(path, owner)
                 if folder:
@@ -143,8 +143,8 @@ class DraftFolder:
     def _take_over(cls, path: Path, owner: int) -> DraftFolder | None:
         descriptors: list[int] = []
         with suppress(OSError):  # no folder, or without a marker
-            descriptors.append(os.open(path, _FOLDER))
-            descriptors.append(os.open(MARKER, _LOCKABLE, dir_fd=descriptors[0]))
+            descriptors.append(os.open(path, _FOLDER_FLAGS))
+            descriptors.append(os.open(MARKER, _LOCKABLE_FLAGS, dir_fd=descriptors[0]))
             folder, marker = descriptors
             status, text = os.fstat(marker), _marker_text(path.name)
             if (
@@ -167,7 +167,7 @@ class DraftFolder:
             return
         with suppress(OSError):
             clear(self._folder)
-            if names_in(self._folder) == [MARKER]:
+            if list_names(self._folder) == [MARKER]:
                 os.unlink(MARKER, dir_fd=self._folder)
                 self.path.rmdir()  # if the name is another's by now, it stays unless it is empty
         self._is_open = False
@@ -175,13 +175,13 @@ class DraftFolder:
         os.close(self._folder)
 
 
-def names_in(folder: int) -> list[str]:
+def list_names(folder: int) -> list[str]:
     """Name what is in an open folder."""
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
 
 
-def empty(folder: int) -> None:
+def remove_contents(folder: int) -> None:
     """Clear a ``DraftFolder`` of all that is in it, for its process made all of that."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -213,18 +213,18 @@ def is_current(path: Path, descriptor: int) -> bool:
 
 
 # What file systems without locks say of one. A draft there is never known to be abandoned.
-_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LOCK_ERRNOS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Over NFS only what is open for writing can be locked. No pipe is waited for.
-_LOCKABLE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCKABLE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ_ONLY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def _hold(descriptor: int) -> None:
+def _lock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in _NO_LOCK_ERRNOS:
             raise
 
 
@@ -232,12 +232,12 @@ def _marker_text(name: str) -> bytes:
     return os.fsencode(f"batch-label made {name} and removes it when no run uses it any more\n")
 
 
-def _find(folder: Path, names: re.Pattern[str]) -> list[Path]:
+def _find_drafts(folder: Path, names: re.Pattern[str]) -> list[Path]:
     with os.scandir(folder) as entries:
         return [folder / entry.name for entry in entries if names.fullmatch(entry.name)]
 
 
-def _owner_of_new(folder: Path) -> int:
+def _find_owner(folder: Path) -> int:
     """Give the owner of what this process makes in a folder; not all file systems keep users."""
     with tempfile.TemporaryFile(dir=folder) as probe:
         return os.fstat(probe.fileno()).st_uid
@@ -245,9 +245,9 @@ def _owner_of_new(folder: Path) -> int:
 
 def _remove_if_abandoned(path: Path, owner: int) -> None:
     try:
-        descriptor = os.open(path, _LOCKABLE)
+        descriptor = os.open(path, _LOCKABLE_FLAGS)
     except PermissionError:  # it has the rights of a report that may not be written
-        descriptor = os.open(path, _READ_ONLY)
+        descriptor = os.open(path, _READ_ONLY_FLAGS)
     try:
         status = os.fstat(descriptor)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == owner
@@ -262,7 +262,7 @@ def _remove_if_abandoned(path: Path, owner: int) -> None:
 # Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-_NOT_HERE = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
+_UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -279,6 +279,6 @@ def exchange(one: Path, other: Path) -> bool:
     if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
-    if number in _NOT_HERE:
+    if number in _UNSUPPORTED_ERRNOS:
         return False
     raise OSError(number, os.strerror(number), os.fspath(other))

@@ -11,25 +11,25 @@ from pathlib import Path
 
 from batch.errors import LockedError
 from batch.files.drafts import is_current, try_lock
-from batch.files.publish import ELSEWHERE, is_streamed, resolved, writing
+from batch.files.publish import OUTPUT_REMEDY, is_streamed, resolve_path, translate_write_errors
 from batch.files.regular_file import open_without_waiting
 from batch.location import Url, location_of
 from batch.os_errors import may_use
 from batch.path_text import path_text
 
 # Seconds between two looks at a lock that is waited for.
-LOOK_EVERY = 0.5
+POLL_SECONDS = 0.5
 
-Waiting = Callable[[], None]
+OnWait = Callable[[], None]
 
 
 @contextmanager
-def locked(
+def hold_lock(
     output: str,
-    waiting: Waiting | None = None,
+    on_wait: OnWait | None = None,
     report: str | None = None,
     noun: str = "report",
-    elsewhere: str = ELSEWHERE,
+    elsewhere: str = OUTPUT_REMEDY,
 ) -> Iterator[None]:
     """Hold the lock of a report, or of another file, while the block runs.
 
@@ -48,16 +48,16 @@ def locked(
     if is_streamed(output) or isinstance(place, Url):
         yield
         return
-    file = resolved(place)
+    file = resolve_path(place)
     path = lock_path(file)
-    descriptor = _acquire(path, f"{noun} {report or path_text(file)}", waiting, elsewhere)
+    descriptor = _acquire(path, f"{noun} {report or path_text(file)}", on_wait, elsewhere)
     try:
         yield
     finally:
         # Removed while still held: whoever waits for this very file then finds, by
         # `is_current`, that it has lost its name and makes a new one.
         with suppress(OSError):  # the folder may be gone or read-only by now
-            if _is_own(path, descriptor):
+            if _may_remove(path, descriptor):
                 path.unlink()
         os.close(descriptor)
 
@@ -67,9 +67,9 @@ def lock_path(file: Path) -> Path:
     return file.with_name(f".{file.name}.lock")
 
 
-def _acquire(path: Path, what: str, waiting: Waiting | None, elsewhere: str) -> int:
+def _acquire(path: Path, what: str, on_wait: OnWait | None, elsewhere: str) -> int:
     while True:
-        with writing(what, elsewhere):
+        with translate_write_errors(what, elsewhere):
             # A link in its place is refused: it would have the lock made elsewhere.
             flags = os.O_NOFOLLOW | os.O_CLOEXEC
             try:
@@ -90,16 +90,16 @@ def _acquire(path: Path, what: str, waiting: Waiting | None, elsewhere: str) -> 
         os.close(descriptor)
         if is_held:
             continue
-        if waiting is None:
+        if on_wait is None:
             raise LockedError(
                 f"another run is writing the {what}",
                 f"wait for it to end (a run does so with --wait), or {elsewhere}",
             )
-        waiting()
-        time.sleep(LOOK_EVERY)
+        on_wait()
+        time.sleep(POLL_SECONDS)
 
 
-def _is_own(path: Path, descriptor: int) -> bool:
+def _may_remove(path: Path, descriptor: int) -> bool:
     """Tell whether a lock may be removed: nothing is ever written into one of this program."""
     status = os.fstat(descriptor)
     is_empty = stat.S_ISREG(status.st_mode) and status.st_size == 0

@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.file_types import is_image
-from batch.files.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
 from batch.files.regular_file import open_regular, read_file_start
 from batch.location import location_of
 from batch.os_errors import CURE, describe_refusal
 from batch.path_text import path_text
 
-ELSEWHERE = "choose another place with -o"
+OUTPUT_REMEDY = "choose another place with -o"
 _REMEDIES = {
     errno.ENOSPC: "free some space there or {}, then run again",
     errno.EDQUOT: "free some of your quota there or {}, then run again",
@@ -33,14 +33,14 @@ _REMEDIES = {
 # What the beginning of a PNG has that this program has drawn (see
 # https://www.w3.org/TR/png-3/#11textinfo), and the bytes that are searched for it.
 DRAWN_BY = ("Software", "batch-label explain")
-DRAWN = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
+DRAWN_MARK = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
 HEAD_BYTES = 512
-READ_AT_ONCE = 1 << 20  # bytes of a file that is digested
+CHUNK_BYTES = 1 << 20  # bytes of a file that is digested
 
 
 @contextmanager
-def writing(
-    where: str, elsewhere: str = ELSEWHERE, path: str | os.PathLike[str] | None = None
+def translate_write_errors(
+    where: str, elsewhere: str = OUTPUT_REMEDY, path: str | os.PathLike[str] | None = None
 ) -> Iterator[None]:
     """Turn what the system refuses while a report is written into an ``OutputError``.
 
@@ -65,12 +65,12 @@ class Draft:
     and name, and end in ``elsewhere`` as the remedy.
     """
 
-    def __init__(self, output: Path, noun: str = "report", elsewhere: str = ELSEWHERE) -> None:
+    def __init__(self, output: Path, noun: str = "report", elsewhere: str = OUTPUT_REMEDY) -> None:
         self._called = f"{noun} {path_text(output)}"
         self._elsewhere = elsewhere
-        self._target = resolved(output)
-        folder, stem = self._target.parent, stem_beside(self._target)
-        remove_abandoned(folder, draft_names(stem))
+        self._target = resolve_path(output)
+        folder, stem = self._target.parent, draft_stem(self._target)
+        remove_abandoned(folder, draft_pattern(stem))
         self._path, self.stream = open_draft(folder, stem)
         with suppress(OSError):  # mostly since there is no earlier report
             os.fchmod(self.stream.fileno(), stat.S_IMODE(self._target.stat().st_mode))
@@ -86,10 +86,10 @@ class Draft:
         Raises:
             OutputError: the system refuses.
         """
-        with writing(self._called, self._elsewhere, self._target):
+        with translate_write_errors(self._called, self._elsewhere, self._target):
             self.stream.flush()
             with self._path.open("rb") as file:
-                return _digest(file)
+                return _digest_stream(file)
 
     def publish(self) -> None:
         """Put the draft in the report's place, safe against a loss of power.
@@ -97,7 +97,7 @@ class Draft:
         Raises:
             OutputError: the system refuses, or the place has come to be a picture's.
         """
-        with writing(self._called, self._elsewhere, self._target):
+        with translate_write_errors(self._called, self._elsewhere, self._target):
             self.stream.flush()
             os.fsync(self.stream.fileno())
             check_replaceable(self._target, self._called, self._elsewhere)
@@ -114,10 +114,10 @@ class Draft:
             self.stream.close()
 
 
-def check_replaceable(target: Path, called: str, elsewhere: str) -> None:
+def check_replaceable(target: Path, display_name: str, elsewhere: str) -> None:
     """Make sure that no photo is lost by a mistaken name: this program replaces no picture.
 
-    Those that it has drawn itself say so: see ``DRAWN``.
+    Those that it has drawn itself say so: see ``DRAWN_MARK``.
 
     Raises:
         OutputError: there is a picture.
@@ -125,27 +125,27 @@ def check_replaceable(target: Path, called: str, elsewhere: str) -> None:
     head = None
     with suppress(OSError):  # mostly since there is nothing
         head = read_file_start(target, HEAD_BYTES)
-    if head is not None and is_image(head) and DRAWN not in head:
-        raise OutputError(f"{called} is a picture, which is not replaced", elsewhere)
+    if head is not None and is_image(head) and DRAWN_MARK not in head:
+        raise OutputError(f"{display_name} is a picture, which is not replaced", elsewhere)
 
 
-def digest_of_file(path: Path) -> bytes | None:
+def digest_file(path: Path) -> bytes | None:
     """Digest a published file: SHA-256; None if it is not there or can't be read."""
     try:
         with open_regular(path) as file:
-            return _digest(file)
+            return _digest_stream(file)
     except OSError:
         return None
 
 
-def _digest(file: BinaryIO) -> bytes:
+def _digest_stream(file: BinaryIO) -> bytes:
     digest = sha256()
-    while part := file.read(READ_AT_ONCE):
+    while part := file.read(CHUNK_BYTES):
         digest.update(part)
     return digest.digest()
 
 
-def resolved(output: Path) -> Path:
+def resolve_path(output: Path) -> Path:
     """Follow links to the file that is to be replaced, which need not exist yet."""
     # Not Path.resolve, which raises RuntimeError for a link to itself.
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError
-from batch.files.drafts import DraftFolder, empty
-from batch.files.publish import writing
+from batch.files.drafts import DraftFolder, remove_contents
+from batch.files.publish import translate_write_errors
 from batch.path_text import path_text
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class Staging:
 
     def __init__(self) -> None:
         parent = Path(tempfile.gettempdir())
-        with writing(f"temporary folder {path_text(parent)}", ELSEWHERE):
-            for left in DraftFolder.abandoned(parent, STEM):
-                left.remove(empty)
+        with translate_write_errors(f"temporary folder {path_text(parent)}", ELSEWHERE):
+            for left in DraftFolder.take_over_abandoned(parent, STEM):
+                left.remove(remove_contents)
             self._streams: list[BinaryIO] = []
             self._folder = DraftFolder.make(parent, STEM)
             self.path = self._folder.content
@@ -43,7 +43,7 @@ class Staging:
     def open(self, name: str) -> BinaryIO:
         """Make a file by its path in the folder; the stream raises ``OutputError``."""
         path = self.path / name
-        with writing(f"temporary file {path_text(path)}", ELSEWHERE):
+        with translate_write_errors(f"temporary file {path_text(path)}", ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = io.BufferedWriter(_Raw(path, "xb"))
         self._streams.append(stream)
@@ -54,12 +54,12 @@ class Staging:
         for stream in self._streams:
             with suppress(OSError, OutputError):
                 stream.close()
-        self._folder.remove(empty)
+        self._folder.remove(remove_contents)
 
 
 class _Raw(io.FileIO):
     """A file that tells a full disk of temporary files from one of reports."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        with writing(f"temporary file {path_text(Path(str(self.name)))}", ELSEWHERE):
+        with translate_write_errors(f"temporary file {path_text(Path(str(self.name)))}", ELSEWHERE):
             return super().write(data)

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from batch.errors import OutputError
-from batch.files.publish import sync_folder, writing
+from batch.files.publish import sync_folder, translate_write_errors
 from batch.files.regular_file import open_without_waiting
 from batch.journal.schema import (
     ALL_NOTES,
@@ -66,7 +66,7 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         JournalDamaged: the database seems to be damaged, or was written by something else.
         OutputError: anything else is wrong with it.
     """
-    with writing(f"journal {path_text(path)}", ELSEWHERE, path):
+    with translate_write_errors(f"journal {path_text(path)}", ELSEWHERE, path):
         try:
             yield
         except sqlite3.Error as error:
@@ -181,7 +181,7 @@ def set_aside(journal: Path, damage: str, given: bool) -> Path:
     Raises:
         OutputError: it can't be renamed, or it was ``given`` by name and is of another kind.
     """
-    with writing(f"journal {path_text(journal)}", ELSEWHERE, journal):
+    with translate_write_errors(f"journal {path_text(journal)}", ELSEWHERE, journal):
         with journal.open("rb") as file:
             head = file.read(APPLICATION_AT + 4)
         if given and head and not _is_journal(head):

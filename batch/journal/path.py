@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from batch.files.publish import is_streamed, resolved
+from batch.files.publish import is_streamed, resolve_path
 from batch.location import Url, location_of
 from batch.options import Job
 
@@ -23,11 +23,11 @@ def journal_path(job: Job) -> Path | None:
     ``url_journal_path``.
     """
     if job.memory.state is not None:
-        return resolved(job.memory.state)
+        return resolve_path(job.memory.state)
     place = location_of(job.output)
     if is_streamed(job.output) or isinstance(place, Url):
         return None
-    report = resolved(place)
+    report = resolve_path(place)
     return report.with_name(f".{report.name}.journal")
 
 

@@ -11,33 +11,33 @@ from typing import BinaryIO
 
 from batch.discovery.manifest import check_manifest, read_paths
 from batch.errors import InputError
-from batch.files.lock import locked
+from batch.files.lock import hold_lock
 from batch.files.publish import is_streamed
 from batch.location import location_of
-from batch.merging.shard_report import LAST, Part, PartRow, open_part
+from batch.merging.shard_report import NO_POSITION, ShardReport, ShardRow, open_shard_report
 from batch.path_text import label_text, path_bytes, path_text, printable
 from batch.reading.readers import allow_open_files
-from batch.recording.run_record import SUFFIX, RunRecord
+from batch.recording.run_record import RECORD_SUFFIX, RunRecord
 from batch.records import ABSTAIN, Reason, Status
-from batch.reports.columns import SALVAGED, columns
+from batch.reports.columns import SALVAGED_NOTE, column_names
 from batch.reports.dataset import is_dataset
-from batch.reports.dataset_place import check_outside
+from batch.reports.dataset_place import check_outside_datasets
 from batch.reports.formats import Format, Record, Value
-from batch.reports.output import check_apart
+from batch.reports.output import check_not_input
 from batch.reports.report import check_output, open_report, report_format
 from batch.shard import ListingDigest, ShardRecord
 from batch.stopping import Stop
 from batch.tally import Summary
 
-Known = tuple[Part, RunRecord, ShardRecord]
+RecordedShard = tuple[ShardReport, RunRecord, ShardRecord]
 # Numbers that a message has room for.
-MANY = 8
-_OTHERS = "give the reports of one division"
-_LIST = "photos came or went between the runs: make a manifest first, and label that"
-_ANEW = "label the shards that differ again"
+MAX_NAMED_SHARDS = 8
+_DIVISION_REMEDY = "give the reports of one division"
+_LISTING_REMEDY = "photos came or went between the runs: make a manifest first, and label that"
+_RELABEL_REMEDY = "label the shards that differ again"
 
 
-def check_parts(parts: Sequence[Part], recorded: bool) -> ShardRecord | None:
+def check_shards_match(parts: Sequence[ShardReport], recorded: bool) -> ShardRecord | None:
     """Make sure that parts are all the shards of one listing, labelled in one way.
 
     Parts without a record are passed over unless all are to be ``recorded``. Gives the record of
@@ -46,52 +46,64 @@ def check_parts(parts: Sequence[Part], recorded: bool) -> ShardRecord | None:
     Raises:
         InputError: they don't belong together; the message names the parts, and what to do.
     """
-    known = [known for part in parts if (known := _known(part, recorded))]
-    listing = _check_known(known, complete=len(known) == len(parts)) if known else None
+    known = [known for part in parts if (known := _check_record(part, recorded))]
+    listing = _check_records_match(known, complete=len(known) == len(parts)) if known else None
     named = [part for part in parts if part.outputs is not None]
     for part in named[1:]:
         if (part.outputs, part.per_face) != (named[0].outputs, named[0].per_face):
-            raise InputError(f"{_both(named[0], part)} have different columns", _ANEW)
+            raise InputError(
+                f"{_name_both(named[0], part)} have different columns", _RELABEL_REMEDY
+            )
     return listing
 
 
-def _check_known(known: Sequence[Known], complete: bool) -> ShardRecord:
-    _alike(known, "are parts of different numbers of shards", lambda r, s: s.of, _OTHERS)
-    _alike(known, "have different listings", lambda r, s: (s.found, s.listing), _LIST)
-    _alike(known, "were labelled by different models", lambda r, s: r.models, _ANEW)
+def _check_records_match(known: Sequence[RecordedShard], complete: bool) -> ShardRecord:
+    _check_same(
+        known, "are parts of different numbers of shards", lambda r, s: s.of, _DIVISION_REMEDY
+    )
+    _check_same(
+        known, "have different listings", lambda r, s: (s.found, s.listing), _LISTING_REMEDY
+    )
+    _check_same(known, "were labelled by different models", lambda r, s: r.models, _RELABEL_REMEDY)
     for option in ("min_confidence", "always_answer", "per_face", "salvage"):
         what = f"were labelled with different --{option.replace('_', '-')}"
         # Records of versions before an option lack it.
-        _alike(known, what, lambda r, s, o=option: r.settings.get(o, False), _ANEW)  # type: ignore[misc]
-    _alike(known, "were labelled by different versions of the program", lambda r, s: r.basis, _ANEW)
+        _check_same(known, what, lambda r, s, o=option: r.settings.get(o, False), _RELABEL_REMEDY)  # type: ignore[misc]
+    _check_same(
+        known,
+        "were labelled by different versions of the program",
+        lambda r, s: r.basis,
+        _RELABEL_REMEDY,
+    )
     _check_numbers(known, complete)
     return known[0][2]
 
 
-def _known(part: Part, recorded: bool) -> Known | None:
+def _check_record(part: ShardReport, recorded: bool) -> RecordedShard | None:
     record = part.record
     if record is None:
         if recorded:
             raise InputError(
-                f"{part.called} has no run record, which its run left beside it as {SUFFIX}",
+                f"{part.display_name} has no run record, which its run left beside it as {RECORD_SUFFIX}",
                 "bring it along, or give the manifest that was labelled with --manifest",
             )
         return None
     if not record.published:
         why = record.outcome.replace("_", " ")
         raise InputError(
-            f"{part.called} is not that of its last run, which published none ({why})",
+            f"{part.display_name} is not that of its last run, which published none ({why})",
             "run its shard again, to the end",
         )
     if record.shard is None:
         raise InputError(
-            f"{part.called} was not written by a run with --shard", "give reports of shards alone"
+            f"{part.display_name} was not written by a run with --shard",
+            "give reports of shards alone",
         )
     return part, record, record.shard
 
 
-def _alike(
-    known: Sequence[Known],
+def _check_same(
+    known: Sequence[RecordedShard],
     what: str,
     of: Callable[[RunRecord, ShardRecord], object],
     remedy: str,
@@ -99,37 +111,39 @@ def _alike(
     first, *others = known
     for other in others:
         if of(*first[1:]) != of(*other[1:]):
-            raise InputError(f"{_both(first[0], other[0])} {what}", remedy)
+            raise InputError(f"{_name_both(first[0], other[0])} {what}", remedy)
 
 
-def _check_numbers(known: Sequence[Known], complete: bool) -> None:
-    by_number: dict[int, Part] = {}
+def _check_numbers(known: Sequence[RecordedShard], complete: bool) -> None:
+    by_number: dict[int, ShardReport] = {}
     for part, _, shard in known:
         twin = by_number.setdefault(shard.number, part)
         if twin is not part:
             raise InputError(
-                f"{_both(twin, part)} are both of shard {shard.number}/{shard.of}", "give one"
+                f"{_name_both(twin, part)} are both of shard {shard.number}/{shard.of}", "give one"
             )
     of = known[0][2].of
     absent = [str(n) for n in range(1, of + 1) if n not in by_number]
     if complete and absent:
-        some = ", ".join(absent[:MANY]) + (" and more" if len(absent) > MANY else "")
+        some = ", ".join(absent[:MAX_NAMED_SHARDS]) + (
+            " and more" if len(absent) > MAX_NAMED_SHARDS else ""
+        )
         raise InputError(
             f"{len(absent)} of {of} shards missing: number {some}", "give their reports too"
         )
 
 
-def _both(one: Part, other: Part) -> str:
-    return printable(f"{one.called} and {other.called}")
+def _name_both(one: ShardReport, other: ShardReport) -> str:
+    return printable(f"{one.display_name} and {other.display_name}")
 
 
 # == Whether the rows of all parts, one after another, are the listing that was divided.
 
-_ALL = "give the reports of all shards, each once and whole"
-_SAME = "give the reports of one listing, and its own manifest"
+_INCOMPLETE_REMEDY = "give the reports of all shards, each once and whole"
+_MISMATCH_REMEDY = "give the reports of one listing, and its own manifest"
 
 
-class Succession:
+class ListingCheck:
     """Follows the rows of all parts; ``found`` counts the photos so far, but for missing ones.
 
     They are compared with what the shards' records say of the ``listing``, and with the
@@ -137,7 +151,7 @@ class Succession:
     """
 
     def __init__(
-        self, parts: Sequence[Part], listing: ShardRecord | None, manifest: str | None
+        self, parts: Sequence[ShardReport], listing: ShardRecord | None, manifest: str | None
     ) -> None:
         self.found = 0
         self._parts = parts
@@ -145,9 +159,9 @@ class Succession:
         self._digest = ListingDigest()
         self._manifest = manifest
         self._paths = iter(read_paths(manifest)) if manifest is not None else None
-        self._before = (0, b"", -1)
+        self._last_key = (0, b"", -1)
 
-    def followed(self, rows: Iterable[PartRow]) -> Iterator[tuple[PartRow, bool]]:
+    def check_rows(self, rows: Iterable[ShardRow]) -> Iterator[tuple[ShardRow, bool]]:
         """Pass rows on, and tell of each whether it is its photo's first.
 
         Raises:
@@ -155,59 +169,62 @@ class Succession:
         """
         for row in rows:
             key = row[:3]
-            is_first = key != self._before
+            is_first = key != self._last_key
             if is_first:
-                self._follow(row)
-                self._before = key
+                self._check_row(row)
+                self._last_key = key
             yield row, is_first
-        self._end()
+        self._check_end()
 
-    def _follow(self, row: PartRow) -> None:
-        position, missing, _ = self._before
+    def _check_row(self, row: ShardRow) -> None:
+        position, missing, _ = self._last_key
         if row[:2] == (position, missing):
-            one, other = (self._parts[index].called for index in (self._before[2], row.part))
-            raise InputError(f"{row.values[0]} is in {one} and in {other}", _ALL)
-        if row.position == LAST:
+            one, other = (
+                self._parts[index].display_name for index in (self._last_key[2], row.part)
+            )
+            raise InputError(f"{row.values[0]} is in {one} and in {other}", _INCOMPLETE_REMEDY)
+        if row.position == NO_POSITION:
             return
         self.found += 1
         if row.position != self.found:
-            called = self._parts[row.part].called
+            display_name = self._parts[row.part].display_name
             raise InputError(
                 f"the photo number {self.found} is in none of the parts, but number "
-                f"{row.position} is in {called}",
-                _ALL,
+                f"{row.position} is in {display_name}",
+                _INCOMPLETE_REMEDY,
             )
         try:
             path = path_bytes(str(row.values[0]))
         except ValueError as error:
-            raise self._parts[row.part].damaged(row.number, str(error)) from error
+            raise self._parts[row.part].record_error(row.number, str(error)) from error
         self._digest.add(path)
         if self._paths is not None:
-            self._compare(path, row)
+            self._compare_with_manifest(path, row)
 
-    def _compare(self, path: bytes, row: PartRow) -> None:
+    def _compare_with_manifest(self, path: bytes, row: ShardRow) -> None:
         listed = next(self._paths or iter(()), None)
         if listed is None or os.fsencode(listed) != path:
             says = "ends before it" if listed is None else f"says {path_text(location_of(listed))}"
             raise InputError(
                 f"{row.values[0]} is the photo number {row.position} in "
-                f"{self._parts[row.part].called}, but manifest {self._manifest} {says}",
-                _SAME,
+                f"{self._parts[row.part].display_name}, but manifest {self._manifest} {says}",
+                _MISMATCH_REMEDY,
             )
 
-    def _end(self) -> None:
+    def _check_end(self) -> None:
         more = next(self._paths, None) if self._paths is not None else None
         if more is not None:
             raise InputError(
                 f"{path_text(location_of(more))} of manifest {self._manifest} is in none of the "
                 "parts",
-                _ALL,
+                _INCOMPLETE_REMEDY,
             )
         if self._listing is None:
             return
         if self.found != self._listing.found:
             raise InputError(
-                f"the parts have {self.found} photos, and {self._listing.found} were listed", _ALL
+                f"the parts have {self.found} photos, and {self._listing.found} were listed",
+                _INCOMPLETE_REMEDY,
             )
         if self._digest.hexdigest() != self._listing.listing:
             raise InputError(
@@ -220,7 +237,7 @@ class Succession:
 
 
 @dataclass(frozen=True)
-class Merging:
+class MergeJob:
     """What is to be joined: the names of the parts, and of the manifest if there is one."""
 
     parts: tuple[str, ...]
@@ -228,7 +245,7 @@ class Merging:
     manifest: str | None = None
 
 
-def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
+def merge(merging: MergeJob, stdout: BinaryIO, stop: Stop) -> Summary:
     """Join the reports of all shards of a listing into one, in the listing's order.
 
     The report's bytes are those of a single run's, and memory does not grow with its rows. Of a
@@ -239,30 +256,32 @@ def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
         BatchLabelError: the report can't be written, or a signal came. An earlier report is left
             as it was.
     """
-    _check(merging)
+    _check_job(merging)
     with ExitStack() as stack:
-        stack.enter_context(locked(merging.output))
+        stack.enter_context(hold_lock(merging.output))
         parts = [
-            stack.enter_context(open_part(text, index, len(merging.parts)))
+            stack.enter_context(open_shard_report(text, index, len(merging.parts)))
             for index, text in enumerate(merging.parts)
         ]
         allow_open_files(sum(part.files for part in parts), f"the files of {len(parts)} parts")
-        listing = check_parts(parts, recorded=merging.manifest is None)
-        outputs, per_face = _outputs(parts), any(part.per_face for part in parts)
+        listing = check_shards_match(parts, recorded=merging.manifest is None)
+        outputs, per_face = _find_outputs(parts), any(part.per_face for part in parts)
         labels = tuple(name for name in outputs if name not in ABSTAIN)
-        summary, names = Summary(labels), columns(outputs, per_face)
-        shown: dict[Value, str] = {label_text(label): label for label in labels}
-        succession = Succession(parts, listing, merging.manifest)
+        summary, names = Summary(labels), column_names(outputs, per_face)
+        labels_by_cell: dict[Value, str] = {label_text(label): label for label in labels}
+        succession = ListingCheck(parts, listing, merging.manifest)
         as_text = not is_dataset(merging.output) and report_format(merging.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
         report = stack.enter_context(open_report(merging.output, outputs, per_face, stdout))
-        for row, is_first in stop.until_signal(succession.followed(rows)):
+        for row, is_first in stop.until_signal(succession.check_rows(rows)):
             record = dict(zip(names, row.values, strict=True))
             if is_first:
                 try:
-                    _count(summary, record, shown, missing=row.position == LAST)
+                    _count_photo(
+                        summary, record, labels_by_cell, missing=row.position == NO_POSITION
+                    )
                 except ValueError as error:
-                    raise parts[row.part].damaged(row.number, str(error)) from error
+                    raise parts[row.part].record_error(row.number, str(error)) from error
             report.copy(record)
         if stop.cut:
             raise stop.error("nothing was published: run the same command again")
@@ -274,19 +293,19 @@ def merge(merging: Merging, stdout: BinaryIO, stop: Stop) -> Summary:
     return summary
 
 
-def _check(merging: Merging) -> None:
+def _check_job(merging: MergeJob) -> None:
     check_output(merging.output)
     if merging.manifest is not None:
         check_manifest(merging.manifest)
-    check_apart(merging.output, "one of the parts", *merging.parts)
+    check_not_input(merging.output, "one of the parts", *merging.parts)
     if merging.manifest is not None:
-        check_apart(merging.output, "the manifest", merging.manifest)
+        check_not_input(merging.output, "the manifest", merging.manifest)
     if not is_streamed(merging.output):
-        check_outside(merging.output, *map(location_of, merging.parts))
+        check_outside_datasets(merging.output, *map(location_of, merging.parts))
     allow_open_files(len(merging.parts), f"{len(merging.parts)} parts")
 
 
-def _outputs(parts: Sequence[Part]) -> tuple[str, ...]:
+def _find_outputs(parts: Sequence[ShardReport]) -> tuple[str, ...]:
     """Take labels and abstain outputs from a part's columns, or from its record if it has none."""
     for part in parts:
         if part.outputs is not None:
@@ -294,19 +313,21 @@ def _outputs(parts: Sequence[Part]) -> tuple[str, ...]:
     record = next((part.record for part in parts if part.record), None)
     if record is None:
         raise InputError(
-            f"{parts[0].called} has no rows that name the labels, nor has another part",
+            f"{parts[0].display_name} has no rows that name the labels, nor has another part",
             "bring its run record along, or write the parts as .csv",
         )
     # Records of versions before abstain outputs have the labels alone.
     return record.outputs or tuple(record.counts.by_label)
 
 
-def _count(summary: Summary, record: Record, shown: Mapping[Value, str], missing: bool) -> None:
+def _count_photo(
+    summary: Summary, record: Record, labels_by_cell: Mapping[Value, str], missing: bool
+) -> None:
     if missing:
         summary.missing += 1
         return
     status, error = Status(str(record["status"])), str(record["error"] or "")
-    if status is not Status.FAILED and SALVAGED in error:
+    if status is not Status.FAILED and SALVAGED_NOTE in error:
         summary.salvaged += 1
     reason = Reason(error.partition(":")[0]) if status is Status.FAILED else None
-    summary.count(status, shown.get(record["label"]), reason)
+    summary.count(status, labels_by_cell.get(record["label"]), reason)

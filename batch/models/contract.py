@@ -22,7 +22,7 @@ from batch.models.graph import (
 from batch.models.model import GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
 from batch.path_text import is_printable, label_text, printable
 from batch.records import ABSTAIN, MAX_LABELS, Region
-from batch.reports.dataset import MAX_FOLDER, NULL, label_folder
+from batch.reports.dataset import MAX_FOLDER_NAME_BYTES, NULL_PARTITION, label_folder
 
 SCHEMA_VERSION = 2
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
@@ -205,15 +205,15 @@ def _check_label(path: Path, label: str) -> None:
             f"its label {shown} is empty, has spaces at an end, or has characters that can't be "
             "printed",
         )
-    if label in (*ABSTAIN, NULL):
+    if label in (*ABSTAIN, NULL_PARTITION):
         what = "an abstain output" if label in ABSTAIN else "the folder of rows without a label"
         raise broken(path, f"{shown} is the name of {what}, not of a label")
     size = len(label_folder(label_text(label)).encode())
-    if size > MAX_FOLDER:
+    if size > MAX_FOLDER_NAME_BYTES:
         raise broken(
             path,
             f"the folder of its label {shown} in a dataset would have a name of {size} bytes, more "
-            f"than {MAX_FOLDER}",
+            f"than {MAX_FOLDER_NAME_BYTES}",
         )
 
 

@@ -9,30 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from batch.limits import duration_text
-from batch.page.gather import BINS, STATUS_TEXTS, Entry, Totals
+from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
-from batch.page.thumbnails import Picture
+from batch.page.thumbnails import PagePicture
 from batch.path_text import printable
 from batch.reading.diff import CHANGE_MEANINGS, Change
 from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
-from batch.recording.run_record import RunRecord, read_run, run_file
+from batch.recording.run_record import RunRecord, local_record_file, read_record
 from batch.records import Abstain, Source, Status
 from batch.reports.columns import PIXEL_DECIMALS, PROBABILITY_DECIMALS
 
 Fact = tuple[str, str]
 
 
-def about_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
+def describe_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
     """Tell of a report's last run in pairs of a name and a value, and what to beware of.
 
-    Both are empty without a record, or where it is damaged: see ``read_run``.
+    Both are empty without a record, or where it is damaged: see ``read_record``.
     """
-    record = read_run(run_file(report))
+    record = read_record(local_record_file(report))
     if record is None:
         return (), ()
     try:
-        return [(name, value) for name, value in _facts(record) if value], _warnings(record)
+        return [(name, value) for name, value in _list_facts(record) if value], _list_warnings(
+            record
+        )
     except (TypeError, ValueError, AttributeError):  # values that no run writes
         return (), ()
 
@@ -42,7 +44,7 @@ def time_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _warnings(record: RunRecord) -> list[str]:
+def _list_warnings(record: RunRecord) -> list[str]:
     warnings = list(record.drift.warnings) if record.drift else []
     if not record.published:
         ended = f"The last run, of {time_text(record.started)}, published no report"
@@ -52,7 +54,7 @@ def _warnings(record: RunRecord) -> list[str]:
     return warnings
 
 
-def _facts(record: RunRecord) -> Iterator[Fact]:
+def _list_facts(record: RunRecord) -> Iterator[Fact]:
     counts = record.counts
     yield "Run", f"{time_text(record.started)}, {record.outcome.value.replace('_', ' ')}"
     yield "Took", duration_text(max(1, round(record.seconds.wall)))
@@ -69,10 +71,10 @@ def _facts(record: RunRecord) -> Iterator[Fact]:
     yield "Software", ", ".join(f"{name} {version}" for name, version in versions)
     host = record.host
     yield "Machine", f"{host.name}, {host.system}, {host.cores} cores"
-    yield "Drift", _drift(record.drift) if record.drift else ""
+    yield "Drift", _drift_text(record.drift) if record.drift else ""
 
 
-def _drift(drift: Drift) -> str:
+def _drift_text(drift: Drift) -> str:
     far = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
     shares = [f"{share:.1%} from {what}" for what, share in far if share is not None]
     return ", ".join(shares)
@@ -94,14 +96,14 @@ class Content:
     per_face: bool
     totals: Totals
     reasons: Mapping[str, int]
-    entries: Sequence[Entry]
+    entries: Sequence[PageRow]
     editions: Sequence[Edition] = ()
     changes: Changes | None = None
     facts: Sequence[Fact] = ()
     warnings: Sequence[str] = ()
-    pictures: Mapping[int, Picture] = field(default_factory=dict)
+    pictures: Mapping[int, PagePicture] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Give it as the script reads it; pictures are apart, as ``picture_files`` has them."""
         labels = self.totals.labels
         return {
@@ -115,29 +117,29 @@ class Content:
             "sources": [*Source],
             "facts": self.facts,
             "warnings": self.warnings,
-            "totals": _totals(self.totals),
+            "totals": _totals_json(self.totals),
             "reasons": sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])),
-            "editions": [_edition(edition, self.totals) for edition in self.editions],
-            "changes": _changes(self.changes),
-            "changed": _changed(self.changes, self.entries),
-            "rows": _rows(self.entries, labels),
+            "editions": [_edition_json(edition, self.totals) for edition in self.editions],
+            "changes": _changes_json(self.changes),
+            "changed": _changed_rows_json(self.changes, self.entries),
+            "rows": _rows_json(self.entries, labels),
             "pictures": [
                 [index, *(round(side, 1) for side in picture.view), picture.note]
-                for index, picture in self._pictures()
+                for index, picture in self._list_pictures()
             ],
         }
 
     def picture_files(self) -> list[bytes]:
         """Give the pictures' files in the order of ``pictures``, empty where there is none."""
-        return [picture.data for _, picture in self._pictures()]
+        return [picture.data for _, picture in self._list_pictures()]
 
-    def _pictures(self) -> Iterable[tuple[int, Picture]]:
+    def _list_pictures(self) -> Iterable[tuple[int, PagePicture]]:
         for index, entry in enumerate(self.entries):
             if entry.number in self.pictures:
                 yield index, self.pictures[entry.number]
 
 
-def _totals(totals: Totals) -> dict[str, Any]:
+def _totals_json(totals: Totals) -> dict[str, Any]:
     return {
         "rows": totals.rows,
         "photos": totals.photos,
@@ -154,7 +156,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _edition(edition: Edition, now: Totals) -> dict[str, Any]:
+def _edition_json(edition: Edition, now: Totals) -> dict[str, Any]:
     totals = edition.totals
     shares = [[answer, totals.share(answer)] for answer in (*now.labels, *now.abstain)]
     return {
@@ -167,7 +169,7 @@ def _edition(edition: Edition, now: Totals) -> dict[str, Any]:
     }
 
 
-def _changes(changes: Changes | None) -> dict[str, Any] | None:
+def _changes_json(changes: Changes | None) -> dict[str, Any] | None:
     if changes is None:
         return None
     return {
@@ -177,22 +179,26 @@ def _changes(changes: Changes | None) -> dict[str, Any] | None:
     }
 
 
-def _changed(changes: Changes | None, entries: Sequence[Entry]) -> list[list[Any]]:
+def _changed_rows_json(changes: Changes | None, entries: Sequence[PageRow]) -> list[list[Any]]:
     """Give the rows that changed, by their index: the change, and what was said before."""
     if changes is None:
         return []
-    kept = [(i, *changes.was[e.number]) for i, e in enumerate(entries) if e.number in changes.was]
+    kept = [
+        (i, *changes.earlier[e.number])
+        for i, e in enumerate(entries)
+        if e.number in changes.earlier
+    ]
     return [
-        [index, change, _words(old) if old and change != Change.NEW else ""]
+        [index, change, _answer_text(old) if old and change != Change.NEW else ""]
         for index, change, old in kept
     ]
 
 
-def _words(row: SavedRow) -> str:
+def _answer_text(row: SavedRow) -> str:
     return row.label or STATUS_TEXTS[Status(row.status)]
 
 
-def _rows(entries: Sequence[Entry], labels: Sequence[str]) -> dict[str, Any]:
+def _rows_json(entries: Sequence[PageRow], labels: Sequence[str]) -> dict[str, Any]:
     """Lay the rows out in columns; -1 and empty stand for what a row does not have."""
     numbers = {label: number for number, label in enumerate(labels)}
     folders: dict[str, int] = {}

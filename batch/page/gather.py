@@ -14,31 +14,31 @@ from typing import Any
 from batch.errors import ReportError
 from batch.files.publish import is_device
 from batch.path_text import as_cell, path_text
-from batch.reading.dataset_reader import success_of
-from batch.reading.fields import checked_records
-from batch.reading.readers import RecordReader, reading
+from batch.reading.dataset_reader import require_success
+from batch.reading.fields import read_checked_records
+from batch.reading.readers import RecordReader, translate_read_errors
 from batch.reading.saved import (
-    NEEDED,
+    REQUIRED_COLUMNS,
     SavedReport,
     SavedRow,
     is_dataset_at,
     is_missing,
-    open_records,
+    open_reader,
 )
 from batch.records import Abstain, Reason, Source, Status
-from batch.reports.columns import MISSING
+from batch.reports.columns import MISSING_PREFIX
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
 _REASONS = frozenset(map(str, Reason))
 # What stands for the reason of a failure of which no known one is given.
-OTHER = "other"
+OTHER_REASON = "other"
 
-Place = tuple[float, float, float, float]
+PixelBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PageRow:
     """A row of the report.
 
     ``number`` counts the report's rows from 0. ``box`` is the left, top, width and height of the
@@ -49,7 +49,7 @@ class Entry:
     number: int
     row: SavedRow
     source: str | None = None
-    box: Place | None = None
+    box: PixelBox | None = None
     size: tuple[int, int] | None = None
     error: str | None = None
 
@@ -64,35 +64,35 @@ class Entry:
         """The reason of a failure, one word; None where nothing failed."""
         if self.row.status != Status.FAILED:
             return None
-        said = (self.error or "").removeprefix(MISSING)
-        words = (said.partition("; ")[2] if self.row.missing else said).partition(":")[0]
-        return words if words in _REASONS else OTHER
+        record = (self.error or "").removeprefix(MISSING_PREFIX)
+        words = (record.partition("; ")[2] if self.row.missing else record).partition(":")[0]
+        return words if words in _REASONS else OTHER_REASON
 
 
-def labels_of(report: SavedReport) -> list[str]:
+def label_cells(report: SavedReport) -> list[str]:
     """Name the labels of a report as its column ``label`` has them, in the model's order."""
     return [as_cell(name) for name in report.labels or ()]
 
 
-def entries(reader: RecordReader) -> Iterator[Entry]:
+def read_page_rows(reader: RecordReader) -> Iterator[PageRow]:
     """Read the rows of a report whose columns were checked, in their order, once.
 
     Raises:
         ReportError: one is damaged; the message has its number.
     """
     more = ("face", "source", *_BOX, *_SIZE)
-    wanted = (*NEEDED, *(name for name in more if name in reader.columns))
-    for number, (_, values) in enumerate(checked_records(reader, wanted)):
-        yield _entry(number, dict(zip(wanted, values, strict=True)))
+    wanted = (*REQUIRED_COLUMNS, *(name for name in more if name in reader.columns))
+    for number, (_, values) in enumerate(read_checked_records(reader, wanted)):
+        yield _to_page_row(number, dict(zip(wanted, values, strict=True)))
 
 
-def _entry(number: int, said: dict[str, Any]) -> Entry:
-    path, status, label, confidence, error = (said[name] for name in NEEDED)
-    row = SavedRow(path, status, label, confidence, said.get("face"), is_missing(error))
-    box = _numbers(said, _BOX)
-    size = _numbers(said, _SIZE)
-    source = said.get("source")
-    return Entry(
+def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
+    path, status, label, confidence, error = (record[name] for name in REQUIRED_COLUMNS)
+    row = SavedRow(path, status, label, confidence, record.get("face"), is_missing(error))
+    box = _read_numbers(record, _BOX)
+    size = _read_numbers(record, _SIZE)
+    source = record.get("source")
+    return PageRow(
         number,
         row,
         source,
@@ -103,9 +103,9 @@ def _entry(number: int, said: dict[str, Any]) -> Entry:
     )
 
 
-def _numbers(said: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
+def _read_numbers(record: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
     """Give a place or a size, the last two of whose numbers are sides; None for what is none."""
-    numbers: list[Any] = [said.get(name) for name in names]
+    numbers: list[Any] = [record.get(name) for name in names]
     return None if None in numbers or min(numbers[-2:]) <= 0 else numbers
 
 
@@ -183,7 +183,7 @@ class Totals:
         """The mean over all answers that have one, 0 to 1; None without any."""
         return self._confidence / self._answers if self._answers else None
 
-    def settled(self, answer: str) -> int:
+    def count_sure(self, answer: str) -> int:
         """Count the rows that have an answer and are not unsure of it."""
         return (self.by_status if answer in self._abstain else self.sure)[answer]
 
@@ -193,7 +193,7 @@ class Totals:
         None if there are none, or if the report does not know the answer.
         """
         total = self.sure.total() + sum(self.by_status[name] for name in self.abstain)
-        return self.settled(answer) / total if total and answer in self.bins else None
+        return self.count_sure(answer) / total if total and answer in self.bins else None
 
 
 # == A report read for its page: its sums, and the rows that the page has room for.
@@ -203,47 +203,47 @@ MAX_ROWS = 200_000
 
 
 @dataclass(frozen=True)
-class Gathered:
+class PageReport:
     """What was read: the sums of all rows, failures by reason, and rows in the report's order."""
 
     saved: SavedReport
     totals: Totals
     reasons: Mapping[str, int]
-    entries: Sequence[Entry]
+    rows: Sequence[PageRow]
 
 
-def gather(report: Path) -> Gathered:
+def read_page_report(report: Path) -> PageReport:
     """Read a report; memory is bounded by ``MAX_ROWS``.
 
     Raises:
         ReportError: it is missing, no report, or damaged.
         UsageError: a package that its format needs is not installed.
     """
-    with open_records(report) as reader:
+    with open_reader(report) as reader:
         saved = SavedReport(reader)
-        totals, reasons = Totals(labels_of(saved), saved.abstain), Counter[str]()
-        rows = _counted(reader, totals, reasons) if reader.columns else iter(())
+        totals, reasons = Totals(label_cells(saved), saved.abstain), Counter[str]()
+        rows = _count_rows(reader, totals, reasons) if reader.columns else iter(())
         kept = heapq.nsmallest(MAX_ROWS, rows, key=attrgetter("rank"))
-    return Gathered(saved, totals, reasons, sorted(kept, key=attrgetter("number")))
+    return PageReport(saved, totals, reasons, sorted(kept, key=attrgetter("number")))
 
 
-def digest_of(report: Path) -> str:
+def digest_report(report: Path) -> str:
     """Give the SHA-256 of a report's file, in hexadecimal; of a dataset's, that of their list.
 
     Raises:
         ReportError: it is missing, or neither file nor dataset.
     """
-    called = f"report {path_text(report)}"
+    display_name = f"report {path_text(report)}"
     if is_dataset_at(report):
-        return hashlib.sha256(success_of(report, called)).hexdigest()
+        return hashlib.sha256(require_success(report, display_name)).hexdigest()
     if is_device(report):
-        raise ReportError(f"{called} is a pipe or device", "write it to a file first")
-    with reading(called), report.open("rb") as file:
+        raise ReportError(f"{display_name} is a pipe or device", "write it to a file first")
+    with translate_read_errors(display_name), report.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _counted(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[Entry]:
-    for entry in entries(reader):
+def _count_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
+    for entry in read_page_rows(reader):
         totals.add(entry.row)
         if entry.reason:
             reasons[entry.reason] += 1

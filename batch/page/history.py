@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batch.page.gather import Entry, Totals, labels_of
+from batch.page.gather import PageRow, Totals, label_cells
 from batch.path_text import path_text
-from batch.reading.diff import Change, change_of, check_comparable, open_pairs
-from batch.reading.saved import SavedReport, SavedRow, open_saved
-from batch.recording.run_record import read_run, run_file
+from batch.reading.diff import Change, check_comparable, classify_change, open_pairs
+from batch.reading.saved import SavedReport, SavedRow, open_saved_report
+from batch.recording.run_record import local_record_file, read_record
 
 # Photos that are gone are named up to here, and counted beyond.
-MAX_GONE = 1_000
+MAX_NAMED_GONE = 1_000
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Edition:
 class Changes:
     """What changed from one report to the next.
 
-    ``counts`` has each change, ``was`` what the earlier one said, by the number of the later one's
+    ``counts`` has each change, ``earlier`` what the earlier one said, by the number of the later one's
     row, ``gone`` the first paths of those that are in the earlier one alone.
     """
 
     since: Edition
     counts: Counter[Change] = field(default_factory=Counter)
-    was: dict[int, tuple[Change, SavedRow | None]] = field(default_factory=dict)
+    earlier: dict[int, tuple[Change, SavedRow | None]] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
 
 
@@ -50,26 +50,26 @@ def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Editi
     """
     read = {}
     for report in reports:
-        with open_saved(report) as saved:
+        with open_saved_report(report) as saved:
             check_comparable(saved, now)
-            totals = Totals(labels_of(now), saved.abstain)
+            totals = Totals(label_cells(now), saved.abstain)
             for row in saved.rows():
                 if not row.missing:
                     totals.add(row)
-        read[report] = Edition(path_text(Path(report.name)), published(report), totals)
+        read[report] = Edition(path_text(Path(report.name)), find_publish_time(report), totals)
     return dict(sorted(read.items(), key=lambda item: item[1].when))
 
 
-def published(report: Path) -> datetime:
+def find_publish_time(report: Path) -> datetime:
     """Tell when a report was published: as its run's record says, else when its file changed."""
-    record = read_run(run_file(report))
+    record = read_record(local_record_file(report))
     if record and record.published:
         return record.ended
     return datetime.fromtimestamp(report.stat().st_mtime, UTC)
 
 
-def changes_between(
-    old: Path, since: Edition, new: Path, kept: Mapping[tuple[str, int | None], Entry]
+def find_changes(
+    old: Path, since: Edition, new: Path, kept: Mapping[tuple[str, int | None], PageRow]
 ) -> Changes:
     """Find what changed from an ``old`` report to a ``new`` one.
 
@@ -80,17 +80,17 @@ def changes_between(
         OutputError: the temporary file for the comparison can't be written.
     """
     changes = Changes(since)
-    with open_saved(old) as before, open_saved(new) as after, open_pairs() as pairs:
+    with open_saved_report(old) as before, open_saved_report(new) as after, open_pairs() as pairs:
         pairs.load("old", before)
         pairs.load("new", after)
-        for pair in pairs.changed():
-            change = change_of(pair)
+        for pair in pairs.find_changed():
+            change = classify_change(pair)
             changes.counts[change] += 1
             if pair.new is None:
-                if pair.old is not None and len(changes.gone) < MAX_GONE:
+                if pair.old is not None and len(changes.gone) < MAX_NAMED_GONE:
                     changes.gone.append(pair.old.path)
                 continue
             entry = kept.get((pair.new.path, pair.new.face))
             if entry is not None:
-                changes.was[entry.number] = change, pair.old
+                changes.earlier[entry.number] = change, pair.old
     return changes

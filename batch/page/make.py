@@ -15,15 +15,15 @@ from string import Template
 from typing import BinaryIO
 
 from batch.errors import ReportError, UsageError
-from batch.files.lock import locked
-from batch.files.publish import is_streamed, writing
-from batch.page.content import Content, about_run
-from batch.page.gather import Gathered, Totals, digest_of, gather
-from batch.page.history import Changes, Edition, changes_between, published, read_editions
-from batch.page.thumbnails import GONE, Picture, least_certain, pictures
+from batch.files.lock import hold_lock
+from batch.files.publish import is_streamed, translate_write_errors
+from batch.page.content import Content, describe_run
+from batch.page.gather import PageReport, Totals, digest_report, read_page_report
+from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions
+from batch.page.thumbnails import PHOTO_GONE, PagePicture, choose_least_certain, make_pictures
 from batch.path_text import path_text
-from batch.reports.dataset_place import check_outside
-from batch.reports.output import called, check_apart, check_place, publishing
+from batch.reports.dataset_place import check_outside_datasets
+from batch.reports.output import check_destination, check_not_input, describe_output, publish_output
 
 STYLES = (
     "colours.css",
@@ -52,26 +52,26 @@ SCRIPTS = (
 COMPRESSION = 6
 
 
-def document(content: Content, plots: Mapping[str, str]) -> bytes:
+def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
     """Write the page, in UTF-8.
 
     ``plots`` has SVG for ``labels``, ``confidence`` and ``history``, empty where there is none.
     Nothing of the report but its labels, in the plots, is in the file as markup: rows and pictures
     are base64, which cannot end an element.
     """
-    script = _script()
-    page = Template(_file("page.html")).substitute(
-        policy=_policy(script),
-        style="\n".join(map(_file, STYLES)),
+    script = _join_scripts()
+    page = Template(_read_resource("page.html")).substitute(
+        policy=_policy_text(script),
+        style="\n".join(map(_read_resource, STYLES)),
         script=script,
-        rows=_packed(content),
+        rows=_pack_rows(content),
         pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
         **{f"{name}_plot": plots[name] for name in ("labels", "confidence", "history")},
     )
     return page.encode()
 
 
-def _policy(script: str) -> str:
+def _policy_text(script: str) -> str:
     """Forbid all but this script, inline styles and pictures that the page itself holds.
 
     Content Security Policy Level 3: https://www.w3.org/TR/CSP3/
@@ -83,18 +83,18 @@ def _policy(script: str) -> str:
     )
 
 
-def _script() -> str:
-    body = "\n".join(map(_file, SCRIPTS))
+def _join_scripts() -> str:
+    body = "\n".join(map(_read_resource, SCRIPTS))
     return f'(() => {{\n"use strict";\n{body}}})();'
 
 
-def _packed(content: Content) -> str:
-    text = json.dumps(content.as_json(), ensure_ascii=False, separators=(",", ":"))
+def _pack_rows(content: Content) -> str:
+    text = json.dumps(content.to_json(), ensure_ascii=False, separators=(",", ":"))
     # With no time in it, the same report gives the same page.
     return b64encode(gzip.compress(text.encode(), COMPRESSION, mtime=0)).decode()
 
 
-def _file(name: str) -> str:
+def _read_resource(name: str) -> str:
     return files("batch.page").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -104,7 +104,7 @@ SUFFIXES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
-class Request:
+class PageJob:
     """What page is wanted: of which report, where it goes, and what it is to show.
 
     ``photos`` is the folder in which the report's relative paths begin, ``gallery`` the most
@@ -119,7 +119,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Made:
+class PageSummary:
     """A page that was published, in numbers.
 
     ``rows`` are in it, ``of`` so many in the report; ``gone`` counts photos that should have a
@@ -133,7 +133,7 @@ class Made:
     size: int
 
 
-def make_page(request: Request, stdout: BinaryIO) -> Made:
+def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     """Make a report's page and publish it, whole or not at all.
 
     Raises:
@@ -145,29 +145,32 @@ def make_page(request: Request, stdout: BinaryIO) -> Made:
     """
     check_page_output(request.output)
     reports = (request.report, *request.previous)
-    check_apart(request.output, "a report that the page is to show", *map(os.fspath, reports))
-    check_outside(request.output, *reports)
-    with locked(request.output):
-        return _make(request, stdout)
+    check_not_input(request.output, "a report that the page is to show", *map(os.fspath, reports))
+    check_outside_datasets(request.output, *reports)
+    with hold_lock(request.output):
+        return _make_page(request, stdout)
 
 
-def _make(request: Request, stdout: BinaryIO) -> Made:
-    draw = _drawing()
-    digest, *_ = map(digest_of, (request.report, *request.previous))
-    content = _content(request, digest)
-    page = document(content, draw(content.totals, content.editions))
-    if digest_of(request.report) != digest:
+def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
+    draw = _import_draw_plots()
+    digest, *_ = map(digest_report, (request.report, *request.previous))
+    content = _build_content(request, digest)
+    page = build_document(content, draw(content.totals, content.editions))
+    if digest_report(request.report) != digest:
         raise ReportError(
             f"report {path_text(request.report)} was replaced meanwhile", "make the page again"
         )
-    with publishing(request.output, stdout) as stream, writing(called(request.output)):
+    with (
+        publish_output(request.output, stdout) as stream,
+        translate_write_errors(describe_output(request.output)),
+    ):
         stream.write(page)
     shown = content.pictures.values()
-    return Made(
+    return PageSummary(
         rows=len(content.entries),
         of=content.totals.rows,
         pictures=sum(bool(picture.data) for picture in shown),
-        gone=sum(picture.note == GONE for picture in shown),
+        gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
     )
 
@@ -180,53 +183,53 @@ def check_page_output(output: str) -> None:
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
     if not is_streamed(output) and Path(output).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{called(output)} is to be a page", "end its name in .html")
-    check_place(output)
+        raise UsageError(f"{describe_output(output)} is to be a page", "end its name in .html")
+    check_destination(output)
 
 
-def _drawing() -> Callable[[Totals, Sequence[Edition]], dict[str, str]]:
+def _import_draw_plots() -> Callable[[Totals, Sequence[Edition]], dict[str, str]]:
     try:
-        from batch.page.plots import draw
+        from batch.page.plots import draw_plots
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the plots of a page need {error.name}",
             "install it: pip install 'batch-label[report]'",
         ) from error
-    return draw
+    return draw_plots
 
 
-def _content(request: Request, digest: str) -> Content:
-    read = gather(request.report)
-    editions, changes = _history(request, read)
-    facts, warnings = about_run(request.report)
+def _build_content(request: PageJob, digest: str) -> Content:
+    read = read_page_report(request.report)
+    editions, changes = _read_history(request, read)
+    facts, warnings = describe_run(request.report)
     return Content(
         title=path_text(Path(request.report.name)),
         digest=digest,
         per_face=read.saved.per_face,
         totals=read.totals,
         reasons=read.reasons,
-        entries=read.entries,
+        entries=read.rows,
         editions=editions,
         changes=changes,
         facts=facts,
         warnings=warnings,
-        pictures=_pictures(request, read),
+        pictures=_make_pictures(request, read),
     )
 
 
-def _history(request: Request, read: Gathered) -> tuple[Sequence[Edition], Changes | None]:
+def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition], Changes | None]:
     earlier = read_editions(request.previous, read.saved)
     if not earlier:
         return (), None
     last, since = list(earlier.items())[-1]
-    kept = {(entry.row.path, entry.row.face): entry for entry in read.entries}
+    kept = {(entry.row.path, entry.row.face): entry for entry in read.rows}
     title = path_text(Path(request.report.name))
-    now = Edition(title, published(request.report), read.totals)
-    return (*earlier.values(), now), changes_between(last, since, request.report, kept)
+    now = Edition(title, find_publish_time(request.report), read.totals)
+    return (*earlier.values(), now), find_changes(last, since, request.report, kept)
 
 
-def _pictures(request: Request, read: Gathered) -> Mapping[int, Picture]:
-    chosen = least_certain(read.entries, request.gallery)
-    made = published(request.report)
-    found = pictures(chosen, request.photos, read.saved.per_face, made)
+def _make_pictures(request: PageJob, read: PageReport) -> Mapping[int, PagePicture]:
+    chosen = choose_least_certain(read.rows, request.gallery)
+    made = find_publish_time(request.report)
+    found = make_pictures(chosen, request.photos, read.saved.per_face, made)
     return {entry.number: picture for entry, picture in found}

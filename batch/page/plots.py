@@ -26,7 +26,7 @@ _XLINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"(url\(#|^#)([\w-]+)")
 
 
-def drawing_colour(number: int) -> str:
+def placeholder_colour(number: int) -> str:
     """Give the colour that stands in a plot for the page's colour of that number, 0 to 255."""
     return f"#fe{number:02x}01"
 
@@ -34,10 +34,10 @@ def drawing_colour(number: int) -> str:
 # What plots are drawn with: numbers from 0 on are the labels' colours.
 LABEL_COLOURS = 8
 INK, MUTED, LINE, NEITHER, NO_PERSON = (
-    drawing_colour(LABEL_COLOURS + number) for number in range(5)
+    placeholder_colour(LABEL_COLOURS + number) for number in range(5)
 )
 _VARIABLES = {
-    **{drawing_colour(number): f"var(--label-{number})" for number in range(LABEL_COLOURS)},
+    **{placeholder_colour(number): f"var(--label-{number})" for number in range(LABEL_COLOURS)},
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     LINE: "var(--line)",
@@ -62,7 +62,7 @@ SETTINGS: dict[Any, object] = {
 }
 
 
-def svg_of(figure: Figure, name: str, says: str) -> str:
+def to_svg(figure: Figure, name: str, says: str) -> str:
     """Turn a figure into an ``<svg>`` that scales, and says ``says`` to who can't see it.
 
     ``name`` keeps the marks inside it apart from those of other plots.
@@ -75,9 +75,9 @@ def svg_of(figure: Figure, name: str, says: str) -> str:
         # Its style would hold for the whole page.
         for child in [c for c in parent if c.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style")]:
             parent.remove(child)
-    used = {mark for node in root.iter() for mark in _references(node)}
+    used = {mark for node in root.iter() for mark in _find_references(node)}
     for node in root.iter():
-        _adapt(node, name, used)
+        _adapt_node(node, name, used)
     for size in ("width", "height"):
         del root.attrib[size]
     root.attrib |= {"role": "img", "aria-label": says}
@@ -85,11 +85,11 @@ def svg_of(figure: Figure, name: str, says: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _references(node: ET.Element) -> list[str]:
+def _find_references(node: ET.Element) -> list[str]:
     return [match[2] for value in node.attrib.values() for match in _REFERENCE.finditer(value)]
 
 
-def _adapt(node: ET.Element, name: str, used: set[str]) -> None:
+def _adapt_node(node: ET.Element, name: str, used: set[str]) -> None:
     if _XLINK in node.attrib:
         node.set("href", node.attrib.pop(_XLINK))
     if node.get("id") not in used:
@@ -106,12 +106,12 @@ def _adapt(node: ET.Element, name: str, used: set[str]) -> None:
 # == The plots of the page: answers, confidences, and shares over earlier reports.
 
 # Labels that a plot tells apart; the others are one more.
-MOST_LABELS = LABEL_COLOURS - 1
+MAX_NAMED_LABELS = LABEL_COLOURS - 1
 OTHERS = "others"
-SIZE = (4.6, 2.7)  # inches, as matplotlib counts; the page scales it
-UNSURE = 0.45  # how strong the colour of unsure answers is
-NAME_LENGTH = 18  # characters
-OUTLINE = 1.4  # points; of hollow bars
+SIZE_INCHES = (4.6, 2.7)  # inches, as matplotlib counts; the page scales it
+UNSURE_ALPHA = 0.45  # how strong the colour of unsure answers is
+MAX_NAME_CHARS = 18  # characters
+OUTLINE_POINTS = 1.4  # points; of hollow bars
 
 
 @dataclass(frozen=True)
@@ -141,29 +141,31 @@ _ABSTAIN = {
 }
 
 
-def draw(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
+def draw_plots(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
     """Draw all plots of a page as SVG, by their names; empty where there is nothing to show."""
     return {
-        "labels": answer_plot(totals),
-        "confidence": confidence_plot(totals),
-        "history": history_plot(editions, totals) if len(editions) > 1 else "",
+        "labels": draw_answers(totals),
+        "confidence": draw_confidence(totals),
+        "history": draw_history(editions, totals) if len(editions) > 1 else "",
     }
 
 
-def answer_plot(totals: Totals) -> str:
+def draw_answers(totals: Totals) -> str:
     """Draw how many rows have each answer, sure labels strong and unsure ones pale, as SVG."""
-    with _axes() as (figure, axes):
-        series = _series(totals)
-        counts = [sum(map(totals.settled, one.answers)) for one in series]
+    with _open_axes() as (figure, axes):
+        series = _choose_series(totals)
+        counts = [sum(map(totals.count_sure, one.answers)) for one in series]
         unsure = [sum(totals.unsure[answer] for answer in one.answers) for one in series]
-        names = [_short(one.name) for one in series]
+        names = [_shorten(one.name) for one in series]
         places = range(len(series))
         height = min(0.6, 0.18 * len(series))
         bars = axes.barh(places, counts, height=height)
         for one, bar in zip(series, bars, strict=True):
-            _fill(one, bar)
+            _fill_bar(one, bar)
         colours = [one.colour for one in series]
-        pale = axes.barh(places, unsure, left=counts, color=colours, height=height, alpha=UNSURE)
+        pale = axes.barh(
+            places, unsure, left=counts, color=colours, height=height, alpha=UNSURE_ALPHA
+        )
         texts = [f"{s + u:,}" for s, u in zip(counts, unsure, strict=True)]
         axes.bar_label(pale, texts, padding=4, color=INK)
         axes.set_yticks(places, names)
@@ -172,21 +174,21 @@ def answer_plot(totals: Totals) -> str:
         axes.margins(x=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         says = "; ".join(f"{n} {c}" for n, c in zip(names, texts, strict=True))
-        return svg_of(figure, "labels", f"Answers: {says or 'none'}")
+        return to_svg(figure, "labels", f"Answers: {says or 'none'}")
 
 
-def confidence_plot(totals: Totals) -> str:
+def draw_confidence(totals: Totals) -> str:
     """Draw how many answers have which confidence, one answer above the other, as SVG."""
-    with _axes() as (figure, axes):
+    with _open_axes() as (figure, axes):
         below = [0] * BINS
         edges = [part / BINS for part in range(BINS)]
-        for one in _series(totals):
+        for one in _choose_series(totals):
             counts = [
                 sum(column)
                 for column in zip(*(totals.bins[answer] for answer in one.answers), strict=True)
             ]
             for bar in axes.bar(edges, counts, 0.9 / BINS, below, align="edge"):
-                _fill(one, bar)
+                _fill_bar(one, bar)
             below = [a + b for a, b in zip(below, counts, strict=True)]
         # With two labels alone nothing is below a half.
         first = next((part for part, count in enumerate(below) if count), 0)
@@ -196,13 +198,13 @@ def confidence_plot(totals: Totals) -> str:
         axes.set(xlabel="confidence", ylabel="answers")
         mean = totals.mean_confidence
         says = "no answers" if mean is None else f"the mean is {mean:.0%}"
-        return svg_of(figure, "confidence", f"Answers by confidence: {says}")
+        return to_svg(figure, "confidence", f"Answers by confidence: {says}")
 
 
-def history_plot(editions: Sequence[Edition], now: Totals) -> str:
+def draw_history(editions: Sequence[Edition], now: Totals) -> str:
     """Draw the shares of answers that are not unsure over reports, the oldest first, as SVG."""
-    with _axes() as (figure, axes):
-        for one in _series(now):
+    with _open_axes() as (figure, axes):
+        for one in _choose_series(now):
             if len(one.answers) > 1:
                 continue
             shares = [edition.totals.share(one.answers[0]) for edition in editions]
@@ -221,47 +223,47 @@ def history_plot(editions: Sequence[Edition], now: Totals) -> str:
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
         axes.set_ylabel("share of sure answers")
-        return svg_of(figure, "history", f"Shares of answers in {len(editions)} reports")
+        return to_svg(figure, "history", f"Shares of answers in {len(editions)} reports")
 
 
-def _series(totals: Totals) -> list[_Series]:
+def _choose_series(totals: Totals) -> list[_Series]:
     """Choose what plots tell apart: the labels that they name, all others, and abstentions."""
-    shown = shown_labels(totals)
+    shown = choose_labels(totals)
     rest = tuple(label for label in totals.labels if label not in shown)
     labels: list[tuple[str, tuple[str, ...]]] = [(label, (label,)) for label in shown]
     if rest:
         labels.append((f"{len(rest)} {OTHERS}", rest))
     return [
-        *(_Series(name, those, drawing_colour(n)) for n, (name, those) in enumerate(labels)),
+        *(_Series(name, those, placeholder_colour(n)) for n, (name, those) in enumerate(labels)),
         *(_ABSTAIN[Abstain(name)] for name in totals.abstain),
     ]
 
 
-def shown_labels(totals: Totals) -> list[str]:
+def choose_labels(totals: Totals) -> list[str]:
     """Choose the labels that plots name: all, or the most frequent ones, in the model's order."""
     if len(totals.labels) <= LABEL_COLOURS:
         return list(totals.labels)
     counts = totals.sure + totals.unsure
-    most = sorted(totals.labels, key=lambda label: -counts[label])[:MOST_LABELS]
+    most = sorted(totals.labels, key=lambda label: -counts[label])[:MAX_NAMED_LABELS]
     return [label for label in totals.labels if label in most]
 
 
-def _fill(series: _Series, bar: Rectangle) -> None:
+def _fill_bar(series: _Series, bar: Rectangle) -> None:
     """Colour a bar; a hollow one has an outline, but none where it has no length."""
     is_empty = not bar.get_width() or not bar.get_height()
     bar.set_facecolor("none" if series.is_hollow else series.colour)
     bar.set_edgecolor(series.colour)
-    bar.set_linewidth(OUTLINE if series.is_hollow and not is_empty else 0)
+    bar.set_linewidth(OUTLINE_POINTS if series.is_hollow and not is_empty else 0)
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= NAME_LENGTH else f"{label[: NAME_LENGTH - 1]}\u2026"
+def _shorten(label: str) -> str:
+    return label if len(label) <= MAX_NAME_CHARS else f"{label[: MAX_NAME_CHARS - 1]}\u2026"
 
 
 @contextmanager
-def _axes() -> Iterator[tuple[Figure, Axes]]:
+def _open_axes() -> Iterator[tuple[Figure, Axes]]:
     with rc_context(SETTINGS), warnings.catch_warnings():
         # Labels may be in any script: the browser has its letters, this font need not.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         yield figure, figure.subplots()

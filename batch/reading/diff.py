@@ -11,21 +11,21 @@ from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
 from batch.errors import OutputError, ReportError, UsageError
-from batch.files.lock import locked
-from batch.files.publish import writing
+from batch.files.lock import hold_lock
+from batch.files.publish import translate_write_errors
 from batch.location import location_of
 from batch.path_text import guard_cell, path_text
 from batch.reading.readers import REMEDY
-from batch.reading.saved import SavedReport, SavedRow, open_saved
+from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.records import Status
 from batch.reports.columns import PROBABILITY_DECIMALS
-from batch.reports.dataset_place import check_outside
-from batch.reports.formats import Column, Kind, Record, Value, open_writer
-from batch.reports.output import called, check_apart, publishing
+from batch.reports.dataset_place import check_outside_datasets
+from batch.reports.formats import Column, ColumnKind, Record, Value, open_writer
+from batch.reports.output import check_not_input, describe_output, publish_output
 from batch.reports.report import check_output, report_format
 
 # KiB of pages that SQLite keeps in memory; what is more goes to a temporary file.
-CACHE = 16_384
+CACHE_KIB = 16_384
 # The fields of a row that are kept, in the order in which a `SavedRow` takes them.
 _FIELDS = ("path", "status", "label", "confidence", "face")
 _SIDES = ("old", "new")
@@ -56,7 +56,7 @@ class Pairs:
         Raises:
             ReportError: it has a damaged row, or the same photo or face twice.
         """
-        rows = (_stored(row) for row in report.rows() if not row.missing)
+        rows = (_to_values(row) for row in report.rows() if not row.missing)
         self._database.execute(
             f"CREATE TABLE {side} (number INTEGER PRIMARY KEY, path TEXT, status TEXT, label TEXT,"
             " confidence REAL, face INTEGER, mate INTEGER)"
@@ -66,10 +66,10 @@ class Pairs:
         try:
             self._database.execute(f"CREATE UNIQUE INDEX {side}_key ON {side} (path, mate)")
         except sqlite3.IntegrityError:
-            raise self._twice(side, report) from None
+            raise self._duplicate_error(side, report) from None
         return self._count(f"SELECT count(*) FROM {side}")
 
-    def changed(self) -> Iterator[Pair]:
+    def find_changed(self) -> Iterator[Pair]:
         """Give the pairs whose status or label differ.
 
         They come in the new report's order, and at last what is gone, in the old one's.
@@ -88,12 +88,12 @@ class Pairs:
             sides = values[: len(_FIELDS)], values[len(_FIELDS) :]
             yield Pair(*(None if side[0] is None else SavedRow(*side) for side in sides))
 
-    def _twice(self, side: str, report: SavedReport) -> ReportError:
+    def _duplicate_error(self, side: str, report: SavedReport) -> ReportError:
         path, face = self._database.execute(
             f"SELECT path, face FROM {side} GROUP BY path, mate HAVING count(*) > 1 LIMIT 1"
         ).fetchone()
         which = path if face is None else f"face {face} of {path}"
-        return ReportError(f"{report.called} has {which} twice", REMEDY)
+        return ReportError(f"{report.display_name} has {which} twice", REMEDY)
 
     def _count(self, query: str) -> int:
         return int(self._database.execute(query).fetchone()[0])
@@ -109,7 +109,7 @@ def open_pairs() -> Iterator[Pairs]:
     # The empty name stands for a file of SQLite's own, which is only made where memory ends.
     database = sqlite3.connect("", isolation_level=None)
     try:
-        database.execute(f"PRAGMA cache_size = -{CACHE}")
+        database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("BEGIN")
         yield Pairs(database)
@@ -122,15 +122,15 @@ def open_pairs() -> Iterator[Pairs]:
         database.close()
 
 
-def _stored(row: SavedRow) -> tuple[str, str, str | None, float | None, int | None, int]:
+def _to_values(row: SavedRow) -> tuple[str, str, str | None, float | None, int | None, int]:
     return row.path, row.status, row.label, row.confidence, row.face, row.face or 1
 
 
 # == What changed between two reports: photos that are new, gone, relabelled, failed or healed.
 
 # Kinds of relabelling that the summary names; the list has them all.
-MOST_FREQUENT = 5
-_SHOWN = 300  # characters of labels in a message
+MAX_NAMED_CHANGES = 5
+_MAX_SHOWN_CHARS = 300  # characters of labels in a message
 
 
 class Change(StrEnum):
@@ -177,7 +177,7 @@ class Comparison:
         """Rows of the new report that say what the old one's said."""
         return self.new - sum(self.changes.values()) + self.changes[Change.GONE]
 
-    def lines(self, old: str, new: str) -> Iterator[str]:
+    def describe(self, old: str, new: str) -> Iterator[str]:
         """Say it to people; ``old`` and ``new`` are the reports."""
         noun = "faces and photos without one" if self.per_face else "photos"
         before, after = path_text(location_of(old)), path_text(location_of(new))
@@ -185,20 +185,20 @@ class Comparison:
         counts = (f"{count} {change}" for change, count in self.changes.items())
         yield f"{', '.join(counts)}; {self.unchanged} unchanged"
         order = sorted(self.relabelled.items(), key=lambda item: (-item[1], item[0]))
-        shown = [f"{was} -> {now}: {n}" for (was, now), n in order[:MOST_FREQUENT]]
-        others = sum(count for _, count in order[MOST_FREQUENT:])
+        shown = [f"{was} -> {now}: {n}" for (was, now), n in order[:MAX_NAMED_CHANGES]]
+        others = sum(count for _, count in order[MAX_NAMED_CHANGES:])
         if shown:
             yield f"relabelled {', '.join([*shown, *([f'others: {others}'] if others else [])])}"
 
 
-def columns(per_face: bool) -> tuple[Column, ...]:
+def diff_columns(per_face: bool) -> tuple[Column, ...]:
     """Name the columns of the list of changes; that of faces has one more."""
-    face = (Column("face", Kind.WHOLE),) if per_face else ()
+    face = (Column("face", ColumnKind.INT32),) if per_face else ()
     sides = (
         (
             Column(f"{side}_status"),
             Column(f"{side}_label"),
-            Column(f"{side}_confidence", Kind.REAL, PROBABILITY_DECIMALS),
+            Column(f"{side}_confidence", ColumnKind.FLOAT, PROBABILITY_DECIMALS),
         )
         for side in ("old", "new")
     )
@@ -224,12 +224,12 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     """
     report_format(output)  # a dataset is for reports alone
     check_output(output)
-    check_apart(output, "one of the two to compare", old, new)
-    check_outside(output, location_of(old), location_of(new))
+    check_not_input(output, "one of the two to compare", old, new)
+    check_outside_datasets(output, location_of(old), location_of(new))
     with (
-        locked(output),
-        open_saved(old) as before,
-        open_saved(new) as after,
+        hold_lock(output),
+        open_saved_report(old) as before,
+        open_saved_report(new) as after,
         open_pairs() as pairs,
     ):
         check_comparable(before, after)
@@ -238,17 +238,17 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
         changes: Counter[Change] = Counter()
         relabelled: Counter[tuple[str, str]] = Counter()
         with _open_list(output, per_face, stdout) as write:
-            for pair in pairs.changed():
-                change = change_of(pair)
+            for pair in pairs.find_changed():
+                change = classify_change(pair)
                 changes[change] += 1
                 if change is Change.RELABELLED and pair.old and pair.new:
-                    relabelled[_words(pair.old), _words(pair.new)] += 1
-                write(_record(change, pair, per_face))
+                    relabelled[_outcome_text(pair.old), _outcome_text(pair.new)] += 1
+                write(_to_record(change, pair, per_face))
     every = {change: changes[change] for change in Change}
     return Comparison(*counts, per_face, every, dict(relabelled))
 
 
-def change_of(pair: Pair) -> Change:
+def classify_change(pair: Pair) -> Change:
     """Name what became of a photo whose status or label is not what it was."""
     if pair.old is None or pair.new is None:
         return Change.NEW if pair.old is None else Change.GONE
@@ -260,16 +260,16 @@ def change_of(pair: Pair) -> Change:
 @contextmanager
 def _open_list(output: str, per_face: bool, stdout: BinaryIO) -> Iterator[Callable[[Record], None]]:
     """Give what writes a record, and publish the list when the block is through."""
-    with publishing(output, stdout) as stream:
-        with writing(called(output)):
-            writer = open_writer(report_format(output), stream, columns(per_face))
+    with publish_output(output, stdout) as stream:
+        with translate_write_errors(describe_output(output)):
+            writer = open_writer(report_format(output), stream, diff_columns(per_face))
 
         def write(record: Record) -> None:
-            with writing(called(output)):
+            with translate_write_errors(describe_output(output)):
                 writer.write(record)
 
         yield write
-        with writing(called(output)):
+        with translate_write_errors(describe_output(output)):
             writer.finish()
 
 
@@ -284,32 +284,34 @@ def check_comparable(old: SavedReport, new: SavedReport) -> None:
     if old.per_face != new.per_face:
         by_face, other = (old, new) if old.per_face else (new, old)
         raise UsageError(
-            f"{by_face.called} has a row a face, {other.called} a row a photo",
+            f"{by_face.display_name} has a row a face, {other.display_name} a row a photo",
             "compare two reports that were both made with --per-face, or both without",
         )
     if set(old.labels) != set(new.labels):
         raise UsageError(
-            f"{old.called} has the labels {', '.join(old.labels)[:_SHOWN]}, "
-            f"{new.called} has {', '.join(new.labels)[:_SHOWN]}",
+            f"{old.display_name} has the labels {', '.join(old.labels)[:_MAX_SHOWN_CHARS]}, "
+            f"{new.display_name} has {', '.join(new.labels)[:_MAX_SHOWN_CHARS]}",
             "compare reports of models with the same labels",
         )
 
 
-def _words(row: SavedRow) -> str:
+def _outcome_text(row: SavedRow) -> str:
     if row.label is None:
         return row.status
     return row.label if row.status == Status.OK else f"{row.label} ({row.status})"
 
 
-def _record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
+def _to_record(change: Change, pair: Pair, per_face: bool) -> dict[str, Value]:
     row = pair.new or pair.old
     assert row is not None
     # The reports may be anybody's, and the list is opened in a spreadsheet as they are.
     record: dict[str, Value] = {"change": change.value, "path": guard_cell(row.path, "./")}
     if per_face:
         record["face"] = row.face or (pair.old.face if pair.old else None)
-    for side, said in zip(("old", "new"), pair, strict=True):
-        record[f"{side}_status"] = said.status if said else None
-        record[f"{side}_label"] = guard_cell(said.label) if said and said.label else None
-        record[f"{side}_confidence"] = said.confidence if said else None
+    for side, side_row in zip(("old", "new"), pair, strict=True):
+        record[f"{side}_status"] = side_row.status if side_row else None
+        record[f"{side}_label"] = (
+            guard_cell(side_row.label) if side_row and side_row.label else None
+        )
+        record[f"{side}_confidence"] = side_row.confidence if side_row else None
     return record

@@ -12,29 +12,29 @@ from msgspec import Meta
 
 from batch.errors import ReportError
 from batch.path_text import CONTROLS, UNPRINTABLE, printable
-from batch.reading.readers import MAX_LINE, REMEDY, RecordReader, damaged
+from batch.reading.readers import MAX_LINE_BYTES, REMEDY, RecordReader, record_error
 from batch.records import MAX_LABELS, Source, Status
 from batch.reports.formats import Value
 from batch.row_json import MAX_PHOTO_SIDE
 
 LAST_POSITION = 2**63 - 2
 
-Line = Annotated[str, Meta(max_length=MAX_LINE)]
-Word = Annotated[str, Meta(min_length=1, max_length=MAX_LINE)]
+Text = Annotated[str, Meta(max_length=MAX_LINE_BYTES)]
+NonEmptyText = Annotated[str, Meta(min_length=1, max_length=MAX_LINE_BYTES)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Place = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
+PixelNumber = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Count = Annotated[int, Meta(ge=0, le=MAX_PHOTO_SIDE)]
 Ordinal = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
 Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 
-_PIXELS = (Place | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
+_PIXELS = (PixelNumber | None, f"a number of pixels, up to {MAX_PHOTO_SIDE}")
 _SHARE = (Share | None, "a number between 0 and 1")
 _WHOLE = (Count | None, f"a whole number from 0 to {MAX_PHOTO_SIDE}")
 # The type of each column's values, and that type in words. A report may lack some of them.
 _FIELDS: dict[str, tuple[Any, str]] = {
-    "path": (Word, "a printable path"),
+    "path": (NonEmptyText, "a printable path"),
     "status": (Literal[*map(str, Status)], f"one of {', '.join(Status)}"),
-    "label": (Word | None, "a printable label"),
+    "label": (NonEmptyText | None, "a printable label"),
     "confidence": _SHARE,
     "source": (Literal[*map(str, Source)] | None, f"one of {', '.join(Source)}"),
     "faces": _WHOLE,
@@ -46,20 +46,20 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "face_score": _SHARE,
     "width": _WHOLE,
     "height": _WHOLE,
-    "error": (Line | None, "a printable text"),
+    "error": (Text | None, "a printable text"),
     "position": (Position | None, f"a whole number from 1 to {LAST_POSITION}"),
 }
 # What texts don't have. Marks that turn the direction of writing are in paths of earlier versions.
-_ODD = {"path": re.compile(f"[{CONTROLS}]"), "label": re.compile(f"[{UNPRINTABLE}]")}
-_ODD["error"] = _ODD["path"]
+_FORBIDDEN = {"path": re.compile(f"[{CONTROLS}]"), "label": re.compile(f"[{UNPRINTABLE}]")}
+_FORBIDDEN["error"] = _FORBIDDEN["path"]
 # Characters of a value in a message.
-_SHOWN = 100
+_MAX_SHOWN_CHARS = 100
 _INDEX = re.compile(r"\$\[(\d+)\]")
 
 Check = Callable[[tuple[Value, ...]], tuple[Any, ...]]
 
 
-def checked_records(
+def read_checked_records(
     reader: RecordReader, wanted: Sequence[str]
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Read records as ``reader.records`` does, with values of their columns' types.
@@ -68,22 +68,22 @@ def checked_records(
         ReportError: one is damaged, or there are more labels than a model has.
     """
     # Numbers that are texts or whole are taken from any format: other programs write them.
-    check = checker(tuple(wanted), strict=False)
+    check = make_checker(tuple(wanted), strict=False)
     at, labels = wanted.index("label"), set[str]()
     for number, values in reader.records(wanted):
         try:
             record = check(values)
         except ValueError as error:
-            raise damaged(reader, number, str(error)) from error
+            raise record_error(reader, number, str(error)) from error
         if record[at] is not None:
             labels.add(record[at])
         if len(labels) > MAX_LABELS:
-            raise ReportError(f"{reader.called} has more than {MAX_LABELS} labels", REMEDY)
+            raise ReportError(f"{reader.display_name} has more than {MAX_LABELS} labels", REMEDY)
         yield number, record
 
 
 @lru_cache(maxsize=64)
-def checker(columns: tuple[str, ...], strict: bool) -> Check:
+def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
     """Make what turns the values of columns into their types.
 
     ``strict`` takes no number for another type's; it is not for CSV, which has texts. What it makes
@@ -93,7 +93,7 @@ def checker(columns: tuple[str, ...], strict: bool) -> Check:
     # A struct, for msgspec looks at its types once, and at those of a tuple for every record.
     names = [(f"column_{number}", kind) for number, (kind, _) in enumerate(fields)]
     record = msgspec.defstruct("Record", names, array_like=True, gc=False)
-    texts = [(at, _ODD[name]) for at, name in enumerate(columns) if name in _ODD]
+    texts = [(at, _FORBIDDEN[name]) for at, name in enumerate(columns) if name in _FORBIDDEN]
 
     def check(values: tuple[Value, ...]) -> tuple[Any, ...]:
         try:
@@ -109,7 +109,7 @@ def checker(columns: tuple[str, ...], strict: bool) -> Check:
         return checked
 
     def refusal(at: int, values: tuple[Value, ...]) -> ValueError:
-        shown = printable(str(values[at])[:_SHOWN])
+        shown = printable(str(values[at])[:_MAX_SHOWN_CHARS])
         return ValueError(f"{columns[at]} {shown} is not {fields[at][1]}")
 
     return check

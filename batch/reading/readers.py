@@ -17,10 +17,10 @@ import msgspec
 from batch.errors import InputError, ReportError
 from batch.os_errors import describe_refusal
 from batch.path_text import printable
-from batch.reports.formats import DAMAGES, ROW_GROUP, Format, Value, check_format
+from batch.reports.formats import ARROW_ERRORS, ROW_GROUP_ROWS, Format, Value, check_format
 
 # Files that a process has open beside those that are counted.
-OTHER_FILES = 64
+RESERVED_FILES = 64
 
 
 def allow_open_files(number: int, what: str) -> None:
@@ -29,7 +29,7 @@ def allow_open_files(number: int, what: str) -> None:
     Raises:
         InputError: the system allows fewer.
     """
-    needed = number + OTHER_FILES
+    needed = number + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -45,29 +45,29 @@ def allow_open_files(number: int, what: str) -> None:
 
 # Bytes, also of a record of several lines. A path has four characters for each of its bytes if all
 # are escaped, and a model's labels take a quarter of this in JSON Lines at most.
-MAX_LINE = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 MAX_COLUMNS = 4_096  # four times what a model's labels come to
 # Bytes that the columns which are read have in a row group of Parquet, uncompressed.
-MAX_GROUP = 512 * 1024**2
+MAX_ROW_GROUP_BYTES = 512 * 1024**2
 # Bytes of Parquet's texts that are in memory as they are read, of as many rows as have that.
-TEXT_BYTES = 32 * 1024**2
+MAX_TEXT_BYTES = 32 * 1024**2
 # It says of a text only by what it differs from the one before: that has no bound.
-_DELTAS = "DELTA_BYTE_ARRAY"
-_SHOWN = 300  # characters of a text in a message
+_UNBOUNDED_ENCODING = "DELTA_BYTE_ARRAY"
+_MAX_SHOWN_CHARS = 300  # characters of a text in a message
 # The records' numbers, counted as their users would, and the values of the columns asked for.
 Records = Iterator[tuple[int, tuple[Value, ...]]]
 REMEDY = "give a report that batch-label wrote, or write it anew"
 
 
 class RecordReader(Protocol):
-    """Reads records from a report, for which messages have the name ``called``.
+    """Reads records from a report, for which messages have the name ``display_name``.
 
     ``columns`` are those that it names, none where a file without rows names none; ``unit`` is
     what its records are numbered by. ``is_text`` tells that all values are texts, as CSV's are,
     and ``files`` is how many files are open while records are read.
     """
 
-    called: str
+    display_name: str
     columns: tuple[str, ...]
     unit: str
     is_text: bool
@@ -83,9 +83,9 @@ class RecordReader(Protocol):
         """
 
 
-def damaged(reader: RecordReader, number: int, why: str) -> ReportError:
+def record_error(reader: RecordReader, number: int, why: str) -> ReportError:
     """Make the error for a record that can't be right."""
-    return damage(f"{reader.called}, {reader.unit} {number}", why)
+    return damage_error(f"{reader.display_name}, {reader.unit} {number}", why)
 
 
 class CsvReader:
@@ -95,42 +95,44 @@ class CsvReader:
     is_text = True
     files = 1
 
-    def __init__(self, stream: BinaryIO, called: str) -> None:
-        self.called = called
+    def __init__(self, stream: BinaryIO, display_name: str) -> None:
+        self.display_name = display_name
         self._size = 0  # bytes of the record that is read
-        csv.field_size_limit(MAX_LINE)
-        self._rows = csv.reader(self._bounded(_lines(stream, called)), strict=True)
-        header = next(self._fields(), None)
+        csv.field_size_limit(MAX_LINE_BYTES)
+        self._rows = csv.reader(
+            self._check_record_size(_read_lines(stream, display_name)), strict=True
+        )
+        header = next(self._read_fields(), None)
         if not header:
-            raise ReportError(f"{called} has no columns in its first line", REMEDY)
-        self.columns = checked_columns(header, called)
+            raise ReportError(f"{display_name} has no columns in its first line", REMEDY)
+        self.columns = check_column_names(header, display_name)
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
-        pick, width = picker(self.columns, wanted), len(self.columns)
-        for fields in self._fields():
+        pick, width = make_picker(self.columns, wanted), len(self.columns)
+        for fields in self._read_fields():
             if len(fields) != width:
-                raise self._damage(f"it has {len(fields)} fields, not {width}")
+                raise self._record_error(f"it has {len(fields)} fields, not {width}")
             yield self._rows.line_num, tuple(field or None for field in pick(fields))
 
-    def _fields(self) -> Iterator[list[str]]:
+    def _read_fields(self) -> Iterator[list[str]]:
         try:
             for fields in self._rows:
                 self._size = 0
                 yield fields
         except csv.Error as error:
-            raise self._damage(str(error)) from error
+            raise self._record_error(str(error)) from error
 
-    def _bounded(self, lines: Iterable[str]) -> Iterator[str]:
+    def _check_record_size(self, lines: Iterable[str]) -> Iterator[str]:
         """Pass lines on, of which a record may have several: a field in quotes has no end."""
         for line in lines:
             self._size += len(line)
-            if self._size > MAX_LINE:
-                raise self._damage(f"a record is longer than {MAX_LINE} bytes")
+            if self._size > MAX_LINE_BYTES:
+                raise self._record_error(f"a record is longer than {MAX_LINE_BYTES} bytes")
             yield line
 
-    def _damage(self, why: str) -> ReportError:
-        return damaged(self, self._rows.line_num, why)
+    def _record_error(self, why: str) -> ReportError:
+        return record_error(self, self._rows.line_num, why)
 
 
 class JsonLinesReader:
@@ -140,94 +142,94 @@ class JsonLinesReader:
     is_text = False
     files = 1
 
-    def __init__(self, stream: BinaryIO, called: str) -> None:
-        self.called = called
+    def __init__(self, stream: BinaryIO, display_name: str) -> None:
+        self.display_name = display_name
         self._decode = msgspec.json.Decoder().decode
-        self._lines = enumerate(_lines(stream, called), start=1)
+        self._lines = enumerate(_read_lines(stream, display_name), start=1)
         self._first = next(self._lines, None)
-        names = tuple(self._parsed(*self._first)) if self._first else ()
-        self.columns = checked_columns(names, called)
+        names = tuple(self._parse(*self._first)) if self._first else ()
+        self.columns = check_column_names(names, display_name)
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
         if self._first is None:
             return
         pick, keys = itemgetter(*wanted), set(self.columns)
-        yield self._first[0], pick(self._parsed(*self._first))
+        yield self._first[0], pick(self._parse(*self._first))
         for number, line in self._lines:
-            record = self._parsed(number, line)
+            record = self._parse(number, line)
             if record.keys() != keys:
-                raise damaged(self, number, "its keys are not those of the first line")
+                raise record_error(self, number, "its keys are not those of the first line")
             yield number, pick(record)
 
-    def _parsed(self, number: int, line: str) -> dict[str, Value]:
+    def _parse(self, number: int, line: str) -> dict[str, Value]:
         try:
             record = self._decode(line)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise damaged(self, number, f"no JSON: {error}") from error
+            raise record_error(self, number, f"no JSON: {error}") from error
         if not isinstance(record, dict):
-            raise damaged(self, number, "no JSON object")
+            raise record_error(self, number, "no JSON object")
         # Only where there are more colons than keys may one be there twice.
-        if line.count(":") > len(record) and len(_pairs(line)) > len(record):
-            raise damaged(self, number, "it has a key twice")
+        if line.count(":") > len(record) and len(_parse_pairs(line)) > len(record):
+            raise record_error(self, number, "it has a key twice")
         return record
 
 
-def _pairs(line: str) -> list[tuple[str, Value]]:
+def _parse_pairs(line: str) -> list[tuple[str, Value]]:
     return json.loads(line, object_pairs_hook=list)  # type: ignore[no-any-return]
 
 
 class ParquetReader:
-    """Apache Parquet, so many ``rows`` at a time; ``number`` is how many there are."""
+    """Apache Parquet, so many ``rows`` at a time; ``row_count`` is how many there are."""
 
     unit = "row"
     is_text = False
     files = 1
 
-    def __init__(self, stream: BinaryIO, called: str, rows: int = ROW_GROUP) -> None:
+    def __init__(self, stream: BinaryIO, display_name: str, rows: int = ROW_GROUP_ROWS) -> None:
         check_format(Format.PARQUET)
         import pyarrow.parquet
 
-        self.called = called
+        self.display_name = display_name
         self._rows = rows
         self._stream = stream
         self._open = pyarrow.parquet.ParquetFile
-        with reading(called):
+        with translate_read_errors(display_name):
             try:
                 file: Any = self._open(stream)
-            except DAMAGES as error:
-                raise damage(called, f"no Parquet: {error}") from error
+            except ARROW_ERRORS as error:
+                raise damage_error(display_name, f"no Parquet: {error}") from error
         self._metadata = file.metadata
         self._schema = file.schema_arrow
-        self.columns = checked_columns(self._schema.names, called)
-        self.number: int = self._metadata.num_rows
+        self.columns = check_column_names(self._schema.names, display_name)
+        self.row_count: int = self._metadata.num_rows
 
     def records(self, wanted: Sequence[str]) -> Records:
         """Give the records once: see ``RecordReader``."""
         number = 0
-        for batch in self._batches(wanted):
+        for batch in self._read_batches(wanted):
             for values in zip(*batch, strict=True):
                 number += 1
                 yield number, values
 
-    def _batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
+    def _read_batches(self, wanted: Sequence[str]) -> Iterator[list[list[Value]]]:
         try:
-            with reading(self.called):
-                texts = self._texts(wanted)
+            with translate_read_errors(self.display_name):
+                texts = self._text_columns(wanted)
                 self._check_groups(wanted)
                 # Texts stay in dictionaries: one that stands in many rows may be long.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
                 batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
-                if self.number <= self._rows:
+                if self.row_count <= self._rows:
                     batches = list(batches)  # as Arrow's reader takes more than so few rows
                 del file
                 for batch in batches:
-                    for part in _small(batch, texts):
-                        yield [_values(part.column(name)) for name in wanted]
-        except DAMAGES as error:
-            raise damage(self.called, str(error)) from error
+                    for part in _split_batch(batch, texts):
+                        yield [_to_values(part.column(name)) for name in wanted]
+        except ARROW_ERRORS as error:
+            raise damage_error(self.display_name, str(error)) from error
 
-    def _texts(self, wanted: Sequence[str]) -> list[str]:
+    def _text_columns(self, wanted: Sequence[str]) -> list[str]:
         """Name the columns of texts, and refuse what is neither text nor number."""
         from pyarrow import types
 
@@ -239,7 +241,9 @@ class ParquetReader:
             if types.is_string(value) or types.is_large_string(value):
                 texts.append(name)
             elif not any(fits(value) for fits in numbers):
-                raise damage(self.called, f"its column {name} is of the type {str(kind)[:99]}")
+                raise damage_error(
+                    self.display_name, f"its column {name} is of the type {str(kind)[:99]}"
+                )
         return texts
 
     def _check_groups(self, wanted: Sequence[str]) -> None:
@@ -253,89 +257,97 @@ class ParquetReader:
             group = self._metadata.row_group(number)
             chunks = [group.column(column) for column in columns]
             size = sum(chunk.total_uncompressed_size for chunk in chunks)
-            if size > MAX_GROUP:
-                why = f"row group {number} has {size} bytes, more than {MAX_GROUP}"
-                raise damage(self.called, why)
-            if any(_DELTAS in chunk.encodings for chunk in chunks):
-                raise damage(self.called, f"texts in the encoding {_DELTAS} have no bound")
+            if size > MAX_ROW_GROUP_BYTES:
+                why = f"row group {number} has {size} bytes, more than {MAX_ROW_GROUP_BYTES}"
+                raise damage_error(self.display_name, why)
+            if any(_UNBOUNDED_ENCODING in chunk.encodings for chunk in chunks):
+                raise damage_error(
+                    self.display_name, f"texts in the encoding {_UNBOUNDED_ENCODING} have no bound"
+                )
 
 
-def _small(batch: Any, texts: Sequence[str]) -> Iterator[Any]:
-    """Divide a batch into parts whose texts come to ``TEXT_BYTES``, or that are single rows."""
+def _split_batch(batch: Any, texts: Sequence[str]) -> Iterator[Any]:
+    """Divide a batch into parts whose texts come to ``MAX_TEXT_BYTES``, or that are single rows."""
     import pyarrow.compute as pc
 
     sizes: Any = 0
     for column in map(batch.column, texts):
         lengths = pc.binary_length(column.dictionary).cast("int64").take(column.indices)
         sizes = pc.add(sizes, pc.fill_null(lengths, 0))
-    if not texts or pc.sum(sizes).as_py() <= TEXT_BYTES:
+    if not texts or pc.sum(sizes).as_py() <= MAX_TEXT_BYTES:
         yield batch
         return
     first = total = 0
     for number, size in enumerate(sizes.to_pylist()):
         total += size
-        if total > TEXT_BYTES and number > first:
+        if total > MAX_TEXT_BYTES and number > first:
             yield batch.slice(first, number - first)
             first, total = number, size
     yield batch.slice(first)
 
 
-def _values(column: Any) -> list[Value]:
+def _to_values(column: Any) -> list[Value]:
     decode = getattr(column, "dictionary_decode", None)
     return (decode() if decode else column).to_pylist()  # type: ignore[no-any-return]
 
 
-def picker(columns: Sequence[str], wanted: Sequence[str]) -> Callable[..., tuple[Value, ...]]:
+def make_picker(columns: Sequence[str], wanted: Sequence[str]) -> Callable[..., tuple[Value, ...]]:
     """Make what picks the values of the ``wanted``, two or more, from those of all ``columns``."""
     at = {name: number for number, name in enumerate(columns)}
     return itemgetter(*(at[name] for name in wanted))
 
 
-def checked_columns(names: Sequence[str], called: str) -> tuple[str, ...]:
+def check_column_names(names: Sequence[str], display_name: str) -> tuple[str, ...]:
     """Make sure that each column has a name of its own, and that there are not too many.
 
     Raises:
         ReportError: one is there twice, or there are more than ``MAX_COLUMNS``.
     """
     if len(names) > MAX_COLUMNS:
-        raise no_report(called, f"it has {len(names)} columns, more than {MAX_COLUMNS}", names)
+        raise columns_error(
+            display_name, f"it has {len(names)} columns, more than {MAX_COLUMNS}", names
+        )
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise no_report(called, f"it has {', '.join(twice)} twice", names)
+        raise columns_error(display_name, f"it has {', '.join(twice)} twice", names)
     return tuple(names)
 
 
-def no_report(called: str, why: str, columns: Sequence[str]) -> ReportError:
+def columns_error(display_name: str, why: str, columns: Sequence[str]) -> ReportError:
     """Make the error for columns that no report has."""
-    why, shown = (printable(text)[:_SHOWN] for text in (why, ", ".join(columns[:MAX_COLUMNS])))
-    return ReportError(f"{called} is no report: {why} (its columns are {shown})", REMEDY)
+    why, shown = (
+        printable(text)[:_MAX_SHOWN_CHARS] for text in (why, ", ".join(columns[:MAX_COLUMNS]))
+    )
+    return ReportError(f"{display_name} is no report: {why} (its columns are {shown})", REMEDY)
 
 
-def _lines(stream: BinaryIO, called: str) -> Iterator[str]:
+def _read_lines(stream: BinaryIO, display_name: str) -> Iterator[str]:
     """Give the lines of UTF-8 text, without the byte-order mark that spreadsheets add."""
-    with reading(called):
-        for number, line in enumerate(iter(partial(stream.readline, MAX_LINE), b""), start=1):
-            if len(line) == MAX_LINE:
-                raise damage(f"{called}, line {number}", f"longer than {MAX_LINE} bytes")
+    with translate_read_errors(display_name):
+        for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_BYTES), b""), start=1):
+            if len(line) == MAX_LINE_BYTES:
+                raise damage_error(
+                    f"{display_name}, line {number}", f"longer than {MAX_LINE_BYTES} bytes"
+                )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise damage(f"{called}, line {number}", "no UTF-8") from error
+                raise damage_error(f"{display_name}, line {number}", "no UTF-8") from error
 
 
-def damage(where: str, why: str) -> ReportError:
+def damage_error(where: str, why: str) -> ReportError:
     """Make the error for what can't be right; ``why`` is one line whatever it was."""
-    shown = printable(" ".join(why[:MAX_LINE].split())[:_SHOWN])
+    shown = printable(" ".join(why[:MAX_LINE_BYTES].split())[:_MAX_SHOWN_CHARS])
     return ReportError(f"{where} is damaged ({shown})", REMEDY)
 
 
 @contextmanager
-def reading(called: str) -> Iterator[None]:
+def translate_read_errors(display_name: str) -> Iterator[None]:
     """Turn what the system refuses while a report is read into a ``ReportError``."""
     try:
         yield
     except OSError as error:
         if error.errno is None:  # Arrow's own, which means what it has read
-            raise damage(called, str(error)) from error
+            raise damage_error(display_name, str(error)) from error
         remedy = "check its name and rights"
-        raise ReportError(describe_refusal(called, "read", error), remedy) from error
+        raise ReportError(describe_refusal(display_name, "read", error), remedy) from error

@@ -12,19 +12,19 @@ from batch.files.publish import is_device
 from batch.location import Location, Url, location_of
 from batch.path_text import is_printable, path_text
 from batch.reading.dataset_reader import DatasetReader
-from batch.reading.fields import checked_records
+from batch.reading.fields import read_checked_records
 from batch.reading.readers import (
     CsvReader,
     JsonLinesReader,
     ParquetReader,
     RecordReader,
-    no_report,
-    reading,
+    columns_error,
+    translate_read_errors,
 )
 from batch.records import ABSTAIN, MAX_LABELS, Abstain
-from batch.reports.columns import MISSING
-from batch.reports.dataset import ENDING
-from batch.reports.formats import READABLE, ROW_GROUP, Format
+from batch.reports.columns import MISSING_PREFIX
+from batch.reports.dataset import DATASET_SUFFIX
+from batch.reports.formats import READABLE_FORMATS, ROW_GROUP_ROWS, Format
 from batch.stores.download import opened
 
 _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
@@ -34,7 +34,7 @@ _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
 
 
 @contextmanager
-def open_records(place: Location, rows: int = ROW_GROUP) -> Iterator[RecordReader]:
+def open_reader(place: Location, rows: int = ROW_GROUP_ROWS) -> Iterator[RecordReader]:
     """Open a report of any format.
 
     The name's suffix tells which, and pipes have CSV; folders, and URLs that end in ``/``, are
@@ -46,42 +46,44 @@ def open_records(place: Location, rows: int = ROW_GROUP) -> Iterator[RecordReade
             damaged.
         UsageError: a package that its format needs is not installed.
     """
-    called = f"report {path_text(place)}"
+    display_name = f"report {path_text(place)}"
     if is_dataset_at(place):
-        yield DatasetReader(place, called, rows)
+        yield DatasetReader(place, display_name, rows)
         return
     if isinstance(place, Url):
-        _format(place, called)  # before it is asked for: a dataset without its slash is no object
-    with reading(called):
-        stream = opened(place, called, ReportError)
+        _find_format(
+            place, display_name
+        )  # before it is asked for: a dataset without its slash is no object
+    with translate_read_errors(display_name):
+        stream = opened(place, display_name, ReportError)
     with stream:
-        form = _format(place, called)
+        form = _find_format(place, display_name)
         if form is Format.PARQUET:
-            yield ParquetReader(stream, called, rows)
+            yield ParquetReader(stream, display_name, rows)
         else:
-            yield _READERS[form](stream, called)
+            yield _READERS[form](stream, display_name)
 
 
 def is_dataset_at(place: Location) -> bool:
     """Tell whether what is to be read is a dataset, whole or not."""
-    return place.text.endswith(ENDING) if isinstance(place, Url) else place.is_dir()
+    return place.text.endswith(DATASET_SUFFIX) if isinstance(place, Url) else place.is_dir()
 
 
-def _format(path: Location, called: str) -> Format:
+def _find_format(path: Location, display_name: str) -> Format:
     suffix = PurePosixPath(path.name).suffix
     if not suffix and isinstance(path, Path) and is_device(path):
         return Format.CSV
     if suffix.lower() == Format.XLSX:
         raise ReportError(
-            f"{called} is a workbook, which is for people and is not read back",
-            f"give a report in one of {', '.join(READABLE)}",
+            f"{display_name} is a workbook, which is for people and is not read back",
+            f"give a report in one of {', '.join(READABLE_FORMATS)}",
         )
     try:
         return Format(suffix.lower())
     except ValueError:
         raise ReportError(
-            f"{called} has no suffix that names a format",
-            f"give one of {', '.join(READABLE)}, or a dataset, whose URL ends in {ENDING}",
+            f"{display_name} has no suffix that names a format",
+            f"give one of {', '.join(READABLE_FORMATS)}, or a dataset, whose URL ends in {DATASET_SUFFIX}",
         ) from None
 
 
@@ -89,7 +91,7 @@ def _format(path: Location, called: str) -> Format:
 
 # The columns that a report must have; `face` and `p_<label>` depend on the run, and others
 # are passed over, so that reports of other versions can be read.
-NEEDED = ("path", "status", "label", "confidence", "error")
+REQUIRED_COLUMNS = ("path", "status", "label", "confidence", "error")
 
 
 class SavedRow(NamedTuple):
@@ -116,20 +118,20 @@ class SavedRow(NamedTuple):
 class SavedReport:
     """A report that is open for reading.
 
-    ``called`` is its name in messages. ``labels`` are the model's, in its order and as the
+    ``display_name`` is its name in messages. ``labels`` are the model's, in its order and as the
     columns have them; None where a report in JSON Lines has no rows to name them. ``abstain``
     are the model's abstain outputs, none in a report of a release that had none.
     """
 
     def __init__(self, reader: RecordReader) -> None:
         columns = reader.columns
-        self.called = reader.called
+        self.display_name = reader.display_name
         self.per_face = "face" in columns
         self.labels: tuple[str, ...] | None = None
         self.abstain = tuple(name for name in Abstain if f"p_{name}" in columns)
         self._reader = reader
         if columns:
-            check_columns(columns, reader.called)
+            check_columns(columns, reader.display_name)
             outputs = (name[2:] for name in columns if name.startswith("p_"))
             self.labels = tuple(name for name in outputs if name not in ABSTAIN)
 
@@ -139,8 +141,8 @@ class SavedReport:
         Raises:
             ReportError: one is damaged; the message has its number.
         """
-        wanted = (*NEEDED, "face") if self.per_face else NEEDED
-        for _, (path, status, label, confidence, error, *face) in checked_records(
+        wanted = (*REQUIRED_COLUMNS, "face") if self.per_face else REQUIRED_COLUMNS
+        for _, (path, status, label, confidence, error, *face) in read_checked_records(
             self._reader, wanted
         ):
             missing = is_missing(error)
@@ -148,32 +150,32 @@ class SavedReport:
 
 
 @contextmanager
-def open_saved(report: str | Location) -> Iterator[SavedReport]:
+def open_saved_report(report: str | Location) -> Iterator[SavedReport]:
     """Open a report of any of the three formats to read it back.
 
     Raises:
         ReportError: it is missing, no report, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    with open_records(location_of(report) if isinstance(report, str) else report) as reader:
+    with open_reader(location_of(report) if isinstance(report, str) else report) as reader:
         yield SavedReport(reader)
 
 
-def check_columns(columns: tuple[str, ...], called: str) -> None:
+def check_columns(columns: tuple[str, ...], display_name: str) -> None:
     """Make sure that columns are those of a report.
 
     Raises:
         ReportError: one is lacking, or they name labels that no model has.
     """
-    absent = [name for name in NEEDED if name not in columns]
+    absent = [name for name in REQUIRED_COLUMNS if name not in columns]
     outputs = [name for name in columns if name.startswith("p_")]
     odd = [name for name in outputs if not is_printable(name)]
     if absent or odd or len(outputs) > MAX_LABELS + len(ABSTAIN):
         what = f"its column {odd[0]} can't be printed" if odd else f"it names {len(outputs)} labels"
         what = f"it lacks {', '.join(absent)}" if absent else what
-        raise no_report(called, what, columns)
+        raise columns_error(display_name, what, columns)
 
 
 def is_missing(error: str | None) -> bool:
     """Tell by a row's ``error`` whether its photo was gone."""
-    return error is not None and error.startswith(MISSING)
+    return error is not None and error.startswith(MISSING_PREFIX)

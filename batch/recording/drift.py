@@ -39,12 +39,12 @@ class Profile:
     def __add__(self, other: Profile) -> Profile:
         """Join the profiles of two sets of answers."""
         return Profile(
-            by_label=_sum(self.by_label, other.by_label),
-            by_source=_sum(self.by_source, other.by_source),
+            by_label=_add_counts(self.by_label, other.by_label),
+            by_source=_add_counts(self.by_source, other.by_source),
             answers=self.answers + other.answers,
             confidence=self.confidence + other.confidence,
             confidence_squared=self.confidence_squared + other.confidence_squared,
-            by_abstain=_sum(self.by_abstain, other.by_abstain),
+            by_abstain=_add_counts(self.by_abstain, other.by_abstain),
         )
 
     @property
@@ -71,12 +71,12 @@ class Profile:
         return max(0.0, self.confidence_squared / self.answers - mean**2) / self.answers
 
 
-def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 @dataclass
-class Tally:
+class ProfileBuilder:
     """Gathers the profile of rows as they pass.
 
     Attributes:
@@ -125,13 +125,13 @@ class Tally:
 MIN_PHOTOS = 100
 # Total variation distance: the share of photos that would have to change their outcome. What people
 # photograph moves it by up to 0.85, from portraits that smile to ones that do not.
-MAX_CHANGE_OF_SHARES = 0.9
+MAX_SHARE_CHANGE = 0.9
 # What people photograph hardly moves how certain the models are of it; what spoils photos does.
-MAX_FALL_OF_CONFIDENCE = 0.05
+MAX_CONFIDENCE_DROP = 0.05
 # How likely about each check is to warn by chance alone: once in 27 years of nights.
-FALSE_ALARMS = 1e-4
+FALSE_ALARM_RATE = 1e-4
 # Standard deviations that a normal variable exceeds, up or down, with that probability.
-_DEVIATIONS = NormalDist().inv_cdf(1 - FALSE_ALARMS / 2)
+_DEVIATIONS = NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / 2)
 
 # How far, None where that can't be told, and a line for people where it is too far.
 Finding: TypeAlias = tuple[float | None, str | None]
@@ -162,7 +162,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Baseline:
     """What the next runs are compared with.
 
     Attributes:
@@ -175,7 +175,7 @@ class Reference:
     drifted: Profile | None = None
     thresholds: str = ""
 
-    def follow(self, now: Profile, drift: Drift, accept: bool) -> Reference:
+    def add_run(self, now: Profile, drift: Drift, accept: bool) -> Baseline:
         """Give what the runs after this one are compared with.
 
         Answers that drifted are kept apart until they are accepted, which makes them the usual
@@ -192,10 +192,10 @@ class Reference:
         return replace(self, usual=self.usual + now, drifted=None if compared else self.drifted)
 
 
-def read_reference(text: str | None) -> Reference | None:
+def read_baseline(text: str | None) -> Baseline | None:
     """Read a reference from its JSON; None if there is none, or it is damaged."""
     try:
-        return msgspec.json.decode(text or "", type=Reference)
+        return msgspec.json.decode(text or "", type=Baseline)
     except msgspec.MsgspecError:
         return None
 
@@ -220,75 +220,77 @@ def find_drift(
     """
     if last is not None and set(last.by_label) != set(now.by_label):
         last = None
-    since = _since(now, last) if last else (None, None)
-    change = _change(now, last) if last else (None, None)
+    since = _compare_shares(now, last) if last else (None, None)
+    change = _compare_confidence(now, last) if last else (None, None)
     warnings = tuple(filter(None, (since[1], change[1])))
     return Drift(
         photos=sum(now.by_outcome.values()),
         mean_confidence=now.mean_confidence,
         from_last_run=since[0],
         confidence_change=change[0],
-        from_model=_from_model(now, _expected(now, shares)),
+        from_model=_measure_model_distance(now, _mix_expected_shares(now, shares)),
         warnings=() if accept else warnings,
         accepted=warnings if accept else (),
     )
 
 
-def distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+def total_variation(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     """Measure the total variation distance of two distributions, 0 to 1."""
     names = {**one, **other}
     return sum(abs(one.get(name, 0) - other.get(name, 0)) for name in names) / 2
 
 
-def chance(shares: Mapping[str, float], inverse: float) -> float:
+def bound_chance(shares: Mapping[str, float], inverse: float) -> float:
     """Bound the distance that a sample of a distribution has from it by chance.
 
     ``inverse`` is 1/n for a sample of n photos, 1/n + 1/m for two samples compared. It is at
     most the expected distance (by Jensen's inequality) plus what McDiarmid's (1989) says is
-    exceeded with a probability of ``FALSE_ALARMS``: one photo moves the distance by 1/n.
+    exceeded with a probability of ``FALSE_ALARM_RATE``: one photo moves the distance by 1/n.
     """
     expected = sum(math.sqrt(share * (1 - share) * inverse) for share in shares.values()) / 2
-    return expected + math.sqrt(math.log(1 / FALSE_ALARMS) * inverse / 2)
+    return expected + math.sqrt(math.log(1 / FALSE_ALARM_RATE) * inverse / 2)
 
 
-def _since(now: Profile, last: Profile) -> Finding:
+def _compare_shares(now: Profile, last: Profile) -> Finding:
     alike = set(now.by_abstain) == set(last.by_abstain)
     counts = now.by_outcome if alike else now.by_label
     counts_before = last.by_outcome if alike else last.by_label
     photos, photos_before = sum(counts.values()), sum(counts_before.values())
     if min(photos, photos_before) < MIN_PHOTOS:
         return None, None
-    own, before = _shares(counts), _shares(counts_before)
-    together = _shares({name: count + counts_before[name] for name, count in counts.items()})
-    far = distance(own, before)
-    if far <= max(MAX_CHANGE_OF_SHARES, chance(together, 1 / photos + 1 / photos_before)):
+    own, before = _to_shares(counts), _to_shares(counts_before)
+    together = _to_shares({name: count + counts_before[name] for name, count in counts.items()})
+    far = total_variation(own, before)
+    if far <= max(MAX_SHARE_CHANGE, bound_chance(together, 1 / photos + 1 / photos_before)):
         return far, None
     what = "answers" if alike and now.by_abstain else "labels"
-    return far, _words(what, own, before)
+    return far, _describe_shift(what, own, before)
 
 
-def _change(now: Profile, last: Profile) -> Finding:
+def _compare_confidence(now: Profile, last: Profile) -> Finding:
     if min(now.answers, last.answers) < MIN_PHOTOS:
         return None, None
     mean, before = now.confidence / now.answers, last.confidence / last.answers
     noise = _DEVIATIONS * math.sqrt(now.variance + last.variance)
-    if before - mean <= max(MAX_FALL_OF_CONFIDENCE, noise):
+    if before - mean <= max(MAX_CONFIDENCE_DROP, noise):
         return mean - before, None
     return mean - before, f"the mean confidence is {mean:.2f}, not {before:.2f} as in earlier runs"
 
 
-def _from_model(now: Profile, expected: Mapping[str, float]) -> float | None:
+def _measure_model_distance(now: Profile, expected: Mapping[str, float]) -> float | None:
     if not expected or now.sure < MIN_PHOTOS:
         return None
-    return distance(_shares(now.by_label), expected)
+    return total_variation(_to_shares(now.by_label), expected)
 
 
-def _shares(counts: Mapping[str, float]) -> dict[str, float]:
+def _to_shares(counts: Mapping[str, float]) -> dict[str, float]:
     total = sum(counts.values())
     return {name: count / total for name, count in counts.items()} if total else {}
 
 
-def _expected(now: Profile, shares: Mapping[Source, Mapping[str, float]]) -> dict[str, float]:
+def _mix_expected_shares(
+    now: Profile, shares: Mapping[Source, Mapping[str, float]]
+) -> dict[str, float]:
     """Mix the models' shares as their answers are mixed; what both answered counts half each."""
     mixed = dict.fromkeys(now.by_label, 0.0)
     for source, count in now.by_source.items():
@@ -297,9 +299,9 @@ def _expected(now: Profile, shares: Mapping[Source, Mapping[str, float]]) -> dic
             own = shares.get(part, {})
             if set(own) != set(now.by_label) or not _is_distribution(own):
                 return {}  # the model's makers did not say, so nothing is expected
-            for label, share in _shares(own).items():
+            for label, share in _to_shares(own).items():
                 mixed[label] += count / len(both) * share
-    return _shares(mixed)
+    return _to_shares(mixed)
 
 
 def _is_distribution(shares: Mapping[str, object]) -> bool:
@@ -308,7 +310,7 @@ def _is_distribution(shares: Mapping[str, object]) -> bool:
     return sound and len(numbers) == len(shares) and sum(numbers) > 0
 
 
-def _words(what: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
+def _describe_shift(what: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
     most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
         f"the {what}' shares are far from those of earlier runs: "

@@ -15,9 +15,9 @@ from pathlib import Path
 from batch.errors import ExitCode
 from batch.recording.run_record import RunRecord
 from batch.records import Reason, Status
-from batch.reports.whole_file import WholeFile
+from batch.reports.whole_file import AtomicFile
 
-SUCCESSES = (ExitCode.OK, ExitCode.INCOMPLETE)
+SUCCESS_CODES = (ExitCode.OK, ExitCode.INCOMPLETE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ STARTED = Metric(
 )
 DURATION = Metric("batch_label_last_run_duration_seconds", (), "How long the last run took.")
 EXIT_CODE = Metric("batch_label_last_run_exit_code", (), "The exit code of the last run.")
-SUCCESS = Metric(
+LAST_SUCCESS = Metric(
     "batch_label_last_success_timestamp_seconds",
     (),
     "When a run last ended with exit code 0 or 3, Unix time.",
@@ -58,19 +58,19 @@ INFO = Metric(
     "batch_label_run_info", ("version", "provider"), "What the last run ran with; always 1."
 )
 METRICS = (
-    *(STARTED, DURATION, EXIT_CODE, SUCCESS),
+    *(STARTED, DURATION, EXIT_CODE, LAST_SUCCESS),
     *(FOUND, PHOTOS, FAILURES, ACCEPTED, LABELLED, REUSED),
     *(MISSING, GONE, DRIFT, INFO),
 )
 
 
-def metrics_file(path: Path) -> WholeFile:
+def metrics_file(path: Path) -> AtomicFile:
     """Make the file that ``--metrics-file`` names."""
     elsewhere = "choose another place with --metrics-file"
-    return WholeFile(path, "metrics file", elsewhere, start=f"# HELP {STARTED.name} ".encode())
+    return AtomicFile(path, "metrics file", elsewhere, start=f"# HELP {STARTED.name} ".encode())
 
 
-def write_metrics(file: WholeFile, record: RunRecord) -> None:
+def write_metrics(file: AtomicFile, record: RunRecord) -> None:
     """Write a run's figures in the earlier ones' place, and keep the time of the last success.
 
     Raises:
@@ -85,27 +85,29 @@ def metrics_text(record: RunRecord, earlier: bytes = b"") -> str:
     Every metric has the label ``report``, so that several jobs' files can lie in one folder.
     """
     lines: list[str] = []
-    for metric, samples in _samples(record, earlier).items():
+    for metric, samples in _collect_samples(record, earlier).items():
         if samples:
             lines += [f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} gauge"]
         for labels, value in samples.items():
-            lines.append(f"{_series(metric, record.report, labels)} {value}")
+            lines.append(f"{_series_text(metric, record.report, labels)} {value}")
     return "\n".join(lines) + "\n"
 
 
-def _samples(
+def _collect_samples(
     record: RunRecord, earlier: bytes
 ) -> dict[Metric, Mapping[tuple[str, ...], int | float]]:
     """Give each metric's values by its labels' values, in the order of ``METRICS``."""
     counts = record.counts
     ended = record.ended.timestamp()
-    success = ended if record.exit_code in SUCCESSES else _last_success(earlier, record.report)
+    success = (
+        ended if record.exit_code in SUCCESS_CODES else _find_last_success(earlier, record.report)
+    )
     run = (record.versions.get("batch-label") or "", record.provider or "")
     return {
         STARTED: {(): record.started.timestamp()},
         DURATION: {(): record.seconds.wall},
         EXIT_CODE: {(): int(record.exit_code)},
-        SUCCESS: {} if success is None else {(): success},
+        LAST_SUCCESS: {} if success is None else {(): success},
         FOUND: {(): counts.found},
         PHOTOS: {(status.value,): counts.by_status.get(status, 0) for status in Status},
         FAILURES: {(reason.value,): counts.by_reason.get(reason, 0) for reason in Reason},
@@ -119,9 +121,9 @@ def _samples(
     }
 
 
-def _last_success(earlier: bytes, report: str) -> float | None:
+def _find_last_success(earlier: bytes, report: str) -> float | None:
     """Find when a run of the same report last succeeded, in what an earlier run wrote."""
-    start = f"{_series(SUCCESS, report, ())} "
+    start = f"{_series_text(LAST_SUCCESS, report, ())} "
     for line in earlier.decode("utf-8", "replace").split("\n"):
         if line.startswith(start):
             with suppress(ValueError):
@@ -130,11 +132,11 @@ def _last_success(earlier: bytes, report: str) -> float | None:
     return None
 
 
-def _series(metric: Metric, report: str, values: tuple[str, ...]) -> str:
+def _series_text(metric: Metric, report: str, values: tuple[str, ...]) -> str:
     labels = {"report": report} | dict(zip(metric.labels, values, strict=True))
-    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    pairs = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
     return f"{metric.name}{{{pairs}}}"
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

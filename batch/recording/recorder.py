@@ -16,7 +16,7 @@ from batch.errors import (
     PublishedOnly,
     TimeIsUp,
 )
-from batch.files.publish import is_streamed, resolved
+from batch.files.publish import is_streamed, resolve_path
 from batch.limits import steady, utc_now
 from batch.location import Location, Url, location_of
 from batch.log import Event, Level, Log
@@ -26,17 +26,17 @@ from batch.path_text import path_text
 from batch.recording.drift import Drift
 from batch.recording.metrics import metrics_file, write_metrics
 from batch.recording.run_record import (
-    Counts,
     DetectorRecord,
     ModelRecord,
     Outcome,
+    RunCounts,
     RunRecord,
-    Seconds,
-    installed_versions,
-    record_of,
-    settings_of,
-    this_host,
-    write_run,
+    StageSeconds,
+    describe_host,
+    find_versions,
+    flatten_options,
+    record_file,
+    write_record,
 )
 from batch.shard import Sharded
 from batch.stopping import make_final
@@ -45,7 +45,7 @@ from batch.vision.basis import basis_of
 from batch.vision.yunet import detector_digest
 
 # What the record is called of a run that Python itself gave up on.
-UNEXPECTED = "an error in batch-label: "
+UNEXPECTED_ERROR = "an error in batch-label: "
 _OUTCOMES = {
     TimeIsUp: Outcome.TIME_IS_UP,
     Interrupted: Outcome.INTERRUPTED,
@@ -58,7 +58,7 @@ class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
     The run sets ``engine``, ``summary``, ``sharded``, ``drift``, ``published`` and ``up_to_date``
-    as it gets to them, ``has_place`` once there can be a record beside the report, and
+    as it gets to them, ``has_destination`` once there can be a record beside the report, and
     ``has_metrics`` once it is known that there can be a metrics file. ``settings`` are those of the
     job unless it sets others.
     """
@@ -69,9 +69,9 @@ class Recorder:
         self.sharded: Sharded | None = None
         self.drift: Drift | None = None
         self.published = self.up_to_date = False
-        self.has_place = self.has_metrics = False
+        self.has_destination = self.has_metrics = False
         # Those that the run was asked for; ``photos`` are the record's inputs.
-        self.settings = settings_of(job)
+        self.settings = flatten_options(job)
         del self.settings["photos"]
         self._job = job
         self._log = log
@@ -89,36 +89,36 @@ class Recorder:
     ) -> None:
         if isinstance(error, LockedError):
             return  # the record is that of the run which holds the lock
-        record = self._record(error)
-        if self.has_place and not is_streamed(self._job.output):
-            self._try(lambda: write_run(record_of(self._report), record))
+        record = self._make_record(error)
+        if self.has_destination and not is_streamed(self._job.output):
+            self._write_best_effort(lambda: write_record(record_file(self._report), record))
         metrics = self._job.metrics_file
         if metrics is not None and self.has_metrics:
-            self._try(lambda: write_metrics(metrics_file(metrics), record))
+            self._write_best_effort(lambda: write_metrics(metrics_file(metrics), record))
         make_final()
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _write_best_effort(self, write: Callable[[], None]) -> None:
         """Write one of the records; a refusal changes neither the run's outcome nor the others."""
         try:
             write()
         except OutputError as refusal:
             self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
 
-    def _record(self, error: BaseException | None) -> RunRecord:
-        code = _code(self.summary, error)
+    def _make_record(self, error: BaseException | None) -> RunRecord:
+        code = _find_exit_code(self.summary, error)
         engine = self.engine
         ensemble = engine.ensemble if engine else None
         return RunRecord(
-            outcome=_outcome(code, error),
+            outcome=_find_outcome(code, error),
             exit_code=int(code),
             published=self.published or isinstance(error, PublishedOnly),
-            error=_words(error),
+            error=_error_text(error),
             started=self._started,
             ended=utc_now(),
             report=path_text(self._report),
             inputs=self._job.photos,
             seconds=self._seconds(),
-            counts=_counts(self.summary),
+            counts=_to_counts(self.summary),
             models=tuple(
                 ModelRecord(model.spec.name, model.spec.version, model.digest)
                 for model in (ensemble.models if ensemble else ())
@@ -127,8 +127,8 @@ class Recorder:
             provider=engine.place.provider.value if engine else None,
             devices=engine.place.devices if engine else (),
             settings=self.settings,
-            versions=installed_versions(),
-            host=this_host(available_cores()),
+            versions=find_versions(),
+            host=describe_host(available_cores()),
             drift=self.drift,
             basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
             shard=self.sharded.record if self.sharded else None,
@@ -139,16 +139,16 @@ class Recorder:
     @property
     def _report(self) -> Location:
         place = location_of(self._job.output)
-        return place if isinstance(place, Url) else resolved(place)
+        return place if isinstance(place, Url) else resolve_path(place)
 
-    def _seconds(self) -> Seconds:
+    def _seconds(self) -> StageSeconds:
         passed = self.engine.timings.seconds() if self.engine else {}
         stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
-        return Seconds(wall=round(steady() - self._clock, 3), **stages)
+        return StageSeconds(wall=round(steady() - self._clock, 3), **stages)
 
 
-def _counts(summary: Summary) -> Counts:
-    return Counts(
+def _to_counts(summary: Summary) -> RunCounts:
+    return RunCounts(
         found=summary.found,
         labelled_now=summary.labelled_now,
         reused=summary.reused,
@@ -166,19 +166,19 @@ def _counts(summary: Summary) -> Counts:
     )
 
 
-def _code(summary: Summary, error: BaseException | None) -> ExitCode:
+def _find_exit_code(summary: Summary, error: BaseException | None) -> ExitCode:
     if error is None:
         return summary.exit_code
     return error.exit_code if isinstance(error, BatchLabelError) else ExitCode.FAILED
 
 
-def _outcome(code: ExitCode, error: BaseException | None) -> Outcome:
+def _find_outcome(code: ExitCode, error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.INCOMPLETE if code is ExitCode.INCOMPLETE else Outcome.DONE
     return next((o for kind, o in _OUTCOMES.items() if isinstance(error, kind)), Outcome.FAILED)
 
 
-def _words(error: BaseException | None) -> str | None:
+def _error_text(error: BaseException | None) -> str | None:
     if error is None or isinstance(error, BatchLabelError):
         return str(error) if error else None
-    return f"{UNEXPECTED}{type(error).__name__}: {error}"
+    return f"{UNEXPECTED_ERROR}{type(error).__name__}: {error}"

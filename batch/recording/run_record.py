@@ -18,7 +18,7 @@ from batch.limits import CountLimit, utc_text
 from batch.location import Location, Url
 from batch.path_text import path_text
 from batch.recording.drift import Drift
-from batch.reports.whole_file import WholeFile, WholeObject
+from batch.reports.whole_file import AtomicFile, AtomicObject
 from batch.shard import Shard, ShardRecord
 
 if TYPE_CHECKING:
@@ -38,24 +38,24 @@ class HostRecord:
     cores: int
 
 
-def installed_versions() -> dict[str, str | None]:
+def find_versions() -> dict[str, str | None]:
     """Look up the versions of what answers depend on; None for what is not installed."""
     return {
-        "batch-label": version_of("batch-label"),
+        "batch-label": find_version("batch-label"),
         "python": platform.python_version(),
-        "onnxruntime": next(filter(None, map(version_of, _ONNX_RUNTIMES)), None),
-        "pillow": version_of("pillow"),
-        "numpy": version_of("numpy"),
+        "onnxruntime": next(filter(None, map(find_version, _ONNX_RUNTIMES)), None),
+        "pillow": find_version("pillow"),
+        "numpy": find_version("numpy"),
     }
 
 
-def this_host(cores: int) -> HostRecord:
+def describe_host(cores: int) -> HostRecord:
     """Describe this machine; ``cores`` are those that the process may use."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     return HostRecord(platform.node(), system, cores)
 
 
-def version_of(package: str) -> str | None:
+def find_version(package: str) -> str | None:
     """Look up a package's version; None if it is not installed, as in a copy of the source."""
     try:
         return version(package)
@@ -81,7 +81,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Seconds:
+class StageSeconds:
     """How long it took: ``wall`` on the clock, the stages summed over the workers."""
 
     wall: float = 0.0
@@ -95,7 +95,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Counts:
+class RunCounts:
     """What was found, and what became of every single file."""
 
     found: int = 0
@@ -147,8 +147,8 @@ class RunRecord:
     ended: datetime
     report: str
     inputs: tuple[str, ...]
-    seconds: Seconds
-    counts: Counts
+    seconds: StageSeconds
+    counts: RunCounts
     models: tuple[ModelRecord, ...]
     detector: DetectorRecord | None
     provider: str | None
@@ -163,22 +163,22 @@ class RunRecord:
     up_to_date: bool = False
 
 
-def settings_of(*options: DataclassInstance) -> dict[str, Setting]:
+def flatten_options(*options: DataclassInstance) -> dict[str, Setting]:
     """Flatten records of options, those inside them too, into the settings of run.json."""
     settings: dict[str, Setting] = {}
     for record in options:
         for option in fields(record):
             value = getattr(record, option.name)
             if is_dataclass(value) and not isinstance(value, type | CountLimit | Shard):
-                settings.update(settings_of(value))
+                settings.update(flatten_options(value))
             else:
-                settings[option.name] = _setting(value)
+                settings[option.name] = _to_setting(value)
     return settings
 
 
-def _setting(value: object) -> Setting:
+def _to_setting(value: object) -> Setting:
     if isinstance(value, Enum):
-        return _setting(value.value)
+        return _to_setting(value.value)
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, time):
@@ -193,35 +193,35 @@ def _setting(value: object) -> Setting:
 # == The file of a run's record, ``results.csv.run.json`` beside ``results.csv``.
 
 SCHEMA_VERSION = 1
-SUFFIX = ".run.json"
+RECORD_SUFFIX = ".run.json"
 
 
-def run_file(report: Path) -> WholeFile:
+def local_record_file(report: Path) -> AtomicFile:
     """Name the record of a report's runs: ``results.csv.run.json`` beside ``results.csv``."""
-    return WholeFile(
-        report.with_name(report.name + SUFFIX), "run record", "choose another place with -o"
+    return AtomicFile(
+        report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another place with -o"
     )
 
 
-def record_of(report: Location) -> WholeFile | WholeObject:
+def record_file(report: Location) -> AtomicFile | AtomicObject:
     """Name the record of a report's runs, also that of one in a store."""
     if isinstance(report, Url):
-        return WholeObject(Url(report.text.rstrip("/") + SUFFIX), "run record")
-    return run_file(report)
+        return AtomicObject(Url(report.text.rstrip("/") + RECORD_SUFFIX), "run record")
+    return local_record_file(report)
 
 
-def write_run(file: WholeFile | WholeObject, record: RunRecord) -> None:
+def write_record(file: AtomicFile | AtomicObject, record: RunRecord) -> None:
     """Write a run's record in the earlier one's place.
 
     Raises:
         OutputError: the system refuses; the earlier record stays.
     """
-    text = json.dumps(as_json(record), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(to_json(record), indent=2, ensure_ascii=False, allow_nan=False)
     # What is no UTF-8 becomes an escape, which is JSON's own as well.
     file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
-def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
+def read_record(file: AtomicFile | AtomicObject) -> RunRecord | None:
     """Read the record that an earlier run left.
 
     None where there is none, and where it is damaged or of another schema: a record is for
@@ -237,7 +237,7 @@ def read_run(file: WholeFile | WholeObject) -> RunRecord | None:
         return None
 
 
-def as_json(record: RunRecord) -> dict[str, Any]:
+def to_json(record: RunRecord) -> dict[str, Any]:
     """Give a record as the object that run.json holds."""
     times = {"started": utc_text(record.started), "ended": utc_text(record.ended)}
     return {"schema_version": SCHEMA_VERSION} | asdict(record) | times

@@ -9,85 +9,90 @@ import pandas as pd
 
 from batch.path_text import cell_text, label_text, path_text
 from batch.records import MAX_LABELS, Answer, Reason, Row, Source, Status
-from batch.reports.formats import Column, Kind, Value
+from batch.reports.formats import Column, ColumnKind, Value
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
 # How the column `error` begins in a row that was kept for a file that is gone.
-MISSING = "missing:"
+MISSING_PREFIX = "missing:"
 # What `error` says, after its reason, of a photo of which only a part is there.
-SALVAGED = "labelled from what is there"
+SALVAGED_NOTE = "labelled from what is there"
 
 
-def columns(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
+def column_names(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
     """Name the report's columns in their order.
 
     ``outputs`` are the model's labels and then its abstain outputs, in the model's order;
     ``numbered`` is the report of a shard, whose rows know their position among all files.
     """
-    return tuple(column.name for column in layout(outputs, per_face, numbered))
+    return tuple(column.name for column in make_columns(outputs, per_face, numbered))
 
 
-def layout(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[Column, ...]:
-    """Give the columns that ``columns`` names, with what their values are."""
+def make_columns(
+    outputs: Sequence[str], per_face: bool, numbered: bool = False
+) -> tuple[Column, ...]:
+    """Give the columns that ``column_names`` names, with what their values are."""
     boxes = ("face_left", "face_top", "face_width", "face_height")
     return (
         Column("path"),
         Column("status"),
         Column("label"),
-        Column("confidence", Kind.REAL, PROBABILITY_DECIMALS),
-        *(Column(name, Kind.REAL, PROBABILITY_DECIMALS) for name in map(_p, outputs)),
+        Column("confidence", ColumnKind.FLOAT, PROBABILITY_DECIMALS),
+        *(
+            Column(name, ColumnKind.FLOAT, PROBABILITY_DECIMALS)
+            for name in map(_probability_column, outputs)
+        ),
         Column("source"),
-        Column("faces", Kind.WHOLE),
-        *((Column("face", Kind.WHOLE),) if per_face else ()),
-        *(Column(name, Kind.REAL, PIXEL_DECIMALS) for name in boxes),
-        Column("face_score", Kind.REAL, PROBABILITY_DECIMALS),
-        Column("width", Kind.WHOLE),
-        Column("height", Kind.WHOLE),
+        Column("faces", ColumnKind.INT32),
+        *((Column("face", ColumnKind.INT32),) if per_face else ()),
+        *(Column(name, ColumnKind.FLOAT, PIXEL_DECIMALS) for name in boxes),
+        Column("face_score", ColumnKind.FLOAT, PROBABILITY_DECIMALS),
+        Column("width", ColumnKind.INT32),
+        Column("height", ColumnKind.INT32),
         Column("error"),
-        *((Column("position", Kind.LONG),) if numbered else ()),
+        *((Column("position", ColumnKind.INT64),) if numbered else ()),
     )
 
 
-def records_of(
+def flatten_row(
     row: Row, outputs: Sequence[str], per_face: bool, numbered: bool = False
 ) -> Iterator[dict[str, Value]]:
-    """Flatten a row into records with the keys of ``columns``, one or one a face.
+    """Flatten a row into records with the keys of ``column_names``, one or one a face.
 
     Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With ``per_face``
     each face has a status of its own, by the face model alone. A photo without faces keeps one
     record, and so does one that shows no person: what the detector took for faces there are none.
     """
-    for record in _records(row, outputs, per_face):
+    for record in _flatten(row, outputs, per_face):
         if numbered:
             record["position"] = row.position
         yield record
 
 
-def _records(row: Row, outputs: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
+def _flatten(row: Row, outputs: Sequence[str], per_face: bool) -> Iterator[dict[str, Value]]:
     if not per_face:
-        yield _record(row, row.status, row.answer, outputs)
+        yield _to_record(row, row.status, row.answer, outputs)
         return
     if not row.faces or row.status is Status.NO_PERSON:
-        yield _record(row, row.status, row.answer, outputs) | {"face": None}
+        yield _to_record(row, row.status, row.answer, outputs) | {"face": None}
         return
     of_face = {"source": Source.FACE.value}
     for number, answer in enumerate(row.faces, start=1):
-        record = _record(row, answer.status, answer, outputs)
+        record = _to_record(row, answer.status, answer, outputs)
         yield record | of_face | {"face": number}
 
 
 @lru_cache(maxsize=2 * MAX_LABELS)
-def _p(output: str) -> str:
+def _probability_column(output: str) -> str:
     return f"p_{cell_text(output)}"
 
 
 @lru_cache(maxsize=2 * MAX_LABELS)
-def _label(label: str) -> str:
+def _label_cell(label: str) -> str:
     return label_text(label)
 
 
-def _record(
+def _to_record(
     row: Row, status: Status, answer: Answer | None, outputs: Sequence[str]
 ) -> dict[str, Value]:
     box = answer.box if answer else None
@@ -95,51 +100,51 @@ def _record(
     record: dict[str, Value] = {
         "path": path_text(row.path),
         "status": status.value,
-        "label": _label(answer.label) if answer and answer.label is not None else None,
-        "confidence": _rounded(answer.confidence, share) if answer else None,
+        "label": _label_cell(answer.label) if answer and answer.label is not None else None,
+        "confidence": _round(answer.confidence, share) if answer else None,
         "source": row.source.value if row.source else None,
         # Nobody counted the faces of a file that failed.
         "faces": None if row.failure else len(row.faces),
-        "face_left": _rounded(box.left, pixel) if box else None,
-        "face_top": _rounded(box.top, pixel) if box else None,
-        "face_width": _rounded(box.width, pixel) if box else None,
-        "face_height": _rounded(box.height, pixel) if box else None,
-        "face_score": _rounded(box.score, share) if box else None,
+        "face_left": _round(box.left, pixel) if box else None,
+        "face_top": _round(box.top, pixel) if box else None,
+        "face_width": _round(box.width, pixel) if box else None,
+        "face_height": _round(box.height, pixel) if box else None,
+        "face_score": _round(box.score, share) if box else None,
         "width": row.width,
         "height": row.height,
-        "error": _error(row),
+        "error": _error_text(row),
     }
     # A face model may lack outputs of the whole-photo model.
     probabilities = answer.probabilities if answer else {}
     for name in outputs:
         value = probabilities.get(name)
-        record[_p(name)] = None if value is None else _rounded(value, share)
+        record[_probability_column(name)] = None if value is None else _round(value, share)
     return record
 
 
-def _rounded(value: float, decimals: int) -> float:
+def _round(value: float, decimals: int) -> float:
     # Zero is added so that -0.04 comes out as 0.0, not as -0.0.
     return round(float(value), decimals) + 0.0
 
 
-def _error(row: Row) -> str | None:
+def _error_text(row: Row) -> str | None:
     if not (row.missing or row.failure or row.salvaged):
         return None
-    parts = [f"{MISSING} not found in this run"] if row.missing else []
+    parts = [f"{MISSING_PREFIX} not found in this run"] if row.missing else []
     if row.failure:
         parts.append(f"{row.failure.reason}: {row.failure.detail}")
     elif row.salvaged:
-        parts.append(f"{Reason.TRUNCATED}: {SALVAGED} ({row.salvaged})")
+        parts.append(f"{Reason.TRUNCATED}: {SALVAGED_NOTE} ({row.salvaged})")
     return cell_text("; ".join(parts)) or None
 
 
 # == Rows as a pandas DataFrame.
 
 
-def frame_of(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
+def make_frame(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
     """Collect rows; labels and abstain outputs are those of the first row that has an answer."""
     rows = list(rows)
     answers = (row.answer for row in rows if row.answer is not None)
     outputs = tuple(next((answer.probabilities for answer in answers), ()))
-    records = (record for row in rows for record in records_of(row, outputs, per_face))
-    return pd.DataFrame.from_records(records, columns=list(columns(outputs, per_face)))
+    records = (record for row in rows for record in flatten_row(row, outputs, per_face))
+    return pd.DataFrame.from_records(records, columns=list(column_names(outputs, per_face)))

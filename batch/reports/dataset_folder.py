@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
-from batch.files.drafts import CONTENT, DraftFolder, exchange, names_in, stem_beside
-from batch.files.publish import resolved, sync_folder, writing
+from batch.files.drafts import CONTENT, DraftFolder, draft_stem, exchange, list_names
+from batch.files.publish import resolve_path, sync_folder, translate_write_errors
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.os_errors import is_denied
 from batch.path_text import path_text
 from batch.reports.dataset import (
-    SUCCESS,
-    contents_of,
-    is_in_the_making,
-    is_own,
-    is_partition,
-    refusal,
+    SUCCESS_FILE,
+    foreign_file_error,
+    is_dataset_path,
+    is_draft_path,
+    is_partition_path,
+    parse_success,
 )
-from batch.reports.output import check_folder
+from batch.reports.output import check_parent_folder
 
 # Where the earlier dataset is, under its name, while the new one takes that in two steps.
-EARLIER = "earlier"
+EARLIER_FOLDER = "earlier"
 
 
 def check_local_dataset(output: Path) -> None:
@@ -38,9 +38,9 @@ def check_local_dataset(output: Path) -> None:
         OutputError: its folder is missing or can't be written, or something is in its place that
             is no dataset of this program's.
     """
-    target = resolved(output)
-    with writing(f"report {path_text(output)}"):
-        check_folder(target)
+    target = resolve_path(output)
+    with translate_write_errors(f"report {path_text(output)}"):
+        check_parent_folder(target)
         _recover(target)
         if target.is_dir():
             _check_replaceable(target)
@@ -53,9 +53,9 @@ class LocalDataset:
 
     def __init__(self, output: Path) -> None:
         self._called = f"report {path_text(output)}"
-        self._target = resolved(output)
+        self._target = resolve_path(output)
         _recover(self._target)
-        self._draft = DraftFolder.make(self._target.parent, stem_beside(self._target))
+        self._draft = DraftFolder.make(self._target.parent, draft_stem(self._target))
         self.root = self._draft.content
         self._streams: list[BinaryIO] = []
         with suppress(OSError):  # mostly since there is no earlier one
@@ -75,7 +75,7 @@ class LocalDataset:
         Raises:
             OutputError: the system refuses, or something else has come to lie there.
         """
-        with writing(self._called):
+        with translate_write_errors(self._called):
             for folder, _, files in os.walk(self.root, topdown=False):
                 for name in files:
                     _sync_file(Path(folder, name))
@@ -105,15 +105,17 @@ def _check_replaceable(target: Path) -> None:
     """
     success = None
     try:
-        success = read_file(target / SUCCESS, MAX_SUCCESS_BYTES)
+        success = read_file(target / SUCCESS_FILE, MAX_SUCCESS_BYTES)
     except OSError as error:
         if is_denied(error):
             raise
-    contents = contents_of(success) if success is not None else None
+    contents = parse_success(success) if success is not None else None
     own = contents.paths if contents else frozenset()
-    for name, is_plain in _entries(target):
+    for name, is_plain in _walk_entries(target):
         if name not in own or not is_plain:
-            raise refusal(path_text(target), name)  # at once: it may be a folder of photos
+            raise foreign_file_error(
+                path_text(target), name
+            )  # at once: it may be a folder of photos
     if target.is_mount():
         raise OutputError(
             f"{path_text(target)} is a mount point, which can't be replaced",
@@ -121,7 +123,7 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+def _walk_entries(folder: Path) -> Iterator[tuple[str, bool]]:
     """Give all that is in a folder by its path there, and whether it is neither link nor device."""
     for inside, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -137,7 +139,7 @@ def _swap(draft: DraftFolder, target: Path) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         new.rename(target)  # over an empty folder at most
     elif not exchange(new, target):
-        earlier = draft.path / EARLIER / target.name
+        earlier = draft.path / EARLIER_FOLDER / target.name
         earlier.parent.mkdir()
         target.rename(earlier)
         try:
@@ -149,8 +151,8 @@ def _swap(draft: DraftFolder, target: Path) -> None:
 
 def _recover(target: Path) -> None:
     """Put right what runs that were killed have left beside a dataset."""
-    for left in DraftFolder.abandoned(target.parent, stem_beside(target)):
-        earlier = left.path / EARLIER / target.name
+    for left in DraftFolder.take_over_abandoned(target.parent, draft_stem(target)):
+        earlier = left.path / EARLIER_FOLDER / target.name
         with suppress(OSError):  # what can't be put right is in nobody's way
             if earlier.is_dir() and not os.path.lexists(target):
                 earlier.rename(target)
@@ -166,13 +168,13 @@ def _clear(draft: int) -> None:
     with suppress(FileNotFoundError):  # it has become the dataset
         _remove_dataset(CONTENT, draft)
     with suppress(FileNotFoundError):  # as mostly
-        folder = os.open(EARLIER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=draft)
+        folder = os.open(EARLIER_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=draft)
         try:
-            for name in names_in(folder):
+            for name in list_names(folder):
                 _remove_dataset(name, folder)
         finally:
             os.close(folder)
-        os.rmdir(EARLIER, dir_fd=draft)  # which a draft alone has, if it is empty
+        os.rmdir(EARLIER_FOLDER, dir_fd=draft)  # which a draft alone has, if it is empty
 
 
 def _remove_dataset(root: str, parent: int) -> None:
@@ -182,10 +184,10 @@ def _remove_dataset(root: str, parent: int) -> None:
         for name in files:
             path = f"{within}/{name}" if within else name
             is_plain = stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-            if is_plain and (is_own(path) or is_in_the_making(path)):
+            if is_plain and (is_dataset_path(path) or is_draft_path(path)):
                 os.unlink(name, dir_fd=folder)
         for name in folders:
-            if is_partition(f"{within}/{name}" if within else name):
+            if is_partition_path(f"{within}/{name}" if within else name):
                 with suppress(OSError):  # a link, or not empty
                     os.rmdir(name, dir_fd=folder)
     with suppress(OSError):  # not empty

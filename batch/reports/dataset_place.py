@@ -11,15 +11,15 @@ from batch.files.publish import is_streamed
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
 from batch.location import Location, Url, location_of
 from batch.path_text import path_text
-from batch.reports.dataset import SUCCESS
+from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
 from batch.reports.dataset_store import (
     StoredDataset,
     check_stored_dataset,
+    read_stored_sizes,
     read_stored_success,
-    stored_sizes,
 )
-from batch.reports.output import called
+from batch.reports.output import describe_output
 from batch.stopping import Check, never_stop
 
 
@@ -44,7 +44,7 @@ def check_dataset(place: Location, check: Check = never_stop) -> None:
         check_local_dataset(place)
 
 
-def check_outside(output: str, *reports: Location) -> None:
+def check_outside_datasets(output: str, *reports: Location) -> None:
     """Make sure that a file does not come to lie in a dataset, which only has files of its own.
 
     Raises:
@@ -53,14 +53,14 @@ def check_outside(output: str, *reports: Location) -> None:
     if is_streamed(output):
         return
     for report in reports:
-        if _full(location_of(output)).startswith(f"{_full(report)}/"):
+        if _full_text(location_of(output)).startswith(f"{_full_text(report)}/"):
             raise UsageError(
-                f"{called(output)} would lie in {path_text(report)}, which is replaced as a whole",
+                f"{describe_output(output)} would lie in {path_text(report)}, which is replaced as a whole",
                 "name a file elsewhere",
             )
 
 
-def inside(place: Location, name: str) -> Location:
+def join_location(place: Location, name: str) -> Location:
     """Name a file of a dataset by its path in it."""
     return Url(f"{place.text.rstrip('/')}/{name}") if isinstance(place, Url) else place / name
 
@@ -77,12 +77,12 @@ def read_success(place: Location, called: str) -> bytes | None:
     if isinstance(place, Url):
         return read_stored_success(place, called)
     try:
-        return read_file(place / SUCCESS, MAX_SUCCESS_BYTES) or b""
+        return read_file(place / SUCCESS_FILE, MAX_SUCCESS_BYTES) or b""
     except FileNotFoundError:
         return None
 
 
-def sizes_in(place: Location, names: Sequence[str], called: str) -> Mapping[str, int]:
+def read_sizes(place: Location, names: Sequence[str], called: str) -> Mapping[str, int]:
     """Give the sizes of those files of a dataset that are there, in bytes; maybe of others too.
 
     Raises:
@@ -90,7 +90,7 @@ def sizes_in(place: Location, names: Sequence[str], called: str) -> Mapping[str,
         ReportError: the store refuses, or does not answer.
     """
     if isinstance(place, Url):
-        return stored_sizes(place, called)
+        return read_stored_sizes(place, called)
     sizes = {}
     for name in names:
         with suppress(FileNotFoundError):
@@ -98,5 +98,5 @@ def sizes_in(place: Location, names: Sequence[str], called: str) -> Mapping[str,
     return sizes
 
 
-def _full(place: Location) -> str:
+def _full_text(place: Location) -> str:
     return place.text.rstrip("/") if isinstance(place, Url) else os.path.realpath(place)

@@ -12,7 +12,14 @@ from batch.files.regular_file import MAX_SUCCESS_BYTES
 from batch.files.staging import Staging
 from batch.location import Url
 from batch.path_text import path_text
-from batch.reports.dataset import SUCCESS, Part, contents_of, digest_in, is_own, refusal
+from batch.reports.dataset import (
+    SUCCESS_FILE,
+    DatasetFile,
+    foreign_file_error,
+    is_dataset_path,
+    parse_digest,
+    parse_success,
+)
 from batch.stopping import Check, StopRequested, never_stop
 from batch.stores.download import read_whole_object
 from batch.stores.listing_pages import pages_of
@@ -32,7 +39,7 @@ def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
         OutputError: the bucket is missing, the store refuses or does not answer, or there are
             objects that are no dataset of this program's.
     """
-    success = f"{url.text.rstrip('/')}/{SUCCESS}"
+    success = f"{url.text.rstrip('/')}/{SUCCESS_FILE}"
     check_store(Url(success), check)
     with uploading(url):
         store, prefix = open_store(url.text.rstrip("/"))
@@ -40,7 +47,7 @@ def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
             raise UsageError(
                 f"report {path_text(url)} would take a whole bucket", "name a folder in it"
             )
-        _own_objects(url, store, prefix, check)
+        _list_own_objects(url, store, prefix, check)
 
 
 class StoredDataset:
@@ -63,20 +70,25 @@ class StoredDataset:
             OutputError: the store refuses, or can't be reached for long.
             PublishedOnly: the same, once the new files and their list are there.
         """
-        content = (self.root / SUCCESS).read_bytes()
-        contents = contents_of(content)
+        content = (self.root / SUCCESS_FILE).read_bytes()
+        contents = parse_success(content)
         files = contents.files if contents else ()
         with uploading(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
-            before = _own_objects(self._url, store, prefix, self._check)
+            before = _list_own_objects(self._url, store, prefix, self._check)
             for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
             request(
-                store, "pipe_file", f"{prefix}/{SUCCESS}", content, check=self._check, seconds=None
+                store,
+                "pipe_file",
+                f"{prefix}/{SUCCESS_FILE}",
+                content,
+                check=self._check,
+                seconds=None,
             )
         # All of them were proven to be an earlier dataset's.
-        old = before.keys() - {SUCCESS} - {part.path for part in files}
+        old = before.keys() - {SUCCESS_FILE} - {part.path for part in files}
         self._remove(store, [f"{prefix}/{name}" for name in sorted(old)])
         self._staging.close()
 
@@ -94,44 +106,46 @@ class StoredDataset:
         except StopRequested as request_to_end:
             raise PublishedOnly(f"{problem} (the run was stopped)", LATER) from request_to_end
 
-    def _upload(self, store: AbstractFileSystem, prefix: str, part: Part) -> None:
+    def _upload(self, store: AbstractFileSystem, prefix: str, part: DatasetFile) -> None:
         file, path = str(self.root / part.path), f"{prefix}/{part.path}"
         request(store, "put_file", file, path, check=self._check, seconds=None)
 
 
-def read_stored_success(url: Url, called: str) -> bytes | None:
+def read_stored_success(url: Url, display_name: str) -> bytes | None:
     """Read the list of a dataset's objects; None where there is none.
 
     Raises:
         ReportError: the store refuses, or does not answer.
         UsageError: a package that the store needs is not installed.
     """
-    with _reading(called):
+    with _translate_store_errors(display_name):
         store, prefix = open_store(url.text.rstrip("/"))
-        if not request(store, "exists", f"{prefix}/{SUCCESS}"):
+        if not request(store, "exists", f"{prefix}/{SUCCESS_FILE}"):
             return None
         # One that is too long is no list of files, and neither is an empty one.
-        return read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES) or b""
+        return read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS_FILE}", MAX_SUCCESS_BYTES) or b""
 
 
-def stored_sizes(url: Url, called: str) -> dict[str, int]:
+def read_stored_sizes(url: Url, display_name: str) -> dict[str, int]:
     """Give the sizes (bytes) of all objects under a prefix by their names in it.
 
     Raises:
         ReportError: the store refuses, or does not answer.
     """
-    with _reading(called):
+    with _translate_store_errors(display_name):
         store, prefix = open_store(url.text.rstrip("/"))
-        return {name[len(prefix) + 1 :]: size for name, size in _objects(store, prefix)}
+        return {name[len(prefix) + 1 :]: size for name, size in _list_objects(store, prefix)}
 
 
-def _reading(called: str) -> AbstractContextManager[None]:
+def _translate_store_errors(display_name: str) -> AbstractContextManager[None]:
     return store_refusals(
-        f"{called} can't be read", ReportError, "look after the network and the store"
+        f"{display_name} can't be read", ReportError, "look after the network and the store"
     )
 
 
-def _own_objects(url: Url, store: AbstractFileSystem, prefix: str, check: Check) -> dict[str, int]:
+def _list_own_objects(
+    url: Url, store: AbstractFileSystem, prefix: str, check: Check
+) -> dict[str, int]:
     """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
 
     An object is this program's if a list of its own names it, or if its name has the digest of its
@@ -141,36 +155,40 @@ def _own_objects(url: Url, store: AbstractFileSystem, prefix: str, check: Check)
         OutputError: there is another.
     """
     found: dict[str, int] = {}
-    for name, size in _objects(store, prefix, check):
+    for name, size in _list_objects(store, prefix, check):
         inside = name[len(prefix) + 1 :]
-        if inside and not is_own(inside):
-            raise refusal(path_text(url), inside)  # at once: it may be a bucket of photos
+        if inside and not is_dataset_path(inside):
+            raise foreign_file_error(
+                path_text(url), inside
+            )  # at once: it may be a bucket of photos
         if inside:
             found[inside] = size
     listed: frozenset[str] = frozenset()
-    if SUCCESS in found:
-        success = read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS}", MAX_SUCCESS_BYTES, check)
-        contents = contents_of(success) if success is not None else None
+    if SUCCESS_FILE in found:
+        success = read_whole_object(
+            f"{url.text.rstrip('/')}/{SUCCESS_FILE}", MAX_SUCCESS_BYTES, check
+        )
+        contents = parse_success(success) if success is not None else None
         if contents is None:
-            raise refusal(path_text(url), SUCCESS)
+            raise foreign_file_error(path_text(url), SUCCESS_FILE)
         listed = contents.paths
     for name in sorted(found.keys() - listed):
-        if not _has_its_digest(store, prefix, name):
-            raise refusal(path_text(url), name)
+        if not _matches_digest(store, prefix, name):
+            raise foreign_file_error(path_text(url), name)
     return found
 
 
-def _has_its_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
+def _matches_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
     """Tell whether an object's name has the digest of its bytes, which are read."""
 
     def read() -> str:
         with store.open(f"{prefix}/{name}", "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    return retried(read).startswith(digest_in(name) or "-")
+    return retried(read).startswith(parse_digest(name) or "-")
 
 
-def _objects(
+def _list_objects(
     store: AbstractFileSystem, prefix: str, check: Check = never_stop
 ) -> Iterator[tuple[str, int]]:
     listed = pages_of(store)

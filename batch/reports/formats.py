@@ -13,7 +13,7 @@ from batch.errors import UsageError
 
 # What Arrow raises of a file that is damaged, by the built-in bases of its exceptions; an OSError
 # without a number is another.
-DAMAGES = (ValueError, TypeError, LookupError, NotImplementedError)
+ARROW_ERRORS = (ValueError, TypeError, LookupError, NotImplementedError)
 
 
 def check_pyarrow(user: str, otherwise: str = "") -> None:
@@ -39,7 +39,7 @@ Value = str | float | int | None
 Record = Mapping[str, Value]
 
 # Rows that Parquet keeps in memory before it writes them: about 10 MB.
-ROW_GROUP = 8_192
+ROW_GROUP_ROWS = 8_192
 
 
 class Format(StrEnum):
@@ -52,16 +52,16 @@ class Format(StrEnum):
 
 
 # Those that are read back; a workbook is for people.
-READABLE = tuple(form for form in Format if form is not Format.XLSX)
+READABLE_FORMATS = tuple(form for form in Format if form is not Format.XLSX)
 
 
-class Kind(Enum):
+class ColumnKind(Enum):
     """What a column's values are."""
 
     TEXT = "text"
-    REAL = "real"
-    WHOLE = "whole"
-    LONG = "long"  # what counts more than 32 bits do
+    FLOAT = "real"
+    INT32 = "whole"
+    INT64 = "long"  # what counts more than 32 bits do
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Column:
     """A column's name and kind, and the digits after the point that its values have."""
 
     name: str
-    kind: Kind = Kind.TEXT
+    kind: ColumnKind = ColumnKind.TEXT
     decimals: int = 0
 
 
@@ -127,7 +127,7 @@ class CsvWriter:
         self._reals = [
             (at, f"%.{column.decimals}f", column)
             for at, column in enumerate(columns)
-            if column.kind is Kind.REAL
+            if column.kind is ColumnKind.FLOAT
         ]
         self._writer = csv.writer(_Utf8(stream), lineterminator="\n")
         self._writer.writerow(self._names)
@@ -172,7 +172,7 @@ class ParquetWriter:
         self,
         stream: Sink,
         columns: Sequence[Column],
-        group: int = ROW_GROUP,
+        group: int = ROW_GROUP_ROWS,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         check_format(Format.PARQUET)
@@ -195,7 +195,7 @@ class ParquetWriter:
             self.flush()
 
     @property
-    def waiting(self) -> int:
+    def buffered_rows(self) -> int:
         """Rows in memory that are not written yet."""
         return len(self._waiting)
 
@@ -218,13 +218,13 @@ class ParquetWriter:
         self._waiting = []
         self._stream.write(self._spool.drain())
 
-    def _type(self, kind: Kind) -> Any:
+    def _type(self, kind: ColumnKind) -> Any:
         types = {
-            Kind.TEXT: self._arrow.string(),
+            ColumnKind.TEXT: self._arrow.string(),
             # 64 bits, for in 32 the rounded 0.1234 would read as 0.12340000271797180.
-            Kind.REAL: self._arrow.float64(),
-            Kind.WHOLE: self._arrow.int32(),
-            Kind.LONG: self._arrow.int64(),
+            ColumnKind.FLOAT: self._arrow.float64(),
+            ColumnKind.INT32: self._arrow.int32(),
+            ColumnKind.INT64: self._arrow.int64(),
         }
         return types[kind]
 
@@ -248,15 +248,15 @@ class Spool:
 
     def __init__(self) -> None:
         self.closed = False
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     def write(self, data: bytes) -> int:
-        self._held += data
+        self._buffer += data
         return len(data)
 
     def drain(self) -> bytes:
-        data = bytes(self._held)
-        self._held.clear()
+        data = bytes(self._buffer)
+        self._buffer.clear()
         return data
 
     def flush(self) -> None: ...
@@ -270,5 +270,5 @@ def field_text(value: Value, column: Column) -> str:
     if value is None:
         return ""
     # A number that is a text already comes from another report, which rounded it.
-    rounds = column.kind is Kind.REAL and not isinstance(value, str)
+    rounds = column.kind is ColumnKind.FLOAT and not isinstance(value, str)
     return f"{value:.{column.decimals}f}" if rounds else str(value)

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from batch.errors import OutputError, UsageError
-from batch.files.drafts import draft_name, stem_beside
+from batch.files.drafts import draft_stem, make_draft_name
 from batch.files.publish import (
-    ELSEWHERE,
+    OUTPUT_REMEDY,
     Draft,
     check_replaceable,
     is_device,
     is_stdout,
     is_streamed,
-    resolved,
-    writing,
+    resolve_path,
+    translate_write_errors,
 )
 from batch.location import Url, location_of
 from batch.path_text import path_text
@@ -29,14 +29,14 @@ from batch.standard_streams import reopen_stdout
 from batch.stopping import Check, never_stop
 from batch.stores.upload import Upload, check_store
 
-LOOK_EVERY = 0.1  # seconds between two looks whether a pipe has a reader
+POLL_SECONDS = 0.1  # seconds between two looks whether a pipe has a reader
 
 
 # The longest name of what a run keeps beside a report: a damaged journal's own journal.
 _LONGEST_NAME = ".{}.journal.broken-journal"
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """Where a report is made, which ends in exactly one of two ways.
 
     Every method raises ``OutputError`` where the system refuses, but for ``discard``.
@@ -49,13 +49,13 @@ class Place(Protocol):
         """Leave no trace, as far as a stream allows."""
 
 
-class Output(Place, Protocol):
+class StreamDestination(Destination, Protocol):
     """Takes a report's bytes by ``stream``."""
 
     stream: BinaryIO
 
 
-def open_output(output: str, stdout: BinaryIO, check: Check = never_stop) -> Output:
+def open_destination(output: str, stdout: BinaryIO, check: Check = never_stop) -> StreamDestination:
     """Open the place that ``-o`` names.
 
     ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
@@ -63,17 +63,17 @@ def open_output(output: str, stdout: BinaryIO, check: Check = never_stop) -> Out
     Raises:
         OutputError: the system refuses.
     """
-    path, name = location_of(output), called(output)
+    path, name = location_of(output), describe_output(output)
     if isinstance(path, Url):
         return Upload(path, check)
-    with writing(name):
+    with translate_write_errors(name):
         if is_stdout(output):
-            return Stream(name, reopen_stdout(stdout))
-        return Stream(name, _open_device(path, check)) if is_device(path) else Draft(path)
+            return StreamedOutput(name, reopen_stdout(stdout))
+        return StreamedOutput(name, _open_device(path, check)) if is_device(path) else Draft(path)
 
 
 @contextmanager
-def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
+def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
     """Give the stream of what ``-o`` names, and publish it when the block is through.
 
     A block that raises leaves no trace, as far as a stream allows.
@@ -82,7 +82,7 @@ def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
         OutputError: the system refuses to open or to publish it; what is refused while the block
             writes is the block's.
     """
-    place = open_output(output, stdout)
+    place = open_destination(output, stdout)
     try:
         yield place.stream
         place.publish()
@@ -91,7 +91,7 @@ def publishing(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
-def check_place(output: str, check: Check = never_stop) -> None:
+def check_destination(output: str, check: Check = never_stop) -> None:
     """Try now whether a report could be published, and leave nothing behind.
 
     Raises:
@@ -105,17 +105,19 @@ def check_place(output: str, check: Check = never_stop) -> None:
     if isinstance(path, Url):
         check_store(path, check)
         return
-    target = resolved(path)
-    with writing(called(output)):
+    target = resolve_path(path)
+    with translate_write_errors(describe_output(output)):
         if target.is_dir():
-            raise OutputError(f"{called(output)} is a folder", "give the name of a file in it")
+            raise OutputError(
+                f"{describe_output(output)} is a folder", "give the name of a file in it"
+            )
         if target.exists() and not target.is_file():
-            raise OutputError(f"{called(output)} is neither file nor pipe", ELSEWHERE)
-        check_folder(target)
-        check_replaceable(target, called(output), ELSEWHERE)
+            raise OutputError(f"{describe_output(output)} is neither file nor pipe", OUTPUT_REMEDY)
+        check_parent_folder(target)
+        check_replaceable(target, describe_output(output), OUTPUT_REMEDY)
 
 
-def check_folder(target: Path) -> None:
+def check_parent_folder(target: Path) -> None:
     """Try whether something could be made beside ``target``, and leave nothing behind.
 
     Raises:
@@ -123,14 +125,14 @@ def check_folder(target: Path) -> None:
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
-    for name in (draft_name(stem_beside(target)), _LONGEST_NAME.format(target.name)):
+    for name in (make_draft_name(draft_stem(target)), _LONGEST_NAME.format(target.name)):
         with suppress(FileNotFoundError):  # a name that is too long shows here
             target.with_name(name).lstat()
     with tempfile.TemporaryFile(dir=target.parent):
         pass
 
 
-def check_apart(output: str, noun: str, *inputs: str) -> None:
+def check_not_input(output: str, noun: str, *inputs: str) -> None:
     """Make sure that a file which is to be replaced is none that is to be read.
 
     ``noun`` is what messages call such an input. Objects are told by their URLs alone.
@@ -151,15 +153,15 @@ def check_apart(output: str, noun: str, *inputs: str) -> None:
             break
     else:
         return
-    raise UsageError(f"{called(output)} is {noun}", "name another file")
+    raise UsageError(f"{describe_output(output)} is {noun}", "name another file")
 
 
-def called(output: str) -> str:
+def describe_output(output: str) -> str:
     """Name an output for people."""
     return "standard output" if is_stdout(output) else f"report {path_text(location_of(output))}"
 
 
-class Stream:
+class StreamedOutput:
     """Standard output, a pipe or a device: written through as the rows come."""
 
     def __init__(self, called: str, stream: BinaryIO) -> None:
@@ -168,7 +170,7 @@ class Stream:
 
     def publish(self) -> None:
         """Pass on the last bytes and close."""
-        with writing(self._called):
+        with translate_write_errors(self._called):
             self.stream.close()
 
     def discard(self) -> None:
@@ -186,7 +188,7 @@ def _open_device(path: Path, check: Check) -> BinaryIO:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
         else:
             os.set_blocking(descriptor, True)
             return os.fdopen(descriptor, "wb")

@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import UsageError
-from batch.files.publish import Draft, is_stdout, is_streamed, writing
+from batch.files.publish import Draft, is_stdout, is_streamed, translate_write_errors
 from batch.location import location_of
 from batch.path_text import label_text, path_text
 from batch.records import Row, Status
-from batch.reports.columns import layout, records_of
+from batch.reports.columns import flatten_row, make_columns
 from batch.reports.dataset import DatasetWriter, is_dataset
 from batch.reports.dataset_place import check_dataset, open_dataset
 from batch.reports.formats import Format, Record, RecordWriter, check_format, open_writer
-from batch.reports.output import Place, called, check_place, open_output
+from batch.reports.output import Destination, check_destination, describe_output, open_destination
 from batch.stopping import Check, never_stop
 
 
@@ -37,18 +37,18 @@ def report_format(output: str) -> Format:
         suffixes = ", ".join(Format)
         if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for some names
             raise UsageError(
-                f"{called(output)} is a folder",
+                f"{describe_output(output)} is a folder",
                 f"for a dataset in it write {path_text(location_of(output))}/, else name a file in "
                 f"it that ends in {suffixes}",
             ) from None
         raise UsageError(
-            f"{called(output)} has no suffix that names a format",
+            f"{describe_output(output)} has no suffix that names a format",
             f"end its name in {suffixes}, or in / for a dataset, or give - for CSV on standard "
             "output",
         ) from None
 
 
-def check_name(output: str) -> None:
+def check_output_name(output: str) -> None:
     """Make sure that an output's name names a format whose package is installed.
 
     Raises:
@@ -66,11 +66,11 @@ def check_output(output: str, check: Check = never_stop) -> None:
         UsageError: unknown suffix, or a package that the format needs is missing.
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
-    check_name(output)
+    check_output_name(output)
     if is_dataset(output):
         check_dataset(location_of(output), check)
     else:
-        check_place(output, check)
+        check_destination(output, check)
 
 
 def open_report(
@@ -80,7 +80,7 @@ def open_report(
     stdout: BinaryIO,
     numbered: bool = False,
     check: Check = never_stop,
-) -> Report:
+) -> ReportWriter:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
 
     ``outputs`` are the model's labels and then its abstain outputs; ``numbered`` adds the column
@@ -90,9 +90,9 @@ def open_report(
         UsageError, OutputError: as ``check_output`` does.
     """
     check_output(output, check)
-    wanted = layout(outputs, per_face, numbered)
-    with writing(called(output)), ExitStack() as undo:
-        place: Place
+    wanted = make_columns(outputs, per_face, numbered)
+    with translate_write_errors(describe_output(output)), ExitStack() as undo:
+        place: Destination
         writer: RecordWriter
         if is_dataset(output):
             place = folder = open_dataset(location_of(output), check)
@@ -100,14 +100,14 @@ def open_report(
             typical = {"status": Status.OK.value, "label": label_text(outputs[0])}
             writer = DatasetWriter(folder, wanted, typical)
         else:
-            place = file = open_output(output, stdout, check)
+            place = file = open_destination(output, stdout, check)
             undo.callback(place.discard)
             writer = open_writer(report_format(output), file.stream, wanted)
         undo.pop_all()
-    return Report(called(output), place, writer, outputs, per_face, numbered)
+    return ReportWriter(describe_output(output), place, writer, outputs, per_face, numbered)
 
 
-class Report:
+class ReportWriter:
     """A report in the making: rows go straight to it, and ``publish`` ends it.
 
     As a context manager it discards what was written unless ``publish`` was called. ``add``
@@ -118,30 +118,30 @@ class Report:
     def __init__(
         self,
         called: str,
-        place: Place,
+        place: Destination,
         writer: RecordWriter,
         outputs: Sequence[str],
         per_face: bool,
         numbered: bool = False,
     ) -> None:
         self._called = called
-        self._place = place
+        self._destination = place
         self._writer = writer
         self._outputs = tuple(outputs)
         self._per_face = per_face
         self._numbered = numbered
-        self._ended = False
+        self._is_published = False
         self.digest: bytes | None = None
 
     def add(self, row: Row) -> None:
         """Write a file's row, or one row for each of its faces."""
-        with writing(self._called):
-            for record in records_of(row, self._outputs, self._per_face, self._numbered):
+        with translate_write_errors(self._called):
+            for record in flatten_row(row, self._outputs, self._per_face, self._numbered):
                 self._writer.write(record)
 
     def copy(self, record: Record) -> None:
         """Write a record of another report, which is flat and rounded already."""
-        with writing(self._called):
+        with translate_write_errors(self._called):
             self._writer.write(record)
 
     def publish(self) -> None:
@@ -150,16 +150,16 @@ class Report:
         ``digest`` is then the SHA-256 of a report that is one file on disk.
         """
         self._finish()
-        digest = self._place.digest() if isinstance(self._place, Draft) else None
-        self._place.publish()
+        digest = self._destination.digest() if isinstance(self._destination, Draft) else None
+        self._destination.publish()
         self.digest = digest
-        self._ended = True
+        self._is_published = True
 
     def _finish(self) -> None:
-        with writing(self._called):
+        with translate_write_errors(self._called):
             self._writer.finish()
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> ReportWriter:
         return self
 
     def __exit__(
@@ -168,5 +168,5 @@ class Report:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._ended:
-            self._place.discard()
+        if not self._is_published:
+            self._destination.discard()

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError, OutputError
-from batch.files.publish import Draft, check_replaceable, is_device, resolved, writing
+from batch.files.publish import (
+    Draft,
+    check_replaceable,
+    is_device,
+    resolve_path,
+    translate_write_errors,
+)
 from batch.files.regular_file import MAX_RECORD_BYTES, read_file, read_file_start
 from batch.location import Url
 from batch.os_errors import may_use
@@ -22,7 +28,7 @@ from batch.stores.upload import LATER, uploading
 
 
 @dataclass(frozen=True)
-class WholeObject:
+class AtomicObject:
     """An object beside a report in a store, and what messages call it."""
 
     url: Url
@@ -52,7 +58,7 @@ class WholeObject:
 
 
 @dataclass(frozen=True)
-class WholeFile:
+class AtomicFile:
     """A file beside the report, with what messages call it and say of it.
 
     Attributes:
@@ -76,7 +82,7 @@ class WholeFile:
             OutputError: it is a folder or device, or another's file, or its folder is missing or
                 can't be written.
         """
-        target = resolved(self.path)
+        target = resolve_path(self.path)
         self._check_replaceable(target)
         with self._writing():
             if target.is_dir():
@@ -94,7 +100,7 @@ class WholeFile:
         Raises:
             OutputError: the system refuses, or the earlier file is another's; it stays.
         """
-        self._check_replaceable(resolved(self.path))
+        self._check_replaceable(resolve_path(self.path))
         with self._writing():
             draft = Draft(self.path, self.noun, self.elsewhere)
             try:
@@ -117,15 +123,17 @@ class WholeFile:
             return None
 
     def _check_replaceable(self, target: Path) -> None:
-        called = f"{self.noun} {path_text(self.path)}"
-        check_replaceable(target, called, self.elsewhere)
+        display_name = f"{self.noun} {path_text(self.path)}"
+        check_replaceable(target, display_name, self.elsewhere)
         head = b""
         with suppress(OSError):  # mostly since there is none
             head = read_file_start(target, len(self.start)) or b""
         if head and head != self.start:
-            raise OutputError(f"{called} is not one that batch-label wrote", self.elsewhere)
+            raise OutputError(f"{display_name} is not one that batch-label wrote", self.elsewhere)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with writing(f"{self.noun} {path_text(self.path)}", self.elsewhere, self.path):
+        with translate_write_errors(
+            f"{self.noun} {path_text(self.path)}", self.elsewhere, self.path
+        ):
             yield

@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from batch.errors import OutputError, UsageError
-from batch.files.publish import writing
+from batch.files.publish import translate_write_errors
 from batch.files.staging import ELSEWHERE, Staging
 from batch.path_text import path_text
-from batch.reports.formats import Column, Kind, Record, Sink, field_text
+from batch.reports.formats import Column, ColumnKind, Record, Sink, field_text
 
 # What Excel takes: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
 MAX_SHEET_ROWS = 1_048_576  # the header is one of them
@@ -26,13 +26,13 @@ MAX_CELL_LENGTH = 32_767  # UTF-16 units
 # Bytes of a sheet, uncompressed: a larger one needs zip64, which not all programs read. zipfile
 # leaves 5 % for data that compression makes longer.
 MAX_SHEET_BYTES = int(zipfile.ZIP64_LIMIT / 1.05)
-OTHERWISE = (
+FORMAT_REMEDY = (
     "name a .csv, .jsonl or .parquet file; with --state and this report's journal nothing is "
     "labelled again"
 )
 _PATH_WIDTH = 50  # characters
 # Characters that XML lacks or XlsxWriter escapes; the report's own texts have none of them.
-_NO_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+_NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def check_xlsxwriter() -> None:
@@ -65,19 +65,21 @@ class WorkbookWriter:
         import xlsxwriter
 
         self._columns = tuple(columns)
-        self._archive = _Archive(stream)
+        self._archive = _ArchiveStream(stream)
         staging = Staging()
         self._temporary = f"temporary folder {path_text(staging.path)}"
-        with writing(self._temporary, ELSEWHERE):
+        with translate_write_errors(self._temporary, ELSEWHERE):
             options = {"constant_memory": True, "tmpdir": str(staging.path)}
             self._workbook: Any = xlsxwriter.Workbook(self._archive, options)
             self._sheet: Any = self._workbook.add_worksheet("report")
-        self._clean_up = weakref.finalize(self, _remove, staging, self._sheet, self._archive)
+        self._clean_up = weakref.finalize(
+            self, _remove_temporary, staging, self._sheet, self._archive
+        )
         self._workbook.set_properties({"created": datetime(1980, 1, 1)})
         self._sheet.freeze_panes(1, 0)
         self._sheet.set_column(0, 0, _PATH_WIDTH)
         self._rows = 0
-        self._add([column.name for column in columns])
+        self._write_cells([column.name for column in columns])
 
     def write(self, record: Record) -> None:
         """Write one row; None is an empty cell, and numbers are numbers.
@@ -90,11 +92,11 @@ class WorkbookWriter:
             value = record[column.name]
             if value is None:
                 cells.append(None)
-            elif column.kind is Kind.TEXT:
+            elif column.kind is ColumnKind.TEXT:
                 cells.append(str(value))
             else:
                 cells.append(float(field_text(value, column)))
-        self._add(cells)
+        self._write_cells(cells)
 
     def finish(self) -> None:
         """Write the workbook to the stream.
@@ -110,33 +112,33 @@ class WorkbookWriter:
         except FileCreateError as error:
             if self._archive.error:
                 raise self._archive.error from None
-            with writing(self._temporary, ELSEWHERE):
+            with translate_write_errors(self._temporary, ELSEWHERE):
                 raise error.args[0] from None
         except FileSizeError as error:
             raise OutputError(
-                f"a sheet has no more than {MAX_SHEET_BYTES:,} bytes", OTHERWISE
+                f"a sheet has no more than {MAX_SHEET_BYTES:,} bytes", FORMAT_REMEDY
             ) from error
         finally:
             self._clean_up()
 
-    def _add(self, cells: Sequence[str | float | None]) -> None:
+    def _write_cells(self, cells: Sequence[str | float | None]) -> None:
         if self._rows == MAX_SHEET_ROWS:
-            raise OutputError(f"a workbook has no more than {MAX_SHEET_ROWS:,} rows", OTHERWISE)
-        with writing(self._temporary, ELSEWHERE):
+            raise OutputError(f"a workbook has no more than {MAX_SHEET_ROWS:,} rows", FORMAT_REMEDY)
+        with translate_write_errors(self._temporary, ELSEWHERE):
             for column, cell in enumerate(cells):
                 if isinstance(cell, str):
-                    self._put_text(column, cell)
+                    self._write_text(column, cell)
                 elif cell is not None:
                     self._sheet.write_number(self._rows, column, cell)
         self._rows += 1
 
-    def _put_text(self, column: int, text: str) -> None:
-        plain = _NO_XML.sub("\ufffd", text)
+    def _write_text(self, column: int, text: str) -> None:
+        plain = _NOT_XML.sub("\ufffd", text)
         if len(plain.encode("utf-16-le")) // 2 > MAX_CELL_LENGTH:
             raise OutputError(
                 f"a text of more than {MAX_CELL_LENGTH:,} characters does not fit into a cell of a "
                 f"workbook: {text[:60]}...",
-                OTHERWISE,
+                FORMAT_REMEDY,
             )
         if plain.startswith("<r>") and plain.endswith("</r>"):
             # write_string takes this for markup. In pieces it is escaped, but a _xHHHH_ twice,
@@ -146,7 +148,7 @@ class WorkbookWriter:
             self._sheet.write_string(self._rows, column, plain)
 
 
-class _Archive:
+class _ArchiveStream:
     """Passes a workbook's bytes on to the stream, until it fails or is closed.
 
     zipfile writes once more when a broken archive is destroyed, maybe to a closed stream.
@@ -171,7 +173,7 @@ class _Archive:
         self._stream = None
 
 
-def _remove(staging: Staging, sheet: Any, archive: _Archive) -> None:
+def _remove_temporary(staging: Staging, sheet: Any, archive: _ArchiveStream) -> None:
     """Remove the temporary files of a workbook, finished or abandoned."""
     archive.close()
     with suppress(OSError):

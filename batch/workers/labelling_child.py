@@ -40,4 +40,4 @@ class Labelling:
     def __call__(self, path: Location, upright: Upright) -> Label:
         """Label a photo."""
         row = self._labeller.row(photo_of(path, upright))
-        return Label(row, self._labeller.timings.taken())
+        return Label(row, self._labeller.timings.take())

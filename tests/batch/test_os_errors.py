@@ -12,16 +12,16 @@ import pytest
 
 from batch.errors import BatchLabelError, OutputError
 from batch.exclude import read_patterns
-from batch.files.lock import lock_path, locked
+from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
 from batch.models.shipped import own_models
 from batch.os_errors import describe
-from batch.reading.saved import open_saved
+from batch.reading.saved import open_saved_report
 from batch.recording.metrics import metrics_file
-from batch.recording.run_record import run_file
+from batch.recording.run_record import local_record_file
 from batch.reports.dataset_folder import check_local_dataset
-from batch.reports.output import check_place
+from batch.reports.output import check_destination
 from batch.reports.report import check_output
 from tests.batch.discovery.test_discover import NOBODY, find, without_privileges
 
@@ -87,7 +87,7 @@ def test_a_lock_that_may_not_be_read(folder: Path) -> None:
     lock = _own(lock_path(folder / "r.csv"), 0o600, b"")
 
     def hold() -> None:
-        with locked(str(folder / "r.csv")):
+        with hold_lock(str(folder / "r.csv")):
             pass
 
     _refused(folder, hold, ROOT_S.format(f"file {lock}, ", "600"))
@@ -101,20 +101,20 @@ def test_a_lock_that_another_user_holds_is_another_run(folder: Path) -> None:
     report = str(folder / "r.csv")
 
     def hold() -> None:
-        with locked(report):
+        with hold_lock(report):
             pass
 
-    with locked(report):
+    with hold_lock(report):
         _refused(folder, hold, "another run")
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda folder: check_place(str(folder / "r.csv")),
+        lambda folder: check_destination(str(folder / "r.csv")),
         lambda folder: check_output(str(folder / "r.csv")),
         lambda folder: check_local_dataset(folder / "r"),
-        lambda folder: run_file(folder / "r.csv").write(b"{}"),
+        lambda folder: local_record_file(folder / "r.csv").write(b"{}"),
         lambda folder: metrics_file(folder / "r.prom").check(),
         lambda folder: metrics_file(folder / "r.prom").write(b"#"),
     ],
@@ -128,7 +128,7 @@ def test_files_of_another_user_s_in_one_s_own_folder_are_replaced(folder: Path) 
     _own(folder / "r.csv.run.json", 0o600)
     _own(folder / "r.csv", 0o600)
     with without_privileges(folder):
-        run_file(folder / "r.csv").write(b"{}")
+        local_record_file(folder / "r.csv").write(b"{}")
         draft = Draft(folder / "r.csv")
         draft.publish()
     assert (folder / "r.csv").stat().st_uid == NOBODY
@@ -141,7 +141,7 @@ def test_a_file_in_a_folder_where_only_owners_replace_them(folder: Path) -> None
     os.seteuid(NOBODY)
     try:
         with pytest.raises(OutputError, match=ROOT_S.format("", "644")):
-            run_file(folder / "r.csv").write(b"{}")
+            local_record_file(folder / "r.csv").write(b"{}")
     finally:
         os.seteuid(0)
     assert record.read_bytes() == b"x"
@@ -160,7 +160,7 @@ def test_reports_and_patterns_that_are_read(folder: Path) -> None:
     report = _own(folder / "r.csv", 0o600)
 
     def read() -> None:
-        with open_saved(str(report)):
+        with open_saved_report(str(report)):
             pass
 
     _refused(folder, read, ROOT_S.format(f"file {report}, ", "600"))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batch.recording.run_record import Seconds
+from batch.recording.run_record import StageSeconds
 from batch.timings import CLASSIFY, CROP, DECODE, DISCOVER, FACES, READ, REPORT, Timings
 
 
@@ -66,6 +66,6 @@ def test_no_time_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_stage_has_its_place_in_the_record_of_a_run() -> None:
     stages = (DISCOVER, READ, DECODE, FACES, CROP, CLASSIFY, REPORT)
-    seconds = Seconds(wall=1.0, **dict.fromkeys(stages, 2.0))
+    seconds = StageSeconds(wall=1.0, **dict.fromkeys(stages, 2.0))
     assert [getattr(seconds, stage) for stage in stages] == [2.0] * len(stages)
-    assert set(vars(Seconds())) == {"wall", *stages}
+    assert set(vars(StageSeconds())) == {"wall", *stages}

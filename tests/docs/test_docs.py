@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from batch.cli.default_command import RESERVED
 from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
-from batch.explaining.explainer import MOST_FACES
-from batch.explaining.occlusion import LEAST_SCALE, POSITIONS, SPOT
+from batch.explaining.explainer import MAX_FACES
+from batch.explaining.occlusion import MIN_SCALE, SPOT_WIDTH, SPOTS_PER_SIDE
 from batch.log import PROGRAM
 from batch.models.shipped import shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS
@@ -61,10 +61,10 @@ def test_documents_show_the_help_of_other_commands(name: str, document: str) -> 
 
 def test_explain_names_the_numbers_of_the_code() -> None:
     text = _unwrapped((REPOSITORY / "docs" / "explain.md").read_text(encoding="utf-8"))
-    assert f"{POSITIONS} x {POSITIONS} spots" in text
-    assert (SPOT, "A spot is a quarter of the view wide" in text) == (0.25, True)
-    assert f"the {MOST_FACES} largest faces" in text
-    assert (LEAST_SCALE, "half a unit of log-odds at least" in text) == (0.5, True)
+    assert f"{SPOTS_PER_SIDE} x {SPOTS_PER_SIDE} spots" in text
+    assert (SPOT_WIDTH, "A spot is a quarter of the view wide" in text) == (0.25, True)
+    assert f"the {MAX_FACES} largest faces" in text
+    assert (MIN_SCALE, "half a unit of log-odds at least" in text) == (0.5, True)
 
 
 def test_usage_names_the_reserved_commands() -> None:

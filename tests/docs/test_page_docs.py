@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from batch.cli.report import DEFAULT_GALLERY, MAX_GALLERY, report
-from batch.page.thumbnails import MAX_SIDE
+from batch.page.thumbnails import MAX_PICTURE_SIDE
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
@@ -44,4 +44,4 @@ def test_the_columns_of_review_csv() -> None:
 
 
 def test_the_size_of_pictures() -> None:
-    assert f"at most {MAX_SIDE} pixels" in TEXT
+    assert f"at most {MAX_PICTURE_SIDE} pixels" in TEXT

@@ -12,9 +12,9 @@ import pytest
 
 from batch.errors import EXIT_MEANINGS
 from batch.records import Abstain, Reason, Row, Status
-from batch.reports.columns import columns
-from batch.reports.dataset import ENDING, MAX_ROWS_A_FILE, is_own, partition_of
-from batch.reports.formats import ROW_GROUP, Format
+from batch.reports.columns import column_names
+from batch.reports.dataset import DATASET_SUFFIX, MAX_ROWS_PER_FILE, is_dataset_path, partition_path
+from batch.reports.formats import ROW_GROUP_ROWS, Format
 from batch.reports.report import open_report
 from tests.conftest import REPOSITORY
 
@@ -37,10 +37,10 @@ def table(title: str) -> list[list[str]]:
 
 def test_the_columns() -> None:
     shown = tuple(row[0] for row in table("Columns"))
-    assert shown == columns(("<label>", *Abstain), per_face=True, numbered=True)
-    usual = set(columns((), per_face=False))
-    per_face = set(columns((), per_face=True)) - usual
-    numbered = set(columns((), per_face=False, numbered=True)) - usual
+    assert shown == column_names(("<label>", *Abstain), per_face=True, numbered=True)
+    usual = set(column_names((), per_face=False))
+    per_face = set(column_names((), per_face=True)) - usual
+    numbered = set(column_names((), per_face=False, numbered=True)) - usual
     for option, alone in (("--per-face", per_face), ("--shard", numbered)):
         marked = {row[0] for row in table("Columns") if f"Only with `{option}`" in row[2]}
         assert marked == alone
@@ -55,18 +55,21 @@ def test_the_reasons() -> None:
 
 
 def test_the_formats() -> None:
-    assert [row[0] for row in table("Formats")] == [*(form.value for form in Format), ENDING]
-    assert f"row groups of {ROW_GROUP} rows" in section("Formats")
+    assert [row[0] for row in table("Formats")] == [
+        *(form.value for form in Format),
+        DATASET_SUFFIX,
+    ]
+    assert f"row groups of {ROW_GROUP_ROWS} rows" in section("Formats")
 
 
 def test_datasets() -> None:
     text = " ".join(section("Datasets").split())
-    assert f"at most {MAX_ROWS_A_FILE} rows" in text
-    folder = partition_of({"status": Status.FAILED.value, "label": None})
+    assert f"at most {MAX_ROWS_PER_FILE} rows" in text
+    folder = partition_path({"status": Status.FAILED.value, "label": None})
     assert f"results/{folder}/part-" in text
     shown = re.findall(r"^ +results/(\S+)$", section("Datasets"), re.MULTILINE)
     assert len(shown) == 4
-    assert all(is_own(name) for name in shown)
+    assert all(is_dataset_path(name) for name in shown)
 
 
 def test_the_exit_codes() -> None:

@@ -15,13 +15,13 @@ from batch.errors import ExitCode
 from batch.limits import parse_deadline, parse_max_failures, parse_max_gone, parse_time_limit
 from batch.log import Event, JsonLog, Level
 from batch.recording import drift
-from batch.recording.metrics import METRICS, SUCCESSES
+from batch.recording.metrics import METRICS, SUCCESS_CODES
 from batch.recording.run_record import (
     SCHEMA_VERSION,
     Outcome,
     RunRecord,
-    as_json,
-    installed_versions,
+    find_versions,
+    to_json,
 )
 from tests.batch.recording.test_run_record import RECORD
 from tests.conftest import REPOSITORY
@@ -66,21 +66,21 @@ def test_the_keys_of_the_record() -> None:
     assert first(table) == ["schema_version", *keys(RunRecord)]
     assert table[0][2].startswith(f"{SCHEMA_VERSION}:")
     assert {key.partition(".")[0].removesuffix("[]") for key in first(table)} == set(
-        as_json(RECORD)
+        to_json(RECORD)
     )
 
 
 def test_the_versions_are_those_looked_up() -> None:
     (table,) = tables("run.json")
     meaning = next(row[2] for row in table if row[0] == "`versions`")
-    assert re.findall("`([^`]+)`", meaning) == list(installed_versions())
+    assert re.findall("`([^`]+)`", meaning) == list(find_versions())
 
 
 def test_the_outcomes_and_their_exit_codes() -> None:
     (table,) = tables("Outcomes")
     assert first(table) == [outcome.value for outcome in Outcome]
     codes = {row[0].strip("`"): [int(code) for code in row[1].split(",")] for row in table}
-    assert [*codes["done"], *codes["incomplete"]] == list(SUCCESSES)
+    assert [*codes["done"], *codes["incomplete"]] == list(SUCCESS_CODES)
     told = {code for each in codes.values() for code in each}
     # Runs that end with these two write no record.
     assert told >= set(map(int, ExitCode)) - {ExitCode.USAGE, ExitCode.LOCKED}

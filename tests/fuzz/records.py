@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 
 from batch.errors import BatchLabelError
-from batch.merging.merge import Merging, merge
-from batch.recording.run_record import as_json, read_run, run_file
+from batch.merging.merge import MergeJob, merge
+from batch.recording.run_record import local_record_file, read_record, to_json
 from batch.stopping import stop_on_signals
 from tests.fuzz.breaking import BYTES, LINES, break_one, other_value
 from tests.fuzz.cases import Case
@@ -72,18 +72,18 @@ def _merge() -> None:
     place = _place()
     parts = tuple(str(place / part) for part in PARTS)
     with stop_on_signals() as stop:
-        merge(Merging(parts, str(place / "merged.csv")), io.BytesIO(), stop)
+        merge(MergeJob(parts, str(place / "merged.csv")), io.BytesIO(), stop)
 
 
 def check(case: Case) -> str:
     """Read a broken record, write it again, and join its part with a sound one."""
     merged = _merged()
     report = _place() / PARTS[0]
-    file = run_file(report)
+    file = local_record_file(report)
     (_place() / f"{PARTS[0]}.run.json").write_bytes(case.data)
-    record = read_run(file)
+    record = read_record(file)
     if record is not None:
-        assert json.dumps(as_json(record))
+        assert json.dumps(to_json(record))
     if int(case.name.split("-")[0]) % MERGES == 0:
         try:
             _merge()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batch.errors import OutputError, ReportError, UsageError
-from batch.page.gather import gather
+from batch.page.gather import read_page_report
 from batch.reading.diff import diff
-from batch.reading.saved import SavedReport, open_saved
+from batch.reading.saved import SavedReport, open_saved_report
 from batch.records import Status
 from batch.reports.report import open_report
 from tests.fuzz.breaking import BYTES, LINES, break_one, of_a_line, of_the_end, other_value
@@ -74,7 +74,7 @@ def check(case: Case) -> str:
 def _read(report: Path, number: int, kind: str = "photos") -> str:
     word = _attempt(lambda: _rows(report))
     # A page reads more columns, so it may refuse more.
-    _attempt(lambda: gather(report))
+    _attempt(lambda: read_page_report(report))
     if number % DIFFS == 0:
         suffix = report.suffix or ".parquet"
         other = folder() / f"sound{int(kind == 'faces')}{suffix}"
@@ -93,7 +93,7 @@ def _attempt(use: Callable[[], object]) -> str | None:
 
 
 def _rows(report: Path) -> None:
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         _check_report(saved)
         for row in saved.rows():
             assert row.status in set(Status)
@@ -103,7 +103,7 @@ def _rows(report: Path) -> None:
 
 
 def _check_report(saved: SavedReport) -> None:
-    assert saved.called
+    assert saved.display_name
     for label in saved.labels or ():
         label.encode()  # raises for what is no text
 

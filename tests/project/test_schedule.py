@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.recording.metrics import EXIT_CODE, LABELLED, REUSED, SUCCESS, Metric
+from batch.recording.metrics import EXIT_CODE, LABELLED, LAST_SUCCESS, REUSED, Metric
 from tests.support.runs import REPORT, Crowd, Place, ended, make_photos
 
 EARLIER = b"an earlier report\n"
@@ -119,19 +119,21 @@ def test_monitors_see_every_run_and_when_one_last_was_a_success(few: Place) -> N
     def figures(code: ExitCode, *more: str) -> dict[Metric, float]:
         assert few.run(*args, *more).returncode == code
         values = _figures(metrics)
-        return {metric: values[metric.name] for metric in (EXIT_CODE, SUCCESS, LABELLED, REUSED)}
+        return {
+            metric: values[metric.name] for metric in (EXIT_CODE, LAST_SUCCESS, LABELLED, REUSED)
+        }
 
     before = time.time()
     first = figures(ExitCode.OK)
-    assert before <= first[SUCCESS] <= time.time()
+    assert before <= first[LAST_SUCCESS] <= time.time()
     assert (first[EXIT_CODE], first[LABELLED], first[REUSED]) == (0, FEW, 0)
     _spoil(few, 1)
     second = figures(ExitCode.FAILED, "--max-failures", "0")
-    assert second[SUCCESS] == first[SUCCESS]
+    assert second[LAST_SUCCESS] == first[LAST_SUCCESS]
     assert (second[EXIT_CODE], second[LABELLED], second[REUSED]) == (1, 1, FEW - 1)
     third = figures(ExitCode.INCOMPLETE)
-    assert third[SUCCESS] > first[SUCCESS]
-    assert figures(ExitCode.USAGE, "-m", "gloomy")[SUCCESS] == third[SUCCESS]
+    assert third[LAST_SUCCESS] > first[LAST_SUCCESS]
+    assert figures(ExitCode.USAGE, "-m", "gloomy")[LAST_SUCCESS] == third[LAST_SUCCESS]
 
 
 def test_a_place_for_metrics_that_won_t_do_is_told_before_the_work(few: Place) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from batch.page.make import Made, Request, make_page
+from batch.page.make import PageJob, PageSummary, make_page
 from batch.records import Abstain, Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.report import open_report
 
@@ -83,8 +83,8 @@ def photographed(folder: Path, rows: Iterable[Row], photo: Image.Image) -> None:
             photo.save(place, quality=90)
 
 
-def page_of(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, Made]:
+def page_of(report: Path, *previous: Path, gallery: int = 500) -> tuple[Path, PageSummary]:
     """Make the page beside a report, of photos in its folder."""
     page = report.with_suffix(".html")
-    request = Request(report, str(page), report.parent, gallery, previous)
+    request = PageJob(report, str(page), report.parent, gallery, previous)
     return page, make_page(request, io.BytesIO())

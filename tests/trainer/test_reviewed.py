@@ -11,7 +11,7 @@ from PIL import Image
 import batch
 from batch.errors import InputError, UsageError
 from batch.records import Photo, Region
-from batch.reports.columns import records_of
+from batch.reports.columns import flatten_row
 from batch.vision.crop import crop
 from batch.vision.decode import decode
 from tests.support.review_data import Row, is_held, snapshots, write_review
@@ -65,7 +65,7 @@ def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Im
     path = tmp_path / "astronaut.jpg"
     astronaut.save(path, quality=92)
     (row,) = batch.label([path], batch.Options(model="happy-sad"))
-    (record,) = records_of(row, HAPPY_SAD, per_face=False)
+    (record,) = flatten_row(row, HAPPY_SAD, per_face=False)
     box = {
         name: record[name] for name in record if name.startswith("face_") and "score" not in name
     }
@@ -95,7 +95,7 @@ def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
     assert row.answer is not None
     box = row.answer.box
     assert box is not None
-    (record,) = records_of(row, HAPPY_SAD, per_face=False)
+    (record,) = flatten_row(row, HAPPY_SAD, per_face=False)
     verdict: Row = {"path": "scene.jpg", "said": "happy", "label": "sad"}
     places = ("face_left", "face_top", "face_width", "face_height")
     verdict |= {name: record[name] for name in places}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.files.drafts import DraftFolder, empty, stem_beside
+from batch.files.drafts import DraftFolder, draft_stem, remove_contents
 from trainer.datasets.download import DownloadError, Patience, download
 from trainer.datasets.ferplus import FOLDERS, LABEL_FILE, Faces, NotFerPlus, read_ferplus
 
@@ -108,9 +108,9 @@ def _bring(
     # A name that nobody else would choose, and the same every time: a download can go on.
     archive = home.with_name(f".{home.name}.batch-label-download.zip")
     download(url, archive, BY_HAND, patience)
-    stem = stem_beside(home)
-    for left in DraftFolder.abandoned(home.parent, stem):
-        left.remove(empty)
+    stem = draft_stem(home)
+    for left in DraftFolder.take_over_abandoned(home.parent, stem):
+        left.remove(remove_contents)
     draft = DraftFolder.make(home.parent, stem)
     try:
         unpack(archive, draft.content)
@@ -118,7 +118,7 @@ def _bring(
         draft.content.replace(home)  # over an empty folder at most
     finally:  # a wrong archive would be as wrong the next time
         archive.unlink()
-        draft.remove(empty)
+        draft.remove(remove_contents)
 
 
 def unpack(archive: Path, folder: Path) -> None:

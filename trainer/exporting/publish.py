@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch.errors import InputError, OutputError
-from batch.files.drafts import draft_names, open_draft, remove_abandoned, stem_beside
+from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
 from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.models.shipped import SUFFIX, SUMS
@@ -111,8 +111,8 @@ def _draft(target: Path, data: bytes) -> Iterator[Path]:
 
     It proves itself as ``batch.files.drafts`` says.
     """
-    folder, stem = target.parent, stem_beside(target)
-    remove_abandoned(folder, draft_names(stem))
+    folder, stem = target.parent, draft_stem(target)
+    remove_abandoned(folder, draft_pattern(stem))
     path, stream = open_draft(folder, stem)
     try:
         with stream:

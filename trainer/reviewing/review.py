@@ -10,7 +10,7 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.path_text import path_from_text, printable
-from batch.reading.readers import MAX_LINE
+from batch.reading.readers import MAX_LINE_BYTES
 from batch.records import Abstain, Box
 from batch.row_json import MAX_PHOTO_SIDE
 
@@ -74,7 +74,9 @@ def is_review(source: Path) -> bool:
     if not source.is_file():
         return False
     with source.open("rb") as file:
-        return file.readline(MAX_LINE).decode("utf-8-sig", "replace").strip() == ",".join(COLUMNS)
+        return file.readline(MAX_LINE_BYTES).decode("utf-8-sig", "replace").strip() == ",".join(
+            COLUMNS
+        )
 
 
 def read_review(review: Review) -> list[Verdict]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from batch.errors import InputError
 from batch.location import Location
-from batch.reading.fields import checked_records
-from batch.reading.readers import REMEDY, damaged
-from batch.reading.saved import open_records
+from batch.reading.fields import read_checked_records
+from batch.reading.readers import REMEDY, record_error
+from batch.reading.saved import open_reader
 from batch.records import ABSTAIN, Region
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
@@ -58,19 +58,19 @@ def read_unreviewed(report: Path, review: Review, reviewed: Reviewed) -> Pixels:
 
 def _answers(report: Path, photos: Path) -> Iterator[Verdict]:
     """Read a report's answers as if each had been confirmed."""
-    with open_records(report) as reader:
+    with open_reader(report) as reader:
         wanted = ["path", "status", "label", *BOX]
         wanted += ["face"] if "face" in reader.columns else []
         absent = [name for name in wanted if name not in reader.columns]
         if absent:
-            raise InputError(f"{reader.called} lacks {', '.join(absent)}", REMEDY)
-        for number, (path, status, label, *place) in checked_records(reader, wanted):
+            raise InputError(f"{reader.display_name} lacks {', '.join(absent)}", REMEDY)
+        for number, (path, status, label, *place) in read_checked_records(reader, wanted):
             answer = status if label is None and status in ABSTAIN else label
             try:
                 if answer is not None:
                     yield _confirmed(placed(path, photos), answer, place)
             except ValueError as error:
-                raise damaged(reader, number, str(error)) from error
+                raise record_error(reader, number, str(error)) from error
 
 
 def _confirmed(path: Location, label: str, place: list[Any]) -> Verdict:

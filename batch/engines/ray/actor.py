@@ -126,7 +126,7 @@ class LabelActor:
         data = pack_part(finished, orders.basis)
         name = part_name(orders.run, number)
         orders.parts.write(name, data)
-        return Answer(number, self._node, name, data, undone, pipeline.timings.taken())
+        return Answer(number, self._node, name, data, undone, pipeline.timings.take())
 
     def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:
         """Label files, those with the same bytes once."""

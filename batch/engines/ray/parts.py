@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from batch.errors import OutputError
-from batch.files.drafts import ENDING, open_draft, remove_abandoned, stem_beside
-from batch.files.publish import is_streamed, resolved
+from batch.files.drafts import DRAFT_SUFFIX_PATTERN, draft_stem, open_draft, remove_abandoned
+from batch.files.publish import is_streamed, resolve_path
 from batch.found import stored_time
 from batch.journal.path import journal_path
 from batch.limits import utc_now
@@ -132,13 +132,13 @@ def parts_place(job: Job) -> tuple[Location, bool]:
     if job.cluster.parts is not None:
         place = location_of(job.cluster.parts)
         if isinstance(place, Path):
-            return resolved(place), False
+            return resolve_path(place), False
         return Url(place.text.rstrip("/")), False
     if is_url(job.output):
         folder, _, name = job.output.rpartition("/")
         return Url(f"{folder}/.{name}{PLACE_SUFFIX}"), True
     journal = journal_path(job)
-    beside = journal if journal and is_streamed(job.output) else resolved(Path(job.output))
+    beside = journal if journal and is_streamed(job.output) else resolve_path(Path(job.output))
     return beside.with_name(f".{beside.name}{PLACE_SUFFIX}"), True
 
 
@@ -203,7 +203,7 @@ class Parts:
         with self._asking("written"):
             if isinstance(self.place, Path):
                 self.place.mkdir(parents=True, exist_ok=True)
-                draft, stream = open_draft(self.place, stem_beside(self.place / name))
+                draft, stream = open_draft(self.place, draft_stem(self.place / name))
                 try:
                     with stream:
                         stream.write(data)
@@ -239,7 +239,7 @@ class Parts:
                 return
             for name in own:
                 (self.place / name).unlink(missing_ok=True)
-            remove_abandoned(self.place, re.compile(rf"\.{_own_names(run)}{ENDING}"))
+            remove_abandoned(self.place, re.compile(rf"\.{_own_names(run)}{DRAFT_SUFFIX_PATTERN}"))
             if self.is_own:
                 with suppress(OSError):  # not empty
                     self.place.rmdir()

@@ -11,8 +11,16 @@ from PIL import Image
 
 import batch
 from batch.errors import ExitCode
-from batch.explaining.occlusion import LEAST_SCALE, coloured, scale_of
-from batch.explaining.picture import BOX, MARGIN, PANEL, fitting, font, plain, wrapped
+from batch.explaining.occlusion import MIN_SCALE, find_scale, overlay_heat
+from batch.explaining.picture import (
+    BOX,
+    MARGIN,
+    PANEL_HEIGHT,
+    load_font,
+    to_ascii,
+    truncate_text,
+    wrap_sentences,
+)
 from batch.options import Options, Provider
 from batch.records import Region
 from tests.batch.discovery.test_remote_inputs import served
@@ -71,15 +79,17 @@ def test_a_photo_elsewhere_or_in_an_archive_is_explained(
 def test_the_picture_shows_photo_map_and_face(photos: Path) -> None:
     explanation = batch.explain(photos / "astronaut.jpg", Options(provider=Provider.CPU))
     picture = explanation.picture()
-    assert picture.width == 3 * PANEL + 4 * MARGIN
+    assert picture.width == 3 * PANEL_HEIGHT + 4 * MARGIN
     pixels = np.asarray(picture)
     boxed = (pixels == BOX).all(axis=-1)
-    for left in (MARGIN, 2 * MARGIN + PANEL):
-        assert boxed[:, left : left + PANEL].sum() > 300
-    assert not boxed[:, 3 * MARGIN + 2 * PANEL :].any()
+    for left in (MARGIN, 2 * MARGIN + PANEL_HEIGHT):
+        assert boxed[:, left : left + PANEL_HEIGHT].sum() > 300
+    assert not boxed[:, 3 * MARGIN + 2 * PANEL_HEIGHT :].any()
     # Her face is from the 182nd to the 262nd of the photo's 440 columns, and the mouth is red.
     top = int(np.flatnonzero(boxed.any(axis=1))[0])
-    of_map = picture.crop((2 * MARGIN + PANEL + 160, top + 8, 2 * MARGIN + PANEL + 230, top + 88))
+    of_map = picture.crop(
+        (2 * MARGIN + PANEL_HEIGHT + 160, top + 8, 2 * MARGIN + PANEL_HEIGHT + 230, top + 88)
+    )
     red = _redness(of_map)
     assert red[50:75].mean() > 50 + abs(red[:10].mean())
 
@@ -87,15 +97,15 @@ def test_the_picture_shows_photo_map_and_face(photos: Path) -> None:
 def test_colours_say_for_and_against() -> None:
     grey = np.full((2, 3, 3), 128, dtype=np.uint8)
     heat = np.asarray([[-1, 0, 1], [-0.2, 0.2, 9]], dtype=np.float32)
-    red = _redness(coloured(grey, heat, scale=1.0))
+    red = _redness(overlay_heat(grey, heat, scale=1.0))
     assert red[0, 0] < red[1, 0] < 0 == red[0, 1] < red[1, 1] < red[0, 2] == red[1, 2]
 
 
 def test_what_is_worth_little_does_not_look_like_much() -> None:
     faint = np.full((4, 4), 0.01, dtype=np.float32)
-    assert scale_of(faint) == LEAST_SCALE
-    assert scale_of(faint, faint * -300) == pytest.approx(3)
-    red = _redness(coloured(np.full((4, 4, 3), 128, dtype=np.uint8), faint, scale_of(faint)))
+    assert find_scale(faint) == MIN_SCALE
+    assert find_scale(faint, faint * -300) == pytest.approx(3)
+    red = _redness(overlay_heat(np.full((4, 4, 3), 128, dtype=np.uint8), faint, find_scale(faint)))
     assert np.abs(red).max() <= 3
 
 
@@ -109,16 +119,16 @@ def test_photos_of_any_shape_have_a_picture(tmp_path: Path, size: tuple[int, int
 
 
 def test_text_is_written_in_the_letters_that_there_are() -> None:
-    assert plain("fröhlich, \x07\u4e2d!") == "frohlich,  ?!"
-    assert fitting("happy", 300, 16) == "happy"
-    short = fitting("happy" * 50, 90, 16)
+    assert to_ascii("fröhlich, \x07\u4e2d!") == "frohlich,  ?!"
+    assert truncate_text("happy", 300, 16) == "happy"
+    short = truncate_text("happy" * 50, 90, 16)
     assert short.startswith("happy")
     assert short.endswith("...")
-    assert font(16).getlength(short) <= 90
-    lines = wrapped(["one two three four five six seven", "and another"], 100, 16)
+    assert load_font(16).getlength(short) <= 90
+    lines = wrap_sentences(["one two three four five six seven", "and another"], 100, 16)
     assert " ".join(lines) == "one two three four five six seven and another"
     assert lines[-1] == "and another"
-    assert max(map(font(16).getlength, lines)) <= 100
+    assert max(map(load_font(16).getlength, lines)) <= 100
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from batch.location import Url
 from batch.options import Search
 from batch.path_text import path_from_text
 from batch.records import Failure, Reason, Stage
-from batch.reports.formats import Kind
+from batch.reports.formats import ColumnKind
 from tests.conftest import REPOSITORY
 from tests.support.runs import REPORT, Place, as_mortal, drafts, ended, make_photos, wait_for
 
@@ -279,7 +279,7 @@ def test_the_document_has_the_columns() -> None:
     lines = TEXT.partition("\n## What a manifest holds\n")[2].partition("\n## ")[0].splitlines()
     rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines
             if line.startswith("| `")]  # fmt: skip
-    types = {Kind.TEXT: "string", Kind.LONG: "int64"}
+    types = {ColumnKind.TEXT: "string", ColumnKind.INT64: "int64"}
     assert [row[:2] for row in rows] == [[c.name, types[c.kind]] for c in COLUMNS]
     assert f"row groups of {GROUP:,}" in TEXT
     assert f"`{VERSION_KEY}` is {VERSION}" in TEXT

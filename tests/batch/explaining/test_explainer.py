@@ -13,9 +13,9 @@ from PIL import Image, ImageFilter
 
 import batch
 from batch.errors import InputError, PhotoError
-from batch.explaining.explainer import MOST_FACES, log_odds_of
-from batch.explaining.explanation import Explanation, sentences, subtitle, title
-from batch.explaining.occlusion import POSITIONS, Floats, hidden, spread
+from batch.explaining.explainer import MAX_FACES, log_odds
+from batch.explaining.explanation import Explanation, describe_map, subtitle_text, title_text
+from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots, upsample_spots
 from batch.models.fusion import Rule
 from batch.models.model import Golden
 from batch.options import Options, Provider
@@ -100,7 +100,7 @@ def test_a_smile_is_what_a_happy_face_is_known_by(portrait: Path) -> None:
         int(centre[0] - reach) : int(centre[0] + reach) + 1,
     ] = True
     assert not heat[~inside].any()
-    face = spread(view.worth, 100, 100).clip(0)
+    face = upsample_spots(view.worth, 100, 100).clip(0)
     mouth, border = face[60:90, 25:75], face.copy()
     border[12:88, 12:88] = np.nan
     assert mouth.mean() > 5 * np.nanmean(border)
@@ -125,11 +125,11 @@ def test_the_map_foretells_what_a_change_of_the_photo_does(
         changed.save(tmp_path / "changed.png")
         (answered,) = batch.label([tmp_path / "changed.png"], CPU)
         assert answered.answer is not None
-        return log_odds_of("happy", answered.answer.probabilities)
+        return log_odds("happy", answered.answer.probabilities)
 
     order = np.argsort(view.worth.ravel())
-    strong = [divmod(int(spot), POSITIONS) for spot in order[-3:]]
-    weak = [divmod(int(spot), POSITIONS) for spot in order[len(order) // 2 :][:3]]
+    strong = [divmod(int(spot), SPOTS_PER_SIDE) for spot in order[-3:]]
+    weak = [divmod(int(spot), SPOTS_PER_SIDE) for spot in order[len(order) // 2 :][:3]]
     fall = [
         explanation.certainty - np.mean([without(*s) for s in spots]) for spots in (strong, weak)
     ]
@@ -145,7 +145,7 @@ def test_a_model_that_looks_at_nothing_gives_a_flat_map(portrait: Path, tmp_path
     explanation = batch.explain(portrait, replace(CPU, model=model))
     assert explanation.answer.label == "happy"
     assert not explanation.heat().any()
-    assert sentences(explanation)[-1] == "No single spot changes the answer much."
+    assert describe_map(explanation)[-1] == "No single spot changes the answer much."
 
 
 def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_
     assert place == (0, 0, 512, 512)
 
     view = _view(portrait)
-    bright = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)]) / 255
+    bright = np.concatenate([part.mean(axis=(1, 2, 3)) for part in occlude_spots(view)]) / 255
     sign = 1 if explanation.answer.label == "happy" else -1
     expected = [sign * 2.0 * (_log_odds(view.mean() / 255) - _log_odds(p)) for p in bright]
     assert np.abs(image_view.worth).max() > 0.01
@@ -211,7 +211,7 @@ def _abstaining(folder: Path, neither: float, no_person: float) -> Options:
 def _greys_without_spots(photo: Path) -> tuple[float, list[float]]:
     """Give the mean grey of what the model sees, and of it with each spot hidden."""
     view = _view(photo)
-    parts = np.concatenate([part.mean(axis=(1, 2, 3)) for part in hidden(view)])
+    parts = np.concatenate([part.mean(axis=(1, 2, 3)) for part in occlude_spots(view)])
     return float(view.mean()), parts.tolist()
 
 
@@ -235,12 +235,12 @@ def test_an_answer_without_a_label_has_an_explanation(
     odds = np.log(of_all / (1 - of_all))
     assert explanation.certainty == pytest.approx(odds[0], abs=1e-3)
     (view,) = explanation.views
-    expected = (odds[0] - odds[1:]).reshape(POSITIONS, POSITIONS)
+    expected = (odds[0] - odds[1:]).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
     assert np.abs(expected).max() > 0.015
     assert view.worth == pytest.approx(expected, abs=1e-3)
-    assert title(explanation) == f"{named}  {of_all[0]:.4f}"
+    assert title_text(explanation) == f"{named}  {of_all[0]:.4f}"
     kind = "no label" if row.answer and row.answer.label is None else "unsure"
-    assert subtitle(explanation) == f"{kind}; the answer rests on the whole photo"
+    assert subtitle_text(explanation) == f"{kind}; the answer rests on the whole photo"
     assert explanation.picture().width > 200
 
 
@@ -253,7 +253,7 @@ def test_where_every_photo_is_labelled_the_map_is_about_the_labels(tmp_path: Pat
     # This model has three times as much for happy as for sad, however dark a picture is.
     assert explanation.certainty == pytest.approx(np.log(3), abs=1e-4)
     assert np.abs(explanation.heat()).max() < 1e-3
-    assert title(explanation) == "happy  0.7500"
+    assert title_text(explanation) == "happy  0.7500"
 
 
 def test_a_face_that_is_neither_has_an_explanation(tmp_path: Path, astronaut: Image.Image) -> None:
@@ -263,8 +263,8 @@ def test_a_face_that_is_neither_has_an_explanation(tmp_path: Path, astronaut: Im
     options = replace(CPU, model=str(tmp_path / "face.onnx"))
     explanation = batch.explain(tmp_path / "dark.png", options)
     assert (explanation.row.status, explanation.row.source) == (Status.NEITHER, Source.FACE)
-    assert subtitle(explanation) == "no label; the answer rests on the face alone"
-    assert title(explanation).startswith("neither happy nor sad  0.")
+    assert subtitle_text(explanation) == "no label; the answer rests on the face alone"
+    assert title_text(explanation).startswith("neither happy nor sad  0.")
 
 
 @pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def test_neither_is_named_by_the_labels(
 ) -> None:
     photo, options = _spotted(tmp_path), _abstaining(tmp_path, 0.1, 1.0)
     explanation = replace(batch.explain(photo, options), labels=labels)
-    assert title(explanation).startswith(f"{named}  0.")
+    assert title_text(explanation).startswith(f"{named}  0.")
     strong = replace(explanation.views[0], worth=explanation.views[0].worth * 0 + 1)
-    said = sentences(replace(explanation, views=(strong,)))
+    said = describe_map(replace(explanation, views=(strong,)))
     assert said[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
 
 
@@ -302,16 +302,16 @@ def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: I
         crowd.paste(face, (number % 5 * 150, number // 5 * 150))
     crowd.save(tmp_path / "crowd.png")
     explanation = batch.explain(tmp_path / "crowd.png", replace(CPU, model="happy-sad"))
-    assert len(explanation.row.faces) > MOST_FACES
-    assert len(explanation.views) == MOST_FACES
+    assert len(explanation.row.faces) > MAX_FACES
+    assert len(explanation.views) == MAX_FACES
 
 
 def test_log_odds_have_digits_where_a_probability_is_rounded_to_one() -> None:
-    assert log_odds_of("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(_log_odds(0.9))
+    assert log_odds("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(_log_odds(0.9))
     sure = {"a": float(np.float32(1 - 2e-9)), "b": 2e-9}
     assert sure["a"] == 1
-    assert log_odds_of("a", sure) == pytest.approx(np.log(5e8))
-    assert np.isfinite(log_odds_of("a", {"a": 0.0, "b": 1.0}))
+    assert log_odds("a", sure) == pytest.approx(np.log(5e8))
+    assert np.isfinite(log_odds("a", {"a": 0.0, "b": 1.0}))
 
 
 @pytest.mark.parametrize(

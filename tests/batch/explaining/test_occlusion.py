@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batch.explaining.occlusion import AT_ONCE, POSITIONS, hidden, spread
+from batch.explaining.occlusion import (
+    SPOTS_PER_SIDE,
+    VIEWS_PER_BATCH,
+    occlude_spots,
+    upsample_spots,
+)
 from batch.records import Pixels
 
 
@@ -15,13 +20,13 @@ def _noise(height: int, width: int, channels: int) -> Pixels:
 @pytest.mark.parametrize("shape", [(48, 48, 1), (160, 120, 3), (8, 8, 1)])
 def test_each_spot_is_hidden_once_and_where_it_should_be(shape: tuple[int, int, int]) -> None:
     view = _noise(*shape)
-    parts = list(hidden(view))
-    assert max(map(len, parts)) == AT_ONCE
+    parts = list(occlude_spots(view))
+    assert max(map(len, parts)) == VIEWS_PER_BATCH
     views = np.concatenate(parts)
-    assert views.shape == (POSITIONS**2, *shape)
+    assert views.shape == (SPOTS_PER_SIDE**2, *shape)
     assert views.dtype == np.uint8
     changed = np.abs(views.astype(int) - view).sum(axis=-1).astype(float)
-    corner, middle = changed[POSITIONS - 1], changed[POSITIONS**2 // 2]
+    corner, middle = changed[SPOTS_PER_SIDE - 1], changed[SPOTS_PER_SIDE**2 // 2]
     height, width, _ = shape
     # The last of the first row is the corner at the top right.
     assert corner[: height // 4, -width // 4 :].sum() > 0.5 * corner.sum()
@@ -32,20 +37,20 @@ def test_each_spot_is_hidden_once_and_where_it_should_be(shape: tuple[int, int, 
 
 def test_a_view_of_one_tone_stays_as_it_is() -> None:
     view = np.full((48, 48, 3), (200, 30, 90), dtype=np.uint8)
-    assert all((part == view).all() for part in hidden(view))
+    assert all((part == view).all() for part in occlude_spots(view))
 
 
 def test_what_is_worth_the_same_everywhere_is_so_in_the_map() -> None:
-    worth = np.full((POSITIONS, POSITIONS), 2.5, dtype=np.float32)
-    heat = spread(worth, 30, 70)
+    worth = np.full((SPOTS_PER_SIDE, SPOTS_PER_SIDE), 2.5, dtype=np.float32)
+    heat = upsample_spots(worth, 30, 70)
     assert heat.shape == (30, 70)
     assert heat == pytest.approx(2.5, abs=1e-5)
 
 
 def test_a_map_has_its_spots_where_they_were_hidden() -> None:
-    worth = np.zeros((POSITIONS, POSITIONS), dtype=np.float32)
+    worth = np.zeros((SPOTS_PER_SIDE, SPOTS_PER_SIDE), dtype=np.float32)
     worth[3, 9] = 1
-    heat = spread(worth, 120, 240)
+    heat = upsample_spots(worth, 120, 240)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    assert row / 120 == pytest.approx(3 / (POSITIONS - 1), abs=0.02)
-    assert column / 240 == pytest.approx(9 / (POSITIONS - 1), abs=0.02)
+    assert row / 120 == pytest.approx(3 / (SPOTS_PER_SIDE - 1), abs=0.02)
+    assert column / 240 == pytest.approx(9 / (SPOTS_PER_SIDE - 1), abs=0.02)

@@ -21,17 +21,17 @@ from batch.files.drafts import (
     CONTENT,
     MARKER,
     DraftFolder,
-    draft_name,
-    draft_names,
-    empty,
+    draft_pattern,
+    draft_stem,
+    make_draft_name,
     open_draft,
     remove_abandoned,
-    stem_beside,
+    remove_contents,
 )
 from tests.conftest import REPOSITORY
 
 STEM = ".results.csv"
-NAMES = draft_names(STEM)
+NAMES = draft_pattern(STEM)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 # Processes that are killed as they work on a draft.
@@ -54,9 +54,9 @@ def names(folder: Path) -> set[str]:
 
 def clean(folder: Path, stem: str = STEM) -> None:
     """Do what a process does before it makes drafts of its own."""
-    remove_abandoned(folder, draft_names(stem))
-    for left in DraftFolder.abandoned(folder, stem):
-        left.remove(empty)
+    remove_abandoned(folder, draft_pattern(stem))
+    for left in DraftFolder.take_over_abandoned(folder, stem):
+        left.remove(remove_contents)
 
 
 def leave(folder: Path, stem: str = STEM) -> tuple[Path, Path]:
@@ -82,7 +82,7 @@ def test_what_is_in_use_is_not_even_in_the_same_process(tmp_path: Path) -> None:
     clean(tmp_path)
     assert names(tmp_path) == {path.name, folder.path.name}
     stream.close()
-    folder.remove(empty)
+    folder.remove(remove_contents)
     clean(tmp_path)
     assert not names(tmp_path)
 
@@ -181,7 +181,7 @@ def with_half_of_the_text(folder: Path) -> None:
 def with_another_s_marker(folder: Path) -> None:
     other = DraftFolder.make(folder.parent, STEM)
     (folder / MARKER).write_bytes((other.path / MARKER).read_bytes())
-    other.remove(empty)
+    other.remove(remove_contents)
 
 
 def with_a_link_to_the_marker(folder: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_folder_in_the_making_is_nobody_s_to_remove(
     monkeypatch.undo()
     assert {"mkdir", "open", "flock", "write"} <= set(cleaned)
     assert names(folder.path) == {MARKER, CONTENT}
-    folder.remove(empty)
+    folder.remove(remove_contents)
     assert not names(tmp_path)
 
 
@@ -274,15 +274,17 @@ def test_a_file_that_is_taken_before_its_lock_is_made_anew(
 @pytest.mark.parametrize("letter", ["a", "ä", "\U0001f642", os.fsdecode(b"\xff")])
 def test_a_draft_s_name_is_no_longer_than_names_may_be(tmp_path: Path, letter: str) -> None:
     target = tmp_path / (letter * (255 // len(os.fsencode(letter))))
-    name = draft_name(stem_beside(target))
+    name = make_draft_name(draft_stem(target))
     assert len(os.fsencode(name)) <= 255
-    assert draft_names(stem_beside(target)).fullmatch(name)
-    path, stream = open_draft(tmp_path, stem_beside(target))
+    assert draft_pattern(draft_stem(target)).fullmatch(name)
+    path, stream = open_draft(tmp_path, draft_stem(target))
     path.replace(target)
     stream.close()
 
 
 def test_names_are_ones_that_nobody_else_would_choose() -> None:
-    assert draft_name(STEM) != draft_name(STEM)
-    assert len(draft_name("")) - len(".batch-label-.tmp") == 2 * drafts.TOKEN_BYTES
-    assert draft_names("a.csv").fullmatch(f"aXcsv.batch-label-{secrets.token_hex(16)}.tmp") is None
+    assert make_draft_name(STEM) != make_draft_name(STEM)
+    assert len(make_draft_name("")) - len(".batch-label-.tmp") == 2 * drafts.TOKEN_BYTES
+    assert (
+        draft_pattern("a.csv").fullmatch(f"aXcsv.batch-label-{secrets.token_hex(16)}.tmp") is None
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, LockedError, OutputError
-from batch.files.lock import locked
+from batch.files.lock import hold_lock
 
 HOLD = """
 import sys
@@ -37,11 +37,11 @@ def _hold(output: Path, repository: Path) -> subprocess.Popen[str]:
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path, repository: Path) -> None:
     output = tmp_path / "results.csv"
     with _hold(output, repository) as first:
-        with pytest.raises(LockedError, match=r"results\.csv") as caught, locked(str(output)):
+        with pytest.raises(LockedError, match=r"results\.csv") as caught, hold_lock(str(output)):
             pass
         assert caught.value.exit_code is ExitCode.LOCKED
         first.communicate()
-    with locked(str(output)):
+    with hold_lock(str(output)):
         pass
 
 
@@ -49,24 +49,24 @@ def test_the_lock_ends_with_a_killed_process(tmp_path: Path, repository: Path) -
     output = tmp_path / "results.csv"
     with _hold(output, repository) as first:
         first.send_signal(signal.SIGKILL)
-    with locked(str(output)):
+    with hold_lock(str(output)):
         pass
 
 
 def test_other_reports_are_not_locked(tmp_path: Path) -> None:
-    with locked(str(tmp_path / "a.csv")), locked(str(tmp_path / "b.csv")):
+    with hold_lock(str(tmp_path / "a.csv")), hold_lock(str(tmp_path / "b.csv")):
         pass
 
 
 def test_a_link_to_a_report_has_the_report_s_lock(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
     link, real = str(tmp_path / "link.csv"), str(tmp_path / "real.csv")
-    with locked(link), pytest.raises(LockedError), locked(real):
+    with hold_lock(link), pytest.raises(LockedError), hold_lock(real):
         pass
 
 
 def test_nothing_stays_behind(tmp_path: Path) -> None:
-    with locked(str(tmp_path / "results.csv")):
+    with hold_lock(str(tmp_path / "results.csv")):
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 
@@ -74,20 +74,23 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
 def test_a_file_of_a_lock_s_name_that_holds_something_is_locked_and_stays(tmp_path: Path) -> None:
     (tmp_path / ".results.csv.lock").write_text("mine")
     output = str(tmp_path / "results.csv")
-    with locked(output), pytest.raises(LockedError), locked(output):
+    with hold_lock(output), pytest.raises(LockedError), hold_lock(output):
         pass
     assert (tmp_path / ".results.csv.lock").read_text() == "mine"
 
 
 def test_a_link_in_the_lock_s_place_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / ".results.csv.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="symbolic links"), locked(str(tmp_path / "results.csv")):
+    with (
+        pytest.raises(OutputError, match="symbolic links"),
+        hold_lock(str(tmp_path / "results.csv")),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".results.csv.lock"]
 
 
 def test_another_file_that_has_taken_the_lock_s_name_stays(tmp_path: Path) -> None:
-    with locked(str(tmp_path / "results.csv")):
+    with hold_lock(str(tmp_path / "results.csv")):
         (lock,) = tmp_path.iterdir()
         lock.unlink()
         lock.touch()
@@ -103,17 +106,20 @@ def test_a_file_system_without_locks_is_told_from_another_run(
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
         pytest.raises(OutputError, match="No locks available"),
-        locked(str(tmp_path / "results.csv")),
+        hold_lock(str(tmp_path / "results.csv")),
     ):
         pass
 
 
 @pytest.mark.parametrize("stream", ["-", "/dev/null"])
 def test_streams_need_no_lock(stream: str) -> None:
-    with locked(stream), locked(stream):
+    with hold_lock(stream), hold_lock(stream):
         pass
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="nowhere"), locked(str(tmp_path / "nowhere" / "r.csv")):
+    with (
+        pytest.raises(OutputError, match="nowhere"),
+        hold_lock(str(tmp_path / "nowhere" / "r.csv")),
+    ):
         pass

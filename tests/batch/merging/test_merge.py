@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from batch.reports.formats import READABLE
+from batch.reports.formats import READABLE_FORMATS
 from tests.batch.reports.test_dataset import files
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
@@ -27,7 +27,7 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 
 NUMBER = 24
 SHARDS = (1, 2, 3)
-FORMATS = [form.value for form in READABLE]
+FORMATS = [form.value for form in READABLE_FORMATS]
 DATASET = "/"
 MISSING = "photos/00004.jpg"
 

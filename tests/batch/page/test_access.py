@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from batch.page.thumbnails import CHANGED, GONE
+from batch.page.thumbnails import PHOTO_CHANGED, PHOTO_GONE
 from tests.support.browser import DESKTOP, PHONE, Opened, opened
 from tests.support.page_rows import (
     EVERY_ROW,
@@ -85,7 +85,7 @@ def test_axe_finds_no_serious_fault(
             assert shown.page.locator("#items li").count() == 1
             assert faults(shown) == []
         shown.fill(status="")
-        for name, words in (("c.jpg", GONE), ("d.jpg", CHANGED)):
+        for name, words in (("c.jpg", PHOTO_GONE), ("d.jpg", PHOTO_CHANGED)):
             shown.fill(search=name)
             assert shown.text("#items .placeholder") == words
             assert faults(shown) == []

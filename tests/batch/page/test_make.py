@@ -20,10 +20,10 @@ from PIL import Image
 
 from batch.cli.main import cli
 from batch.errors import ExitCode, OutputError, ReportError, UsageError
-from batch.page.make import SCRIPTS, STYLES, Request, check_page_output, make_page
+from batch.page.make import SCRIPTS, STYLES, PageJob, check_page_output, make_page
 from batch.records import Reason, Row
-from batch.reports.dataset import SUCCESS
-from batch.reports.formats import READABLE, Format
+from batch.reports.dataset import SUCCESS_FILE
+from batch.reports.formats import READABLE_FORMATS, Format
 from batch.reports.report import open_report
 from tests.batch.reports.test_report import many
 from tests.conftest import REPOSITORY, Command
@@ -93,7 +93,7 @@ def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: 
     assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
     pytest.importorskip("pyarrow")
     page, _ = page_of(written(tmp_path / f"r{form}"), gallery=0)
@@ -123,7 +123,7 @@ def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
     ]
     assert pages[1] == of_dataset / "results.html"
     mine, its = map(told, pages)
-    listed = (of_dataset / "results" / SUCCESS).read_bytes()
+    listed = (of_dataset / "results" / SUCCESS_FILE).read_bytes()
     assert its["digest"] == hashlib.sha256(listed).hexdigest()
     assert (its["title"], its["editions"][0]["name"]) == ("results", "old")
     for one in (mine, its):
@@ -148,7 +148,7 @@ def test_a_page_of_a_dataset_lies_beside_it(
     ran = report(".", "-o", "page.html")
     assert ran.exit_code == ExitCode.USAGE
     assert f"page.html would lie in {tmp_path}/results, which is replaced as a whole" in ran.stderr
-    (tmp_path / "results" / SUCCESS).unlink()
+    (tmp_path / "results" / SUCCESS_FILE).unlink()
     ran = report(tmp_path / "results")
     assert ran.exit_code == ExitCode.USAGE
     assert "is no dataset, or one that was never finished: it has no _SUCCESS" in ran.stderr
@@ -213,13 +213,31 @@ def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> No
 
 def record_of(ended: datetime) -> str:
     """Write the record of a run that published a report."""
-    from batch.recording.run_record import Counts, Outcome, RunRecord, Seconds, as_json, this_host
+    from batch.recording.run_record import (
+        Outcome,
+        RunCounts,
+        RunRecord,
+        StageSeconds,
+        describe_host,
+        to_json,
+    )
 
     record = RunRecord(
-        *(Outcome.DONE, 0, True, None, ended, ended, "/r.csv", ("photos",), Seconds(), Counts()),
-        *((), None, "cpu", (), {}, {}, this_host(1)),
+        *(
+            Outcome.DONE,
+            0,
+            True,
+            None,
+            ended,
+            ended,
+            "/r.csv",
+            ("photos",),
+            StageSeconds(),
+            RunCounts(),
+        ),
+        *((), None, "cpu", (), {}, {}, describe_host(1)),
     )
-    return json.dumps(as_json(record))
+    return json.dumps(to_json(record))
 
 
 def test_a_run_that_published_nothing_is_told(
@@ -325,7 +343,7 @@ def test_a_report_that_is_replaced_meanwhile_is_told(
         written(results, ROWS[:2])
         return b"a page"
 
-    monkeypatch.setattr("batch.page.make.document", replaced)
+    monkeypatch.setattr("batch.page.make.build_document", replaced)
     with pytest.raises(ReportError, match="replaced meanwhile"):
         page_of(results, gallery=0)
     assert page.read_bytes() == before
@@ -337,7 +355,7 @@ def test_without_the_plots_library_the_extra_is_named(
     monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
     monkeypatch.delitem(sys.modules, "batch.page.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    request = Request(written(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
+    request = PageJob(written(tmp_path / "r.csv"), str(tmp_path / "r.html"), tmp_path, 0)
     with pytest.raises(UsageError, match=re.escape("pip install 'batch-label[report]'")):
         make_page(request, io.BytesIO())
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from batch.page.gather import Entry
+from batch.page.gather import PageRow
 from batch.page.thumbnails import (
-    CHANGED,
-    GONE,
-    MAX_SIDE,
-    NEWER,
-    Picture,
-    least_certain,
-    picture_of,
-    pictures,
+    FILE_NEWER,
+    MAX_PICTURE_SIDE,
+    PHOTO_CHANGED,
+    PHOTO_GONE,
+    PagePicture,
+    choose_least_certain,
+    encode_picture,
+    make_pictures,
 )
 from batch.reading.saved import SavedRow
 from batch.records import Photo
@@ -32,18 +32,18 @@ from tests.support.page_rows import ROWS, answered, page_of, written
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def entry(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> Entry:
+def entry(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> PageRow:
     row = SavedRow(path, "ok", "happy", confidence)
-    return Entry(number, row, "face", (10.0, 10.0, 20.0, 20.0), size)
+    return PageRow(number, row, "face", (10.0, 10.0, 20.0, 20.0), size)
 
 
 def shown(
-    folder: Path, *chosen: Entry, made: datetime = LATER, per_face: bool = False
-) -> list[Picture]:
-    return [picture for _, picture in pictures(list(chosen), folder, per_face, made)]
+    folder: Path, *chosen: PageRow, made: datetime = LATER, per_face: bool = False
+) -> list[PagePicture]:
+    return [picture for _, picture in make_pictures(list(chosen), folder, per_face, made)]
 
 
-def opened(picture: Picture) -> Image.Image:
+def opened(picture: PagePicture) -> Image.Image:
     return Image.open(io.BytesIO(picture.data))
 
 
@@ -66,7 +66,7 @@ def test_a_picture_has_nothing_of_the_file_but_its_pixels(
     )
     (picture,) = shown(tmp_path, entry("a.jpg", (512, 384)))
     image = opened(picture)
-    assert (image.format, image.size) == ("WEBP", (MAX_SIDE, MAX_SIDE * 384 // 512))
+    assert (image.format, image.size) == ("WEBP", (MAX_PICTURE_SIDE, MAX_PICTURE_SIDE * 384 // 512))
     assert picture.view == (0, 0, 512, 384)
     for word in (b"EXIF", b"ICCP", b"XMP ", b"camera", b"comment"):
         assert word not in picture.data
@@ -85,7 +85,7 @@ def test_pictures_end_where_their_bytes_do(
     whole = files_of(page_of(written(tmp_path / "r.csv", rows))[0])
     assert len(whole) == 20
     bound = sum(map(len, whole[:7])) + 1
-    monkeypatch.setattr("batch.page.thumbnails.MAX_BYTES", bound)
+    monkeypatch.setattr("batch.page.thumbnails.MAX_TOTAL_BYTES", bound)
     page, made = page_of(written(tmp_path / "r.csv", rows))
     assert files_of(page) == whole[:7]
     assert made.pictures == 7
@@ -100,7 +100,7 @@ def test_the_least_certain_come_first_and_no_more_than_asked_for(
     page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
     said = told(page)
     assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
-    chosen = least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
+    chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
     assert [one.row.path for one in chosen] == ["b", "a"]
 
 
@@ -112,11 +112,11 @@ def test_a_photo_that_is_gone_or_another_has_a_placeholder(
     (changed,) = shown(tmp_path, entry("a.jpg", (100, 100)))
     (gone,) = shown(tmp_path, entry("b.jpg", (512, 512)))
     (same,) = shown(tmp_path, entry("a.jpg", (512, 512)))
-    assert (changed.data, changed.note) == (b"", CHANGED)
-    assert (gone.data, gone.note) == (b"", GONE)
+    assert (changed.data, changed.note) == (b"", PHOTO_CHANGED)
+    assert (gone.data, gone.note) == (b"", PHOTO_GONE)
     assert (bool(same.data), same.note) == (True, "")
     (newer,) = shown(tmp_path, entry("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
-    assert (bool(newer.data), newer.note) == (True, NEWER)
+    assert (bool(newer.data), newer.note) == (True, FILE_NEWER)
 
 
 def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> Non
         entry("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
     )
     assert opened(found).size == (40, 30)
-    assert (gone.note, elsewhere.data) == (GONE, b"")
+    assert (gone.note, elsewhere.data) == (PHOTO_GONE, b"")
     assert "not on this machine" in elsewhere.note
 
 
@@ -161,7 +161,7 @@ def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[40:60, 90:110] = 255
     photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
-    picture = picture_of(photo, (180.0, 80.0, 40.0, 40.0))
+    picture = encode_picture(photo, (180.0, 80.0, 40.0, 40.0))
     assert picture.view == (140, 40, 120, 120)
     image = np.asarray(opened(picture).convert("L"))
     assert image.shape == (60, 60)
@@ -175,7 +175,7 @@ def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
 def test_a_box_that_leaves_the_photo_still_has_a_picture(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
-    picture = picture_of(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)
+    picture = encode_picture(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)
     left, top, width, height = picture.view
     assert 0 <= left < left + width <= 400
     assert 0 <= top < top + height <= 200

@@ -17,12 +17,12 @@ import pyarrow.parquet
 import pytest
 
 from batch.errors import BatchLabelError, ExitCode, ReportError
-from batch.merging.shard_report import open_part
-from batch.page.make import Request, make_page
+from batch.merging.shard_report import open_shard_report
+from batch.page.make import PageJob, make_page
 from batch.path_text import path_text
 from batch.reading import readers
-from batch.reading.readers import MAX_COLUMNS, MAX_LINE
-from batch.reading.saved import SavedRow, open_saved
+from batch.reading.readers import MAX_COLUMNS, MAX_LINE_BYTES
+from batch.reading.saved import SavedRow, open_saved_report
 from batch.records import (
     MAX_DETAIL,
     MAX_LABELS,
@@ -35,8 +35,8 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.reports.dataset import MAX_FOLDER
-from batch.reports.formats import READABLE, Format
+from batch.reports.dataset import MAX_FOLDER_NAME_BYTES
+from batch.reports.formats import READABLE_FORMATS, Format
 from batch.reports.report import open_report
 from tests.batch.reports.test_report import written
 from tests.conftest import REPOSITORY, Command
@@ -55,7 +55,7 @@ LABELLED = "path,status,label,confidence,error\n"
 
 
 def refusal(report: Path) -> str:
-    with pytest.raises(ReportError) as caught, open_saved(report) as saved:
+    with pytest.raises(ReportError) as caught, open_saved_report(report) as saved:
         for _ in saved.rows():
             pass
     said = str(caught.value)
@@ -114,10 +114,10 @@ def test_a_value_that_no_run_writes_ends_page_and_merge(
         report.write_text(json.dumps(record) + "\n")
     if column not in ("faces", "face_score", "position"):  # which a page does not read
         with pytest.raises(BatchLabelError) as caught, open(os.devnull, "wb") as nothing:
-            make_page(Request(report, "-", tmp_path, 0), nothing)
+            make_page(PageJob(report, "-", tmp_path, 0), nothing)
         assert "is damaged" in str(caught.value)
         assert str(caught.value).isprintable()
-    with pytest.raises(ReportError), open_part(str(report), 0, 1) as part:
+    with pytest.raises(ReportError), open_shard_report(str(report), 0, 1) as part:
         list(part.rows(as_text=True))
 
 
@@ -137,7 +137,7 @@ def test_merge_takes_no_cell_that_a_spreadsheet_would_run(
     report = tmp_path / "r.jsonl"
     report.write_text(json.dumps(GOOD | {column: value}) + "\n")
     with (
-        open_part(str(report), 0, 1) as part,
+        open_shard_report(str(report), 0, 1) as part,
         pytest.raises(ReportError, match="begins a formula"),
     ):
         list(part.rows(as_text=True))
@@ -146,15 +146,15 @@ def test_merge_takes_no_cell_that_a_spreadsheet_would_run(
 def test_a_good_record_is_read_by_both(tmp_path: Path) -> None:
     report = tmp_path / "r.jsonl"
     report.write_text(json.dumps(GOOD) + "\n")
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert list(saved.rows()) == [SavedRow("a.jpg", "ok", "happy", 0.9, face=1)]
-    with open_part(str(report), 0, 1) as part:
+    with open_shard_report(str(report), 0, 1) as part:
         assert [row.values for row in part.rows(as_text=False)] == [VALUES[:-1]]
 
 
 @pytest.mark.usefixtures("memory")
 def test_a_text_that_a_dictionary_repeats_is_not_unfolded(tmp_path: Path) -> None:
-    rows, text = 2 * 8192, "a" * (MAX_LINE - 1)
+    rows, text = 2 * 8192, "a" * (MAX_LINE_BYTES - 1)
     report = tmp_path / "r.parquet"
     once = pyarrow.array([0] * rows, pyarrow.int32())
     columns = {
@@ -165,7 +165,7 @@ def test_a_text_that_a_dictionary_repeats_is_not_unfolded(tmp_path: Path) -> Non
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), report, store_schema=False)
     assert report.stat().st_size < 100_000
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         read = saved.rows()
         assert all(next(read).path == text for _ in range(64))
 
@@ -190,7 +190,7 @@ def test_a_row_group_that_is_too_large_is_refused(
 ) -> None:
     report = tmp_path / "r.parquet"
     _parquet(report, [f"{'a' * 1000}{n}" for n in range(100)])
-    monkeypatch.setattr(readers, "MAX_GROUP", 50_000)
+    monkeypatch.setattr(readers, "MAX_ROW_GROUP_BYTES", 50_000)
     assert "row group 0 has 1" in refusal(report)
 
 
@@ -207,7 +207,7 @@ def test_texts_of_other_programs_are_read(large: bool, tmp_path: Path) -> None:
         "face": [1.0] * len(paths),
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), report)
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert [row.path for row in saved.rows()] == paths
 
 
@@ -218,7 +218,7 @@ def test_values_that_are_no_text_and_no_number_are_refused(tmp_path: Path) -> No
     assert "its column path is of the type list<" in refusal(report)
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_columns_without_end_are_refused_at_once(form: Format, tmp_path: Path) -> None:
     names = [f"p_{number}" for number in range(130_000 if form is Format.CSV else 20_000)]
     names = [*LABELLED.strip().split(","), *names]
@@ -241,7 +241,7 @@ def test_a_record_of_many_lines_is_not_read_whole(tmp_path: Path) -> None:
     with report.open("w") as file:
         file.write(f'{LABELLED}"')
         file.writelines('\n","' for _ in range(400_000))
-    assert f"a record is longer than {MAX_LINE} bytes" in refusal(report)
+    assert f"a record is longer than {MAX_LINE_BYTES} bytes" in refusal(report)
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -265,14 +265,14 @@ def test_more_labels_than_a_model_has_are_refused(tmp_path: Path) -> None:
     assert "can't be printed" in refusal(report)
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 @pytest.mark.parametrize("char", ["\\", "\U0001f600", '"'])
 def test_the_longest_rows_that_a_run_writes_are_read(
     char: str, form: Format, tmp_path: Path
 ) -> None:
     size = {"\\": 6, '"': 3}.get(char, 4)  # bytes in the name of a folder
     labels = tuple(
-        f"{number:03}{char * ((MAX_FOLDER - len('label=000')) // size)}"
+        f"{number:03}{char * ((MAX_FOLDER_NAME_BYTES - len('label=000')) // size)}"
         for number in range(MAX_LABELS)
     )
     outputs = (*labels, "neither", "no_person")
@@ -286,7 +286,7 @@ def test_the_longest_rows_that_a_run_writes_are_read(
     )
     report = tmp_path / f"r{form}"
     written(report, rows, per_face=True, outputs=outputs)
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert [row.path for row in saved.rows()] == [path_text(path)] * 3
 
 

@@ -15,12 +15,12 @@ import pytest
 from batch.errors import ExitCode, ReportError, UsageError
 from batch.location import Location, location_of
 from batch.reading.diff import diff
-from batch.reading.saved import open_records
+from batch.reading.saved import open_reader
 from batch.records import Row
 from batch.reports import dataset
-from batch.reports.columns import columns
-from batch.reports.dataset import ORDER, SUCCESS
-from batch.reports.formats import ROW_GROUP, Value
+from batch.reports.columns import column_names
+from batch.reports.dataset import ORDER_FILE, SUCCESS_FILE
+from batch.reports.formats import ROW_GROUP_ROWS, Value
 from batch.reports.report import open_report
 from tests.batch.reading.test_diff import LIST, NEW, OLD, failed, labelled
 from tests.batch.reports.test_dataset import rows
@@ -43,7 +43,7 @@ def write(
 
 
 def read(place: Location, names: tuple[str, ...]) -> list[tuple[int, tuple[Value, ...]]]:
-    with open_records(place) as reader:
+    with open_reader(place) as reader:
         return list(reader.records(names))
 
 
@@ -62,8 +62,8 @@ def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: b
     said = [*FACES, *ABSTAINED, *rows(40)]
     write(f"{tmp_path}/d/", said, per_face, OUTPUTS)
     write(f"{tmp_path}/r.parquet", said, per_face, OUTPUTS)
-    names = columns(OUTPUTS, per_face)
-    with open_records(tmp_path / "d") as reader:
+    names = column_names(OUTPUTS, per_face)
+    with open_reader(tmp_path / "d") as reader:
         assert reader.columns == names
     assert read(tmp_path / "d", names) == read(tmp_path / "r.parquet", names)
     some = ("error", "label", "path")
@@ -73,13 +73,13 @@ def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: b
 
 
 def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "MAX_ROWS_A_FILE", 7)
+    monkeypatch.setattr(dataset, "MAX_ROWS_PER_FILE", 7)
     monkeypatch.setattr(dataset, "MAX_OPEN_FILES", 4)
     labels = ("a/b", "50%", "größer 微笑")
     write(f"{tmp_path}/d/", rows(200, labels), outputs=labels)
     write(f"{tmp_path}/r.parquet", rows(200, labels), outputs=labels)
     assert len(list(Path(tmp_path, "d").rglob("*.parquet"))) > 20
-    names = columns(labels, per_face=False)
+    names = column_names(labels, per_face=False)
     assert read(tmp_path / "d", names) == read(tmp_path / "r.parquet", names)
 
 
@@ -99,12 +99,12 @@ def test_reading_streams(tmp_path: Path) -> None:
         return most
 
     def read_lazily(place: Path) -> Iterable[tuple[int, tuple[Value, ...]]]:
-        with open_records(place) as reader:
+        with open_reader(place) as reader:
             for number, (path, error) in reader.records(("path", "error")):
                 yield number, (str(path)[:6], error)
 
     peak(10)  # what is imported and cached on the first time
-    few = 2 * ROW_GROUP
+    few = 2 * ROW_GROUP_ROWS
     assert peak(3 * few) < peak(few) + 500_000
 
 
@@ -126,7 +126,7 @@ def test_a_diff_is_that_of_the_files(
 
 
 def without_its_list(folder: Path) -> None:
-    (folder / SUCCESS).unlink()
+    (folder / SUCCESS_FILE).unlink()
 
 
 def without_a_file(folder: Path) -> None:
@@ -134,7 +134,7 @@ def without_a_file(folder: Path) -> None:
 
 
 def without_its_order(folder: Path) -> None:
-    next(folder.glob(f"{ORDER}*")).unlink()
+    next(folder.glob(f"{ORDER_FILE}*")).unlink()
 
 
 def with_a_file_cut_off(folder: Path) -> None:
@@ -148,7 +148,7 @@ def with_a_damaged_file(folder: Path) -> None:
 
 
 def with_another_s_list(folder: Path) -> None:
-    (folder / SUCCESS).write_bytes(b"")  # as Spark leaves it
+    (folder / SUCCESS_FILE).write_bytes(b"")  # as Spark leaves it
 
 
 def with_a_list_of_files_elsewhere(folder: Path) -> None:
@@ -172,7 +172,7 @@ def in_the_order_of(rows: Iterable[Row], folder: Path) -> None:
     """Give it another dataset's order, as only a hand could."""
     write(f"{folder.parent}/other/", rows)
     other = folder.parent / "other"
-    order = json.loads((other / SUCCESS).read_bytes())["order"]
+    order = json.loads((other / SUCCESS_FILE).read_bytes())["order"]
     shutil.copy(other / order["path"], folder)
     changed(folder, lambda listed: listed.update(order=order))
 
@@ -190,9 +190,9 @@ def with_an_order_of_other_folders(folder: Path) -> None:
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    listed = json.loads((folder / SUCCESS).read_bytes())
+    listed = json.loads((folder / SUCCESS_FILE).read_bytes())
     change(listed)
-    (folder / SUCCESS).write_text(json.dumps(listed))
+    (folder / SUCCESS_FILE).write_text(json.dumps(listed))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_what_is_torn_or_foreign_is_refused(
 
 
 def test_a_file_that_goes_while_it_is_read_is_named(folder: str) -> None:
-    with open_records(Path(folder)) as reader:
+    with open_reader(Path(folder)) as reader:
         records = reader.records(("path", "label"))
         next(records)
         without_a_file(Path(folder))
@@ -286,7 +286,7 @@ def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
     bucket.store.rm_file(f"{bucket.name}/{named}")
     with pytest.raises(ReportError, match=r"is not whole: status=ok/label=sad/\S+ is not there"):
         read(place, ("path", "label"))
-    bucket.store.rm_file(f"{bucket.name}/night/{SUCCESS}")
+    bucket.store.rm_file(f"{bucket.name}/night/{SUCCESS_FILE}")
     with pytest.raises(ReportError, match="is no dataset, or one that was never finished"):
         read(place, ("path", "label"))
 

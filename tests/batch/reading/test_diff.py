@@ -17,10 +17,17 @@ from click.testing import CliRunner, Result
 from batch.cli.diff import diff as command_diff
 from batch.errors import ExitCode
 from batch.reading import diff as pairs
-from batch.reading.diff import CHANGE_MEANINGS, Change, Pair, change_of, columns, open_pairs
-from batch.reading.saved import NEEDED, SavedRow
+from batch.reading.diff import (
+    CHANGE_MEANINGS,
+    Change,
+    Pair,
+    classify_change,
+    diff_columns,
+    open_pairs,
+)
+from batch.reading.saved import REQUIRED_COLUMNS, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
-from batch.reports.formats import READABLE, Format
+from batch.reports.formats import READABLE_FORMATS, Format
 from tests.batch.reading.test_saved import OLD_REPORTS
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS, abstained, answer, many, written
 from tests.conftest import REPOSITORY, Command
@@ -112,7 +119,7 @@ def test_exit_code_tells_whether_there_are_changes() -> None:
     assert "0 new, 0 gone, 0 relabelled, 0 failed, 0 healed; 7 unchanged" in same.stderr
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_reports_of_any_formats_are_compared(form: Format) -> None:
     written(Path("old.csv"), OLD)
     written(Path(f"new{form}"), NEW)
@@ -124,7 +131,7 @@ def test_reports_of_any_formats_are_compared(form: Format) -> None:
 def test_the_list_has_the_format_of_its_name() -> None:
     assert diff("old.csv", "new.csv", "-o", "c.jsonl").exit_code == 0
     rows = [json.loads(line) for line in Path("c.jsonl").read_text().splitlines()]
-    assert list(rows[0]) == [column.name for column in columns(per_face=False)]
+    assert list(rows[0]) == [column.name for column in diff_columns(per_face=False)]
     assert rows[2] == {
         "change": "relabelled",
         "path": "other.jpg",
@@ -257,7 +264,7 @@ def test_an_interrupted_comparison_is_no_difference(monkeypatch: pytest.MonkeyPa
     def interrupt(pair: Pair) -> Change:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("batch.reading.diff.change_of", interrupt)
+    monkeypatch.setattr("batch.reading.diff.classify_change", interrupt)
     ran = diff("old.csv", "new.csv", "--exit-code")
     assert ran.exit_code == ExitCode.INTERRUPTED
     assert sorted(path.name for path in Path().iterdir()) == ["new.csv", "old.csv"]
@@ -285,11 +292,11 @@ def test_the_kinds_of_change() -> None:
         SavedRow("a", "ok", "sad"),
         SavedRow("a", "failed"),
     )
-    assert change_of(Pair(None, bad)) is Change.NEW
-    assert change_of(Pair(bad, None)) is Change.GONE
-    assert change_of(Pair(ok, sad)) is Change.RELABELLED
-    assert change_of(Pair(ok, bad)) is Change.FAILED
-    assert change_of(Pair(bad, ok)) is Change.HEALED
+    assert classify_change(Pair(None, bad)) is Change.NEW
+    assert classify_change(Pair(bad, None)) is Change.GONE
+    assert classify_change(Pair(ok, sad)) is Change.RELABELLED
+    assert classify_change(Pair(ok, bad)) is Change.FAILED
+    assert classify_change(Pair(bad, ok)) is Change.HEALED
     assert set(CHANGE_MEANINGS) == set(Change)
 
 
@@ -348,7 +355,7 @@ def test_pairs_are_kept_on_disk_beyond_the_cache() -> None:
     with open_pairs() as found:
         (size,) = found._database.execute("PRAGMA cache_size").fetchone()
         (name,) = (row[2] for row in found._database.execute("PRAGMA database_list"))
-    assert size == -pairs.CACHE
+    assert size == -pairs.CACHE_KIB
     assert name == "", "a name of SQLite's own: a temporary file, not :memory:"
 
 
@@ -396,7 +403,7 @@ def test_the_document_has_the_changes_and_the_columns() -> None:
     changes.pop("---")
     assert changes == {change.value: meaning for change, meaning in CHANGE_MEANINGS.items()}
     names = [name for name in documented("Columns") if name not in ("Column", "---")]
-    assert names == [column.name for column in columns(per_face=True)]
+    assert names == [column.name for column in diff_columns(per_face=True)]
     marked = [name for name, text in documented("Columns").items() if "--per-face" in text]
     assert marked == ["face"]
 
@@ -410,5 +417,5 @@ def test_the_document_has_the_options_of_the_command() -> None:
 
 def test_the_document_has_the_columns_that_a_report_needs() -> None:
     text = " ".join((REPOSITORY / "docs" / "diff.md").read_text(encoding="utf-8").split())
-    *first, last = (f"`{name}`" for name in NEEDED)
+    *first, last = (f"`{name}`" for name in REQUIRED_COLUMNS)
     assert f"the columns {', '.join(first)} and {last};" in text

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, ReportError, UsageError
-from batch.reading.readers import MAX_LINE, CsvReader, ParquetReader
-from batch.reading.saved import SavedReport, SavedRow, open_saved
-from batch.reports.formats import READABLE, ROW_GROUP, Column, Format, ParquetWriter
+from batch.reading.readers import MAX_LINE_BYTES, CsvReader, ParquetReader
+from batch.reading.saved import SavedReport, SavedRow, open_saved_report
+from batch.reports.formats import READABLE_FORMATS, ROW_GROUP_ROWS, Column, Format, ParquetWriter
 from tests.batch.reports.test_report import (
     ABSTAINED,
     FAILED,
@@ -62,7 +62,7 @@ OLD_REPORTS = {
 
 
 def read(report: Path) -> list[SavedRow]:
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         return list(saved.rows())
 
 
@@ -72,21 +72,21 @@ def saved_from(folder: Path, text: str | bytes, name: str = "r.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_every_format_comes_back_as_it_was_written(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, (LABELLED, NO_FACE, FAILED))
     assert read(report) == ROWS
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert saved.labels == ("happy", "sad")
         assert not saved.per_face
     written(report, (LABELLED, NO_FACE, FAILED), per_face=True)
     assert read(report) == FACES
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert saved.per_face
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, ABSTAINED, outputs=OUTPUTS)
@@ -97,7 +97,7 @@ def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path
     written(report, ABSTAINED, per_face=True, outputs=OUTPUTS)
     faces = [SavedRow("blank.jpg", "neither", None, 0.5, face=n) for n in (1, 2)]
     assert read(report) == [*faces, SavedRow("cup.jpg", "no_person", None, 0.91)]
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert saved.labels == ("happy", "sad"), "abstain outputs are no labels"
 
 
@@ -105,16 +105,16 @@ def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path
 def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
     report = saved_from(tmp_path, OLD_REPORTS[form], f"r{form}")
     assert read(report) == [SavedRow("a.jpg", "ok", "happy", 0.9), SavedRow("b.jpg", "no_face")]
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert saved.labels == ("happy", "sad")
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_a_report_without_rows_is_one(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, ())
     assert read(report) == []
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert saved.labels == (None if form is Format.JSONL else ("happy", "sad"))
 
 
@@ -183,11 +183,11 @@ def test_a_file_without_lines_is_not_read_whole(tmp_path: Path) -> None:
     report = tmp_path / "r.csv"
     with report.open("wb") as file:
         file.write(GOOD.encode())
-        file.truncate(64 * MAX_LINE)
+        file.truncate(64 * MAX_LINE_BYTES)
     tracemalloc.start()
-    with pytest.raises(ReportError, match=f"line 3 is damaged .longer than {MAX_LINE} bytes"):
+    with pytest.raises(ReportError, match=f"line 3 is damaged .longer than {MAX_LINE_BYTES} bytes"):
         read(report)
-    assert tracemalloc.get_traced_memory()[1] < 8 * MAX_LINE
+    assert tracemalloc.get_traced_memory()[1] < 8 * MAX_LINE_BYTES
     tracemalloc.stop()
 
 
@@ -289,27 +289,27 @@ def test_what_can_t_be_opened_says_why(tmp_path: Path, name: str, words: str) ->
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("form", READABLE)
+@pytest.mark.parametrize("form", READABLE_FORMATS)
 def test_reading_streams(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
 
     def peak(count: int) -> int:
         written(report, many(count))
         tracemalloc.start()
-        with open_saved(report) as saved:
+        with open_saved_report(report) as saved:
             assert sum(1 for _ in saved.rows()) == count
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
 
     peak(10)  # what is imported and cached on the first time
-    few = 2 * ROW_GROUP  # as many as are held at the same time
+    few = 2 * ROW_GROUP_ROWS  # as many as are held at the same time
     assert peak(2 * few) < peak(few) + 500_000
 
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     report = saved_from(tmp_path, GOOD + "damaged\n")
-    with open_saved(report) as saved:
+    with open_saved_report(report) as saved:
         assert isinstance(saved, SavedReport)
         assert next(saved.rows()).path == "a.jpg"
 

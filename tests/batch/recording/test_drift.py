@@ -11,13 +11,13 @@ import pytest
 
 from batch.recording.drift import (
     MIN_PHOTOS,
+    Baseline,
     Drift,
     Profile,
-    Reference,
-    chance,
-    distance,
+    bound_chance,
     find_drift,
-    read_reference,
+    read_baseline,
+    total_variation,
 )
 from batch.records import Source
 
@@ -234,15 +234,15 @@ DRIFTED = profile(600, 400, 0.7)
 USUAL = profile(600, 400, 0.9)
 
 
-def _follow(reference: Reference, *runs: Profile, accept: bool = False) -> tuple[Reference, Drift]:
+def _follow(reference: Baseline, *runs: Profile, accept: bool = False) -> tuple[Baseline, Drift]:
     for now in runs:
         drift = find_drift(now, reference.usual, NO_SHARES, accept)
-        reference = reference.follow(now, drift, accept)
+        reference = reference.add_run(now, drift, accept)
     return reference, drift
 
 
 def test_answers_that_drifted_are_told_on_every_run_until_they_are_accepted() -> None:
-    reference, drift = _follow(Reference(USUAL), DRIFTED, DRIFTED)
+    reference, drift = _follow(Baseline(USUAL), DRIFTED, DRIFTED)
     assert len(drift.warnings) == 1
     assert (reference.usual, reference.drifted) == (USUAL, DRIFTED + DRIFTED)
     reference, drift = _follow(reference, profile(0, 0), accept=True)
@@ -253,48 +253,50 @@ def test_answers_that_drifted_are_told_on_every_run_until_they_are_accepted() ->
 
 
 def test_answers_may_be_accepted_in_the_run_that_they_come_in() -> None:
-    reference, drift = _follow(Reference(USUAL), DRIFTED, accept=True)
+    reference, drift = _follow(Baseline(USUAL), DRIFTED, accept=True)
     assert (drift.warnings, len(drift.accepted)) == ((), 1)
-    assert reference == Reference(DRIFTED)
+    assert reference == Baseline(DRIFTED)
 
 
 def test_accepting_where_nothing_drifted_changes_nothing() -> None:
-    accepted, _ = _follow(Reference(USUAL), USUAL, profile(3, 2), accept=True)
-    assert accepted == _follow(Reference(USUAL), USUAL, profile(3, 2))[0]
+    accepted, _ = _follow(Baseline(USUAL), USUAL, profile(3, 2), accept=True)
+    assert accepted == _follow(Baseline(USUAL), USUAL, profile(3, 2))[0]
 
 
 def test_what_drifted_is_forgotten_once_runs_are_as_usual() -> None:
     few = profile(3, 2, 0.2)
-    reference, _ = _follow(Reference(USUAL), DRIFTED, few)
+    reference, _ = _follow(Baseline(USUAL), DRIFTED, few)
     assert reference.drifted == DRIFTED, "too few photos to tell"
     reference, _ = _follow(reference, USUAL)
-    assert reference == Reference(USUAL + few + USUAL)
+    assert reference == Baseline(USUAL + few + USUAL)
 
 
 def test_models_with_other_outputs_begin_anew() -> None:
     now = profile(600, 400, abstained=abstained(9, 1))
-    assert _follow(Reference(USUAL), now)[0] == Reference(now)
+    assert _follow(Baseline(USUAL), now)[0] == Baseline(now)
 
 
 def test_a_reference_goes_through_json() -> None:
-    reference = Reference(USUAL, profile(1, 2, abstained=abstained(3, 4)), "0.5 False")
-    assert read_reference(json.dumps(asdict(reference))) == reference
+    reference = Baseline(USUAL, profile(1, 2, abstained=abstained(3, 4)), "0.5 False")
+    assert read_baseline(json.dumps(asdict(reference))) == reference
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"usual": {}}'])
 def test_what_is_no_reference_is_none(text: str | None) -> None:
-    assert read_reference(text) is None
+    assert read_baseline(text) is None
 
 
 def test_distance_is_the_share_that_would_have_to_change() -> None:
-    assert distance({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
-    assert distance({"a": 1.0}, {"b": 1.0}) == 1
+    assert total_variation({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(
+        0.3
+    )
+    assert total_variation({"a": 1.0}, {"b": 1.0}) == 1
 
 
 def test_chance_shrinks_with_the_number_of_photos() -> None:
     shares = {"happy": 0.5, "sad": 0.5}
-    assert chance(shares, 1 / 100) == pytest.approx(10 * chance(shares, 1 / 10_000))
-    assert chance(shares, 1 / 100) > 0.2
+    assert bound_chance(shares, 1 / 100) == pytest.approx(10 * bound_chance(shares, 1 / 10_000))
+    assert bound_chance(shares, 1 / 100) > 0.2
 
 
 def test_a_label_is_told_in_one_line() -> None:

@@ -8,11 +8,11 @@ from importlib.metadata import version
 import pytest
 
 from batch.recording import run_record as host
-from batch.recording.run_record import installed_versions, this_host
+from batch.recording.run_record import describe_host, find_versions
 
 
 def test_the_versions_are_those_installed() -> None:
-    versions = installed_versions()
+    versions = find_versions()
     assert set(versions) == {"batch-label", "python", "onnxruntime", "pillow", "numpy"}
     assert versions["numpy"] == version("numpy")
     assert versions["pillow"] == version("pillow")
@@ -21,11 +21,11 @@ def test_the_versions_are_those_installed() -> None:
 
 def test_what_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_ONNX_RUNTIMES", ("no-such-package",))
-    assert installed_versions()["onnxruntime"] is None
+    assert find_versions()["onnxruntime"] is None
 
 
 def test_the_host_is_this_one() -> None:
-    record = this_host(cores=3)
+    record = describe_host(cores=3)
     assert record.name == platform.node()
     assert platform.system() in record.system
     assert record.cores == 3

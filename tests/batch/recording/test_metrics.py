@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.recording.metrics import METRICS, SUCCESS, metrics_file, metrics_text, write_metrics
-from batch.recording.run_record import Counts, RunRecord
+from batch.recording.metrics import LAST_SUCCESS, METRICS, metrics_file, metrics_text, write_metrics
+from batch.recording.run_record import RunCounts, RunRecord
 from batch.records import Reason, Status
 from tests.batch.recording.test_run_record import EARLY, RECORD
 
@@ -33,7 +33,7 @@ def parsed(text: str) -> Samples:
 
 
 def success(text: str) -> float | None:
-    samples = parsed(text).get(SUCCESS.name)
+    samples = parsed(text).get(LAST_SUCCESS.name)
     return samples[0][1] if samples else None
 
 
@@ -85,7 +85,7 @@ def test_the_text_keeps_to_the_format() -> None:
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\\nb", "größer/写真", 'x"} 5\n'])
 def test_any_name_goes_through_the_format(name: str) -> None:
     text = metrics_text(replace(GOOD, report=name))
-    assert parsed(text)[SUCCESS.name] == [({"report": name}, GOOD.ended.timestamp())]
+    assert parsed(text)[LAST_SUCCESS.name] == [({"report": name}, GOOD.ended.timestamp())]
     assert success(metrics_text(replace(BAD, report=name), text.encode())) == (
         GOOD.ended.timestamp()
     )
@@ -131,7 +131,7 @@ def test_what_is_no_success_of_this_report_is_not_kept(earlier: bytes) -> None:
 
 
 def test_a_run_that_ended_early_has_figures_too() -> None:
-    samples = parsed(metrics_text(replace(BAD, counts=Counts(), versions={})))
+    samples = parsed(metrics_text(replace(BAD, counts=RunCounts(), versions={})))
     assert samples["batch_label_photos_found"][0][1] == 0
     assert samples["batch_label_last_run_exit_code"][0][1] == 1
     assert samples["batch_label_drift_warnings"][0][1] == 0

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from batch.labelling import Labelling
+from batch.labelling import LabellingRun
 from batch.models.ensemble import load_ensemble
 from batch.options import Options
-from batch.recording.drift import Profile, Tally
+from batch.recording.drift import Profile, ProfileBuilder
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from tests.support.abstaining import save_abstaining
 
@@ -27,7 +27,7 @@ def row(status: Status, label: str, confidence: float, source: Source = Source.F
 
 
 def test_a_tally_counts_sure_answers_and_all_confidences() -> None:
-    tally = Tally(("happy", "sad", "angry"))
+    tally = ProfileBuilder(("happy", "sad", "angry"))
     for each in (
         row(Status.OK, "happy", 0.9),
         row(Status.OK, "happy", 0.8, Source.IMAGE),
@@ -46,7 +46,7 @@ def test_a_tally_counts_sure_answers_and_all_confidences() -> None:
 
 
 def test_photos_without_a_label_are_counted_by_their_status_alone() -> None:
-    tally = Tally(("happy", "sad"), ("neither", "no_person"))
+    tally = ProfileBuilder(("happy", "sad"), ("neither", "no_person"))
     tally.add(row(Status.OK, "sad", 0.7))
     for confidence in (0.6, 0.8):
         answer = Answer(Status.NO_PERSON, None, confidence, {})
@@ -60,26 +60,26 @@ def test_photos_without_a_label_are_counted_by_their_status_alone() -> None:
 
 
 def test_nothing_has_no_mean() -> None:
-    profile = Tally(("happy",)).profile()
+    profile = ProfileBuilder(("happy",)).profile()
     assert profile.mean_confidence is None
     assert profile.variance == math.inf
 
 
 def test_equal_confidences_have_no_negative_variance() -> None:
-    tally = Tally(("happy",))
+    tally = ProfileBuilder(("happy",))
     for _ in range(1000):
         tally.add(row(Status.OK, "happy", 0.1))
     assert 0 <= tally.profile().variance < 1e-15
 
 
 def test_a_profile_goes_through_json() -> None:
-    tally = Tally(("happy", "sad"), ("no_person",))
+    tally = ProfileBuilder(("happy", "sad"), ("no_person",))
     tally.add(row(Status.OK, "sad", 0.7))
     assert Profile(**json.loads(json.dumps(asdict(tally.profile())))) == tally.profile()
 
 
 def test_two_profiles_are_joined_as_if_one_had_seen_all() -> None:
-    tallies = [Tally(("happy", "sad"), ("neither",)) for _ in range(3)]
+    tallies = [ProfileBuilder(("happy", "sad"), ("neither",)) for _ in range(3)]
     answers = [row(Status.OK, "happy", 0.9), row(Status.UNSURE, "sad", 0.5)]
     for tally, each in zip(tallies, answers, strict=False):
         tally.add(each)
@@ -97,6 +97,6 @@ def test_a_run_that_always_answers_has_no_abstain_counts(
     model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
     ensemble = load_ensemble(Options(model=model, always_answer=always_answer))
     labelling: Any = SimpleNamespace(engine=SimpleNamespace(ensemble=ensemble))
-    profile = Labelling._tally(labelling).profile()
+    profile = LabellingRun._new_profile(labelling).profile()
     assert profile.by_label == {"happy": 0, "sad": 0}
     assert profile.by_abstain == ({} if always_answer else {"neither": 0, "no_person": 0})

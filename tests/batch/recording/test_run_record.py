@@ -15,18 +15,18 @@ from batch.options import Options, Provider, Search
 from batch.recording.drift import Drift
 from batch.recording.run_record import (
     SCHEMA_VERSION,
-    Counts,
     DetectorRecord,
     HostRecord,
     ModelRecord,
     Outcome,
+    RunCounts,
     RunRecord,
-    Seconds,
-    as_json,
-    read_run,
-    run_file,
-    settings_of,
-    write_run,
+    StageSeconds,
+    flatten_options,
+    local_record_file,
+    read_record,
+    to_json,
+    write_record,
 )
 from batch.shard import ShardRecord
 
@@ -39,8 +39,8 @@ RECORD = RunRecord(
     ended=datetime(2024, 5, 1, 22, 30, tzinfo=UTC),
     report="results.csv",
     inputs=("photos/",),
-    seconds=Seconds(wall=1800.0, decode=99.5),
-    counts=Counts(
+    seconds=StageSeconds(wall=1800.0, decode=99.5),
+    counts=RunCounts(
         found=12,
         labelled_now=2,
         reused=10,
@@ -67,7 +67,7 @@ EARLY = replace(
     exit_code=1,
     error="model x.onnx can't be read; give the path of an .onnx file",
     published=False,
-    counts=Counts(),
+    counts=RunCounts(),
     models=(),
     detector=None,
     provider=None,
@@ -85,36 +85,36 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("record", [RECORD, EARLY])
 def test_a_record_is_read_back_as_it_was_written(record: RunRecord, tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
-    assert read_run(file) is None
-    write_run(file, EARLY if record is RECORD else RECORD)
-    write_run(file, record)
-    assert read_run(file) == record
+    file = local_record_file(tmp_path / "results.csv")
+    assert read_record(file) is None
+    write_record(file, EARLY if record is RECORD else RECORD)
+    write_record(file, record)
+    assert read_record(file) == record
     assert names(tmp_path) == ["results.csv.run.json"]
 
 
 def test_a_record_is_json_for_people(tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
-    write_run(file, replace(RECORD, inputs=("größer",)))
+    file = local_record_file(tmp_path / "results.csv")
+    write_record(file, replace(RECORD, inputs=("größer",)))
     text = file.path.read_text(encoding="utf-8")
     assert text.startswith('{\n  "schema_version": 1,\n  "outcome": "incomplete",\n')
     assert text.endswith("}\n")
     assert '"größer"' in text
-    assert json.loads(text) == json.loads(json.dumps(as_json(replace(RECORD, inputs=("größer",)))))
+    assert json.loads(text) == json.loads(json.dumps(to_json(replace(RECORD, inputs=("größer",)))))
 
 
 def test_times_are_in_utc() -> None:
     summer = timezone(timedelta(hours=2))
-    values = as_json(replace(RECORD, started=datetime(2024, 5, 2, 0, 0, tzinfo=summer)))
+    values = to_json(replace(RECORD, started=datetime(2024, 5, 2, 0, 0, tzinfo=summer)))
     assert values["started"] == values["ended"].replace("22:30", "22:00")
     assert values["started"] == "2024-05-01T22:00:00.000Z"
 
 
 def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
+    file = local_record_file(tmp_path / "results.csv")
     record = replace(RECORD, error="a\udcffb\n")
-    write_run(file, record)
-    assert read_run(file) == record
+    write_record(file, record)
+    assert read_record(file) == record
 
 
 @pytest.mark.parametrize(
@@ -128,43 +128,43 @@ def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
         b"{}",
         b"[" * 100_000,
         b'{"schema_version": 1}',
-        json.dumps(as_json(RECORD) | {"schema_version": SCHEMA_VERSION + 1}).encode(),
-        json.dumps(as_json(RECORD) | {"outcome": "unheard of"}).encode(),
-        json.dumps(as_json(RECORD) | {"started": "yesterday"}).encode(),
-        json.dumps(as_json(RECORD) | {"counts": 5}).encode(),
-        json.dumps(as_json(RECORD) | {"drift": {"photos": 5}}).encode(),
-        json.dumps(as_json(RECORD) | {"settings": None}).encode(),
+        json.dumps(to_json(RECORD) | {"schema_version": SCHEMA_VERSION + 1}).encode(),
+        json.dumps(to_json(RECORD) | {"outcome": "unheard of"}).encode(),
+        json.dumps(to_json(RECORD) | {"started": "yesterday"}).encode(),
+        json.dumps(to_json(RECORD) | {"counts": 5}).encode(),
+        json.dumps(to_json(RECORD) | {"drift": {"photos": 5}}).encode(),
+        json.dumps(to_json(RECORD) | {"settings": None}).encode(),
     ],
 )
 def test_a_record_that_is_none_is_as_good_as_missing(data: bytes, tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
+    file = local_record_file(tmp_path / "results.csv")
     file.path.write_bytes(data)
-    assert read_run(file) is None
+    assert read_record(file) is None
 
 
 def test_keys_that_were_added_later_are_passed_over(tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
-    file.path.write_text(json.dumps(as_json(RECORD) | {"more": 1}))
-    assert read_run(file) == RECORD
+    file = local_record_file(tmp_path / "results.csv")
+    file.path.write_text(json.dumps(to_json(RECORD) | {"more": 1}))
+    assert read_record(file) == RECORD
 
 
 def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
-    earlier = as_json(RECORD)
+    file = local_record_file(tmp_path / "results.csv")
+    earlier = to_json(RECORD)
     for key in ("basis", "shard", "outputs"):
         del earlier[key]
     file.path.write_text(json.dumps(earlier))
-    assert read_run(file) == replace(RECORD, basis=None, shard=None, outputs=())
+    assert read_record(file) == replace(RECORD, basis=None, shard=None, outputs=())
 
 
 def test_a_record_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
-    file = run_file(tmp_path / "results.csv")
-    write_run(file, RECORD)
+    file = local_record_file(tmp_path / "results.csv")
+    write_record(file, RECORD)
     with pytest.raises(ValueError, match="JSON compliant"):
-        write_run(file, replace(RECORD, seconds=Seconds(wall=float("nan"))))
-    assert read_run(file) == RECORD
+        write_record(file, replace(RECORD, seconds=StageSeconds(wall=float("nan"))))
+    assert read_record(file) == RECORD
     with pytest.raises(OutputError, match=r"run record .* can't be written"):
-        write_run(run_file(tmp_path / "missing" / "results.csv"), RECORD)
+        write_record(local_record_file(tmp_path / "missing" / "results.csv"), RECORD)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_a_record_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) 
     ],
 )
 def test_the_record_lies_beside_the_report(report: str, name: str) -> None:
-    assert run_file(Path("out") / report).path == Path("out") / name
+    assert local_record_file(Path("out") / report).path == Path("out") / name
 
 
 def test_settings_are_the_options_flat() -> None:
     options = Options(provider=Provider.CUDA, devices=(0, 2), search=Search(hidden=True))
     limits = Limits(time(5, 30), 5400, parse_max_failures("2%"))
-    settings = settings_of(options, limits)
+    settings = flatten_options(options, limits)
     assert settings["provider"] == "cuda"
     assert settings["devices"] == (0, 2)
     assert settings["hidden"] is True

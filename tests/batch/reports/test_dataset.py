@@ -18,7 +18,7 @@ from batch.files.drafts import exchange
 from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import dataset, dataset_store
-from batch.reports.dataset import NULL, SUCCESS, contents_of, partition_of
+from batch.reports.dataset import NULL_PARTITION, SUCCESS_FILE, parse_success, partition_path
 from batch.reports.report import check_output, open_report
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS
 from tests.support.object_store import Bucket, bucket, failing, s3_server
@@ -43,12 +43,12 @@ def rows(number: int, labels: tuple[str, ...] = ("happy", "sad")) -> Iterator[Ro
 
 
 def fill(place: Any, number: int) -> Any:
-    from batch.reports.columns import layout, records_of
+    from batch.reports.columns import flatten_row, make_columns
 
     typical = {"status": "ok", "label": "happy"}
-    writer = dataset.DatasetWriter(place, layout(("happy", "sad"), per_face=False), typical)
+    writer = dataset.DatasetWriter(place, make_columns(("happy", "sad"), per_face=False), typical)
     for row in rows(number):
-        for record in records_of(row, ("happy", "sad"), per_face=False):
+        for record in flatten_row(row, ("happy", "sad"), per_face=False):
             writer.write(record)
     writer.finish()
     return place
@@ -75,7 +75,7 @@ def read(folder: str | Path, filesystem: Any = None) -> list[dict[str, Any]]:
 
 def listed(folder: Path) -> set[str]:
     """Give the files that the list names, after a look whether they are as it says."""
-    contents = contents_of((folder / SUCCESS).read_bytes())
+    contents = parse_success((folder / SUCCESS_FILE).read_bytes())
     assert contents is not None
     for part in contents.files:
         data = (folder / part.path).read_bytes()
@@ -103,9 +103,9 @@ def test_it_is_laid_out_by_status_and_label(tmp_path: Path) -> None:
         "status=ok/label=sad",
         "status=unsure/label=happy",
         "status=unsure/label=sad",
-        f"status=failed/label={NULL}",
+        f"status=failed/label={NULL_PARTITION}",
     }
-    assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS}
+    assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS_FILE}
 
 
 def test_what_has_no_label_lies_under_its_status(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_what_has_no_label_lies_under_its_status(tmp_path: Path) -> None:
         report.publish()
     folders = {name.rpartition("/")[0] for name in listed(tmp_path / "results")}
     # The one of the first label has no rows, but the columns' types.
-    statuses = {f"status={status}/label={NULL}" for status in ("neither", "no_person")}
+    statuses = {f"status={status}/label={NULL_PARTITION}" for status in ("neither", "no_person")}
     assert folders == {"", "status=ok/label=happy", *statuses}
     found = read(tmp_path / "results")
     assert [(row["status"], row["label"], row["p_no_person"]) for row in found] == [
@@ -133,7 +133,7 @@ def test_the_same_rows_give_the_same_names_and_bytes(tmp_path: Path) -> None:
 def test_files_are_bounded_and_keep_the_order_of_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "MAX_ROWS_A_FILE", 10)
+    monkeypatch.setattr(dataset, "MAX_ROWS_PER_FILE", 10)
     write(tmp_path / "results", 100)
     folder = tmp_path / "results" / "status=ok" / "label=happy"
     paths = []
@@ -151,7 +151,7 @@ def test_files_are_bounded_and_keep_the_order_of_the_report(
 def test_rows_in_memory_and_open_files_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "MAX_ROWS_WAITING", 50)
+    monkeypatch.setattr(dataset, "MAX_BUFFERED_ROWS", 50)
     monkeypatch.setattr(dataset, "MAX_OPEN_FILES", 8)
     labels = tuple(f"label {n}" for n in range(20))
     write(tmp_path / "results", 500, labels)
@@ -170,13 +170,13 @@ def test_rows_in_memory_and_open_files_are_bounded(
         ("50%", "50%25"),
         ("a=b:c", "a%3Db%3Ac"),
         ("größer 微笑", "größer 微笑"),
-        (None, NULL),
+        (None, NULL_PARTITION),
     ],
 )
 def test_labels_are_escaped_as_hive_does_and_read_back(
     tmp_path: Path, label: str | None, folder: str
 ) -> None:
-    assert partition_of({"status": "ok", "label": label}) == f"status=ok/label={folder}"
+    assert partition_path({"status": "ok", "label": label}) == f"status=ok/label={folder}"
     if label is not None:
         write(tmp_path / "results", 3, (label, "other"))
         assert {row["label"] for row in read(tmp_path / "results")} == {label, "other"}
@@ -243,20 +243,20 @@ def test_in_a_store_the_old_files_go_last(bucket: Bucket, monkeypatch: pytest.Mo
         write(bucket.url("night"), 20)
         changes = [(m, p.rpartition("/")[2]) for m, p in proxy.asked
                    if m in ("PUT", "DELETE") and "uploadId" not in p]  # fmt: skip
-    kinds = [method if name != SUCCESS else name for method, name in changes]
-    assert kinds == ["PUT"] * 6 + [SUCCESS] + ["DELETE"] * 6
-    contents = contents_of(bucket.read(f"night/{SUCCESS}"))
+    kinds = [method if name != SUCCESS_FILE else name for method, name in changes]
+    assert kinds == ["PUT"] * 6 + [SUCCESS_FILE] + ["DELETE"] * 6
+    contents = parse_success(bucket.read(f"night/{SUCCESS_FILE}"))
     assert contents is not None
-    expected = {f"night/{part.path}" for part in contents.files} | {f"night/{SUCCESS}"}
+    expected = {f"night/{part.path}" for part in contents.files} | {f"night/{SUCCESS_FILE}"}
     assert bucket.keys() == expected
-    assert bucket.keys().isdisjoint(before - {f"night/{SUCCESS}"})
+    assert bucket.keys().isdisjoint(before - {f"night/{SUCCESS_FILE}"})
 
 
 def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(bucket.url("night"), 100)
-    before = bucket.read(f"night/{SUCCESS}")
+    before = bucket.read(f"night/{SUCCESS_FILE}")
     left = [3]
 
     def fails(method: str, path: str) -> int | None:
@@ -269,7 +269,7 @@ def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
         with pytest.raises(OutputError, match="can't be written"):
             write(bucket.url("night"), 20)
     # What the list names is all there, whatever lies beside it.
-    assert bucket.read(f"night/{SUCCESS}") == before
+    assert bucket.read(f"night/{SUCCESS_FILE}") == before
     assert len(bucket.keys()) == 7 + 3
     monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
     type(bucket.store).clear_instance_cache()
@@ -304,9 +304,9 @@ def test_in_a_store_other_objects_are_refused(bucket: Bucket) -> None:
     bucket.write("night/photo.jpg", b"mine")
     with pytest.raises(OutputError, match=r"holds photo\.jpg, which is no part of a dataset"):
         check_output(bucket.url("night/"))
-    bucket.write(f"other/{SUCCESS}", b"")
+    bucket.write(f"other/{SUCCESS_FILE}", b"")
     with pytest.raises(OutputError, match="holds _SUCCESS"):
         check_output(bucket.url("other/"))
     with pytest.raises(UsageError, match="whole bucket"):
         check_output(bucket.url())
-    assert bucket.keys() == {"night/photo.jpg", f"other/{SUCCESS}"}
+    assert bucket.keys() == {"night/photo.jpg", f"other/{SUCCESS_FILE}"}

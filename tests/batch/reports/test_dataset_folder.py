@@ -15,7 +15,7 @@ import pytest
 from batch.errors import OutputError
 from batch.files.drafts import CONTENT, DraftFolder
 from batch.reports import dataset_folder
-from batch.reports.dataset import SUCCESS
+from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset
 from batch.reports.report import check_output, open_report
 from tests.batch.reports.test_dataset import files, fill, listed, read, rows, write
@@ -50,7 +50,7 @@ def test_it_replaces_an_earlier_one_and_leaves_nothing_beside(tmp_path: Path) ->
     (tmp_path / "results").chmod(0o750)
     write(tmp_path / "results", 20)
     assert len(read(tmp_path / "results")) == 20
-    assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS}
+    assert set(files(tmp_path / "results")) == listed(tmp_path / "results") | {SUCCESS_FILE}
     assert (tmp_path / "results").stat().st_mode & 0o777 == 0o750
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
@@ -77,12 +77,12 @@ def spoil_with_a_note(folder: Path) -> None:
 
 def spoil_without_a_list(folder: Path) -> None:
     write(folder, 20)
-    (folder / SUCCESS).unlink()
+    (folder / SUCCESS_FILE).unlink()
 
 
 def spoil_with_another_s_list(folder: Path) -> None:
     write(folder, 20)
-    (folder / SUCCESS).write_bytes(b"")  # as Spark leaves it
+    (folder / SUCCESS_FILE).write_bytes(b"")  # as Spark leaves it
 
 
 def photos_of_mine(folder: Path) -> None:
@@ -124,13 +124,13 @@ def a_link_of_its_kind(folder: Path) -> None:
 
 def a_list_without_end(folder: Path) -> None:
     write(folder, 20)
-    os.truncate(folder / SUCCESS, 1 << 40)
+    os.truncate(folder / SUCCESS_FILE, 1 << 40)
 
 
 def a_pipe_as_its_list(folder: Path) -> None:
     write(folder, 20)
-    (folder / SUCCESS).unlink()
-    os.mkfifo(folder / SUCCESS)
+    (folder / SUCCESS_FILE).unlink()
+    os.mkfifo(folder / SUCCESS_FILE)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.reports.output import check_place, open_output
+from batch.reports.output import check_destination, open_destination
 
 # Reports 20,000 rows to standard output and says how that ended.
 RUN = """
@@ -36,7 +36,7 @@ except BatchLabelError as error:
 def test_standard_output_is_written_through_and_stays_open(tmp_path: Path, output: str) -> None:
     with (tmp_path / "redirected").open("wb") as stdout:
         stdout.write(b"before ")
-        place = open_output(output, stdout)
+        place = open_destination(output, stdout)
         place.stream.write(b"row")
         place.publish()
         stdout.write(b" after")
@@ -92,11 +92,11 @@ def test_a_full_disk_under_standard_output_is_one_clean_error(unbuffered: str) -
 def test_a_pipe_gets_the_rows_and_stays_a_pipe(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    check_place(str(pipe))
+    check_destination(str(pipe))
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
-    place = open_output(str(pipe), io.BytesIO())
+    place = open_destination(str(pipe), io.BytesIO())
     place.stream.write(b"row")
     place.publish()
     reader.join()
@@ -105,9 +105,9 @@ def test_a_pipe_gets_the_rows_and_stays_a_pipe(tmp_path: Path) -> None:
 
 
 def test_a_device_is_written_through_and_its_refusal_is_an_error() -> None:
-    open_output("/dev/null", io.BytesIO()).publish()
+    open_destination("/dev/null", io.BytesIO()).publish()
     assert Path("/dev/null").is_char_device()
-    place = open_output("/dev/full", io.BytesIO())
+    place = open_destination("/dev/full", io.BytesIO())
     place.stream.write(b"row")
     with pytest.raises(OutputError, match=r"No space left on device.*free some space"):
         place.publish()
@@ -116,48 +116,48 @@ def test_a_device_is_written_through_and_its_refusal_is_an_error() -> None:
 
 def test_a_good_place_passes_the_check_and_is_left_as_it_was(tmp_path: Path) -> None:
     report = tmp_path / "results.csv"
-    check_place(str(report))
+    check_destination(str(report))
     assert not list(tmp_path.iterdir())
     report.write_text("old")
-    check_place(str(report))
+    check_destination(str(report))
     assert report.read_text() == "old"
-    check_place("-")
+    check_destination("-")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"no folder .*/none\); create its folder first"):
-        check_place(str(tmp_path / "none" / "results.csv"))
+        check_destination(str(tmp_path / "none" / "results.csv"))
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="no folder"):
-        check_place(str(tmp_path / "file" / "results.csv"))
+        check_destination(str(tmp_path / "file" / "results.csv"))
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.csv").mkdir()
     with pytest.raises(OutputError, match="is a folder; give the name of a file in it"):
-        check_place(str(tmp_path / "results.csv"))
+        check_destination(str(tmp_path / "results.csv"))
 
 
 def test_a_folder_that_takes_no_files_is_refused() -> None:
     if not Path("/proc/self").is_dir():
         pytest.skip("needs a folder that refuses even root: /proc")
     with pytest.raises(OutputError, match=r"/proc/results\.csv can't be written"):
-        check_place("/proc/results.csv")
+        check_destination("/proc/results.csv")
 
 
 def test_a_name_too_long_for_its_draft_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"name too long.*choose a shorter name"):
-        check_place(str(tmp_path / ("a" * 248 + ".csv")))
+        check_destination(str(tmp_path / ("a" * 248 + ".csv")))
 
 
 def test_a_name_too_long_for_its_journal_is_refused(tmp_path: Path) -> None:
     for length in (255, 247, 240, 232):
         with pytest.raises(OutputError, match=r"name too long.*choose a shorter name with -o"):
-            check_place(str(tmp_path / ("r" * (length - 4) + ".csv")))
-    check_place(str(tmp_path / ("r" * (231 - 4) + ".csv")))
+            check_destination(str(tmp_path / ("r" * (length - 4) + ".csv")))
+    check_destination(str(tmp_path / ("r" * (231 - 4) + ".csv")))
 
 
 def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +167,4 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("results.csv")
         with pytest.raises(OutputError, match="neither file nor pipe"):
-            check_place("results.csv")
+            check_destination("results.csv")

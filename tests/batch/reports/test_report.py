@@ -19,8 +19,8 @@ import pytest
 from batch.errors import OutputError, UsageError
 from batch.path_text import path_from_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
-from batch.reports.columns import columns, records_of
-from batch.reports.formats import ROW_GROUP, Format
+from batch.reports.columns import column_names, flatten_row
+from batch.reports.formats import ROW_GROUP_ROWS, Format
 from batch.reports.report import check_output, open_report, report_format
 
 LABELS = ("happy", "sad")
@@ -90,8 +90,8 @@ def test_columns_stand_in_their_documented_order() -> None:
     answered = ("path", "status", "label", "confidence", "p_happy", "p_sad", "source", "faces")
     place = ("face_left", "face_top", "face_width", "face_height", "face_score")
     rest = ("width", "height", "error")
-    assert columns(LABELS, per_face=False) == (*answered, *place, *rest)
-    assert columns(LABELS, per_face=True) == (*answered, "face", *place, *rest)
+    assert column_names(LABELS, per_face=False) == (*answered, *place, *rest)
+    assert column_names(LABELS, per_face=True) == (*answered, "face", *place, *rest)
 
 
 @pytest.mark.parametrize("per_face", [False, True])
@@ -100,8 +100,8 @@ def test_columns_stand_in_their_documented_order() -> None:
 def test_records_have_exactly_the_columns(
     row: Row, outputs: tuple[str, ...], per_face: bool
 ) -> None:
-    for record in records_of(row, outputs, per_face):
-        assert set(record) == set(columns(outputs, per_face))
+    for record in flatten_row(row, outputs, per_face):
+        assert set(record) == set(column_names(outputs, per_face))
 
 
 def test_a_photo_without_a_label_has_the_probability_of_its_status(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_each_face_has_a_row_and_the_faceless_keep_theirs(tmp_path: Path) -> Non
 def test_json_lines_have_the_same_values_typed(tmp_path: Path) -> None:
     lines = written(tmp_path / "r.jsonl").decode().splitlines()
     records = [json.loads(line) for line in lines]
-    assert records == [record for row in ROWS for record in records_of(row, LABELS, False)]
-    assert [list(record) for record in records] == [list(columns(LABELS, False))] * 3
+    assert records == [record for row in ROWS for record in flatten_row(row, LABELS, False)]
+    assert [list(record) for record in records] == [list(column_names(LABELS, False))] * 3
     assert records[0]["face_top"] == 0.0
     assert records[0]["faces"] == 2
     assert records[1]["label"] is None
@@ -170,22 +170,22 @@ def test_parquet_is_typed_and_equals_the_csv(tmp_path: Path) -> None:
     written(tmp_path / "r.parquet", per_face=True)
     table = parquet.read_table(tmp_path / "r.parquet")
     types = {field.name: str(field.type) for field in table.schema}
-    assert tuple(types) == columns(LABELS, per_face=True)
+    assert tuple(types) == column_names(LABELS, per_face=True)
     assert {types[name] for name in ("path", "status", "label", "source", "error")} == {"string"}
     assert {types[name] for name in ("faces", "face", "width", "height")} == {"int32"}
     assert {types[name] for name in ("confidence", "p_sad", "face_left")} == {"double"}
-    expected = [record for row in ROWS for record in records_of(row, LABELS, True)]
+    expected = [record for row in ROWS for record in flatten_row(row, LABELS, True)]
     assert table.to_pylist() == expected
 
 
 def test_parquet_is_written_in_groups_and_always_the_same(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    count = ROW_GROUP * 2 + 5
+    count = ROW_GROUP_ROWS * 2 + 5
     first = written(tmp_path / "a.parquet", many(count))
     assert first == written(tmp_path / "b.parquet", many(count))
     with parquet.ParquetFile(tmp_path / "a.parquet") as file:
         groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-        assert groups == [ROW_GROUP, ROW_GROUP, 5]
+        assert groups == [ROW_GROUP_ROWS, ROW_GROUP_ROWS, 5]
         names = file.read(["path"]).column("path").to_pylist()
     assert names == [f"album/{number}.jpg" for number in range(count)]
 
@@ -195,10 +195,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, name: str) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow.parquet")
     with open_report(str(tmp_path / name), LABELS, False, io.BytesIO()) as report:
-        for row in many(ROW_GROUP):
+        for row in many(ROW_GROUP_ROWS):
             report.add(row)
         tracemalloc.start()
-        for row in many(ROW_GROUP):
+        for row in many(ROW_GROUP_ROWS):
             report.add(row)
         snapshot = tracemalloc.take_snapshot()
         tracemalloc.stop()
@@ -222,7 +222,7 @@ def test_a_full_disk_is_one_error_and_no_noise(tmp_path: Path, name: str) -> Non
         pytest.importorskip("pyarrow.parquet")
     (tmp_path / name).symlink_to("/dev/full")
     with pytest.raises(OutputError, match="No space left on device"):
-        written(tmp_path / name, many(ROW_GROUP + 1))
+        written(tmp_path / name, many(ROW_GROUP_ROWS + 1))
 
 
 def test_standard_output_gets_csv(tmp_path: Path) -> None:
@@ -315,13 +315,13 @@ def test_values_from_numpy_become_plain_numbers(tmp_path: Path) -> None:
 def test_a_picture_without_a_person_has_one_row_whatever_the_detector_saw() -> None:
     face = answer(0.75)
     shown = abstained("cat.jpg", Status.NO_PERSON, 0.91)
-    (record,) = records_of(replace(shown, faces=(face, face)), LABELS, per_face=True)
+    (record,) = flatten_row(replace(shown, faces=(face, face)), LABELS, per_face=True)
     assert (record["status"], record["face"], record["faces"]) == ("no_person", None, 2)
 
 
 def test_a_face_rests_on_the_face_alone() -> None:
     face = answer(0.75)
     row = Row(Path("a.jpg"), Status.OK, answer(0.9), Source.BOTH, (face, face), 640, 480)
-    assert [record["source"] for record in records_of(row, LABELS, per_face=True)] == ["face"] * 2
-    (record,) = records_of(row, LABELS, per_face=False)
+    assert [record["source"] for record in flatten_row(row, LABELS, per_face=True)] == ["face"] * 2
+    (record,) = flatten_row(row, LABELS, per_face=False)
     assert record["source"] == "both"

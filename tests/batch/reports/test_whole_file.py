@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from batch.errors import OutputError
-from batch.files.drafts import draft_name, stem_beside
+from batch.files.drafts import draft_stem, make_draft_name
 from batch.files.regular_file import MAX_RECORD_BYTES
 from batch.location import Url
-from batch.reports.whole_file import WholeFile, WholeObject
+from batch.reports.whole_file import AtomicFile, AtomicObject
 
 ELSEWHERE = "name another place"
 
@@ -23,8 +23,8 @@ def names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
-def whole(path: Path) -> WholeFile:
-    return WholeFile(path, "metrics file", ELSEWHERE)
+def whole(path: Path) -> AtomicFile:
+    return AtomicFile(path, "metrics file", ELSEWHERE)
 
 
 def test_what_was_written_is_read_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     file = whole(tmp_path / "run.prom")
-    (tmp_path / draft_name(stem_beside(file.path))).write_bytes(b"half")
+    (tmp_path / make_draft_name(draft_stem(file.path))).write_bytes(b"half")
     file.write(b"whole")
     assert names(tmp_path) == ["run.prom"]
 
@@ -74,7 +74,7 @@ def test_an_object_that_is_too_long_is_none() -> None:
     import fsspec
 
     url = Url("memory://records/r.csv.run.json")
-    store, object_ = fsspec.filesystem("memory"), WholeObject(url, "run record")
+    store, object_ = fsspec.filesystem("memory"), AtomicObject(url, "run record")
     assert object_.read() is None
     for size in (0, MAX_RECORD_BYTES):
         object_.write(bytes(size))
@@ -91,7 +91,7 @@ def test_no_pipe_is_waited_for_that_takes_the_file_s_place(tmp_path: Path) -> No
 
 
 def test_a_file_of_another_program_is_not_replaced(tmp_path: Path) -> None:
-    file = WholeFile(tmp_path / "apt.prom", "metrics file", ELSEWHERE, start=b"# HELP ours ")
+    file = AtomicFile(tmp_path / "apt.prom", "metrics file", ELSEWHERE, start=b"# HELP ours ")
     for earlier in (b"", b"# HELP ours and more"):
         file.path.write_bytes(earlier)
         file.check()

@@ -18,8 +18,8 @@ import pytest
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import workbook
-from batch.reports.columns import columns
-from batch.reports.formats import Column, Kind, Value
+from batch.reports.columns import column_names
+from batch.reports.formats import Column, ColumnKind, Value
 from batch.reports.report import check_output, open_report
 from batch.reports.workbook import WorkbookWriter
 from tests.conftest import REPOSITORY, Command
@@ -67,7 +67,7 @@ def test_a_workbook_has_every_column_and_value(tmp_path: Path) -> None:
     rows = (answered("Größe/Übung 東京.jpg"), Row(failure.path, Status.FAILED, failure=failure))
     write(*rows, to=tmp_path / "r.xlsx")
     head, first, second = read_sheet(tmp_path / "r.xlsx")
-    names = columns(LABELS, per_face=False)
+    names = column_names(LABELS, per_face=False)
     assert list(head.values()) == list(names)
     by_name = {str(head[column]): value for column, value in first.items()}
     assert by_name["path"] == "Größe/Übung 東京.jpg"
@@ -91,7 +91,7 @@ def test_a_workbook_has_every_column_and_value(tmp_path: Path) -> None:
 )
 def test_a_text_stays_a_text(name: str) -> None:
     stream = io.BytesIO()
-    writer = WorkbookWriter(stream, [Column("path"), Column("n", Kind.WHOLE)])
+    writer = WorkbookWriter(stream, [Column("path"), Column("n", ColumnKind.INT32)])
     writer.write({"path": name, "n": None})
     writer.finish()
     _, row = read_sheet(stream)
@@ -101,7 +101,7 @@ def test_a_text_stays_a_text(name: str) -> None:
 
 def test_columns_beyond_z_have_their_names() -> None:
     stream = io.BytesIO()
-    wanted = [Column(f"c{number}", Kind.REAL, 1) for number in range(1_010)]
+    wanted = [Column(f"c{number}", ColumnKind.FLOAT, 1) for number in range(1_010)]
     writer = WorkbookWriter(stream, wanted)
     writer.write({column.name: float(number) for number, column in enumerate(wanted)})
     writer.finish()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.files.lock import locked
+from batch.files.lock import hold_lock
 from tests.batch.discovery.test_discover import NOBODY
 from tests.conftest import REPOSITORY
 from tests.support.runs import JOURNAL, REPORT, USUAL, Place, as_mortal, make_photos
@@ -77,7 +77,7 @@ def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: Place) -> N
 
 def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: Place) -> None:
     before = place.record()
-    with locked(str(place.report)):
+    with hold_lock(str(place.report)):
         assert place.run("photos", "-o", REPORT).returncode == ExitCode.LOCKED
     assert place.record() == before
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from batch.files.lock import locked
+from batch.files.lock import hold_lock
 from tests.support.runs import REPORT, Place, make_photos
 
 PHOTO = "photos/00000.jpg"
@@ -89,7 +89,7 @@ def test_an_explanation_replaces_an_earlier_one(made: Place, tmp_path: Path) -> 
 def test_one_process_at_a_time_writes_a_file(
     made: Place, args: tuple[str, ...], output: str, code: int
 ) -> None:
-    with locked(str(made.folder / output)):
+    with hold_lock(str(made.folder / output)):
         ran = made.command(*args, output)
     assert (ran.returncode, ran.stdout) == (code, "")
     assert "another run is writing" in ran.stderr

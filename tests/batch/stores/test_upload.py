@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.files.drafts import draft_name
+from batch.files.drafts import make_draft_name
 from batch.files.staging import STEM, Staging
-from batch.reports.output import check_place, open_output
+from batch.reports.output import check_destination, open_destination
 from batch.reports.report import report_format
 from tests.conftest import REPOSITORY
 from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
@@ -174,14 +174,14 @@ def test_the_check_asks_for_the_right_to_write_and_leaves_nothing(
     def denied(method: str, path: str) -> int | None:
         return 403 if method == "POST" else None
 
-    check_place(bucket.url("r.csv"))
+    check_destination(bucket.url("r.csv"))
     assert not bucket.keys()
     assert not bucket.unfinished()
     with failing(bucket.endpoint, denied) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         with pytest.raises(OutputError, match="check the credentials and what they allow"):
-            check_place(bucket.url("r.csv"))
+            check_destination(bucket.url("r.csv"))
 
 
 def test_a_run_that_is_stopped_uploads_nothing(place: Place, bucket: Bucket) -> None:
@@ -227,7 +227,7 @@ def test_differences_are_read_from_a_store_and_written_to_it(place: Place, bucke
 def test_any_store_will_do() -> None:
     import fsspec
 
-    output = open_output("memory://outputs/r.csv", io.BytesIO())
+    output = open_destination("memory://outputs/r.csv", io.BytesIO())
     output.stream.write(b"rows")
     store = fsspec.filesystem("memory")
     assert not store.exists("/outputs/r.csv")
@@ -237,7 +237,7 @@ def test_any_store_will_do() -> None:
 
 
 def test_a_file_s_url_is_its_path(tmp_path: Path) -> None:
-    output = open_output(f"file://{tmp_path}/r.csv", io.BytesIO())
+    output = open_destination(f"file://{tmp_path}/r.csv", io.BytesIO())
     output.stream.write(b"rows")
     output.publish()
     assert (tmp_path / "r.csv").read_bytes() == b"rows"
@@ -253,7 +253,7 @@ def test_temporary_files_are_private_and_end_with_the_upload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    output = open_output("memory://outputs/r.csv", io.BytesIO())
+    output = open_destination("memory://outputs/r.csv", io.BytesIO())
     (folder,) = tmp_path.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     output.discard()
@@ -285,7 +285,7 @@ def test_other_folders_of_the_temporary_folder_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name in ("batch-label-holiday", STEM, draft_name(STEM), f"{STEM}.batch-label-1.tmp"):
+    for name in ("batch-label-holiday", STEM, make_draft_name(STEM), f"{STEM}.batch-label-1.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.jpg").write_bytes(b"mine")
     before = sorted(tmp_path.rglob("*"))

@@ -42,8 +42,8 @@ def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
     row = labeller.row(photo)
     assert row.source is Source.FACE
     assert closer == []
-    assert set(labeller.timings.taken()) == {FACES, CROP, CLASSIFY}
-    assert labeller.timings.taken() == {}
+    assert set(labeller.timings.take()) == {FACES, CROP, CLASSIFY}
+    assert labeller.timings.take() == {}
     assert "pixels" not in vars(photo), "an array of the whole photo was made"
 
 

@@ -13,9 +13,9 @@ from PIL import ExifTags, Image
 
 from batch.models.ensemble import Thresholds
 from batch.models.fusion import Fusion
-from batch.reading.saved import open_saved
+from batch.reading.saved import open_saved_report
 from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
-from batch.reports.columns import records_of
+from batch.reports.columns import flatten_row
 from batch.reports.report import open_report
 from batch.vision.decide import labelled_row
 from batch.vision.decode import decode_bytes
@@ -159,9 +159,9 @@ def test_the_mark_goes_from_the_photo_to_the_row() -> None:
 
 def test_the_report_marks_the_row(tmp_path: Path) -> None:
     labels = ("happy", "sad")
-    (record,) = records_of(CUT, labels, per_face=False)
+    (record,) = flatten_row(CUT, labels, per_face=False)
     assert (record["status"], record["label"], record["error"]) == ("ok", "sad", MARK)
-    (record,) = records_of(replace(CUT, missing=True), labels, per_face=False)
+    (record,) = flatten_row(replace(CUT, missing=True), labels, per_face=False)
     assert record["error"] == f"missing: not found in this run; {MARK}"
     for name in ("r.csv", "r.jsonl", "r.parquet"):
         report = tmp_path / name
@@ -169,7 +169,7 @@ def test_the_report_marks_the_row(tmp_path: Path) -> None:
             new.add(CUT)
             new.add(replace(CUT, missing=True))
             new.publish()
-        with open_saved(report) as saved:
+        with open_saved_report(report) as saved:
             assert [(r.status, r.label, r.missing) for r in saved.rows()] == [
                 ("ok", "sad", False),
                 ("ok", "sad", True),

@@ -31,7 +31,7 @@ from batch.engines.ray.parts import (
     unpack_part,
 )
 from batch.errors import OutputError
-from batch.files.drafts import draft_name, open_draft
+from batch.files.drafts import make_draft_name, open_draft
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.log import LogFormat, open_log
@@ -148,7 +148,7 @@ class TestPlace:
     def test_a_part_that_is_being_written_is_none(self, tmp_path: Path) -> None:
         run, other = new_run(), new_run()
         for name in (part_name(run, 1), block_name(run, 1), part_name(other, 1)):
-            (tmp_path / draft_name(f".{name}")).write_bytes(b"half")
+            (tmp_path / make_draft_name(f".{name}")).write_bytes(b"half")
         _, stream = open_draft(tmp_path, f".{part_name(run, 2)}")
         parts = Parts(tmp_path)
         assert parts.names() == []
@@ -169,7 +169,7 @@ class TestPlace:
         run = new_run()
         mine = {".photos.parquet.tmp", ".x-000000001.parquet.tmp", "photos.parquet", "a.block",
                 "a.stop", f"{run}.block", f".{part_name(run, 1)}.tmp",
-                draft_name(".photos.parquet")}  # fmt: skip
+                make_draft_name(".photos.parquet")}  # fmt: skip
         for name in mine:
             (tmp_path / name).touch()
         parts = Parts(tmp_path, is_own=True)
