@@ -104,8 +104,8 @@ def label(
     from os import PathLike, fsdecode
 
     from batch.discovery.discover import discover
-    from batch.discovery.in_memory import is_picture, load
-    from batch.engines.local import Pipeline
+    from batch.discovery.in_memory import is_picture, load_photos
+    from batch.engines.local import LocalEngine
     from batch.errors import UsageError
     from batch.options import Options
 
@@ -114,12 +114,12 @@ def label(
     given: Iterator[Any] = iter([photos] if alone else photos)  # type: ignore[arg-type]
     first = list(islice(given, 1))
     if any(map(is_picture, first)):
-        return Pipeline(options).run(load(chain(first, given)))
+        return LocalEngine(options).label_in_order(load_photos(chain(first, given)))
     paths = [*first, *given]
     if any(map(is_picture, paths)):
         raise UsageError("photos in memory are among paths", "label them apart")
     paths = [fsdecode(path) for path in paths]
-    return Pipeline(options).run(discover(paths, options.search, shard=options.shard))
+    return LocalEngine(options).label_in_order(discover(paths, options.search, shard=options.shard))
 
 
 def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:

@@ -72,7 +72,7 @@ class OutputError(BatchLabelError):
     """The report can't be written."""
 
 
-class ReaderGone(OutputError):
+class OutputClosed(OutputError):
     """Nobody reads standard output any more, as after ``| head``: the program ends quietly."""
 
 
@@ -110,7 +110,7 @@ class PublishedOnly(BatchLabelError):
     exit_code = ExitCode.PUBLISHED_ONLY
 
 
-class TimeIsUp(BatchLabelError):
+class TimeLimitReached(BatchLabelError):
     """The run's deadline or time limit came before it was done."""
 
     exit_code = ExitCode.TIME_IS_UP

@@ -13,24 +13,24 @@ from typing import NamedTuple
 
 from batch.errors import UsageError
 from batch.location import WILDCARDS
-from batch.os_errors import describe_refusal
-from batch.path_text import printable
+from batch.os_errors import describe_failed_access
+from batch.path_text import printable_text
 
 # Folders that machines and programs fill with thumbnails, previews, snapshots and deleted files.
-JUNK = (
+JUNK_PATTERNS = (
     *("@eaDir/", "#recycle/", "#snapshot/", "@Recycle/", "@Recently-Snapshot/", ".@__thumb/"),
     *("$RECYCLE.BIN/", "$Recycle.Bin/", "System Volume Information/", "lost+found/"),
     *(".Trash/", ".Trash-*/", ".Trashes/", "__MACOSX/"),
     *(".thumbnails/", ".dtrash/", "*.lrdata/", "*.photoslibrary/resources/"),
 )
-# Why a file is left out: by a pattern of the user's, or by one of ``JUNK``.
+# Why a file is left out: by a pattern of the user's, or by one of ``JUNK_PATTERNS``.
 EXCLUDED = "excluded"
 JUNK_FOLDER = "junk folder"
 # The largest file of patterns that is read.
 MAX_EXCLUDE_BYTES = 1024**2
 
 # What the classes of POSIX stand for in brackets, as git has them: ASCII alone.
-_CLASSES = {
+_CHARACTER_CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
     "blank": " \\t",
@@ -65,7 +65,7 @@ class _Group(NamedTuple):
 
 
 class Exclusion:
-    """Compiled patterns. The last one that matches decides, and ``JUNK`` comes first.
+    """Compiled patterns. The last one that matches decides, and ``JUNK_PATTERNS`` comes first.
 
     Paths are relative to the input, with ``/`` between their parts.
 
@@ -74,33 +74,35 @@ class Exclusion:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        own = [rule for pattern in patterns if (rule := _parse(pattern, EXCLUDED))]
-        rules = [rule for pattern in JUNK if (rule := _parse(pattern, JUNK_FOLDER))] + own
-        self._of_files = _groups(rule for rule in rules if not rule.folders_only)
-        self._of_folders = _groups(rules)
-        self._own = _groups(own)
-        self._own_of_files = _groups(rule for rule in own if not rule.folders_only)
-        self._own_literal = _groups(rule for rule in own if rule.is_literal)
+        own = [rule for pattern in patterns if (rule := _parse_pattern(pattern, EXCLUDED))]
+        rules = [
+            rule for pattern in JUNK_PATTERNS if (rule := _parse_pattern(pattern, JUNK_FOLDER))
+        ] + own
+        self._of_files = _group_rules(rule for rule in rules if not rule.folders_only)
+        self._of_folders = _group_rules(rules)
+        self._own = _group_rules(own)
+        self._own_of_files = _group_rules(rule for rule in own if not rule.folders_only)
+        self._own_literal = _group_rules(rule for rule in own if rule.is_literal)
         self.has_file_rules = bool(self._of_files)
         self._last: tuple[str, str | None] = ("", None)
 
-    def why_file(self, path: str) -> str | None:
+    def match_file(self, path: str) -> str | None:
         """Say why a file is excluded; its folders are known not to be."""
-        return _decide(self._of_files, path)
+        return _find_match(self._of_files, path)
 
-    def why_folder(self, path: str) -> str | None:
+    def match_folder(self, path: str) -> str | None:
         """Say why a folder is not entered; those around it are known to be."""
-        return _decide(self._of_folders, path)
+        return _find_match(self._of_folders, path)
 
-    def why_inside(self, path: str, *, folder: bool = False) -> str | None:
+    def match_path(self, path: str, *, folder: bool = False) -> str | None:
         """Say why a path of which nothing is known yet is excluded: itself, or a folder of it."""
         parent = path.rpartition("/")[0]
         last = self._last
         if parent != last[0]:  # files of one folder come one after the other
-            self._last = last = parent, _decide_from_top(self._of_folders, parent)
-        return last[1] or _decide(self._of_folders if folder else self._of_files, path)
+            self._last = last = parent, _find_match_from_top(self._of_folders, parent)
+        return last[1] or _find_match(self._of_folders if folder else self._of_files, path)
 
-    def why_listed(self, path: str) -> str | None:
+    def match_listed(self, path: str) -> str | None:
         """Say why a path out of a list is excluded by the user's own patterns.
 
         Whether it is a folder is not known: it is matched as a file, and by its name as a folder.
@@ -109,22 +111,22 @@ class Exclusion:
             return None
         path = path.strip("/")
         return (
-            _decide_from_top(self._own, path.rpartition("/")[0])
-            or _decide(self._own_of_files, path)
-            or _decide(self._own_literal, path)
+            _find_match_from_top(self._own, path.rpartition("/")[0])
+            or _find_match(self._own_of_files, path)
+            or _find_match(self._own_literal, path)
         )
 
-    def why_named(self, name: str, *, folder: bool) -> str | None:
+    def match_named(self, name: str, *, folder: bool) -> str | None:
         """Say why an input of that name is excluded by the user's own patterns for names.
 
         A folder is by a pattern without wildcards alone: ``*/`` means the folders inside.
         """
         groups = self._own_literal if folder else self._own_of_files
-        return _decide([group._replace(paths=None) for group in groups], name)
+        return _find_match([group._replace(paths=None) for group in groups], name)
 
 
 @lru_cache(maxsize=16)
-def exclusion_of(patterns: tuple[str, ...]) -> Exclusion:
+def compile_exclusion(patterns: tuple[str, ...]) -> Exclusion:
     """Compile patterns, once for equal ones.
 
     Raises:
@@ -139,13 +141,13 @@ def read_patterns(path: str) -> list[str]:
     Raises:
         UsageError: it can't be read, or is no text in UTF-8.
     """
-    called = f"exclude file {printable(path)}"
+    called = f"exclude file {printable_text(path)}"
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_EXCLUDE_BYTES + 1)
     except OSError as error:
         remedy = "name another with --exclude-from"
-        raise UsageError(describe_refusal(called, "read", error, path), remedy) from error
+        raise UsageError(describe_failed_access(called, "read", error, path), remedy) from error
     if len(data) > MAX_EXCLUDE_BYTES:
         raise UsageError(f"{called} has more than {MAX_EXCLUDE_BYTES:,} bytes", "name another file")
     try:
@@ -155,17 +157,19 @@ def read_patterns(path: str) -> list[str]:
     if "\0" in text:
         raise UsageError(f"{called} is not text in UTF-8 (it has NULs)", "save it as UTF-8")
     lines = (line.removesuffix("\r") for line in text.split("\n"))
-    return [_strip(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [
+        _strip_trailing_spaces(line) for line in lines if line.strip() and not line.startswith("#")
+    ]
 
 
-def _strip(line: str) -> str:
+def _strip_trailing_spaces(line: str) -> str:
     """Remove spaces at the end of a line, but for one after a backslash."""
     stripped = line.rstrip(" ")
     slashes = len(stripped) - len(stripped.rstrip("\\"))
     return f"{stripped} " if slashes % 2 and stripped != line else stripped
 
 
-def _decide(groups: Sequence[_Group], path: str) -> str | None:
+def _find_match(groups: Sequence[_Group], path: str) -> str | None:
     name = path[path.rfind("/") + 1 :]
     for names, paths, reason in groups:
         if (names and names.fullmatch(name)) or (paths and paths.fullmatch(path)):
@@ -173,19 +177,19 @@ def _decide(groups: Sequence[_Group], path: str) -> str | None:
     return None
 
 
-def _decide_from_top(groups: Sequence[_Group], path: str) -> str | None:
+def _find_match_from_top(groups: Sequence[_Group], path: str) -> str | None:
     path = path.strip("/")
     end = 0
     while end < len(path):
         end = path.find("/", end + 1)
         end = len(path) if end < 0 else end
-        why = _decide(groups, path[:end])
+        why = _find_match(groups, path[:end])
         if why:
             return why
     return None
 
 
-def _groups(rules: Iterable[_Rule]) -> list[_Group]:
+def _group_rules(rules: Iterable[_Rule]) -> list[_Group]:
     """Join rules into few expressions, the last ones first."""
     groups: list[_Group] = []
     for reason, rules_of_reason in groupby(rules, lambda rule: rule.reason):
@@ -203,7 +207,7 @@ def _groups(rules: Iterable[_Rule]) -> list[_Group]:
     return groups[::-1]
 
 
-def _parse(pattern: str, reason: str) -> _Rule | None:
+def _parse_pattern(pattern: str, reason: str) -> _Rule | None:
     text = pattern.removeprefix("!")
     folders_only = text.endswith("/")
     text = text.removesuffix("/")
@@ -235,12 +239,12 @@ def _translate(part: str, pattern: str) -> str:
         elif char == "?":
             pieces[-1] += "[^/]"
         elif char == "[":
-            chars, at = _bracket(part, at, pattern)
+            chars, at = _translate_bracket(part, at, pattern)
             pieces[-1] += chars
         else:
             if char == "\\":
                 if at == len(part):
-                    raise _wrong(pattern, "a backslash at its end")
+                    raise _make_pattern_error(pattern, "a backslash at its end")
                 char = part[at]
                 at += 1
             pieces[-1] += re.escape(char)
@@ -252,7 +256,7 @@ def _translate(part: str, pattern: str) -> str:
     return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
 
 
-def _bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
+def _translate_bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
     """Translate a set of characters, whose bracket ends before ``at``; also give where it ends."""
     is_negated = part[at : at + 1] in ("!", "^")
     start = at = at + is_negated
@@ -260,17 +264,17 @@ def _bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
     while True:
         if part[at : at + 2] == "[:" and (end := part.find(":]", at)) > 0:
             name = part[at + 2 : end]
-            if name not in _CLASSES:
-                raise _wrong(pattern, f"[:{name}:] is no class of characters")
-            chars += _CLASSES[name]
+            if name not in _CHARACTER_CLASSES:
+                raise _make_pattern_error(pattern, f"[:{name}:] is no class of characters")
+            chars += _CHARACTER_CLASSES[name]
             at = end + 2
         elif part[at : at + 1] == "]" and at > start:
             break
         else:
-            low, at = _character(part, at, pattern)
+            low, at = _read_character(part, at, pattern)
             high = low
             if part[at : at + 1] == "-" and part[at + 1 : at + 2] not in ("", "]"):
-                high, at = _character(part, at + 1, pattern)
+                high, at = _read_character(part, at + 1, pattern)
             if low <= high:
                 chars += f"{re.escape(low)}-{re.escape(high)}"
     if is_negated:
@@ -278,16 +282,16 @@ def _bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
     return f"(?!/)[{chars}]" if chars else "(?!)", at + 1
 
 
-def _character(part: str, at: int, pattern: str) -> tuple[str, int]:
+def _read_character(part: str, at: int, pattern: str) -> tuple[str, int]:
     """Take one character of a set, also after a backslash, and give where the next one is."""
     at += part[at : at + 1] == "\\"
     if at >= len(part):
-        raise _wrong(pattern, "a bracket that is not closed")
+        raise _make_pattern_error(pattern, "a bracket that is not closed")
     return part[at], at + 1
 
 
-def _wrong(pattern: str, why: str) -> UsageError:
+def _make_pattern_error(pattern: str, why: str) -> UsageError:
     return UsageError(
-        f"exclude pattern {printable(pattern)} is wrong ({why})",
+        f"exclude pattern {printable_text(pattern)} is wrong ({why})",
         "write a backslash in front of a character that stands for itself",
     )

@@ -11,25 +11,25 @@ from posixpath import splitext
 from typing import NamedTuple, TypeGuard
 
 from batch.file_types import SUFFIXES
-from batch.location import Location, location_of
+from batch.location import Location, parse_location
 from batch.records import Failure, Reason, Stage
 
 # The longest path of a file, far beyond what systems (4 KiB) and stores (1 KiB) take. Written with
 # escapes it is still a line that the readers of reports take.
 MAX_PATH_BYTES = 32 * 1024
 
-_SHORT = MAX_PATH_BYTES // 4  # characters, of which none takes more than four bytes
+_SHORT_PATH_CHARS = MAX_PATH_BYTES // 4  # characters, of which none takes more than four bytes
 
 # What is kept of a longer one, before its digest.
-_PATH_START = 1024
+_KEPT_PATH_BYTES = 1024
 
-MAX_ETAG = 1024  # characters
+MAX_ETAG_CHARS = 1024  # characters
 
 # The sizes and times that the journal and Parquet can hold: 64 bits with a sign.
-_LAST = 2**63 - 1
+_MAX_INT64 = 2**63 - 1
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """A file that was found, with its size in bytes and time of change (nanoseconds).
 
     ``path`` may be a URL's text, and ``etag`` what an object store calls this state of the object.
@@ -50,45 +50,47 @@ class Found(NamedTuple):
     @property
     def location(self) -> Location:
         """Where the file lies; a URL knows what the listing said of it."""
-        place = location_of(self.path)
+        place = parse_location(self.path)
         if isinstance(place, Path):
             return place
         return replace(place, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
 
 
-def find(path: str, size: object = None, mtime_ns: object = None, etag: object = None) -> Found:
+def make_found(
+    path: str, size: object = None, mtime_ns: object = None, etag: object = None
+) -> FoundFile:
     """Make the record of a file that was found, of whatever its source says about it.
 
     Archives, servers, inventories and file systems say what they like. What is no size (a whole
     number from 0 to 2**63 - 1) is unknown, and so is an ETag that is no printable text of at most
-    ``MAX_ETAG`` characters; a time is brought into 64 bits. A path of more than
+    ``MAX_ETAG_CHARS`` characters; a time is brought into 64 bits. A path of more than
     ``MAX_PATH_BYTES`` is a failure, whose path is cut.
     """
     if _is_too_long(path):
-        return fail(path, Reason.UNREADABLE, "")
+        return make_failed(path, Reason.UNREADABLE, "")
     if not is_size(size):
         size = None
-    mtime_ns = stored_time(mtime_ns if type(mtime_ns) is int else None)
-    if not (isinstance(etag, str) and len(etag) <= MAX_ETAG and etag.isprintable()):
+    mtime_ns = clamp_time(mtime_ns if type(mtime_ns) is int else None)
+    if not (isinstance(etag, str) and len(etag) <= MAX_ETAG_CHARS and etag.isprintable()):
         etag = None
-    return Found(path, size, mtime_ns, None, etag)
+    return FoundFile(path, size, mtime_ns, None, etag)
 
 
-def fail(path: str, reason: Reason, detail: str) -> Found:
+def make_failed(path: str, reason: Reason, detail: str) -> FoundFile:
     """Make the record of a file that can't be looked at; a path that is too long is cut."""
-    cut = cut_path(path)
+    cut = shorten_path(path)
     if cut != path:
         reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
-    failure = Failure(location_of(cut), Stage.READ, reason, detail)
-    return Found(cut, failure=failure)
+    failure = Failure(parse_location(cut), Stage.READ, reason, detail)
+    return FoundFile(cut, failure=failure)
 
 
 def _is_too_long(path: str) -> bool:
     # No character takes more than four bytes.
-    return len(path) * 4 > MAX_PATH_BYTES and cut_path(path) != path
+    return len(path) * 4 > MAX_PATH_BYTES and shorten_path(path) != path
 
 
-def cut_path(path: str) -> str:
+def shorten_path(path: str) -> str:
     """Cut a path of more than ``MAX_PATH_BYTES``; its SHA-256 and suffix stand for the rest.
 
     So no two paths are cut to the same one, and what is an image by its name still is.
@@ -98,20 +100,20 @@ def cut_path(path: str) -> str:
         return path
     suffix = splitext(path)[1]
     known = suffix if suffix.lower() in SUFFIXES else ""
-    return os.fsdecode(data[:_PATH_START]) + f"...{sha256(data).hexdigest()}{known}"
+    return os.fsdecode(data[:_KEPT_PATH_BYTES]) + f"...{sha256(data).hexdigest()}{known}"
 
 
-def stored_time(mtime_ns: int | None) -> int | None:
+def clamp_time(mtime_ns: int | None) -> int | None:
     """Bring a time into 64 bits of nanoseconds, which end in 2262: file systems go further."""
-    return None if mtime_ns is None else max(-_LAST - 1, min(mtime_ns, _LAST))
+    return None if mtime_ns is None else max(-_MAX_INT64 - 1, min(mtime_ns, _MAX_INT64))
 
 
 def is_size(size: object) -> TypeGuard[int]:
     """Tell whether something is a file's size: a whole number that fits into 63 bits."""
-    return type(size) is int and 0 <= size <= _LAST
+    return type(size) is int and 0 <= size <= _MAX_INT64
 
 
-def nanoseconds(time: object) -> int | None:
+def to_nanoseconds(time: object) -> int | None:
     """Turn seconds since 1970, or a datetime, into nanoseconds; None where it is no time."""
     try:
         seconds = time.timestamp() if isinstance(time, datetime) else time

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from batch.errors import BatchLabelError, UsageError
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.records import Reason
 
 
@@ -25,7 +25,7 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def steady() -> float:
+def monotonic_seconds() -> float:
     """Tell seconds from some point in the past; setting the machine's clock does not move it."""
     if sys.platform == "linux":
         # Linux's monotonic clock stands still while the machine sleeps, and a deadline does not.
@@ -103,7 +103,7 @@ class Limits:
     max_gone: CountLimit = CountLimit(Decimal(DEFAULT_MAX_GONE.rstrip("%")), is_percentage=True)
 
 
-class Timer:
+class RunTimer:
     """Tells whether a run's time is up; it begins to count as it is made.
 
     ``started`` is the time on the wall as the run begins, an aware datetime; ``clock`` tells
@@ -116,12 +116,12 @@ class Timer:
         self,
         limits: Limits,
         started: datetime | None = None,
-        clock: Callable[[], float] = steady,
+        clock: Callable[[], float] = monotonic_seconds,
     ) -> None:
         started = started or utc_now()
         ends: list[tuple[datetime, str]] = []
         if limits.deadline is not None:
-            moment = next_time(limits.deadline, started)
+            moment = find_next_time(limits.deadline, started)
             ends.append((moment, f"the deadline {limits.deadline:%H:%M} has come"))
         if limits.time_limit is not None:
             moment = (started + timedelta(seconds=limits.time_limit)).astimezone()
@@ -150,7 +150,7 @@ def parse_deadline(text: str) -> time:
     if match and int(match[1]) < 24 and int(match[2]) < 60:
         return time(int(match[1]), int(match[2]))
     raise UsageError(
-        f"--deadline {printable(text)} is no time of the day",
+        f"--deadline {printable_text(text)} is no time of the day",
         "write hours (0 to 23) and minutes, such as 05:30",
     )
 
@@ -172,7 +172,7 @@ def parse_duration(text: str, option: str) -> int:
     if total:
         return total
     raise UsageError(
-        f"{option} {printable(text)} is no duration",
+        f"{option} {printable_text(text)} is no duration",
         "write hours, minutes and seconds, such as 2h30m, 90m or 3600s",
     )
 
@@ -199,7 +199,7 @@ def parse_count(text: str, option: str) -> CountLimit:
     if match and Decimal(match[1]) <= 100:
         return CountLimit(Decimal(match[1]), is_percentage=True)
     raise UsageError(
-        f"{option} {printable(text)} is neither a number nor a percentage",
+        f"{option} {printable_text(text)} is neither a number nor a percentage",
         "write a number of files, such as 5, or a share of them, such as 2%",
     )
 
@@ -210,14 +210,14 @@ def duration_text(seconds: int) -> str:
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
-def next_time(at: time, after: datetime) -> datetime:
+def find_next_time(at: time, after: datetime) -> datetime:
     """Find when clocks here will next show ``at``, later than the aware datetime ``after``."""
     today = after.astimezone().date()
     days = (today + timedelta(days=days) for days in range(3))
-    return next(moment for day in days for moment in _moments(day, at) if moment > after)
+    return next(moment for day in days for moment in _find_moments(day, at) if moment > after)
 
 
-def _moments(day: date, at: time) -> Iterator[datetime]:
+def _find_moments(day: date, at: time) -> Iterator[datetime]:
     """Give the moments of a day at which local clocks show a time, mostly one.
 
     A time that the clocks skip as summer begins counts by winter's clock, an hour later by

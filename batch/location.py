@@ -12,14 +12,14 @@ from urllib.parse import unquote_plus
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 FILE_SCHEME = "file"
 # This machine, as a file's URL may name it (RFC 8089, section 2).
-_HERE = re.compile(r"localhost(?=/)", re.IGNORECASE)
+_LOCALHOST = re.compile(r"localhost(?=/)", re.IGNORECASE)
 # What makes a pattern of a path or URL.
 WILDCARDS = frozenset("*?[")
 # Those that can be read in place.
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 # Those that can't, as their members can be reached through all that comes before alone, and what
 # unpacks them.
-UNPACKED_BY = {
+UNPACK_COMMANDS = {
     **dict.fromkeys((".tar.gz", ".tgz", ".tar.z", ".taz"), "gunzip"),
     **dict.fromkeys((".tar.bz2", ".tbz2", ".tbz"), "bunzip2"),
     **dict.fromkeys((".tar.xz", ".txz"), "unxz"),
@@ -30,14 +30,14 @@ UNPACKED_BY = {
     ".7z": "7z x",
     ".rar": "unrar x",
 }
-_ALL_SUFFIXES = (*ARCHIVE_SUFFIXES, *UNPACKED_BY)
+_ALL_SUFFIXES = (*ARCHIVE_SUFFIXES, *UNPACK_COMMANDS)
 _LONGEST_SUFFIX = max(map(len, _ALL_SUFFIXES))
 _CHAIN = "::"
 # What would be taken for a chain in an archive's own path, and what stands for it there.
 _UNCHAINED = re.compile(r"::|:%(?:25)*3A")
 _CHAINED = re.compile(r":%(?:25)*3A")
 
-_WEB = ("http", "https")
+_WEB_SCHEMES = ("http", "https")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/?#]*)@")
 # Parameters of a URL that grant access, by their names in lower case: words of them, what is a part
@@ -69,7 +69,7 @@ _BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
 _BETWEEN_PARAMETERS = re.compile(r"(&amp;|[&;?])")
 _PATH_PARAMETER = re.compile(r";([^=;/]*)=[^;/]*")
 # URLs as they were given, by what they are called everywhere: in this process's memory alone.
-_given: dict[str, str] = {}
+_urls_with_secrets: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -111,18 +111,18 @@ def is_url(text: str) -> bool:
     return "://" in text and _SCHEME.match(text) is not None
 
 
-def scheme_of(url: str) -> str:
+def parse_scheme(url: str) -> str:
     """Name a URL's scheme, in lower case: ``s3``."""
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
 
 
-def location_of(text: str) -> Location:
+def parse_location(text: str) -> Location:
     """Tell where a text says that a file lies; ``file://`` is a path of this machine."""
     if not is_url(text):
-        return Path(without_secrets(text) if "://" in text else text)
-    if scheme_of(text) == FILE_SCHEME:
-        return Path(_HERE.sub("", text[len(FILE_SCHEME) + 3 :], count=1))
+        return Path(strip_secrets(text) if "://" in text else text)
+    if parse_scheme(text) == FILE_SCHEME:
+        return Path(_LOCALHOST.sub("", text[len(FILE_SCHEME) + 3 :], count=1))
     return Url(hide_secrets(text))
 
 
@@ -132,20 +132,22 @@ def is_archive(path: str) -> bool:
     return path[-_LONGEST_SUFFIX:].lower().endswith(_ALL_SUFFIXES) and split_member(path) is None
 
 
-def unpacked_by(path: str) -> str | None:
+def find_unpack_command(path: str) -> str | None:
     """Name the command that unpacks an archive which can't be read in place."""
     path = path[-_LONGEST_SUFFIX:].lower()
-    return next((UNPACKED_BY[suffix] for suffix in UNPACKED_BY if path.endswith(suffix)), None)
+    return next(
+        (UNPACK_COMMANDS[suffix] for suffix in UNPACK_COMMANDS if path.endswith(suffix)), None
+    )
 
 
-def member_url(archive: str, name: str) -> str:
+def build_member_url(archive: str, name: str) -> str:
     """Name a member of an archive: ``zip://inner/a.jpg::photos.zip``, as fsspec does.
 
     ``::`` in the archive's own path is written ``:%3A`` there.
     """
     scheme = archive[-3:].lower()
     if _CHAIN in archive or ":%" in archive:
-        archive = _UNCHAINED.sub(_unchain, archive)
+        archive = _UNCHAINED.sub(_escape_chain, archive)
     if archive.startswith(":"):
         archive = f"./{archive}"
     return f"{scheme}://{name}{_CHAIN}{archive}"
@@ -154,43 +156,43 @@ def member_url(archive: str, name: str) -> str:
 def split_member(url: str) -> tuple[str, str] | None:
     """Split a member's URL into the archive and the name inside; None for any other URL."""
     chained, chain, archive = url.rpartition(_CHAIN)
-    if chain and f".{scheme_of(chained)}" in ARCHIVE_SUFFIXES:
-        return _CHAINED.sub(_chain, archive), chained.partition("://")[2]
+    if chain and f".{parse_scheme(chained)}" in ARCHIVE_SUFFIXES:
+        return _CHAINED.sub(_unescape_chain, archive), chained.partition("://")[2]
     return None
 
 
-def archive_of(url: str) -> str:
+def strip_member(url: str) -> str:
     """Give what has to be opened for a URL: the archive of a member, and itself for any other."""
     member = split_member(url)
     return member[0] if member else url
 
 
-def _unchain(match: re.Match[str]) -> str:
+def _escape_chain(match: re.Match[str]) -> str:
     return ":%3A" if match[0] == _CHAIN else match[0].replace("%", "%25", 1)
 
 
-def _chain(match: re.Match[str]) -> str:
+def _unescape_chain(match: re.Match[str]) -> str:
     return _CHAIN if match[0] == ":%3A" else match[0].replace("%25", "%", 1)
 
 
 def hide_secrets(url: str) -> str:
-    """Give a URL without what it grants access by, which ``with_secrets`` puts back.
+    """Give a URL without what it grants access by, which ``restore_secrets`` puts back.
 
     What is not a URL stays as it is. Nothing but the client of a store needs the whole URL, and a
     signature is another one every night, so it is no part of what a file is called.
     """
-    public = without_secrets(url)
+    public = strip_secrets(url)
     if public != url:
-        _given[archive_of(public)] = archive_of(url)
+        _urls_with_secrets[strip_member(public)] = strip_member(url)
     return public
 
 
-def with_secrets(url: str) -> str:
+def restore_secrets(url: str) -> str:
     """Give a URL, which is no archive's member, as it was given to ``hide_secrets`` last."""
-    return _given.get(url, url)
+    return _urls_with_secrets.get(url, url)
 
 
-def without_secrets(url: str) -> str:
+def strip_secrets(url: str) -> str:
     """Take user and password, signatures and tokens out of a URL.
 
     The names of users stay, but on web servers: Azure's containers stand in their place.
@@ -200,53 +202,51 @@ def without_secrets(url: str) -> str:
     chained, chain, inner = url.rpartition(_CHAIN)
     # A member of an archive, or as fsspec chains what it does with a URL.
     if chain and (split_member(url) or is_url(inner)):
-        return f"{chained}{chain}{without_secrets(inner)}"
+        return f"{chained}{chain}{strip_secrets(inner)}"
     if not is_url(url):
         return url
-    is_web = scheme_of(url) in _WEB
-    url = _USER.sub(_without_password, url, count=1)
+    is_web = parse_scheme(url) in _WEB_SCHEMES
+    url = _USER.sub(_strip_password, url, count=1)
     if is_web or _STORE_GRANTS.search(url):
         url, hash_, fragment = url.partition("#")
         url, mark, query = url.partition("?")
-        url = _PATH_PARAMETER.sub(_without_grant, url)
-        query, fragment = _without_grants(query), _without_grants(fragment)
+        url = _PATH_PARAMETER.sub(_strip_grant, url)
+        query, fragment = _strip_grants(query), _strip_grants(fragment)
         url += (mark + query if query else "") + (hash_ + fragment if fragment else "")
     return url
 
 
 def redact(text: str) -> str:
     """Take the secrets out of all URLs in a text, such as what a store's client complains of."""
-    return (
-        _URL_IN_TEXT.sub(lambda match: without_secrets(match[0]), text) if "://" in text else text
-    )
+    return _URL_IN_TEXT.sub(lambda match: strip_secrets(match[0]), text) if "://" in text else text
 
 
-def _without_password(match: re.Match[str]) -> str:
+def _strip_password(match: re.Match[str]) -> str:
     user, colon, _ = match[2].partition(":")
-    if match[1].lower().removesuffix("://") in _WEB:
+    if match[1].lower().removesuffix("://") in _WEB_SCHEMES:
         return match[1]
     return f"{match[1]}{user}@" if colon else match[0]
 
 
-def _without_grants(query: str) -> str:
+def _strip_grants(query: str) -> str:
     parts = _BETWEEN_PARAMETERS.split(query)
     signs, names = ["", *parts[1::2]], [part.partition("=")[0] for part in parts[::2]]
-    if not any(map(_is_grant, names)):
+    if not any(map(_grants_access, names)):
         return query
     kept = [
         (sign, part)
         for sign, name, part in zip(signs, names, parts[::2], strict=True)
-        if not (_is_grant(name) or _joined(name) in _WITH_GRANTS)
+        if not (_grants_access(name) or _join_words(name) in _WITH_GRANTS)
     ]
     return "".join(sign * (number > 0) + part for number, (sign, part) in enumerate(kept))
 
 
-def _without_grant(match: re.Match[str]) -> str:
-    return "" if _is_grant(match[1]) else match[0]
+def _strip_grant(match: re.Match[str]) -> str:
+    return "" if _grants_access(match[1]) else match[0]
 
 
-def _is_grant(name: str) -> bool:
-    words = _words(name)
+def _grants_access(name: str) -> bool:
+    words = _split_words(name)
     joined = "".join(words)
     return (
         not _GRANT_WORDS.isdisjoint(words)
@@ -255,10 +255,10 @@ def _is_grant(name: str) -> bool:
     )
 
 
-def _joined(name: str) -> str:
-    return "".join(_words(name))
+def _join_words(name: str) -> str:
+    return "".join(_split_words(name))
 
 
-def _words(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     """Split a parameter's name, percent-encoded or not, into words."""
     return _BETWEEN_WORDS.split(_BEFORE_WORDS.sub("-", unquote_plus(name)).lower())

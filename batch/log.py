@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Protocol, TextIO
 
 from batch.limits import utc_now, utc_text
-from batch.path_text import path_text, printable
+from batch.path_text import path_text, printable_text
 
 PROGRAM = "batch-label"
 
@@ -68,20 +68,20 @@ class Log(Protocol):
 class TextLog:
     """Writes the messages alone, one line an event."""
 
-    def __init__(self, stream: TextIO | None, least: Level = Level.INFO) -> None:
-        self._lines = _Lines(stream)
-        self._least = least
+    def __init__(self, stream: TextIO | None, min_level: Level = Level.INFO) -> None:
+        self._lines = _LineWriter(stream)
+        self._least = min_level
 
     def __call__(
         self, event: Event, message: str, level: Level = Level.INFO, **fields: object
     ) -> None:
         """Write the message, with the program's name in front where something is wrong."""
-        if not _passes(level, self._least):
+        if not _is_logged(level, self._least):
             return
         if level is not Level.INFO:
             warning = "warning: " if level is Level.WARNING else ""
             message = f"{PROGRAM}: {warning}{message}"
-        self._lines.write(one_line(message))
+        self._lines.write(escape_line(message))
 
 
 class JsonLog:
@@ -90,18 +90,18 @@ class JsonLog:
     def __init__(
         self,
         stream: TextIO | None,
-        least: Level = Level.INFO,
+        min_level: Level = Level.INFO,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._lines = _Lines(stream)
-        self._least = least
+        self._lines = _LineWriter(stream)
+        self._least = min_level
         self._now = now
 
     def __call__(
         self, event: Event, message: str, level: Level = Level.INFO, **fields: object
     ) -> None:
         """Write the event; of fields that are called as the first four, those four win."""
-        if not _passes(level, self._least):
+        if not _is_logged(level, self._least):
             return
         first = {
             "time": utc_text(self._now()),
@@ -109,7 +109,7 @@ class JsonLog:
             "event": event.value,
             "message": message,
         }
-        more = {key: _plain(value) for key, value in fields.items() if key not in first}
+        more = {key: _to_json_value(value) for key, value in fields.items() if key not in first}
         # JSON's own escapes leave the last control character of ASCII as it is.
         self._lines.write(json.dumps(first | more).replace("\x7f", "\\u007f"))
 
@@ -119,21 +119,21 @@ def open_log(stream: TextIO | None, form: LogFormat, quiet: bool = False) -> Log
 
     ``stream`` is None where the process has no standard error.
     """
-    least = Level.WARNING if quiet else Level.INFO
-    return JsonLog(stream, least) if form is LogFormat.JSON else TextLog(stream, least)
+    min_level = Level.WARNING if quiet else Level.INFO
+    return JsonLog(stream, min_level) if form is LogFormat.JSON else TextLog(stream, min_level)
 
 
-def counted(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
     """Write a number with its noun, whose plural ends in s: ``1 photo``, ``2,000 photos``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     """Escape what would break a line or steer a terminal; backslashes stay as they are."""
-    return "\\".join(printable(part) for part in text.split("\\"))
+    return "\\".join(printable_text(part) for part in text.split("\\"))
 
 
-class _Lines:
+class _LineWriter:
     """Writes whole lines to a stream, past its buffer, and drops what can't be written.
 
     A line that stayed in the buffer of a stream whose reader has gone would be tried again
@@ -170,15 +170,15 @@ class _Lines:
             raise
 
 
-def _passes(level: Level, least: Level) -> bool:
+def _is_logged(level: Level, min_level: Level) -> bool:
     levels = list(Level)
-    return levels.index(level) >= levels.index(least)
+    return levels.index(level) >= levels.index(min_level)
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     """Turn a field's value into what JSON has."""
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return _to_json_value(value.value)
     if isinstance(value, PurePath):
         return path_text(Path(value))
     if isinstance(value, float):
@@ -188,7 +188,7 @@ def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+        return {str(_to_json_value(key)): _to_json_value(item) for key, item in value.items()}
     if isinstance(value, Sequence | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_to_json_value(item) for item in value]
     return str(value)

@@ -11,12 +11,12 @@ from pathlib import Path
 from posixpath import splitext
 
 from batch.errors import UsageError
-from batch.exclude import Exclusion, exclusion_of
-from batch.file_types import LEFT_OUT, RAW_SUFFIXES, SUFFIXES
-from batch.found import Found, nanoseconds
+from batch.exclude import Exclusion, compile_exclusion
+from batch.file_types import RAW_SUFFIXES, SKIP_REASONS, SUFFIXES
+from batch.found import FoundFile, to_nanoseconds
 from batch.limits import Limits
 from batch.location import Location, is_archive
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.shard import Shard
 
 DECODE_TIMEOUT = 30  # seconds; the slowest pictures of MAX_PIXELS take about 4 on an idle core
@@ -56,11 +56,11 @@ class FileLimits:
             )
 
 
-LeftOut = Callable[[Location, str], None]
+OnSkip = Callable[[Location, str], None]
 
 
 # Why a file is left out that was changed before ``Search.newer_than``.
-OLDER = "older"
+TOO_OLD = "older"
 
 
 @dataclass(frozen=True)
@@ -93,34 +93,36 @@ class Search:
     def __post_init__(self) -> None:
         patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
         object.__setattr__(self, "exclude", patterns)
-        exclusion_of(patterns)  # which refuses wrong ones
+        compile_exclusion(patterns)  # which refuses wrong ones
 
     @property
     def exclusion(self) -> Exclusion:
         """The patterns, compiled."""
-        return exclusion_of(self.exclude)
+        return compile_exclusion(self.exclude)
 
-    def leave_out_older(self, files: Iterable[Found], left_out: LeftOut) -> Iterable[Found]:
+    def skip_older(self, files: Iterable[FoundFile], left_out: OnSkip) -> Iterable[FoundFile]:
         """Leave out files that were last changed before ``newer_than``; of some it is unknown."""
         if self.newer_than is None:
             return files
-        return self._newer(files, nanoseconds(self.newer_than) or 0, left_out)
+        return self._newer(files, to_nanoseconds(self.newer_than) or 0, left_out)
 
-    def _newer(self, files: Iterable[Found], earliest: int, left_out: LeftOut) -> Iterator[Found]:
+    def _newer(
+        self, files: Iterable[FoundFile], earliest: int, left_out: OnSkip
+    ) -> Iterator[FoundFile]:
         for file in files:
             if file.mtime_ns is None or file.mtime_ns >= earliest:
                 yield file
             else:
-                left_out(file.location, OLDER)
+                left_out(file.location, TOO_OLD)
 
-    def why_not(self, inside: str, above: str = "") -> str | None:
+    def find_skip_reason(self, inside: str, above: str = "") -> str | None:
         """Say why a file in a store or archive is left out, by its path in there.
 
         Exclude patterns see its path with ``above`` in front.
         """
         # Archives that were made of "." have it in front of all names.
         parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
-        why = self.exclusion.why_inside(above + "/".join(parts))
+        why = self.exclusion.match_path(above + "/".join(parts))
         if why:
             return why
         if not self.hidden and any(part.startswith(".") for part in parts):
@@ -132,7 +134,7 @@ class Search:
             return None
         if suffix in RAW_SUFFIXES and self.raws:
             return None
-        return "archive" if is_archive(inside) else LEFT_OUT.get(suffix, "no image")
+        return "archive" if is_archive(inside) else SKIP_REASONS.get(suffix, "no image")
 
 
 # A face model, and the whole-photo model that speaks with it and where there is no face.
@@ -162,7 +164,7 @@ class ConvolutionSearch(StrEnum):
 
 
 @dataclass(frozen=True)
-class Place:
+class Device:
     """Where models run: a provider, and the numbers of its devices.
 
     Without ``devices`` every caller runs a model by itself; on devices, inputs of many callers are
@@ -226,9 +228,9 @@ class Options:
                 raise UsageError(f"{name} is {number}", "give 1 or more")
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Device:
         """Where the models are to run."""
-        return Place(self.provider, self.devices, self.engine_cache)
+        return Device(self.provider, self.devices, self.engine_cache)
 
 
 class EngineKind(StrEnum):
@@ -239,7 +241,7 @@ class EngineKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterOptions:
     """Where a run labels, and what a cluster is told.
 
     ``ray_address`` is Ray's name of a cluster, None for one that is started for the run;
@@ -254,7 +256,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Memory:
+class JournalOptions:
     """What a run does with what earlier runs left.
 
     ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
@@ -285,9 +287,9 @@ class Job:
     output: str
     per_face: bool = False
     options: Options = field(default_factory=Options)
-    memory: Memory = field(default_factory=Memory)
+    journal: JournalOptions = field(default_factory=JournalOptions)
     limits: Limits = field(default_factory=Limits)
-    cluster: Cluster = field(default_factory=Cluster)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     wait: bool = False
     metrics_file: Path | None = None
     fail_on_drift: bool = False
@@ -314,7 +316,7 @@ def parse_max_pixels(text: str) -> int:
     if 0 < pixels <= _MOST:
         return pixels
     raise UsageError(
-        f"--max-pixels {printable(text)} is no number of pixels",
+        f"--max-pixels {printable_text(text)} is no number of pixels",
         "write a number, such as 25000000, or millions, such as 100M",
     )
 
@@ -331,6 +333,6 @@ def parse_max_file_size(text: str) -> int:
     if 0 < size <= _MOST:
         return size
     raise UsageError(
-        f"--max-file-size {printable(text)} is no size",
+        f"--max-file-size {printable_text(text)} is no size",
         "write a number of bytes, or one with K, M or G, such as 512M",
     )

@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from batch.errors import WorkerError
 
-MEMBERSHIP = Path("/proc/self/cgroup")
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
+CGROUP_MEMBERSHIP_FILE = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-def available_cores(membership: Path = MEMBERSHIP, groups: Path = CONTROL_GROUPS) -> int:
+def available_cores(membership: Path = CGROUP_MEMBERSHIP_FILE, groups: Path = CGROUP_ROOT) -> int:
     """Count the cores that this process may use, at least 1.
 
     A container that is given one and a half cores still sees all of the machine's; more threads
@@ -28,7 +28,9 @@ def available_cores(membership: Path = MEMBERSHIP, groups: Path = CONTROL_GROUPS
     ``membership`` says which control groups the process is in, ``groups`` is where they are
     mounted.
     """
-    return min([_allowed_cores(), *(max(1, math.ceil(q)) for q in _quotas(membership, groups))])
+    return min(
+        [_allowed_cores(), *(max(1, math.ceil(q)) for q in _read_quotas(membership, groups))]
+    )
 
 
 def _allowed_cores() -> int:
@@ -37,21 +39,23 @@ def _allowed_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _quotas(membership: Path, groups: Path) -> Iterator[float]:
+def _read_quotas(membership: Path, groups: Path) -> Iterator[float]:
     """Give the cores that each group around the process is limited to, if it is."""
-    for line in _text(membership).splitlines():
+    for line in _read_text(membership).splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if hierarchy == "0":
             # Beside version 1 (a hybrid system) version 2 is mounted one level down.
             for root in (groups, groups / "unified"):
-                yield from _along(root, group, _quota_v2)
+                yield from _read_group_and_parents(root, group, _read_quota_v2)
         elif "cpu" in controllers.split(","):
             for root in (groups / "cpu", groups / controllers):
-                yield from _along(root, group, _quota_v1)
+                yield from _read_group_and_parents(root, group, _read_quota_v1)
 
 
-def _along(root: Path, group: str, quota_of: Callable[[Path], float | None]) -> Iterator[float]:
+def _read_group_and_parents(
+    root: Path, group: str, quota_of: Callable[[Path], float | None]
+) -> Iterator[float]:
     """Ask a group and all above it: the smallest quota counts, whoever set it."""
     inside = PurePosixPath(group.lstrip("/"))
     # In a container the group's path may be the host's, and only the root is there.
@@ -61,15 +65,17 @@ def _along(root: Path, group: str, quota_of: Callable[[Path], float | None]) -> 
             yield quota
 
 
-def _quota_v2(group: Path) -> float | None:
-    return _ratio(*_text(group / "cpu.max").split()[:2])
+def _read_quota_v2(group: Path) -> float | None:
+    return _parse_quota(*_read_text(group / "cpu.max").split()[:2])
 
 
-def _quota_v1(group: Path) -> float | None:
-    return _ratio(_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"))
+def _read_quota_v1(group: Path) -> float | None:
+    return _parse_quota(
+        _read_text(group / "cpu.cfs_quota_us"), _read_text(group / "cpu.cfs_period_us")
+    )
 
 
-def _ratio(quota: str = "", period: str = "") -> float | None:
+def _parse_quota(quota: str = "", period: str = "") -> float | None:
     """Microseconds of work over those of a period; None for "max", -1 and what can't be read."""
     try:
         cores = int(quota) / int(period)
@@ -78,7 +84,7 @@ def _ratio(quota: str = "", period: str = "") -> float | None:
     return cores if cores > 0 else None
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -91,7 +97,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Results a worker may be ahead of the reader; enough to hide one slow photo.
-AHEAD = 4
+ITEMS_PER_WORKER = 4
 
 
 def thread_map(
@@ -108,15 +114,15 @@ def thread_map(
     try:
         for item in items:
             waiting.append(submit(pool, function, item))
-            if len(waiting) >= workers * AHEAD:
-                yield _take(waiting, in_order).result()
+            if len(waiting) >= workers * ITEMS_PER_WORKER:
+                yield _pop_done(waiting, in_order).result()
         while waiting:
-            yield _take(waiting, in_order).result()
+            yield _pop_done(waiting, in_order).result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _take(waiting: collections.deque[Future[Result]], in_order: bool) -> Future[Result]:
+def _pop_done(waiting: collections.deque[Future[Result]], in_order: bool) -> Future[Result]:
     if in_order:
         return waiting.popleft()
     done = next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
@@ -135,10 +141,10 @@ def submit(
     try:
         return pool.submit(function, item)
     except RuntimeError as error:
-        raise no_thread(error) from error
+        raise make_thread_error(error) from error
 
 
-def no_thread(error: RuntimeError) -> WorkerError:
+def make_thread_error(error: RuntimeError) -> WorkerError:
     """Make the exception for a thread that can't be started."""
     return WorkerError(
         f"a thread can't be started ({error})",

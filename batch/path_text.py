@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from batch.location import Location, location_of
+from batch.location import Location, parse_location
 
 # Spreadsheets run a cell that begins with one of these as a formula; the full-width forms are
 # taken for the same where East Asian languages are set.
@@ -35,7 +35,7 @@ _ESCAPED = re.compile(f"[\\\\{UNPRINTABLE}]")
 _NEXT_CELL = re.compile(f";(?={_FORMULA})")
 _ESCAPED_IN_CELL = re.compile(f"{_ESCAPED.pattern}|;(?={_FORMULA})")
 # A path that stands for itself: ASCII that needs no escape, and begins no formula.
-_PLAIN = re.compile(r"[A-Za-z0-9/._][ -:<-\[\]-~]*")
+_NEEDS_NO_ESCAPE = re.compile(r"[A-Za-z0-9/._][ -:<-\[\]-~]*")
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.?)", re.DOTALL)
 _BYTE_OF_ESCAPE = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -50,48 +50,48 @@ def path_text(path: Location) -> str:
     which names the same file. The separator is ``/`` on every system.
     """
     text = path.as_posix()
-    if _PLAIN.fullmatch(text):  # as nearly all are
+    if _NEEDS_NO_ESCAPE.fullmatch(text):  # as nearly all are
         return text
     # By way of the bytes, since Python's own decoding of names depends on the locale.
     text = cell_text(os.fsencode(text).decode("utf-8", "surrogateescape"))
     return f"./{text}" if begins_formula(text) else text
 
 
-def path_from_text(text: str) -> Location:
+def parse_path_text(text: str) -> Location:
     """Turn the text that ``path_text`` gave back into the path.
 
     Raises:
         ValueError: the text holds a backslash that begins none of the escapes, or a NUL.
     """
-    return location_of(os.fsdecode(_name(text)))
+    return parse_location(os.fsdecode(_parse_path_bytes(text)))
 
 
 def path_bytes(text: str) -> bytes:
     """Give the bytes of the path that ``path_text`` wrote, as the system has them.
 
     Raises:
-        ValueError: as ``path_from_text`` does.
+        ValueError: as ``parse_path_text`` does.
     """
-    return _name(text).removeprefix(b"./")  # which is there for a formula's start alone
+    return _parse_path_bytes(text).removeprefix(b"./")  # which is there for a formula's start alone
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """Write any string as one line of valid UTF-8 for people."""
-    return _ESCAPED.sub(_escaped, text)
+    return _ESCAPED.sub(_escape_match, text)
 
 
 def cell_text(text: str) -> str:
     """Write any string as one line of valid UTF-8 for a report, with ``path_text``'s escapes."""
-    return _ESCAPED_IN_CELL.sub(_escaped, text)
+    return _ESCAPED_IN_CELL.sub(_escape_match, text)
 
 
-def from_printable(text: str) -> str:
-    """Turn the line that ``printable`` or ``cell_text`` gave back into the string.
+def parse_printable_text(text: str) -> str:
+    """Turn the line that ``printable_text`` or ``cell_text`` gave back into the string.
 
     Raises:
         ValueError: the text holds a backslash that begins none of the escapes.
     """
-    return _bytes(text).decode("utf-8", "surrogateescape")
+    return _unescape(text).decode("utf-8", "surrogateescape")
 
 
 def label_text(label: str) -> str:
@@ -99,10 +99,10 @@ def label_text(label: str) -> str:
 
     It is a ``cell_text``, and has an apostrophe in front where it would begin a formula.
     """
-    return as_cell(cell_text(label))
+    return escape_formula(cell_text(label))
 
 
-def as_cell(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Put an apostrophe before what a spreadsheet would run as a formula."""
     return f"'{text}" if begins_formula(text) else text
 
@@ -124,23 +124,23 @@ def begins_formula(text: str) -> bool:
 def is_printable(text: str) -> bool:
     """Tell whether a text has no controls, directional marks or what is no character.
 
-    A backslash is printable, although ``printable`` escapes it.
+    A backslash is printable, although ``printable_text`` escapes it.
     """
     return _IS_UNPRINTABLE.search(text) is None
 
 
-def _name(text: str) -> bytes:
-    name = _bytes(text)
+def _parse_path_bytes(text: str) -> bytes:
+    name = _unescape(text)
     if b"\0" in name:
-        raise ValueError(f"no path of a report: {printable(text[:100])} has a NUL")
+        raise ValueError(f"no path of a report: {printable_text(text[:100])} has a NUL")
     return name
 
 
-def _bytes(text: str) -> bytes:
-    return _ESCAPE.sub(_unescaped, text.encode()) if "\\" in text else text.encode()
+def _unescape(text: str) -> bytes:
+    return _ESCAPE.sub(_unescape_match, text.encode()) if "\\" in text else text.encode()
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     char = match.group()
     if char in SHORT_ESCAPES:
         return SHORT_ESCAPES[char]
@@ -150,11 +150,11 @@ def _escaped(match: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
 
 
-def _unescaped(match: re.Match[bytes]) -> bytes:
+def _unescape_match(match: re.Match[bytes]) -> bytes:
     escape = match.group(1)
     if len(escape) == 3:
         return bytes.fromhex(escape[1:].decode())
     if escape not in _BYTE_OF_ESCAPE:
-        found = printable(match.group().decode("utf-8", "surrogateescape"))
+        found = printable_text(match.group().decode("utf-8", "surrogateescape"))
         raise ValueError(f"no path of a report: {found} at byte {match.start()} is no escape")
     return _BYTE_OF_ESCAPE[escape]

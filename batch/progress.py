@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 # Seconds between two lines where there is no terminal.
-LINE_EVERY = 30.0
+LOG_INTERVAL_SECONDS = 30.0
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """Sees the rows of a run pass; ``wants_total`` asks for their number beforehand."""
 
     wants_total: bool
@@ -28,7 +28,7 @@ class Watch(Protocol):
         """Pass the rows on."""
 
 
-class Nothing:
+class NoProgress:
     """Looks away."""
 
     wants_total = False
@@ -38,7 +38,7 @@ class Nothing:
         return rows
 
 
-class Bar:
+class TerminalProgress:
     """Draws a bar with the rate and the time left on a terminal."""
 
     wants_total = True
@@ -55,7 +55,7 @@ class Bar:
             file=self._stream,
             show_pos=True,
             label="labelling",
-            item_show_func=lambda _: _rate(done, started),
+            item_show_func=lambda _: _rate_text(done, started),
             update_min_steps=max(1, min(50, (total or 0) // 200)),
         )
         with bar:
@@ -65,12 +65,12 @@ class Bar:
                 yield row
 
 
-class Lines:
+class ProgressLog:
     """Tells the log every so many seconds."""
 
     wants_total = False
 
-    def __init__(self, log: Log, every: float = LINE_EVERY) -> None:
+    def __init__(self, log: Log, every: float = LOG_INTERVAL_SECONDS) -> None:
         self._log = log
         self._every = every
 
@@ -82,10 +82,10 @@ class Lines:
             now = time.monotonic()
             if now - last >= self._every:
                 last = now
-                message = f"{done:,}{of} photos, {_rate(done, started)}"
+                message = f"{done:,}{of} photos, {_rate_text(done, started)}"
                 self._log(Event.PROGRESS, message, done=done, pending=total)
             yield row
 
 
-def _rate(done: int, started: float) -> str:
+def _rate_text(done: int, started: float) -> str:
     return f"{done / max(time.monotonic() - started, 1e-9):.1f} photos/s"

@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 
 # The statuses of an answer that has a label.
-LABELLED = (Status.OK, Status.UNSURE)
+LABELLED_STATUSES = (Status.OK, Status.UNSURE)
 
 
 class Abstain(StrEnum):
@@ -46,9 +46,9 @@ class Abstain(StrEnum):
     NO_PERSON = Status.NO_PERSON.value
 
 
-ABSTAIN = tuple(map(str, Abstain))
+ABSTAIN_OUTPUTS = tuple(map(str, Abstain))
 MAX_LABELS = 1000  # of a model, and so of a report
-MAX_DETAIL = 1000  # characters; servers may say any number
+MAX_DETAIL_CHARS = 1000  # characters; servers may say any number
 
 
 class Region(StrEnum):
@@ -96,7 +96,7 @@ class Reason(StrEnum):
 class Failure:
     """A file that could not be labelled: a value in the stream, never an exception.
 
-    ``detail`` is one line for people, cut off after ``MAX_DETAIL`` characters, as every row of a
+    ``detail`` is one line for people, cut off after ``MAX_DETAIL_CHARS`` characters, as every row of a
     report has to fit into a line that can be read back.
     """
 
@@ -106,12 +106,12 @@ class Failure:
     detail: str
 
     def __post_init__(self) -> None:
-        if len(self.detail) > MAX_DETAIL:
-            object.__setattr__(self, "detail", f"{self.detail[: MAX_DETAIL - 3]}...")
+        if len(self.detail) > MAX_DETAIL_CHARS:
+            object.__setattr__(self, "detail", f"{self.detail[: MAX_DETAIL_CHARS - 3]}...")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class InMemoryFile:
     """A photo that the caller has: the bytes of a file, and the URL that its row has for a path."""
 
     url: Url
@@ -253,7 +253,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedFile:
     """A row that was just made, with what its file was then.
 
     ``copied`` rows are those of another file with the same bytes. ``text`` is the row as
@@ -266,7 +266,7 @@ class Finished:
     text: bytes = field(default=b"", repr=False, compare=False)
 
 
-class Pending(NamedTuple):
+class PendingFile(NamedTuple):
     """A file that is to be labelled; ``may_be_known`` if another one may have the same bytes."""
 
     location: Location
@@ -274,7 +274,7 @@ class Pending(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Worked:
+class WorkerResult:
     """What a worker made of a file, and of which state of it.
 
     ``content`` is a Row where workers label, or where one with the same bytes was known

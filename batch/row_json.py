@@ -14,9 +14,9 @@ from msgspec import Meta, Struct
 
 from batch.location import Location
 from batch.records import (
-    ABSTAIN,
-    LABELLED,
-    MAX_DETAIL,
+    ABSTAIN_OUTPUTS,
+    LABELLED_STATUSES,
+    MAX_DETAIL_CHARS,
     Answer,
     Box,
     Failure,
@@ -28,7 +28,7 @@ from batch.records import (
 )
 
 # Bytes of a row as JSON. A face takes about 150.
-MAX_ROW = 1024**2
+MAX_ROW_BYTES = 1024**2
 # Faces of a photo.
 MAX_FACES = 4_096
 # Pixels of a side: what a report's 32 bits hold. A box may reach over the edges.
@@ -36,45 +36,45 @@ MAX_PHOTO_SIDE = 2**31 - 1
 
 # A sum of floats may be a little over 1, but no more than reports round off.
 Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1.00001)]
-Pixels: TypeAlias = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
+Coordinate: TypeAlias = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Side: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
-Detail: TypeAlias = Annotated[str, Meta(max_length=MAX_DETAIL)]
+Detail: TypeAlias = Annotated[str, Meta(max_length=MAX_DETAIL_CHARS)]
 
 
-class _Box(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    left: Pixels
-    top: Pixels
-    width: Pixels
-    height: Pixels
+class _BoxJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    left: Coordinate
+    top: Coordinate
+    width: Coordinate
+    height: Coordinate
     score: Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
-class _Answer(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _AnswerJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     label: str | None
     confidence: Probability
     probabilities: dict[str, Probability]
     status: Status
-    box: _Box | None
+    box: _BoxJson | None
 
 
-class _Failure(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _FailureJson(Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     stage: Stage
     reason: Reason
     detail: Detail
 
 
-class _Row(Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
+class _RowJson(Struct, omit_defaults=True, forbid_unknown_fields=True, frozen=True):
     status: Status
-    failure: _Failure | None = None
+    failure: _FailureJson | None = None
     width: Side | None = None
     height: Side | None = None
     salvaged: Detail = ""
-    answer: _Answer | None = None
+    answer: _AnswerJson | None = None
     source: Source | None = None
-    faces: Annotated[tuple[_Answer, ...], Meta(max_length=MAX_FACES)] = ()
+    faces: Annotated[tuple[_AnswerJson, ...], Meta(max_length=MAX_FACES)] = ()
 
 
-_ROWS, _FAILURES = msgspec.json.Decoder(_Row), msgspec.json.Decoder(_Failure)
+_ROW_DECODER, _FAILURE_DECODER = msgspec.json.Decoder(_RowJson), msgspec.json.Decoder(_FailureJson)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -84,15 +84,15 @@ def pack_row(row: Row) -> bytes:
     Every digit of a number is kept. Of a detail, what is not Unicode becomes ``?``.
     """
     return _ENCODER.encode(
-        _Row(
+        _RowJson(
             status=row.status,
-            failure=_packed_failure(row.failure) if row.failure else None,
+            failure=_pack_failure(row.failure) if row.failure else None,
             width=row.width,
             height=row.height,
-            salvaged=_cut(row.salvaged),
-            answer=_packed_answer(row.answer) if row.answer else None,
+            salvaged=_clean_detail(row.salvaged),
+            answer=_pack_answer(row.answer) if row.answer else None,
             source=row.source,
-            faces=tuple(map(_packed_answer, row.faces)),
+            faces=tuple(map(_pack_answer, row.faces)),
         )
     )
 
@@ -107,21 +107,21 @@ def unpack_row(
     Raises:
         ValueError: the text is not what ``pack_row`` writes for any row.
     """
-    packed = _ROWS.decode(text)
+    packed = _ROW_DECODER.decode(text)
     row = Row(
         path=path,
         status=packed.status,
-        answer=_answer(packed.answer) if packed.answer else None,
+        answer=_unpack_answer(packed.answer) if packed.answer else None,
         source=packed.source,
-        faces=tuple(map(_answer, packed.faces)),
+        faces=tuple(map(_unpack_answer, packed.faces)),
         width=packed.width,
         height=packed.height,
         salvaged=packed.salvaged,
-        failure=_failure(path, packed.failure) if packed.failure else None,
+        failure=_unpack_failure(path, packed.failure) if packed.failure else None,
         missing=missing,
         position=position,
     )
-    _check(row)
+    _check_consistency(row)
     return row
 
 
@@ -136,7 +136,7 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
     Raises:
         ValueError: it can't.
     """
-    for answer in _answers(row):
+    for answer in _iter_answers(row):
         names = tuple(answer.probabilities)
         # A face model may have fewer abstain outputs than the photo, in an order of its own.
         if names[: len(labels)] != labels or not set(names) <= set(outputs):
@@ -148,7 +148,7 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
 
 def pack_failure(failure: Failure) -> bytes:
     """Write a failure, but for its path."""
-    return _ENCODER.encode(_packed_failure(failure))
+    return _ENCODER.encode(_pack_failure(failure))
 
 
 def unpack_failure(path: Location, text: str | bytes) -> Failure:
@@ -157,10 +157,10 @@ def unpack_failure(path: Location, text: str | bytes) -> Failure:
     Raises:
         ValueError: the text is not what ``pack_failure`` writes.
     """
-    return _failure(path, _FAILURES.decode(text))
+    return _unpack_failure(path, _FAILURE_DECODER.decode(text))
 
 
-def _check(row: Row) -> None:
+def _check_consistency(row: Row) -> None:
     has_answer = row.status not in (Status.NO_FACE, Status.FAILED)
     if (row.answer.status if row.answer else None) != (row.status if has_answer else None):
         raise ValueError(f"a photo that is {row.status} with the answer {row.answer}")
@@ -170,37 +170,37 @@ def _check(row: Row) -> None:
         raise ValueError(f"a photo that is {row.status} with the failure {row.failure}")
     if (row.width is None) != (row.height is None):
         raise ValueError(f"a photo of {row.width} x {row.height} pixels")
-    for answer in _answers(row):
-        is_labelled = answer.status in LABELLED
+    for answer in _iter_answers(row):
+        is_labelled = answer.status in LABELLED_STATUSES
         named = answer.label if is_labelled else answer.status.value
-        if not is_labelled and named not in ABSTAIN:
+        if not is_labelled and named not in ABSTAIN_OUTPUTS:
             raise ValueError(f"an answer that is {answer.status}")
         if (answer.label is not None) != is_labelled or named not in answer.probabilities:
             raise ValueError(f"the label {answer.label} of {answer}")
 
 
-def _answers(row: Row) -> Iterable[Answer]:
+def _iter_answers(row: Row) -> Iterable[Answer]:
     yield from row.faces
     if row.answer:
         yield row.answer
 
 
-def _packed_answer(answer: Answer) -> _Answer:
+def _pack_answer(answer: Answer) -> _AnswerJson:
     box = answer.box
-    return _Answer(
+    return _AnswerJson(
         answer.label,
         answer.confidence,
-        _plain(answer.probabilities),
+        _to_dict(answer.probabilities),
         answer.status,
-        _Box(box.left, box.top, box.width, box.height, box.score) if box else None,
+        _BoxJson(box.left, box.top, box.width, box.height, box.score) if box else None,
     )
 
 
-def _plain(probabilities: Mapping[str, float]) -> dict[str, float]:
+def _to_dict(probabilities: Mapping[str, float]) -> dict[str, float]:
     return probabilities if isinstance(probabilities, dict) else dict(probabilities)
 
 
-def _answer(packed: _Answer) -> Answer:
+def _unpack_answer(packed: _AnswerJson) -> Answer:
     box = packed.box
     return Answer(
         packed.status,
@@ -211,13 +211,13 @@ def _answer(packed: _Answer) -> Answer:
     )
 
 
-def _packed_failure(failure: Failure) -> _Failure:
-    return _Failure(failure.stage, failure.reason, _cut(failure.detail))
+def _pack_failure(failure: Failure) -> _FailureJson:
+    return _FailureJson(failure.stage, failure.reason, _clean_detail(failure.detail))
 
 
-def _failure(path: Location, packed: _Failure) -> Failure:
+def _unpack_failure(path: Location, packed: _FailureJson) -> Failure:
     return Failure(path, packed.stage, packed.reason, packed.detail)
 
 
-def _cut(detail: str) -> str:
-    return detail[:MAX_DETAIL].encode(errors="replace").decode()
+def _clean_detail(detail: str) -> str:
+    return detail[:MAX_DETAIL_CHARS].encode(errors="replace").decode()

@@ -11,18 +11,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.discovery.discover import LIST, Survey
+from batch.discovery.discover import STDIN_LIST, Discovery
 from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import is_streamed, resolve_path
-from batch.journal.damage import COMPANIONS
-from batch.journal.damage import ELSEWHERE as ANOTHER_STATE
+from batch.journal.damage import COMPANION_SUFFIXES
+from batch.journal.damage import STATE_REMEDY as ANOTHER_STATE
 from batch.journal.gone import InputCoverage
-from batch.journal.path import journal_path
+from batch.journal.path import find_journal_path
 from batch.labelling import RESUME_HINT, LabellingRun, Terminal
-from batch.limits import Timer
-from batch.location import Url, location_of
+from batch.limits import RunTimer
+from batch.location import Url, parse_location
 from batch.log import Event, Log
 from batch.options import Job
 from batch.path_text import path_text
@@ -31,13 +31,13 @@ from batch.recording.recorder import Recorder
 from batch.recording.run_record import local_record_file
 from batch.reports.output import check_not_input
 from batch.reports.report import check_output, check_output_name
-from batch.shard import Sharded
+from batch.shard import ShardedFiles
 from batch.stopping import Stop, stop_on_signals
-from batch.tally import Summary
-from batch.workers.process import Launched
+from batch.tally import Tally
+from batch.workers.process import LaunchedWorker
 
 
-def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summary:
+def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) -> Tally:
     """Label photos and publish the report; return what became of every file.
 
     Things are done in the order in which they can fail: the cheap checks first. A worker may be
@@ -48,26 +48,26 @@ def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summa
             report is left as it was.
     """
     check_output_name(job.output)
-    _check_names(job, terminal.listing)
+    _check_distinct_files(job, terminal.listing)
     # The record is written last, whatever ends the run, and while its locks are still held.
     with (
-        stop_on_signals(Timer(job.limits)) as stop,
+        stop_on_signals(RunTimer(job.limits)) as stop,
         ExitStack() as locks,
         Recorder(job, terminal.log) as recorder,
         _translate_memory_errors(),
         stop.ends(RESUME_HINT),
     ):
         _check_destinations(job, stop, recorder)
-        survey = Survey(
+        discovery = Discovery(
             job.photos,
             job.options.search,
             listing=terminal.listing,
-            left_out=lambda path, why: recorder.summary.leave_out(path, why),
+            on_skip=lambda path, why: recorder.tally.add_skipped(path, why),
             check=stop.check,
         )
         shard = job.options.shard
-        coverage = InputCoverage(survey, job.photos)
-        recorder.sharded = Sharded(coverage, shard) if shard else None
+        coverage = InputCoverage(discovery, job.photos)
+        recorder.sharded = ShardedFiles(coverage, shard) if shard else None
         _take_locks(job, stop, terminal.log, locks)
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log, launched)) as engine:
@@ -76,8 +76,8 @@ def run(job: Job, terminal: Terminal, launched: Launched | None = None) -> Summa
             terminal.log(Event.OPENED, _describe_engine(engine), provider=provider)
             labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage)
             labelling.run(recorder.sharded or coverage)
-        recorder.summary.seconds = time.monotonic() - started
-    return recorder.summary
+        recorder.tally.seconds = time.monotonic() - started
+    return recorder.tally
 
 
 def record_refusal(job: Job, error: UsageError, log: Log) -> None:
@@ -87,28 +87,29 @@ def record_refusal(job: Job, error: UsageError, log: Log) -> None:
     """
     with suppress(BatchLabelError):
         check_output_name(job.output)
-        _check_names(job, BytesIO())
+        _check_distinct_files(job, BytesIO())
         with stop_on_signals() as stop, Recorder(job, log) as recorder:
             recorder.settings = {}
             _check_destinations(job, stop, recorder)
             raise error
 
 
-def _check_names(job: Job, listing: BinaryIO) -> None:
+def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
     """Make sure that no two files of a run have one name, and that none is a list that is read.
 
     Raises:
         UsageError: one is.
     """
     places: dict[str, Path | None] = {
-        "the journal": journal_path(job),
+        "the journal": find_journal_path(job),
         "the metrics file": resolve_path(job.metrics_file) if job.metrics_file else None,
     }
     if journal := places["the journal"]:
         places |= {
-            f"the journal's {end} file": journal.with_name(journal.name + end) for end in COMPANIONS
+            f"the journal's {end} file": journal.with_name(journal.name + end)
+            for end in COMPANION_SUFFIXES
         }
-    report = location_of(job.output)
+    report = parse_location(job.output)
     if isinstance(report, Path) and not is_streamed(job.output):
         report = resolve_path(report)
         places |= {
@@ -124,7 +125,7 @@ def _check_names(job: Job, listing: BinaryIO) -> None:
                 "give each a name of its own",
             )
     with suppress(OSError, ValueError):  # no list, or one in memory
-        status = os.fstat(listing.fileno()) if LIST in job.photos else None
+        status = os.fstat(listing.fileno()) if STDIN_LIST in job.photos else None
         for noun, place in named.items():
             if status and place.exists() and os.path.samestat(status, place.stat()):
                 raise UsageError(f"{noun} {path_text(place)} is the list", "name another file")
@@ -165,16 +166,16 @@ def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
 
     def waiting() -> None:
         if stop:
-            raise stop.error("nothing was begun")
+            raise stop.make_error("nothing was begun")
         if not was_told:
             was_told.append("waiting")
             log(Event.WAITING, "another run is at work on this report: waiting for it to end")
 
     wait = waiting if job.wait else None
-    report = job.output if isinstance(location_of(job.output), Url) else None
+    report = job.output if isinstance(parse_location(job.output), Url) else None
     locks.enter_context(hold_lock(job.output, wait, report))
-    if job.memory.state:
-        state = str(job.memory.state)
+    if job.journal.state:
+        state = str(job.journal.state)
         if report:  # whose lock is that of its journal
             locks.enter_context(hold_lock(state, wait, report))
         else:
@@ -184,4 +185,4 @@ def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
 def _describe_engine(engine: Engine) -> str:
     note = f" ({engine.provider_note})" if engine.provider_note else ""
     models, provider = engine.ensemble.describe(), engine.place.provider.value
-    return f"{models} on {provider}{note}, {engine.crew}"
+    return f"{models} on {provider}{note}, {engine.workers_text}"

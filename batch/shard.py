@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from batch.errors import UsageError
-from batch.found import Found
+from batch.found import FoundFile
 
 # Bytes of the digest that a path's shard is read from: enough for a remainder without bias.
 _HASH_BYTES = 8
@@ -28,7 +28,7 @@ class Shard:
     number: int
     of: int
 
-    def holds(self, path: bytes) -> bool:
+    def contains(self, path: bytes) -> bool:
         """Tell whether a file is one of this shard's."""
         digest = blake2b(path, digest_size=_HASH_BYTES).digest()
         return int.from_bytes(digest, "big") % self.of == self.number - 1
@@ -66,24 +66,24 @@ class ListingDigest:
         return self._digest.hexdigest()
 
 
-class Sharded:
+class ShardedFiles:
     """Those of the files that are a shard's, each with its position among all.
 
     Every iteration looks anew. After one that came to its end, ``record`` tells what was listed.
     """
 
-    def __init__(self, found: Iterable[Found], shard: Shard) -> None:
+    def __init__(self, found: Iterable[FoundFile], shard: Shard) -> None:
         self.shard = shard
         self.record: ShardRecord | None = None
         self._found = found
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundFile]:
         self.record = None
         listing, position = ListingDigest(), 0
         for position, file in enumerate(self._found, start=1):
             path = os.fsencode(file.path)
             listing.add(path)
-            if self.shard.holds(path):
+            if self.shard.contains(path):
                 yield file._replace(position=position)
         self.record = ShardRecord(self.shard.number, self.shard.of, position, listing.hexdigest())
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
-from batch.errors import InputError, OutputError, ReaderGone
-from batch.path_text import printable
+from batch.errors import InputError, OutputClosed, OutputError
+from batch.path_text import printable_text
 
 
 def replace_standard_streams() -> None:
@@ -26,9 +26,9 @@ def replace_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, flags)  # gets the lowest number that is free, which is this one
-    sys.stdin = _as_text(io.BufferedReader(_Input(0, "rb", closefd=False)), sys.stdin)
-    sys.stdout = _as_text(io.BufferedWriter(_Output(1, "wb", closefd=False)), sys.stdout)
-    sys.stderr = _as_text(io.BufferedWriter(_Messages(2, "wb", closefd=False)), sys.stderr)
+    sys.stdin = _wrap_text(io.BufferedReader(_Stdin(0, "rb", closefd=False)), sys.stdin)
+    sys.stdout = _wrap_text(io.BufferedWriter(_Stdout(1, "wb", closefd=False)), sys.stdout)
+    sys.stderr = _wrap_text(io.BufferedWriter(_Stderr(2, "wb", closefd=False)), sys.stderr)
 
 
 def reopen_stdout(stdout: BinaryIO) -> BinaryIO:
@@ -38,22 +38,22 @@ def reopen_stdout(stdout: BinaryIO) -> BinaryIO:
     has gone; unbuffered (``-u``), it may write less than it is given.
     """
     stdout.flush()
-    return io.BufferedWriter(_Output(os.dup(stdout.fileno()), "wb"))
+    return io.BufferedWriter(_Stdout(os.dup(stdout.fileno()), "wb"))
 
 
-class _Input(io.FileIO):
+class _Stdin(io.FileIO):
     """Standard input: what the system refuses is an ``InputError``."""
 
     def readinto(self, buffer: Any, /) -> int:
-        with _reading():
+        with _translate_read_errors():
             return super().readinto(buffer)
 
     def readall(self) -> bytes:
-        with _reading():
+        with _translate_read_errors():
             return super().readall()
 
 
-class _Output(io.FileIO):
+class _Stdout(io.FileIO):
     """Standard output: what the system refuses is an ``OutputError``, once."""
 
     _is_refused = False
@@ -65,15 +65,15 @@ class _Output(io.FileIO):
             return super().write(data)
         except OSError as error:
             self._is_refused = True
-            why = printable(error.strerror or str(error))
+            why = printable_text(error.strerror or str(error))
             if error.errno == errno.EPIPE:
                 remedy = "keep its reader open to the end, or name a file with -o"
-                raise ReaderGone(f"nobody reads standard output ({why})", remedy) from error
+                raise OutputClosed(f"nobody reads standard output ({why})", remedy) from error
             remedy = "free some space where it goes, or send it elsewhere"
             raise OutputError(f"standard output can't be written ({why})", remedy) from error
 
 
-class _Messages(io.FileIO):
+class _Stderr(io.FileIO):
     """Standard error: what it does not take is dropped, as it must not change how a run ends."""
 
     def write(self, data: Any, /) -> int:
@@ -84,16 +84,16 @@ class _Messages(io.FileIO):
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def _translate_read_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = printable(error.strerror or str(error))
+        why = printable_text(error.strerror or str(error))
         remedy = "give the list of paths by a pipe or a file"
         raise InputError(f"standard input can't be read ({why})", remedy) from error
 
 
-def _as_text(stream: Any, before: TextIO | None) -> TextIO:
+def _wrap_text(stream: Any, before: TextIO | None) -> TextIO:
     encoding = before.encoding if before else "utf-8"
     errors = before.errors if before else "backslashreplace"
     return io.TextIOWrapper(stream, encoding, errors, line_buffering=stream.isatty())

@@ -9,22 +9,22 @@ from typing import Any
 
 from batch.errors import BatchLabelError, ExitCode
 from batch.location import Location
-from batch.log import counted
-from batch.path_text import path_text, printable
-from batch.records import Failure, Finished, Reason, Row, Status
+from batch.log import count_text
+from batch.path_text import path_text, printable_text
+from batch.records import Failure, FinishedFile, Reason, Row, Status
 
 # Files or folders that a message names, and characters of what it says of each.
-MOST_NAMED = 5
-FAILURE_LENGTH = 160
+MAX_NAMED = 5
+MAX_FAILURE_CHARS = 160
 
 
 @dataclass
-class Summary:
+class Tally:
     """Counts a run's files from both ends, so that none can get lost in between.
 
     ``found`` and ``left_out_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
     which takes those rows from an earlier run, and so is ``by_cause``, why others had to be looked
-    at; what this run looked at is counted by ``look``, the
+    at; what this run looked at is counted by ``add_processed``, the
     rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
     model's, in its order. ``gone`` counts known photos that left the report, ``away`` those that
     are kept in it as missing, for their folder seems to be away. ``accepted`` of the files that
@@ -50,11 +50,11 @@ class Summary:
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
-    def leave_out(self, path: Location, why: str) -> None:
+    def add_skipped(self, path: Location, why: str) -> None:
         """Count what discovery passed over in a folder."""
         self.left_out_by_reason[why] += 1
 
-    def look(self, finished: Finished) -> None:
+    def add_processed(self, finished: FinishedFile) -> None:
         """Count a file that this run looked at: labelled, or found to repeat another."""
         if finished.copied:
             self._copied += 1
@@ -70,7 +70,7 @@ class Summary:
             self.salvaged += 1
         reason = row.failure.reason if row.failure else None
         self.count(row.status, row.answer.label if row.answer else None, reason, row.accepted)
-        if row.failure and not row.accepted and len(self.failures) < MOST_NAMED:
+        if row.failure and not row.accepted and len(self.failures) < MAX_NAMED:
             self.failures.append(row.failure)
 
     def count(
@@ -97,7 +97,7 @@ class Summary:
             "salvaged": self.salvaged,
         }
 
-    def take_over(self, outcomes: Mapping[str, Any]) -> None:
+    def restore_outcomes(self, outcomes: Mapping[str, Any]) -> None:
         """Count the rows of a report that stays as it is, by its ``outcomes``."""
         for status, count in outcomes["by_status"].items():
             self._by_status[Status(status)] = int(count)
@@ -109,7 +109,7 @@ class Summary:
         """What discovery passed over in folders, stores and archives."""
         return self.left_out_by_reason.total()
 
-    def left_out_line(self) -> str:
+    def skipped_text(self) -> str:
         """Tell how much was left out and why: ``3 left out (2 hidden, 1 archive)``."""
         counts = ", ".join(
             f"{count:,} {why}" for why, count in self.left_out_by_reason.most_common()
@@ -142,10 +142,10 @@ class Summary:
         failed = self._by_status[Status.FAILED] - self.accepted
         return ExitCode.INCOMPLETE if failed or self.away else ExitCode.OK
 
-    def name_failures(self) -> str:
+    def describe_failures(self) -> str:
         """Name the first files that failed and were not accepted, each with the reason."""
         named = [
-            f"{path_text(failure.path)} ({_cut(f'{failure.reason}: {printable(failure.detail)}')})"
+            f"{path_text(failure.path)} ({_shorten(f'{failure.reason}: {printable_text(failure.detail)}')})"
             for failure in self.failures
         ]
         more = self.not_accepted.total() - len(named)
@@ -169,40 +169,42 @@ class Summary:
                 remedy,
             )
 
-    def line(self) -> str:
+    def summary_text(self) -> str:
         """Tell the run's outcome in one line for people, sums and speed included."""
         reused = f"{self.unchanged:,} reused; " if self.unchanged else ""
         copied = f"{self._copied:,} with the bytes of known photos; " if self._copied else ""
         missing = f"{self.missing:,} missing; " if self.missing else ""
         missing += f"{self.gone:,} gone; " if self.gone else ""
         salvaged = f"{self.salvaged:,} salvaged; " if self.salvaged else ""
-        notes = f"{reused}{copied}{missing}{salvaged}{self.left_out_line()}"
-        return f"{self.sums()}; {notes}; {self._speed()}"
+        notes = f"{reused}{copied}{missing}{salvaged}{self.skipped_text()}"
+        return f"{self.counts_text()}; {notes}; {self._speed_text()}"
 
-    def sums(self) -> str:
+    def counts_text(self) -> str:
         """Tell what became of the files: their statuses, and the labels of the sure ones."""
         found = f"{self.found:,} found"
         if self.done != self.found:
             found += f", {self.done:,} done"
         statuses = " + ".join(
-            f"{count:,} {status}{self._of_them_accepted if status is Status.FAILED else ''}"
+            f"{count:,} {status}{self._accepted_text if status is Status.FAILED else ''}"
             for status, count in self.by_status.items()
         )
-        labels = ", ".join(f"{printable(name)} {count:,}" for name, count in self.by_label.items())
+        labels = ", ".join(
+            f"{printable_text(name)} {count:,}" for name, count in self.by_label.items()
+        )
         return f"{found} = {statuses} ({labels})"
 
     @property
-    def _of_them_accepted(self) -> str:
+    def _accepted_text(self) -> str:
         if not self.accepted:
             return ""
         all_of_them = self.accepted == self._by_status[Status.FAILED]
         return f" ({'all' if all_of_them else f'{self.accepted:,}'} accepted)"
 
-    def _speed(self) -> str:
+    def _speed_text(self) -> str:
         count = self.labelled_now
         speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
-        return f"{counted(count, 'photo')} in {self.seconds:.1f} s{speed}"
+        return f"{count_text(count, 'photo')} in {self.seconds:.1f} s{speed}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= FAILURE_LENGTH else f"{text[: FAILURE_LENGTH - 3]}..."
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_FAILURE_CHARS else f"{text[: MAX_FAILURE_CHARS - 3]}..."

@@ -17,19 +17,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batch.engines.local import Pipeline
+from batch.engines.local import LocalEngine
 from batch.engines.ray import mapping
 from batch.engines.ray import ray_engine as engine
 from batch.engines.ray.actor import LabelActor
 from batch.engines.ray.blocks import Block
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.gone import InputCoverage
 from batch.labelling import LabellingRun, Terminal
 from batch.log import LogFormat, open_log
-from batch.options import Cluster, EngineKind, Job, Options, Provider
-from batch.progress import Nothing
+from batch.options import ClusterOptions, EngineKind, Job, Options, Provider
+from batch.progress import NoProgress
 from batch.recording.recorder import Recorder
-from batch.records import Answer, Box, FileState, Finished, Row, Source, Status
+from batch.records import Answer, Box, FileState, FinishedFile, Row, Source, Status
 from batch.stopping import Stop
 from bench.command import CommandError
 from bench.memory import kibibytes
@@ -57,12 +57,12 @@ class Driver:
 class MadeUp(LabelActor):
     """An actor whose rows are all alike."""
 
-    def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:
+    def _finished(self, pipeline: LocalEngine, block: Block) -> Iterator[FinishedFile]:
         answer = Answer(Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, BOX)
         for number, file in enumerate(block):
             state = FileState(20_000, number, os.urandom(32))
             row = Row(file, Status.OK, answer, Source.FACE, (answer,), 350, 350)
-            yield Finished(row, state)
+            yield FinishedFile(row, state)
 
 
 def measure_driver(files: int) -> Driver:
@@ -78,9 +78,9 @@ def measure_driver(files: int) -> Driver:
     return Driver(**json.loads(ran.stdout))
 
 
-def _files(number: int) -> Iterator[Found]:
+def _files(number: int) -> Iterator[FoundFile]:
     for file in range(number):
-        yield Found(
+        yield FoundFile(
             f"s3://photos/{file // 1000:06}/{file:09}.jpg", 20_000, file, etag=f"{file:032x}"
         )
 
@@ -92,7 +92,7 @@ def _run(files: int, folder: Path) -> Driver:
         (),
         str(folder / "r.csv"),
         options=Options(provider=Provider.CPU),
-        cluster=Cluster(EngineKind.RAY, actors=1),
+        cluster=ClusterOptions(EngineKind.RAY, actors=1),
     )
     stop, recorder = Stop(), Recorder(job, log)
     watched, ended = [], threading.Event()
@@ -106,7 +106,7 @@ def _run(files: int, folder: Path) -> Driver:
     watcher = threading.Thread(target=watch)
     watcher.start()
     started = time.perf_counter()
-    terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, Nothing())
+    terminal = Terminal(sys.stdin.buffer, sys.stdout.buffer, log, NoProgress())
     try:
         files_found = InputCoverage(_files(files), ())
         LabellingRun(job, terminal, stop, recorder, ray, files_found).run(files_found)

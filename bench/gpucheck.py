@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from batch.engines.local import Pipeline
+from batch.engines.local import LocalEngine
 from batch.errors import BatchLabelError, InputError
 from batch.options import Options, Provider
 from batch.recording.run_record import find_versions
@@ -48,7 +48,7 @@ def main() -> int:
         )
         try:
             photos = photos_of(given.photos, given.count, Path(folder) / "photos")
-            pipeline = Pipeline(options)
+            pipeline = LocalEngine(options)
             place = pipeline.place
             found["answers"] = compared(photos, pipeline)
             found["decoding"] = decoding(photos, given.runs)
@@ -118,14 +118,14 @@ def photos_of(source: Path, count: int, folder: Path) -> list[Path]:
     return paths
 
 
-def compared(photos: list[Path], pipeline: Pipeline) -> dict[str, Any]:
+def compared(photos: list[Path], pipeline: LocalEngine) -> dict[str, Any]:
     """Label all photos on the CPU and on the device, and compare the rows one by one.
 
     Raises:
         InputError: there is nothing to compare.
     """
-    alone = Pipeline(Options(provider=Provider.CPU))
-    rows = list(zip(alone.run(photos), pipeline.run(photos), strict=True))
+    alone = LocalEngine(Options(provider=Provider.CPU))
+    rows = list(zip(alone.label_in_order(photos), pipeline.label_in_order(photos), strict=True))
     pairs = [(cpu.answer, own.answer) for cpu, own in rows if cpu.answer and own.answer]
     if not pairs:
         raise InputError("no photo was answered by both", "give photos that can be read")

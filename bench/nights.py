@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from batch.records import Failure, Region
-from batch.vision.crop import whole
+from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from trainer.config import load_config
@@ -94,5 +94,5 @@ def _have_faces(people: Path, pixels: Pixels) -> npt.NDArray[np.bool_]:
     for path in people.rglob("*"):
         photo = decode(path)
         if not isinstance(photo, Failure) and detector.detect(photo):
-            have.add(sample_name(whole(photo, FRAMING.side, FRAMING.side, FRAMING.channels)))
+            have.add(sample_name(resize_photo(photo, FRAMING.side, FRAMING.side, FRAMING.channels)))
     return np.array([sample_name(sample) in have for sample in pixels])

@@ -18,11 +18,11 @@ import numpy as np
 from batch.errors import ExitCode, ProviderError
 from batch.inference.session import open_session
 from batch.models.model import Model
-from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Place, Provider
+from batch.options import DEFAULT_BATCH_SIZE, ConvolutionSearch, Device, Provider
 from batch.parallel import available_cores
 from batch.records import Failure, Photo
 from batch.vision.decode import decode_bytes
-from batch.vision.read_file import read_with_state
+from batch.vision.read_file import read_file_with_state
 
 # Workers mostly wait for the GPU, so more of them than cores may pay.
 WORKERS_A_CORE = (1, 2, 4)
@@ -43,12 +43,12 @@ def decoding(photos: list[Path], runs: int) -> dict[str, float]:
 
 
 def _is_decoded(path: Path) -> bool:
-    read = read_with_state(path)
+    read = read_file_with_state(path)
     return not isinstance(read, Failure) and isinstance(decode_bytes(path, read[0]), Photo)
 
 
 def commands(
-    photos: list[Path], place: Place, runs: int, workers: tuple[int, ...] | None
+    photos: list[Path], place: Device, runs: int, workers: tuple[int, ...] | None
 ) -> list[dict[str, float]]:
     """Run the whole command, start-up and journal included, with several numbers of workers."""
     where = ["--provider", place.provider.value]
@@ -77,7 +77,7 @@ def command(photos: list[Path], workers: int, where: list[str]) -> float:
     return len(photos) / passed
 
 
-def searches(models: Sequence[Model], place: Place, runs: int) -> list[dict[str, Any]]:
+def searches(models: Sequence[Model], place: Device, runs: int) -> list[dict[str, Any]]:
     """Open the models with each way to search, and run full batches; the CPU knows none."""
     on_gpu = place.provider is not Provider.CPU
     ways = list(ConvolutionSearch) if on_gpu else [place.search]
@@ -88,7 +88,7 @@ def searches(models: Sequence[Model], place: Place, runs: int) -> list[dict[str,
     ]
 
 
-def searched(models: Sequence[Model], place: Place, runs: int) -> dict[str, float]:
+def searched(models: Sequence[Model], place: Device, runs: int) -> dict[str, float]:
     """Seconds to open the models, and milliseconds that a full batch of each takes in sum."""
     random = np.random.default_rng(0)
     opened, spent = 0.0, 0.0

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from batch.location import location_of
+from batch.location import parse_location
 from batch.records import Answer, Box, FileState, Row, Source, Status
-from batch.workers.process import PLAN_IS_THERE
-from batch.workers.protocol import GO_ON, QUESTION, Label, pack_reply
+from batch.workers.process import PLAN_WRITTEN
+from batch.workers.protocol import REQUEST_HEADER, VERDICT_LABEL, TimedRow, pack_reply
 
 PROGRAM = "bench.simulated_worker"
 BOX = Box(101.25, 57.75, 143.5, 143.5, 0.9172636270523071)
@@ -39,11 +39,11 @@ PHOTO = Answer(
 def main(connection: int, plan: int, *limits: int) -> None:
     """Answer questions until the run hangs up; the arguments are those of every worker."""
     with socket.socket(fileno=connection) as run:
-        if _receive(run, len(PLAN_IS_THERE)) != PLAN_IS_THERE:
+        if _receive(run, len(PLAN_WRITTEN)) != PLAN_WRITTEN:
             return
         run.sendall(b"\n")  # it is ready
-        while question := _receive(run, QUESTION.size):
-            length, digest, may_be_known, *_ = QUESTION.unpack(question)
+        while question := _receive(run, REQUEST_HEADER.size):
+            length, digest, may_be_known, *_ = REQUEST_HEADER.unpack(question)
             name = _receive(run, length)
             status = os.stat(name)  # noqa: PTH116 - a name is bytes
             state = FileState(
@@ -55,11 +55,11 @@ def main(connection: int, plan: int, *limits: int) -> None:
             )
             if may_be_known:
                 run.sendall(pack_reply(None, state))
-                if _receive(run, len(GO_ON)) != GO_ON:
+                if _receive(run, len(VERDICT_LABEL)) != VERDICT_LABEL:
                     continue
-            path = location_of(os.fsdecode(name))
+            path = parse_location(os.fsdecode(name))
             row = Row(path, Status.OK, PHOTO, Source.BOTH, (FACE,), 350, 350)
-            run.sendall(pack_reply(Label(row, {}), state))
+            run.sendall(pack_reply(TimedRow(row, {}), state))
 
 
 def _receive(run: socket.socket, size: int) -> bytes:
@@ -77,7 +77,7 @@ def run_command(figures: Path, arguments: list[str]) -> None:
     from batch.engines import local as pipeline
     from batch.workers import process
 
-    label = pipeline.Pipeline.label
+    label = pipeline.LocalEngine.label
 
     def timed(*given: Any, **named: Any) -> Iterator[Any]:
         rows, started, spent = 0, time.perf_counter(), time.process_time()
@@ -90,7 +90,7 @@ def run_command(figures: Path, arguments: list[str]) -> None:
 
     for module in (pipeline, process):
         vars(module)["LABELLING"] = PROGRAM
-    pipeline.Pipeline.label = timed  # type: ignore[method-assign]
+    pipeline.LocalEngine.label = timed  # type: ignore[method-assign]
     sys.argv = ["batch-label", *arguments]
     run()
 

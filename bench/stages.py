@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch import timings
-from batch.models.ensemble import Plan, load_ensemble
-from batch.options import DEFAULT_MODEL, Options, Place, Provider
+from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.options import DEFAULT_MODEL, Device, Options, Provider
 from batch.records import Failure, Photo, Row
 from batch.reports.report import open_report
 from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
-from batch.vision.read_file import read_with_state
-from batch.vision.yunet_graph import detector_graph
+from batch.vision.read_file import read_file_with_state
+from batch.vision.yunet_graph import build_detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)
@@ -32,9 +32,9 @@ class Stages:
     def __init__(self, model: str = DEFAULT_MODEL) -> None:
         options = Options(model=model)
         ensemble = load_ensemble(options)
-        plan = Plan(ensemble, detector_graph(), options.batch_size)
+        plan = LabellingPlan(ensemble, build_detector_graph(), options.batch_size)
         self._labels = ensemble.labels
-        self._labeller = Labeller(plan, Place(Provider.CPU))
+        self._labeller = Labeller(plan, Device(Provider.CPU))
 
     def once(self, paths: Sequence[Path]) -> Pass:
         """Take all photos through all stages once, one photo after the other."""
@@ -56,13 +56,13 @@ class Stages:
 
     def _row(self, path: Path, clock: _Clock) -> Row:
         with clock.of(READ):
-            read = read_with_state(path)
+            read = read_file_with_state(path)
         assert not isinstance(read, Failure), read
         with clock.of(DECODE):
             photo = decode_bytes(path, read[0])
         assert isinstance(photo, Photo), photo
         with clock.of(CLASSIFY):
-            return self._labeller.row(photo)
+            return self._labeller.label(photo)
 
     def _write(self, rows: list[Row], clock: _Clock) -> None:
         with tempfile.TemporaryDirectory() as folder, clock.of(WRITE):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError
-from batch.records import ABSTAIN, Region
+from batch.records import ABSTAIN_OUTPUTS, Region
 
 Pixels = npt.NDArray[np.uint8]
 Votes = npt.NDArray[np.float32]
@@ -158,7 +158,7 @@ class Dataset:
 
 def abstain_classes(labels: Sequence[str]) -> tuple[str, ...]:
     """Those of a data set's classes that are no labels: ``neither`` and ``no_person``."""
-    return tuple(name for name in ABSTAIN if name in labels)
+    return tuple(name for name in ABSTAIN_OUTPUTS if name in labels)
 
 
 def in_order(classes: Iterable[str]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.errors import InputError, UsageError
-from batch.models.contract import metadata
+from batch.models.contract import to_metadata
 from batch.models.fusion import Fusion
-from batch.models.model import Golden, ModelSpec
+from batch.models.model import GoldenSamples, ModelSpec
 from batch.records import Abstain
 from trainer.data import Dataset, Part, Texts, class_shares, label_shares
 from trainer.evaluate import Evaluation, evaluate, figures
@@ -187,7 +187,7 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     golden = golden_samples(deployed, bare, data.framing)
     spec = _spec(trained, data, options, selection, chosen, evaluation, golden)
     return Exported(
-        graph=with_metadata(built.graph, metadata(spec)),
+        graph=with_metadata(built.graph, to_metadata(spec)),
         spec=spec,
         test=evaluation,
         validation=len(chosen_on.targets),
@@ -306,7 +306,7 @@ def _spec(
     selection: Selection,
     chosen: Chosen,
     test: Evaluation,
-    golden: Golden,
+    golden: GoldenSamples,
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
         logger.warning(

@@ -10,7 +10,7 @@ DEFAULT_COMMAND = "label"
 
 # Names that later commands will take: refused as folder names from the start, so that no
 # scheduled job changes its meaning on the day one of them arrives.
-RESERVED = ("verify",)
+RESERVED_COMMANDS = ("verify",)
 
 
 class DefaultGroup(click.Group):
@@ -19,7 +19,7 @@ class DefaultGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--version", *ctx.help_option_names}
         if args and args[0] not in self.commands and args[0] not in own:
-            if args[0] in RESERVED:
+            if args[0] in RESERVED_COMMANDS:
                 raise click.UsageError(
                     f"{args[0]!r} is kept for a command to come; "
                     f"for a folder of that name write ./{args[0]}"

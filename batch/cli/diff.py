@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from batch.cli.settings import fail
+from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError, ExitCode
-from batch.log import one_line
+from batch.log import escape_line
 
 # As with diff(1): 1 says that there are differences, so what goes wrong must have another.
-DIFFERENT = 1
-TROUBLE = 2
+EXIT_DIFFERENT = 1
+EXIT_TROUBLE = 2
 
 
 @click.command("diff", short_help="Compare two reports.")
@@ -38,10 +38,10 @@ def diff(old: str, new: str, output: str, exit_code: bool) -> None:
     try:
         comparison = comparing.diff(old, new, output, sys.stdout.buffer)
     except BatchLabelError as error:
-        fail(error, TROUBLE)
+        exit_with_error(error, EXIT_TROUBLE)
     except KeyboardInterrupt:  # which click would make the 1 that means differences
         sys.exit(ExitCode.INTERRUPTED)
     for line in comparison.describe(old, new):
         # Labels are a report's, and may be anything.
-        click.echo(one_line(line), err=True)
-    sys.exit(DIFFERENT if exit_code and comparison.is_different else ExitCode.OK)
+        click.echo(escape_line(line), err=True)
+    sys.exit(EXIT_DIFFERENT if exit_code and comparison.is_different else ExitCode.OK)

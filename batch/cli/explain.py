@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from batch.cli.options import FILE, answer_options, file_options, place_options
-from batch.cli.settings import fail, file_limits_of, model_of, place_of
+from batch.cli.options import FILE, answer_options, device_options, file_options
+from batch.cli.settings import build_device, build_file_limits, exit_with_error, parse_model_names
 from batch.errors import BatchLabelError, UsageError
-from batch.log import one_line
+from batch.log import escape_line
 from batch.options import Options
 
-SUFFIX = ".png"
+PICTURE_SUFFIX = ".png"
 
 
 @click.command("explain")
@@ -21,7 +21,7 @@ SUFFIX = ".png"
 @click.option(
     "-o", "--output", required=True, type=FILE, metavar="FILE.png", help="The picture to write."
 )
-@place_options
+@device_options
 @answer_options
 @file_options
 def explain(
@@ -41,22 +41,22 @@ def explain(
     map of the spots without which the answer would be less likely (red) or more (blue).
     """
     try:
-        place = place_of(provider, devices, engine_cache)
+        place = build_device(provider, devices, engine_cache)
         options = Options(
-            model=model_of(model),
+            model=parse_model_names(model),
             provider=place.provider,
             devices=place.devices,
             engine_cache=place.engine_cache,
             min_confidence=min_confidence,
             always_answer=always_answer,
-            file_limits=file_limits_of(**file_limits),
+            file_limits=build_file_limits(**file_limits),
         )
         lines = _draw(photo, output, options)
     except BatchLabelError as error:
-        fail(error)
+        exit_with_error(error)
     for line in lines:
         # Names and labels may be anything.
-        click.echo(one_line(line), err=True)
+        click.echo(escape_line(line), err=True)
 
 
 def _draw(photo: str, output: Path, options: Options) -> list[str]:
@@ -67,13 +67,16 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
     from batch.explaining.explanation import describe_map, subtitle_text, title_text
     from batch.files.lock import hold_lock
     from batch.files.publish import DRAWN_BY
-    from batch.location import location_of
+    from batch.location import parse_location
     from batch.path_text import path_text
     from batch.reports.output import check_not_input
     from batch.reports.whole_file import AtomicFile
 
-    if output.suffix.lower() != SUFFIX:
-        raise UsageError(f"picture {path_text(output)} is no {SUFFIX}", f"end its name in {SUFFIX}")
+    if output.suffix.lower() != PICTURE_SUFFIX:
+        raise UsageError(
+            f"picture {path_text(output)} is no {PICTURE_SUFFIX}",
+            f"end its name in {PICTURE_SUFFIX}",
+        )
     place = AtomicFile(output, "picture", "choose another place with -o")
     check_not_input(str(output), "the photo itself", photo)
     place.check()
@@ -84,7 +87,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
         explanation.picture().save(png, "PNG", optimize=True, pnginfo=info)
         place.write(png.getvalue())
     return [
-        f"{path_text(location_of(photo))}: {title_text(explanation)}",
+        f"{path_text(parse_location(photo))}: {title_text(explanation)}",
         subtitle_text(explanation),
         *describe_map(explanation),
     ]

@@ -22,18 +22,18 @@ from batch.cli.options import (
     schedule_options,
     search_options,
 )
-from batch.cli.settings import fail_in_log, job_of, with_journal
+from batch.cli.settings import add_default_journal, build_job, exit_with_logged_error
 from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.log import Event, Level, Log, LogFormat, counted, open_log
-from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, Memory, Provider
+from batch.log import Event, Level, Log, LogFormat, count_text, open_log
+from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, JournalOptions, Provider
 
 # What a run needs is imported where it starts, so that --help is there at once.
 if TYPE_CHECKING:
     from batch.location import Location
-    from batch.progress import Watch
-    from batch.workers.process import Launched
+    from batch.progress import Progress
+    from batch.workers.process import LaunchedWorker
 
-STDIO = "-"
+STDOUT = "-"
 
 
 class LabelCommand(click.Command):
@@ -63,7 +63,7 @@ class LabelCommand(click.Command):
 @click.option(
     "-o",
     "--output",
-    default=STDIO,
+    default=STDOUT,
     metavar="FILE|DIR/|URL",
     help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
     "any of them also in an object store, or - for CSV on standard output (default).",
@@ -96,16 +96,16 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
     log = open_log(sys.stderr, form, quiet)
     try:
         try:
-            job = job_of(**given)
+            job = build_job(**given)
         except UsageError as error:
             _record_refusal(error, dry_run, **given)
             raise
         if dry_run:
-            _list(job, log)
+            _list_files(job, log)
             return
-        sys.exit(_run(with_journal(job), log, quiet, form))
+        sys.exit(_run(add_default_journal(job), log, quiet, form))
     except BatchLabelError as error:
-        fail_in_log(error, log)
+        exit_with_logged_error(error, log)
 
 
 def _record_refusal(
@@ -121,40 +121,40 @@ def _record_refusal(
         return
     from batch.run import record_refusal
 
-    memory = Memory(state=state)
-    job = Job(photos or (), output or STDIO, memory=memory, metrics_file=metrics_file)
+    memory = JournalOptions(state=state)
+    job = Job(photos or (), output or STDOUT, journal=memory, metrics_file=metrics_file)
     record_refusal(job, error, open_log(sys.stderr, LogFormat.TEXT))
 
 
-def _list(job: Job, log: Log) -> None:
+def _list_files(job: Job, log: Log) -> None:
     from batch.discovery.discover import discover
     from batch.path_text import path_text
     from batch.records import Failure
-    from batch.tally import Summary
+    from batch.tally import Tally
 
-    summary = Summary()
+    tally = Tally()
 
     def leave_out(path: Location, why: str) -> None:
-        summary.leave_out(path, why)
+        tally.add_skipped(path, why)
         log(Event.LEFT_OUT, f"left out: {path_text(path)} ({why})", path=path_text(path), why=why)
 
     files = discover(
         job.photos,
         job.options.search,
         listing=sys.stdin.buffer,
-        left_out=leave_out,
+        on_skip=leave_out,
         shard=job.options.shard,
     )
     for found in files:
-        summary.found += 1
+        tally.found += 1
         path = found.path if isinstance(found, Failure) else found
         # As bytes: names are UTF-8 whatever the terminal's encoding is.
         click.echo(path_text(path).encode())
     log(
         Event.FOUND,
-        f"{counted(summary.found, 'file')} would be labelled, {summary.left_out_line()}",
-        found=summary.found,
-        left_out=summary.left_out,
+        f"{count_text(tally.found, 'file')} would be labelled, {tally.skipped_text()}",
+        found=tally.found,
+        left_out=tally.left_out,
     )
 
 
@@ -166,79 +166,79 @@ def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
         return _run_with(launched, job, log, quiet, form)
 
 
-def _launch_early(job: Job) -> Launched | None:
+def _launch_early(job: Job) -> LaunchedWorker | None:
     """Start a worker that will be needed, so that it loads what it needs while the run does.
 
     None for a run that continues earlier ones and may find nothing to do, and for one on devices.
     """
-    from batch.inference.placement import has_driver
-    from batch.journal.path import journal_path
+    from batch.inference.placement import has_nvidia_driver
+    from batch.journal.path import find_journal_path
     from batch.workers.process import launch_early
 
-    journal, provider = journal_path(job), job.options.provider
+    journal, provider = find_journal_path(job), job.options.provider
     if job.cluster.engine is not EngineKind.LOCAL:
         return None
-    if journal is not None and os.path.lexists(journal) and not job.memory.fresh:
+    if journal is not None and os.path.lexists(journal) and not job.journal.fresh:
         return None
-    if provider is Provider.CPU or (provider is Provider.AUTO and not has_driver()):
+    if provider is Provider.CPU or (provider is Provider.AUTO and not has_nvidia_driver()):
         return launch_early(job.options.file_limits)
     return None
 
 
 def _run_with(
-    launched: Launched | None, job: Job, log: Log, quiet: bool, form: LogFormat
+    launched: LaunchedWorker | None, job: Job, log: Log, quiet: bool, form: LogFormat
 ) -> ExitCode:
     gc.disable()  # see ``__main__.py``
-    from batch.journal.path import journal_path
+    from batch.journal.path import find_journal_path
     from batch.labelling import Terminal
-    from batch.location import location_of
-    from batch.path_text import path_text, printable
+    from batch.location import parse_location
+    from batch.path_text import path_text, printable_text
     from batch.run import run
 
     gc.freeze()
     gc.enable()
-    watch = _watch(job.output, log, quiet, form)
-    summary = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch), launched)
-    failed = summary.not_accepted.total()
+    watch = _choose_progress(job.output, log, quiet, form)
+    tally = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch), launched)
+    failed = tally.not_accepted.total()
     if failed:
-        report = "the report" if job.output == STDIO else path_text(location_of(job.output))
+        report = "the report" if job.output == STDOUT else path_text(parse_location(job.output))
         files = "file" if failed == 1 else "files"
-        accept = "" if journal_path(job) is None else ", or run once with --accept-failures"
+        accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
         log(
             Event.FAILURES,
-            f"{failed} {files} failed: {summary.name_failures()}; {report} has all of them, "
+            f"{failed} {files} failed: {tally.describe_failures()}; {report} has all of them, "
             f"with the status failed; repair them or their permissions{accept}",
             Level.WARNING,
             failed=failed,
-            accepted=summary.accepted,
+            accepted=tally.accepted,
             files=[
-                {"path": path_text(f.path), "reason": f.reason, "detail": printable(f.detail)}
-                for f in summary.failures
+                {"path": path_text(f.path), "reason": f.reason, "detail": printable_text(f.detail)}
+                for f in tally.failures
             ],
         )
-    level = Level.INFO if summary.exit_code is ExitCode.OK else Level.WARNING
+    level = Level.INFO if tally.exit_code is ExitCode.OK else Level.WARNING
     log(
         Event.SUMMARY,
-        summary.line(),
+        tally.summary_text(),
         level,
-        found=summary.found,
-        labelled_now=summary.labelled_now,
-        reused=summary.reused,
-        missing=summary.missing,
-        gone=summary.gone,
-        accepted=summary.accepted,
-        by_status=summary.by_status,
-        by_label=summary.by_label,
-        exit_code=summary.exit_code,
+        found=tally.found,
+        labelled_now=tally.labelled_now,
+        reused=tally.reused,
+        missing=tally.missing,
+        gone=tally.gone,
+        accepted=tally.accepted,
+        by_status=tally.by_status,
+        by_label=tally.by_label,
+        exit_code=tally.exit_code,
     )
-    return summary.exit_code
+    return tally.exit_code
 
 
-def _watch(output: str, log: Log, quiet: bool, form: LogFormat) -> Watch:
-    from batch.progress import Bar, Lines, Nothing
+def _choose_progress(output: str, log: Log, quiet: bool, form: LogFormat) -> Progress:
+    from batch.progress import NoProgress, ProgressLog, TerminalProgress
 
-    if quiet or (output == STDIO and sys.stdout.isatty()):
-        return Nothing()
+    if quiet or (output == STDOUT and sys.stdout.isatty()):
+        return NoProgress()
     if form is LogFormat.TEXT and sys.stderr is not None and sys.stderr.isatty():
-        return Bar(sys.stderr)
-    return Lines(log)
+        return TerminalProgress(sys.stderr)
+    return ProgressLog(log)

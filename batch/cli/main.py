@@ -17,16 +17,16 @@ from batch.cli.manifest import manifest
 from batch.cli.merge import merge
 from batch.cli.model import model
 from batch.cli.report import report
-from batch.cli.settings import fail
+from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError
 from batch.log import PROGRAM
 from batch.standard_streams import replace_standard_streams
-from batch.stopping import KINDS, end_at_once
+from batch.stopping import SIGNAL_ERRORS, exit_by_signal
 
 # == The command line: the group of commands, its version, and the exit code.
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         from importlib.metadata import version
 
@@ -39,7 +39,7 @@ _VERSION_OPTION = click.option(
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_version,
+    callback=_print_version,
     help="Show the version and exit.",
 )
 
@@ -74,9 +74,9 @@ def main() -> NoReturn:
     """Run the program and end the process with the exit code of what happened."""
     # Until a run heeds it, Ctrl-C ends the process as it ends others: by Python's own way the
     # imports would end in a traceback, and click in the exit code of a failure.
-    for number in KINDS:
+    for number in SIGNAL_ERRORS:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
-            signal.signal(number, end_at_once)
+            signal.signal(number, exit_by_signal)
     # Numpy's sums are not worth a thread a core, and where one can't be started OpenBLAS sends this
     # process a SIGINT, as if it were interrupted from the keyboard.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -84,7 +84,7 @@ def main() -> NoReturn:
     try:
         cli.main(prog_name=PROGRAM)
     except BatchLabelError as error:  # of a standard stream, outside of a command's own care
-        fail(error)
+        exit_with_error(error)
     finally:
         # All is let go of as the process ends. To look for garbage before takes Python 50 ms.
         gc.freeze()

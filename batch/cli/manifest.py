@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.cli.options import log_options, search_options
-from batch.cli.settings import fail_in_log, search_of
+from batch.cli.settings import build_search_options, exit_with_logged_error
 from batch.errors import BatchLabelError, ExitCode, UsageError
-from batch.found import Found
-from batch.log import Event, Level, Log, LogFormat, counted, open_log
+from batch.found import FoundFile
+from batch.log import Event, Level, Log, LogFormat, count_text, open_log
 from batch.options import Search
-from batch.stopping import Check
+from batch.stopping import StopCheck
 
 if TYPE_CHECKING:
-    from batch.tally import Summary
+    from batch.tally import Tally
 
 
 @click.command("manifest", short_help="List photos once and for all, for later runs.")
@@ -46,9 +46,9 @@ def manifest(
     """
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
     try:
-        sys.exit(_run(photos, inventory, search_of(**search), output, log))
+        sys.exit(_run(photos, inventory, build_search_options(**search), output, log))
     except BatchLabelError as error:
-        fail_in_log(error, log)
+        exit_with_logged_error(error, log)
 
 
 def _run(
@@ -57,67 +57,67 @@ def _run(
     from batch.location import hide_secrets
     from batch.path_text import path_text
     from batch.reports.output import check_not_input
-    from batch.tally import Summary
+    from batch.tally import Tally
 
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
     photos, inventory = tuple(map(hide_secrets, photos)), inventory and hide_secrets(inventory)
-    summary = Summary()
+    tally = Tally()
     started = time.monotonic()
     check_not_input(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
 
-    def files(check: Check) -> Iterable[Found]:
-        return _counted(_files(photos, inventory, search, summary, check), summary)
+    def files(check: StopCheck) -> Iterable[FoundFile]:
+        return _count_found(_find_files(photos, inventory, search, tally, check), tally)
 
     _write(files, output)
-    failed = summary.by_reason.total()
+    failed = tally.by_reason.total()
     code = ExitCode.INCOMPLETE if failed else ExitCode.OK
     refused = f", of which {failed} can't be looked at" if failed else ""
     log(
         Event.SUMMARY,
-        f"{counted(summary.found, 'file')} in {path_text(Path(output))}{refused}; "
-        f"{summary.left_out_line()}; {time.monotonic() - started:.1f} s",
+        f"{count_text(tally.found, 'file')} in {path_text(Path(output))}{refused}; "
+        f"{tally.skipped_text()}; {time.monotonic() - started:.1f} s",
         Level.WARNING if failed else Level.INFO,
-        found=summary.found,
+        found=tally.found,
         failed=failed,
-        left_out=summary.left_out,
+        left_out=tally.left_out,
         exit_code=code,
     )
     return code
 
 
-def _files(
+def _find_files(
     photos: tuple[str, ...],
     inventory: str | None,
     search: Search,
-    summary: Summary,
-    check: Check,
-) -> Iterable[Found]:
-    from batch.discovery.discover import Survey
+    tally: Tally,
+    check: StopCheck,
+) -> Iterable[FoundFile]:
+    from batch.discovery.discover import Discovery
     from batch.discovery.inventory import Inventory
 
     if inventory is None:
         if not photos:
             raise UsageError("there is nothing to list", "name PHOTOS, or an --inventory")
         listing = sys.stdin.buffer
-        return Survey(photos, search, listing=listing, left_out=summary.leave_out, check=check)
+        return Discovery(photos, search, listing=listing, on_skip=tally.add_skipped, check=check)
     if photos or not search.recursive or search.follow_symlinks:
         raise UsageError(
             "an inventory lists a bucket as a whole",
             "leave out PHOTOS, --no-recursive and --follow-symlinks",
         )
-    return Inventory(inventory).files(search, summary.leave_out, check)
+    return Inventory(inventory).files(search, tally.add_skipped, check)
 
 
-def _counted(files: Iterable[Found], summary: Summary) -> Iterator[Found]:
+def _count_found(files: Iterable[FoundFile], tally: Tally) -> Iterator[FoundFile]:
     for file in files:
-        summary.found += 1
+        tally.found += 1
         if file.failure:
-            summary.by_reason[file.failure.reason] += 1
+            tally.by_reason[file.failure.reason] += 1
         yield file
 
 
-def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
+def _write(find: Callable[[StopCheck], Iterable[FoundFile]], output: str) -> None:
     from batch.discovery.manifest import write_manifest
     from batch.files.lock import hold_lock
     from batch.files.publish import translate_write_errors
@@ -130,9 +130,9 @@ def _write(find: Callable[[Check], Iterable[Found]], output: str) -> None:
         try:
             files = find(stop.check)
         except StopRequested as request:
-            raise stop.error(kept) from request
+            raise stop.make_error(kept) from request
         with hold_lock(output), publish_output(output, sys.stdout.buffer) as stream:
             with translate_write_errors(describe_output(output)):
-                write_manifest(stop.until_signal(files), stream)
-            if stop.cut:
-                raise stop.error(kept)
+                write_manifest(stop.take_until_signal(files), stream)
+            if stop.stopped_early:
+                raise stop.make_error(kept)

@@ -8,9 +8,9 @@ import time
 import click
 
 from batch.cli.options import log_options
-from batch.cli.settings import fail_in_log
+from batch.cli.settings import exit_with_logged_error
 from batch.errors import BatchLabelError, ExitCode
-from batch.log import Event, Level, LogFormat, counted, open_log
+from batch.log import Event, Level, LogFormat, count_text, open_log
 
 
 @click.command("merge", short_help="Join the reports of all shards.")
@@ -46,18 +46,18 @@ def merge(
     started = time.monotonic()
     try:
         with stop_on_signals() as stop:
-            summary = join(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
+            tally = join(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
     except BatchLabelError as error:
-        fail_in_log(error, log)
-    missing = f"; {summary.missing} missing" if summary.missing else ""
+        exit_with_logged_error(error, log)
+    missing = f"; {tally.missing} missing" if tally.missing else ""
     log(
         Event.SUMMARY,
-        f"{summary.sums()}{missing}; joined from {counted(len(parts), 'part')} in "
+        f"{tally.counts_text()}{missing}; joined from {count_text(len(parts), 'part')} in "
         f"{time.monotonic() - started:.1f} s",
-        Level.INFO if summary.exit_code is ExitCode.OK else Level.WARNING,
-        found=summary.found,
-        by_status=summary.by_status,
-        by_label=summary.by_label,
-        exit_code=summary.exit_code,
+        Level.INFO if tally.exit_code is ExitCode.OK else Level.WARNING,
+        found=tally.found,
+        by_status=tally.by_status,
+        by_label=tally.by_label,
+        exit_code=tally.exit_code,
     )
-    sys.exit(summary.exit_code)
+    sys.exit(tally.exit_code)

@@ -10,23 +10,23 @@ from typing import Any
 
 import click
 
-from batch.cli.settings import fail, model_of
+from batch.cli.settings import exit_with_error, parse_model_names
 from batch.errors import BatchLabelError
-from batch.log import one_line
+from batch.log import escape_line
 from batch.models.ensemble import Ensemble
-from batch.models.fusion import Fusion, Rule
-from batch.models.graph import broken, parse_model
+from batch.models.fusion import Fusion, FusionWeights
+from batch.models.graph import make_contract_error, parse_model
 from batch.models.model import Model, ModelSpec
 from batch.options import DEFAULT_MODEL, Options
 from batch.path_text import path_text
 from batch.records import Region
 
 COLOURS = {1: "grey", 3: "RGB"}
-LOOKS_AT = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
+REGION_NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
 # Figures that are tables: the Markdown card and --json have them.
-TABLES = ("confusion", "kinds", "outcomes")
+TABLE_METRICS = ("confusion", "kinds", "outcomes")
 # Characters of a value that is free text or of any form.
-VALUES_SHOWN = 300
+MAX_VALUE_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ModelCard:
         beside = self.model.path.with_suffix(".md")
         return beside if beside.is_file() else None
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """Give the card as JSON knows it, by the names of the metadata."""
         model, spec = self.model, self.model.spec
         return {
@@ -79,42 +79,46 @@ class ModelCard:
             "notes": dict(self.notes),
         }
 
-    def lines(self) -> Iterator[str]:
+    def format_lines(self) -> Iterator[str]:
         """Say it to people; what the model says of itself may be anything."""
         spec, model = self.model.spec, self.model
         yield f"{spec.name}, version {spec.version}"
-        margin = f", {_number(spec.margin)} of the face wider on each side" if spec.margin else ""
+        margin = (
+            f", {_format_number(spec.margin)} of the face wider on each side" if spec.margin else ""
+        )
         colour = COLOURS[model.channels]
-        yield _line("file", f"{path_text(model.path)} ({len(model.graph):,} bytes)")
+        yield _format_line("file", f"{path_text(model.path)} ({len(model.graph):,} bytes)")
         if self.file is not None:
-            yield _line("more in", path_text(self.file))
-        yield _line("SHA-256", model.digest)
-        yield _line("labels", ", ".join(spec.labels))
-        yield _line("looks at", f"{LOOKS_AT[spec.region]}{margin}")
-        yield _line("input", f"{model.width} x {model.height} pixels, {colour} ({spec.resize})")
-        yield _line("unsure below", _number(spec.unsure_below))
+            yield _format_line("more in", path_text(self.file))
+        yield _format_line("SHA-256", model.digest)
+        yield _format_line("labels", ", ".join(spec.labels))
+        yield _format_line("looks at", f"{REGION_NAMES[spec.region]}{margin}")
+        yield _format_line(
+            "input", f"{model.width} x {model.height} pixels, {colour} ({spec.resize})"
+        )
+        yield _format_line("unsure below", _format_number(spec.unsure_below))
         for name, least in spec.abstain_from.items():
-            yield _line(f"{name} from", _number(least))
-        yield _line("created", spec.created)
-        yield _line("training data", spec.data_fingerprint)
+            yield _format_line(f"{name} from", _format_number(least))
+        yield _format_line("created", spec.created)
+        yield _format_line("training data", spec.data_fingerprint)
         shares = (f"{label} {share:.1%}" for label, share in spec.label_shares.items())
-        yield _line("label shares", ", ".join(shares))
+        yield _format_line("label shares", ", ".join(shares))
         for name, value in spec.metrics.items():
-            yield from _figures(name.replace("_", " "), value)
-        yield _line("golden samples", self._golden())
+            yield from _format_metric(name.replace("_", " "), value)
+        yield _format_line("golden samples", self._describe_golden())
         if spec.fusion:
-            yield _line("speaks with", f"{spec.fusion.face_model}, as a pair")
+            yield _format_line("speaks with", f"{spec.fusion.face_model}, as a pair")
         for name, text in self.notes.items():
-            yield _line(name, text)
+            yield _format_line(name, text)
 
-    def _golden(self) -> str:
+    def _describe_golden(self) -> str:
         samples = f"{len(self.model.spec.golden.inputs)}"
         if self.golden_difference is None:
             return f"{samples}, not run (--check runs them)"
         return f"{samples}, right on the CPU, at most {self.golden_difference:.2g} off"
 
 
-def card_of(model: Model, check: bool) -> ModelCard:
+def make_card(model: Model, check: bool) -> ModelCard:
     """Make a model's card; with ``check`` its golden samples are run on the CPU.
 
     Raises:
@@ -123,53 +127,57 @@ def card_of(model: Model, check: bool) -> ModelCard:
     known = {"schema_version", "abstain", *(field.name for field in fields(ModelSpec))}
     props = parse_model(model.path, model.graph).metadata_props
     notes = {entry.key: entry.value for entry in props if entry.key not in known}
-    return ModelCard(model, notes, _golden_difference(model) if check else None)
+    return ModelCard(model, notes, _measure_golden_difference(model) if check else None)
 
 
-def written(ensemble: Ensemble, cards: Sequence[ModelCard], as_object: bool) -> list[str]:
+def format_cards(ensemble: Ensemble, cards: Sequence[ModelCard], as_object: bool) -> list[str]:
     """Write cards, and how a pair of models answers, as lines for people or as one JSON object.
 
     Raises:
         ModelError: a model's metrics can't be written.
     """
     try:
-        return [_json(ensemble, cards)] if as_object else list(_lines(ensemble, cards))
+        return (
+            [_format_json(ensemble, cards)] if as_object else list(_format_lines(ensemble, cards))
+        )
     except RecursionError as error:
-        raise broken(cards[0].model.path, "its metrics are nested too deeply") from error
+        raise make_contract_error(
+            cards[0].model.path, "its metrics are nested too deeply"
+        ) from error
 
 
-def _json(ensemble: Ensemble, cards: Sequence[ModelCard]) -> str:
+def _format_json(ensemble: Ensemble, cards: Sequence[ModelCard]) -> str:
     pair = asdict(ensemble.fusion) if ensemble.fusion else None
-    record = {"models": [card.record() for card in cards], "pair": pair}
+    record = {"models": [card.to_record() for card in cards], "pair": pair}
     # JSON has no numbers that are none, though Python's reader takes them.
     return json.dumps(json.loads(json.dumps(record), parse_constant=lambda _: None))
 
 
-def _lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
+def _format_lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
     for number, card in enumerate(cards):
         if number:
             yield ""
-        yield from card.lines()
+        yield from card.format_lines()
     if ensemble.fusion:
         yield ""
-        yield from _fusion_lines(ensemble.fusion, ensemble.outputs)
+        yield from _format_fusion(ensemble.fusion, ensemble.outputs)
 
 
-def _fusion_lines(fusion: Fusion, outputs: Sequence[str]) -> Iterator[str]:
+def _format_fusion(fusion: Fusion, outputs: Sequence[str]) -> Iterator[str]:
     yield "The two together"
-    yield _line("face and photo", _rule(fusion.both, outputs))
-    yield _line("photo alone", _rule(fusion.photo, outputs))
+    yield _format_line("face and photo", _format_weights(fusion.both, outputs))
+    yield _format_line("photo alone", _format_weights(fusion.photo, outputs))
     alone = (
-        f"score {_number(fusion.alone_score)} and side {_number(fusion.alone_share)} of the "
-        f"photo's, or a label at {_number(fusion.alone_from)}"
+        f"score {_format_number(fusion.alone_score)} and side {_format_number(fusion.alone_share)} of the "
+        f"photo's, or a label at {_format_number(fusion.alone_from)}"
     )
-    yield _line("a face alone", alone)
-    yield _line("unsure below", _number(fusion.unsure_below))
+    yield _format_line("a face alone", alone)
+    yield _format_line("unsure below", _format_number(fusion.unsure_below))
     for name, least in fusion.abstain_from.items():
-        yield _line(f"{name} from", _number(least))
+        yield _format_line(f"{name} from", _format_number(least))
 
 
-def _rule(rule: Rule, outputs: Sequence[str]) -> str:
+def _format_weights(rule: FusionWeights, outputs: Sequence[str]) -> str:
     """Name the weights of a rule; docs/training.md has the formula."""
     weights = {
         "face": rule.face,
@@ -178,10 +186,12 @@ def _rule(rule: Rule, outputs: Sequence[str]) -> str:
         "score": rule.score,
         **{f"bias of {name}": bias for name, bias in zip(outputs, rule.bias, strict=True)},
     }
-    return ", ".join(f"{name} {_number(weight)}" for name, weight in weights.items() if weight)
+    return ", ".join(
+        f"{name} {_format_number(weight)}" for name, weight in weights.items() if weight
+    )
 
 
-def _golden_difference(model: Model) -> float:
+def _measure_golden_difference(model: Model) -> float:
     # Here, as ONNX Runtime is needed for nothing else.
     import numpy as np
 
@@ -193,20 +203,20 @@ def _golden_difference(model: Model) -> float:
     return float(np.abs(classifier.classify(golden.inputs) - golden.outputs).max())
 
 
-def _figures(name: str, value: Any) -> Iterator[str]:
+def _format_metric(name: str, value: Any) -> Iterator[str]:
     """Say one of a model's figures, which may have any form; an interval if it has one."""
     if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}:
-        low, high = _number(value["low"]), _number(value["high"])
-        yield _line(name, f"{_number(value['value'])} ({low} to {high})")
+        low, high = _format_number(value["low"]), _format_number(value["high"])
+        yield _format_line(name, f"{_format_number(value['value'])} ({low} to {high})")
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            if key not in TABLES:
-                yield from _figures(f"{name}, {key}", inner)
+            if key not in TABLE_METRICS:
+                yield from _format_metric(f"{name}, {key}", inner)
     else:
-        yield _line(name, _number(value))
+        yield _format_line(name, _format_number(value))
 
 
-def _number(value: Any) -> str:
+def _format_number(value: Any) -> str:
     """Write a number with as many digits as tell something, and anything else as JSON has it."""
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -215,8 +225,8 @@ def _number(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _line(name: str, text: str) -> str:
-    shown = text if len(text) <= VALUES_SHOWN else f"{text[:VALUES_SHOWN]}..."
+def _format_line(name: str, text: str) -> str:
+    shown = text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}..."
     return f"  {name:<22}  {shown}"
 
 
@@ -237,11 +247,11 @@ def model(name: str, check: bool, as_object: bool) -> None:
     from batch.models.ensemble import load_ensemble
 
     try:
-        ensemble = load_ensemble(Options(model=model_of(name)))
-        cards = [card_of(model, check) for model in ensemble.models]
-        lines = written(ensemble, cards, as_object)
+        ensemble = load_ensemble(Options(model=parse_model_names(name)))
+        cards = [make_card(model, check) for model in ensemble.models]
+        lines = format_cards(ensemble, cards, as_object)
     except BatchLabelError as error:
-        fail(error)
+        exit_with_error(error)
     for line in lines:
         # A model may say anything of itself. As bytes, whatever the terminal's encoding is.
-        click.echo((line if as_object else one_line(line)).encode())
+        click.echo((line if as_object else escape_line(line)).encode())

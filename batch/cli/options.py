@@ -32,7 +32,9 @@ class RealRange(click.FloatRange):
         return number
 
 
-def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+def _parse_devices(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...]:
     """Read numbers of devices such as ``0,1``."""
     if value is None:
         return ()
@@ -45,7 +47,7 @@ def _devices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     return numbers
 
 
-def group(*options: Decorator) -> Decorator:
+def combine_options(*options: Decorator) -> Decorator:
     """Make a decorator that adds options in the order in which they are named."""
 
     def add(command: Command) -> Command:
@@ -57,7 +59,7 @@ def group(*options: Decorator) -> Decorator:
 
 
 # What is asked, and where it runs.
-place_options = group(
+device_options = combine_options(
     click.option(
         "-m",
         "--model",
@@ -77,7 +79,7 @@ place_options = group(
     ),
     click.option(
         "--devices",
-        callback=_devices,
+        callback=_parse_devices,
         metavar="N,N,...",
         help="The GPUs to use, by their numbers.  [default: 0]",
     ),
@@ -91,7 +93,7 @@ place_options = group(
 
 
 # When a label is given, and when it is unsure.
-answer_options = group(
+answer_options = combine_options(
     click.option(
         "--min-confidence",
         type=RealRange(0, 1),
@@ -107,7 +109,7 @@ answer_options = group(
 
 
 # What is looked at.
-search_options = group(
+search_options = combine_options(
     click.option(
         "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
     ),
@@ -142,7 +144,7 @@ search_options = group(
 
 
 # What one file may cost.
-file_options = group(
+file_options = combine_options(
     click.option(
         "--decode-timeout",
         default="30s",
@@ -168,7 +170,7 @@ file_options = group(
 
 
 # How a command talks.
-log_options = group(
+log_options = combine_options(
     click.option(
         "--log-format",
         type=click.Choice([form.value for form in LogFormat]),
@@ -183,8 +185,8 @@ log_options = group(
 # == The options of ``label`` alone, in groups.
 
 # The model, and what it is asked.
-model_options = group(
-    place_options,
+model_options = combine_options(
+    device_options,
     click.option(
         "--per-face",
         is_flag=True,
@@ -195,7 +197,7 @@ model_options = group(
 
 
 # What of it is labelled.
-choice_options = group(
+choice_options = combine_options(
     click.option(
         "--archives", is_flag=True, help="Look into the .zip and .tar files in folders as well."
     ),
@@ -214,7 +216,7 @@ choice_options = group(
 
 
 # What becomes of earlier runs' work.
-memory_options = group(
+memory_options = combine_options(
     click.option(
         "--state",
         type=FILE,
@@ -252,7 +254,7 @@ memory_options = group(
 
 
 # Which machines do the work.
-cluster_options = group(
+cluster_options = combine_options(
     click.option(
         "--engine",
         type=click.Choice([kind.value for kind in EngineKind]),
@@ -282,7 +284,7 @@ cluster_options = group(
 
 
 # What a scheduler wants to say.
-schedule_options = group(
+schedule_options = combine_options(
     click.option(
         "--deadline",
         metavar="HH:MM",

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from batch.cli.options import FILE
-from batch.cli.settings import fail
+from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError, ExitCode
-from batch.log import counted, one_line
+from batch.log import count_text, escape_line
 
 DEFAULT_GALLERY = 500
 MAX_GALLERY = 5_000
@@ -63,13 +63,13 @@ def report(
     try:
         made = make_page(PageJob(report, page, photos, gallery, previous), sys.stdout.buffer)
     except BatchLabelError as error:
-        fail(error)
+        exit_with_error(error)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    rows = f"{'' if made.rows == made.of else f'{made.rows:,} of '}{counted(made.of, 'row')}"
-    said = f"{page}: {rows}, {counted(made.pictures, 'picture')}, {made.size / 1e6:.1f} MB"
-    click.echo(one_line(said), err=True)
+    rows = f"{'' if made.rows == made.of else f'{made.rows:,} of '}{count_text(made.of, 'row')}"
+    said = f"{page}: {rows}, {count_text(made.pictures, 'picture')}, {made.size / 1e6:.1f} MB"
+    click.echo(escape_line(said), err=True)
     if made.gone:
         click.echo(
-            f"{counted(made.gone, 'photo')} not found: --photos says where to look", err=True
+            f"{count_text(made.gone, 'photo')} not found: --photos says where to look", err=True
         )

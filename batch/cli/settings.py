@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from batch.errors import BatchLabelError, ReaderGone, UsageError
+from batch.errors import BatchLabelError, OutputClosed, UsageError
 from batch.exclude import read_patterns
 from batch.limits import (
     Limits,
@@ -24,36 +24,36 @@ from batch.limits import (
     parse_time_limit,
     utc_now,
 )
-from batch.location import hide_secrets, location_of
-from batch.log import PROGRAM, Event, Level, Log, one_line
+from batch.location import hide_secrets, parse_location
+from batch.log import PROGRAM, Event, Level, Log, escape_line
 from batch.models.shipped import resolve_models
 from batch.options import (
-    Cluster,
+    ClusterOptions,
+    Device,
     EngineKind,
     FileLimits,
     Job,
-    Memory,
+    JournalOptions,
     Options,
-    Place,
     Provider,
     Search,
     parse_max_file_size,
     parse_max_pixels,
 )
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.shard import parse_shard
 
 
-def fail(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
+def exit_with_error(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
     """Say what is wrong, and exit with the error's own code unless another one is given."""
-    if not isinstance(error, ReaderGone):
-        click.echo(one_line(f"{PROGRAM}: {error}"), err=True)
+    if not isinstance(error, OutputClosed):
+        click.echo(escape_line(f"{PROGRAM}: {error}"), err=True)
     sys.exit(error.exit_code if exit_code is None else exit_code)
 
 
-def fail_in_log(error: BatchLabelError, log: Log) -> NoReturn:
+def exit_with_logged_error(error: BatchLabelError, log: Log) -> NoReturn:
     """Write what is wrong into the log of a command that has one, and exit."""
-    if not isinstance(error, ReaderGone):
+    if not isinstance(error, OutputClosed):
         log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
     sys.exit(error.exit_code)
 
@@ -63,7 +63,7 @@ def fail_in_log(error: BatchLabelError, log: Log) -> NoReturn:
 _DAYS = re.compile(r"([0-9]{1,6})d")
 
 
-def place_of(provider: str, devices: tuple[int, ...], engine_cache: Path | None) -> Place:
+def build_device(provider: str, devices: tuple[int, ...], engine_cache: Path | None) -> Device:
     """Make of the options where models are to run.
 
     Raises:
@@ -74,11 +74,11 @@ def place_of(provider: str, devices: tuple[int, ...], engine_cache: Path | None)
             "--devices names GPUs, and --provider cpu uses none", "leave one of the two out"
         )
     if engine_cache is None and provider == Provider.TENSORRT:
-        engine_cache = _user_cache() / PROGRAM / "tensorrt"
-    return Place(Provider(provider), devices, engine_cache)
+        engine_cache = _find_cache_folder() / PROGRAM / "tensorrt"
+    return Device(Provider(provider), devices, engine_cache)
 
 
-def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
+def build_file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
     """Make of the options what one file may cost.
 
     Raises:
@@ -91,7 +91,7 @@ def file_limits_of(decode_timeout: str, max_pixels: str, max_file_size: str) -> 
     )
 
 
-def search_of(
+def build_search_options(
     *,
     recursive: bool,
     hidden: bool,
@@ -134,7 +134,7 @@ def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, UsageError) as error:
         raise UsageError(
-            f"--newer-than {printable(text)} is neither a date nor an age",
+            f"--newer-than {printable_text(text)} is neither a date nor an age",
             "write a date, such as 2026-11-01 or 2026-11-01T18:00, or an age, such as 7d or 12h",
         ) from error
 
@@ -144,41 +144,43 @@ def is_age(text: str) -> bool:
     return text[-1:] in "dhms" and text != ""
 
 
-def model_of(names: str) -> str:
+def parse_model_names(names: str) -> str:
     """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
 
     Raises:
         UsageError: a name is unknown.
     """
-    return resolve_models(names, own_models_folder())
+    return resolve_models(names, find_models_folder())
 
 
-def own_models_folder() -> Path | None:
+def find_models_folder() -> Path | None:
     """Find the folder of the user's own models, if the user has a home."""
     try:
-        folder = _user_folder("XDG_DATA_HOME", ".local/share", "own models have", "give a path")
+        folder = _find_user_folder(
+            "XDG_DATA_HOME", ".local/share", "own models have", "give a path"
+        )
     except UsageError:
         return None
     return folder / PROGRAM / "models"
 
 
-def user_state() -> Path:
+def find_state_folder() -> Path:
     """Find the user's folder for what is to last, but is of this machine.
 
     Raises:
         UsageError: this user has none.
     """
     remedy = "name a file with --state"
-    return _user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
+    return _find_user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
 
 
-def _user_cache() -> Path:
+def _find_cache_folder() -> Path:
     """Find the user's folder for what can be made again."""
     remedy = "name a folder with --engine-cache"
-    return _user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
+    return _find_user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
 
 
-def _user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
+def _find_user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
     """Find a folder of the user's by the XDG Base Directory spec."""
     given = Path(os.environ.get(variable, ""))
     if given.is_absolute():  # by the spec, others are to be ignored
@@ -192,7 +194,7 @@ def _user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
 # == What the options of ``label`` come to: a job.
 
 
-def job_of(
+def build_job(
     photos: tuple[str, ...],
     output: str,
     per_face: bool,
@@ -208,17 +210,17 @@ def job_of(
         UsageError: one of them has no such value, or they contradict each other.
     """
     names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing", "accept_failures")
-    memory = Memory(**{name: given.pop(name) for name in names})
+    memory = JournalOptions(**{name: given.pop(name) for name in names})
     limits = ("deadline", "time_limit", "max_failures", "max_gone")
     places = ("engine", "ray_address", "actors", "parts")
-    cluster = _cluster(**{name: given.pop(name) for name in places})
+    cluster = _build_cluster_options(**{name: given.pop(name) for name in places})
     return Job(
         photos=tuple(map(hide_secrets, photos)),
         output=hide_secrets(output),
         per_face=per_face,
-        memory=memory,
-        limits=_limits(**{name: given.pop(name) for name in limits}),
-        options=_options(per_face=per_face, **given),
+        journal=memory,
+        limits=_build_limits(**{name: given.pop(name) for name in limits}),
+        options=_build_options(per_face=per_face, **given),
         cluster=cluster,
         wait=wait,
         metrics_file=metrics_file,
@@ -227,7 +229,7 @@ def job_of(
     )
 
 
-def _limits(
+def _build_limits(
     deadline: str | None, time_limit: str | None, max_failures: str | None, max_gone: str
 ) -> Limits:
     return Limits(
@@ -238,18 +240,18 @@ def _limits(
     )
 
 
-def _cluster(
+def _build_cluster_options(
     engine: str, ray_address: str | None, actors: int | None, parts: str | None
-) -> Cluster:
+) -> ClusterOptions:
     if engine == EngineKind.RAY:
-        return Cluster(EngineKind.RAY, ray_address, actors, parts and hide_secrets(parts))
+        return ClusterOptions(EngineKind.RAY, ray_address, actors, parts and hide_secrets(parts))
     if actors is not None or parts is not None:
         name = "--parts" if actors is None else "--actors"
         raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
-    return Cluster()
+    return ClusterOptions()
 
 
-def _options(
+def _build_options(
     model: str,
     provider: str,
     devices: tuple[int, ...],
@@ -271,9 +273,9 @@ def _options(
             "--newer-than with an age means another time to each shard",
             "give a date, or make a manifest with it and label that",
         )
-    place = place_of(provider, devices, engine_cache)
+    place = build_device(provider, devices, engine_cache)
     return Options(
-        model=model_of(model),
+        model=parse_model_names(model),
         provider=place.provider,
         devices=place.devices,
         engine_cache=place.engine_cache,
@@ -283,23 +285,23 @@ def _options(
         always_answer=always_answer,
         per_face=per_face,
         salvage=salvage,
-        search=search_of(**search),
+        search=build_search_options(**search),
         shard=None if shard is None else parse_shard(shard),
-        file_limits=file_limits_of(decode_timeout, max_pixels, max_file_size),
+        file_limits=build_file_limits(decode_timeout, max_pixels, max_file_size),
     )
 
 
-def with_journal(job: Job) -> Job:
+def add_default_journal(job: Job) -> Job:
     """Give a report at a URL a journal in the user's folder, unless ``--state`` names another.
 
     Raises:
         UsageError: this user has no such folder, or what is asked for needs a journal.
         OutputError: it can't be made.
     """
-    from batch.journal.path import journal_path, url_journal_path
+    from batch.journal.path import find_journal_path, find_url_journal_path
 
-    if job.memory.state is not None or isinstance(location_of(job.output), Path):
-        if job.memory.accept_failures and journal_path(job) is None:
+    if job.journal.state is not None or isinstance(parse_location(job.output), Path):
+        if job.journal.accept_failures and find_journal_path(job) is None:
             raise UsageError(
                 "--accept-failures needs a journal, which a report on standard output has not",
                 "name one with --state, or a file with -o",
@@ -307,9 +309,9 @@ def with_journal(job: Job) -> Job:
         return job
     from batch.files.publish import translate_write_errors
 
-    folder = user_state() / PROGRAM
+    folder = find_state_folder() / PROGRAM
     with translate_write_errors(f"folder {folder}", "name a journal with --state"):
         # With the rights that the XDG Base Directory spec demands.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = url_journal_path(job.output, folder)
-    return replace(job, memory=replace(job.memory, state=state))
+    state = find_url_journal_path(job.output, folder)
+    return replace(job, journal=replace(job.journal, state=state))

@@ -19,7 +19,7 @@ from typing import IO, BinaryIO, NamedTuple, Protocol
 from batch.errors import BatchLabelError
 from batch.files.regular_file import open_regular
 from batch.found import is_size
-from batch.location import Location, location_of
+from batch.location import Location, parse_location
 from batch.records import Reason
 
 # What is read of an archive at once to find its members: the index of a zip, of which a member
@@ -29,24 +29,24 @@ MAX_TAR_HEADER = 16 * 1024**2
 # Bytes of padding after a tar, behind which another one is looked for.
 MAX_TAR_PADDING = 64 * 1024**2
 # Bytes of a member that are handed over at a time.
-CHUNK = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 # Bytes of a ZIP file's local header without name and extra field (APPNOTE.TXT, 4.3.7).
 _ZIP_HEADER = 30
 # Flags of a member in a ZIP file, and where they are in an entry of its index (4.4.4, 4.3.12).
 _ENCRYPTED, _UTF8 = 1, 1 << 11
-_ENTRY = struct.Struct("<4s4xH18x3H12x")
+_ZIP_INDEX_ENTRY = struct.Struct("<4s4xH18x3H12x")
 _METHODS = frozenset(
     (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     + ((zipfile.ZIP_ZSTANDARD,) if hasattr(zipfile, "ZIP_ZSTANDARD") else ())
 )
 _TAR_BLOCK = 512
 _METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
-_UNPACK = "unpack it, or pack it anew as an ordinary zip"
+_UNPACK_REMEDY = "unpack it, or pack it anew as an ordinary zip"
 _TAR_MAGIC = slice(257, 262)
 # How a zip begins, one that is empty too (APPNOTE.TXT, 4.3.7 and 4.3.16).
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 # How other archives begin, none of which can be read in place.
-_PACKED = {
+_UNSUPPORTED_MAGICS = {
     b"\x1f\x8b": "compressed with gzip (.tar.gz)",
     b"\x1f\x9d": "compressed with compress (.tar.Z)",
     b"BZh": "compressed with bzip2 (.tar.bz2)",
@@ -56,8 +56,8 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive (.7z)",
     b"Rar!\x1a\x07": "a RAR archive (.rar)",
 }
-LINK = "symbolic link in an archive"
-NO_FILE = "not a regular file"
+LINK_IN_ARCHIVE = "symbolic link in an archive"
+NOT_REGULAR = "not a regular file"
 
 
 class ArchiveError(Exception):
@@ -71,14 +71,14 @@ class ArchiveError(Exception):
 class Member(NamedTuple):
     """A file inside an archive with its size in bytes, or with ``why`` it can't be read.
 
-    What is no file is ``left_out``: a link, a pipe, a device.
+    What is no file is ``skipped``: a link, a pipe, a device.
     """
 
     name: str
     size: int
     why: str = ""
     reason: Reason = Reason.CORRUPT
-    left_out: bool = False
+    skipped: bool = False
 
 
 class Archive(Protocol):
@@ -100,7 +100,7 @@ class Archive(Protocol):
             ArchiveError: there is none of that name.
         """
 
-    def read(self, member: Member, most: int) -> Iterator[bytes]:
+    def read(self, member: Member, max_bytes: int) -> Iterator[bytes]:
         """Read a member in pieces, but not more than ``most`` bytes of it.
 
         Raises:
@@ -118,11 +118,11 @@ def open_archive(path: str, tick: Callable[[], None] = lambda: None) -> Archive:
         ArchiveError: it is none, or damaged.
         OSError, BatchLabelError: it can't be opened.
     """
-    file = _open(location_of(path))
+    file = _open(parse_location(path))
     try:
         is_zip = _is_zip(path, file)
-        limited = _Limited(file, MAX_ZIP_INDEX if is_zip else MAX_TAR_HEADER)
-        return Zip(limited) if is_zip else Tar(limited, tick)
+        limited = _BoundedReader(file, MAX_ZIP_INDEX if is_zip else MAX_TAR_HEADER)
+        return ZipArchive(limited) if is_zip else TarArchive(limited, tick)
     except BaseException:
         file.close()
         raise
@@ -136,7 +136,7 @@ def _is_zip(path: str, file: BinaryIO) -> bool:
     """
     head = file.read(_TAR_BLOCK)
     file.seek(0)
-    for magic, packed in _PACKED.items():
+    for magic, packed in _UNSUPPORTED_MAGICS.items():
         if head.startswith(magic):
             why = f"it is {packed}, whatever its name says: name it so, and unpack it"
             raise ArchiveError(why, Reason.UNSUPPORTED)
@@ -145,49 +145,49 @@ def _is_zip(path: str, file: BinaryIO) -> bool:
     return head[_TAR_MAGIC] != b"ustar" and path.lower().endswith(".zip")
 
 
-class _Limited:
+class _BoundedReader:
     """A file of which no more than ``most`` bytes are read at once, as its readers trust lengths.
 
-    ``trouble`` is what the system or the store raised, which those readers may take for a damage.
-    What is read goes through ``mend``.
+    ``read_error`` is what the system or the store raised, which those readers may take for a damage.
+    What is read goes through ``patch``.
     """
 
-    def __init__(self, file: BinaryIO, most: int) -> None:
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = file
-        self._most = most
-        self.trouble: Exception | None = None
-        self.mend: Callable[[bytes], bytes] = _leave
+        self._max_bytes = max_bytes
+        self.read_error: Exception | None = None
+        self.patch: Callable[[bytes], bytes] = _keep_unchanged
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def seekable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if size > self._most:
+        if size > self._max_bytes:
             raise ArchiveError(
-                f"{size:,} bytes of headers, more than {self._most:,}", Reason.TOO_LARGE
+                f"{size:,} bytes of headers, more than {self._max_bytes:,}", Reason.TOO_LARGE
             )
         try:
             # Without a size to the end, which is read by who looks for the end of a zip.
-            data = self._file.read(self._most + 1 if size < 0 else size)
+            data = self._file.read(self._max_bytes + 1 if size < 0 else size)
         except Exception as error:
-            self.trouble = error
+            self.read_error = error
             raise
-        if len(data) > self._most:
-            raise ArchiveError(f"more than {self._most:,} bytes of headers", Reason.TOO_LARGE)
-        return self.mend(data)
+        if len(data) > self._max_bytes:
+            raise ArchiveError(f"more than {self._max_bytes:,} bytes of headers", Reason.TOO_LARGE)
+        return self.patch(data)
 
 
-def _leave(data: bytes) -> bytes:
+def _keep_unchanged(data: bytes) -> bytes:
     return data
 
 
-class Zip:
+class ZipArchive:
     """A ZIP file, whose index is at its end."""
 
-    def __init__(self, file: _Limited) -> None:
+    def __init__(self, file: _BoundedReader) -> None:
         self._file = file
-        with _damages(file):
+        with _translate_damage(file):
             self._zip = _open_zip(file)
             self._overlapping = _find_overlapping(self._zip.infolist())
 
@@ -198,20 +198,20 @@ class Zip:
             info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")
         }
         for info in sorted(last.values(), key=lambda info: info.header_offset):
-            yield self._member(info)
+            yield self._to_member(info)
 
     def find(self, name: str) -> Member:
         """Find a member: see ``Archive``."""
         try:
-            return self._member(self._zip.getinfo(name))
+            return self._to_member(self._zip.getinfo(name))
         except KeyError as error:
-            raise _gone() from error
+            raise _make_vanished_error() from error
 
-    def read(self, member: Member, most: int) -> Iterator[bytes]:
+    def read(self, member: Member, max_bytes: int) -> Iterator[bytes]:
         """Read a member: see ``Archive``."""
-        with _damages(self._file), self._open(member.name) as stream:
-            while most > 0 and (data := stream.read(min(most, CHUNK))):
-                most -= len(data)
+        with _translate_damage(self._file), self._open(member.name) as stream:
+            while max_bytes > 0 and (data := stream.read(min(max_bytes, CHUNK_BYTES))):
+                max_bytes -= len(data)
                 yield data
 
     def close(self) -> None:
@@ -222,44 +222,44 @@ class Zip:
     def _open(self, name: str) -> IO[bytes]:
         info = self._zip.getinfo(name)
         # Before the bytes there is the name again, which is to be read as in the index.
-        self._file.mend = _leave if info.flag_bits & _UTF8 else _unset_utf8
+        self._file.patch = _keep_unchanged if info.flag_bits & _UTF8 else _unset_utf8
         try:
             return self._zip.open(info)
         finally:
-            self._file.mend = _leave
+            self._file.patch = _keep_unchanged
 
-    def _member(self, info: zipfile.ZipInfo) -> Member:
+    def _to_member(self, info: zipfile.ZipInfo) -> Member:
         if S_ISLNK(info.external_attr >> 16):
-            return Member(info.filename, 0, LINK, Reason.NOT_A_FILE, left_out=True)
+            return Member(info.filename, 0, LINK_IN_ARCHIVE, Reason.NOT_A_FILE, skipped=True)
         if info.header_offset in self._overlapping:
             return Member(info.filename, 0, "its bytes are another member's too")
         if not is_size(info.file_size):
             return Member(info.filename, 0, f"a size of {info.file_size}")
-        if why := _why_locked(info):
+        if why := _describe_unreadable(info):
             return Member(info.filename, 0, why, Reason.UNSUPPORTED)
         return Member(info.filename, info.file_size)
 
 
-def _why_locked(info: zipfile.ZipInfo) -> str:
+def _describe_unreadable(info: zipfile.ZipInfo) -> str:
     """Say why a sound member can't be unpacked, "" if it can be."""
     if info.flag_bits & _ENCRYPTED:
-        return f"encrypted in its archive: {_UNPACK}"
+        return f"encrypted in its archive: {_UNPACK_REMEDY}"
     if info.compress_type not in _METHODS:
         name = _METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
-        return f"compressed with {name}, which can't be read here: {_UNPACK}"
+        return f"compressed with {name}, which can't be read here: {_UNPACK_REMEDY}"
     return ""
 
 
-def _open_zip(file: _Limited) -> zipfile.ZipFile:
+def _open_zip(file: _BoundedReader) -> zipfile.ZipFile:
     """Open a ZIP file; names in it that are said to be UTF-8 and are not are taken for cp437."""
     try:
         return zipfile.ZipFile(file)
     except UnicodeDecodeError:
-        file.mend = _unset_utf8
+        file.patch = _unset_utf8
         file.seek(0)
         return zipfile.ZipFile(file)
     finally:
-        file.mend = _leave
+        file.patch = _keep_unchanged
 
 
 def _unset_utf8(data: bytes) -> bytes:
@@ -270,14 +270,14 @@ def _unset_utf8(data: bytes) -> bytes:
     mended, at = bytearray(data), 0
     if data[:4] == b"PK\3\4" and len(data) == _ZIP_HEADER:
         struct.pack_into("<H", mended, 6, int.from_bytes(data[6:8], "little") & ~_UTF8)
-    while at + _ENTRY.size <= len(data):
-        signature, flags, *lengths = _ENTRY.unpack_from(data, at)
+    while at + _ZIP_INDEX_ENTRY.size <= len(data):
+        signature, flags, *lengths = _ZIP_INDEX_ENTRY.unpack_from(data, at)
         if signature != b"PK\1\2":
             break
-        name = data[at + _ENTRY.size : at + _ENTRY.size + lengths[0]]
+        name = data[at + _ZIP_INDEX_ENTRY.size : at + _ZIP_INDEX_ENTRY.size + lengths[0]]
         if flags & _UTF8 and not _is_utf8(name):
             struct.pack_into("<H", mended, at + 8, flags & ~_UTF8)
-        at += _ENTRY.size + sum(lengths)
+        at += _ZIP_INDEX_ENTRY.size + sum(lengths)
     return bytes(mended)
 
 
@@ -302,31 +302,31 @@ def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
     }
 
 
-class Tar:
+class TarArchive:
     """A tape archive without compression, as WebDataset makes them; it has no index but its own."""
 
-    def __init__(self, file: _Limited, tick: Callable[[], None]) -> None:
+    def __init__(self, file: _BoundedReader, tick: Callable[[], None]) -> None:
         self._file = file
         self._members: dict[str, Member] = {}  # by their plain names
         self._offsets: dict[str, int] = {}
         self._damage: ArchiveError | None = None
         try:
-            with _damages(file):
-                self._look_through(tick)
+            with _translate_damage(file):
+                self._scan(tick)
         except ArchiveError as damage:
             self._damage = damage  # what comes before it is there
         if self._damage and not self._members:
             raise self._damage
 
-    def _look_through(self, tick: Callable[[], None]) -> None:
+    def _scan(self, tick: Callable[[], None]) -> None:
         """Find the members, those of archives that were appended too (``cat a.tar b.tar``)."""
         start: int | None = 0
         while start is not None:
             self._file.seek(start)
-            end = self._look_through_one(tick)
-            start = self._find_next(end, tick)
+            end = self._scan_one(tick)
+            start = self._find_next_archive(end, tick)
 
-    def _look_through_one(self, tick: Callable[[], None]) -> int:
+    def _scan_one(self, tick: Callable[[], None]) -> int:
         """Find the members of the archive that begins here, and say where it ends."""
         before = -1
         with tarfile.open(
@@ -341,25 +341,25 @@ class Tar:
                 if info.offset <= before:
                     raise ArchiveError("its headers lead back")
                 before = info.offset
-                self._take(info)
+                self._add_member(info)
             end: int = archive.offset
         self._file.seek(end)
         if self._file.read(_TAR_BLOCK).strip(b"\0"):
             raise ArchiveError(f"the header at byte {end:,} is none")
         return end
 
-    def _find_next(self, end: int, tick: Callable[[], None]) -> int | None:
+    def _find_next_archive(self, end: int, tick: Callable[[], None]) -> int | None:
         """Find where another archive begins behind the zeros that end one; all else is ignored."""
         self._file.seek(end)
-        for at in range(end, end + MAX_TAR_PADDING, CHUNK):
+        for at in range(end, end + MAX_TAR_PADDING, CHUNK_BYTES):
             tick()
-            data = self._file.read(CHUNK)
+            data = self._file.read(CHUNK_BYTES)
             rest = data.lstrip(b"\0")
             if rest:
                 start = at + (len(data) - len(rest)) // _TAR_BLOCK * _TAR_BLOCK
                 self._file.seek(start)
                 return start if self._is_header(self._file.read(_TAR_BLOCK), start) else None
-            if len(data) < CHUNK:
+            if len(data) < CHUNK_BYTES:
                 return None
         return None
 
@@ -372,18 +372,18 @@ class Tar:
             return False
         return True
 
-    def _take(self, info: tarfile.TarInfo) -> None:
+    def _add_member(self, info: tarfile.TarInfo) -> None:
         if info.isdir():
             return
-        name = _plain(info.name)
-        linked = _plain(info.linkname) if info.islnk() else None
+        name = _normalise_name(info.name)
+        linked = _normalise_name(info.linkname) if info.islnk() else None
         target = self._members.get(linked) if linked else None
         if target and linked == name:
             return  # what was packed twice is a link to itself the second time
         self._members.pop(name, None)  # of several with one name the last counts
         if not (info.isreg() or info.islnk()):
-            why = LINK if info.issym() else NO_FILE
-            member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, left_out=True), 0
+            why = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
+            member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, skipped=True), 0
         elif linked is not None:
             why = "" if target else "a hard link to a file that is not before it in the archive"
             member = target._replace(name=info.name) if target else Member(info.name, 0, why)
@@ -392,7 +392,7 @@ class Tar:
             why = "a sparse file, which can't be read in its archive: unpack it"
             member, offset = Member(info.name, 0, why, Reason.UNSUPPORTED), 0
         else:
-            member, offset = _tar_member(info), info.offset_data
+            member, offset = _tar_to_member(info), info.offset_data
         self._members[name], self._offsets[name] = member, offset
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
@@ -404,17 +404,17 @@ class Tar:
     def find(self, name: str) -> Member:
         """Find a member: see ``Archive``."""
         try:
-            return self._members[_plain(name)]
+            return self._members[_normalise_name(name)]
         except KeyError as error:
-            raise _gone() from error
+            raise _make_vanished_error() from error
 
-    def read(self, member: Member, most: int) -> Iterator[bytes]:
+    def read(self, member: Member, max_bytes: int) -> Iterator[bytes]:
         """Read a member: see ``Archive``."""
-        rest = min(member.size, most)
-        with _damages(self._file):
-            self._file.seek(self._offsets[_plain(member.name)])
+        rest = min(member.size, max_bytes)
+        with _translate_damage(self._file):
+            self._file.seek(self._offsets[_normalise_name(member.name)])
             while rest:
-                data = self._file.read(min(rest, CHUNK))
+                data = self._file.read(min(rest, CHUNK_BYTES))
                 if not data:
                     raise ArchiveError("its archive ends too early")
                 rest -= len(data)
@@ -425,14 +425,14 @@ class Tar:
         self._file.close()
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """Give the name under which a member is unpacked, without "." and a slash in front."""
     if "./" not in name and "//" not in name and not name.startswith("/"):
         return name
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def _tar_member(info: tarfile.TarInfo) -> Member:
+def _tar_to_member(info: tarfile.TarInfo) -> Member:
     if is_size(info.size):
         return Member(info.name, info.size)
     return Member(info.name, 0, f"a size of {info.size}"[:80])
@@ -451,12 +451,12 @@ def _open(location: Location) -> BinaryIO:
     return file
 
 
-def _gone() -> ArchiveError:
+def _make_vanished_error() -> ArchiveError:
     return ArchiveError("it is no longer in its archive", Reason.VANISHED)
 
 
 @contextmanager
-def _damages(file: _Limited) -> Iterator[None]:
+def _translate_damage(file: _BoundedReader) -> Iterator[None]:
     """Take what the readers of archives raise for a damage, but for the system's or store's own."""
     try:
         yield
@@ -464,6 +464,6 @@ def _damages(file: _Limited) -> Iterator[None]:
         raise
     # They raise nearly anything: of numbers that are too large, nesting, encryption, other methods.
     except Exception as error:
-        if file.trouble is not None:
-            raise file.trouble from error
+        if file.read_error is not None:
+            raise file.read_error from error
         raise ArchiveError(str(error) or type(error).__name__) from error

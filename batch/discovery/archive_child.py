@@ -15,56 +15,56 @@ from time import monotonic
 
 from batch.discovery.archive import Archive, ArchiveError, Member, open_archive
 from batch.discovery.archive_protocol import (
-    HEAD,
-    MAX_WORDS,
+    FRAME_HEADER,
+    MAX_TEXT_CHARS,
     READY,
-    Ask,
-    Kind,
-    Listed,
-    Problem,
-    Task,
-    decode_ask,
+    ArchiveProblem,
+    ArchiveRequest,
+    FrameKind,
+    MemberRecord,
+    RequestKind,
+    decode_name,
+    decode_request,
     encode,
-    name_bytes,
-    name_text,
-    pack,
+    encode_name,
+    pack_frame,
 )
 from batch.errors import BatchLabelError
-from batch.files.regular_file import NotRegular
-from batch.found import cut_path
+from batch.files.regular_file import NotRegularFile
+from batch.found import shorten_path
 from batch.location import hide_secrets
 from batch.records import Reason
-from batch.stores.requests import is_passing
-from batch.stores.store import said
-from batch.workers.process import guard
+from batch.stores.requests import is_transient
+from batch.stores.store import error_text
+from batch.workers.process import limit_process
 
 # Bytes that an archive may take, besides what the process takes to start: the index of a zip with
 # some hundred thousand members, or what a store's client holds.
-MEMORY = 512 * 1024**2
-LARGEST_FILE = 16 * 1024**2  # bytes that are written: clients of stores may keep a token
+MAX_MEMORY_BYTES = 512 * 1024**2
+MAX_WRITTEN_BYTES = 16 * 1024**2  # bytes that are written: clients of stores may keep a token
 # Seconds after which it ends by itself: later than the run, if there is still one, ends it.
-GRACE = 5
+GRACE_SECONDS = 5
 # Members that are told at a time, and the bytes of their names: a frame holds as many.
-MEMBERS = 512
-NAMES = 1024**2
-_BUSY_EVERY = 1.0  # seconds
-_MOST_OF_A_QUESTION = 128 * 1024  # bytes: two paths
+MEMBERS_PER_FRAME = 512
+NAME_BYTES_PER_FRAME = 1024**2
+_BUSY_INTERVAL_SECONDS = 1.0  # seconds
+_MAX_REQUEST_BYTES = 128 * 1024  # bytes: two paths
 
 
 def main(connection: int, _: int, timeout: int, *__: int) -> None:
     """Answer questions until nobody is left to ask; ``connection`` is a socket's descriptor."""
-    guard(MEMORY, LARGEST_FILE)
+    limit_process(MAX_MEMORY_BYTES, MAX_WRITTEN_BYTES)
     # The run may be gone, and then nobody needs the answer.
-    with socket.socket(fileno=connection) as asker, suppress(ConnectionError):
-        asker.sendall(READY)
-        _Server(asker, timeout + GRACE).serve()
+    with socket.socket(fileno=connection) as client, suppress(ConnectionError):
+        client.sendall(READY)
+        _Server(client, timeout + GRACE_SECONDS).serve()
 
 
 class _Server:
     """Answers questions about archives, and keeps the last one open."""
 
-    def __init__(self, asker: socket.socket, seconds: int) -> None:
-        self._asker = asker
+    def __init__(self, client: socket.socket, seconds: int) -> None:
+        self._client = client
         self._seconds = seconds
         self._path: str | None = None
         self._archive: Archive | None = None
@@ -73,93 +73,105 @@ class _Server:
 
     def serve(self) -> None:
         """Answer one question after the other, until the other side hangs up."""
-        while ask := self._next():
+        while ask := self._receive_request():
             signal.alarm(self._seconds)
-            problem = self._answer(ask)
-            end = pack(Kind.PROBLEM, encode(problem)) if problem else pack(Kind.END)
+            problem = self._handle(ask)
+            end = (
+                pack_frame(FrameKind.PROBLEM, encode(problem))
+                if problem
+                else pack_frame(FrameKind.END)
+            )
             self._send(self._waiting + end)
             self._waiting = b""
             signal.alarm(0)
-            if problem and problem.dying:
+            if problem and problem.process_ends:
                 return
 
-    def _next(self) -> Ask | None:
-        data = self._asker.recv(_MOST_OF_A_QUESTION)  # mostly all of it
-        while data and len(data) < HEAD.size + HEAD.unpack_from(data.ljust(HEAD.size, b"\0"))[1]:
-            part = self._asker.recv(_MOST_OF_A_QUESTION)
+    def _receive_request(self) -> ArchiveRequest | None:
+        data = self._client.recv(_MAX_REQUEST_BYTES)  # mostly all of it
+        while (
+            data
+            and len(data)
+            < FRAME_HEADER.size + FRAME_HEADER.unpack_from(data.ljust(FRAME_HEADER.size, b"\0"))[1]
+        ):
+            part = self._client.recv(_MAX_REQUEST_BYTES)
             data = data + part if part else b""
-        return decode_ask(data[HEAD.size :]) if data else None
+        return decode_request(data[FRAME_HEADER.size :]) if data else None
 
     def _send(self, data: bytes) -> None:
         # The run may take its time, as it has photos to label.
         signal.alarm(0)
         try:
-            self._asker.sendall(data)
+            self._client.sendall(data)
         except ConnectionError:  # unlike a store's own
             raise SystemExit from None
         signal.alarm(self._seconds)
 
-    def _tick(self) -> None:
-        if monotonic() - self._told > _BUSY_EVERY:
+    def _report_busy(self) -> None:
+        if monotonic() - self._told > _BUSY_INTERVAL_SECONDS:
             self._told = monotonic()
-            self._send(pack(Kind.BUSY))
+            self._send(pack_frame(FrameKind.BUSY))
 
-    def _answer(self, ask: Ask) -> Problem | None:
+    def _handle(self, ask: ArchiveRequest) -> ArchiveProblem | None:
         """Answer a question, or say what keeps from it."""
         try:
-            self._tell(ask)
+            self._send_reply(ask)
         except ArchiveError as error:
-            return Problem(error.reason, str(error)[:MAX_WORDS])
+            return ArchiveProblem(error.reason, str(error)[:MAX_TEXT_CHARS])
         except MemoryError:
             detail = "not enough memory to read it in its archive"
-            return Problem(Reason.TOO_LARGE, detail, dying=True)
+            return ArchiveProblem(Reason.TOO_LARGE, detail, process_ends=True)
         except BatchLabelError as error:
-            words = (error.problem[:MAX_WORDS], error.remedy[:MAX_WORDS])
-            return Problem(Reason.UNREADABLE, words[0], remedy=words[1])
-        except NotRegular as error:
-            return Problem(Reason.NOT_A_FILE, said(error))
+            words = (error.problem[:MAX_TEXT_CHARS], error.remedy[:MAX_TEXT_CHARS])
+            return ArchiveProblem(Reason.UNREADABLE, words[0], remedy=words[1])
+        except NotRegularFile as error:
+            return ArchiveProblem(Reason.NOT_A_FILE, error_text(error))
         except Exception as error:  # stores raise what they like
             gone = isinstance(error, FileNotFoundError)
             reason = Reason.VANISHED if gone else Reason.UNREADABLE
-            return Problem(reason, said(error)[:MAX_WORDS], passing=is_passing(error))
+            return ArchiveProblem(
+                reason, error_text(error)[:MAX_TEXT_CHARS], is_transient=is_transient(error)
+            )
         return None
 
-    def _tell(self, ask: Ask) -> None:
-        archive = self._open(hide_secrets(name_text(ask.path)), again=ask.task is Task.LIST)
-        if ask.task is Task.LIST:
-            for members in _batches(archive.members(self._tick)):
-                self._send(pack(Kind.MEMBERS, encode(members)))
+    def _send_reply(self, ask: ArchiveRequest) -> None:
+        archive = self._open(
+            hide_secrets(decode_name(ask.path)), again=ask.task is RequestKind.LIST
+        )
+        if ask.task is RequestKind.LIST:
+            for members in _batch_members(archive.members(self._report_busy)):
+                self._send(pack_frame(FrameKind.MEMBERS, encode(members)))
             return
-        member = archive.find(name_text(ask.name))
-        if ask.task is Task.FIND:
-            self._send(pack(Kind.MEMBERS, encode([_listed(member)])))
+        member = archive.find(decode_name(ask.name))
+        if ask.task is RequestKind.FIND:
+            self._send(pack_frame(FrameKind.MEMBERS, encode([_to_record(member)])))
             return
         if member.why:
             raise ArchiveError(member.why, member.reason)
-        for data in archive.read(member, ask.most):
+        for data in archive.read(member, ask.max_bytes):
             if self._waiting:
                 self._send(self._waiting)
-            self._waiting = pack(Kind.DATA, data)
+            self._waiting = pack_frame(FrameKind.DATA, data)
 
     def _open(self, path: str, again: bool) -> Archive:
         if self._archive is None or self._path != path or again:
             if self._archive is not None:
                 self._archive.close()
             self._archive = None
-            self._archive = open_archive(path, self._tick)
+            self._archive = open_archive(path, self._report_busy)
             self._path = path
         return self._archive
 
 
-def _batches(members: Iterator[Member]) -> Iterator[list[Listed]]:
+def _batch_members(members: Iterator[Member]) -> Iterator[list[MemberRecord]]:
     """Give members some at a time; those before a damage come before it is raised."""
-    batch: list[Listed] = []
+    batch: list[MemberRecord] = []
     names = 0
     try:
         for member in members:
-            batch.append(_listed(member))
+            batch.append(_to_record(member))
             names += len(batch[-1].name)
-            if len(batch) == MEMBERS or names > NAMES:
+            if len(batch) == MEMBERS_PER_FRAME or names > NAME_BYTES_PER_FRAME:
                 yield batch
                 batch, names = [], 0
     except ArchiveError:
@@ -170,7 +182,9 @@ def _batches(members: Iterator[Member]) -> Iterator[list[Listed]]:
         yield batch
 
 
-def _listed(member: Member) -> Listed:
-    name = cut_path(member.name)
+def _to_record(member: Member) -> MemberRecord:
+    name = shorten_path(member.name)
     why = member.why if name == member.name else "its name is too long"
-    return Listed(name_bytes(name), member.size, why[:MAX_WORDS], member.reason, member.left_out)
+    return MemberRecord(
+        encode_name(name), member.size, why[:MAX_TEXT_CHARS], member.reason, member.skipped
+    )

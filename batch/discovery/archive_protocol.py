@@ -15,20 +15,20 @@ from batch.found import MAX_PATH_BYTES
 from batch.records import Reason
 
 # In front of a frame: what it is, and its length in bytes.
-HEAD = struct.Struct("<BI")
+FRAME_HEADER = struct.Struct("<BI")
 READY = b"\n"  # said once, before the first question
-MAX_FRAME = 4 * 1024**2  # bytes
-MAX_WORDS = 1000  # characters of what is wrong
+MAX_FRAME_BYTES = 4 * 1024**2  # bytes
+MAX_TEXT_CHARS = 1000  # characters of what is wrong
 # A name that was cut has a digest.
 _Name = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Words = Annotated[str, msgspec.Meta(max_length=MAX_WORDS)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is."""
 
-    ASK = 0
+    REQUEST = 0
     MEMBERS = 1
     DATA = 2
     BUSY = 3
@@ -36,7 +36,7 @@ class Kind(IntEnum):
     END = 5
 
 
-class Task(IntEnum):
+class RequestKind(IntEnum):
     """What is asked for."""
 
     LIST = 0
@@ -44,55 +44,55 @@ class Task(IntEnum):
     READ = 2
 
 
-class Ask(msgspec.Struct, array_like=True):
-    """A question: for all members of an archive, for one, or for at most ``most`` of its bytes."""
+class ArchiveRequest(msgspec.Struct, array_like=True):
+    """A question: for all members of an archive, for one, or for at most ``max_bytes`` of its bytes."""
 
-    task: Task
+    task: RequestKind
     path: bytes
     name: bytes = b""
-    most: int = 0
+    max_bytes: int = 0
 
 
-class Listed(msgspec.Struct, array_like=True):
+class MemberRecord(msgspec.Struct, array_like=True):
     """A member: see ``archive.Member``."""
 
     name: _Name
     size: _Size
-    why: _Words
+    why: _Text
     reason: Reason
-    left_out: bool = False
+    skipped: bool = False
 
 
-class Problem(msgspec.Struct, array_like=True):
+class ArchiveProblem(msgspec.Struct, array_like=True):
     """Why there is no answer, or no more of it.
 
-    ``passing`` if it may be better next time, ``dying`` if the process ends, and a ``remedy`` where
+    ``is_transient`` if it may be better next time, ``process_ends`` if the process ends, and a ``remedy`` where
     no run can go on.
     """
 
     reason: Reason
-    detail: _Words
-    passing: bool = False
-    dying: bool = False
-    remedy: _Words = ""
+    detail: _Text
+    is_transient: bool = False
+    process_ends: bool = False
+    remedy: _Text = ""
 
 
-def pack(kind: Kind, content: bytes = b"") -> bytes:
+def pack_frame(kind: FrameKind, content: bytes = b"") -> bytes:
     """Write a frame."""
-    return HEAD.pack(kind, len(content)) + content
+    return FRAME_HEADER.pack(kind, len(content)) + content
 
 
-def name_bytes(name: str) -> bytes:
+def encode_name(name: str) -> bytes:
     """Write a name, of a file or in an archive, as both sides do whatever their locale is."""
     return name.encode("utf-8", "surrogateescape")
 
 
-def name_text(data: bytes) -> str:
-    """Read what ``name_bytes`` wrote."""
+def decode_name(data: bytes) -> str:
+    """Read what ``encode_name`` wrote."""
     return data.decode("utf-8", "surrogateescape")
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_ask = msgspec.msgpack.Decoder(Ask).decode
-decode_members = msgspec.msgpack.Decoder(list[Listed]).decode
-decode_problem = msgspec.msgpack.Decoder(Problem).decode
+decode_request = msgspec.msgpack.Decoder(ArchiveRequest).decode
+decode_members = msgspec.msgpack.Decoder(list[MemberRecord]).decode
+decode_problem = msgspec.msgpack.Decoder(ArchiveProblem).decode

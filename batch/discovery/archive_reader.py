@@ -15,41 +15,47 @@ import msgspec
 
 from batch.discovery.archive import ArchiveError, Member
 from batch.discovery.archive_protocol import (
-    HEAD,
-    MAX_FRAME,
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
     READY,
-    Ask,
-    Kind,
-    Task,
+    ArchiveRequest,
+    FrameKind,
+    RequestKind,
     decode_members,
+    decode_name,
     decode_problem,
     encode,
-    name_bytes,
-    name_text,
-    pack,
+    encode_name,
+    pack_frame,
 )
 from batch.errors import UsageError, WorkerError
-from batch.location import with_secrets
+from batch.location import restore_secrets
 from batch.options import FileLimits
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.records import Reason
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 from batch.stores.requests import pause
-from batch.workers.process import ATTEMPTS, PAUSE, end_of, not_started, start
+from batch.workers.process import (
+    MAX_START_ATTEMPTS,
+    RETRY_SECONDS,
+    describe_exit,
+    make_start_error,
+    start_process,
+)
 
 PROGRAM = "batch.discovery.archive_child"
 # Seconds without a frame, after which an archive is given up: more than a store's own patience.
-ARCHIVE_TIMEOUT = 120
-START_TIMEOUT = 60
-DYING = 2.0  # seconds for a process to be gone
+ARCHIVE_TIMEOUT_SECONDS = 120
+START_TIMEOUT_SECONDS = 60
+KILL_TIMEOUT_SECONDS = 2.0  # seconds for a process to be gone
 # The limits are waited for in parts: a run that was stopped by Ctrl-Z and goes on loses one part
 # by it. Between them the run looks whether it is to end.
-_PART = 0.1  # seconds
-_READ_AHEAD = 1024**2
-_ANSWERS = {int(kind): kind for kind in Kind if kind is not Kind.ASK}
+_POLL_SECONDS = 0.1  # seconds
+_READ_AHEAD_BYTES = 1024**2
+_REPLY_KINDS = {int(kind): kind for kind in FrameKind if kind is not FrameKind.REQUEST}
 
 
-class StoreTrouble(OSError):
+class TransientStoreError(OSError):
     """A store fails in a way that may be better next time."""
 
 
@@ -62,9 +68,9 @@ class ArchiveReader:
 
     def __init__(
         self,
-        check: Check = never_stop,
+        check: StopCheck = never_stop,
         program: str = PROGRAM,
-        timeout: int = ARCHIVE_TIMEOUT,
+        timeout: int = ARCHIVE_TIMEOUT_SECONDS,
     ) -> None:
         self.check = check
         self._program = program
@@ -81,26 +87,28 @@ class ArchiveReader:
             StoreTrouble: it is in a store that may answer next time.
             BatchLabelError: no run can go on.
         """
-        with closing(self._ask(Ask(Task.LIST, _path(path)))) as frames:
+        with closing(self._request(ArchiveRequest(RequestKind.LIST, _encode_path(path)))) as frames:
             for kind, content in frames:
-                yield from self._members(kind, content)
+                yield from self._parse_members(kind, content)
 
     def find(self, path: str, name: str) -> Member:
         """Find one member of an archive; raises as ``members`` does."""
-        with closing(self._ask(Ask(Task.FIND, _path(path), name_bytes(name)))) as frames:
-            found = [member for frame in frames for member in self._members(*frame)]
+        with closing(
+            self._request(ArchiveRequest(RequestKind.FIND, _encode_path(path), encode_name(name)))
+        ) as frames:
+            found = [member for frame in frames for member in self._parse_members(*frame)]
         if len(found) != 1:
-            raise self._senseless(f"{len(found)} members for one")
+            raise self._make_invalid_reply_error(f"{len(found)} members for one")
         return found[0]
 
-    def read(self, path: str, name: str, most: int) -> bytes:
+    def read(self, path: str, name: str, max_bytes: int) -> bytes:
         """Read a member of an archive, not more than ``most`` bytes; raises as ``members`` does."""
         data = bytearray()
-        ask = Ask(Task.READ, _path(path), name_bytes(name), most)
-        with closing(self._ask(ask)) as frames:
+        ask = ArchiveRequest(RequestKind.READ, _encode_path(path), encode_name(name), max_bytes)
+        with closing(self._request(ask)) as frames:
             for kind, content in frames:
-                if kind is not Kind.DATA or len(data) + len(content) > most:
-                    raise self._senseless("bytes that nobody asked for")
+                if kind is not FrameKind.DATA or len(data) + len(content) > max_bytes:
+                    raise self._make_invalid_reply_error("bytes that nobody asked for")
                 data += content
         return bytes(data)
 
@@ -113,79 +121,79 @@ class ArchiveReader:
             self._process.kill()
             # One that a disk holds is buried by `subprocess` when another one starts.
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(DYING)
+                self._process.wait(KILL_TIMEOUT_SECONDS)
             self._process = None
         self._buffer, self._at = b"", 0
 
-    def _members(self, kind: Kind, content: bytes) -> Iterator[Member]:
-        if kind is not Kind.MEMBERS:
-            raise self._senseless(f"a frame of kind {kind}")
+    def _parse_members(self, kind: FrameKind, content: bytes) -> Iterator[Member]:
+        if kind is not FrameKind.MEMBERS:
+            raise self._make_invalid_reply_error(f"a frame of kind {kind}")
         try:
             listed = decode_members(content)
         except msgspec.MsgspecError as error:
-            raise self._senseless(str(error)) from error
+            raise self._make_invalid_reply_error(str(error)) from error
         for member in listed:
-            name = name_text(member.name)
-            yield Member(name, member.size, member.why, member.reason, member.left_out)
+            name = decode_name(member.name)
+            yield Member(name, member.size, member.why, member.reason, member.skipped)
 
-    def _ask(self, ask: Ask) -> Generator[tuple[Kind, bytes], None, None]:
+    def _request(self, ask: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
         """Ask a question and give the frames of the answer; what is cut off ends the process."""
         answered = False
         try:
-            self._send(pack(Kind.ASK, encode(ask)))
+            self._send(pack_frame(FrameKind.REQUEST, encode(ask)))
             while True:
-                kind, content = self._frame()
-                if kind is Kind.END:
+                kind, content = self._read_frame()
+                if kind is FrameKind.END:
                     answered = True
                     return
-                if kind is Kind.PROBLEM:
-                    error, answered = self._problem(content)
+                if kind is FrameKind.PROBLEM:
+                    error, answered = self._to_error(content)
                     raise error
-                if kind is not Kind.BUSY:
+                if kind is not FrameKind.BUSY:
                     yield kind, content
         except TimeoutError as error:
             why = f"nothing of its archive was read for {self._timeout} s"
             raise ArchiveError(why, Reason.TIMEOUT) from error
         except ConnectionError as error:
-            raise self._lost() from error
+            raise self._make_lost_error() from error
         finally:
             if not answered:
                 self.close()
 
-    def _problem(self, content: bytes) -> tuple[Exception, bool]:
+    def _to_error(self, content: bytes) -> tuple[Exception, bool]:
         """Make the exception of what keeps the process from an answer; is it ready for more?"""
         try:
             problem = decode_problem(content)
         except msgspec.MsgspecError as error:
-            return self._senseless(str(error)), False
+            return self._make_invalid_reply_error(str(error)), False
         if problem.remedy:
-            return UsageError(_line(problem.detail), _line(problem.remedy)), True
-        if problem.passing:
-            return StoreTrouble(_line(problem.detail)), True
-        return ArchiveError(problem.detail, problem.reason), not problem.dying
+            return UsageError(_to_line(problem.detail), _to_line(problem.remedy)), True
+        if problem.is_transient:
+            return TransientStoreError(_to_line(problem.detail)), True
+        return ArchiveError(problem.detail, problem.reason), not problem.process_ends
 
-    def _frame(self) -> tuple[Kind, bytes]:
-        self._have(HEAD.size)
-        kind, length = HEAD.unpack_from(self._buffer, self._at)
-        if kind not in _ANSWERS:
-            raise self._senseless(f"a frame of kind {kind}")
-        if length > MAX_FRAME:
-            raise self._senseless(f"a frame of {length:,} bytes")
-        self._have(HEAD.size + length)
-        start = self._at + HEAD.size
+    def _read_frame(self) -> tuple[FrameKind, bytes]:
+        self._fill_buffer(FRAME_HEADER.size)
+        kind, length = FRAME_HEADER.unpack_from(self._buffer, self._at)
+        if kind not in _REPLY_KINDS:
+            raise self._make_invalid_reply_error(f"a frame of kind {kind}")
+        if length > MAX_FRAME_BYTES:
+            raise self._make_invalid_reply_error(f"a frame of {length:,} bytes")
+        self._fill_buffer(FRAME_HEADER.size + length)
+        start = self._at + FRAME_HEADER.size
         self._at = start + length
-        return _ANSWERS[kind], self._buffer[start : self._at]
+        return _REPLY_KINDS[kind], self._buffer[start : self._at]
 
-    def _have(self, size: int, seconds: float | None = None) -> None:
+    def _fill_buffer(self, size: int, seconds: float | None = None) -> None:
         """Wait for so many bytes that are not yet taken."""
         parts = 0
         while len(self._buffer) - self._at < size:
             assert self._connection is not None
             try:
-                data = self._connection.recv(_READ_AHEAD)
+                data = self._connection.recv(_READ_AHEAD_BYTES)
             except BlockingIOError as error:  # nothing in a part of the time
                 parts += 1
-                if parts * _PART >= (seconds or self._timeout):
+                if parts * _POLL_SECONDS >= (seconds or self._timeout):
                     raise TimeoutError from error
             else:
                 if not data:
@@ -200,15 +208,15 @@ class ArchiveReader:
                 self._connection.sendall(question)
                 return
             self.close()
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MAX_START_ATTEMPTS + 1):
             try:
                 connection = self._start()
                 break
             except WorkerError:  # such as one that was killed for memory that others have taken
                 self.close()
-                if attempt == ATTEMPTS:
+                if attempt == MAX_START_ATTEMPTS:
                     raise
-                pause(PAUSE, self.check)
+                pause(RETRY_SECONDS, self.check)
         connection.sendall(question)
 
     def _start(self) -> socket.socket:
@@ -217,26 +225,28 @@ class ArchiveReader:
             self._connection = ours
             with theirs:
                 limits = FileLimits(decode_timeout=self._timeout)
-                self._process = start(self._program, theirs.fileno(), theirs.fileno(), limits)
+                self._process = start_process(
+                    self._program, theirs.fileno(), theirs.fileno(), limits
+                )
         except OSError as error:
-            raise not_started(error.strerror or str(error)) from error
+            raise make_start_error(error.strerror or str(error)) from error
         # By the system and not by Python, which would ask twice.
-        part = struct.pack("@ll", 0, int(_PART * 1_000_000))
+        part = struct.pack("@ll", 0, int(_POLL_SECONDS * 1_000_000))
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, part)
         try:
-            self._have(len(READY), START_TIMEOUT)
+            self._fill_buffer(len(READY), START_TIMEOUT_SECONDS)
             while not self._buffer.endswith(b"\n"):
-                self._have(len(self._buffer) + 1, START_TIMEOUT)
+                self._fill_buffer(len(self._buffer) + 1, START_TIMEOUT_SECONDS)
         except TimeoutError as error:
-            raise not_started(f"no answer within {START_TIMEOUT} s") from error
+            raise make_start_error(f"no answer within {START_TIMEOUT_SECONDS} s") from error
         except ConnectionError as error:
-            raise not_started(f"it {self._end()}") from error
+            raise make_start_error(f"it {self._end()}") from error
         line, self._buffer = self._buffer, b""
         if line != READY:
-            raise not_started(printable(line.decode(errors="replace").strip()))
+            raise make_start_error(printable_text(line.decode(errors="replace").strip()))
         return ours
 
-    def _lost(self) -> ArchiveError:
+    def _make_lost_error(self) -> ArchiveError:
         end = self._end()
         if self._process is not None and self._process.poll() == -signal.SIGALRM:
             return ArchiveError(f"not read within {self._timeout} s", Reason.TIMEOUT)
@@ -246,47 +256,47 @@ class ArchiveReader:
         if self._process is None:
             return "is gone"
         try:
-            return end_of(self._process.wait(DYING))
+            return describe_exit(self._process.wait(KILL_TIMEOUT_SECONDS))
         except subprocess.TimeoutExpired:
             return "hung up"
 
-    def _senseless(self, why: str) -> ArchiveError:
+    def _make_invalid_reply_error(self, why: str) -> ArchiveError:
         self.close()
         return ArchiveError(
             f"the process that read its archive sent an invalid reply: {why}", Reason.CRASHED
         )
 
 
-def _path(archive: str) -> bytes:
-    return name_bytes(with_secrets(archive))  # which the process does not have
+def _encode_path(archive: str) -> bytes:
+    return encode_name(restore_secrets(archive))  # which the process does not have
 
 
-def _line(text: str) -> str:
-    return text if text.isprintable() else printable(text)
+def _to_line(text: str) -> str:
+    return text if text.isprintable() else printable_text(text)
 
 
 # == The archives that were asked last, each with a process that reads it.
 
 MAX_OPEN_ARCHIVES = 4
-_PART = 0.1  # seconds that one thread waits for others at a time
+_POLL_SECONDS = 0.1  # seconds that one thread waits for others at a time
 
 
-class Archives:
+class ArchiveReaderPool:
     """The archives that were asked last, held open; safe to share between threads."""
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._open: OrderedDict[str, _Shared] = OrderedDict()
+        self._open: OrderedDict[str, _SharedReader] = OrderedDict()
 
-    def read(self, path: str, name: str, most: int, check: Check = never_stop) -> bytes:
+    def read(self, path: str, name: str, max_bytes: int, check: StopCheck = never_stop) -> bytes:
         """Read a member of an archive: see ``ArchiveReader.read``; ``check`` may end the wait."""
-        shared = self._take(path, check)
+        shared = self._acquire_reader(path, check)
         try:
-            while not shared.lock.acquire(timeout=_PART):
+            while not shared.lock.acquire(timeout=_POLL_SECONDS):
                 check()
             try:
                 shared.reader.check = check
-                return shared.reader.read(path, name, most)
+                return shared.reader.read(path, name, max_bytes)
             finally:
                 shared.lock.release()
         finally:
@@ -294,19 +304,19 @@ class Archives:
                 shared.users -= 1
                 self._changed.notify_all()
 
-    def _take(self, path: str, check: Check) -> _Shared:
+    def _acquire_reader(self, path: str, check: StopCheck) -> _SharedReader:
         """Give the process that reads an archive, or one that has nothing in hand."""
         with self._changed:
-            while (shared := self._open.pop(path, None) or self._idle()) is None:
+            while (shared := self._open.pop(path, None) or self._find_idle()) is None:
                 check()
-                self._changed.wait(_PART)
+                self._changed.wait(_POLL_SECONDS)
             self._open[path] = shared  # as the last
             shared.users += 1
             return shared
 
-    def _idle(self) -> _Shared | None:
+    def _find_idle(self) -> _SharedReader | None:
         if len(self._open) < MAX_OPEN_ARCHIVES:
-            return _Shared(ArchiveReader())
+            return _SharedReader(ArchiveReader())
         path = next((path for path, shared in self._open.items() if not shared.users), None)
         return None if path is None else self._open.pop(path)
 
@@ -317,7 +327,7 @@ class Archives:
                 self._open.popitem()[1].reader.close()
 
 
-class _Shared:
+class _SharedReader:
     """A reader with the threads that use it, one at a time."""
 
     def __init__(self, reader: ArchiveReader) -> None:

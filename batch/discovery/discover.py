@@ -16,41 +16,41 @@ from typing import BinaryIO, NamedTuple
 
 from batch.discovery.archive_reader import ArchiveReader
 from batch.discovery.manifest import check_manifest, is_manifest, read_manifest
-from batch.discovery.members import members_of, named_members
-from batch.discovery.pattern import match
-from batch.discovery.walk import CHECK_EVERY, Explorer, Seen, every, read_head
+from batch.discovery.members import find_members, list_members
+from batch.discovery.pattern import expand_pattern
+from batch.discovery.walk import CHECK_EVERY, FolderWalker, VisitedPaths, check_every, read_head
 from batch.errors import InputError
 from batch.file_types import is_image
 from batch.files.regular_file import open_regular
-from batch.found import Found, fail
+from batch.found import FoundFile, make_failed
 from batch.location import (
     WILDCARDS,
     Location,
     Url,
-    archive_of,
     hide_secrets,
     is_archive,
     is_url,
-    location_of,
-    scheme_of,
+    parse_location,
+    parse_scheme,
+    restore_secrets,
     split_member,
-    with_secrets,
+    strip_member,
 )
-from batch.options import LeftOut, Search
-from batch.os_errors import describe_refusal, is_denied
-from batch.path_text import printable
+from batch.options import OnSkip, Search
+from batch.os_errors import describe_failed_access, is_denied
+from batch.path_text import printable_text
 from batch.records import Failure, Reason
-from batch.shard import Shard, Sharded
-from batch.stopping import Check, never_stop
+from batch.shard import Shard, ShardedFiles
+from batch.stopping import StopCheck, never_stop
 
-LIST = "-"
+STDIN_LIST = "-"
 # Of files that list others.
 LIST_SUFFIXES = (".txt", ".lst")
-_READ_AT_ONCE = 1 << 20  # bytes of a list
-_PART = 0.1  # seconds that a list is waited for at a time
+_READ_BYTES = 1 << 20  # bytes of a list
+_POLL_SECONDS = 0.1  # seconds that a list is waited for at a time
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 # Paths are longer than a character, so NULs between them are fewer.
-_SHARE_OF_NULS = 0.7
+_MIN_NUL_SHARE = 0.7
 
 
 def discover(
@@ -58,53 +58,53 @@ def discover(
     search: Search,
     *,
     listing: BinaryIO | None = None,
-    left_out: LeftOut = lambda path, why: None,
+    on_skip: OnSkip = lambda path, why: None,
     shard: Shard | None = None,
 ) -> Iterator[Location | Failure]:
-    """Find the photos that the inputs stand for: a ``Survey``'s files by their paths alone.
+    """Find the photos that the inputs stand for: a ``Discovery``'s files by their paths alone.
 
     With ``shard`` they are those of one shard.
 
     Raises:
-        InputError: as ``Survey`` does, before anything is yielded.
+        InputError: as ``Discovery`` does, before anything is yielded.
     """
-    survey = Survey(inputs, search, listing=listing, left_out=left_out)
-    files = Sharded(survey, shard) if shard else survey
+    survey = Discovery(inputs, search, listing=listing, on_skip=on_skip)
+    files = ShardedFiles(survey, shard) if shard else survey
     return (found.failure or found.location for found in files)
 
 
-class Kind(Enum):
+class InputKind(Enum):
     """How an input is looked into."""
 
     LOCAL = auto()
     REMOTE = auto()
     MEMBER = auto()
     MANIFEST = auto()
-    NOT_ALONE = auto()
+    MIXED = auto()
     REFUSED = auto()
-    SIGNED_AGAIN = auto()
+    DUPLICATE_URL = auto()
 
 
-class Start(NamedTuple):
+class StartingPoint(NamedTuple):
     """Where to look, which is an input or comes out of one.
 
     Whoever adds photos chooses what a pattern or a list gives. So a manifest or list, which names
     any path, is what the user has named, and nothing else; and what is an archive is looked into
-    (``opens``) only if the user has said so. A list of all files that were found has their folders
-    as well, and one may have a stray line, so that a folder in it is looked into (``enters``) only
+    (``opens_archives``) only if the user has said so. A list of all files that were found has their folders
+    as well, and one may have a stray line, so that a folder in it is looked into (``enters_folders``) only
     if it ends in a slash. ``why`` tells why a line is refused. Exclude patterns are relative to
     ``base``, a folder above; None for ``path`` itself.
     """
 
     path: str
-    kind: Kind
-    opens: bool = False
-    enters: bool = True
+    kind: InputKind
+    opens_archives: bool = False
+    enters_folders: bool = True
     why: str = ""
     base: str | None = None
 
 
-class Survey:
+class Discovery:
     """Finds the photos that inputs stand for, each file once and in a stable order.
 
     An input is a folder, a file, a pattern (``*``, ``?``, ``[...]``, ``**``; only where no
@@ -131,11 +131,11 @@ class Survey:
         search: Search,
         *,
         listing: BinaryIO | None = None,
-        left_out: LeftOut = lambda path, why: None,
-        check: Check = never_stop,
+        on_skip: OnSkip = lambda path, why: None,
+        check: StopCheck = never_stop,
     ) -> None:
         self._search = search
-        self._left_out = left_out
+        self._on_skip = on_skip
         self._check = check
         # By a pattern or list: what is there is found out once, and told in every iteration.
         self._excluded: list[tuple[Location, str]] = []
@@ -146,31 +146,31 @@ class Survey:
         given: set[str] = set()
         for name in names:
             # The first signature was hidden when its URL was read: the two can't be compared.
-            if name in given and with_secrets(archive_of(name)) != archive_of(name):
-                self._starts.append(Start(name, Kind.SIGNED_AGAIN))
+            if name in given and restore_secrets(strip_member(name)) != strip_member(name):
+                self._starts.append(StartingPoint(name, InputKind.DUPLICATE_URL))
             else:
-                self._starts += self._starts_of(name, alone, listing)
+                self._starts += self._resolve_input(name, alone, listing)
             given.add(name)
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundFile]:
         # A lone folder can't reach a file twice, so a tree of any size needs no memory.
         several = self._search.follow_symlinks or _may_overlap([s.path for s in self._starts])
-        seen = Seen() if several else None
+        seen = VisitedPaths() if several else None
         for location, why in self._excluded:
-            self._left_out(location, why)
+            self._on_skip(location, why)
         with closing(ArchiveReader(self._check)) as reader:
-            yield from every(CHECK_EVERY, self._check, self._find(seen, reader))
+            yield from check_every(CHECK_EVERY, self._check, self._walk_starts(seen, reader))
 
-    def _find(self, seen: Seen | None, reader: ArchiveReader) -> Iterator[Found]:
-        for like, group in groupby(self._starts, lambda start: start._replace(path="")):
-            opens = like.opens
+    def _walk_starts(self, seen: VisitedPaths | None, reader: ArchiveReader) -> Iterator[FoundFile]:
+        for group_start, group in groupby(self._starts, lambda start: start._replace(path="")):
+            opens = group_start.opens_archives
             paths = (start.path for start in group)
-            reached = self._reach(like, paths, seen, reader)
-            for file in self._search.leave_out_older(reached, self._left_out):
+            reached = self._list_files(group_start, paths, seen, reader)
+            for file in self._search.skip_older(reached, self._on_skip):
                 if file.failure or not is_archive(file.path):
                     yield file
                 elif opens or self._search.archives:
-                    members = members_of(file, reader, self._search, self._left_out, self._check)
+                    members = list_members(file, reader, self._search, self._on_skip, self._check)
                     yield from (
                         member
                         for member in members
@@ -178,104 +178,118 @@ class Survey:
                         if seen is None or member.path == file.path or seen.is_new(member.path)
                     )
                 else:
-                    self._left_out(file.location, "archive")
+                    self._on_skip(file.location, "archive")
                     if seen is not None:  # it may still be named
                         seen.forget(file.path)
 
-    def _reach(
-        self, like: Start, paths: Iterable[str], seen: Seen | None, reader: ArchiveReader
-    ) -> Iterator[Found]:
-        kind, enters = like.kind, like.enters
-        if kind is Kind.LOCAL:
-            explorer = Explorer(self._search, self._left_out, seen, self._check, like.base)
-            return explorer.explore(paths, enters)
-        found: Iterable[Found]
-        if kind is Kind.MANIFEST:
-            found = self._not_excluded(chain.from_iterable(map(read_manifest, paths)))
-        elif kind is Kind.MEMBER:
-            found = named_members(paths, reader, self._check)
-        elif kind is Kind.NOT_ALONE:
+    def _list_files(
+        self,
+        group_start: StartingPoint,
+        paths: Iterable[str],
+        seen: VisitedPaths | None,
+        reader: ArchiveReader,
+    ) -> Iterator[FoundFile]:
+        kind, enters = group_start.kind, group_start.enters_folders
+        if kind is InputKind.LOCAL:
+            explorer = FolderWalker(
+                self._search, self._on_skip, seen, self._check, group_start.base
+            )
+            return explorer.walk(paths, enters)
+        found: Iterable[FoundFile]
+        if kind is InputKind.MANIFEST:
+            found = self._drop_excluded(chain.from_iterable(map(read_manifest, paths)))
+        elif kind is InputKind.MEMBER:
+            found = find_members(paths, reader, self._check)
+        elif kind is InputKind.MIXED:
             detail = "a manifest or list among other inputs is not read: give it alone"
-            found = (fail(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
-        elif kind is Kind.REFUSED:
-            found = (fail(path, Reason.UNREADABLE, like.why) for path in paths)
-        elif kind is Kind.SIGNED_AGAIN:
+            found = (make_failed(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
+        elif kind is InputKind.REFUSED:
+            found = (make_failed(path, Reason.UNREADABLE, group_start.why) for path in paths)
+        elif kind is InputKind.DUPLICATE_URL:
             found = ()
             for path in paths:
-                self._left_out(location_of(path), "same URL with another signature")
+                self._on_skip(parse_location(path), "same URL with another signature")
         else:
             # Here, as it loads clients, which a run on this machine's files does without.
-            from batch.discovery.listing import reach
+            from batch.discovery.listing import list_urls
 
-            found = reach(paths, self._search, self._left_out, self._check, like.base, enters)
+            found = list_urls(
+                paths, self._search, self._on_skip, self._check, group_start.base, enters
+            )
         return (file for file in found if seen is None or seen.is_new(file.path))
 
-    def _not_excluded(self, files: Iterable[Found]) -> Iterator[Found]:
+    def _drop_excluded(self, files: Iterable[FoundFile]) -> Iterator[FoundFile]:
         for file in files:
-            why = self._search.exclusion.why_listed(file.path)
+            why = self._search.exclusion.match_listed(file.path)
             if why:
-                self._left_out(file.location, why)
+                self._on_skip(file.location, why)
             else:
                 yield file
 
-    def _exclude(self, path: str, why: str | None) -> bool:
+    def _skip_if_excluded(self, path: str, why: str | None) -> bool:
         if why:
-            self._excluded.append((location_of(path), why))
+            self._excluded.append((parse_location(path), why))
         return why is not None
 
-    def _is_signed_again(self, given: str, name: str) -> bool:
+    def _is_duplicate_url(self, given: str, name: str) -> bool:
         """Tell whether a URL differs from an earlier one in nothing that is part of its name.
 
         The same photo has one row; but it may be another, whose URL is to be looked for.
         """
         return given != name and self._signed.setdefault(name, given) != given
 
-    def _named(self, text: str, kind: Kind, is_folder: bool) -> list[Start]:
+    def _resolve_named(self, text: str, kind: InputKind, is_folder: bool) -> list[StartingPoint]:
         name = text.rstrip("/").rpartition("/")[2]
-        why = self._search.exclusion.why_named(name, folder=is_folder)
-        return [] if self._exclude(text, why) else [Start(text, kind, opens=True)]
+        why = self._search.exclusion.match_named(name, folder=is_folder)
+        return (
+            []
+            if self._skip_if_excluded(text, why)
+            else [StartingPoint(text, kind, opens_archives=True)]
+        )
 
-    def _listed(self, lines: Iterable[str]) -> list[Start]:
+    def _resolve_lines(self, lines: Iterable[str]) -> list[StartingPoint]:
         """Tell what the lines of a list stand for."""
         starts = []
-        why_excluded = self._search.exclusion.why_listed
+        why_excluded = self._search.exclusion.match_listed
         for line in lines:
-            path = os.fspath(location_of(line)) if "://" in line else line
-            if self._exclude(path, why_excluded(path)):
+            path = os.fspath(parse_location(line)) if "://" in line else line
+            if self._skip_if_excluded(path, why_excluded(path)):
                 continue
-            kind = _kind(path)
-            if kind is not Kind.LOCAL and self._is_signed_again(line, path):
-                kind = Kind.SIGNED_AGAIN
+            kind = _classify_path(path)
+            if kind is not InputKind.LOCAL and self._is_duplicate_url(line, path):
+                kind = InputKind.DUPLICATE_URL
             enters = line.endswith("/") and not line.endswith("://")
-            enters = enters and (kind is not Kind.LOCAL or not _is_root(path))
-            starts.append(Start(path, kind, enters=enters))
+            enters = enters and (kind is not InputKind.LOCAL or not _is_root(path))
+            starts.append(StartingPoint(path, kind, enters_folders=enters))
         return starts
 
-    def _starts_of(self, text: str, alone: bool, listing: BinaryIO | None) -> list[Start]:
+    def _resolve_input(
+        self, text: str, alone: bool, listing: BinaryIO | None
+    ) -> list[StartingPoint]:
         if _is_manifest(text):
-            return _manifest(text, alone)
+            return _resolve_manifest(text, alone)
         if _is_local_list(text):
-            path = os.fspath(location_of(text))
-            return self._read_list(path) if alone else [Start(path, Kind.NOT_ALONE)]
-        if text == LIST:
+            path = os.fspath(parse_location(text))
+            return self._read_list(path) if alone else [StartingPoint(path, InputKind.MIXED)]
+        if text == STDIN_LIST:
             if listing is None:
                 raise InputError("'-' stands for a list of paths, but there is none", "pipe one in")
-            return self._listed(_lines(_read(listing, self._check)))
-        return self._look_up(text)
+            return self._resolve_lines(_split_lines(_read_to_end(listing, self._check)))
+        return self._resolve_path(text)
 
-    def _read_list(self, path: str) -> list[Start]:
+    def _read_list(self, path: str) -> list[StartingPoint]:
         try:
             with open_regular(path) as file:
-                return self._listed(_lines(_read(file, self._check)))
+                return self._resolve_lines(_split_lines(_read_to_end(file, self._check)))
         except OSError as error:
             raise InputError(
-                f"list {printable(path)} can't be read ({error.strerror})", "check its rights"
+                f"list {printable_text(path)} can't be read ({error.strerror})", "check its rights"
             ) from error
 
-    def _look_up(self, text: str) -> list[Start]:
-        location = location_of(text)
+    def _resolve_path(self, text: str) -> list[StartingPoint]:
+        location = parse_location(text)
         if isinstance(location, Url):
-            return self._look_up_url(text)
+            return self._resolve_url(text)
         if is_url(text):  # file://, a path of this machine
             text = os.fspath(location)
         try:
@@ -284,7 +298,7 @@ class Survey:
             is_pattern = not WILDCARDS.isdisjoint(text)
             if is_denied(error) and not is_pattern:
                 raise InputError(
-                    describe_refusal(f"input {text!r}", "found", error, text),
+                    describe_failed_access(f"input {text!r}", "found", error, text),
                     "run as a user who may enter that folder, or change its mode or owner",
                 ) from error
             if not is_pattern:
@@ -293,50 +307,56 @@ class Survey:
                     "check the spelling, and that its disk is mounted",
                 ) from error
             opens = is_archive(text)
-            base, matching = match(text, self._search, self._exclude, self._check)
-            return [Start(path, Kind.LOCAL, opens, base=base) for path in matching]
-        return self._named(text, Kind.LOCAL, S_ISDIR(status.st_mode))
+            base, matching = expand_pattern(text, self._search, self._skip_if_excluded, self._check)
+            return [StartingPoint(path, InputKind.LOCAL, opens, base=base) for path in matching]
+        return self._resolve_named(text, InputKind.LOCAL, S_ISDIR(status.st_mode))
 
-    def _look_up_url(self, url: str) -> list[Start]:
-        from batch.discovery.listing import listed_in, matches
+    def _resolve_url(self, url: str) -> list[StartingPoint]:
+        from batch.discovery.listing import expand_url_pattern, read_url_list
 
         if split_member(url):
             with closing(ArchiveReader(self._check)) as reader:
-                (found,) = named_members([url], reader, self._check)
+                (found,) = find_members([url], reader, self._check)
             if found.failure:
                 raise InputError(
-                    f"input {printable(url)} can't be found ({found.failure.detail})",
+                    f"input {printable_text(url)} can't be found ({found.failure.detail})",
                     "check the spelling, and that the archive is whole",
                 )
-            return [Start(url, Kind.MEMBER)]
+            return [StartingPoint(url, InputKind.MEMBER)]
         if url.lower().endswith(LIST_SUFFIXES):
-            lines = listed_in(url, self._check)
+            lines = read_url_list(url, self._check)
             return [
                 start
                 for line, why in lines
-                for start in ([Start(line, Kind.REFUSED, why=why)] if why else self._listed([line]))
+                for start in (
+                    [StartingPoint(line, InputKind.REFUSED, why=why)]
+                    if why
+                    else self._resolve_lines([line])
+                )
             ]
-        matching = matches(url, self._search.hidden, self._check)
+        matching = expand_url_pattern(url, self._search.hidden, self._check)
         if matching == [url]:
-            return self._named(url, Kind.REMOTE, is_folder=not splitext(url)[1])
-        base = _fixed(url)
-        why = self._search.exclusion.why_inside
-        kept = (p for p in matching if not self._exclude(p, why(p[len(base) :], folder=True)))
-        return [Start(path, Kind.REMOTE, is_archive(url), base=base) for path in kept]
+            return self._resolve_named(url, InputKind.REMOTE, is_folder=not splitext(url)[1])
+        base = _find_fixed_prefix(url)
+        why = self._search.exclusion.match_path
+        kept = (
+            p for p in matching if not self._skip_if_excluded(p, why(p[len(base) :], folder=True))
+        )
+        return [StartingPoint(path, InputKind.REMOTE, is_archive(url), base=base) for path in kept]
 
 
 def _is_manifest(text: str) -> bool:
     """Tell whether an input, as it was given, names a manifest and nothing else."""
-    location = location_of(text)
+    location = parse_location(text)
     if isinstance(location, Path):
         return is_manifest(os.fspath(location))
-    is_pattern = not WILDCARDS.isdisjoint(text) and not scheme_of(text).startswith("http")
+    is_pattern = not WILDCARDS.isdisjoint(text) and not parse_scheme(text).startswith("http")
     return is_manifest(text) and not is_pattern and split_member(text) is None
 
 
 def _is_local_list(text: str) -> bool:
     """Tell whether an input names a list of paths on this machine."""
-    location = location_of(text)
+    location = parse_location(text)
     if isinstance(location, Url) or not text.lower().endswith(LIST_SUFFIXES):
         return False
     try:
@@ -345,12 +365,14 @@ def _is_local_list(text: str) -> bool:
         return os.path.isfile(location)  # noqa: PTH113
 
 
-def _manifest(text: str, alone: bool) -> list[Start]:
-    location = location_of(text)
+def _resolve_manifest(text: str, alone: bool) -> list[StartingPoint]:
+    location = parse_location(text)
     path = os.fspath(location)
     if alone:
         check_manifest(path)
-    return [Start(path, Kind.MANIFEST if alone else Kind.NOT_ALONE, opens=True)]
+    return [
+        StartingPoint(path, InputKind.MANIFEST if alone else InputKind.MIXED, opens_archives=True)
+    ]
 
 
 def _is_root(path: str) -> bool:
@@ -360,48 +382,48 @@ def _is_root(path: str) -> bool:
         return False
 
 
-def _fixed(pattern: str) -> str:
+def _find_fixed_prefix(pattern: str) -> str:
     """Give what a pattern of URLs has before the first part with a wildcard."""
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
     return "".join(f"{part}/" for part in parts[:first])
 
 
-def _kind(path: str) -> Kind:
+def _classify_path(path: str) -> InputKind:
     if split_member(path):
-        return Kind.MEMBER
-    return Kind.REMOTE if is_url(path) else Kind.LOCAL
+        return InputKind.MEMBER
+    return InputKind.REMOTE if is_url(path) else InputKind.LOCAL
 
 
 def _may_overlap(starts: Sequence[str]) -> bool:
     """Tell whether a file might be reached from two of the starts."""
     if not all(map(is_url, starts)):
         return len(starts) > 1
-    folders = sorted(f"{archive_of(start).rstrip('/')}/" for start in starts)
+    folders = sorted(f"{strip_member(start).rstrip('/')}/" for start in starts)
     return any(later.startswith(first) for first, later in pairwise(folders))
 
 
-def _read(listing: BinaryIO, check: Check) -> bytes:
+def _read_to_end(listing: BinaryIO, check: StopCheck) -> bytes:
     """Read a list to its end, which may take long: its writer may still be at work."""
     data: list[bytes] = []
     while True:
         check()
-        if _is_silent(listing):
+        if _has_no_data_yet(listing):
             continue
-        part = listing.read1(_READ_AT_ONCE) if hasattr(listing, "read1") else listing.read()
+        part = listing.read1(_READ_BYTES) if hasattr(listing, "read1") else listing.read()
         if not part:
             return b"".join(data)
         data.append(part)
 
 
-def _is_silent(listing: BinaryIO) -> bool:
+def _has_no_data_yet(listing: BinaryIO) -> bool:
     try:
-        return not select.select([listing.fileno()], [], [], _PART)[0]
+        return not select.select([listing.fileno()], [], [], _POLL_SECONDS)[0]
     except (OSError, ValueError):  # no descriptor behind it, or more of them than select takes
         return False
 
 
-def _as_utf8(text: bytes) -> bytes:
+def _to_utf8(text: bytes) -> bytes:
     """Bring a list into UTF-8: Windows' shells write UTF-16, and editors put a mark in front.
 
     What is damaged in it becomes a path that is not there.
@@ -411,22 +433,22 @@ def _as_utf8(text: bytes) -> bytes:
     encoding = _UTF16.get(text[:2])
     if encoding is None:
         even, odd = text[::2], text[1::2]
-        if _is_zeros(odd) and not _is_zeros(even):
+        if _is_mostly_nul(odd) and not _is_mostly_nul(even):
             encoding = "utf-16-le"
-        elif _is_zeros(even) and not _is_zeros(odd):
+        elif _is_mostly_nul(even) and not _is_mostly_nul(odd):
             encoding = "utf-16-be"
         else:
             return text
     return text.decode(encoding, "replace").removeprefix("\ufeff").encode()
 
 
-def _is_zeros(half: bytes) -> bool:
+def _is_mostly_nul(half: bytes) -> bool:
     """Tell whether every other byte of a list is NUL, mostly, as in UTF-16 that is mostly ASCII."""
-    return half.count(0) > _SHARE_OF_NULS * len(half)
+    return half.count(0) > _MIN_NUL_SHARE * len(half)
 
 
-def _lines(text: bytes) -> list[str]:
-    text = _as_utf8(text)
+def _split_lines(text: bytes) -> list[str]:
+    text = _to_utf8(text)
     # A name may hold a newline or end with a CR, so what NULs separate is taken to the letter.
     if b"\0" in text:
         entries = text.removesuffix(b"\n").split(b"\0")

@@ -18,29 +18,29 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batch.discovery.archive import ArchiveError
-from batch.discovery.archive_reader import Archives
+from batch.discovery.archive_reader import ArchiveReaderPool
 from batch.errors import BatchLabelError
 from batch.location import Url, split_member
 from batch.parallel import submit
 from batch.records import Failure, Reason, Stage
-from batch.stopping import Check, StopRequested, never_stop
+from batch.stopping import StopCheck, StopRequested, never_stop
 from batch.stores.download import read_object
-from batch.stores.requests import retried
-from batch.stores.store import said
+from batch.stores.requests import retry
+from batch.stores.store import error_text
 
 Item = TypeVar("Item")
 # They wait for answers nearly all of their time, so there may be many of them for each core.
-FETCHERS = 16
+MAX_FETCHES = 16
 # Files that are fetched or being fetched, and their bytes, of which one file may have more.
-MOST_AHEAD = 4 * FETCHERS
+MAX_FILES_AHEAD = 4 * MAX_FETCHES
 MAX_BYTES_AHEAD = 256 * 1024**2
 # Of the time that a photo has to be decoded: how long its server may be nearly silent.
-PATIENCE = 2
-SIZE_IF_UNKNOWN = MAX_BYTES_AHEAD // FETCHERS
+PATIENCE_FACTOR = 2
+ASSUMED_BYTES = MAX_BYTES_AHEAD // MAX_FETCHES
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedFile:
     """The bytes of a file, or why they can't be had, and the seconds that it took."""
 
     url: Url
@@ -53,7 +53,7 @@ class _Numbered(Generic[Item]):
     """An item that waits to be given, and its number among all of them."""
 
     number: int
-    item: Future[Fetched] | Item
+    item: Future[FetchedFile] | Item
 
 
 class Fetcher:
@@ -64,14 +64,16 @@ class Fetcher:
     """
 
     def __init__(
-        self, max_bytes: int, check: Check = never_stop, patience: float = math.inf
+        self, max_bytes: int, check: StopCheck = never_stop, patience: float = math.inf
     ) -> None:
         self._max_bytes = max_bytes
         self._patience = patience
         self._check = check
-        self._archives = Archives()
+        self._archives = ArchiveReaderPool()
 
-    def ahead(self, found: Iterable[Item], in_order: bool = True) -> Iterator[Item | Fetched]:
+    def prefetch(
+        self, found: Iterable[Item], in_order: bool = True
+    ) -> Iterator[Item | FetchedFile]:
         """Give the same files, but those at URLs with their bytes, as they come or ``in_order``.
 
         Files are taken from ``found`` before they are asked for, as many as the limits of this
@@ -80,7 +82,7 @@ class Fetcher:
         fetched, that file and those after it are not given.
         """
         waiting: deque[_Numbered[Item]] = deque()
-        pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")  # without a thread yet
+        pool = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="fetch")  # without a thread yet
         held = first = 0
         closing = threading.Event()
 
@@ -89,17 +91,19 @@ class Fetcher:
             if closing.is_set():  # nobody waits for the file any more
                 raise CancelledError
 
-        def fetch(numbered: tuple[Url, int]) -> Fetched:
+        def fetch(numbered: tuple[Url, int]) -> FetchedFile:
             url, number = numbered
-            return self.fetch(url, lambda size: size <= _size(url) or number == first, check)
+            return self.fetch(
+                url, lambda size: size <= _estimate_size(url) or number == first, check
+            )
 
-        def take() -> Item | Fetched:
+        def take() -> Item | FetchedFile:
             nonlocal held, first
-            taken = waiting[0] if in_order else _any_done(waiting)
+            taken = waiting[0] if in_order else _wait_for_any(waiting)
             result = taken.item.result() if isinstance(taken.item, Future) else taken.item
             waiting.remove(taken)
-            if isinstance(result, Fetched):
-                held -= _size(result.url)
+            if isinstance(result, FetchedFile):
+                held -= _estimate_size(result.url)
             first = waiting[0].number if waiting else taken.number + 1
             return result
 
@@ -108,13 +112,13 @@ class Fetcher:
                 if isinstance(item, Url):
                     if not waiting:
                         first = number
-                    held += _size(item)
+                    held += _estimate_size(item)
                     waiting.append(_Numbered(number, submit(pool, fetch, (item, number))))
                 elif waiting and in_order:
                     waiting.append(_Numbered(number, item))
                 else:
                     yield item
-                while waiting and (len(waiting) >= MOST_AHEAD or held > MAX_BYTES_AHEAD):
+                while waiting and (len(waiting) >= MAX_FILES_AHEAD or held > MAX_BYTES_AHEAD):
                     yield take()
             while waiting:
                 yield take()
@@ -128,8 +132,8 @@ class Fetcher:
         self,
         url: Url,
         room: Callable[[int], bool] = lambda size: True,
-        check: Check = never_stop,
-    ) -> Fetched:
+        check: StopCheck = never_stop,
+    ) -> FetchedFile:
         """Fetch one file, in several attempts if need be; the rest as for ``read_object``.
 
         Raises:
@@ -138,53 +142,55 @@ class Fetcher:
         started = time.perf_counter()
         try:
             check()
-            content = self._content(url, room, check)
+            content = self._fetch_content(url, room, check)
         except MemoryError:
-            content = _failure(url, Reason.TOO_LARGE, "not enough memory for the file")
+            content = _make_failure(url, Reason.TOO_LARGE, "not enough memory for the file")
         except ArchiveError as error:
-            content = _failure(url, error.reason, str(error))
+            content = _make_failure(url, error.reason, str(error))
         except BatchLabelError:  # such as a package that is missing, whatever the file
             raise
         except Exception as error:  # stores raise what they like
             check()  # a request that the end of the run has cancelled is no fault of the file
-            content = _failure(url, *_why(error))
-        return Fetched(url, content, time.perf_counter() - started)
+            content = _make_failure(url, *_describe_error(error))
+        return FetchedFile(url, content, time.perf_counter() - started)
 
     def close(self) -> None:
         """Close the archives."""
         self._archives.close()
 
-    def _content(self, url: Url, room: Callable[[int], bool], check: Check) -> bytes | Failure:
+    def _fetch_content(
+        self, url: Url, room: Callable[[int], bool], check: StopCheck
+    ) -> bytes | Failure:
         if url.size is not None and url.size > self._max_bytes:
-            return self._too_large(url, url.size)
+            return self._make_too_large(url, url.size)
         member = split_member(url.text)
         # One byte more shows that there is more than was said.
-        most = self._max_bytes + 1
+        limit = self._max_bytes + 1
         if member:
-            data = retried(lambda: self._archives.read(*member, most, check), check)
+            data = retry(lambda: self._archives.read(*member, limit, check), check)
         else:
-            data = read_object(url.text, most, check, room, self._patience)
-        return data if len(data) < most else self._too_large(url, len(data))
+            data = read_object(url.text, limit, check, room, self._patience)
+        return data if len(data) < limit else self._make_too_large(url, len(data))
 
-    def _too_large(self, url: Url, size: int) -> Failure:
+    def _make_too_large(self, url: Url, size: int) -> Failure:
         detail = f"{size:,} bytes, more than --max-file-size {self._max_bytes:,}"
-        return _failure(url, Reason.TOO_LARGE, detail)
+        return _make_failure(url, Reason.TOO_LARGE, detail)
 
 
-def _any_done(waiting: Iterable[_Numbered[Item]]) -> _Numbered[Item]:
+def _wait_for_any(waiting: Iterable[_Numbered[Item]]) -> _Numbered[Item]:
     """Wait until one of the files that are fetched is there."""
     by_future = {each.item: each for each in waiting if isinstance(each.item, Future)}
     return by_future[next(iter(wait(by_future, return_when=FIRST_COMPLETED).done))]
 
 
-def _size(url: Url) -> int:
-    return SIZE_IF_UNKNOWN if url.size is None else url.size
+def _estimate_size(url: Url) -> int:
+    return ASSUMED_BYTES if url.size is None else url.size
 
 
-def _why(error: Exception) -> tuple[Reason, str]:
+def _describe_error(error: Exception) -> tuple[Reason, str]:
     gone = isinstance(error, FileNotFoundError)
-    return (Reason.VANISHED if gone else Reason.UNREADABLE), said(error)
+    return (Reason.VANISHED if gone else Reason.UNREADABLE), error_text(error)
 
 
-def _failure(url: Url, reason: Reason, detail: str) -> Failure:
+def _make_failure(url: Url, reason: Reason, detail: str) -> Failure:
     return Failure(url, Stage.READ, reason, detail)

@@ -12,14 +12,14 @@ from PIL import Image, ImageOps
 
 from batch.errors import UsageError
 from batch.location import Url
-from batch.records import Loaded
+from batch.records import InMemoryFile
 
 Picture: TypeAlias = bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 
 # Pillow's modes without a range of values that is known.
-_WITHOUT_RANGE = ("I", "F")
+_MODES_WITHOUT_RANGE = ("I", "F")
 # Those that PNG has; see https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html
-_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def is_picture(photo: object) -> bool:
@@ -28,7 +28,7 @@ def is_picture(photo: object) -> bool:
     return is_array or isinstance(photo, bytes | Image.Image) or hasattr(photo, "read")
 
 
-def load(pictures: Iterable[object]) -> Iterator[Loaded]:
+def load_photos(pictures: Iterable[object]) -> Iterator[InMemoryFile]:
     """Give photos the form of files, one at a time, as ``memory://1``, ``memory://2``, ...
 
     Raises:
@@ -39,7 +39,7 @@ def load(pictures: Iterable[object]) -> Iterator[Loaded]:
         url = Url(f"memory://{number}")
         if hasattr(picture, "read"):  # a file
             picture = picture.read()
-        yield Loaded(url, picture if isinstance(picture, bytes) else _encode(picture, url))
+        yield InMemoryFile(url, picture if isinstance(picture, bytes) else _encode(picture, url))
 
 
 def _encode(picture: object, url: Url) -> bytes:
@@ -48,13 +48,13 @@ def _encode(picture: object, url: Url) -> bytes:
         _check(picture, url)
         Image.fromarray(picture).save(stream, "BMP")  # which is written and read at once
     elif isinstance(picture, Image.Image):
-        if picture.mode in _WITHOUT_RANGE:
+        if picture.mode in _MODES_WITHOUT_RANGE:
             raise UsageError(
                 f"photo {url} is a Pillow image of mode {picture.mode}, whose range is not known",
                 "bring it to 0 to 255 and convert it to L or RGB first",
             )
         upright = ImageOps.exif_transpose(picture)
-        image = upright if upright.mode in _OF_PNG else upright.convert("RGB")
+        image = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
         image.save(stream, "PNG", compress_level=1)
     else:
         raise UsageError(

@@ -18,20 +18,20 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote_plus
 
-from batch.discovery.walk import CHECK_EVERY, every
+from batch.discovery.walk import CHECK_EVERY, check_every
 from batch.errors import InputError
 from batch.files.regular_file import open_regular
-from batch.found import Found, find
-from batch.location import Location, Url, location_of
-from batch.options import LeftOut, Search
-from batch.os_errors import describe_refusal
-from batch.path_text import path_text, printable
+from batch.found import FoundFile, make_found
+from batch.location import Location, Url, parse_location
+from batch.options import OnSkip, Search
+from batch.os_errors import describe_failed_access
+from batch.path_text import path_text, printable_text
 from batch.reports.formats import ARROW_ERRORS, check_pyarrow
-from batch.stopping import Check, never_stop
-from batch.stores.download import opened
+from batch.stopping import StopCheck, never_stop
+from batch.stores.download import open_location
 
-ROWS = 8_192
-_NEEDED = "key"
+ROWS_PER_BATCH = 8_192
+_REQUIRED_COLUMN = "key"
 # As the formats spell them, without case and underscores: `IsLatest` and `is_latest`.
 _COLUMNS = (
     "bucket", "key", "islatest", "isdeletemarker", "size", "lastmodifieddate", "etag",
@@ -40,7 +40,7 @@ _COLUMNS = (
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
-class Listed(NamedTuple):
+class InventoryRow(NamedTuple):
     """What an inventory says of one version of an object; ``mtime_ns`` is in nanoseconds."""
 
     bucket: str | None
@@ -52,30 +52,30 @@ class Listed(NamedTuple):
     etag: str | None
 
 
-Reader = Callable[[BinaryIO, str], Iterator[Listed]]
+Reader = Callable[[BinaryIO, str], Iterator[InventoryRow]]
 
 
-def read_csv(stream: BinaryIO, schema: str) -> Iterator[Listed]:
+def read_csv(stream: BinaryIO, schema: str) -> Iterator[InventoryRow]:
     """Read gzipped CSV without a header, whose columns ``schema`` names; keys are URL-encoded.
 
     Raises:
         ValueError, OSError, EOFError: it is damaged.
     """
-    names = [_plain(name) for name in schema.split(",")]
+    names = [_normalise_name(name) for name in schema.split(",")]
     where = [names.index(name) if name in names else None for name in _COLUMNS]
-    _need(names)
+    _check_columns(names)
     text = io.TextIOWrapper(gzip.GzipFile(fileobj=stream), encoding="utf-8", newline="")
     rows = csv.reader(text, strict=True)
     try:
         for row in rows:
             if len(row) != len(names):
                 raise ValueError(f"line {rows.line_num}: {len(row)} fields, not {len(names)}")
-            yield _of_texts(*(None if i is None else row[i] or None for i in where))
+            yield _row_from_texts(*(None if i is None else row[i] or None for i in where))
     except (csv.Error, zlib.error) as error:
         raise ValueError(f"line {rows.line_num}: {error}") from error
 
 
-def read_orc(stream: BinaryIO, schema: str) -> Iterator[Listed]:
+def read_orc(stream: BinaryIO, schema: str) -> Iterator[InventoryRow]:
     """Read ORC, a stripe at a time.
 
     Raises:
@@ -85,14 +85,14 @@ def read_orc(stream: BinaryIO, schema: str) -> Iterator[Listed]:
     import pyarrow.orc
 
     file = pyarrow.orc.ORCFile(stream)
-    wanted = _wanted(file.schema.names)
+    wanted = _select_columns(file.schema.names)
     for stripe in range(file.nstripes):
         batch = file.read_stripe(stripe, columns=list(wanted.values()))
-        for start in range(0, batch.num_rows, ROWS):
-            yield from _of_batch(batch.slice(start, ROWS), wanted)
+        for start in range(0, batch.num_rows, ROWS_PER_BATCH):
+            yield from _rows_from_batch(batch.slice(start, ROWS_PER_BATCH), wanted)
 
 
-def read_parquet(stream: BinaryIO, schema: str) -> Iterator[Listed]:
+def read_parquet(stream: BinaryIO, schema: str) -> Iterator[InventoryRow]:
     """Read Parquet, a few thousand rows at a time.
 
     Raises:
@@ -102,31 +102,35 @@ def read_parquet(stream: BinaryIO, schema: str) -> Iterator[Listed]:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(stream)
-    wanted = _wanted(file.schema_arrow.names)
-    for batch in file.iter_batches(batch_size=ROWS, columns=list(wanted.values())):
-        yield from _of_batch(batch, wanted)
+    wanted = _select_columns(file.schema_arrow.names)
+    for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=list(wanted.values())):
+        yield from _rows_from_batch(batch, wanted)
 
 
 READERS: Mapping[str, Reader] = {"CSV": read_csv, "ORC": read_orc, "PARQUET": read_parquet}
 
 
-def _wanted(names: list[str]) -> dict[str, str]:
+def _select_columns(names: list[str]) -> dict[str, str]:
     """Give the columns that count, by their plain names."""
-    spelled = {_plain(name): name for name in names}
-    _need(list(spelled))
+    spelled = {_normalise_name(name): name for name in names}
+    _check_columns(list(spelled))
     return {name: spelled[name] for name in _COLUMNS if name in spelled}
 
 
-def _of_batch(batch: Any, wanted: Mapping[str, str]) -> Iterator[Listed]:
+def _rows_from_batch(batch: Any, wanted: Mapping[str, str]) -> Iterator[InventoryRow]:
     absent = [None] * batch.num_rows
-    columns = [_list(batch.column(wanted[name])) if name in wanted else absent for name in _COLUMNS]
+    columns = [
+        _to_values(batch.column(wanted[name])) if name in wanted else absent for name in _COLUMNS
+    ]
     for bucket, key, latest, deleted, size, time, etag in zip(*columns, strict=True):
         if not isinstance(key, str):
             raise ValueError("an object has no key")
-        yield Listed(bucket, key, latest is not False, bool(deleted), size, time, _bare(etag))
+        yield InventoryRow(
+            bucket, key, latest is not False, bool(deleted), size, time, _strip_quotes(etag)
+        )
 
 
-def _list(column: Any) -> list[Any]:
+def _to_values(column: Any) -> list[Any]:
     """Give a column's values, times as nanoseconds since 1970."""
     import pyarrow
 
@@ -139,7 +143,7 @@ def _list(column: Any) -> list[Any]:
     return [None if time is None else time * factor for time in times]
 
 
-def _of_texts(
+def _row_from_texts(
     bucket: str | None,
     key: str | None,
     latest: str | None,
@@ -147,37 +151,37 @@ def _of_texts(
     size: str | None,
     time: str | None,
     etag: str | None,
-) -> Listed:
+) -> InventoryRow:
     if key is None:
         raise ValueError("an object has no key")
-    return Listed(
+    return InventoryRow(
         bucket,
         unquote_plus(key, errors="strict"),
         latest != "false",
         deleted == "true",
         None if size is None else int(size),
-        None if time is None else _nanoseconds(time),
-        _bare(etag),
+        None if time is None else _parse_time(time),
+        _strip_quotes(etag),
     )
 
 
-def _nanoseconds(text: str) -> int:
+def _parse_time(text: str) -> int:
     time = datetime.fromisoformat(text)
     since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 
 
-def _bare(etag: str | None) -> str | None:
+def _strip_quotes(etag: str | None) -> str | None:
     # HTTP has it in quotes, and inventories mostly have not.
     return etag.strip('"') if etag else None
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return name.strip().lower().replace("_", "")
 
 
-def _need(names: list[str]) -> None:
-    if _NEEDED not in names:
+def _check_columns(names: list[str]) -> None:
+    if _REQUIRED_COLUMN not in names:
         raise ValueError("it has no column for keys")
 
 
@@ -188,11 +192,11 @@ def _need(names: list[str]) -> None:
 REMEDY = "give the manifest.json of an S3 inventory, with the files that it names where they were"
 
 # Bytes between two looks at whether the run is to end.
-_COPIED_AT_ONCE = 1024**2
+_COPY_BYTES = 1024**2
 
 
 @dataclass(frozen=True)
-class _File:
+class _InventoryFile:
     """One of the files that an inventory is spread over; ``key`` is in the bucket it lies in."""
 
     key: str
@@ -208,21 +212,21 @@ class Inventory:
     """
 
     def __init__(self, manifest: str) -> None:
-        self._place = location_of(manifest)
+        self._place = parse_location(manifest)
         self._called = f"inventory {path_text(self._place)}"
-        with self._reading(), opened(self._place, self._called, InputError) as file:
+        with self._translate_errors(), open_location(self._place, self._called, InputError) as file:
             values = json.load(file)
         try:
             self._bucket = str(values["sourceBucket"])
             self._read = READERS[str(values["fileFormat"]).upper()]
             self._schema = str(values["fileSchema"])
-            self._files = [_File(f["key"], f.get("MD5checksum")) for f in values["files"]]
+            self._files = [_InventoryFile(f["key"], f.get("MD5checksum")) for f in values["files"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self._called} is none: {error!r} is amiss", REMEDY) from error
 
     def files(
-        self, search: Search, left_out: LeftOut, check: Check = never_stop
-    ) -> Iterator[Found]:
+        self, search: Search, on_skip: OnSkip, check: StopCheck = never_stop
+    ) -> Iterator[FoundFile]:
         """Give the photos in the bucket, in the order of the inventory.
 
         They are told by their names alone. Objects that are not the latest version, or that mark
@@ -231,40 +235,40 @@ class Inventory:
         Raises:
             InputError: a file of the inventory is missing or damaged.
         """
-        yield from search.leave_out_older(self._listed(search, left_out, check), left_out)
+        yield from search.skip_older(self._iter_files(search, on_skip, check), on_skip)
 
-    def _listed(self, search: Search, left_out: LeftOut, check: Check) -> Iterator[Found]:
+    def _iter_files(self, search: Search, on_skip: OnSkip, check: StopCheck) -> Iterator[FoundFile]:
         for file in self._files:
-            with self._reading(file.key), self._fetched(file, check) as stream:
-                for listed in every(CHECK_EVERY, check, self._read(stream, self._schema)):
+            with self._translate_errors(file.key), self._fetch_file(file, check) as stream:
+                for listed in check_every(CHECK_EVERY, check, self._read(stream, self._schema)):
                     if listed.deleted or not listed.latest:
                         continue
                     url = f"s3://{listed.bucket or self._bucket}/{listed.key}"
-                    why = search.why_not(listed.key)
+                    why = search.find_skip_reason(listed.key)
                     if why:
-                        left_out(Url(url), why)
+                        on_skip(Url(url), why)
                     else:
-                        yield find(url, listed.size, listed.mtime_ns, listed.etag)
+                        yield make_found(url, listed.size, listed.mtime_ns, listed.etag)
 
     @contextmanager
-    def _fetched(self, file: _File, check: Check) -> Iterator[BinaryIO]:
+    def _fetch_file(self, file: _InventoryFile, check: StopCheck) -> Iterator[BinaryIO]:
         """Open a file of the inventory here, once its bytes are known to be right."""
-        place = self._beside(file.key)
+        place = self._locate(file.key)
         called = f"{self._called}: {path_text(place)}"
         with _open(place, called) as there, tempfile.TemporaryFile() as here:
             if isinstance(self._place, Url):
                 # A footer comes last, so a file is read from behind: not over a network.
-                for part in every(1, check, iter(partial(there.read, _COPIED_AT_ONCE), b"")):
+                for part in check_every(1, check, iter(partial(there.read, _COPY_BYTES), b"")):
                     here.write(part)
             stream = here if isinstance(self._place, Url) else there
             stream.seek(0)
-            found = hashlib.file_digest(stream, _md5).hexdigest()  # type: ignore[arg-type]
+            found = hashlib.file_digest(stream, _new_md5).hexdigest()  # type: ignore[arg-type]
             if file.md5 not in (None, found):
                 raise ValueError(f"its MD5 is {found}, not {file.md5}")
             stream.seek(0)
             yield stream
 
-    def _beside(self, key: str) -> Location:
+    def _locate(self, key: str) -> Location:
         """Find a file by its key: from the bucket's root, or from where a copy of that begins."""
         if isinstance(self._place, Url):
             scheme, _, rest = self._place.text.partition("://")
@@ -276,22 +280,22 @@ class Inventory:
         return next((path for path in (*copies, *near) if path.is_file()), copies[0])
 
     @contextmanager
-    def _reading(self, key: str = "") -> Iterator[None]:
-        where = f"{self._called}, file {printable(key)}," if key else self._called
+    def _translate_errors(self, key: str = "") -> Iterator[None]:
+        where = f"{self._called}, file {printable_text(key)}," if key else self._called
         try:
             yield
         except OSError as error:
-            raise InputError(describe_refusal(where, "read", error), REMEDY) from error
+            raise InputError(describe_failed_access(where, "read", error), REMEDY) from error
         except (*ARROW_ERRORS, EOFError) as error:
-            why = printable(" ".join(str(error).split()))
+            why = printable_text(" ".join(str(error).split()))
             raise InputError(f"{where} is damaged ({why})", REMEDY) from error
 
 
 def _open(place: Location, called: str) -> BinaryIO:
     if isinstance(place, Url):
-        return opened(place, called, InputError)
+        return open_location(place, called, InputError)
     return open_regular(place)
 
 
-def _md5() -> Any:
+def _new_md5() -> Any:
     return hashlib.md5(usedforsecurity=False)

@@ -11,12 +11,12 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from batch.errors import OutputError
-from batch.os_errors import describe
+from batch.os_errors import describe_os_error
 
 # Names in memory: of all folders that a walk is in, and as many of the one that it lists.
-MOST_NAMES = 16_384
+MAX_NAMES_IN_MEMORY = 16_384
 # Runs that are merged at once; more are merged into one run first.
-MOST_RUNS = 64
+MAX_RUNS = 64
 # Bytes of a run that are read at a time.
 _BLOCK = 4096
 # What ends a name in a run: no name of a system has it.
@@ -44,7 +44,7 @@ class _Folder:
 class NameStack:
     """Sorts the names of folders by their bytes, for a walk that is in several folders at once.
 
-    At most ``MOST_NAMES`` names of all folders are in memory. The others are in a temporary file,
+    At most ``MAX_NAMES_IN_MEMORY`` names of all folders are in memory. The others are in a temporary file,
     in sorted runs: the names of a folder that has more, and those of the outermost folders. Names
     are the file system's, and may have anything behind a NUL.
 
@@ -56,22 +56,22 @@ class NameStack:
         self._held = 0
         self._file: BinaryIO | None = None
 
-    def push(self, parts: Iterable[list[str]]) -> None:
+    def push_folder(self, parts: Iterable[list[str]]) -> None:
         """Enter a folder, and take its names in any order."""
         folder, names = _Folder(), list[str]()
         for part in parts:
             names += part
-            if len(names) > MOST_NAMES:
-                self._spill(folder, _in_order(names))
+            if len(names) > MAX_NAMES_IN_MEMORY:
+                self._spill(folder, _sort_by_bytes(names))
                 names = []
         if folder.runs:
-            self._spill(folder, _in_order(names))
+            self._spill(folder, _sort_by_bytes(names))
         else:
-            folder.names = _in_order(names)
+            folder.names = _sort_by_bytes(names)
             self._held += len(names)
         self._folders.append(folder)
         for outer in self._folders:
-            if self._held <= MOST_NAMES:
+            if self._held <= MAX_NAMES_IN_MEMORY:
                 break
             self._held -= len(outer.names)
             self._spill(outer, outer.names[outer.at :])
@@ -114,15 +114,15 @@ class NameStack:
             end = max(self._end, *(run.end for run in folder.runs), 0)
             data = os.fsencode(_END.decode().join(names)) + _END
             folder.runs.append(_Run(end, self._write(data, end)))
-            while len(folder.runs) >= MOST_RUNS:
-                alike = folder.runs[-MOST_RUNS:]
+            while len(folder.runs) >= MAX_RUNS:
+                alike = folder.runs[-MAX_RUNS:]
                 if len({run.level for run in alike}) > 1:
                     break
                 start = at = folder.runs[-1].end
                 merged = self._merge(alike)
-                while some := list(islice(merged, MOST_NAMES)):
+                while some := list(islice(merged, MAX_NAMES_IN_MEMORY)):
                     at = self._write(_END.join(some) + _END, at)
-                folder.runs[-MOST_RUNS:] = [_Run(start, at, alike[0].level + 1)]
+                folder.runs[-MAX_RUNS:] = [_Run(start, at, alike[0].level + 1)]
 
     def _write(self, data: bytes, at: int) -> int:
         if self._file is None:
@@ -147,7 +147,7 @@ class NameStack:
             yield from names
 
 
-def _in_order(names: list[str]) -> list[str]:
+def _sort_by_bytes(names: list[str]) -> list[str]:
     """Sort by the names' bytes, which is how text is sorted anyway while it is ASCII."""
     return sorted(names, key=None if all(map(str.isascii, names)) else os.fsencode)
 
@@ -158,6 +158,6 @@ def _translate_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"the temporary file for the names in a folder can't be used ({describe(error, '')})",
+            f"the temporary file for the names in a folder can't be used ({describe_os_error(error, '')})",
             "free some space in the folder for temporary files, or name another in TMPDIR",
         ) from error

@@ -10,17 +10,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISLNK
 
-from batch.discovery.walk import CHECK_EVERY, NOT_REGULAR, SYMBOLIC_LINK, before_names, every
+from batch.discovery.walk import CHECK_EVERY, NOT_REGULAR, SYMBOLIC_LINK, check_every, folder_prefix
 from batch.errors import InputError
 from batch.location import WILDCARDS
 from batch.options import Search
-from batch.stopping import Check
+from batch.stopping import StopCheck
 
 ANY_DEPTH = "**"
 
 
-def match(
-    pattern: str, search: Search, exclude: Callable[[str, str], object], check: Check
+def expand_pattern(
+    pattern: str, search: Search, exclude: Callable[[str, str], object], check: StopCheck
 ) -> tuple[str, list[str]]:
     """Give the paths that a pattern stands for, in the order of their bytes.
 
@@ -46,7 +46,9 @@ def match(
         search = replace(search, hidden=True)
     top = os.fspath(Path(*parts[:fixed])) if fixed else ""
     excluded: dict[str, str] = {}
-    found = set(every(CHECK_EVERY, check, _find(top, parts[fixed:], search, excluded, check)))
+    found = set(
+        check_every(CHECK_EVERY, check, _iter_matches(top, parts[fixed:], search, excluded, check))
+    )
     for path, why in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
         exclude(path, why)
     if not found and not excluded:
@@ -54,10 +56,10 @@ def match(
     return top, sorted(found, key=os.fsencode)
 
 
-def _find(
-    top: str, parts: tuple[str, ...], search: Search, excluded: dict[str, str], check: Check
+def _iter_matches(
+    top: str, parts: tuple[str, ...], search: Search, excluded: dict[str, str], check: StopCheck
 ) -> Iterator[str]:
-    start, exclusion = len(before_names(top)), search.exclusion
+    start, exclusion = len(folder_prefix(top)), search.exclusion
     stack = [(top, parts)]  # folders nest deeper than Python calls
     while stack:
         folder, (part, *rest) = stack.pop()
@@ -68,7 +70,7 @@ def _find(
                 continue
             try:
                 link = S_ISLNK(os.lstat(path).st_mode)
-                if why := _why_no_file(path, link, search.follow_symlinks):
+                if why := _find_skip_reason(path, link, search.follow_symlinks):
                     excluded[path] = why
                 else:
                     yield path
@@ -86,23 +88,25 @@ def _find(
                 yield folder or "."
         try:
             with os.scandir(folder or ".") as entries:
-                for entry in every(CHECK_EVERY, check, entries):
+                for entry in check_every(CHECK_EVERY, check, entries):
                     if entry.name.startswith(".") and not search.hidden:
                         continue
                     path = os.path.join(folder, entry.name)  # noqa: PTH118
                     is_folder = entry.is_dir(follow_symlinks=False)
                     if part != ANY_DEPTH and fnmatchcase(entry.name, part):
                         if entry.is_symlink():
-                            is_folder = _leads_to(path) in (S_IFDIR, None)
+                            is_folder = _read_target_type(path) in (S_IFDIR, None)
                         is_wanted = is_folder or not rest
                     else:
                         is_wanted = part == ANY_DEPTH and is_folder
                     if not is_wanted:
                         continue
-                    why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
+                    why = (exclusion.match_folder if is_folder else exclusion.match_file)(
+                        path[start:]
+                    )
                     plain = is_folder or entry.is_file(follow_symlinks=False)
                     if not why and not plain:
-                        why = _why_no_file(path, entry.is_symlink(), search.follow_symlinks)
+                        why = _find_skip_reason(path, entry.is_symlink(), search.follow_symlinks)
                     if why:
                         excluded[path] = why
                     elif part == ANY_DEPTH:
@@ -117,12 +121,12 @@ def _find(
             yield folder or "."
 
 
-def _why_no_file(path: str, link: bool, follow: bool) -> str | None:
+def _find_skip_reason(path: str, link: bool, follow: bool) -> str | None:
     """Say why an entry is left out that is neither folder nor file, as a walk of its folder does.
 
     A link that leads to a file is one, as for a shell.
     """
-    kind = _leads_to(path)
+    kind = _read_target_type(path)
     if kind in (S_IFDIR, S_IFREG, None):
         return None
     if link and not follow:
@@ -130,7 +134,7 @@ def _why_no_file(path: str, link: bool, follow: bool) -> str | None:
     return NOT_REGULAR if kind else None
 
 
-def _leads_to(path: str) -> int | None:
+def _read_target_type(path: str) -> int | None:
     """Tell what kind a path leads to: 0 where that is nowhere, None where it can't be told."""
     try:
         return S_IFMT(os.stat(path).st_mode)  # noqa: PTH116

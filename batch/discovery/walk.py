@@ -12,18 +12,25 @@ from stat import S_ISDIR, S_ISREG
 from typing import TypeVar
 
 from batch.discovery.name_stack import NameStack
-from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, why_left_out
-from batch.files.regular_file import NotRegular, change_of, open_regular
-from batch.found import _LAST, _SHORT, Found, _is_too_long, fail, stored_time
-from batch.location import is_archive, is_url, location_of, split_member
-from batch.options import LeftOut, Search
-from batch.os_errors import describe
+from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, sniff_skip_reason
+from batch.files.regular_file import NotRegularFile, open_regular, read_change_key
+from batch.found import (
+    _MAX_INT64,
+    _SHORT_PATH_CHARS,
+    FoundFile,
+    _is_too_long,
+    clamp_time,
+    make_failed,
+)
+from batch.location import is_archive, is_url, parse_location, split_member
+from batch.options import OnSkip, Search
+from batch.os_errors import describe_os_error
 from batch.records import Reason
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 
 
 @dataclass
-class Seen:
+class VisitedPaths:
     """What was reached so far, for inputs that overlap and links that meet."""
 
     files: set[str] = field(default_factory=set)
@@ -33,25 +40,25 @@ class Seen:
     def is_new(self, path: str) -> bool:
         """Tell whether a file is reached for the first time, by whatever path or URL."""
         known = len(self.files)
-        self.files.add(self._real_path(path))
+        self.files.add(self._resolve_path(path))
         return len(self.files) > known
 
     def forget(self, path: str) -> None:
         """Take a file for one that was not reached yet."""
-        self.files.discard(self._real_path(path))
+        self.files.discard(self._resolve_path(path))
 
-    def _real_path(self, path: str) -> str:
+    def _resolve_path(self, path: str) -> str:
         member = split_member(path)
         if member:
             # NUL is in no path.
-            return f"{self._real_path(os.fspath(location_of(member[0])))}\0{member[1]}"
+            return f"{self._resolve_path(os.fspath(parse_location(member[0])))}\0{member[1]}"
         if is_url(path):
             return path
         # realpath asks the system about every part of a path: once a folder is enough.
         parent, name = os.path.split(path)
         if self.parent is None or self.parent[0] != parent:
-            self.parent = parent, _real(parent)
-        return _real(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
+            self.parent = parent, _resolve_links(parent)
+        return _resolve_links(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
 
     def is_new_folder(self, path: str) -> bool:
         """Tell whether a folder is entered for the first time, by whatever path."""
@@ -61,7 +68,7 @@ class Seen:
         return len(self.folders) > known
 
 
-def _real(path: str) -> str:
+def _resolve_links(path: str) -> str:
     """Follow all links of a path; where the system refuses to, the path stands for itself."""
     try:
         return os.path.realpath(path)
@@ -76,7 +83,7 @@ Item = TypeVar("Item")
 # Entries of a folder, or files, between two looks at whether the run is to end.
 CHECK_EVERY = 64
 # Why a folder in a list is left out that does not end in a slash.
-LISTED_FOLDER = "folder in a list"
+FOLDER_IN_LIST = "folder in a list"
 # Why an entry of a folder is left out that is no file.
 SYMBOLIC_LINK = "symbolic link"
 NOT_REGULAR = "not a regular file"
@@ -84,7 +91,7 @@ NOT_REGULAR = "not a regular file"
 _FOLDER, _LINK, _OTHER = "folder", "link", "other"
 
 
-def every(number: int, check: Check, items: Iterable[Item]) -> Iterator[Item]:
+def check_every(number: int, check: StopCheck, items: Iterable[Item]) -> Iterator[Item]:
     """Pass items on, and call ``check`` before every so many of them."""
     for count, item in enumerate(items):
         if count % number == 0:
@@ -93,64 +100,64 @@ def every(number: int, check: Check, items: Iterable[Item]) -> Iterator[Item]:
 
 
 @dataclass(frozen=True)
-class Explorer:
+class FolderWalker:
     """Walks folders. Paths are text here: `Path` objects would take half of the time.
 
     Patterns are relative to ``base``, the folder that the paths lie in; None for each path itself.
     """
 
     search: Search
-    left_out: LeftOut
-    seen: Seen | None
-    check: Check = never_stop
+    on_skip: OnSkip
+    seen: VisitedPaths | None
+    check: StopCheck = never_stop
     base: str | None = None
 
-    def explore(self, starts: Iterable[str], enters: bool = True) -> Iterator[Found]:
+    def walk(self, starts: Iterable[str], enters: bool = True) -> Iterator[FoundFile]:
         """Give the files that paths stand for, those inside of folders in their names' order.
 
         Folders are left out unless it ``enters`` them.
         """
         if self.seen is None:
-            return self._reach(starts, enters)
+            return self._walk_starts(starts, enters)
         new = self.seen.is_new
-        return (found for found in self._reach(starts, enters) if new(found.path))
+        return (found for found in self._walk_starts(starts, enters) if new(found.path))
 
-    def _reach(self, starts: Iterable[str], enters: bool) -> Iterator[Found]:
+    def _walk_starts(self, starts: Iterable[str], enters: bool) -> Iterator[FoundFile]:
         for path in (os.fspath(Path(start)) for start in starts):
             self.check()
             try:
                 status = os.stat(path)  # noqa: PTH116
             except OSError as error:
-                yield _failed(path, error)
+                yield _to_failed(path, error)
                 continue
             if S_ISDIR(status.st_mode) and not enters:
-                self.left_out(Path(path), LISTED_FOLDER)
+                self.on_skip(Path(path), FOLDER_IN_LIST)
             elif S_ISDIR(status.st_mode):
-                yield from self._walk(path)
+                yield from self._walk_folder(path)
             else:
-                yield _found(path, status)
+                yield _to_found(path, status)
 
-    def _walk(self, top: str) -> Iterator[Found]:
-        start = len(before_names(top if self.base is None else self.base))
+    def _walk_folder(self, top: str) -> Iterator[FoundFile]:
+        start = len(folder_prefix(top if self.base is None else self.base))
         with closing(NameStack()) as names:
-            levels = [self._inside(top, start, names)]  # folders nest deeper than Python calls
+            levels = [self._list_folder(top, start, names)]  # folders nest deeper than Python calls
             while levels:
                 self.check()
                 for item in levels[-1]:
                     if isinstance(item, str):
-                        levels.append(self._inside(item, start, names))
+                        levels.append(self._list_folder(item, start, names))
                         break
                     yield item
                 else:
                     levels.pop()
 
-    def _inside(self, folder: str, start: int, names: NameStack) -> Iterator[Found | str]:
+    def _list_folder(self, folder: str, start: int, names: NameStack) -> Iterator[FoundFile | str]:
         """Give a folder's files, and the paths of the folders in it, in order.
 
         Patterns are relative to what comes before ``start`` in a path. A folder is open only while
         some of its ``names`` are looked at, so that few descriptors do for any depth.
         """
-        before = before_names(folder)
+        before = folder_prefix(folder)
         rest: list[str] = []  # the last one comes first
         is_listed = is_last = False
         while rest or not is_last:
@@ -162,16 +169,16 @@ class Explorer:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     if not is_listed:
-                        names.push(self._list(descriptor))
+                        names.push_folder(self._read_names(descriptor))
                         is_listed = True
                     if not rest:
                         rest = names.take(CHECK_EVERY)[::-1]
                         is_last = len(rest) < CHECK_EVERY
-                    files, folders = self._judge(before, start, rest, descriptor)
+                    files, folders = self._sort_entries(before, start, rest, descriptor)
                 finally:
                     os.close(descriptor)
             except OSError as error:
-                files, rest, is_last = [_failed(folder, error)], [], True
+                files, rest, is_last = [_to_failed(folder, error)], [], True
             yield from files
             files.clear()  # as a folder may be deep, and so are those around it
             for name in folders:
@@ -179,25 +186,25 @@ class Explorer:
         if is_listed:
             names.pop()
 
-    def _list(self, descriptor: int) -> Iterator[list[str]]:
-        """Give the names in a folder, some at a time, each with its kind: see ``_name``."""
+    def _read_names(self, descriptor: int) -> Iterator[list[str]]:
+        """Give the names in a folder, some at a time, each with its kind: see ``_encode_entry``."""
         with os.scandir(descriptor) as entries:
             while some := list(islice(entries, CHECK_EVERY)):
                 self.check()
-                yield list(map(_name, some))
+                yield list(map(_encode_entry, some))
 
-    def _judge(
+    def _sort_entries(
         self, before: str, start: int, rest: list[str], descriptor: int
-    ) -> tuple[list[Found], list[str]]:
+    ) -> tuple[list[FoundFile], list[str]]:
         """Take entries of an open folder from the ``rest``, up to a file that follows a folder.
 
         Gives the files and the names of the folders; ``before`` is what precedes them in a path.
         """
         self.check()
-        files: list[Found] = []
+        files: list[FoundFile] = []
         folders: list[str] = []
         exclusion = self.search.exclusion
-        why_file = exclusion.why_file if exclusion.has_file_rules else None
+        why_file = exclusion.match_file if exclusion.has_file_rules else None
         while rest:
             name, _, kind = rest[-1].partition("\0")
             if folders and kind != _FOLDER:
@@ -210,9 +217,9 @@ class Explorer:
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
                     why = why_file(path[start:]) if why_file else None
                 else:
-                    why = self._why_not(name, kind, path, start, descriptor)
+                    why = self._find_skip_reason(name, kind, path, start, descriptor)
                 if why:
-                    self.left_out(Path(path), why)
+                    self.on_skip(Path(path), why)
                 elif kind == _FOLDER:
                     folders.append(name)
                 else:
@@ -221,16 +228,18 @@ class Explorer:
                     if is_link and S_ISDIR(status.st_mode):
                         folders.append(name)
                     else:
-                        files.append(_found(path, status))
+                        files.append(_to_found(path, status))
             except OSError as error:
-                files.append(_failed(path, error))
+                files.append(_to_failed(path, error))
         return files, folders
 
-    def _why_not(self, name: str, kind: str, path: str, start: int, descriptor: int) -> str | None:
+    def _find_skip_reason(
+        self, name: str, kind: str, path: str, start: int, descriptor: int
+    ) -> str | None:
         follows = kind == _LINK and self.search.follow_symlinks
         is_folder = kind == _FOLDER or (follows and _is_folder(name, descriptor))
         exclusion = self.search.exclusion
-        why = (exclusion.why_folder if is_folder else exclusion.why_file)(path[start:])
+        why = (exclusion.match_folder if is_folder else exclusion.match_file)(path[start:])
         if why:
             return why
         if name.startswith(".") and not self.search.hidden:
@@ -250,13 +259,13 @@ class Explorer:
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
         try:
-            why = why_left_out(read_head(path))
-        except NotRegular:  # by now
+            why = sniff_skip_reason(read_head(path))
+        except NotRegularFile:  # by now
             return NOT_REGULAR
         return None if why == "camera raw" and self.search.raws else why
 
 
-def _name(entry: os.DirEntry[str]) -> str:
+def _encode_entry(entry: os.DirEntry[str]) -> str:
     """Give an entry's name and, unless it is a regular file, NUL and its kind behind it."""
     try:
         if entry.is_file(follow_symlinks=False):
@@ -275,34 +284,36 @@ def _is_folder(name: str, descriptor: int) -> bool:
         return False
 
 
-def before_names(folder: str) -> str:
+def folder_prefix(folder: str) -> str:
     """Give what stands before the names of a folder's entries; ``.`` is nothing, as in `Path`."""
     return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
-def look_at(path: str) -> Found:
+def stat_file(path: str) -> FoundFile:
     """Look at one file: what is there, or why it can't be told."""
     try:
-        return _found(path, os.stat(path))  # noqa: PTH116
+        return _to_found(path, os.stat(path))  # noqa: PTH116
     except OSError as error:
-        return _failed(path, error)
+        return _to_failed(path, error)
 
 
-def _found(path: str, status: os.stat_result) -> Found:
+def _to_found(path: str, status: os.stat_result) -> FoundFile:
     if S_ISREG(status.st_mode):
-        return _on_disk(path, status)
-    return fail(path, Reason.NOT_A_FILE, NOT_REGULAR)
+        return _to_regular_found(path, status)
+    return make_failed(path, Reason.NOT_A_FILE, NOT_REGULAR)
 
 
-def _on_disk(path: str, status: os.stat_result) -> Found:
+def _to_regular_found(path: str, status: os.stat_result) -> FoundFile:
     size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     # Nearly all are told by a few comparisons, for there may be millions.
-    is_short = len(path) < _SHORT and 0 <= size <= _LAST and status.st_ino <= _LAST
-    if is_short and 0 <= mtime_ns <= _LAST and 0 <= ctime_ns <= _LAST:
-        return Found(path, size, mtime_ns, None, None, None, ctime_ns, status.st_ino)
+    is_short = (
+        len(path) < _SHORT_PATH_CHARS and 0 <= size <= _MAX_INT64 and status.st_ino <= _MAX_INT64
+    )
+    if is_short and 0 <= mtime_ns <= _MAX_INT64 and 0 <= ctime_ns <= _MAX_INT64:
+        return FoundFile(path, size, mtime_ns, None, None, None, ctime_ns, status.st_ino)
     if _is_too_long(path):
-        return fail(path, Reason.UNREADABLE, "")
-    return Found(path, size, stored_time(mtime_ns), None, None, None, *change_of(status))
+        return make_failed(path, Reason.UNREADABLE, "")
+    return FoundFile(path, size, clamp_time(mtime_ns), None, None, None, *read_change_key(status))
 
 
 def read_head(path: str) -> bytes:
@@ -315,7 +326,7 @@ def read_head(path: str) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def _failed(path: str, error: OSError) -> Found:
+def _to_failed(path: str, error: OSError) -> FoundFile:
     gone = isinstance(error, FileNotFoundError | NotADirectoryError)
     reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return fail(path, reason, describe(error, path))
+    return make_failed(path, reason, describe_os_error(error, path))

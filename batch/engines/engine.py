@@ -5,76 +5,76 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from batch.engines.local import Pipeline
+from batch.engines.local import LocalEngine
 from batch.errors import UsageError
 from batch.journal.journal import Journal
-from batch.journal.path import journal_path
+from batch.journal.path import find_journal_path
 from batch.log import Event, Log
 from batch.models.ensemble import Ensemble
-from batch.options import EngineKind, Job, Place
-from batch.records import Failure, Finished, Pending
-from batch.stopping import Check, Stop, StopRequested
+from batch.options import Device, EngineKind, Job
+from batch.records import Failure, FinishedFile, PendingFile
+from batch.stopping import Stop, StopCheck, StopRequested
 from batch.timings import Timings
-from batch.workers.process import Launched
-from batch.workers.worker import Known
+from batch.workers.process import LaunchedWorker
+from batch.workers.worker import KnownRowLookup
 
 
 class Engine(Protocol):
     """Models, and whatever applies them to any number of files.
 
-    ``crew`` says for people who does the work; the rest is as ``Pipeline`` has it.
+    ``workers_text`` says for people who does the work; the rest is as ``LocalEngine`` has it.
     """
 
     ensemble: Ensemble
-    place: Place
+    place: Device
     provider_note: str
     timings: Timings
-    crew: str
+    workers_text: str
 
-    def prove(self) -> None:
+    def check_models(self) -> None:
         """Make sure that the models work, before there is anything of a report.
 
         Raises:
             ModelError, ProviderError, WorkerError: as ``Pipeline.prove`` does.
         """
 
-    def resume(self, journal: Journal) -> Iterable[Finished]:
+    def recover_finished(self, journal: Journal) -> Iterable[FinishedFile]:
         """Give what earlier runs finished and this journal has not taken in."""
 
     def label(
         self,
-        found: Iterable[Failure | Pending],
-        known: Known | None = None,
+        found: Iterable[Failure | PendingFile],
+        known: KnownRowLookup | None = None,
         in_order: bool = False,
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedFile]:
         """Label files, one row each, as they are ready or ``in_order``.
 
         Rows that are ``known`` are taken over.
         """
 
-    def settle(self, journal: Journal) -> None:
+    def clean_up(self, journal: Journal) -> None:
         """Clear away, once the report is published, what the journal has as well."""
 
     def close(self) -> None:
         """Let go of everything."""
 
 
-def open_engine(job: Job, stop: Stop, log: Log, launched: Launched | None = None) -> Engine:
+def open_engine(job: Job, stop: Stop, log: Log, launched: LaunchedWorker | None = None) -> Engine:
     """Open the engine that a run asks for; a worker of this machine may be ``launched`` already.
 
     Raises:
         UsageError: it is not installed, or can't do what is asked.
-        ModelError, ProviderError, WorkerError: as ``Pipeline`` does.
+        ModelError, ProviderError, WorkerError: as ``LocalEngine`` does.
     """
     if job.cluster.engine is EngineKind.LOCAL:
-        return Pipeline(job.options, None, _announce(stop, log), launched, is_proved=False)
-    _check(job)
+        return LocalEngine(job.options, None, _log_stop_once(stop, log), launched, check_now=False)
+    _check_cluster_options(job)
     from batch.engines.ray.ray_engine import RayEngine
 
     return RayEngine(job, stop, log)
 
 
-def _announce(stop: Stop, log: Log) -> Check:
+def _log_stop_once(stop: Stop, log: Log) -> StopCheck:
     """Have a run tell once that it stops, as a photo in hand may take a while."""
     told: list[bool] = []
 
@@ -92,9 +92,9 @@ def _announce(stop: Stop, log: Log) -> Check:
     return check
 
 
-def _check(job: Job) -> None:
+def _check_cluster_options(job: Job) -> None:
     """Refuse what a cluster can't do, before anything is begun."""
-    if journal_path(job) is None:
+    if find_journal_path(job) is None:
         raise UsageError(
             "--engine ray needs a journal, and a report that is streamed has none",
             "name a report file with -o, or a journal with --state",
@@ -103,7 +103,7 @@ def _check(job: Job) -> None:
         raise UsageError(
             "--devices is not for --engine ray, which hands out GPUs itself", "leave it out"
         )
-    if job.memory.verify_hash:
+    if job.journal.verify_hash:
         raise UsageError(
             "--verify-hash is not for --engine ray, whose actors do not have the journal",
             "leave one of the two out",

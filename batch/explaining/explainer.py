@@ -15,19 +15,19 @@ from batch.discovery.fetching import Fetcher
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots
-from batch.inference.placement import choose_place
-from batch.location import Url, location_of
-from batch.models.ensemble import Ensemble, Plan, load_ensemble
+from batch.inference.placement import choose_device
+from batch.location import Url, parse_location
+from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
-from batch.vision.crop import face_square
-from batch.vision.decide import labelled_row
+from batch.vision.crop import find_face_square
+from batch.vision.decide import decide_row
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import detector_graph
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.vision.yunet_graph import build_detector_graph
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 
 # Of a crowd, the largest faces: those behind them hardly weigh in the photo's answer.
 MAX_FACES = 12
@@ -49,19 +49,19 @@ def explain(path: str | PathLike[str], options: Options | None = None) -> Explan
         ModelError, ProviderError: the model or the provider does not work.
     """
     options = options or Options()
-    place = location_of(fspath(path))
+    place = parse_location(fspath(path))
     if isinstance(place, Path) and not place.exists():
         raise InputError(f"photo {path_text(place)} can't be found", "check the spelling")
     ensemble = load_ensemble(options)
     data = _fetch(place, options) if isinstance(place, Url) else None
     # In a process of its own, as a run does, whatever becomes of it there.
-    with Workers(Task(options.file_limits)) as workers:
-        photo = workers.work(Question(place, data, salvage=options.salvage)).content
+    with WorkerPool(WorkerTask(options.file_limits)) as workers:
+        photo = workers.process(WorkerRequest(place, data, salvage=options.salvage)).content
         if isinstance(photo, Failure):
             raise _photo_error(photo)
         assert isinstance(photo, Photo)
         labeller = _make_labeller(ensemble, options)
-        row = labeller.row(photo)  # which may ask the process for the photo's detail
+        row = labeller.label(photo)  # which may ask the process for the photo's detail
     if row.failure is not None:
         raise _photo_error(row.failure)
     if row.answer is None:
@@ -92,9 +92,9 @@ def _photo_error(
 def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
     first = ensemble.models[0]
     warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-    place, _ = choose_place(options.place, first.graph, warm_up)
-    detector = detector_graph() if ensemble.face else b""
-    return Labeller(Plan(ensemble, detector, options.batch_size), place)
+    place, _ = choose_device(options.place, first.graph, warm_up)
+    detector = build_detector_graph() if ensemble.face else b""
+    return Labeller(LabellingPlan(ensemble, detector, options.batch_size), place)
 
 
 class _Explainer:
@@ -111,7 +111,7 @@ class _Explainer:
         self._photo = photo
         self._row = row
         self._output = row.answer.label or row.answer.status.value
-        self._evidence = labeller.evidence(photo)
+        self._evidence = labeller.collect_evidence(photo)
         self._certainty = self._measure_log_odds(self._evidence)
 
     def explanation(self) -> Explanation:
@@ -127,20 +127,20 @@ class _Explainer:
         boxes, face = self._evidence.boxes[:MAX_FACES], self._ensemble.face
         if not boxes or face is None:
             return
-        for number, pixels in enumerate(self._labeller.face_views(self._photo, boxes)):
+        for number, pixels in enumerate(self._labeller.crop_faces(self._photo, boxes)):
 
             def replaced(answer: Probabilities, number: int = number) -> Evidence:
                 faces = self._evidence.faces.copy()
                 faces[number] = answer
                 return replace(self._evidence, faces=faces)
 
-            left, top, side = face_square(self._photo, boxes[number], face.spec.margin)
+            left, top, side = find_face_square(self._photo, boxes[number], face.spec.margin)
             worth = self._measure_worth(Region.FACE, pixels, replaced)
             yield View(Region.FACE, left, top, side, side, worth)
 
     def _view_image(self) -> Iterator[View]:
         if len(self._evidence.image):
-            (pixels,) = self._labeller.image_view(self._photo)
+            (pixels,) = self._labeller.resize_image(self._photo)
             width, height = self._photo.image.size
             worth = self._measure_worth(
                 Region.IMAGE, pixels, lambda answer: replace(self._evidence, image=answer[None])
@@ -148,12 +148,14 @@ class _Explainer:
             yield View(Region.IMAGE, 0, 0, width, height, worth)
 
     def _measure_worth(self, region: Region, view: Pixels, replaced: ReplaceAnswer) -> Floats:
-        answers = np.concatenate([self._labeller.ask(region, part) for part in occlude_spots(view)])
+        answers = np.concatenate(
+            [self._labeller.classify(region, part) for part in occlude_spots(view)]
+        )
         worth = [self._certainty - self._measure_log_odds(replaced(answer)) for answer in answers]
         return np.asarray(worth, dtype=np.float32).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
 
     def _measure_log_odds(self, evidence: Evidence) -> float:
-        answer = labelled_row(self._photo, evidence, self._ensemble).answer
+        answer = decide_row(self._photo, evidence, self._ensemble).answer
         assert answer is not None
         probabilities = answer.probabilities
         if self._ensemble.photo_thresholds.always_answer:

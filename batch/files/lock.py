@@ -12,9 +12,9 @@ from pathlib import Path
 from batch.errors import LockedError
 from batch.files.drafts import is_current, try_lock
 from batch.files.publish import OUTPUT_REMEDY, is_streamed, resolve_path, translate_write_errors
-from batch.files.regular_file import open_without_waiting
-from batch.location import Url, location_of
-from batch.os_errors import may_use
+from batch.files.regular_file import open_nonblocking
+from batch.location import Url, parse_location
+from batch.os_errors import has_access
 from batch.path_text import path_text
 
 # Seconds between two looks at a lock that is waited for.
@@ -44,7 +44,7 @@ def hold_lock(
         LockedError: another process holds it, and nobody wants to wait.
         OutputError: the lock file can't be made.
     """
-    place = location_of(output)
+    place = parse_location(output)
     if is_streamed(output) or isinstance(place, Url):
         yield
         return
@@ -77,9 +77,9 @@ def _acquire(path: Path, what: str, on_wait: OnWait | None, elsewhere: str) -> i
             except PermissionError:
                 # One that a killed run of another user has left can be locked for all that, but
                 # over NFS, where only what is open for writing can be.
-                if not may_use(path, os.R_OK):
+                if not has_access(path, os.R_OK):
                     raise
-                descriptor = open_without_waiting(os.fspath(path), flags)
+                descriptor = open_nonblocking(os.fspath(path), flags)
             try:
                 is_held = try_lock(descriptor)
                 if is_held and is_current(path, descriptor):

@@ -15,8 +15,8 @@ from batch.errors import OutputError
 from batch.file_types import is_image
 from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
 from batch.files.regular_file import open_regular, read_file_start
-from batch.location import location_of
-from batch.os_errors import CURE, describe_refusal
+from batch.location import parse_location
+from batch.os_errors import PERMISSION_REMEDY, describe_failed_access
 from batch.path_text import path_text
 
 OUTPUT_REMEDY = "choose another place with -o"
@@ -26,8 +26,8 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files or {}, then run again",
     errno.ENOENT: "create its folder first or {}",
     errno.ENAMETOOLONG: "choose a shorter name with -o",
-    errno.EACCES: f"{CURE} or {{}}",
-    errno.EPERM: f"{CURE} or {{}}",
+    errno.EACCES: f"{PERMISSION_REMEDY} or {{}}",
+    errno.EPERM: f"{PERMISSION_REMEDY} or {{}}",
     errno.EPIPE: "keep its reader open to the end, or name a file with -o",
 }
 # What the beginning of a PNG has that this program has drawn (see
@@ -51,7 +51,7 @@ def translate_write_errors(
         yield
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
-        raise OutputError(describe_refusal(where, "written", error, path), remedy) from error
+        raise OutputError(describe_failed_access(where, "written", error, path), remedy) from error
 
 
 class Draft:
@@ -178,7 +178,7 @@ def is_stdout(output: str) -> bool:
 
 def is_streamed(output: str) -> bool:
     """Tell whether rows go out as they come: to standard output, a pipe or a device."""
-    path = location_of(output)
+    path = parse_location(output)
     return is_stdout(output) or (isinstance(path, Path) and is_device(path))
 
 

@@ -9,23 +9,23 @@ from stat import S_ISREG
 from typing import BinaryIO
 
 # What the journal can hold: 64 bits with a sign.
-_LAST = 2**63 - 1
+_MAX_INT64 = 2**63 - 1
 
 
-class NotRegular(OSError):
+class NotRegularFile(OSError):
     """There is something else than a regular file: a pipe, a socket, a device or a folder."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "not a regular file")
 
 
-def change_of(status: os.stat_result) -> tuple[int, int]:
+def read_change_key(status: os.stat_result) -> tuple[int, int]:
     """Give what tells an inode from another and from its old self, whatever its size and mtime.
 
     That is its ctime in nanoseconds, which no program can set, and its number, both brought into
     63 bits.
     """
-    return max(-_LAST - 1, min(status.st_ctime_ns, _LAST)), status.st_ino & _LAST
+    return max(-_MAX_INT64 - 1, min(status.st_ctime_ns, _MAX_INT64)), status.st_ino & _MAX_INT64
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -38,17 +38,17 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb", opener=_open)
 
 
-def open_without_waiting(path: str, flags: int) -> int:
+def open_nonblocking(path: str, flags: int) -> int:
     """Open a file as ``os.open`` does; a pipe that has taken its place is not waited for."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _open(path: str, flags: int) -> int:
-    descriptor = open_without_waiting(path, flags)
+    descriptor = open_nonblocking(path, flags)
     try:
         if S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
-        raise NotRegular
+        raise NotRegularFile
     except BaseException:
         os.close(descriptor)
         raise
@@ -83,5 +83,5 @@ def read_file_start(path: Path, number: int) -> bytes | None:
     try:
         with open_regular(path) as file:
             return file.read(number)
-    except NotRegular:
+    except NotRegularFile:
         return None

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 # What the names of these folders begin with, before a random part.
-STEM = "upload"
-ELSEWHERE = "point TMPDIR at another disk"
+STAGED_STEM = "upload"
+TMPDIR_REMEDY = "point TMPDIR at another disk"
 
 
-class Staging:
+class StagingFolder:
     """A folder under ``TMPDIR`` that nobody else can look into.
 
     What a killed process left is removed by the next one, if its name, its owner, its marker and
@@ -33,19 +33,19 @@ class Staging:
 
     def __init__(self) -> None:
         parent = Path(tempfile.gettempdir())
-        with translate_write_errors(f"temporary folder {path_text(parent)}", ELSEWHERE):
-            for left in DraftFolder.take_over_abandoned(parent, STEM):
+        with translate_write_errors(f"temporary folder {path_text(parent)}", TMPDIR_REMEDY):
+            for left in DraftFolder.take_over_abandoned(parent, STAGED_STEM):
                 left.remove(remove_contents)
             self._streams: list[BinaryIO] = []
-            self._folder = DraftFolder.make(parent, STEM)
+            self._folder = DraftFolder.make(parent, STAGED_STEM)
             self.path = self._folder.content
 
     def open(self, name: str) -> BinaryIO:
         """Make a file by its path in the folder; the stream raises ``OutputError``."""
         path = self.path / name
-        with translate_write_errors(f"temporary file {path_text(path)}", ELSEWHERE):
+        with translate_write_errors(f"temporary file {path_text(path)}", TMPDIR_REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = io.BufferedWriter(_Raw(path, "xb"))
+            stream = io.BufferedWriter(_StagedFile(path, "xb"))
         self._streams.append(stream)
         return stream
 
@@ -57,9 +57,11 @@ class Staging:
         self._folder.remove(remove_contents)
 
 
-class _Raw(io.FileIO):
+class _StagedFile(io.FileIO):
     """A file that tells a full disk of temporary files from one of reports."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        with translate_write_errors(f"temporary file {path_text(Path(str(self.name)))}", ELSEWHERE):
+        with translate_write_errors(
+            f"temporary file {path_text(Path(str(self.name)))}", TMPDIR_REMEDY
+        ):
             return super().write(data)

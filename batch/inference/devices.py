@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.inference.providers import open_inference, ort, prove_loaded, prove_taken
-from batch.options import Place, Provider
-from batch.parallel import no_thread
+from batch.inference.providers import (
+    check_provider_loads,
+    check_provider_used,
+    open_ort_session,
+    ort,
+)
+from batch.options import Device, Provider
+from batch.parallel import make_thread_error
 
 Array = npt.NDArray[Any]
 # Of an input or output without its first dimension, the batch.
@@ -37,10 +42,10 @@ class DeviceModel:
         ProviderError: the place's provider does not load.
     """
 
-    def __init__(self, graph: bytes, place: Place, device: int, batch: int) -> None:
+    def __init__(self, graph: bytes, place: Device, device: int, batch: int) -> None:
         self.batch = batch
         self._graph, self._place, self._device = graph, place, device
-        self.inference = prove_loaded(graph, place, device)
+        self.inference = check_provider_loads(graph, place, device)
         self._bound: dict[Shape, BoundModel] = {}
 
     @property
@@ -72,9 +77,9 @@ class DeviceModel:
             for name, size in zip(dimensions, shape, strict=False)
             if isinstance(name, str)
         }
-        inference = open_inference(self._graph, self._place, self._device, fixed)
+        inference = open_ort_session(self._graph, self._place, self._device, fixed)
         if self._place.provider is Provider.TENSORRT:
-            prove_taken(inference, self._place.provider)
+            check_provider_used(inference, self._place.provider)
         kind = "cpu" if self._place.provider is Provider.CPU else "cuda"
         return BoundModel(inference, np.zeros(shape, like.dtype), kind, self._device)
 
@@ -95,8 +100,8 @@ class BoundModel:
         samples: list[Array] = inference.run(None, {name: staging})
         if any(len(sample) != len(staging) for sample in samples):
             raise ValueError("an output does not have one row an input")
-        self._input = _memory(staging, kind, device)
-        self._outputs = [_memory(sample, kind, device) for sample in samples]
+        self._input = _allocate(staging, kind, device)
+        self._outputs = [_allocate(sample, kind, device) for sample in samples]
         self._binding = inference.io_binding()
         self._binding.bind_ortvalue_input(name, self._input)
         for output, memory in zip(inference.get_outputs(), self._outputs, strict=True):
@@ -118,7 +123,7 @@ class BoundModel:
         return [output.numpy()[:end].copy() for output in self._outputs]
 
 
-def _memory(like: Array, kind: str, device: int) -> ort.OrtValue:
+def _allocate(like: Array, kind: str, device: int) -> ort.OrtValue:
     # On the CPU there is one memory, whatever the devices of a place are called.
     number = 0 if kind == "cpu" else device
     return ort.OrtValue.ortvalue_from_shape_and_type(like.shape, like.dtype, kind, number)
@@ -131,10 +136,10 @@ RunBatch = Callable[[Sequence[Array]], list[Array]]
 
 # Seconds that an input waits for others to share its batch. A batch costs the same however full
 # it is, and decoding a photo takes longer than this.
-LONGEST_WAIT = 0.002
+MAX_WAIT_SECONDS = 0.002
 
 
-class Gathering:
+class DynamicBatcher:
     """Threads that run what other threads hand in, one for each device, from one queue.
 
     ``run`` blocks until the answer is there. Inputs share a batch of at most ``batch`` rows only
@@ -143,14 +148,14 @@ class Gathering:
     """
 
     def __init__(
-        self, devices: Sequence[RunBatch], batch: int, longest_wait: float = LONGEST_WAIT
+        self, devices: Sequence[RunBatch], batch: int, longest_wait: float = MAX_WAIT_SECONDS
     ) -> None:
         self._batch = batch
-        self._queue = _Queue(batch, longest_wait)
+        self._queue = _BatchQueue(batch, longest_wait)
         threads = [
             threading.Thread(
                 # Not a method, which would hold this object for as long as its threads live.
-                target=_serve,
+                target=_run_batches,
                 args=(self._queue, device),
                 name=f"device {number}",
                 # Python waits for other threads before it closes anything.
@@ -162,7 +167,7 @@ class Gathering:
             try:
                 thread.start()
             except RuntimeError as error:
-                raise no_thread(error) from error
+                raise make_thread_error(error) from error
         self.close = weakref.finalize(self, _close, self._queue, threads)
 
     def run(self, inputs: Array) -> list[Array]:
@@ -173,7 +178,7 @@ class Gathering:
             Exception: whatever the batch ended with, to each of those that shared it.
         """
         starts = range(0, max(len(inputs), 1), self._batch)
-        parts = [_Part(inputs[at : at + self._batch]) for at in starts]
+        parts = [_Chunk(inputs[at : at + self._batch]) for at in starts]
         for part in parts:
             self._queue.put(part)
         answers = [part.answer.result() for part in parts]
@@ -183,7 +188,7 @@ class Gathering:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _Chunk:
     """At most a batch of one caller's inputs."""
 
     inputs: Array
@@ -191,16 +196,16 @@ class _Part:
     since: float = field(default_factory=time.monotonic)
 
 
-class _Queue:
+class _BatchQueue:
     """What waits, by shape and type; batches leave it in the order of their oldest part."""
 
     def __init__(self, batch: int, longest_wait: float) -> None:
         self._batch, self._longest_wait = batch, longest_wait
         self._changed = threading.Condition()
-        self._waiting: dict[tuple[tuple[int, ...], np.dtype[Any]], deque[_Part]] = {}
+        self._waiting: dict[tuple[tuple[int, ...], np.dtype[Any]], deque[_Chunk]] = {}
         self._closed = False
 
-    def put(self, part: _Part) -> None:
+    def put(self, part: _Chunk) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the gathering is closed")
@@ -210,14 +215,14 @@ class _Queue:
             if len(parts) == 1 or self._is_full(parts):
                 self._changed.notify()
 
-    def take(self) -> list[_Part]:
+    def take(self) -> list[_Chunk]:
         """Wait for a batch: a full one, or one whose oldest part has waited long enough.
 
         Empty once the queue is closed and nothing waits any more.
         """
         with self._changed:
             while True:
-                parts = self._ripest()
+                parts = self._find_next()
                 if parts is None:
                     if self._closed:
                         return []
@@ -225,7 +230,7 @@ class _Queue:
                     continue
                 patience = parts[0].since + self._longest_wait - time.monotonic()
                 if patience <= 0 or self._closed or self._is_full(parts):
-                    return self._cut(parts)
+                    return self._take_batch(parts)
                 self._changed.wait(patience)
 
     def close(self) -> None:
@@ -233,19 +238,19 @@ class _Queue:
             self._closed = True
             self._changed.notify_all()
 
-    def _ripest(self) -> deque[_Part] | None:
+    def _find_next(self) -> deque[_Chunk] | None:
         """The parts of a full batch, or else those with the oldest one."""
         kinds = [parts for parts in self._waiting.values() if parts]
         return min(
             kinds, key=lambda parts: (not self._is_full(parts), parts[0].since), default=None
         )
 
-    def _is_full(self, parts: deque[_Part]) -> bool:
+    def _is_full(self, parts: deque[_Chunk]) -> bool:
         return sum(len(part.inputs) for part in parts) >= self._batch
 
-    def _cut(self, parts: deque[_Part]) -> list[_Part]:
+    def _take_batch(self, parts: deque[_Chunk]) -> list[_Chunk]:
         """Take what fits into one batch, in the order in which it came."""
-        batch: list[_Part] = []
+        batch: list[_Chunk] = []
         rows = 0
         while parts and (not batch or rows + len(parts[0].inputs) <= self._batch):
             batch.append(parts.popleft())
@@ -255,7 +260,7 @@ class _Queue:
         return batch
 
 
-def _serve(queue: _Queue, run: RunBatch) -> None:
+def _run_batches(queue: _BatchQueue, run: RunBatch) -> None:
     """Run batches until the queue is closed and empty; what goes wrong is its callers' affair."""
     while batch := queue.take():
         try:
@@ -270,7 +275,7 @@ def _serve(queue: _Queue, run: RunBatch) -> None:
                     part.answer.set_exception(error)
 
 
-def _close(queue: _Queue, threads: Sequence[threading.Thread]) -> None:
+def _close(queue: _BatchQueue, threads: Sequence[threading.Thread]) -> None:
     queue.close()
     # Where the last holder goes away on one of these threads, it can't wait for them.
     if threading.current_thread() not in threads:

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from batch.errors import ProviderError
-from batch.options import Place, Provider
+from batch.options import Device, Provider
 
 # From release 1.29 on, ONNX Runtime reports to its makers over the network and keeps a database
 # of it in the user's home. Photos and models are nobody's business. Once it is loaded is too late
@@ -33,12 +33,12 @@ __all__ = ["ort"]
 # an exception with a remedy.
 LOG_WARNING, LOG_FATAL = 2, 4
 
-NAMES = {
+PROVIDER_NAMES = {
     Provider.CPU: "CPUExecutionProvider",
     Provider.CUDA: "CUDAExecutionProvider",
     Provider.TENSORRT: "TensorrtExecutionProvider",
 }
-REMEDIES = {
+PROVIDER_REMEDIES = {
     Provider.CPU: "try another model",
     Provider.CUDA: "install `batch-label[cuda]` and an NVIDIA driver for CUDA 13, or use "
     "--provider cpu",
@@ -52,9 +52,9 @@ TENSORRT_LIBRARIES = ("libnvinfer.so.*", "libnvonnxparser.so.*")
 SOURCE_POSITION = re.compile(r"^\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
 
 
-def open_inference(
+def open_ort_session(
     graph: bytes,
-    place: Place,
+    place: Device,
     device: int = 0,
     fixed: Mapping[str, int] | None = None,
     strict: bool = True,
@@ -85,11 +85,11 @@ def open_inference(
     fixed = fixed or {}
     for name, size in fixed.items():
         options.add_free_dimension_override_by_name(name, size)
-    providers = _providers(graph, place, device, fixed)
+    providers = _configure_providers(graph, place, device, fixed)
     return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
 
 
-def prove_loaded(graph: bytes, place: Place, device: int) -> ort.InferenceSession:
+def check_provider_loads(graph: bytes, place: Device, device: int) -> ort.InferenceSession:
     """Open a model to see whether the place's provider loads at all on a device.
 
     Raises:
@@ -97,29 +97,31 @@ def prove_loaded(graph: bytes, place: Place, device: int) -> ort.InferenceSessio
     """
     provider, why = place.provider, ""
     load_libraries(provider)
-    with _silenced():
+    with _silence_ort_log():
         try:
             # Without a folder for engines: none is built until a batch is run.
             probe = replace(place, engine_cache=None)
-            inference = open_inference(graph, probe, device, strict=False)
-            if inference.get_providers()[0] == NAMES[provider]:
+            inference = open_ort_session(graph, probe, device, strict=False)
+            if inference.get_providers()[0] == PROVIDER_NAMES[provider]:
                 return inference
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            why = f" ({reason(error)})"
+            why = f" ({describe_ort_error(error)})"
     raise ProviderError(
-        f"{provider.value} does not load on device {device}{why}", REMEDIES[provider]
+        f"{provider.value} does not load on device {device}{why}", PROVIDER_REMEDIES[provider]
     )
 
 
-def prove_taken(inference: ort.InferenceSession, provider: Provider) -> None:
+def check_provider_used(inference: ort.InferenceSession, provider: Provider) -> None:
     """Make sure that a provider which may leave parts of a graph to another took one itself.
 
     Raises:
         ProviderError: it took none.
     """
     parts = inference.get_provider_graph_assignment_info()
-    if not any(part.ep_name == NAMES[provider] for part in parts):
-        raise ProviderError(f"{provider.value} takes no part of the model", REMEDIES[provider])
+    if not any(part.ep_name == PROVIDER_NAMES[provider] for part in parts):
+        raise ProviderError(
+            f"{provider.value} takes no part of the model", PROVIDER_REMEDIES[provider]
+        )
 
 
 def load_libraries(provider: Provider) -> None:
@@ -140,17 +142,17 @@ def load_libraries(provider: Provider) -> None:
                         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
-def reason(error: Exception) -> str:
+def describe_ort_error(error: Exception) -> str:
     """Give the first line of what ONNX Runtime says, or what kind of error it is."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return SOURCE_POSITION.sub("", first).rstrip(".")
 
 
-def _providers(
-    graph: bytes, place: Place, device: int, fixed: Mapping[str, int]
+def _configure_providers(
+    graph: bytes, place: Device, device: int, fixed: Mapping[str, int]
 ) -> list[tuple[str, dict[str, str]]]:
     if place.provider is Provider.CPU:
-        return [(NAMES[Provider.CPU], {})]
+        return [(PROVIDER_NAMES[Provider.CPU], {})]
     cuda = {
         "device_id": str(device),
         "cudnn_conv_algo_search": place.search.value.upper(),
@@ -160,14 +162,19 @@ def _providers(
         # TF32 keeps 10 bits of a float's 23, and answers are to be those of the CPU.
         "use_tf32": "0",
     }
-    both = [(NAMES[Provider.CUDA], cuda)]
+    both = [(PROVIDER_NAMES[Provider.CUDA], cuda)]
     if place.provider is Provider.CUDA:
         return both
     # What TensorRT does not take, CUDA may; the CPU is shut out by the session.
-    return [(NAMES[Provider.TENSORRT], _tensorrt(graph, place, device, fixed)), *both]
+    return [
+        (PROVIDER_NAMES[Provider.TENSORRT], _configure_tensorrt(graph, place, device, fixed)),
+        *both,
+    ]
 
 
-def _tensorrt(graph: bytes, place: Place, device: int, fixed: Mapping[str, int]) -> dict[str, str]:
+def _configure_tensorrt(
+    graph: bytes, place: Device, device: int, fixed: Mapping[str, int]
+) -> dict[str, str]:
     options = {"device_id": str(device)}
     if place.engine_cache is None:
         return options
@@ -191,7 +198,7 @@ def _tensorrt(graph: bytes, place: Place, device: int, fixed: Mapping[str, int])
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def _silence_ort_log() -> Iterator[None]:
     """Keep ONNX Runtime from logging a page about each library that it misses."""
     ort.set_default_logger_severity(LOG_FATAL)
     try:

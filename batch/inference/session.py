@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batch.errors import ProviderError
-from batch.inference.devices import Array, DeviceModel, Gathering, Shape
-from batch.inference.placement import with_devices
-from batch.inference.providers import NAMES, REMEDIES, open_inference, ort, reason
-from batch.options import DEFAULT_BATCH_SIZE, Place, Provider
+from batch.inference.devices import Array, DeviceModel, DynamicBatcher, Shape
+from batch.inference.placement import add_default_device
+from batch.inference.providers import (
+    PROVIDER_NAMES,
+    PROVIDER_REMEDIES,
+    describe_ort_error,
+    open_ort_session,
+    ort,
+)
+from batch.options import DEFAULT_BATCH_SIZE, Device, Provider
 
 __all__ = ["Array", "Session", "open_session"]
 
@@ -20,13 +26,13 @@ __all__ = ["Array", "Session", "open_session"]
 class Session:
     """An open model, safe to share between threads; ``place`` is where it really runs.
 
-    On devices ``gathering`` runs it, at its fastest for inputs of ``shapes``.
+    On devices ``batcher`` runs it, at its fastest for inputs of ``shapes``.
     """
 
     inference: ort.InferenceSession
-    place: Place
+    place: Device
     shapes: tuple[Shape, ...] = ()
-    gathering: Gathering | None = None
+    batcher: DynamicBatcher | None = None
 
     @property
     def provider(self) -> Provider:
@@ -39,12 +45,12 @@ class Session:
         Raises:
             ProviderError: a device has failed, which no photo is to blame for.
         """
-        if self.gathering is not None:
+        if self.batcher is not None:
             try:
-                return self.gathering.run(inputs)
+                return self.batcher.run(inputs)
             except Exception as error:  # of ONNX Runtime's making
                 raise ProviderError(
-                    f"{self.provider.value} has failed at a batch ({reason(error)})",
+                    f"{self.provider.value} has failed at a batch ({describe_ort_error(error)})",
                     "run the same command again, or use --provider cpu; what is done is kept",
                 ) from error
         outputs: list[Array] = self.inference.run(None, {self._input_name: inputs})
@@ -55,7 +61,7 @@ class Session:
         name: str = self.inference.get_inputs()[0].name
         return name
 
-    def shape_for(self, shape: Shape) -> Shape:
+    def choose_shape(self, shape: Shape) -> Shape:
         """Give the shape that an input, without its first dimension, is to be padded to.
 
         The smallest of the session's shapes that has room for it; its own where there is none.
@@ -69,7 +75,7 @@ class Session:
 
 
 def open_session(
-    graph: bytes, place: Place | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
+    graph: bytes, place: Device | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
 ) -> Session:
     """Open a model on exactly one provider and run it on each of the warm-ups.
 
@@ -83,33 +89,33 @@ def open_session(
     Raises:
         ProviderError: the provider is not in this build, does not load, or fails to run.
     """
-    place = with_devices(place)
+    place = add_default_device(place)
     provider = place.provider
-    if NAMES[provider] not in ort.get_available_providers():
+    if PROVIDER_NAMES[provider] not in ort.get_available_providers():
         raise ProviderError(
-            f"{provider.value} is not in the installed ONNX Runtime", REMEDIES[provider]
+            f"{provider.value} is not in the installed ONNX Runtime", PROVIDER_REMEDIES[provider]
         )
     try:
         if place.devices:
             return _open_on_devices(graph, place, warm_ups, batch)
-        session = Session(open_inference(graph, place), place)
+        session = Session(open_ort_session(graph, place), place)
         for warm_up in warm_ups:
             session.run(warm_up)
     except ProviderError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ProviderError(
-            f"the model does not run on {provider.value} ({reason(error)})",
-            REMEDIES[provider],
+            f"the model does not run on {provider.value} ({describe_ort_error(error)})",
+            PROVIDER_REMEDIES[provider],
         ) from error
     return session
 
 
-def _open_on_devices(graph: bytes, place: Place, warm_ups: Sequence[Array], batch: int) -> Session:
+def _open_on_devices(graph: bytes, place: Device, warm_ups: Sequence[Array], batch: int) -> Session:
     models = [DeviceModel(graph, place, device, batch) for device in place.devices]
     for model in models:
         for warm_up in warm_ups:
             model.run([warm_up[:batch]])
     first = models[0]
-    gathering = Gathering([model.run for model in models], batch)
+    gathering = DynamicBatcher([model.run for model in models], batch)
     return Session(first.inference, place, first.shapes, gathering)

@@ -13,22 +13,22 @@ from pathlib import Path
 
 from batch.errors import OutputError
 from batch.files.publish import sync_folder, translate_write_errors
-from batch.files.regular_file import open_without_waiting
+from batch.files.regular_file import open_nonblocking
 from batch.journal.schema import (
     ALL_NOTES,
     ALL_PHOTOS,
     ALL_UNREADABLE,
     APPLICATION_ID,
+    JOURNAL_VERSION,
     TABLES,
-    VERSION,
     checksum_of,
 )
-from batch.location import location_of
-from batch.os_errors import is_denied, may_use
+from batch.location import parse_location
+from batch.os_errors import has_access, is_denied
 from batch.path_text import path_text
 from batch.row_json import unpack_row
 
-ELSEWHERE = "name another place for the journal with --state"
+STATE_REMEDY = "name another place for the journal with --state"
 
 # Results of SQLite that a damaged database gives, but also a disk that fails or is full at the
 # wrong moment. Source: https://www.sqlite.org/rescode.html
@@ -38,7 +38,7 @@ _SUSPICIOUS = frozenset(
         *(sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
     )
 )
-_NUMBERS = {
+_ERRNO_BY_CODE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_PERM: errno.EACCES,
@@ -47,7 +47,7 @@ _NUMBERS = {
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
 # What SQLite keeps beside a database, by the end of its name.
-COMPANIONS = ("-journal", "-wal", "-shm")
+COMPANION_SUFFIXES = ("-journal", "-wal", "-shm")
 _FULL = f"{os.strerror(errno.ENOSPC)}, for the journal or in the folder for temporary files"
 
 
@@ -66,7 +66,7 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
         JournalDamaged: the database seems to be damaged, or was written by something else.
         OutputError: anything else is wrong with it.
     """
-    with translate_write_errors(f"journal {path_text(path)}", ELSEWHERE, path):
+    with translate_write_errors(f"journal {path_text(path)}", STATE_REMEDY, path):
         try:
             yield
         except sqlite3.Error as error:
@@ -75,10 +75,10 @@ def translate_sqlite_errors(path: Path) -> Iterator[None]:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in _SUSPICIOUS:
                 raise JournalDamaged(str(error)) from error
-            reason = _reason_of_the_system(path)
+            reason = _find_system_error(path)
             if reason and is_denied(reason):
                 raise reason from error
-            number = (reason and reason.errno) or _NUMBERS.get(code, errno.EIO)
+            number = (reason and reason.errno) or _ERRNO_BY_CODE.get(code, errno.EIO)
             words = _FULL if code == sqlite3.SQLITE_FULL else os.strerror(number)
             raise OSError(number, f"{words}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -91,34 +91,34 @@ def check_regular(path: Path) -> None:
     Raises:
         OutputError: one is there, or in the place of what SQLite keeps beside a database.
     """
-    for file in _files_of(path):
+    for file in _list_database_files(path):
         with suppress(OSError):  # mostly since there is nothing; SQLite finds out about others
             mode = file.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise OutputError(
                     f"journal {path_text(path)} can't be used ({path_text(file)} is not a regular "
                     "file)",
-                    f"remove that, or {ELSEWHERE}",
+                    f"remove that, or {STATE_REMEDY}",
                 )
 
 
-def _files_of(path: Path) -> Iterator[Path]:
+def _list_database_files(path: Path) -> Iterator[Path]:
     yield path
-    for suffix in COMPANIONS:
+    for suffix in COMPANION_SUFFIXES:
         yield path.with_name(path.name + suffix)
 
 
-def _reason_of_the_system(path: Path) -> OSError | None:
+def _find_system_error(path: Path) -> OSError | None:
     """Find out why a database can't be opened or written: SQLite only reports that it can't."""
-    for file in _files_of(path):
+    for file in _list_database_files(path):
         try:
-            os.close(open_without_waiting(os.fspath(file), os.O_RDWR))
+            os.close(open_nonblocking(os.fspath(file), os.O_RDWR))
         except FileNotFoundError as error:
             if not path.parent.is_dir():
                 return error
         except OSError as error:
             return error
-    if may_use(path.parent, os.W_OK | os.X_OK):
+    if has_access(path.parent, os.W_OK | os.X_OK):
         return None
     # SQLite makes another file beside it.
     return PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path.parent))
@@ -133,7 +133,7 @@ HOT_SUFFIX = "-journal"
 # How a database begins, and where in it its application's number lies, of 4 bytes (see
 # https://www.sqlite.org/fileformat.html).
 SQLITE_MAGIC = b"SQLite format 3\0"
-APPLICATION_AT = 68
+APPLICATION_ID_OFFSET = 68
 
 
 def find_damage(journal: Path) -> str | None:
@@ -166,14 +166,16 @@ def check_schema(database: sqlite3.Connection) -> None:
     """
     written_by = database.execute("PRAGMA application_id").fetchone()[0]
     version = database.execute("PRAGMA user_version").fetchone()[0]
-    if (written_by, version) != (APPLICATION_ID, VERSION):
-        raise JournalDamaged(f"another version of the program wrote it: {version}, not {VERSION}")
+    if (written_by, version) != (APPLICATION_ID, JOURNAL_VERSION):
+        raise JournalDamaged(
+            f"another version of the program wrote it: {version}, not {JOURNAL_VERSION}"
+        )
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     if dict(database.execute(query).fetchall()) != TABLES:
         raise JournalDamaged("its tables are not those of a journal")
 
 
-def set_aside(journal: Path, damage: str, given: bool) -> Path:
+def rename_damaged(journal: Path, damage: str, given: bool) -> Path:
     """Rename a damaged journal, so that nothing that it holds is lost, and give its new name.
 
     The name is new each time, and what SQLite keeps beside the database goes along.
@@ -181,15 +183,15 @@ def set_aside(journal: Path, damage: str, given: bool) -> Path:
     Raises:
         OutputError: it can't be renamed, or it was ``given`` by name and is of another kind.
     """
-    with translate_write_errors(f"journal {path_text(journal)}", ELSEWHERE, journal):
+    with translate_write_errors(f"journal {path_text(journal)}", STATE_REMEDY, journal):
         with journal.open("rb") as file:
-            head = file.read(APPLICATION_AT + 4)
+            head = file.read(APPLICATION_ID_OFFSET + 4)
         if given and head and not _is_journal(head):
             raise OutputError(
                 f"{path_text(journal)} is not a journal ({damage})",
                 "name another file with --state",
             )
-        broken = _free_name(journal)
+        broken = _find_free_name(journal)
         hot = journal.with_name(journal.name + HOT_SUFFIX)
         # First, since alone it would be taken for that of the next journal.
         if os.path.lexists(hot):
@@ -199,7 +201,7 @@ def set_aside(journal: Path, damage: str, given: bool) -> Path:
     return broken
 
 
-def _free_name(journal: Path) -> Path:
+def _find_free_name(journal: Path) -> Path:
     """Find a name that neither a file nor what would belong to it has; runs hold a lock."""
     for number in count(1):
         end = BROKEN_SUFFIX if number == 1 else f"{BROKEN_SUFFIX}-{number}"
@@ -216,7 +218,7 @@ def _check_values(database: sqlite3.Connection) -> None:
             path, row = check_photo(*values)
             if path <= before:
                 raise JournalDamaged("its rows are not in the order of their paths")
-            unpack_row(location_of(os.fsdecode(path)), row)
+            unpack_row(parse_location(os.fsdecode(path)), row)
             before = path
     for values in database.execute(ALL_NOTES):
         check_note(*values)
@@ -249,4 +251,4 @@ def check_note(name: object, value: object, checksum: object) -> str:
 
 def _is_journal(head: bytes) -> bool:
     number = APPLICATION_ID.to_bytes(4, "big")
-    return head.startswith(SQLITE_MAGIC) and head[APPLICATION_AT:] == number
+    return head.startswith(SQLITE_MAGIC) and head[APPLICATION_ID_OFFSET:] == number

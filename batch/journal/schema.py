@@ -6,12 +6,12 @@ from hashlib import blake2b, sha256
 from typing import TypeAlias
 
 # What SQLite keeps in a column.
-Stored: TypeAlias = int | str | bytes | None
+SqlValue: TypeAlias = int | str | bytes | None
 
 CHECKSUM_BYTES = 8
 
 
-def checksum_of(*values: Stored) -> bytes:
+def checksum_of(*values: SqlValue) -> bytes:
     """Digest a row's values and their kinds: 8 bytes of BLAKE2b (RFC 7693).
 
     SQLite finds damage to its own structure, but not to the values in it.
@@ -19,7 +19,7 @@ def checksum_of(*values: Stored) -> bytes:
     return blake2b(repr(values).encode(errors="replace"), digest_size=CHECKSUM_BYTES).digest()
 
 
-def checksum_of_fresh(checksum: bytes, *values: Stored) -> bytes:
+def checksum_of_fresh(checksum: bytes, *values: SqlValue) -> bytes:
     """Give the checksum of a row without its basis; what was damaged stays damaged."""
     *file, _, failed, row = values
     if checksum_of(*values) != checksum:
@@ -27,7 +27,7 @@ def checksum_of_fresh(checksum: bytes, *values: Stored) -> bytes:
     return checksum_of(*file, b"", failed, row)
 
 
-def failure_key(path: bytes, size: Stored, stamp: Stored, digest: Stored) -> bytes:
+def failure_key(path: bytes, size: SqlValue, stamp: SqlValue, digest: SqlValue) -> bytes:
     """Tell a file that failed from others, and from what it is once it changes: 32 bytes.
 
     By its bytes where they are known. Empty files have the same, and are told by their paths.
@@ -40,7 +40,7 @@ def failure_key(path: bytes, size: Stored, stamp: Stored, digest: Stored) -> byt
 # == The journal's tables, and the statements that run on them.
 
 APPLICATION_ID = 0x424C4A4E
-VERSION = 4
+JOURNAL_VERSION = 4
 
 # `stamp` is the time of change in nanoseconds or, where a store gives one, the ETag as a text: it
 # tells more than a time. `ctime_ns` and `inode` are NULL if no file system keeps them. `checksum`
@@ -73,12 +73,12 @@ TABLES = {
 SCHEMA = f"""
 {";".join(TABLES.values())};
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = {JOURNAL_VERSION};
 """
 PHOTO = "path, size, stamp, ctime_ns, inode, digest, basis, failed, row, checksum"
 PHOTO_COLUMNS = PHOTO.split(", ")
 # Tables of this run alone, in a file that SQLite removes: memory stays the same for any number.
-OF_THIS_RUN = """
+RUN_TABLES = """
 CREATE TEMP TABLE found (
     position INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER, stamp,
     ctime_ns INTEGER, inode INTEGER, failure BLOB
@@ -91,10 +91,10 @@ CREATE TEMP TABLE moved (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 INDEX_FOUND = "CREATE INDEX temp.found_by_path ON found (path)"
 ADD_PHOTO = f"INSERT OR REPLACE INTO photos ({PHOTO}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The index is partial: it is used for a digest that is `=` something, but not `IS`.
-_ALIKE = "size IS :size AND basis = :basis AND digest = :digest"
-KNOWN = f"""
-SELECT {PHOTO} FROM photos WHERE {_ALIKE} AND NOT failed
-UNION ALL SELECT {PHOTO} FROM unreadable WHERE {_ALIKE} LIMIT 1
+_SAME_BYTES = "size IS :size AND basis = :basis AND digest = :digest"
+FIND_KNOWN = f"""
+SELECT {PHOTO} FROM photos WHERE {_SAME_BYTES} AND NOT failed
+UNION ALL SELECT {PHOTO} FROM unreadable WHERE {_SAME_BYTES} LIMIT 1
 """
 KEEP_ANSWER = f"""
 INSERT OR REPLACE INTO unreadable SELECT {PHOTO} FROM photos
@@ -103,7 +103,7 @@ WHERE path = ? AND NOT failed AND digest IS NOT NULL
 DROP_ANSWER = "DELETE FROM unreadable WHERE path = ?"
 # Why a file is pending, NULL if it is not. Files that failed are tried again. `IS NOT` also tells a
 # value from none; `<>` does not, as an unknown inode is not another one.
-CAUSE = """CASE
+CAUSE_EXPRESSION = """CASE
     WHEN photos.path IS NULL THEN 'new'
     WHEN failed THEN 'failed'
     WHEN basis IS NOT :basis THEN 'basis'
@@ -112,11 +112,11 @@ CAUSE = """CASE
     WHEN NOT :ignore_inode
         AND (photos.ctime_ns <> found.ctime_ns OR photos.inode <> found.inode) THEN 'inode'
 END"""
-PENDING = f"""
-INSERT INTO pending SELECT position, {CAUSE} AS cause FROM found LEFT JOIN photos USING (path)
+INSERT_PENDING = f"""
+INSERT INTO pending SELECT position, {CAUSE_EXPRESSION} AS cause FROM found LEFT JOIN photos USING (path)
 WHERE cause IS NOT NULL ORDER BY position
 """
-CAUSES = "SELECT cause, count(*) FROM pending GROUP BY cause"
+COUNT_CAUSES = "SELECT cause, count(*) FROM pending GROUP BY cause"
 # With whether a row is known of a photo of the same size.
 NEXT_PENDING = """
 SELECT position, path, failure, size, stamp,
@@ -134,7 +134,7 @@ SELECT position, found.size, found.stamp, photos.* FROM found JOIN photos USING 
 WHERE position > :after ORDER BY position LIMIT :chunk
 """
 # What a run finds for the first time. Of a journal's first run nothing can be gone or have moved.
-ARRIVE = """
+INSERT_ARRIVALS = """
 INSERT OR IGNORE INTO arrivals SELECT path FROM found LEFT JOIN photos USING (path)
 WHERE photos.path IS NULL AND EXISTS (SELECT 1 FROM photos)
 """
@@ -163,12 +163,12 @@ WHERE gone.path > :after AND NOT kept
 AND NOT EXISTS (SELECT 1 FROM moved WHERE moved.digest = photos.digest)
 ORDER BY gone.path LIMIT :chunk
 """
-KEEP = "UPDATE gone SET kept = 1 WHERE path = ?"
+MARK_KEPT = "UPDATE gone SET kept = 1 WHERE path = ?"
 NEXT_MISSING = f"""
 SELECT gone.path, {PHOTO.replace("path", "photos.path")} FROM gone CROSS JOIN photos USING (path)
 WHERE gone.path > :after AND (kept OR (:all AND NOT failed)) ORDER BY gone.path LIMIT :chunk
 """
-FORGET = "DELETE FROM photos WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
+DELETE_GONE = "DELETE FROM photos WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
 # A fresh start: what is known stays for files that are gone, but no answer counts any more.
 START_OVER = """
 UPDATE photos SET basis = x'',
@@ -177,12 +177,12 @@ checksum = checksum_of(
 )
 WHERE in_shard(path)
 """
-FAILED = """
+SELECT_FAILED = """
 SELECT path, found.size, found.stamp, digest FROM found JOIN photos USING (path) WHERE failed
 """
-ACCEPT = "INSERT OR IGNORE INTO accepted VALUES (?)"
+INSERT_ACCEPTED = "INSERT OR IGNORE INTO accepted VALUES (?)"
 IS_ACCEPTED = "SELECT 1 FROM accepted WHERE failure = ?"
-FORGET_ANSWERS = "DELETE FROM unreadable WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
+DELETE_GONE_ANSWERS = "DELETE FROM unreadable WHERE path IN (SELECT path FROM gone WHERE NOT kept)"
 # All there is, in the order that the tables keep.
 ALL_PHOTOS = f"SELECT {PHOTO} FROM photos"
 ALL_UNREADABLE = f"SELECT {PHOTO} FROM unreadable"

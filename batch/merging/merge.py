@@ -13,12 +13,12 @@ from batch.discovery.manifest import check_manifest, read_paths
 from batch.errors import InputError
 from batch.files.lock import hold_lock
 from batch.files.publish import is_streamed
-from batch.location import location_of
+from batch.location import parse_location
 from batch.merging.shard_report import NO_POSITION, ShardReport, ShardRow, open_shard_report
-from batch.path_text import label_text, path_bytes, path_text, printable
+from batch.path_text import label_text, path_bytes, path_text, printable_text
 from batch.reading.readers import allow_open_files
 from batch.recording.run_record import RECORD_SUFFIX, RunRecord
-from batch.records import ABSTAIN, Reason, Status
+from batch.records import ABSTAIN_OUTPUTS, Reason, Status
 from batch.reports.columns import SALVAGED_NOTE, column_names
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside_datasets
@@ -27,7 +27,7 @@ from batch.reports.output import check_not_input
 from batch.reports.report import check_output, open_report, report_format
 from batch.shard import ListingDigest, ShardRecord
 from batch.stopping import Stop
-from batch.tally import Summary
+from batch.tally import Tally
 
 RecordedShard = tuple[ShardReport, RunRecord, ShardRecord]
 # Numbers that a message has room for.
@@ -134,7 +134,7 @@ def _check_numbers(known: Sequence[RecordedShard], complete: bool) -> None:
 
 
 def _name_both(one: ShardReport, other: ShardReport) -> str:
-    return printable(f"{one.display_name} and {other.display_name}")
+    return printable_text(f"{one.display_name} and {other.display_name}")
 
 
 # == Whether the rows of all parts, one after another, are the listing that was divided.
@@ -204,7 +204,9 @@ class ListingCheck:
     def _compare_with_manifest(self, path: bytes, row: ShardRow) -> None:
         listed = next(self._paths or iter(()), None)
         if listed is None or os.fsencode(listed) != path:
-            says = "ends before it" if listed is None else f"says {path_text(location_of(listed))}"
+            says = (
+                "ends before it" if listed is None else f"says {path_text(parse_location(listed))}"
+            )
             raise InputError(
                 f"{row.values[0]} is the photo number {row.position} in "
                 f"{self._parts[row.part].display_name}, but manifest {self._manifest} {says}",
@@ -215,7 +217,7 @@ class ListingCheck:
         more = next(self._paths, None) if self._paths is not None else None
         if more is not None:
             raise InputError(
-                f"{path_text(location_of(more))} of manifest {self._manifest} is in none of the "
+                f"{path_text(parse_location(more))} of manifest {self._manifest} is in none of the "
                 "parts",
                 _INCOMPLETE_REMEDY,
             )
@@ -245,7 +247,7 @@ class MergeJob:
     manifest: str | None = None
 
 
-def merge(merging: MergeJob, stdout: BinaryIO, stop: Stop) -> Summary:
+def merge(merging: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
     """Join the reports of all shards of a listing into one, in the listing's order.
 
     The report's bytes are those of a single run's, and memory does not grow with its rows. Of a
@@ -266,31 +268,29 @@ def merge(merging: MergeJob, stdout: BinaryIO, stop: Stop) -> Summary:
         allow_open_files(sum(part.files for part in parts), f"the files of {len(parts)} parts")
         listing = check_shards_match(parts, recorded=merging.manifest is None)
         outputs, per_face = _find_outputs(parts), any(part.per_face for part in parts)
-        labels = tuple(name for name in outputs if name not in ABSTAIN)
-        summary, names = Summary(labels), column_names(outputs, per_face)
+        labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
+        tally, names = Tally(labels), column_names(outputs, per_face)
         labels_by_cell: dict[Value, str] = {label_text(label): label for label in labels}
         succession = ListingCheck(parts, listing, merging.manifest)
         as_text = not is_dataset(merging.output) and report_format(merging.output) is Format.CSV
         rows = heapq.merge(*(part.rows(as_text) for part in parts))
         report = stack.enter_context(open_report(merging.output, outputs, per_face, stdout))
-        for row, is_first in stop.until_signal(succession.check_rows(rows)):
+        for row, is_first in stop.take_until_signal(succession.check_rows(rows)):
             record = dict(zip(names, row.values, strict=True))
             if is_first:
                 try:
-                    _count_photo(
-                        summary, record, labels_by_cell, missing=row.position == NO_POSITION
-                    )
+                    _count_photo(tally, record, labels_by_cell, missing=row.position == NO_POSITION)
                 except ValueError as error:
                     raise parts[row.part].record_error(row.number, str(error)) from error
             report.copy(record)
-        if stop.cut:
-            raise stop.error("nothing was published: run the same command again")
-        summary.found = succession.found
+        if stop.stopped_early:
+            raise stop.make_error("nothing was published: run the same command again")
+        tally.found = succession.found
         counts = [part.record.counts for part in parts if part.record]
-        summary.away = sum(count.away for count in counts)
-        summary.accepted = sum(count.accepted for count in counts)
+        tally.away = sum(count.away for count in counts)
+        tally.accepted = sum(count.accepted for count in counts)
         report.publish()
-    return summary
+    return tally
 
 
 def _check_job(merging: MergeJob) -> None:
@@ -301,7 +301,7 @@ def _check_job(merging: MergeJob) -> None:
     if merging.manifest is not None:
         check_not_input(merging.output, "the manifest", merging.manifest)
     if not is_streamed(merging.output):
-        check_outside_datasets(merging.output, *map(location_of, merging.parts))
+        check_outside_datasets(merging.output, *map(parse_location, merging.parts))
     allow_open_files(len(merging.parts), f"{len(merging.parts)} parts")
 
 
@@ -321,13 +321,13 @@ def _find_outputs(parts: Sequence[ShardReport]) -> tuple[str, ...]:
 
 
 def _count_photo(
-    summary: Summary, record: Record, labels_by_cell: Mapping[Value, str], missing: bool
+    tally: Tally, record: Record, labels_by_cell: Mapping[Value, str], missing: bool
 ) -> None:
     if missing:
-        summary.missing += 1
+        tally.missing += 1
         return
     status, error = Status(str(record["status"])), str(record["error"] or "")
     if status is not Status.FAILED and SALVAGED_NOTE in error:
-        summary.salvaged += 1
+        tally.salvaged += 1
     reason = Reason(error.partition(":")[0]) if status is Status.FAILED else None
-    summary.count(status, labels_by_cell.get(record["label"]), reason)
+    tally.count(status, labels_by_cell.get(record["label"]), reason)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batch.errors import ReportError
-from batch.location import Location, location_of
-from batch.path_text import from_printable, guard_cell, path_bytes
+from batch.location import Location, parse_location
+from batch.path_text import guard_cell, parse_printable_text, path_bytes
 from batch.reading.fields import make_checker
 from batch.reading.readers import RecordReader, record_error
 from batch.reading.saved import open_reader
@@ -146,7 +146,7 @@ def open_shard_report(text: str, index: int, among: int) -> Iterator[ShardReport
         ReportError: it is missing, no report of a shard, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    place = location_of(text)
+    place = parse_location(text)
     with open_reader(place, max(MIN_ROWS_PER_SHARD, MAX_BUFFERED_ROWS // among)) as reader:
         yield ShardReport(reader, place, index)
 
@@ -162,7 +162,7 @@ def _parse_outputs(reader: RecordReader) -> tuple[str, ...]:
     if "position" not in names:
         raise ReportError(f"{reader.display_name} is no part: it has no column `position`", REMEDY)
     try:
-        outputs = tuple(from_printable(name[2:]) for name in names if name.startswith("p_"))
+        outputs = tuple(parse_printable_text(name[2:]) for name in names if name.startswith("p_"))
     except ValueError:
         outputs = ()
     if names != column_names(outputs, "face" in names, numbered=True):

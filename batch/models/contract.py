@@ -11,24 +11,24 @@ from pathlib import Path
 from batch.errors import ModelError
 from batch.models.fusion import pack_fusion, unpack_fusion
 from batch.models.graph import (
-    broken,
+    check_bounded,
     check_output,
-    input_shape,
+    check_self_contained,
+    make_contract_error,
     parse_model,
+    read_input_shape,
     read_model,
-    refuse_foreign,
-    refuse_unbounded,
 )
-from batch.models.model import GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
-from batch.path_text import is_printable, label_text, printable
-from batch.records import ABSTAIN, MAX_LABELS, Region
+from batch.models.model import MIN_GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
+from batch.path_text import is_printable, label_text, printable_text
+from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Region
 from batch.reports.dataset import MAX_FOLDER_NAME_BYTES, NULL_PARTITION, label_folder
 
 SCHEMA_VERSION = 2
 # From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
 # samples tell the model from others.
 ABSTAIN_SCHEMA = 2
-MAX_NAME = 200  # characters of a label, a name or a version
+MAX_NAME_CHARS = 200  # characters of a label, a name or a version
 RESIZE_RULES = ("stretch",)
 
 
@@ -41,17 +41,17 @@ def load_model(path: Path) -> Model:
     """
     graph = read_model(path)
     proto = parse_model(path, graph)
-    refuse_foreign(path, proto)
-    refuse_unbounded(path, proto, len(graph))
+    check_self_contained(path, proto)
+    check_bounded(path, proto, len(graph))
     props = {entry.key: entry.value for entry in proto.metadata_props}
     # Protobuf gives bytes for a text that is no UTF-8.
     if not all(isinstance(text, str) for entry in props.items() for text in entry):
-        raise broken(path, "its metadata are not all text")
-    spec = _spec(path, props)
-    height, width, channels = input_shape(path, proto)
+        raise make_contract_error(path, "its metadata are not all text")
+    spec = _parse_spec(path, props)
+    height, width, channels = read_input_shape(path, proto)
     check_output(path, proto, len(spec.outputs))
     if spec.golden.inputs.shape[1:] != (height, width, channels):
-        raise broken(path, "its golden samples do not have its input's shape")
+        raise make_contract_error(path, "its golden samples do not have its input's shape")
     return Model(
         path=path,
         graph=graph,
@@ -63,7 +63,7 @@ def load_model(path: Path) -> Model:
     )
 
 
-def metadata(spec: ModelSpec) -> dict[str, str]:
+def to_metadata(spec: ModelSpec) -> dict[str, str]:
     """Write a spec as the ``metadata_props`` of a model."""
     return {
         "schema_version": str(SCHEMA_VERSION),
@@ -85,52 +85,52 @@ def metadata(spec: ModelSpec) -> dict[str, str]:
     }
 
 
-def _spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
-    has_abstain = _schema(path, props) >= ABSTAIN_SCHEMA
+def _parse_spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
+    has_abstain = _parse_schema_version(path, props) >= ABSTAIN_SCHEMA
     try:
         spec = ModelSpec(
             name=props["name"],
             version=props["version"],
-            labels=_labels(props["labels"]),
+            labels=_parse_labels(props["labels"]),
             region=Region(props["region"]),
             margin=float(props["margin"]),
             resize=props["resize"],
             unsure_below=float(props["unsure_below"]),
             data_fingerprint=props["data_fingerprint"],
-            label_shares=_shares(props["label_shares"]),
+            label_shares=_parse_shares(props["label_shares"]),
             metrics=dict(json.loads(props["metrics"])),
             created=props["created"],
             golden=unpack_golden(props["golden"]),
-            abstain_from=_abstain_from(props) if has_abstain else {},
+            abstain_from=_parse_abstain_from(props) if has_abstain else {},
             # An older fusion has other numbers, and none for abstain outputs.
             fusion=unpack_fusion(props["fusion"]) if has_abstain and "fusion" in props else None,
         )
     except KeyError as error:
-        raise broken(path, f"its metadata lack {error.args[0]!r}") from error
+        raise make_contract_error(path, f"its metadata lack {error.args[0]!r}") from error
     except (ValueError, TypeError, OverflowError, RecursionError, zlib.error) as error:
-        why = printable(str(error))[:MAX_NAME]
-        raise broken(path, f"its metadata can't be understood ({why})") from error
+        why = printable_text(str(error))[:MAX_NAME_CHARS]
+        raise make_contract_error(path, f"its metadata can't be understood ({why})") from error
     _check_values(path, spec)
     if has_abstain:
         _check_golden(path, spec)
     return spec
 
 
-def _labels(text: str) -> tuple[str, ...]:
+def _parse_labels(text: str) -> tuple[str, ...]:
     labels = json.loads(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise TypeError("the labels are no list of texts")
     return tuple(labels)
 
 
-def _shares(text: str) -> dict[str, float]:
+def _parse_shares(text: str) -> dict[str, float]:
     shares = json.loads(text)
     if not isinstance(shares, dict):
         raise TypeError("the label_shares are no object")
     return {label: float(share) for label, share in shares.items()}
 
 
-def _abstain_from(props: Mapping[str, str]) -> dict[str, float]:
+def _parse_abstain_from(props: Mapping[str, str]) -> dict[str, float]:
     """Read the abstain outputs' thresholds, in the order of the outputs."""
     names, thresholds = json.loads(props["abstain"]), json.loads(props["abstain_from"])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -144,13 +144,17 @@ def _abstain_from(props: Mapping[str, str]) -> dict[str, float]:
     return {name: float(thresholds[name]) for name in names}
 
 
-def _schema(path: Path, props: Mapping[str, str]) -> int:
+def _parse_schema_version(path: Path, props: Mapping[str, str]) -> int:
     schema = props.get("schema_version")
     if schema is None:
-        raise broken(path, "its metadata lack 'schema_version', so its labels are unknown")
+        raise make_contract_error(
+            path, "its metadata lack 'schema_version', so its labels are unknown"
+        )
     if len(schema) > 9 or not schema.isdecimal() or int(schema) < 1:
-        shown = repr(schema[:MAX_NAME])
-        raise broken(path, f"its schema_version {shown} is not a positive whole number")
+        shown = repr(schema[:MAX_NAME_CHARS])
+        raise make_contract_error(
+            path, f"its schema_version {shown} is not a positive whole number"
+        )
     if int(schema) > SCHEMA_VERSION:
         raise ModelError(
             f"model {path} has schema version {schema}, this program knows up to {SCHEMA_VERSION}",
@@ -161,56 +165,72 @@ def _schema(path: Path, props: Mapping[str, str]) -> int:
 
 def _check_values(path: Path, spec: ModelSpec) -> None:
     if len(spec.labels) > MAX_LABELS:
-        raise broken(path, f"it has {len(spec.labels):,} labels, more than {MAX_LABELS:,}")
-    if max(map(len, (*spec.labels, spec.name, spec.version))) > MAX_NAME:
-        raise broken(path, f"a label, its name or its version is longer than {MAX_NAME} characters")
+        raise make_contract_error(
+            path, f"it has {len(spec.labels):,} labels, more than {MAX_LABELS:,}"
+        )
+    if max(map(len, (*spec.labels, spec.name, spec.version))) > MAX_NAME_CHARS:
+        raise make_contract_error(
+            path, f"a label, its name or its version is longer than {MAX_NAME_CHARS} characters"
+        )
     # As reports have them: in a cell, a label that begins a formula may look like another one.
     if len(spec.labels) < 2 or len(set(map(label_text, spec.labels))) != len(spec.labels):
-        shown = printable(str(list(spec.labels)))[:MAX_NAME]
-        raise broken(path, f"its labels {shown} are not two or more different names")
+        shown = printable_text(str(list(spec.labels)))[:MAX_NAME_CHARS]
+        raise make_contract_error(path, f"its labels {shown} are not two or more different names")
     for label in spec.labels:
         _check_label(path, label)
-    unknown = [name for name in spec.abstain if name not in ABSTAIN]
+    unknown = [name for name in spec.abstain if name not in ABSTAIN_OUTPUTS]
     if unknown:
-        shown = printable(unknown[0][:MAX_NAME])
-        raise broken(path, f"its abstain output {shown!r} is not one of {', '.join(ABSTAIN)}")
+        shown = printable_text(unknown[0][:MAX_NAME_CHARS])
+        raise make_contract_error(
+            path, f"its abstain output {shown!r} is not one of {', '.join(ABSTAIN_OUTPUTS)}"
+        )
     for name, least in spec.abstain_from.items():
         if not 0 <= least <= 1:
-            raise broken(path, f"its abstain_from {least} for {name} is not between 0 and 1")
+            raise make_contract_error(
+                path, f"its abstain_from {least} for {name} is not between 0 and 1"
+            )
     if not 0 <= spec.margin <= 10:
-        raise broken(path, f"its margin {spec.margin} is not between 0 and 10")
+        raise make_contract_error(path, f"its margin {spec.margin} is not between 0 and 10")
     if not 0 <= spec.unsure_below <= 1:
-        raise broken(path, f"its unsure_below {spec.unsure_below} is not between 0 and 1")
+        raise make_contract_error(
+            path, f"its unsure_below {spec.unsure_below} is not between 0 and 1"
+        )
     if spec.resize not in RESIZE_RULES:
-        raise broken(
-            path, f"its resize rule {spec.resize[:MAX_NAME]!r} is not one of {RESIZE_RULES}"
+        raise make_contract_error(
+            path, f"its resize rule {spec.resize[:MAX_NAME_CHARS]!r} is not one of {RESIZE_RULES}"
         )
     if spec.fusion and spec.region is not Region.IMAGE:
-        raise broken(path, "only a whole-photo model can have a fusion")
+        raise make_contract_error(path, "only a whole-photo model can have a fusion")
     if spec.fusion and (
         len(spec.fusion.both.bias) != len(spec.labels) + len(spec.fusion.abstain_from)
         or tuple(spec.fusion.both.abstain) != spec.abstain
     ):
-        raise broken(path, "its fusion has other outputs than the model")
+        raise make_contract_error(path, "its fusion has other outputs than the model")
     if spec.golden.outputs.shape != (len(spec.golden.inputs), len(spec.outputs)):
-        raise broken(path, "its golden samples do not have one probability for each output")
+        raise make_contract_error(
+            path, "its golden samples do not have one probability for each output"
+        )
 
 
 def _check_label(path: Path, label: str) -> None:
     """Refuse a label that a report, a dataset or a terminal can't show as it is."""
-    shown = repr(printable(label))
+    shown = repr(printable_text(label))
     if not label or label != label.strip() or not is_printable(label):
-        raise broken(
+        raise make_contract_error(
             path,
             f"its label {shown} is empty, has spaces at an end, or has characters that can't be "
             "printed",
         )
-    if label in (*ABSTAIN, NULL_PARTITION):
-        what = "an abstain output" if label in ABSTAIN else "the folder of rows without a label"
-        raise broken(path, f"{shown} is the name of {what}, not of a label")
+    if label in (*ABSTAIN_OUTPUTS, NULL_PARTITION):
+        what = (
+            "an abstain output"
+            if label in ABSTAIN_OUTPUTS
+            else "the folder of rows without a label"
+        )
+        raise make_contract_error(path, f"{shown} is the name of {what}, not of a label")
     size = len(label_folder(label_text(label)).encode())
     if size > MAX_FOLDER_NAME_BYTES:
-        raise broken(
+        raise make_contract_error(
             path,
             f"the folder of its label {shown} in a dataset would have a name of {size} bytes, more "
             f"than {MAX_FOLDER_NAME_BYTES}",
@@ -222,9 +242,10 @@ def _check_golden(path: Path, spec: ModelSpec) -> None:
     spread = spec.golden.outputs.max(axis=0) - spec.golden.outputs.min(axis=0)
     # Not `<=`, which is False for an answer that is not a number.
     alike = [
-        name for name, far in zip(spec.outputs, spread, strict=True) if not far > GOLDEN_SPREAD
+        name for name, far in zip(spec.outputs, spread, strict=True) if not far > MIN_GOLDEN_SPREAD
     ]
     if alike:
-        raise broken(
-            path, f"its golden samples all have about the same probability of {printable(alike[0])}"
+        raise make_contract_error(
+            path,
+            f"its golden samples all have about the same probability of {printable_text(alike[0])}",
         )

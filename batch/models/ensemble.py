@@ -24,9 +24,9 @@ class Ensemble:
         fusion: joins the two.
         photo_thresholds: when a photo's answer counts.
         face_thresholds: when a single face's answer counts.
-        settled_thresholds: the photo's as the models carry them, whatever the options say; an
+        model_thresholds: the photo's as the models carry them, whatever the options say; an
             answer that is near none of them needs no closer look.
-        every_face: look closer in any case.
+        per_face: look closer in any case.
     """
 
     models: tuple[Model, ...]
@@ -35,8 +35,8 @@ class Ensemble:
     fusion: Fusion | None
     photo_thresholds: Thresholds
     face_thresholds: Thresholds
-    settled_thresholds: Thresholds
-    every_face: bool
+    model_thresholds: Thresholds
+    per_face: bool
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def load_ensemble(options: Options) -> Ensemble:
     from batch.models.shipped import find_models
 
     models = tuple(load_model(path) for path in find_models(options.model))
-    face, image, fusion = _roles(models)
+    face, image, fusion = _assign_roles(models)
     first = models[0].spec
     own = Thresholds(first.unsure_below, first.abstain_from)
     joined = Thresholds(fusion.unsure_below, fusion.abstain_from) if fusion else own
@@ -73,14 +73,14 @@ def load_ensemble(options: Options) -> Ensemble:
         face=face,
         image=image,
         fusion=fusion,
-        photo_thresholds=_chosen(joined, options),
-        face_thresholds=_chosen(own, options),
-        settled_thresholds=joined,
-        every_face=options.per_face,
+        photo_thresholds=_apply_options(joined, options),
+        face_thresholds=_apply_options(own, options),
+        model_thresholds=joined,
+        per_face=options.per_face,
     )
 
 
-def _chosen(thresholds: Thresholds, options: Options) -> Thresholds:
+def _apply_options(thresholds: Thresholds, options: Options) -> Thresholds:
     least = options.min_confidence
     return replace(
         thresholds,
@@ -89,7 +89,7 @@ def _chosen(thresholds: Thresholds, options: Options) -> Thresholds:
     )
 
 
-def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
+def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion | None]:
     face = next((model for model in models if model.spec.region is Region.FACE), None)
     image = next((model for model in models if model.spec.region is Region.IMAGE), None)
     if len(models) == 1:
@@ -113,7 +113,7 @@ def _roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, Fusion 
 
 
 @dataclass(frozen=True)
-class Plan:
+class LabellingPlan:
     """Models and the rules by which they answer; ``detector`` is the face detector's graph.
 
     ``batch_size`` counts the crops of one call of a model.
@@ -142,7 +142,7 @@ class Thresholds:
     always_answer: bool = False
 
 
-class Rules(Protocol):
+class DecisionRules(Protocol):
     """What a decision depends on besides probabilities; an ``Ensemble`` has it."""
 
     @property
@@ -154,4 +154,4 @@ class Rules(Protocol):
     @property
     def face_thresholds(self) -> Thresholds: ...
     @property
-    def settled_thresholds(self) -> Thresholds: ...
+    def model_thresholds(self) -> Thresholds: ...

@@ -25,20 +25,20 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from batch.records import ABSTAIN, Abstain, Probabilities
+from batch.records import ABSTAIN_OUTPUTS, Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 # Largest number of a fusion; those that are fitted are far smaller.
-MAX_NUMBER = 100
+MAX_FUSION_NUMBER = 100
 # Characters of a face model's name.
-MAX_FACE_MODEL = 200
+MAX_FACE_MODEL_CHARS = 200
 # Log-odds beyond which a detector's score says no more.
-SCORE_LIMIT = 4.0
+MAX_SCORE_LOG_ODDS = 4.0
 
 
 @dataclass(frozen=True)
-class Rule:
+class FusionWeights:
     """The numbers of the formula.
 
     Attributes:
@@ -79,8 +79,8 @@ class Fusion:
 
     face_model: str
     face_abstain: tuple[str, ...]
-    both: Rule
-    photo: Rule
+    both: FusionWeights
+    photo: FusionWeights
     alone_score: float
     alone_share: float
     alone_from: float
@@ -123,21 +123,21 @@ class Fusion:
         at = {name: labels + number for number, name in enumerate(self.abstain_from)}
         logits = np.array(rule.bias, dtype=np.float64)
 
-        logs = _logs(photo)
+        logs = _log_probabilities(photo)
         centred = logs[:labels] - logs[:labels].mean()
         logits[:labels] += rule.label * np.clip(centred, -rule.label_limit, rule.label_limit)
-        any_label = math.log(max(float(photo[:labels].sum(dtype=np.float64)), LEAST))
+        any_label = math.log(max(float(photo[:labels].sum(dtype=np.float64)), MIN_PROBABILITY))
         for (name, weight), log in zip(rule.abstain.items(), logs[labels:], strict=True):
             low, high = rule.abstain_limits[name]
             logits[at[name]] += weight * min(max(float(log) - any_label, low), high)
 
         if face is not None:
-            weighted = rule.face * _logs(face)
+            weighted = rule.face * _log_probabilities(face)
             logits[:labels] += weighted[:labels]
             for name, log in zip(self.face_abstain, weighted[labels:], strict=True):
                 logits[at[name]] += log
             if Abstain.NO_PERSON in at:
-                logits[at[Abstain.NO_PERSON]] -= rule.score * score_odds(score)
+                logits[at[Abstain.NO_PERSON]] -= rule.score * score_log_odds(score)
 
         powers = np.exp(logits - logits.max())
         joined: Probabilities = (powers / powers.sum()).astype(np.float32)
@@ -146,13 +146,13 @@ class Fusion:
 
 def log_odds(probability: float) -> float:
     """Turn a probability into log-odds, finite for 0 and 1 too."""
-    inside = min(max(probability, LEAST), 1 - LEAST)
+    inside = min(max(probability, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
     return math.log(inside / (1 - inside))
 
 
-def score_odds(score: float) -> float:
-    """Turn a detector's score into log-odds of a face, 0 to ``SCORE_LIMIT``."""
-    return min(max(log_odds(score), 0.0), SCORE_LIMIT)
+def score_log_odds(score: float) -> float:
+    """Turn a detector's score into log-odds of a face, 0 to ``MAX_SCORE_LOG_ODDS``."""
+    return min(max(log_odds(score), 0.0), MAX_SCORE_LOG_ODDS)
 
 
 def pack_fusion(fusion: Fusion) -> str:
@@ -169,51 +169,51 @@ def unpack_fusion(text: str) -> Fusion:
     values = json.loads(text)
     if not isinstance(values, dict) or not isinstance(values.get("face_model"), str):
         raise TypeError("the fusion is not an object with the name of a face model")
-    both, photo = (_rule(values.pop(name)) for name in ("both", "photo"))
+    both, photo = (_parse_weights(values.pop(name)) for name in ("both", "photo"))
     fusion = Fusion(
         face_model=values.pop("face_model"),
-        face_abstain=_names(values.pop("face_abstain")),
+        face_abstain=_parse_names(values.pop("face_abstain")),
         both=both,
         photo=photo,
-        abstain_from=_numbers(values.pop("abstain_from")),
-        **{name: _number(value) for name, value in values.items()},
+        abstain_from=_parse_numbers(values.pop("abstain_from")),
+        **{name: _parse_number(value) for name, value in values.items()},
     )
     if len(both.bias) != len(photo.bias) or tuple(both.abstain) != tuple(photo.abstain):
         raise ValueError("the fusion's two rules have different outputs")
     outputs = set(fusion.abstain_from)
-    if not (set(fusion.face_abstain) | set(both.abstain)) <= outputs <= set(ABSTAIN):
+    if not (set(fusion.face_abstain) | set(both.abstain)) <= outputs <= set(ABSTAIN_OUTPUTS):
         raise ValueError(f"the fusion's abstain outputs are {', '.join(sorted(outputs))}")
     shares = (fusion.alone_score, fusion.alone_from, fusion.unsure_below)
     if not all(0 <= share <= 1 for share in (*shares, *fusion.abstain_from.values())):
         raise ValueError("a threshold of the fusion is not between 0 and 1")
-    if fusion.alone_share < 0 or len(fusion.face_model) > MAX_FACE_MODEL:
+    if fusion.alone_share < 0 or len(fusion.face_model) > MAX_FACE_MODEL_CHARS:
         raise ValueError("the fusion's alone_share is below 0, or its face_model too long")
     return fusion
 
 
-def _rule(values: object) -> Rule:
+def _parse_weights(values: object) -> FusionWeights:
     if not isinstance(values, dict):
         raise TypeError("a rule of the fusion is not an object")
     bias, limits = values["bias"], values["abstain_limits"]
     if not isinstance(bias, list) or not isinstance(limits, dict):
         raise TypeError("a rule of the fusion has no list of biases or no limits")
-    if set(values) != {field.name for field in fields(Rule)}:
+    if set(values) != {field.name for field in fields(FusionWeights)}:
         raise ValueError(f"a rule of the fusion has the entries {', '.join(map(str, values))[:99]}")
-    rule = Rule(
-        bias=tuple(map(_number, bias)),
-        face=_number(values["face"]),
-        label=_number(values["label"]),
-        abstain=_numbers(values["abstain"]),
-        score=_number(values["score"]),
-        label_limit=_number(values["label_limit"]),
-        abstain_limits={str(name): _range(ends) for name, ends in limits.items()},
+    rule = FusionWeights(
+        bias=tuple(map(_parse_number, bias)),
+        face=_parse_number(values["face"]),
+        label=_parse_number(values["label"]),
+        abstain=_parse_numbers(values["abstain"]),
+        score=_parse_number(values["score"]),
+        label_limit=_parse_number(values["label_limit"]),
+        abstain_limits={str(name): _parse_limits(ends) for name, ends in limits.items()},
     )
     if rule.label_limit < 0 or set(rule.abstain_limits) != set(rule.abstain):
         raise ValueError("a rule of the fusion lacks limits")
     return rule
 
 
-def _names(values: object) -> tuple[str, ...]:
+def _parse_names(values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
         raise TypeError("an entry of the fusion is not a list of names")
     if len(set(values)) != len(values):
@@ -221,32 +221,34 @@ def _names(values: object) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _range(ends: object) -> tuple[float, float]:
+def _parse_limits(ends: object) -> tuple[float, float]:
     if not isinstance(ends, list) or len(ends) != 2:
         raise TypeError("a limit of the fusion is not a pair of numbers")
-    low, high = map(_number, ends)
+    low, high = map(_parse_number, ends)
     if low > high:
         raise ValueError(f"a limit of the fusion is {low} to {high}")
     return low, high
 
 
-def _numbers(values: object) -> dict[str, float]:
+def _parse_numbers(values: object) -> dict[str, float]:
     if not isinstance(values, dict):
         raise TypeError("an entry of the fusion is not an object of numbers")
-    return {str(name): _number(value) for name, value in values.items()}
+    return {str(name): _parse_number(value) for name, value in values.items()}
 
 
-def _number(value: object) -> float:
-    """Check one of the fusion's numbers: at most ``MAX_NUMBER``, with either sign."""
+def _parse_number(value: object) -> float:
+    """Check one of the fusion's numbers: at most ``MAX_FUSION_NUMBER``, with either sign."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not abs(value) <= MAX_NUMBER
+        or not abs(value) <= MAX_FUSION_NUMBER
     ):
         raise ValueError(f"the fusion has the number {str(value)[:99]}")
     return float(value)
 
 
-def _logs(probabilities: Probabilities) -> npt.NDArray[np.float64]:
-    logs: npt.NDArray[np.float64] = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
+def _log_probabilities(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    logs: npt.NDArray[np.float64] = np.log(
+        np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY)
+    )
     return logs

@@ -11,36 +11,40 @@ from stat import S_ISREG
 import onnx
 
 from batch.errors import ModelError
-from batch.files.regular_file import open_without_waiting
-from batch.os_errors import describe_refusal
-from batch.path_text import printable
+from batch.files.regular_file import open_nonblocking
+from batch.os_errors import describe_failed_access
+from batch.path_text import printable_text
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 # The smallest type of a constant has two bits.
-MOST_VALUES_A_BYTE = 4
-RETRAIN = "export it anew with this project's trainer, or see docs/models.md for the contract"
+MAX_VALUES_PER_BYTE = 4
+CONTRACT_REMEDY = (
+    "export it anew with this project's trainer, or see docs/models.md for the contract"
+)
 
 
-def refuse_foreign(path: Path, proto: onnx.ModelProto) -> None:
+def check_self_contained(path: Path, proto: onnx.ModelProto) -> None:
     """Refuse what would make the model more than the one file, or run code of its own.
 
     Raises:
         ModelError: the model has external data, functions, training steps or foreign operators.
     """
-    if any(map(_is_external, _tensors(proto))):
-        raise broken(path, "its weights lie in another file (external data)")
+    if any(map(_is_external, _iter_tensors(proto))):
+        raise make_contract_error(path, "its weights lie in another file (external data)")
     foreign = {
         f"{node.domain}.{node.op_type}"
-        for graph in _graphs(proto)
+        for graph in _list_graphs(proto)
         for node in graph.node
         if node.domain not in STANDARD_DOMAINS
     }
     if foreign or proto.functions or proto.training_info:
         names = ", ".join(sorted(foreign)[:10]) or "functions or training steps"
-        raise broken(path, f"it uses operators outside the ONNX standard ({printable(names)})")
+        raise make_contract_error(
+            path, f"it uses operators outside the ONNX standard ({printable_text(names)})"
+        )
 
 
-def refuse_unbounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
+def check_bounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
     """Refuse what lets a model of ``size`` bytes run without end or take any memory.
 
     A loop's end can depend on its data, and the steps from pixels to probabilities need none,
@@ -53,17 +57,23 @@ def refuse_unbounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
         {node.op_type for node in proto.graph.node if any(map(_has_graph, node.attribute))}
     )
     if inner:
-        raise broken(path, f"it has loops or branches ({printable(', '.join(inner[:10]))})")
+        raise make_contract_error(
+            path, f"it has loops or branches ({printable_text(', '.join(inner[:10]))})"
+        )
     claimed = 0
-    for tensor in _tensors(proto):
+    for tensor in _iter_tensors(proto):
         if any(dim < 0 for dim in tensor.dims):
-            raise broken(path, f"its constant {printable(tensor.name)[:99]} has a negative size")
+            raise make_contract_error(
+                path, f"its constant {printable_text(tensor.name)[:99]} has a negative size"
+            )
         claimed += math.prod(tensor.dims)
-    if claimed > size * MOST_VALUES_A_BYTE:
-        raise broken(path, f"its constants claim {claimed:,} values, more than its bytes can hold")
+    if claimed > size * MAX_VALUES_PER_BYTE:
+        raise make_contract_error(
+            path, f"its constants claim {claimed:,} values, more than its bytes can hold"
+        )
 
 
-def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
+def _list_graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
     graphs, waiting = [], [proto.graph]
     while waiting:
         graph = waiting.pop()
@@ -80,8 +90,8 @@ def _has_graph(attribute: onnx.AttributeProto) -> bool:
     return attribute.HasField("g") or len(attribute.graphs) > 0
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(proto):
+def _iter_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in _list_graphs(proto):
         yield from graph.initializer
         sparse = list(graph.sparse_initializer)
         for node in graph.node:
@@ -100,7 +110,7 @@ def _is_external(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
 
 
-def input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
+def read_input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
     """Give the height, width and channels of a model's input, uint8 [N, H, W, C].
 
     Raises:
@@ -110,12 +120,18 @@ def input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
     inputs = [value for value in proto.graph.input if value.name not in constants]
     kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
     if kind is None or kind.elem_type != onnx.TensorProto.UINT8 or len(kind.shape.dim) != 4:
-        raise broken(path, "its input is not one uint8 tensor [N, height, width, channels]")
+        raise make_contract_error(
+            path, "its input is not one uint8 tensor [N, height, width, channels]"
+        )
     batch, height, width, channels = (dim.dim_value for dim in kind.shape.dim)
     if batch:
-        raise broken(path, f"it takes exactly {batch} pictures at a time, not any number")
+        raise make_contract_error(
+            path, f"it takes exactly {batch} pictures at a time, not any number"
+        )
     if not (height > 0 and width > 0 and channels in (1, 3)):
-        raise broken(path, f"its input has the shape {[batch, height, width, channels]}")
+        raise make_contract_error(
+            path, f"its input has the shape {[batch, height, width, channels]}"
+        )
     return height, width, channels
 
 
@@ -128,18 +144,20 @@ def check_output(path: Path, proto: onnx.ModelProto, count: int) -> None:
     outputs = proto.graph.output
     kind = outputs[0].type.tensor_type if len(outputs) == 1 else None
     if kind is None or kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) != 2:
-        raise broken(path, "its output is not one float tensor [N, labels and abstain outputs]")
+        raise make_contract_error(
+            path, "its output is not one float tensor [N, labels and abstain outputs]"
+        )
     if kind.shape.dim[1].dim_value != count:
-        raise broken(
+        raise make_contract_error(
             path,
             f"it gives {kind.shape.dim[1].dim_value} numbers per picture for {count} labels and "
             "abstain outputs",
         )
 
 
-def broken(path: Path, why: str) -> ModelError:
+def make_contract_error(path: Path, why: str) -> ModelError:
     """Make the error for a model that breaks a rule of the contract."""
-    return ModelError(f"model {path} breaks the model contract: {why}", RETRAIN)
+    return ModelError(f"model {path} breaks the model contract: {why}", CONTRACT_REMEDY)
 
 
 # == A model's file: read whole, if it is one of a sensible size, and parsed.
@@ -155,18 +173,18 @@ def read_model(path: Path) -> bytes:
         ModelError: it can't be read, is no regular file, or has more than ``MAX_MODEL_BYTES``.
     """
     try:
-        with open(path, "rb", opener=open_without_waiting) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 raise ModelError(f"model {path} is no regular file", REMEDY)
             if status.st_size > MAX_MODEL_BYTES:
-                raise broken(
+                raise make_contract_error(
                     path, f"it has {status.st_size:,} bytes, more than {MAX_MODEL_BYTES:,}"
                 )
             # It may grow meanwhile, and is then no sound model.
             return file.read(status.st_size + 1)
     except OSError as error:
-        what = describe_refusal(f"model {path}", "read", error, path)
+        what = describe_failed_access(f"model {path}", "read", error, path)
         raise ModelError(what, REMEDY) from error
 
 

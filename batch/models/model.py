@@ -23,21 +23,21 @@ from batch.records import Region
 GOLDEN_TOLERANCE = 1e-2
 # Answers to golden samples differ by more than this in every output, so that no constant is within
 # the tolerance of all.
-GOLDEN_SPREAD = 2e-2
-MAX_PICTURES = 64
-MAX_SIDE = 4096  # pixels
-MAX_BYTES = 64 * 1024 * 1024  # of all pictures, unpacked
+MIN_GOLDEN_SPREAD = 2e-2
+MAX_GOLDEN_SAMPLES = 64
+MAX_GOLDEN_SIDE = 4096  # pixels
+MAX_GOLDEN_BYTES = 64 * 1024 * 1024  # of all pictures, unpacked
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenSamples:
     """Sample inputs (uint8 [n, H, W, C]) and the outputs (float32 [n, K + A]) they must give."""
 
     inputs: npt.NDArray[np.uint8]
     outputs: npt.NDArray[np.float32]
 
 
-def pack_golden(golden: Golden) -> str:
+def pack_golden(golden: GoldenSamples) -> str:
     """Write golden samples as the text of a model's metadata."""
     packed = zlib.compress(np.ascontiguousarray(golden.inputs).tobytes(), 9)
     return json.dumps(
@@ -49,7 +49,7 @@ def pack_golden(golden: Golden) -> str:
     )
 
 
-def unpack_golden(text: str) -> Golden:
+def unpack_golden(text: str) -> GoldenSamples:
     """Read golden samples from the text of a model's metadata.
 
     Raises:
@@ -58,16 +58,21 @@ def unpack_golden(text: str) -> Golden:
     """
     packed = json.loads(text)
     shape = tuple(int(n) for n in packed["shape"])
-    if len(shape) != 4 or shape[0] > MAX_PICTURES or min(shape) < 1 or max(shape) > MAX_SIDE:
+    if (
+        len(shape) != 4
+        or shape[0] > MAX_GOLDEN_SAMPLES
+        or min(shape) < 1
+        or max(shape) > MAX_GOLDEN_SIDE
+    ):
         raise ValueError(f"golden samples of shape {shape}")
     size = math.prod(shape)
-    if size > MAX_BYTES:
-        raise ValueError(f"golden samples of {size:,} bytes, more than {MAX_BYTES:,}")
+    if size > MAX_GOLDEN_BYTES:
+        raise ValueError(f"golden samples of {size:,} bytes, more than {MAX_GOLDEN_BYTES:,}")
     # One byte more than there should be is enough to see a wrong size, and bounds a bomb.
     raw = zlib.decompressobj().decompress(base64.b64decode(packed["inputs"]), size + 1)
     if len(raw) != size:
         raise ValueError(f"golden samples are not {size} bytes")
-    return Golden(
+    return GoldenSamples(
         inputs=np.frombuffer(raw, dtype=np.uint8).reshape(shape),
         outputs=np.asarray(packed["outputs"], dtype=np.float32),
     )
@@ -110,7 +115,7 @@ class ModelSpec:
     label_shares: Mapping[str, float]
     metrics: Mapping[str, Any]
     created: str
-    golden: Golden
+    golden: GoldenSamples
     abstain_from: Mapping[str, float] = field(default_factory=dict)
     fusion: Fusion | None = None
 

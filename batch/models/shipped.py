@@ -10,21 +10,21 @@ from pathlib import Path
 
 from batch.errors import ModelError, UsageError
 
-SUMS = "SHA256SUMS"
+CHECKSUMS_FILE = "SHA256SUMS"
 SUFFIX = ".onnx"
-JOIN = "+"
+NAME_SEPARATOR = "+"
 
 
-def models_folder() -> Path:
+def find_models_folder() -> Path:
     """Find the shipped models: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "shipped"
     return installed if installed.is_dir() else package.parent / "models"
 
 
-def shipped_models() -> dict[str, Path]:
+def list_shipped_models() -> dict[str, Path]:
     """Paths of the shipped models by name."""
-    return {path.stem: path for path in sorted(models_folder().glob(f"*{SUFFIX}"))}
+    return {path.stem: path for path in sorted(find_models_folder().glob(f"*{SUFFIX}"))}
 
 
 def find_models(names: str) -> list[Path]:
@@ -34,9 +34,9 @@ def find_models(names: str) -> list[Path]:
         UsageError, ModelError: as ``find_model`` does.
     """
     # Not Path.exists, which raises where the current folder may not be read.
-    if names in shipped_models() or os.path.exists(names):  # noqa: PTH110
+    if names in list_shipped_models() or os.path.exists(names):  # noqa: PTH110
         return [find_model(names)]
-    return [find_model(name) for name in names.split(JOIN)]
+    return [find_model(name) for name in names.split(NAME_SEPARATOR)]
 
 
 def find_model(name: str) -> Path:
@@ -46,17 +46,17 @@ def find_model(name: str) -> Path:
         UsageError: there is neither.
         ModelError: a shipped file is not what was shipped.
     """
-    shipped = shipped_models().get(name)
+    shipped = list_shipped_models().get(name)
     if shipped is not None:
-        _verify(shipped)
+        _verify_checksum(shipped)
         return shipped
     path = Path(name)
     if os.path.exists(path):  # noqa: PTH110
         return path
-    raise unknown_model(name, shipped_models())
+    raise make_unknown_model_error(name, list_shipped_models())
 
 
-def own_models(folder: Path | None) -> dict[str, Path]:
+def list_own_models(folder: Path | None) -> dict[str, Path]:
     """Paths of a user's own models by name: those in a folder, without the shipped ones' names.
 
     Empty if the folder can't be read: with `sudo -u`, HOME may still be another user's.
@@ -66,7 +66,7 @@ def own_models(folder: Path | None) -> dict[str, Path]:
     except OSError:
         return {}
     found = {Path(name).stem: Path(folder or "", name) for name in files if name.endswith(SUFFIX)}
-    return {name: path for name, path in found.items() if name not in shipped_models()}
+    return {name: path for name, path in found.items() if name not in list_shipped_models()}
 
 
 def resolve_models(names: str, folder: Path | None) -> str:
@@ -75,8 +75,8 @@ def resolve_models(names: str, folder: Path | None) -> str:
     Raises:
         UsageError: a name is unknown.
     """
-    own = own_models(folder)
-    shipped = shipped_models()
+    own = list_own_models(folder)
+    shipped = list_shipped_models()
 
     def resolve(name: str) -> str:
         if name in shipped:
@@ -85,14 +85,14 @@ def resolve_models(names: str, folder: Path | None) -> str:
             return str(own[name])
         if os.path.exists(name):  # noqa: PTH110
             return name
-        raise unknown_model(name, [*shipped, *own])
+        raise make_unknown_model_error(name, [*shipped, *own])
 
     if names in own or os.path.exists(names):  # noqa: PTH110
         return resolve(names)
-    return JOIN.join(map(resolve, names.split(JOIN)))
+    return NAME_SEPARATOR.join(map(resolve, names.split(NAME_SEPARATOR)))
 
 
-def unknown_model(name: str, known: Iterable[str]) -> UsageError:
+def make_unknown_model_error(name: str, known: Iterable[str]) -> UsageError:
     """Make the error of a name that no model has."""
     known = list(known)
     near = get_close_matches(name.lower(), known, n=1)
@@ -104,12 +104,12 @@ def unknown_model(name: str, known: Iterable[str]) -> UsageError:
     )
 
 
-def _verify(path: Path) -> None:
+def _verify_checksum(path: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    sums = path.parent / SUMS
+    sums = path.parent / CHECKSUMS_FILE
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     if f"{digest}  {path.name}" not in lines:
         raise ModelError(
-            f"the shipped model {path} is damaged: its SHA-256 is not the one in {SUMS}",
+            f"the shipped model {path} is damaged: its SHA-256 is not the one in {CHECKSUMS_FILE}",
             "install batch-label again",
         )

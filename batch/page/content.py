@@ -12,7 +12,7 @@ from batch.limits import duration_text
 from batch.page.gather import BINS, STATUS_TEXTS, PageRow, Totals
 from batch.page.history import Changes, Edition
 from batch.page.thumbnails import PagePicture
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.reading.diff import CHANGE_MEANINGS, Change
 from batch.reading.saved import SavedRow
 from batch.recording.drift import Drift
@@ -58,7 +58,7 @@ def _list_facts(record: RunRecord) -> Iterator[Fact]:
     counts = record.counts
     yield "Run", f"{time_text(record.started)}, {record.outcome.value.replace('_', ' ')}"
     yield "Took", duration_text(max(1, round(record.seconds.wall)))
-    yield "Photos of", ", ".join(map(printable, record.inputs))
+    yield "Photos of", ", ".join(map(printable_text, record.inputs))
     yield "Found", f"{counts.found:,} files, {counts.left_out:,} left out"
     known = f", {counts.reused:,} from earlier runs or photos of the same bytes"
     yield "Labelled", f"{counts.labelled_now:,} now{known if counts.reused else ''}"

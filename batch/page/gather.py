@@ -13,7 +13,7 @@ from typing import Any
 
 from batch.errors import ReportError
 from batch.files.publish import is_device
-from batch.path_text import as_cell, path_text
+from batch.path_text import escape_formula, path_text
 from batch.reading.dataset_reader import require_success
 from batch.reading.fields import read_checked_records
 from batch.reading.readers import RecordReader, translate_read_errors
@@ -71,7 +71,7 @@ class PageRow:
 
 def label_cells(report: SavedReport) -> list[str]:
     """Name the labels of a report as its column ``label`` has them, in the model's order."""
-    return [as_cell(name) for name in report.labels or ()]
+    return [escape_formula(name) for name in report.labels or ()]
 
 
 def read_page_rows(reader: RecordReader) -> Iterator[PageRow]:

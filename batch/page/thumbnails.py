@@ -14,15 +14,15 @@ from pathlib import Path
 from PIL import Image
 
 from batch.discovery.fetching import Fetcher
-from batch.location import Url, is_url, member_url, split_member
+from batch.location import Url, build_member_url, is_url, split_member
 from batch.options import FileLimits
 from batch.page.gather import PageRow, PixelBox
 from batch.parallel import available_cores, thread_map
-from batch.path_text import path_from_text
-from batch.records import Failure, Photo, Reason, Stage, Status, Worked
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.path_text import parse_path_text
+from batch.records import Failure, Photo, Reason, Stage, Status, WorkerResult
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 
 # Of all pictures of a page, as the files that they are; in the page they take a third more.
 MAX_TOTAL_BYTES = 32 * 1024**2
@@ -74,7 +74,10 @@ def make_pictures(
         by_path.setdefault(entry.row.path, []).append(entry)
     size = 0
     limits = FileLimits()
-    with Workers(Task(limits)) as workers, closing(Fetcher(limits.max_file_size)) as fetcher:
+    with (
+        WorkerPool(WorkerTask(limits)) as workers,
+        closing(Fetcher(limits.max_file_size)) as fetcher,
+    ):
         make = partial(_make_photo_pictures, workers, fetcher, photos, per_face, made)
         with closing(thread_map(make, by_path.values(), available_cores())) as results:
             for found in results:
@@ -108,7 +111,7 @@ def encode_picture(photo: Photo, place: PixelBox | None) -> PagePicture:
 
 
 def _make_photo_pictures(
-    workers: Workers,
+    workers: WorkerPool,
     fetcher: Fetcher,
     photos: Path,
     per_face: bool,
@@ -116,29 +119,31 @@ def _make_photo_pictures(
     entries: list[PageRow],
 ) -> list[tuple[PageRow, PagePicture]]:
     try:
-        path = path_from_text(entries[0].row.path)
+        path = parse_path_text(entries[0].row.path)
     except ValueError as error:
         return [(entry, PagePicture(note=f"No picture: {error}")) for entry in entries]
     if isinstance(path, Url):
         worked = _decode_member(path, workers, fetcher, photos)
     else:
-        worked = workers.work(Question(photos / path, salvage=True))
+        worked = workers.process(WorkerRequest(photos / path, salvage=True))
     return [(entry, _make_picture(entry, worked, per_face, made)) for entry in entries]
 
 
-def _decode_member(url: Url, workers: Workers, fetcher: Fetcher, photos: Path) -> Worked:
+def _decode_member(url: Url, workers: WorkerPool, fetcher: Fetcher, photos: Path) -> WorkerResult:
     """Decode a photo in an archive of this machine; those elsewhere are not asked for."""
     member = split_member(url.text)
     if member is None or is_url(member[0]):
-        return Worked(Failure(url, Stage.READ, Reason.UNREADABLE, NOT_LOCAL))
-    place = Url(member_url(str(photos / member[0]), member[1]))
+        return WorkerResult(Failure(url, Stage.READ, Reason.UNREADABLE, NOT_LOCAL))
+    place = Url(build_member_url(str(photos / member[0]), member[1]))
     content = fetcher.fetch(place).content
     if isinstance(content, Failure):
-        return Worked(content)
-    return workers.work(Question(place, content, salvage=True))
+        return WorkerResult(content)
+    return workers.process(WorkerRequest(place, content, salvage=True))
 
 
-def _make_picture(entry: PageRow, worked: Worked, per_face: bool, made: datetime) -> PagePicture:
+def _make_picture(
+    entry: PageRow, worked: WorkerResult, per_face: bool, made: datetime
+) -> PagePicture:
     photo = worked.content
     if not isinstance(photo, Photo):
         assert isinstance(photo, Failure)

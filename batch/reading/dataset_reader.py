@@ -25,7 +25,7 @@ from batch.reports.dataset import (
 )
 from batch.reports.dataset_place import join_location, read_sizes, read_success
 from batch.reports.formats import ROW_GROUP_ROWS, Format, Value, check_format
-from batch.stores.download import opened
+from batch.stores.download import open_location
 
 # Rows in memory of each file that is open, at least.
 MIN_ROWS_PER_FILE = 128
@@ -94,7 +94,9 @@ class DatasetReader:
         display_name = f"{self.display_name}, file {part.path},"
         with translate_read_errors(display_name):
             try:
-                stream = opened(join_location(self._place, part.path), display_name, ReportError)
+                stream = open_location(
+                    join_location(self._place, part.path), display_name, ReportError
+                )
             except FileNotFoundError as error:
                 raise _incomplete_error(self.display_name, f"{part.path} is not there") from error
         with stream:

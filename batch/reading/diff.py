@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from batch.errors import OutputError, ReportError, UsageError
 from batch.files.lock import hold_lock
 from batch.files.publish import translate_write_errors
-from batch.location import location_of
+from batch.location import parse_location
 from batch.path_text import guard_cell, path_text
 from batch.reading.readers import REMEDY
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
@@ -180,7 +180,7 @@ class Comparison:
     def describe(self, old: str, new: str) -> Iterator[str]:
         """Say it to people; ``old`` and ``new`` are the reports."""
         noun = "faces and photos without one" if self.per_face else "photos"
-        before, after = path_text(location_of(old)), path_text(location_of(new))
+        before, after = path_text(parse_location(old)), path_text(parse_location(new))
         yield f"{before}: {self.old} {noun}; {after}: {self.new}"
         counts = (f"{count} {change}" for change, count in self.changes.items())
         yield f"{', '.join(counts)}; {self.unchanged} unchanged"
@@ -225,7 +225,7 @@ def diff(old: str, new: str, output: str, stdout: BinaryIO) -> Comparison:
     report_format(output)  # a dataset is for reports alone
     check_output(output)
     check_not_input(output, "one of the two to compare", old, new)
-    check_outside_datasets(output, location_of(old), location_of(new))
+    check_outside_datasets(output, parse_location(old), parse_location(new))
     with (
         hold_lock(output),
         open_saved_report(old) as before,

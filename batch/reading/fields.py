@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from batch.errors import ReportError
-from batch.path_text import CONTROLS, UNPRINTABLE, printable
+from batch.path_text import CONTROLS, UNPRINTABLE, printable_text
 from batch.reading.readers import MAX_LINE_BYTES, REMEDY, RecordReader, record_error
 from batch.records import MAX_LABELS, Source, Status
 from batch.reports.formats import Value
@@ -109,7 +109,7 @@ def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
         return checked
 
     def refusal(at: int, values: tuple[Value, ...]) -> ValueError:
-        shown = printable(str(values[at])[:_MAX_SHOWN_CHARS])
+        shown = printable_text(str(values[at])[:_MAX_SHOWN_CHARS])
         return ValueError(f"{columns[at]} {shown} is not {fields[at][1]}")
 
     return check

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from batch.errors import InputError, ReportError
-from batch.os_errors import describe_refusal
-from batch.path_text import printable
+from batch.os_errors import describe_failed_access
+from batch.path_text import printable_text
 from batch.reports.formats import ARROW_ERRORS, ROW_GROUP_ROWS, Format, Value, check_format
 
 # Files that a process has open beside those that are counted.
@@ -316,7 +316,7 @@ def check_column_names(names: Sequence[str], display_name: str) -> tuple[str, ..
 def columns_error(display_name: str, why: str, columns: Sequence[str]) -> ReportError:
     """Make the error for columns that no report has."""
     why, shown = (
-        printable(text)[:_MAX_SHOWN_CHARS] for text in (why, ", ".join(columns[:MAX_COLUMNS]))
+        printable_text(text)[:_MAX_SHOWN_CHARS] for text in (why, ", ".join(columns[:MAX_COLUMNS]))
     )
     return ReportError(f"{display_name} is no report: {why} (its columns are {shown})", REMEDY)
 
@@ -337,7 +337,7 @@ def _read_lines(stream: BinaryIO, display_name: str) -> Iterator[str]:
 
 def damage_error(where: str, why: str) -> ReportError:
     """Make the error for what can't be right; ``why`` is one line whatever it was."""
-    shown = printable(" ".join(why[:MAX_LINE_BYTES].split())[:_MAX_SHOWN_CHARS])
+    shown = printable_text(" ".join(why[:MAX_LINE_BYTES].split())[:_MAX_SHOWN_CHARS])
     return ReportError(f"{where} is damaged ({shown})", REMEDY)
 
 
@@ -350,4 +350,4 @@ def translate_read_errors(display_name: str) -> Iterator[None]:
         if error.errno is None:  # Arrow's own, which means what it has read
             raise damage_error(display_name, str(error)) from error
         remedy = "check its name and rights"
-        raise ReportError(describe_refusal(display_name, "read", error), remedy) from error
+        raise ReportError(describe_failed_access(display_name, "read", error), remedy) from error

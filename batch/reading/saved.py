@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from batch.errors import ReportError
 from batch.files.publish import is_device
-from batch.location import Location, Url, location_of
+from batch.location import Location, Url, parse_location
 from batch.path_text import is_printable, path_text
 from batch.reading.dataset_reader import DatasetReader
 from batch.reading.fields import read_checked_records
@@ -21,11 +21,11 @@ from batch.reading.readers import (
     columns_error,
     translate_read_errors,
 )
-from batch.records import ABSTAIN, MAX_LABELS, Abstain
+from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Abstain
 from batch.reports.columns import MISSING_PREFIX
 from batch.reports.dataset import DATASET_SUFFIX
 from batch.reports.formats import READABLE_FORMATS, ROW_GROUP_ROWS, Format
-from batch.stores.download import opened
+from batch.stores.download import open_location
 
 _READERS: Mapping[Format, type[CsvReader] | type[JsonLinesReader]] = {
     Format.CSV: CsvReader,
@@ -55,7 +55,7 @@ def open_reader(place: Location, rows: int = ROW_GROUP_ROWS) -> Iterator[RecordR
             place, display_name
         )  # before it is asked for: a dataset without its slash is no object
     with translate_read_errors(display_name):
-        stream = opened(place, display_name, ReportError)
+        stream = open_location(place, display_name, ReportError)
     with stream:
         form = _find_format(place, display_name)
         if form is Format.PARQUET:
@@ -112,7 +112,7 @@ class SavedRow(NamedTuple):
     @property
     def answer(self) -> str | None:
         """The label, or the status that takes its place; None where the row has no answer."""
-        return self.status if self.label is None and self.status in ABSTAIN else self.label
+        return self.status if self.label is None and self.status in ABSTAIN_OUTPUTS else self.label
 
 
 class SavedReport:
@@ -133,7 +133,7 @@ class SavedReport:
         if columns:
             check_columns(columns, reader.display_name)
             outputs = (name[2:] for name in columns if name.startswith("p_"))
-            self.labels = tuple(name for name in outputs if name not in ABSTAIN)
+            self.labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
 
     def rows(self) -> Iterator[SavedRow]:
         """Read the rows in the report's order, once.
@@ -157,7 +157,7 @@ def open_saved_report(report: str | Location) -> Iterator[SavedReport]:
         ReportError: it is missing, no report, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
-    with open_reader(location_of(report) if isinstance(report, str) else report) as reader:
+    with open_reader(parse_location(report) if isinstance(report, str) else report) as reader:
         yield SavedReport(reader)
 
 
@@ -170,7 +170,7 @@ def check_columns(columns: tuple[str, ...], display_name: str) -> None:
     absent = [name for name in REQUIRED_COLUMNS if name not in columns]
     outputs = [name for name in columns if name.startswith("p_")]
     odd = [name for name in outputs if not is_printable(name)]
-    if absent or odd or len(outputs) > MAX_LABELS + len(ABSTAIN):
+    if absent or odd or len(outputs) > MAX_LABELS + len(ABSTAIN_OUTPUTS):
         what = f"its column {odd[0]} can't be printed" if odd else f"it names {len(outputs)} labels"
         what = f"it lacks {', '.join(absent)}" if absent else what
         raise columns_error(display_name, what, columns)

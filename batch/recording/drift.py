@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.records import Row, Source, Status
 
 
@@ -314,5 +314,5 @@ def _describe_shift(what: str, own: Mapping[str, float], expected: Mapping[str, 
     most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
         f"the {what}' shares are far from those of earlier runs: "
-        f"{printable(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
+        f"{printable_text(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
     )

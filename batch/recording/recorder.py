@@ -14,11 +14,11 @@ from batch.errors import (
     LockedError,
     OutputError,
     PublishedOnly,
-    TimeIsUp,
+    TimeLimitReached,
 )
 from batch.files.publish import is_streamed, resolve_path
-from batch.limits import steady, utc_now
-from batch.location import Location, Url, location_of
+from batch.limits import monotonic_seconds, utc_now
+from batch.location import Location, Url, parse_location
 from batch.log import Event, Level, Log
 from batch.options import Job
 from batch.parallel import available_cores
@@ -38,16 +38,16 @@ from batch.recording.run_record import (
     record_file,
     write_record,
 )
-from batch.shard import Sharded
-from batch.stopping import make_final
-from batch.tally import Summary
-from batch.vision.basis import basis_of
-from batch.vision.yunet import detector_digest
+from batch.shard import ShardedFiles
+from batch.stopping import mark_record_written
+from batch.tally import Tally
+from batch.vision.basis import compute_basis
+from batch.vision.yunet import hash_detector
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED_ERROR = "an error in batch-label: "
 _OUTCOMES = {
-    TimeIsUp: Outcome.TIME_IS_UP,
+    TimeLimitReached: Outcome.TIME_IS_UP,
     Interrupted: Outcome.INTERRUPTED,
     PublishedOnly: Outcome.PUBLISHED_ONLY,
     DriftError: Outcome.DRIFTED,
@@ -57,16 +57,16 @@ _OUTCOMES = {
 class Recorder:
     """Knows all about a run; as a context manager it writes that down as the block ends.
 
-    The run sets ``engine``, ``summary``, ``sharded``, ``drift``, ``published`` and ``up_to_date``
+    The run sets ``engine``, ``tally``, ``sharded``, ``drift``, ``published`` and ``up_to_date``
     as it gets to them, ``has_destination`` once there can be a record beside the report, and
     ``has_metrics`` once it is known that there can be a metrics file. ``settings`` are those of the
     job unless it sets others.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
-        self.summary = Summary()
+        self.tally = Tally()
         self.engine: Engine | None = None
-        self.sharded: Sharded | None = None
+        self.sharded: ShardedFiles | None = None
         self.drift: Drift | None = None
         self.published = self.up_to_date = False
         self.has_destination = self.has_metrics = False
@@ -76,7 +76,7 @@ class Recorder:
         self._job = job
         self._log = log
         self._started = utc_now()
-        self._clock = steady()
+        self._clock = monotonic_seconds()
 
     def __enter__(self) -> Recorder:
         return self
@@ -95,7 +95,7 @@ class Recorder:
         metrics = self._job.metrics_file
         if metrics is not None and self.has_metrics:
             self._write_best_effort(lambda: write_metrics(metrics_file(metrics), record))
-        make_final()
+        mark_record_written()
 
     def _write_best_effort(self, write: Callable[[], None]) -> None:
         """Write one of the records; a refusal changes neither the run's outcome nor the others."""
@@ -105,7 +105,7 @@ class Recorder:
             self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
 
     def _make_record(self, error: BaseException | None) -> RunRecord:
-        code = _find_exit_code(self.summary, error)
+        code = _find_exit_code(self.tally, error)
         engine = self.engine
         ensemble = engine.ensemble if engine else None
         return RunRecord(
@@ -118,19 +118,19 @@ class Recorder:
             report=path_text(self._report),
             inputs=self._job.photos,
             seconds=self._seconds(),
-            counts=_to_counts(self.summary),
+            counts=_to_counts(self.tally),
             models=tuple(
                 ModelRecord(model.spec.name, model.spec.version, model.digest)
                 for model in (ensemble.models if ensemble else ())
             ),
-            detector=DetectorRecord(detector_digest()) if ensemble and ensemble.face else None,
+            detector=DetectorRecord(hash_detector()) if ensemble and ensemble.face else None,
             provider=engine.place.provider.value if engine else None,
             devices=engine.place.devices if engine else (),
             settings=self.settings,
             versions=find_versions(),
             host=describe_host(available_cores()),
             drift=self.drift,
-            basis=basis_of(ensemble.models, self._job.options).hex() if ensemble else None,
+            basis=compute_basis(ensemble.models, self._job.options).hex() if ensemble else None,
             shard=self.sharded.record if self.sharded else None,
             outputs=ensemble.outputs if ensemble else (),
             up_to_date=self.up_to_date,
@@ -138,37 +138,37 @@ class Recorder:
 
     @property
     def _report(self) -> Location:
-        place = location_of(self._job.output)
+        place = parse_location(self._job.output)
         return place if isinstance(place, Url) else resolve_path(place)
 
     def _seconds(self) -> StageSeconds:
         passed = self.engine.timings.seconds() if self.engine else {}
         stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
-        return StageSeconds(wall=round(steady() - self._clock, 3), **stages)
+        return StageSeconds(wall=round(monotonic_seconds() - self._clock, 3), **stages)
 
 
-def _to_counts(summary: Summary) -> RunCounts:
+def _to_counts(tally: Tally) -> RunCounts:
     return RunCounts(
-        found=summary.found,
-        labelled_now=summary.labelled_now,
-        reused=summary.reused,
-        missing=summary.missing,
-        away=summary.away,
-        gone=summary.gone,
-        salvaged=summary.salvaged,
-        by_cause=dict(summary.by_cause),
-        left_out=summary.left_out,
-        left_out_by_reason=dict(summary.left_out_by_reason.most_common()),
-        by_status={status.value: count for status, count in summary.by_status.items()},
-        by_reason={reason.value: count for reason, count in sorted(summary.by_reason.items())},
-        by_label=summary.by_label,
-        accepted=summary.accepted,
+        found=tally.found,
+        labelled_now=tally.labelled_now,
+        reused=tally.reused,
+        missing=tally.missing,
+        away=tally.away,
+        gone=tally.gone,
+        salvaged=tally.salvaged,
+        by_cause=dict(tally.by_cause),
+        left_out=tally.left_out,
+        left_out_by_reason=dict(tally.left_out_by_reason.most_common()),
+        by_status={status.value: count for status, count in tally.by_status.items()},
+        by_reason={reason.value: count for reason, count in sorted(tally.by_reason.items())},
+        by_label=tally.by_label,
+        accepted=tally.accepted,
     )
 
 
-def _find_exit_code(summary: Summary, error: BaseException | None) -> ExitCode:
+def _find_exit_code(tally: Tally, error: BaseException | None) -> ExitCode:
     if error is None:
-        return summary.exit_code
+        return tally.exit_code
     return error.exit_code if isinstance(error, BatchLabelError) else ExitCode.FAILED
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from batch.errors import OutputError
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.reports.formats import ROW_GROUP_ROWS, Column, ParquetWriter, Record
 
 PARTITIONS = ("status", "label")
@@ -107,7 +107,7 @@ def parse_success(success: bytes) -> DatasetContents | None:
 def foreign_file_error(place: str, name: str) -> OutputError:
     """Make the error for a place that holds what no dataset has."""
     return OutputError(
-        f"{place} holds {printable(name)}, which is no part of a dataset of batch-label",
+        f"{place} holds {printable_text(name)}, which is no part of a dataset of batch-label",
         "name another folder with -o",
     )
 

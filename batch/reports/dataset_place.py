@@ -9,7 +9,7 @@ from contextlib import suppress
 from batch.errors import UsageError
 from batch.files.publish import is_streamed
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
-from batch.location import Location, Url, location_of
+from batch.location import Location, Url, parse_location
 from batch.path_text import path_text
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
@@ -20,10 +20,10 @@ from batch.reports.dataset_store import (
     read_stored_success,
 )
 from batch.reports.output import describe_output
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 
 
-def open_dataset(place: Location, check: Check = never_stop) -> LocalDataset | StoredDataset:
+def open_dataset(place: Location, check: StopCheck = never_stop) -> LocalDataset | StoredDataset:
     """Begin a dataset in a folder or under a URL.
 
     Raises:
@@ -32,7 +32,7 @@ def open_dataset(place: Location, check: Check = never_stop) -> LocalDataset | S
     return StoredDataset(place, check) if isinstance(place, Url) else LocalDataset(place)
 
 
-def check_dataset(place: Location, check: Check = never_stop) -> None:
+def check_dataset(place: Location, check: StopCheck = never_stop) -> None:
     """Find out before the work whether a dataset could be published there.
 
     Raises:
@@ -53,7 +53,7 @@ def check_outside_datasets(output: str, *reports: Location) -> None:
     if is_streamed(output):
         return
     for report in reports:
-        if _full_text(location_of(output)).startswith(f"{_full_text(report)}/"):
+        if _full_text(parse_location(output)).startswith(f"{_full_text(report)}/"):
             raise UsageError(
                 f"{describe_output(output)} would lie in {path_text(report)}, which is replaced as a whole",
                 "name a file elsewhere",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import PublishedOnly, ReportError, UsageError
 from batch.files.regular_file import MAX_SUCCESS_BYTES
-from batch.files.staging import Staging
+from batch.files.staging import StagingFolder
 from batch.location import Url
 from batch.path_text import path_text
 from batch.reports.dataset import (
@@ -20,18 +20,18 @@ from batch.reports.dataset import (
     parse_digest,
     parse_success,
 )
-from batch.stopping import Check, StopRequested, never_stop
+from batch.stopping import StopCheck, StopRequested, never_stop
 from batch.stores.download import read_whole_object
-from batch.stores.listing_pages import pages_of
-from batch.stores.requests import request, retried
-from batch.stores.store import open_store, store_refusals
-from batch.stores.upload import LATER, check_store, uploading
+from batch.stores.listing_pages import find_page_lister
+from batch.stores.requests import call_with_retries, retry
+from batch.stores.store import open_store, translate_store_errors
+from batch.stores.upload import RETRY_REMEDY, check_store, translate_upload_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
+def check_stored_dataset(url: Url, check: StopCheck = never_stop) -> None:
     """Find out before the work whether a dataset could be published, and leave nothing behind.
 
     Raises:
@@ -41,7 +41,7 @@ def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
     """
     success = f"{url.text.rstrip('/')}/{SUCCESS_FILE}"
     check_store(Url(success), check)
-    with uploading(url):
+    with translate_upload_errors(url):
         store, prefix = open_store(url.text.rstrip("/"))
         if "/" not in prefix.strip("/"):
             raise UsageError(
@@ -53,10 +53,10 @@ def check_stored_dataset(url: Url, check: Check = never_stop) -> None:
 class StoredDataset:
     """Objects under a prefix: the new ones first, then ``_SUCCESS``, then the old ones go."""
 
-    def __init__(self, url: Url, check: Check = never_stop) -> None:
+    def __init__(self, url: Url, check: StopCheck = never_stop) -> None:
         self._url = url
         self._check = check
-        self._staging = Staging()
+        self._staging = StagingFolder()
         self.root = self._staging.path
 
     def open(self, name: str) -> BinaryIO:
@@ -73,13 +73,13 @@ class StoredDataset:
         content = (self.root / SUCCESS_FILE).read_bytes()
         contents = parse_success(content)
         files = contents.files if contents else ()
-        with uploading(self._url):
+        with translate_upload_errors(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
             before = _list_own_objects(self._url, store, prefix, self._check)
             for part in files:
                 if before.get(part.path) != part.bytes:
                     self._upload(store, prefix, part)
-            request(
+            call_with_retries(
                 store,
                 "pipe_file",
                 f"{prefix}/{SUCCESS_FILE}",
@@ -99,16 +99,18 @@ class StoredDataset:
     def _remove(self, store: AbstractFileSystem, paths: list[str]) -> None:
         problem = f"report {path_text(self._url)} is published, but not all old files are removed"
         try:
-            with store_refusals(problem, PublishedOnly, LATER):
+            with translate_store_errors(problem, PublishedOnly, RETRY_REMEDY):
                 for path in paths:
                     with suppress(FileNotFoundError):
-                        request(store, "rm_file", path, check=self._check)
+                        call_with_retries(store, "rm_file", path, check=self._check)
         except StopRequested as request_to_end:
-            raise PublishedOnly(f"{problem} (the run was stopped)", LATER) from request_to_end
+            raise PublishedOnly(
+                f"{problem} (the run was stopped)", RETRY_REMEDY
+            ) from request_to_end
 
     def _upload(self, store: AbstractFileSystem, prefix: str, part: DatasetFile) -> None:
         file, path = str(self.root / part.path), f"{prefix}/{part.path}"
-        request(store, "put_file", file, path, check=self._check, seconds=None)
+        call_with_retries(store, "put_file", file, path, check=self._check, seconds=None)
 
 
 def read_stored_success(url: Url, display_name: str) -> bytes | None:
@@ -120,7 +122,7 @@ def read_stored_success(url: Url, display_name: str) -> bytes | None:
     """
     with _translate_store_errors(display_name):
         store, prefix = open_store(url.text.rstrip("/"))
-        if not request(store, "exists", f"{prefix}/{SUCCESS_FILE}"):
+        if not call_with_retries(store, "exists", f"{prefix}/{SUCCESS_FILE}"):
             return None
         # One that is too long is no list of files, and neither is an empty one.
         return read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS_FILE}", MAX_SUCCESS_BYTES) or b""
@@ -138,13 +140,13 @@ def read_stored_sizes(url: Url, display_name: str) -> dict[str, int]:
 
 
 def _translate_store_errors(display_name: str) -> AbstractContextManager[None]:
-    return store_refusals(
+    return translate_store_errors(
         f"{display_name} can't be read", ReportError, "look after the network and the store"
     )
 
 
 def _list_own_objects(
-    url: Url, store: AbstractFileSystem, prefix: str, check: Check
+    url: Url, store: AbstractFileSystem, prefix: str, check: StopCheck
 ) -> dict[str, int]:
     """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
 
@@ -185,15 +187,15 @@ def _matches_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
         with store.open(f"{prefix}/{name}", "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    return retried(read).startswith(parse_digest(name) or "-")
+    return retry(read).startswith(parse_digest(name) or "-")
 
 
 def _list_objects(
-    store: AbstractFileSystem, prefix: str, check: Check = never_stop
+    store: AbstractFileSystem, prefix: str, check: StopCheck = never_stop
 ) -> Iterator[tuple[str, int]]:
-    listed = pages_of(store)
+    listed = find_page_lister(store)
     if listed is None:
-        found = request(store, "find", prefix, detail=True, check=check, seconds=None)
+        found = call_with_retries(store, "find", prefix, detail=True, check=check, seconds=None)
         yield from ((name, info["size"]) for name, info in found.items())
         return
     # Page by page, since what is there may be a bucket of photos.

@@ -23,10 +23,10 @@ from batch.files.publish import (
     resolve_path,
     translate_write_errors,
 )
-from batch.location import Url, location_of
+from batch.location import Url, parse_location
 from batch.path_text import path_text
 from batch.standard_streams import reopen_stdout
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 from batch.stores.upload import Upload, check_store
 
 POLL_SECONDS = 0.1  # seconds between two looks whether a pipe has a reader
@@ -55,7 +55,9 @@ class StreamDestination(Destination, Protocol):
     stream: BinaryIO
 
 
-def open_destination(output: str, stdout: BinaryIO, check: Check = never_stop) -> StreamDestination:
+def open_destination(
+    output: str, stdout: BinaryIO, check: StopCheck = never_stop
+) -> StreamDestination:
     """Open the place that ``-o`` names.
 
     ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
@@ -63,7 +65,7 @@ def open_destination(output: str, stdout: BinaryIO, check: Check = never_stop) -
     Raises:
         OutputError: the system refuses.
     """
-    path, name = location_of(output), describe_output(output)
+    path, name = parse_location(output), describe_output(output)
     if isinstance(path, Url):
         return Upload(path, check)
     with translate_write_errors(name):
@@ -91,7 +93,7 @@ def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
-def check_destination(output: str, check: Check = never_stop) -> None:
+def check_destination(output: str, check: StopCheck = never_stop) -> None:
     """Try now whether a report could be published, and leave nothing behind.
 
     Raises:
@@ -99,7 +101,7 @@ def check_destination(output: str, check: Check = never_stop) -> None:
         OutputError: it is a folder or a picture, or its folder or bucket is missing or can't be
             written.
     """
-    path = location_of(output)
+    path = parse_location(output)
     if is_streamed(output):
         return
     if isinstance(path, Url):
@@ -142,9 +144,9 @@ def check_not_input(output: str, noun: str, *inputs: str) -> None:
     """
     if is_streamed(output):
         return
-    place = location_of(output)
+    place = parse_location(output)
     for text in inputs:
-        other = location_of(text)
+        other = parse_location(text)
         if isinstance(place, Path) and isinstance(other, Path):
             with suppress(OSError):  # mostly since one of them is not there
                 if place.samefile(other):
@@ -158,7 +160,7 @@ def check_not_input(output: str, noun: str, *inputs: str) -> None:
 
 def describe_output(output: str) -> str:
     """Name an output for people."""
-    return "standard output" if is_stdout(output) else f"report {path_text(location_of(output))}"
+    return "standard output" if is_stdout(output) else f"report {path_text(parse_location(output))}"
 
 
 class StreamedOutput:
@@ -179,7 +181,7 @@ class StreamedOutput:
             self.stream.close()
 
 
-def _open_device(path: Path, check: Check) -> BinaryIO:
+def _open_device(path: Path, check: StopCheck) -> BinaryIO:
     """Open a pipe or device; a pipe's reader is waited for until ``check`` ends that."""
     while True:
         check()

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.files.publish import Draft, is_stdout, is_streamed, translate_write_errors
-from batch.location import location_of
+from batch.location import parse_location
 from batch.path_text import label_text, path_text
 from batch.records import Row, Status
 from batch.reports.columns import flatten_row, make_columns
@@ -19,7 +19,7 @@ from batch.reports.dataset import DatasetWriter, is_dataset
 from batch.reports.dataset_place import check_dataset, open_dataset
 from batch.reports.formats import Format, Record, RecordWriter, check_format, open_writer
 from batch.reports.output import Destination, check_destination, describe_output, open_destination
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 
 
 def report_format(output: str) -> Format:
@@ -28,7 +28,7 @@ def report_format(output: str) -> Format:
     Raises:
         UsageError: the name ends in none of the known suffixes.
     """
-    suffix = PurePosixPath(location_of(output).name).suffix
+    suffix = PurePosixPath(parse_location(output).name).suffix
     if is_stdout(output) or (not suffix and is_streamed(output)):
         return Format.CSV
     try:
@@ -38,7 +38,7 @@ def report_format(output: str) -> Format:
         if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for some names
             raise UsageError(
                 f"{describe_output(output)} is a folder",
-                f"for a dataset in it write {path_text(location_of(output))}/, else name a file in "
+                f"for a dataset in it write {path_text(parse_location(output))}/, else name a file in "
                 f"it that ends in {suffixes}",
             ) from None
         raise UsageError(
@@ -57,7 +57,7 @@ def check_output_name(output: str) -> None:
     check_format(Format.PARQUET if is_dataset(output) else report_format(output))
 
 
-def check_output(output: str, check: Check = never_stop) -> None:
+def check_output(output: str, check: StopCheck = never_stop) -> None:
     """Find out before the work whether a report can be published at its end.
 
     ``check`` ends the wait for a store: see ``stores.waiting``.
@@ -68,7 +68,7 @@ def check_output(output: str, check: Check = never_stop) -> None:
     """
     check_output_name(output)
     if is_dataset(output):
-        check_dataset(location_of(output), check)
+        check_dataset(parse_location(output), check)
     else:
         check_destination(output, check)
 
@@ -79,7 +79,7 @@ def open_report(
     per_face: bool,
     stdout: BinaryIO,
     numbered: bool = False,
-    check: Check = never_stop,
+    check: StopCheck = never_stop,
 ) -> ReportWriter:
     """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
 
@@ -95,7 +95,7 @@ def open_report(
         place: Destination
         writer: RecordWriter
         if is_dataset(output):
-            place = folder = open_dataset(location_of(output), check)
+            place = folder = open_dataset(parse_location(output), check)
             undo.callback(place.discard)
             typical = {"status": Status.OK.value, "label": label_text(outputs[0])}
             writer = DatasetWriter(folder, wanted, typical)

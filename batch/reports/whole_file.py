@@ -19,12 +19,12 @@ from batch.files.publish import (
 )
 from batch.files.regular_file import MAX_RECORD_BYTES, read_file, read_file_start
 from batch.location import Url
-from batch.os_errors import may_use
+from batch.os_errors import has_access
 from batch.path_text import path_text
 from batch.stores.download import read_whole_object
-from batch.stores.requests import request
-from batch.stores.store import open_store, store_refusals
-from batch.stores.upload import LATER, uploading
+from batch.stores.requests import call_with_retries
+from batch.stores.store import open_store, translate_store_errors
+from batch.stores.upload import RETRY_REMEDY, translate_upload_errors
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class AtomicObject:
         Raises:
             OutputError: the store refuses, or can't be reached for long; the earlier one stays.
         """
-        with uploading(self.url, self.noun):
+        with translate_upload_errors(self.url, self.noun):
             store, path = open_store(self.url.text)
-            request(store, "pipe_file", path, data)
+            call_with_retries(store, "pipe_file", path, data)
 
     def read(self) -> bytes | None:
         """Read the object as the last run left it; None where there is none to be had.
@@ -51,7 +51,9 @@ class AtomicObject:
         """
         with (
             suppress(InputError),
-            store_refusals(f"{self.noun} {self.url} can't be read", InputError, LATER),
+            translate_store_errors(
+                f"{self.noun} {self.url} can't be read", InputError, RETRY_REMEDY
+            ),
         ):
             return read_whole_object(self.url.text, MAX_RECORD_BYTES)
         return None
@@ -89,7 +91,7 @@ class AtomicFile:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if is_device(target):
                 raise OSError(errno.EINVAL, "it is a pipe or device")
-            if not may_use(target.parent, os.W_OK | os.X_OK):
+            if not has_access(target.parent, os.W_OK | os.X_OK):
                 missing = not target.parent.is_dir()
                 number = errno.ENOENT if missing else errno.EACCES
                 raise OSError(number, os.strerror(number), os.fspath(target.parent))

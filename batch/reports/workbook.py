@@ -16,7 +16,7 @@ from typing import Any
 
 from batch.errors import OutputError, UsageError
 from batch.files.publish import translate_write_errors
-from batch.files.staging import ELSEWHERE, Staging
+from batch.files.staging import TMPDIR_REMEDY, StagingFolder
 from batch.path_text import path_text
 from batch.reports.formats import Column, ColumnKind, Record, Sink, field_text
 
@@ -66,9 +66,9 @@ class WorkbookWriter:
 
         self._columns = tuple(columns)
         self._archive = _ArchiveStream(stream)
-        staging = Staging()
+        staging = StagingFolder()
         self._temporary = f"temporary folder {path_text(staging.path)}"
-        with translate_write_errors(self._temporary, ELSEWHERE):
+        with translate_write_errors(self._temporary, TMPDIR_REMEDY):
             options = {"constant_memory": True, "tmpdir": str(staging.path)}
             self._workbook: Any = xlsxwriter.Workbook(self._archive, options)
             self._sheet: Any = self._workbook.add_worksheet("report")
@@ -112,7 +112,7 @@ class WorkbookWriter:
         except FileCreateError as error:
             if self._archive.error:
                 raise self._archive.error from None
-            with translate_write_errors(self._temporary, ELSEWHERE):
+            with translate_write_errors(self._temporary, TMPDIR_REMEDY):
                 raise error.args[0] from None
         except FileSizeError as error:
             raise OutputError(
@@ -124,7 +124,7 @@ class WorkbookWriter:
     def _write_cells(self, cells: Sequence[str | float | None]) -> None:
         if self._rows == MAX_SHEET_ROWS:
             raise OutputError(f"a workbook has no more than {MAX_SHEET_ROWS:,} rows", FORMAT_REMEDY)
-        with translate_write_errors(self._temporary, ELSEWHERE):
+        with translate_write_errors(self._temporary, TMPDIR_REMEDY):
             for column, cell in enumerate(cells):
                 if isinstance(cell, str):
                     self._write_text(column, cell)
@@ -173,7 +173,7 @@ class _ArchiveStream:
         self._stream = None
 
 
-def _remove_temporary(staging: Staging, sheet: Any, archive: _ArchiveStream) -> None:
+def _remove_temporary(staging: StagingFolder, sheet: Any, archive: _ArchiveStream) -> None:
     """Remove the temporary files of a workbook, finished or abandoned."""
     archive.close()
     with suppress(OSError):

@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batch.stopping import Check, never_stop
+from batch.stopping import StopCheck, never_stop
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -21,16 +21,16 @@ Result = TypeVar("Result")
 
 # Seconds in which a question must be answered that is not a transfer, such as for one page of a
 # listing. A client's own attempts are within it.
-ANSWER_TIMEOUT = 120.0
-POLL = 0.1  # seconds between two looks at whether to go on
+REPLY_TIMEOUT_SECONDS = 120.0
+POLL_SECONDS = 0.1  # seconds between two looks at whether to go on
 
 
-def ask(
+def call_store(
     store: AbstractFileSystem,
     method: str,
     *arguments: Any,
-    check: Check = never_stop,
-    seconds: float | None = ANSWER_TIMEOUT,
+    check: StopCheck = never_stop,
+    seconds: float | None = REPLY_TIMEOUT_SECONDS,
     **named: Any,
 ) -> Any:
     """Call a store's method, such as "info", and wait for the answer at most so many seconds.
@@ -41,32 +41,32 @@ def ask(
     """
     if store.async_impl:
         coroutine = getattr(store, f"_{method}")(*arguments, **named)
-        return await_in(store, coroutine, check, seconds)
-    return attend(lambda: getattr(store, method)(*arguments, **named), check, seconds)
+        return run_coroutine(store, coroutine, check, seconds)
+    return wait_for_call(lambda: getattr(store, method)(*arguments, **named), check, seconds)
 
 
-def await_in(
+def run_coroutine(
     store: AbstractFileSystem,
     coroutine: Coroutine[Any, Any, Result],
-    check: Check = never_stop,
-    seconds: float | None = ANSWER_TIMEOUT,
+    check: StopCheck = never_stop,
+    seconds: float | None = REPLY_TIMEOUT_SECONDS,
 ) -> Result:
     """Wait for a coroutine of an asynchronous store, and cancel it where the wait ends early.
 
     Raises:
-        Exception: as for ``ask``.
+        Exception: as for ``call_store``.
     """
     import asyncio  # here, as a run on this machine's files does without
 
     future = asyncio.run_coroutine_threadsafe(coroutine, store.loop)
     try:
-        return _poll(future, check, seconds)
+        return _wait_for_future(future, check, seconds)
     finally:
         future.cancel()
 
 
-def attend(
-    call: Callable[[], Result], check: Check = never_stop, seconds: float | None = None
+def wait_for_call(
+    call: Callable[[], Result], check: StopCheck = never_stop, seconds: float | None = None
 ) -> Result:
     """Wait for a call that can't be cancelled; one that is given up does not hold up the process.
 
@@ -74,7 +74,7 @@ def attend(
     the call ends too if it waits for one of them.
 
     Raises:
-        Exception: as for ``ask``.
+        Exception: as for ``call_store``.
     """
     if check is never_stop and seconds is None:
         return call()
@@ -89,19 +89,19 @@ def attend(
 
     threading.Thread(target=work, name="store", daemon=True).start()
     try:
-        return _poll(future, check, seconds)
+        return _wait_for_future(future, check, seconds)
     except BaseException:
         if not future.done():
             cancel_requests()
         raise
 
 
-def pause(seconds: float, check: Check) -> None:
+def pause(seconds: float, check: StopCheck) -> None:
     """Sleep, unless ``check`` ends it."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
         check()
-        time.sleep(min(left, POLL))
+        time.sleep(min(left, POLL_SECONDS))
 
 
 def cancel_requests() -> None:
@@ -118,9 +118,9 @@ def cancel_requests() -> None:
         loop[0].call_soon_threadsafe(cancel)
 
 
-def _poll(future: Future[Result], check: Check, seconds: float | None) -> Result:
+def _wait_for_future(future: Future[Result], check: StopCheck, seconds: float | None) -> Result:
     ends = None if seconds is None else time.monotonic() + seconds
-    while not wait((future,), POLL).done:
+    while not wait((future,), POLL_SECONDS).done:
         check()
         if ends is not None and time.monotonic() >= ends:
             raise TimeoutError(f"no answer within {seconds:.0f} seconds")
@@ -133,24 +133,24 @@ def _poll(future: Future[Result], check: Check, seconds: float | None) -> Result
 MAX_ATTEMPTS = 6
 # Of those, how many may end for want of an answer, each after a minute or more.
 MAX_TIMEOUTS = 2
-FIRST_PAUSE = 0.5  # seconds
+FIRST_PAUSE_SECONDS = 0.5  # seconds
 # What a store will say again. s3fs says EINVAL of a request that the store does not understand.
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 # 408 Request Timeout, 425 Too Early, 429 Too Many Requests: RFC 9110, 8470 and 6585.
-_PASSING_STATUSES = frozenset((408, 425, 429))
-_FINAL_NUMBERS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
+_TRANSIENT_STATUSES = frozenset((408, 425, 429))
+_PERMANENT_ERRNOS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
 FORBIDDEN = 403  # RFC 9110
 # The base classes of what the network does to clients that raise no OSError.
-_NETWORK = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
+_NETWORK_ERROR_NAMES = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
 
 # The base class of what Azure's client raises, after it has asked again by itself.
-_PATIENT = "AzureError"
+_SELF_RETRYING_ERROR = "AzureError"
 
 
-def retried(call: Callable[[], Result], check: Check = never_stop) -> Result:
+def retry(call: Callable[[], Result], check: StopCheck = never_stop) -> Result:
     """Call a function, and again where the network or the store failed.
 
-    ``MAX_ATTEMPTS`` times in all, with pauses that double from ``FIRST_PAUSE`` on and are cut by
+    ``MAX_ATTEMPTS`` times in all, with pauses that double from ``FIRST_PAUSE_SECONDS`` on and are cut by
     up to a half at random, so that many who were turned away together do not come back together.
     ``check`` ends the pauses; the call is to heed it by itself.
 
@@ -163,44 +163,44 @@ def retried(call: Callable[[], Result], check: Check = never_stop) -> Result:
             return call()
         except Exception as error:
             timeouts += isinstance(error, TimeoutError)
-            if attempt == MAX_ATTEMPTS or timeouts == MAX_TIMEOUTS or not is_passing(error):
+            if attempt == MAX_ATTEMPTS or timeouts == MAX_TIMEOUTS or not is_transient(error):
                 raise
-        pause(FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1), check)
+        pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1), check)
     raise AssertionError("the last attempt returns or raises")
 
 
-def request(
+def call_with_retries(
     store: AbstractFileSystem,
     method: str,
     *arguments: Any,
-    check: Check = never_stop,
-    seconds: float | None = ANSWER_TIMEOUT,
+    check: StopCheck = never_stop,
+    seconds: float | None = REPLY_TIMEOUT_SECONDS,
     **named: Any,
 ) -> Any:
-    """Ask a store as ``waiting.ask`` does, and again as ``retried`` does.
+    """Ask a store as ``waiting.ask`` does, and again as ``retry`` does.
 
     Raises:
         Exception: as for the two.
     """
-    return retried(
-        lambda: ask(store, method, *arguments, check=check, seconds=seconds, **named), check
+    return retry(
+        lambda: call_store(store, method, *arguments, check=check, seconds=seconds, **named), check
     )
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether it makes sense to ask again: a lost connection, a time-out, an overload."""
     names = {base.__name__ for base in type(error).__mro__}
-    if _PATIENT in names:
+    if _SELF_RETRYING_ERROR in names:
         return False
-    status = status_of(error)
+    status = find_http_status(error)
     if status is not None:
-        return status >= 500 or status in _PASSING_STATUSES
+        return status >= 500 or status in _TRANSIENT_STATUSES
     if isinstance(error, OSError):
-        return not isinstance(error, _FINAL) and error.errno not in _FINAL_NUMBERS
-    return not _NETWORK.isdisjoint(names)
+        return not isinstance(error, _PERMANENT_ERRORS) and error.errno not in _PERMANENT_ERRNOS
+    return not _NETWORK_ERROR_NAMES.isdisjoint(names)
 
 
-def status_of(error: BaseException) -> int | None:
+def find_http_status(error: BaseException) -> int | None:
     """Give the status of the answer that a client raised an exception for, if it says one."""
     for name in ("status", "code", "status_code"):  # as aiohttp calls it, gcsfs, and Azure
         status = getattr(error, name, None)

@@ -7,19 +7,19 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError, UsageError
-from batch.files.staging import Staging
-from batch.location import Url, scheme_of, split_member
+from batch.files.staging import StagingFolder
+from batch.location import Url, parse_scheme, split_member
 from batch.path_text import path_text
-from batch.stopping import Check, never_stop
-from batch.stores.requests import ANSWER_TIMEOUT, attend, request, retried
-from batch.stores.store import open_store, store_refusals
+from batch.stopping import StopCheck, never_stop
+from batch.stores.requests import REPLY_TIMEOUT_SECONDS, call_with_retries, retry, wait_for_call
+from batch.stores.store import open_store, translate_store_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-LATER = "look after the network and the store, then run the same command again"
-READ_ONLY = ("http", "https")
-GOOGLE_BLOCK = 256 * 1024  # bytes
+RETRY_REMEDY = "look after the network and the store, then run the same command again"
+READ_ONLY_SCHEMES = ("http", "https")
+GOOGLE_BLOCK_BYTES = 256 * 1024  # bytes
 
 
 class Upload:
@@ -29,10 +29,10 @@ class Upload:
     and ``check`` may end it.
     """
 
-    def __init__(self, url: Url, check: Check = never_stop) -> None:
+    def __init__(self, url: Url, check: StopCheck = never_stop) -> None:
         self._url = url
         self._check = check
-        self._staging = Staging()
+        self._staging = StagingFolder()
         # By the report's name, for the type of its content is told from that.
         self.stream: BinaryIO = self._staging.open(url.name)
 
@@ -43,10 +43,10 @@ class Upload:
             OutputError: the store refuses, or can't be reached for long.
         """
         self.stream.close()
-        with uploading(self._url):
+        with translate_upload_errors(self._url):
             store, path = open_store(self._url.text)
             file = str(self._staging.path / self._url.name)
-            request(store, "put_file", file, path, check=self._check, seconds=None)
+            call_with_retries(store, "put_file", file, path, check=self._check, seconds=None)
         self._staging.close()
 
     def discard(self) -> None:
@@ -55,13 +55,17 @@ class Upload:
 
 
 @contextmanager
-def uploading(url: Url, noun: str = "report", otherwise: str = LATER) -> Iterator[None]:
+def translate_upload_errors(
+    url: Url, noun: str = "report", otherwise: str = RETRY_REMEDY
+) -> Iterator[None]:
     """Turn what a store raises while it is written to into an ``OutputError``."""
-    with store_refusals(f"{noun} {path_text(url)} can't be written", OutputError, otherwise):
+    with translate_store_errors(
+        f"{noun} {path_text(url)} can't be written", OutputError, otherwise
+    ):
         yield
 
 
-def check_store(url: Url, check: Check = never_stop) -> None:
+def check_store(url: Url, check: StopCheck = never_stop) -> None:
     """Find out before the work whether an object could be written, and leave nothing behind.
 
     Of S3 and Google's store an upload is begun and aborted, which needs the same rights and
@@ -71,38 +75,43 @@ def check_store(url: Url, check: Check = never_stop) -> None:
         UsageError: no store takes an object of this URL, or a package is not installed.
         OutputError: the bucket is missing, or the store refuses or does not answer.
     """
-    if scheme_of(url.text) in READ_ONLY or split_member(url.text):
+    if parse_scheme(url.text) in READ_ONLY_SCHEMES or split_member(url.text):
         raise UsageError(
             f"report {path_text(url)} can't be written to a web server or into an archive",
             "name a file, or an object such as s3://bucket/results.csv",
         )
-    with uploading(url):
+    with translate_upload_errors(url):
         store, path = open_store(url.text)
-        _try(store, path, check)
+        _try_upload(store, path, check)
 
 
-def _try(store: AbstractFileSystem, path: str, check: Check) -> None:
+def _try_upload(store: AbstractFileSystem, path: str, check: StopCheck) -> None:
     if "gs" in store.protocol:
-        retried(lambda: attend(lambda: _try_google(store, path), check, ANSWER_TIMEOUT), check)
+        retry(
+            lambda: wait_for_call(
+                lambda: _try_google_upload(store, path), check, REPLY_TIMEOUT_SECONDS
+            ),
+            check,
+        )
         return
     if "abfs" in store.protocol:
         # Blocks of a blob that are not committed would stay.
-        request(store, "info", path.partition("/")[0], check=check)
+        call_with_retries(store, "info", path.partition("/")[0], check=check)
         return
     if "s3" not in store.protocol:
-        request(store, "exists", path, check=check)
+        call_with_retries(store, "exists", path, check=check)
         return
     bucket, key, _ = store.split_path(path)
     named = {"Bucket": bucket, "Key": key, "check": check}
     # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
-    begun = request(store, "call_s3", "create_multipart_upload", **named)
+    begun = call_with_retries(store, "call_s3", "create_multipart_upload", **named)
     named["UploadId"] = begun["UploadId"]
-    request(store, "call_s3", "abort_multipart_upload", **named)
+    call_with_retries(store, "call_s3", "abort_multipart_upload", **named)
 
 
-def _try_google(store: AbstractFileSystem, path: str) -> None:
+def _try_google_upload(store: AbstractFileSystem, path: str) -> None:
     # Source: https://cloud.google.com/storage/docs/resumable-uploads
-    begun = store.open(path, "wb", autocommit=False, block_size=GOOGLE_BLOCK)
-    begun.write(bytes(GOOGLE_BLOCK))  # an upload is not begun with less
+    begun = store.open(path, "wb", autocommit=False, block_size=GOOGLE_BLOCK_BYTES)
+    begun.write(bytes(GOOGLE_BLOCK_BYTES))  # an upload is not begun with less
     with suppress(Exception):  # one that is not aborted ends by itself
         begun.discard()

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from batch.models.model import Model
 from batch.options import Options
-from batch.vision.yunet import detector_digest
+from batch.vision.yunet import hash_detector
 
 # To be raised whenever decoding, the search for faces, cropping or the making of an answer
 # changes what comes out: then every photo is labelled anew.
-PREPROCESSING = 5
+PREPROCESSING_VERSION = 5
 
 
 def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
-    """Tell people what ``basis_of`` digests: by its name, how it is."""
+    """Tell people what ``compute_basis`` digests: by its name, how it is."""
     specs = (f"{m.spec.name} {m.spec.version} ({m.digest[:8]})" for m in models)
     return {
         "models": " + ".join(specs),
-        "face detector": detector_digest()[:8],
-        "way of preparing photos": str(PREPROCESSING),
+        "face detector": hash_detector()[:8],
+        "way of preparing photos": str(PREPROCESSING_VERSION),
         "--per-face": "on" if options.per_face else "off",
         "--salvage": "on" if options.salvage else "off",
     }
@@ -37,7 +37,7 @@ def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return " and ".join(changes) or "the models or settings changed"
 
 
-def basis_of(models: Sequence[Model], options: Options) -> bytes:
+def compute_basis(models: Sequence[Model], options: Options) -> bytes:
     """Digest models, detector, settings and the way of preparing photos: 32 bytes.
 
     The provider, batch size and number of workers are no part of it: a run without a GPU must
@@ -45,9 +45,9 @@ def basis_of(models: Sequence[Model], options: Options) -> bytes:
     that the journal holds, see ``decide_again``.
     """
     parts = {
-        "preprocessing": PREPROCESSING,
+        "preprocessing": PREPROCESSING_VERSION,
         "models": [model.digest for model in models],
-        "detector": detector_digest(),
+        "detector": hash_detector(),
         "every_face": options.per_face,
         "salvage": options.salvage,
     }

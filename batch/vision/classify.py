@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from batch.errors import BatchLabelError, ModelError
-from batch.inference.providers import reason
+from batch.inference.providers import describe_ort_error
 from batch.inference.session import open_session
 from batch.models.model import GOLDEN_TOLERANCE, Model
-from batch.options import Place, Provider
+from batch.options import Device, Provider
 from batch.records import Pixels, Probabilities
 
 
@@ -20,7 +20,7 @@ class Classifier:
         ModelError: it runs, but its golden samples come out wrong.
     """
 
-    def __init__(self, model: Model, place: Place | Provider, batch_size: int) -> None:
+    def __init__(self, model: Model, place: Device | Provider, batch_size: int) -> None:
         self._outputs = len(model.spec.outputs)
         self._path = model.path
         self._batch_size = batch_size
@@ -37,19 +37,19 @@ class Classifier:
             ModelError: the model does not run on so many.
         """
         outputs = [
-            self._run(crops[at : at + self._batch_size])
+            self._run_batch(crops[at : at + self._batch_size])
             for at in range(0, len(crops), self._batch_size)
         ]
         return np.concatenate(outputs) if outputs else np.empty((0, self._outputs), np.float32)
 
-    def _run(self, batch: Pixels) -> Probabilities:
+    def _run_batch(self, batch: Pixels) -> Probabilities:
         try:
             answers: Probabilities = self._session.run(batch)[0]
         except BatchLabelError:  # such as a device that has failed
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise ModelError(
-                f"model {self._path} fails on {len(batch)} pictures at a time ({reason(error)})",
+                f"model {self._path} fails on {len(batch)} pictures at a time ({describe_ort_error(error)})",
                 "try a smaller --batch-size; if that fails too, another model",
             ) from error
         return answers

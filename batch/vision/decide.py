@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from batch.models.ensemble import Rules, Thresholds
-from batch.models.fusion import LEAST, Fusion, log_odds
+from batch.models.ensemble import DecisionRules, Thresholds
+from batch.models.fusion import MIN_PROBABILITY, Fusion, log_odds
 from batch.records import (
     Abstain,
     Answer,
@@ -25,48 +25,50 @@ from batch.records import (
 # Log-odds, the distance of 0.5 from 0.6: a probability nearer than this to a threshold may lie on
 # its other side by another box of the same face. From a glance to a close look it moves by 0.2 on
 # average in portraits, by 0.4 in web photos.
-NEAR = 0.4
+NEAR_LOG_ODDS = 0.4
 
 
-def failed_row(failure: Failure) -> Row:
+def make_failed_row(failure: Failure) -> Row:
     """Make the row of a file that could not be labelled."""
     return Row(path=failure.path, status=Status.FAILED, failure=failure)
 
 
-def is_settled(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
+def is_settled(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
     """Whether the faces found at a glance need no closer look.
 
-    ``evidence`` is complete, with the whole photo if ``needs_photo``. A closer look moves a box a
+    ``evidence`` is complete, with the whole photo if ``needs_image_model``. A closer look moves a box a
     little, which can carry an answer over a near threshold, but not over a distant one.
     """
     if not evidence.boxes:
         return False
-    _, probabilities = _joined(photo, evidence, rules.fusion)
+    _, probabilities = _fuse_evidence(photo, evidence, rules.fusion)
     assert probabilities is not None
-    thresholds = rules.settled_thresholds
-    return _is_clear(decide(probabilities, rules.labels, thresholds), thresholds)
+    thresholds = rules.model_thresholds
+    return _is_far_from_thresholds(decide(probabilities, rules.labels, thresholds), thresholds)
 
 
-def needs_photo(photo: Photo, evidence: Evidence, rules: Rules) -> bool:
+def needs_image_model(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
     """Whether the whole-photo model has a part in the answer."""
     if not evidence.boxes or not rules.fusion:
         return True
-    return not rules.fusion.answers_alone(mean_face(evidence), *main_face(photo, evidence))
+    return not rules.fusion.answers_alone(
+        average_faces(evidence), *measure_main_face(photo, evidence)
+    )
 
 
-def _is_clear(answer: Answer, thresholds: Thresholds) -> bool:
+def _is_far_from_thresholds(answer: Answer, thresholds: Thresholds) -> bool:
     """Whether an answer is far from every threshold that it was compared with."""
     if any(
-        abs(log_odds(_share(answer.probabilities, name)) - log_odds(least)) < NEAR
+        abs(log_odds(_abstain_share(answer.probabilities, name)) - log_odds(least)) < NEAR_LOG_ODDS
         for name, least in thresholds.abstain_from.items()
     ):
         return False
     return answer.label is None or (
-        log_odds(answer.confidence) >= log_odds(thresholds.unsure_below) + NEAR
+        log_odds(answer.confidence) >= log_odds(thresholds.unsure_below) + NEAR_LOG_ODDS
     )
 
 
-def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
+def decide_row(photo: Photo, evidence: Evidence, rules: DecisionRules) -> Row:
     """Make a photo's row from what the detector and the models say of it.
 
     The faces' probabilities are averaged, each face weighted by its area times the detector's
@@ -77,7 +79,7 @@ def labelled_row(photo: Photo, evidence: Evidence, rules: Rules) -> Row:
         decide(probabilities, rules.labels, rules.face_thresholds, box)
         for probabilities, box in zip(evidence.faces, evidence.boxes, strict=True)
     )
-    source, probabilities = _joined(photo, evidence, rules.fusion)
+    source, probabilities = _fuse_evidence(photo, evidence, rules.fusion)
     if probabilities is None:
         return Row(
             path=photo.path,
@@ -116,29 +118,30 @@ def decide(
     """
     outputs = (*labels, *thresholds.abstain_from)
     by_name = {name: float(p) for name, p in zip(outputs, probabilities, strict=True)}
-    return _decide(by_name, labels, thresholds, box)
+    return _decide_by_name(by_name, labels, thresholds, box)
 
 
-def decide_again(row: Row, rules: Rules) -> Row:
+def apply_thresholds(row: Row, rules: DecisionRules) -> Row:
     """Apply thresholds to a row's own probabilities, which other thresholds may have decided.
 
-    The row is the one that ``labelled_row`` makes of the same photo with these ``rules``, as the
+    The row is the one that ``decide_row`` makes of the same photo with these ``rules``, as the
     thresholds have no part in what detector and models are asked.
     """
     if row.answer is None:
         return row
     own, labels = row.answer, rules.labels
-    answer = _decide(own.probabilities, labels, rules.photo_thresholds, own.box)
+    answer = _decide_by_name(own.probabilities, labels, rules.photo_thresholds, own.box)
     faces = tuple(
-        _decide(face.probabilities, labels, rules.face_thresholds, face.box) for face in row.faces
+        _decide_by_name(face.probabilities, labels, rules.face_thresholds, face.box)
+        for face in row.faces
     )
     return replace(row, status=answer.status, answer=answer, faces=faces)
 
 
-def _decide(
+def _decide_by_name(
     by_name: Mapping[str, float], labels: Sequence[str], thresholds: Thresholds, box: Box | None
 ) -> Answer:
-    reason = None if thresholds.always_answer else _reason(by_name, thresholds.abstain_from)
+    reason = None if thresholds.always_answer else _find_abstain(by_name, thresholds.abstain_from)
     if reason is not None:
         return Answer(Status(reason), None, by_name[reason], by_name, box)
     best = max(labels, key=lambda label: by_name.get(label, 0.0))
@@ -151,15 +154,15 @@ def _decide(
     return Answer(status, best, confidence, by_name, box)
 
 
-def _reason(by_name: Mapping[str, float], abstain_from: Mapping[str, float]) -> str | None:
+def _find_abstain(by_name: Mapping[str, float], abstain_from: Mapping[str, float]) -> str | None:
     """Name the abstain output that takes the place of a label, if one does; no_person first."""
     for name in (Abstain.NO_PERSON, Abstain.NEITHER):
-        if name in abstain_from and _share(by_name, name) >= abstain_from[name]:
+        if name in abstain_from and _abstain_share(by_name, name) >= abstain_from[name]:
             return name
     return None
 
 
-def _share(by_name: Mapping[str, float], name: str) -> float:
+def _abstain_share(by_name: Mapping[str, float], name: str) -> float:
     """Give what an abstain output's threshold is compared with.
 
     ``neither`` is judged among pictures of persons: by its share in what ``no_person`` leaves.
@@ -167,10 +170,10 @@ def _share(by_name: Mapping[str, float], name: str) -> float:
     probability = by_name.get(name, 0.0)
     if name != Abstain.NEITHER:
         return probability
-    return probability / max(1 - by_name.get(Abstain.NO_PERSON, 0.0), LEAST)
+    return probability / max(1 - by_name.get(Abstain.NO_PERSON, 0.0), MIN_PROBABILITY)
 
 
-def mean_face(evidence: Evidence) -> Probabilities:
+def average_faces(evidence: Evidence) -> Probabilities:
     """Average the faces' probabilities, weighted by area and score: float32 [outputs]."""
     if len(evidence.boxes) == 1:
         only: Probabilities = evidence.faces[0]
@@ -180,16 +183,16 @@ def mean_face(evidence: Evidence) -> Probabilities:
     return mean
 
 
-def main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
+def measure_main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
     """Give the main face's score, and its longer side over the photo's."""
     box = evidence.boxes[0]
     return box.score, max(box.width, box.height) / max(photo.width, photo.height)
 
 
-def _joined(
+def _fuse_evidence(
     photo: Photo, evidence: Evidence, fusion: Fusion | None
 ) -> tuple[Source | None, Probabilities | None]:
-    face = mean_face(evidence) if evidence.boxes else None
+    face = average_faces(evidence) if evidence.boxes else None
     image = evidence.image[0] if len(evidence.image) else None
     if fusion is None:
         if image is not None:
@@ -198,7 +201,7 @@ def _joined(
     if face is None:
         assert image is not None
         return Source.IMAGE, fusion.fuse(None, 0.0, image)
-    score, share = main_face(photo, evidence)
+    score, share = measure_main_face(photo, evidence)
     if image is None or fusion.answers_alone(face, score, share):
         return Source.FACE, fusion.spread_face(face)
     return Source.BOTH, fusion.fuse(face, score, image)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def iter_boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Give type, start of content and end of the boxes between two places."""
     while at + 8 <= end:
         size, head = int.from_bytes(data[at : at + 4], "big"), 8
@@ -22,7 +22,7 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 _CODESTREAM = b"\xff\x0a"
 _PART_NUMBER = 4  # bytes that a part of a codestream (box jxlp) has in front
-_HEAD = 64  # bytes of a codestream, of which what is asked for takes the first ten
+_HEAD_BYTES = 64  # bytes of a codestream, of which what is asked for takes the first ten
 _DISTANCES = (9, 13, 18, 30)  # bits of a side, by a selector
 # Width by height, by another one.
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
@@ -36,7 +36,7 @@ class Header(NamedTuple):
     orientation: int
 
 
-class _Bits:
+class _BitReader:
     def __init__(self, data: bytes) -> None:
         self._rest = int.from_bytes(data, "little")
 
@@ -45,31 +45,31 @@ class _Bits:
         self._rest >>= count
         return value
 
-    def side(self, small: int) -> int:
+    def take_side(self, small: int) -> int:
         return (self.take(5) + 1) * 8 if small else self.take(_DISTANCES[self.take(2)]) + 1
 
 
 def read_header(data: bytes) -> Header | None:
     """Read the head of a codestream, by itself or in a container; None if there is none."""
-    codestream = _codestream(data)
+    codestream = _find_codestream(data)
     if not codestream.startswith(_CODESTREAM):
         return None
-    bits = _Bits(codestream[2:])
+    bits = _BitReader(codestream[2:])
     small = bits.take(1)
-    height = bits.side(small)
+    height = bits.take_side(small)
     ratio = bits.take(3)
     over, under = _RATIOS.get(ratio, (0, 0))
-    width = height * over // under if ratio else bits.side(small)
+    width = height * over // under if ratio else bits.take_side(small)
     has_fields = not bits.take(1) and bits.take(1)
     return Header(width, height, bits.take(3) + 1 if has_fields else 1)
 
 
-def _codestream(data: bytes) -> bytes:
+def _find_codestream(data: bytes) -> bytes:
     """Give the beginning of the codestream."""
     if data[4:8] != b"JXL ":
-        return data[:_HEAD]
-    for kind, start, _ in boxes(data, 0, len(data)):
+        return data[:_HEAD_BYTES]
+    for kind, start, _ in iter_boxes(data, 0, len(data)):
         if kind in (b"jxlc", b"jxlp"):
             at = start + (_PART_NUMBER if kind == b"jxlp" else 0)
-            return data[at : at + _HEAD]
+            return data[at : at + _HEAD_BYTES]
     return b""

@@ -26,14 +26,14 @@ _STANDALONE = frozenset({0x01, START, *_RESTARTS})
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _PROGRESSIVE = 0xC2
 _COEFFICIENTS, _ALL_BITS = 64, 16  # of a block, and of a coefficient not yet coded
-_SEGMENTS = 1_024  # of a file that are looked at
+_MAX_SEGMENTS = 1_024  # of a file that are looked at
 # What is needed of a file: its colours' meaning, orientation and tables. An application's segment
 # begins so, and a shorter one is none to libjpeg.
 _APPLICATIONS = {0xE0: (b"JFIF", 14), 0xE1: (b"Exif", 6), 0xEE: (b"Adobe", 12)}
 _NEEDED = FRAMES | {0xC4, 0xCC, 0xDB, RESTART_INTERVAL}
 # What decodes to different pixels.
 _FILLINGS = (b"\0" * 64, b"\xa5\x5a\x3c" * 64)
-_TAKEN_AWAY = 16  # bytes, more than what hides in one coefficient
+_REMOVED_BYTES = 16  # bytes, more than what hides in one coefficient
 EOI = b"\xff\xd9"
 
 
@@ -45,7 +45,7 @@ class Segment(NamedTuple):
     end: int
 
 
-class Frame(NamedTuple):
+class FrameHeader(NamedTuple):
     """What a start of frame says."""
 
     marker: int
@@ -60,13 +60,13 @@ class Frame(NamedTuple):
         return self.marker in (0xC0, 0xC1, 0xC2) and self.bits == 8 and self.components in (1, 3)
 
 
-def segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator[Segment]:
+def iter_segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator[Segment]:
     """Give the segments, over fill bytes and garbage between them.
 
     The first scan's is the last, unless ``to_end`` asks for those behind its coded data too.
     """
     at = start + 2
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         at = data.find(b"\xff", at)
         while at >= 0 and data[at + 1 : at + 2] == b"\xff":
             at += 1
@@ -88,15 +88,15 @@ def segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator[Segm
         at = end
 
 
-def read_frame(data: bytes, start: int = 0) -> Frame | None:
+def read_frame(data: bytes, start: int = 0) -> FrameHeader | None:
     """Give the first start of frame of a JPEG that begins at ``start``."""
-    for marker, at, end in segments(data, start):
+    for marker, at, end in iter_segments(data, start):
         if (marker in FRAMES or marker == 0xF7) and end - at >= 10:
             body = data[at + 4 : at + 10]
             if len(body) < 6:
                 return None
             height = int.from_bytes(body[1:3], "big")
-            return Frame(marker, body[0], int.from_bytes(body[3:5], "big"), height, body[5])
+            return FrameHeader(marker, body[0], int.from_bytes(body[3:5], "big"), height, body[5])
     return None
 
 
@@ -104,11 +104,11 @@ def has_end(data: bytes) -> bool:
     """Tell whether the mark of a JPEG's end is at the end of the file or anywhere in its scans."""
     if data.endswith(EOI):
         return True
-    head = max((segment.end for segment in segments(data)), default=2)
+    head = max((segment.end for segment in iter_segments(data)), default=2)
     return data.find(EOI, head) >= 0
 
 
-def without_fill(data: bytes) -> bytes:
+def strip_fill(data: bytes) -> bytes:
     """Cut off the NULs of a file that was never fully written, and the first half of a marker."""
     return data.rstrip(b"\0\xff")
 
@@ -117,12 +117,12 @@ def has_all_scans(data: bytes) -> bool:
     """Tell whether a JPEG has scans of all its components, each with all restart intervals.
 
     Of a progressive JPEG, all coefficients must be there to their last bit. Markers don't tell
-    whether the last restart interval is complete, see ``endings``.
+    whether the last restart interval is complete, see ``make_endings``.
 
     Raises:
         ValueError: a start of frame or of a scan is malformed.
     """
-    found = list(segments(data, to_end=True))
+    found = list(iter_segments(data, to_end=True))
     ends = [segment.start for segment in found[1:]] + [len(data)]
     shape, interval = _Shape(0, 0, 0, {}), 0
     withheld: dict[int, list[int]] = {}  # low bits of each coefficient, by component
@@ -195,10 +195,10 @@ def _read_scan(shape: _Shape, body: bytes) -> tuple[bytes, range, int]:
     return names, range(first, min(last + 1, _COEFFICIENTS)), bits & 15
 
 
-def tidied(data: bytes) -> bytes:
+def tidy_head(data: bytes) -> bytes:
     """Rewrite a JPEG's head without what no decoder needs, nor garbage between its segments."""
     kept = [data[:2]]
-    for marker, start, end in segments(data):
+    for marker, start, end in iter_segments(data):
         if marker == SCAN:
             return b"".join((*kept, data[start:]))
         name, length = _APPLICATIONS.get(marker, (b"", 0))
@@ -208,15 +208,15 @@ def tidied(data: bytes) -> bytes:
     return data
 
 
-def endings(data: bytes) -> tuple[bytes, bytes, bytes]:
+def make_endings(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Give a JPEG without an end two different ones, and another that takes some of its data away.
 
     Decoders pass over what is left before the end. So if all coded data are there, and nothing
     else, the first two give one picture and the third another.
     """
-    data = without_fill(data)
+    data = strip_fill(data)
     return (
         data + _FILLINGS[0] + EOI,
         data + _FILLINGS[1] + EOI,
-        data[:-_TAKEN_AWAY] + _FILLINGS[1] + EOI,
+        data[:-_REMOVED_BYTES] + _FILLINGS[1] + EOI,
     )

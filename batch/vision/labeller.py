@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from batch.errors import BatchLabelError
-from batch.models.ensemble import Plan
+from batch.models.ensemble import LabellingPlan
 from batch.models.model import Model
-from batch.options import Place
+from batch.options import Device
 from batch.records import (
     Box,
     Evidence,
@@ -24,12 +24,12 @@ from batch.records import (
 )
 from batch.timings import CLASSIFY, CROP, DECODE, FACES, Timings
 from batch.vision.classify import Classifier
-from batch.vision.crop import crop, whole
-from batch.vision.decide import failed_row, is_settled, labelled_row, needs_photo
-from batch.vision.faces import Detector, are_small
+from batch.vision.crop import crop, resize_photo
+from batch.vision.decide import decide_row, is_settled, make_failed_row, needs_image_model
+from batch.vision.faces import Detector, are_all_small
 
 
-class _Undecodable(Exception):
+class _DetailError(Exception):
     """A photo whose detail can't be decoded, though the photo could."""
 
     def __init__(self, failure: Failure) -> None:
@@ -47,7 +47,7 @@ class Labeller:
         ProviderError: a model does not run on the place.
     """
 
-    def __init__(self, plan: Plan, place: Place) -> None:
+    def __init__(self, plan: LabellingPlan, place: Device) -> None:
         self.timings = Timings()
         self._ensemble = ensemble = plan.ensemble
         self._classifiers = {
@@ -56,53 +56,55 @@ class Labeller:
         }
         self._detector = Detector(place, graph=plan.detector) if ensemble.face else None
 
-    def row(self, photo: Photo) -> Row:
+    def label(self, photo: Photo) -> Row:
         """Find a photo's faces, classify what there is to see and conclude its label."""
         try:
-            evidence = self.evidence(photo)
+            evidence = self.collect_evidence(photo)
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
-                return labelled_row(photo, evidence, self._ensemble)
+                return decide_row(photo, evidence, self._ensemble)
             detail = "the model's answer is not a number"
-        except _Undecodable as error:
-            return failed_row(error.failure)
+        except _DetailError as error:
+            return make_failed_row(error.failure)
         except BatchLabelError:  # such as a device that has failed, whatever the photo
             raise
         except Exception as error:  # one photo must not end a night, whatever is wrong with it
             detail = f"{type(error).__name__}: {error}"
-        return failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
+        return make_failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
 
-    def evidence(self, photo: Photo) -> Evidence:
+    def collect_evidence(self, photo: Photo) -> Evidence:
         """Look no closer at a photo than its answer needs."""
         if self._detector is None:
-            return self._classify(photo, ())
+            return self._run_models(photo, ())
         with self.timings.of(FACES):
             glance = self._detector.glance(photo)
         image = None
-        if glance.is_all or (glance.is_clear and not self._ensemble.every_face):
-            evidence = self._classify(photo, glance.boxes)
-            if glance.is_all or is_settled(photo, evidence, self._ensemble):
+        if glance.is_full_size or (glance.is_clear and not self._ensemble.per_face):
+            evidence = self._run_models(photo, glance.boxes)
+            if glance.is_full_size or is_settled(photo, evidence, self._ensemble):
                 return evidence
             image = evidence.image
         with self.timings.of(FACES):
             boxes = self._detector.look_closely(photo, glance)
-        if self._ensemble.every_face or are_small(photo, boxes):
+        if self._ensemble.per_face or are_all_small(photo, boxes):
             boxes = self._add_detail(photo, boxes)
-        return self._classify(photo, boxes, image)
+        return self._run_models(photo, boxes, image)
 
-    def face_views(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
+    def crop_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
         """Cut out what the face model sees of each face: uint8 [len(boxes), H, W, C]."""
         face = self._ensemble.face
         assert face is not None
         with self.timings.of(CROP):
-            return np.stack([crop(photo, box, face.spec.margin, *_size(face)) for box in boxes])
+            return np.stack(
+                [crop(photo, box, face.spec.margin, *_input_size(face)) for box in boxes]
+            )
 
-    def image_view(self, photo: Photo) -> Pixels:
+    def resize_image(self, photo: Photo) -> Pixels:
         """Make what the whole-photo model sees: uint8 [1, H, W, C]."""
         assert self._ensemble.image is not None
         with self.timings.of(CROP):
-            return whole(photo, *_size(self._ensemble.image))[None]
+            return resize_photo(photo, *_input_size(self._ensemble.image))[None]
 
-    def ask(self, region: Region, views: Pixels) -> Probabilities:
+    def classify(self, region: Region, views: Pixels) -> Probabilities:
         """Run the model of a region on views, uint8 [n, H, W, C] to float32 [n, outputs]."""
         with self.timings.of(CLASSIFY):
             return self._classifiers[region].classify(views)
@@ -115,11 +117,11 @@ class Labeller:
         if detail is None:
             return boxes
         if isinstance(detail, Failure):
-            raise _Undecodable(detail)
+            raise _DetailError(detail)
         with self.timings.of(FACES):
-            return self._detector.look_into(detail, boxes)
+            return self._detector.search_detail(detail, boxes)
 
-    def _classify(
+    def _run_models(
         self, photo: Photo, boxes: tuple[Box, ...], image: Probabilities | None = None
     ) -> Evidence:
         """Ask the models that have a part in the answer.
@@ -127,14 +129,14 @@ class Labeller:
         ``image`` is what the whole-photo model has said of this photo, if it was asked before.
         """
         none = np.empty((0, 0), dtype=np.float32)
-        faces = self.ask(Region.FACE, self.face_views(photo, boxes)) if boxes else none
+        faces = self.classify(Region.FACE, self.crop_faces(photo, boxes)) if boxes else none
         evidence = Evidence(boxes, faces, image=none)
-        if self._ensemble.image is None or not needs_photo(photo, evidence, self._ensemble):
+        if self._ensemble.image is None or not needs_image_model(photo, evidence, self._ensemble):
             return evidence
         if image is None or not len(image):
-            image = self.ask(Region.IMAGE, self.image_view(photo))
+            image = self.classify(Region.IMAGE, self.resize_image(photo))
         return replace(evidence, image=image)
 
 
-def _size(model: Model) -> tuple[int, int, int]:
+def _input_size(model: Model) -> tuple[int, int, int]:
     return model.height, model.width, model.channels

@@ -23,12 +23,12 @@ from PIL import (
 )
 
 
-class _Silence:
+class _NoWarnings:
     @staticmethod
     def warn(*args: object, **kwargs: object) -> None: ...
 
 
-def _silence(modules: tuple[ModuleType, ...]) -> None:
+def _silence_warnings(modules: tuple[ModuleType, ...]) -> None:
     """Keep Pillow from warning of a file's flaws: they become a Failure or do not matter.
 
     The filters of ``warnings`` belong to the whole process, so that to change them for a
@@ -37,10 +37,10 @@ def _silence(modules: tuple[ModuleType, ...]) -> None:
     """
     for module in modules:
         if "warnings" in vars(module):
-            vars(module)["warnings"] = _Silence
+            vars(module)["warnings"] = _NoWarnings
 
 
-_silence(
+_silence_warnings(
     (
         Image,
         ImageFile,
@@ -76,7 +76,7 @@ def has_reader(name: str) -> bool:
         else:
             from pillow_jxl import JpegXLImagePlugin
 
-            _silence((JpegXLImagePlugin,))
+            _silence_warnings((JpegXLImagePlugin,))
             JpegXLImagePlugin.DECODE_THREADS = 0  # as with AVIF
     except ImportError:
         return False
@@ -86,7 +86,7 @@ def has_reader(name: str) -> bool:
 # == What is there of a truncated photo: Pillow told to go on, in one thread and for one call.
 
 # Share of a photo's rows that must be there: with less it says more of its sky than of anybody.
-LEAST_ROWS = 0.5
+MIN_ROW_SHARE = 0.5
 
 
 class _Leniency(threading.local):
@@ -105,7 +105,7 @@ vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = _LENIENCY
 
 
 @contextmanager
-def leniency() -> Iterator[None]:
+def allow_truncated() -> Iterator[None]:
     """Let Pillow make a picture of a truncated file, in this thread, while the block runs."""
     _LENIENCY.on = True
     try:
@@ -114,8 +114,8 @@ def leniency() -> Iterator[None]:
         _LENIENCY.on = False
 
 
-def is_enough(image: Image.Image) -> bool:
-    """Tell whether at least ``LEAST_ROWS`` of a salvaged photo's rows are there.
+def has_enough_rows(image: Image.Image) -> bool:
+    """Tell whether at least ``MIN_ROW_SHARE`` of a salvaged photo's rows are there.
 
     Workers leave what is missing in one colour: rows in the file, which are columns where
     the photo was turned.
@@ -126,4 +126,4 @@ def is_enough(image: Image.Image) -> bool:
     pixels = np.asarray(image)
     rows = (pixels == pixels[:, :1]).all(axis=(1, 2)).mean()
     columns = (pixels == pixels[:1]).all(axis=(0, 2)).mean()
-    return bool(max(rows, columns) <= 1 - LEAST_ROWS)
+    return bool(max(rows, columns) <= 1 - MIN_ROW_SHARE)

@@ -7,27 +7,27 @@ import os
 from pathlib import Path
 from stat import S_ISREG
 
-from batch.files.regular_file import change_of, open_without_waiting
+from batch.files.regular_file import open_nonblocking, read_change_key
 from batch.options import MAX_FILE_BYTES
-from batch.os_errors import describe
+from batch.os_errors import describe_os_error
 from batch.records import Failure, FileState, Reason, Stage
 
 
-def read(path: Path) -> bytes | Failure:
+def read_file(path: Path) -> bytes | Failure:
     """Read a file of at most ``MAX_FILE_BYTES``, without ever waiting for a pipe."""
-    read = read_with_state(path)
+    read = read_file_with_state(path)
     return read if isinstance(read, Failure) else read[0]
 
 
-def read_with_state(
+def read_file_with_state(
     path: Path, max_bytes: int = MAX_FILE_BYTES
 ) -> tuple[bytes, FileState] | Failure:
-    """Read a file as ``read`` does, and say what it was just before.
+    """Read a file as ``read_file`` does, and say what it was just before.
 
     If it is changed meanwhile, the next look at it finds another size or time.
     """
     try:
-        with open(path, "rb", opener=open_without_waiting) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not S_ISREG(status.st_mode):
                 return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
@@ -36,16 +36,16 @@ def read_with_state(
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
             # A file that grows meanwhile is not read on and on: one byte more shows it.
             data = file.read(status.st_size + 1)
-            ctime_ns, inode = change_of(status)
+            ctime_ns, inode = read_change_key(status)
             state = FileState(status.st_size, status.st_mtime_ns, ctime_ns=ctime_ns, inode=inode)
             return data, state
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
     except OSError as error:
-        return Failure(path, Stage.READ, _reason(error), describe(error, path))
+        return Failure(path, Stage.READ, _classify_error(error), describe_os_error(error, path))
 
 
-def _reason(error: OSError) -> Reason:
+def _classify_error(error: OSError) -> Reason:
     """Say why the system did not give a file's bytes."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Reason.VANISHED

@@ -16,17 +16,17 @@ COLOR_MAP = 320
 PLANAR, PREDICTOR, TILE_OFFSETS, TILE_SIZES, SUB_DIRECTORIES = 284, 317, 324, 325, 330
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE = 332, 338, 339, 530, 532
 DNG_VERSION = 50706
-_WANTED = frozenset(
+_READ_TAGS = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, ORIENTATION}
     | {SAMPLES, STRIP_SIZES, PLANAR, PREDICTOR, TILE_OFFSETS, TILE_SIZES, SUB_DIRECTORIES}
     | {COLOR_MAP, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE, DNG_VERSION}
 )
 # Types of values that are whole numbers, of which a rational (5) is a pair.
-_NUMBERS = {1: "B", 3: "H", 4: "I", 5: "I", 13: "I", 16: "Q", 18: "Q"}
+_INTEGER_FORMATS = {1: "B", 3: "H", 4: "I", 5: "I", 13: "I", 16: "Q", 18: "Q"}
 _RATIONAL = 5
-_VALUES = 1_000_000  # of a tag that are read; a photo has a few thousand strips at most
-_DIRECTORIES = 32  # of a file that are read
-_ENTRIES = 65_535  # of a directory; only a BigTIFF could say more
+_MAX_VALUES = 1_000_000  # of a tag that are read; a photo has a few thousand strips at most
+_MAX_DIRECTORIES = 32  # of a file that are read
+_MAX_ENTRIES = 65_535  # of a directory; only a BigTIFF could say more
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 MOSAIC = (32803, 34892)  # what a sensor has seen: a colour filter array, and linear raw
@@ -47,7 +47,7 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _FORMATS = {UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "floating-point"}
 UNCOMPRESSED, JPEG = 1, 7
 # Which of them libtiff, as Pillow brings it along, unpacks.
-_READ = {
+_READ_COMPRESSIONS = {
     UNCOMPRESSED: "no compression",
     2: "CCITT RLE",
     3: "CCITT group 3",
@@ -60,7 +60,7 @@ _READ = {
     34925: "LZMA",
     50000: "Zstandard",
 }
-COMPRESSIONS = _READ | {
+COMPRESSIONS = _READ_COMPRESSIONS | {
     6: "old-style JPEG",
     9: "JBIG",
     10: "JBIG",
@@ -95,7 +95,7 @@ _COMPRESSED_PLANES = "i ic pc pj"
 # Photometric interpretation, sample format, bits of a sample, samples, extra samples: of these
 # Pillow was found to give the right pixels, as stored so. Compared pixel by pixel with what was
 # written, in both byte orders, strips and tiles; see tests/batch/vision/test_tiff.py.
-_RIGHT: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
+_SUPPORTED_LAYOUTS: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
     **{
         (photometric, UNSIGNED, bits, 1, ()): "i ic" if bits < 8 else "i ic ij"
         for photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
@@ -137,12 +137,12 @@ class Directory(NamedTuple):
     tags: Mapping[int, tuple[int, ...]]
     little_endian: bool
 
-    def one(self, tag: int, default: int) -> int:
+    def first(self, tag: int, default: int) -> int:
         """Give a tag's first value."""
         return (self.tags.get(tag) or (default,))[0]
 
 
-def directories(data: bytes) -> Iterator[Directory]:
+def iter_directories(data: bytes) -> Iterator[Directory]:
     """Give the directories of a TIFF, and of camera raws that are built like one.
 
     Those that a directory points to as its own (sub-directories) come after it.
@@ -156,31 +156,31 @@ def directories(data: bytes) -> Iterator[Directory]:
     count, entry = ("Q", 20) if is_big else ("H", 12)
     waiting = list(struct.unpack_from(order + size, data, offset))
     seen: set[int] = set()
-    while waiting and len(seen) < _DIRECTORIES:
+    while waiting and len(seen) < _MAX_DIRECTORIES:
         at = waiting.pop(0)
         if at == 0 or at in seen:
             continue
         seen.add(at)
         (entries,) = struct.unpack_from(order + count, data, at)
-        if entries > _ENTRIES:
+        if entries > _MAX_ENTRIES:
             raise struct.error("no directory has so many entries")
         at += struct.calcsize(count)
         end = at + entries * entry
-        directory = Directory(_tags(data, order, size, range(at, end, entry)), order == "<")
+        directory = Directory(_read_tags(data, order, size, range(at, end, entry)), order == "<")
         yield directory
         waiting += directory.tags.get(SUB_DIRECTORIES, ())
         if end + struct.calcsize(size) <= len(data):  # some programs leave out the last "no next"
             waiting += struct.unpack_from(order + size, data, end)
 
 
-def _tags(data: bytes, order: str, size: str, entries: range) -> dict[int, tuple[int, ...]]:
+def _read_tags(data: bytes, order: str, size: str, entries: range) -> dict[int, tuple[int, ...]]:
     places: dict[int, tuple[str, int, int]] = {}
     room = struct.calcsize(size)
     for at in entries:
         tag, kind, number = struct.unpack_from(f"{order}HH{size}", data, at)
-        if tag in _WANTED and kind in _NUMBERS:
-            number = min(number, _VALUES) * (2 if kind == _RATIONAL else 1)
-            places[tag] = (_NUMBERS[kind], number, at + 4 + room)
+        if tag in _READ_TAGS and kind in _INTEGER_FORMATS:
+            number = min(number, _MAX_VALUES) * (2 if kind == _RATIONAL else 1)
+            places[tag] = (_INTEGER_FORMATS[kind], number, at + 4 + room)
     tags = {}
     for tag, (letter, number, at) in places.items():
         if number * struct.calcsize(letter) > room:
@@ -189,10 +189,10 @@ def _tags(data: bytes, order: str, size: str, entries: range) -> dict[int, tuple
     return tags
 
 
-def first_directory(data: bytes) -> Directory | None:
+def read_first_directory(data: bytes) -> Directory | None:
     """Give the tags of a TIFF's first picture, None if the file ends before them."""
     try:
-        return next(directories(data), None)
+        return next(iter_directories(data), None)
     except (struct.error, OverflowError):
         return None
 
@@ -200,8 +200,8 @@ def first_directory(data: bytes) -> Directory | None:
 def is_raw(data: bytes) -> bool:
     """Tell a camera raw from a TIFF: it holds what a sensor has seen."""
     try:
-        for directory in directories(data):
-            if DNG_VERSION in directory.tags or directory.one(PHOTOMETRIC, 0) in MOSAIC:
+        for directory in iter_directories(data):
+            if DNG_VERSION in directory.tags or directory.first(PHOTOMETRIC, 0) in MOSAIC:
                 return True
     except (struct.error, OverflowError):
         pass
@@ -214,8 +214,8 @@ def read_8_bit_palette(data: bytes) -> bytes:
     Pillow takes the high byte of each, which is 0. Like libtiff, take a palette without a value
     of 256 or more for such a one.
     """
-    directory = first_directory(data)
-    if directory is None or directory.one(PHOTOMETRIC, WHITE_IS_ZERO) != PALETTE:
+    directory = read_first_directory(data)
+    if directory is None or directory.first(PHOTOMETRIC, WHITE_IS_ZERO) != PALETTE:
         return b""
     values = directory.tags.get(COLOR_MAP, ())
     if max(values, default=256) > 255:
@@ -224,7 +224,7 @@ def read_8_bit_palette(data: bytes) -> bytes:
     return bytes(values[part * number + at] for at in range(number) for part in range(3))
 
 
-def end_of(directory: Directory) -> int:
+def find_end(directory: Directory) -> int:
     """Tell where the last strip or tile of a picture should end."""
     tags = directory.tags
     starts = tags.get(STRIP_OFFSETS) or tags.get(TILE_OFFSETS) or ()
@@ -232,20 +232,20 @@ def end_of(directory: Directory) -> int:
     return max((start + size for start, size in zip(starts, sizes, strict=False)), default=0)
 
 
-def why_unsupported(data: bytes, directory: Directory) -> str:
+def describe_unsupported(data: bytes, directory: Directory) -> str:
     """Say what it is of a TIFF that Pillow does not decode to the right pixels, "" if it does."""
-    compression = directory.one(COMPRESSION, UNCOMPRESSED)
-    if compression not in _READ:
+    compression = directory.first(COMPRESSION, UNCOMPRESSED)
+    if compression not in _READ_COMPRESSIONS:
         return f"a TIFF with {COMPRESSIONS.get(compression, f'compression {compression}')}"
     if data.startswith(b"MM\0+"):
         return "a BigTIFF in big-endian byte order"
-    if _is_right(directory, compression):
+    if _is_supported(directory, compression):
         return ""
-    return f"a TIFF of {_description(directory, compression)}"
+    return f"a TIFF of {_describe_layout(directory, compression)}"
 
 
-def _is_right(directory: Directory, compression: int) -> bool:
-    one = directory.one
+def _is_supported(directory: Directory, compression: int) -> bool:
+    one = directory.first
     photometric, samples = one(PHOTOMETRIC, WHITE_IS_ZERO), one(SAMPLES, 1)
     formats = set(directory.tags.get(SAMPLE_FORMAT, (UNSIGNED,)))
     bits = set(directory.tags.get(BITS, (1,)))
@@ -255,7 +255,7 @@ def _is_right(directory: Directory, compression: int) -> bool:
     (form,), (depth,) = formats, bits
     key = (photometric, form, depth, samples, directory.tags.get(EXTRA_SAMPLES, ()))
     stored = "ip"[planes] + {UNCOMPRESSED: "", JPEG: "j"}.get(compression, "c")
-    if stored not in _RIGHT.get(key, "").split() or one(PREDICTOR, 1) not in (1, 2, 3):
+    if stored not in _SUPPORTED_LAYOUTS.get(key, "").split() or one(PREDICTOR, 1) not in (1, 2, 3):
         return False
     # What libtiff unpacks is in the machine's order, but is taken for the file's.
     if (form != UNSIGNED) and stored == "ic" and not directory.little_endian:
@@ -271,8 +271,8 @@ def _is_right(directory: Directory, compression: int) -> bool:
     return True
 
 
-def _description(directory: Directory, compression: int) -> str:
-    one = directory.one
+def _describe_layout(directory: Directory, compression: int) -> str:
+    one = directory.first
     samples, planes = one(SAMPLES, 1), one(PLANAR, 1) == 2
     photometric = one(PHOTOMETRIC, WHITE_IS_ZERO)
     bits = sorted(set(directory.tags.get(BITS, (1,))))[:4]
@@ -292,12 +292,12 @@ def _description(directory: Directory, compression: int) -> str:
 # == Every maker keeps it elsewhere, in directories, maker notes or boxes. So it is looked for by what
 # == all have in common: it is a JPEG. Lossless JPEG, as which sensors' data are kept, is none of them.
 
-LEAST_PREVIEW = 320  # pixels of its longer side: thumbnails are smaller
+MIN_PREVIEW_SIDE = 320  # pixels of its longer side: thumbnails are smaller
 USABLE_PREVIEW = (
-    f"a preview of {LEAST_PREVIEW} pixels or more that can be read here"
+    f"a preview of {MIN_PREVIEW_SIDE} pixels or more that can be read here"
     " (a JPEG of 8 bits, grey or YCbCr, not lossless)"
 )
-MOST_PREVIEWS = 256  # starts of JPEGs that are looked at in a file; there are a handful
+MAX_PREVIEWS = 256  # starts of JPEGs that are looked at in a file; there are a handful
 _START = b"\xff\xd8\xff"
 _SETTINGS = b"CMT1"  # of a CR3: the box with the tags that a TIFF has in its first directory
 
@@ -314,22 +314,22 @@ def find_preview(data: bytes) -> Preview | None:
     """Find the largest JPEG in a camera raw, None if there is but a thumbnail."""
     parts = _find_parts(data)
     best, start, looked_at = (0, -1), -1, 0
-    while looked_at < MOST_PREVIEWS and (start := data.find(_START, start + 1)) >= 0:
+    while looked_at < MAX_PREVIEWS and (start := data.find(_START, start + 1)) >= 0:
         if start in parts:
             continue
         looked_at += 1
         frame = read_frame(data, start)
-        if frame and frame.is_photo and max(frame.width, frame.height) >= LEAST_PREVIEW:
+        if frame and frame.is_photo and max(frame.width, frame.height) >= MIN_PREVIEW_SIDE:
             best = max(best, (frame.width * frame.height, -start))
-    return Preview(-best[1], _orientation(data)) if best[0] else None
+    return Preview(-best[1], _read_orientation(data)) if best[0] else None
 
 
 def is_shown_by_tiff(data: bytes) -> bool:
     """Tell whether the first picture of a raw's directories is a photo that a TIFF reader shows."""
-    directory = first_directory(data)
-    if directory is None or why_unsupported(data, directory):
+    directory = read_first_directory(data)
+    if directory is None or describe_unsupported(data, directory):
         return False
-    return max(directory.one(WIDTH, 0), directory.one(HEIGHT, 0)) >= LEAST_PREVIEW
+    return max(directory.first(WIDTH, 0), directory.first(HEIGHT, 0)) >= MIN_PREVIEW_SIDE
 
 
 def _find_parts(data: bytes) -> set[int]:
@@ -339,9 +339,9 @@ def _find_parts(data: bytes) -> set[int]:
     """
     places: set[int] = set()
     try:
-        for directory in directories(data):
+        for directory in iter_directories(data):
             strips = directory.tags.get(STRIP_OFFSETS, ())
-            if len(strips) > 1 or directory.one(PHOTOMETRIC, 0) in MOSAIC:
+            if len(strips) > 1 or directory.first(PHOTOMETRIC, 0) in MOSAIC:
                 places.update(strips)
             places.update(directory.tags.get(TILE_OFFSETS, ()))
     except (struct.error, OverflowError):  # no directories, or those of another kind
@@ -349,11 +349,11 @@ def _find_parts(data: bytes) -> set[int]:
     return places
 
 
-def _orientation(data: bytes) -> int | None:
+def _read_orientation(data: bytes) -> int | None:
     """Give the orientation that a raw's own tags say; its preview mostly has no tags."""
     at = data.find(_SETTINGS, 0, 1 << 16) if data[4:8] == b"ftyp" else 0
     start = at + len(_SETTINGS) if data[4:8] == b"ftyp" else 0
     if at < 0 or data[start : start + 2] not in (b"II", b"MM"):
         return None
-    directory = first_directory(data[start : start + (1 << 20)])
-    return directory.one(ORIENTATION, 1) if directory else None
+    directory = read_first_directory(data[start : start + (1 << 20)])
+    return directory.first(ORIENTATION, 1) if directory else None

@@ -18,16 +18,16 @@ MODEL_FILE = "face_detection_yunet_2023mar.onnx"
 # Pixels from one cell to the next, in each of three grids.
 STRIDES = (8, 16, 32)
 # Input sides must be multiples of the coarsest stride.
-MULTIPLE = STRIDES[-1]
+SIDE_MULTIPLE = STRIDES[-1]
 
 
 @functools.cache
-def detector_digest() -> str:
+def hash_detector() -> str:
     """SHA-256 of the detector's model file."""
-    return hashlib.sha256(model_bytes()).hexdigest()
+    return hashlib.sha256(read_detector()).hexdigest()
 
 
-def model_bytes() -> bytes:
+def read_detector() -> bytes:
     """Read the model file.
 
     Raises:

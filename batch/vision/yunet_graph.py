@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.vision.yunet import STRIDES, model_bytes
+from batch.vision.yunet import STRIDES, read_detector
 
 # Names in the graph; FLAT is the shape of the scores, one per cell, CELLS that of a head.
 PHOTOS, SCORES, DELTAS, FLAT, CELLS = "photos", "scores", "deltas", "flat", "cells"
@@ -17,13 +17,13 @@ PHOTOS, SCORES, DELTAS, FLAT, CELLS = "photos", "scores", "deltas", "flat", "cel
 # ONNX Runtime's fast kernels take a multiple of four.
 HEADS = {"cls": 1, "obj": 1, "bbox": 4}
 HEAD_CHANNELS = 8
-UNUSED = HEAD_CHANNELS - sum(HEADS.values())
+UNUSED_CHANNELS = HEAD_CHANNELS - sum(HEADS.values())
 
 # Constants of a graph by their names.
 Weights = dict[str, npt.NDArray[Any]]
 
 
-def detector_graph() -> bytes:
+def build_detector_graph() -> bytes:
     """Give the network with what stands before and behind it inside, as an ONNX file's bytes.
 
     Input: uint8 RGB [N, H, W, 3], H and W multiples of ``MULTIPLE``. Outputs: ``scores``,
@@ -31,7 +31,7 @@ def detector_graph() -> bytes:
     [N, cells, 4], each cell's box in units of its stride. Cells run over the strides, the
     finest first, and over rows and columns in each.
     """
-    proto = onnx.load_model_from_string(model_bytes())
+    proto = onnx.load_model_from_string(read_detector())
     graph = proto.graph
     network_input = graph.input[0].name
     # The file's own heads reshape to a batch of one photo; those made here to any.
@@ -43,20 +43,20 @@ def detector_graph() -> bytes:
         helper.make_node("Transpose", ["float_photos"], [network_input], perm=[0, 3, 1, 2]),
         *graph.node,
         *(node for head in heads for node in head),
-        *_scoring(),
+        *_make_score_nodes(),
     ]
     weights[CELLS] = np.asarray([0, -1, HEAD_CHANNELS])
     weights[FLAT] = np.asarray([0, -1])
-    nodes = _needed(nodes)
+    nodes = _drop_unused(nodes)
     used = {name for node in nodes for name in node.input}
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in weights.items() if name in used
     )
-    graph.input.append(_value(PHOTOS, TensorProto.UINT8, "N", "H", "W", 3))
-    graph.output.append(_value(SCORES, TensorProto.FLOAT, "N", "cells"))
-    graph.output.append(_value(DELTAS, TensorProto.FLOAT, "N", "cells", 4))
+    graph.input.append(_make_value_info(PHOTOS, TensorProto.UINT8, "N", "H", "W", 3))
+    graph.output.append(_make_value_info(SCORES, TensorProto.FLOAT, "N", "cells"))
+    graph.output.append(_make_value_info(DELTAS, TensorProto.FLOAT, "N", "cells", 4))
     graph_bytes: bytes = proto.SerializeToString()
     return graph_bytes
 
@@ -78,7 +78,9 @@ def _merge_heads(graph: onnx.GraphProto, level: int, weights: Weights) -> list[o
     name = f"head_{level}"
     for part in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"):
         used = np.concatenate([weights[f"{head}.{part}"] for head in heads])
-        weights[f"{name}.{part}"] = np.pad(used, [(0, UNUSED), *[(0, 0)] * (used.ndim - 1)])
+        weights[f"{name}.{part}"] = np.pad(
+            used, [(0, UNUSED_CHANNELS), *[(0, 0)] * (used.ndim - 1)]
+        )
     point, depth = (
         [f"{name}.conv{number}.weight", f"{name}.conv{number}.bias"] for number in (1, 2)
     )
@@ -97,12 +99,14 @@ def _merge_heads(graph: onnx.GraphProto, level: int, weights: Weights) -> list[o
     ]
 
 
-def _scoring() -> list[onnx.NodeProto]:
+def _make_score_nodes() -> list[onnx.NodeProto]:
     heads = [f"head_{level}" for level in range(len(STRIDES))]
     kinds = ["cls", "obj", DELTAS, "unused"]
     return [
         helper.make_node("Concat", heads, ["heads"], axis=1),
-        helper.make_node("Split", ["heads"], kinds, axis=2, split=[*HEADS.values(), UNUSED]),
+        helper.make_node(
+            "Split", ["heads"], kinds, axis=2, split=[*HEADS.values(), UNUSED_CHANNELS]
+        ),
         helper.make_node("Sigmoid", ["cls"], ["class"]),
         helper.make_node("Sigmoid", ["obj"], ["objectness"]),
         helper.make_node("Mul", ["class", "objectness"], ["squared"]),
@@ -111,7 +115,7 @@ def _scoring() -> list[onnx.NodeProto]:
     ]
 
 
-def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def _drop_unused(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """Leave out the nodes that no output depends on, which ONNX Runtime would run."""
     wanted = {SCORES, DELTAS}
     kept = []
@@ -122,5 +126,5 @@ def _needed(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return kept[::-1]
 
 
-def _value(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
+def _make_value_info(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 
 from batch.location import Location
-from batch.options import FileLimits, Place, Provider
-from batch.vision.decode import Upright, photo_of
+from batch.options import Device, FileLimits, Provider
+from batch.vision.decode import DecodedImage, to_photo
 from batch.vision.labeller import Labeller
-from batch.workers.child import Handing, serve
-from batch.workers.process import PLAN_IS_THERE, read_plan
-from batch.workers.protocol import Label
+from batch.workers.child import PayloadBuilder, serve
+from batch.workers.process import PLAN_WRITTEN, read_plan
+from batch.workers.protocol import TimedRow
 
 
 def main(connection: int, plan: int, *limits: int) -> None:
@@ -22,22 +22,22 @@ def main(connection: int, plan: int, *limits: int) -> None:
     ``connection`` and ``plan`` are descriptors, of a socket and of a file with a ``Plan``, which
     the run has written once it says so; ``limits`` are those of ``FileLimits``, in its order.
     """
-    if os.read(connection, 1) != PLAN_IS_THERE:  # the run needs no worker
+    if os.read(connection, 1) != PLAN_WRITTEN:  # the run needs no worker
         return
 
-    def opened() -> Handing:
-        return Labelling(Labeller(read_plan(plan), Place(Provider.CPU)))
+    def open_builder() -> PayloadBuilder:
+        return RowBuilder(Labeller(read_plan(plan), Device(Provider.CPU)))
 
-    serve(connection, opened, FileLimits(*limits))
+    serve(connection, open_builder, FileLimits(*limits))
 
 
-class Labelling:
+class RowBuilder:
     """Turns decoded photos into labels."""
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller
 
-    def __call__(self, path: Location, upright: Upright) -> Label:
+    def __call__(self, path: Location, upright: DecodedImage) -> TimedRow:
         """Label a photo."""
-        row = self._labeller.row(photo_of(path, upright))
-        return Label(row, self._labeller.timings.take())
+        row = self._labeller.label(to_photo(path, upright))
+        return TimedRow(row, self._labeller.timings.take())

@@ -14,23 +14,35 @@ from types import TracebackType
 from typing import BinaryIO, Generic, TypeAlias, TypeVar
 
 from batch.errors import WorkerError
-from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
-from batch.stopping import Check, StopRequested, never_stop
-from batch.workers.process import ATTEMPTS, PAUSE, Launched, not_started
-from batch.workers.protocol import Question
-from batch.workers.worker import Asked, Clock, Known, Lost, Task, Worker
+from batch.records import Failure, FileState, Photo, Reason, Row, Stage, WorkerResult
+from batch.stopping import StopCheck, StopRequested, never_stop
+from batch.workers.process import (
+    MAX_START_ATTEMPTS,
+    RETRY_SECONDS,
+    LaunchedWorker,
+    make_start_error,
+)
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import (
+    CappedClock,
+    KnownRowLookup,
+    NumberedRequest,
+    Worker,
+    WorkerLost,
+    WorkerTask,
+)
 
-Passed = TypeVar("Passed")
+PassedItem = TypeVar("PassedItem")
 # Of an item by its number.
-Result: TypeAlias = tuple[int, Passed | tuple[Question, Worked]]
+NumberedResult: TypeAlias = tuple[int, PassedItem | tuple[WorkerRequest, WorkerResult]]
 
-# The time limit is waited for in so many parts at least, see ``Clock``.
-PARTS = 50
+# The time limit is waited for in so many parts at least, see ``CappedClock``.
+CHECKS_PER_TIMEOUT = 50
 # Results that wait for one before them, where they are given in order.
-MOST_HELD = 1_000
+MAX_HELD_RESULTS = 1_000
 
 
-class Workers:
+class WorkerPool:
     """Processes that read, decode and perhaps label photos.
 
     They are started as they are needed, and one that was lost is replaced. Safe to share
@@ -38,14 +50,14 @@ class Workers:
     when nobody holds this any more. The first may be ``launched`` already.
     """
 
-    def __init__(self, task: Task, launched: Launched | None = None) -> None:
+    def __init__(self, task: WorkerTask, launched: LaunchedWorker | None = None) -> None:
         self.task, self._launched = task, launched
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self.has_started = self._is_closed = False
-        self._end = weakref.finalize(self, _end, self._idle, task.plan)
+        self._end = weakref.finalize(self, _end_processes, self._idle, task.plan)
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -56,34 +68,34 @@ class Workers:
     ) -> None:
         self.close()
 
-    def start(self, check: Check = never_stop) -> None:
+    def start(self, check: StopCheck = never_stop) -> None:
         """Start one, so that what keeps it from working shows; ``check`` may end the wait for it.
 
         Raises:
             WorkerError: it does not start.
             ModelError, ProviderError: its models do not work.
         """
-        worker = self.take()
+        worker = self.acquire()
         try:
             worker.wait_until_ready(check)
         except BaseException:
             worker.kill()
             raise
         self.has_started = True
-        self.give_back(worker)
+        self.release(worker)
 
     def stream(
         self,
-        items: Iterable[Question | Passed],
-        known: Known | None = None,
+        items: Iterable[WorkerRequest | PassedItem],
+        known: KnownRowLookup | None = None,
         most: int = 1,
         in_order: bool = False,
-        check: Check = never_stop,
-    ) -> Generator[Passed | tuple[Question, Worked], None, None]:
+        check: StopCheck = never_stop,
+    ) -> Generator[PassedItem | tuple[WorkerRequest, WorkerResult], None, None]:
         """Have files worked on by up to ``most`` processes, and give each with its result.
 
         Items that are no questions are passed on. Results come as they are ready or ``in_order``,
-        then at most ``MOST_HELD`` of them wait for one before them. ``known`` is asked for files
+        then at most ``MAX_HELD_RESULTS`` of them wait for one before them. ``known`` is asked for files
         that may be known with the state of the file, before it is decoded. A file that takes too
         long, or that the process does not survive, is a Failure. Once ``check`` raises
         ``StopRequested``, no file is begun any more, and those in hand are finished. Closing the
@@ -92,47 +104,49 @@ class Workers:
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        stream = _Stream(self, items, known, most, MOST_HELD if in_order else None, check)
+        stream = _WorkStream(
+            self, items, known, most, MAX_HELD_RESULTS if in_order else None, check
+        )
         with closing(stream.results()) as results:
             if not in_order:
                 for _, result in results:
                     yield result
                 return
-            held: dict[int, Passed | tuple[Question, Worked]] = {}
+            held: dict[int, PassedItem | tuple[WorkerRequest, WorkerResult]] = {}
             for number, result in results:
                 held[number] = result
                 while stream.given in held:
                     yield held.pop(stream.given)
                     stream.given += 1
 
-    def work(self, question: Question, known: Known | None = None) -> Worked:
+    def process(self, request: WorkerRequest, known: KnownRowLookup | None = None) -> WorkerResult:
         """Have one file worked on, see ``stream``; a decoded photo can load its detail.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        with closing(self.stream([question], known)) as results:
+        with closing(self.stream([request], known)) as results:
             ((_, worked),) = results
         content = worked.content
-        if isinstance(content, Photo) and not question.in_detail:
+        if isinstance(content, Photo) and not request.in_detail:
             # Here, as it loads Pillow, which a run on the CPU leaves to its workers.
-            from batch.vision.decode import detail_loader
+            from batch.vision.decode import choose_detail_loader
 
-            load = functools.partial(self._load_detail, question, worked.state)
+            load = functools.partial(self._load_detail, request, worked.state)
             side, most = max(content.image.size), self.task.limits.max_pixels
-            loader = detail_loader(content, side, most, load)
+            loader = choose_detail_loader(content, side, most, load)
             worked = replace(worked, content=replace(content, load_detail=loader))
         return worked
 
-    def _load_detail(self, question: Question, state: FileState | None) -> Photo | Failure:
-        again = replace(question, digest=False, may_be_known=False, in_detail=True)
-        worked = self.work(again)
+    def _load_detail(self, request: WorkerRequest, state: FileState | None) -> Photo | Failure:
+        again = replace(request, digest=False, may_be_known=False, in_detail=True)
+        worked = self.process(again)
         content = worked.content
         if isinstance(content, Photo) and state and worked.state:
             same = (worked.state.size, worked.state.mtime_ns) == (state.size, state.mtime_ns)
             if not same:
                 detail = "it has changed while it was labelled"
-                return Failure(question.location, Stage.READ, Reason.UNREADABLE, detail)
+                return Failure(request.location, Stage.READ, Reason.UNREADABLE, detail)
         assert not isinstance(content, Row)
         return content
 
@@ -142,7 +156,7 @@ class Workers:
             self._is_closed = True
         self._end()
 
-    def take(self) -> Worker:
+    def acquire(self) -> Worker:
         """Give an idle process, or start one, which may not be ready yet."""
         while True:
             with self._lock:
@@ -154,7 +168,7 @@ class Workers:
                 return worker
             worker.kill()  # somebody else did, between two photos
 
-    def give_back(self, worker: Worker) -> None:
+    def release(self, worker: Worker) -> None:
         """Take back a process that has nothing in hand."""
         with self._lock:
             if not self._is_closed:
@@ -163,7 +177,7 @@ class Workers:
         worker.end()
 
 
-class _Stream(Generic[Passed]):
+class _WorkStream(Generic[PassedItem]):
     """One caller's use of some workers: what is asked of which, and what comes back.
 
     ``given`` is how many results the caller has been given in order, if ``most_held`` counts.
@@ -171,12 +185,12 @@ class _Stream(Generic[Passed]):
 
     def __init__(
         self,
-        workers: Workers,
-        items: Iterable[Question | Passed],
-        known: Known | None,
+        workers: WorkerPool,
+        items: Iterable[WorkerRequest | PassedItem],
+        known: KnownRowLookup | None,
         most: int,
         most_held: int | None,
-        check: Check,
+        check: StopCheck,
     ) -> None:
         self.given = self._taken = 0
         self._workers = workers
@@ -185,157 +199,163 @@ class _Stream(Generic[Passed]):
         self._most = most
         self._most_held = most_held
         self._check, self._has_stopped = check, False
-        self._next: deque[Asked] = deque()  # not asked yet, or of a worker that was lost
-        self._crew: list[Worker] = []
+        self._queued: deque[NumberedRequest] = (
+            deque()
+        )  # not asked yet, or of a worker that was lost
+        self._active: list[Worker] = []
         self._in_flight = workers.task.in_flight
         self._selector = selectors.DefaultSelector()
-        self._part = min(workers.task.limits.decode_timeout / PARTS, PAUSE)
-        self._clock = Clock(self._part)
+        self._poll_seconds = min(
+            workers.task.limits.decode_timeout / CHECKS_PER_TIMEOUT, RETRY_SECONDS
+        )
+        self._clock = CappedClock(self._poll_seconds)
         self._checked = 0.0
         self._failed_starts, self._start_at = 0, 0.0
 
-    def results(self) -> Generator[Result[Passed], None, None]:
+    def results(self) -> Generator[NumberedResult[PassedItem], None, None]:
         """Give numbered results until all that was asked is answered."""
         try:
             while True:
                 self._check_stop()
-                yield from self._hand_out()
-                if not self._next and not any(worker.in_flight for worker in self._crew):
+                yield from self._dispatch()
+                if not self._queued and not any(worker.in_flight for worker in self._active):
                     return
-                events = self._selector.select(self._part)
+                events = self._selector.select(self._poll_seconds)
                 self._clock.tick()
                 for key, _ in events:
                     yield from self._receive(key.data)
-                if self._clock.now - self._checked >= self._part:
+                if self._clock.now - self._checked >= self._poll_seconds:
                     self._checked = self._clock.now
-                    for worker in tuple(self._crew):
+                    for worker in tuple(self._active):
                         yield from self._check_time(worker)
         finally:
             self._selector.close()
-            for worker in self._crew:
+            for worker in self._active:
                 if worker.is_ready and not worker.in_flight:
-                    self._workers.give_back(worker)
+                    self._workers.release(worker)
                 else:
                     worker.kill()
 
     def _check_stop(self) -> None:
         """If the run is to end, let the workers finish what they have in hand, and nothing else."""
-        if not self._next and not any(len(worker.in_flight) > 1 for worker in self._crew):
+        if not self._queued and not any(len(worker.in_flight) > 1 for worker in self._active):
             return
         try:
             self._check()
         except StopRequested:
             self._has_stopped = True
-            self._next.clear()
-            for worker in self._crew:
-                worker.leave_the_rest()
+            self._queued.clear()
+            for worker in self._active:
+                worker.drop_queued()
 
-    def _hand_out(self) -> Iterator[Result[Passed]]:
+    def _dispatch(self) -> Iterator[NumberedResult[PassedItem]]:
         """Ask all workers that have room, the idle ones first, and start others if none has."""
         while not self._has_stopped:
             for level in range(1, self._in_flight + 1):
-                for worker in tuple(self._crew):
+                for worker in tuple(self._active):
                     if worker.has_room(level):
-                        yield from self._take(1)
-                        if not self._next:
+                        yield from self._take_items(1)
+                        if not self._queued:
                             return
-                        if worker.ask(self._next[0], self._clock.now):
-                            self._next.popleft()
-            starting = sum(not worker.is_ready for worker in self._crew)
-            if len(self._crew) >= self._most or self._clock.now < self._start_at:
+                        if worker.send_request(self._queued[0], self._clock.now):
+                            self._queued.popleft()
+            starting = sum(not worker.is_ready for worker in self._active)
+            if len(self._active) >= self._most or self._clock.now < self._start_at:
                 return
             # One for each file that waits.
-            yield from self._take(starting + 1)
-            if len(self._next) <= starting or not self._hire():
+            yield from self._take_items(starting + 1)
+            if len(self._queued) <= starting or not self._add_worker():
                 return
 
-    def _take(self, count: int) -> Iterator[Result[Passed]]:
+    def _take_items(self, count: int) -> Iterator[NumberedResult[PassedItem]]:
         """Take items until so many questions wait; others are results already."""
-        while len(self._next) < count:
+        while len(self._queued) < count:
             if self._most_held is not None and self._taken >= self.given + self._most_held:
                 return
             for number, item in self._items:
                 self._taken = number + 1
-                if isinstance(item, Question):
-                    self._next.append(Asked(number, item))
+                if isinstance(item, WorkerRequest):
+                    self._queued.append(NumberedRequest(number, item))
                 else:
                     yield number, item
                 break
             else:
                 return
 
-    def _hire(self) -> bool:
+    def _add_worker(self) -> bool:
         """Add a worker; False if it does not start."""
         try:
-            worker = self._workers.take()
+            worker = self._workers.acquire()
         except WorkerError as error:
-            self._note_failed_start(error)
+            self._count_failed_start(error)
             return False
-        self._crew.append(worker)
+        self._active.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, worker)
         return True
 
-    def _receive(self, worker: Worker) -> Iterator[Result[Passed]]:
-        is_new = not worker.has_worked
+    def _receive(self, worker: Worker) -> Iterator[NumberedResult[PassedItem]]:
+        is_new = not worker.has_replied
         try:
             for asked, worked in worker.receive(self._known, self._clock):
                 if is_new:
                     self._failed_starts, self._workers.has_started = 0, True
-                yield asked.number, (_without_data(asked.question), worked)
+                yield asked.number, (_drop_data(asked.request), worked)
                 if self._has_stopped:
-                    self._dismiss(worker)  # which begins with the next
+                    self._remove_worker(worker)  # which begins with the next
                     return
-        except Lost as lost:
-            yield from self._replace(worker, lost)
+        except WorkerLost as lost:
+            yield from self._replace_lost(worker, lost)
         except WorkerError as error:
-            self._dismiss(worker)
-            self._note_failed_start(error)
+            self._remove_worker(worker)
+            self._count_failed_start(error)
 
-    def _check_time(self, worker: Worker) -> Iterator[Result[Passed]]:
+    def _check_time(self, worker: Worker) -> Iterator[NumberedResult[PassedItem]]:
         try:
-            worker.check_time(self._clock.now)
-        except Lost as lost:
-            yield from self._replace(worker, lost)
+            worker.check_timeout(self._clock.now)
+        except WorkerLost as lost:
+            yield from self._replace_lost(worker, lost)
         except WorkerError as error:
-            self._dismiss(worker)
-            self._note_failed_start(error)
+            self._remove_worker(worker)
+            self._count_failed_start(error)
 
-    def _replace(self, worker: Worker, lost: Lost) -> Iterator[Result[Passed]]:
+    def _replace_lost(
+        self, worker: Worker, lost: WorkerLost
+    ) -> Iterator[NumberedResult[PassedItem]]:
         """Let go of a lost worker: the file in hand fails, and others get those behind it."""
-        self._dismiss(worker)
+        self._remove_worker(worker)
         if worker.in_flight:
-            asked, worked = worker.fail_in_hand(lost)
+            asked, worked = worker.fail_current(lost)
             if not self._has_stopped:
-                self._next.extendleft(reversed(worker.in_flight))
-            yield asked.number, (_without_data(asked.question), worked)
-        elif not worker.has_worked:
-            self._note_failed_start(not_started(f"{lost}, before its first photo"))
+                self._queued.extendleft(reversed(worker.in_flight))
+            yield asked.number, (_drop_data(asked.request), worked)
+        elif not worker.has_replied:
+            self._count_failed_start(make_start_error(f"{lost}, before its first photo"))
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _remove_worker(self, worker: Worker) -> None:
         self._selector.unregister(worker)
-        self._crew.remove(worker)
+        self._active.remove(worker)
         worker.kill()
 
-    def _note_failed_start(self, error: WorkerError) -> None:
+    def _count_failed_start(self, error: WorkerError) -> None:
         """Try again in a while: once a process has started, others do unless something runs short.
 
         Raises:
             WorkerError: that has not helped, or none has ever started.
         """
         self._failed_starts += 1
-        if not self._workers.has_started or self._failed_starts == ATTEMPTS:
+        if not self._workers.has_started or self._failed_starts == MAX_START_ATTEMPTS:
             raise error
-        self._start_at = self._clock.now + PAUSE
+        self._start_at = self._clock.now + RETRY_SECONDS
 
 
-def _without_data(question: Question) -> Question:
+def _drop_data(request: WorkerRequest) -> WorkerRequest:
     """Let go of a photo's data, which a result that waits for others needs no more."""
-    return question if question.data is None else replace(question, data=None)
+    return request if request.data is None else replace(request, data=None)
 
 
-def _end(idle: list[Worker], plan: BinaryIO | None) -> None:
+def _end_processes(idle: list[Worker], plan: BinaryIO | None) -> None:
     for worker in idle:
-        worker.hang_up()
+        worker.disconnect()
     while idle:
         idle.pop().end()
     if plan:

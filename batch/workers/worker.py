@@ -17,50 +17,50 @@ from typing import BinaryIO, NamedTuple
 from batch.limits import duration_text
 from batch.location import Location
 from batch.options import FileLimits
-from batch.records import Failure, FileState, Photo, Reason, Row, Stage, Worked
-from batch.row_json import MAX_ROW
-from batch.stopping import Check, never_stop
+from batch.records import Failure, FileState, Photo, Reason, Row, Stage, WorkerResult
+from batch.row_json import MAX_ROW_BYTES
+from batch.stopping import StopCheck, never_stop
 from batch.timings import DECODE
 from batch.workers.process import (
-    DYING,
-    PROGRAM,
-    Launched,
-    end_of,
-    launch,
-    not_started,
-    refused,
-    shared_file,
+    DECODING_PROGRAM,
+    EXIT_TIMEOUT_SECONDS,
+    LaunchedWorker,
+    create_shared_file,
+    describe_exit,
+    launch_worker,
+    make_start_error,
+    make_system_error,
     write_shared,
 )
 from batch.workers.protocol import (
-    GO_ON,
-    LEAVE_IT,
-    PIXEL_BYTES,
-    BadReply,
-    Picture,
-    Question,
-    Reply,
-    pack_question,
-    unpack_refusal,
+    MAX_SHARED_BYTES,
+    VERDICT_LABEL,
+    VERDICT_SKIP,
+    InvalidReply,
+    SharedPixels,
+    WorkerReply,
+    WorkerRequest,
+    pack_request,
+    unpack_checked_row,
     unpack_reply,
-    unpack_row_of,
+    unpack_start_error,
 )
 
 # Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
-Known = Callable[[Location, FileState], Row | None]
+KnownRowLookup = Callable[[Location, FileState], Row | None]
 
-START_TIMEOUT = 60.0  # seconds, for a machine that is busy with much else
+START_TIMEOUT_SECONDS = 60.0  # seconds, for a machine that is busy with much else
 # Photos that a worker has in hand and before it: it never waits for the next one, even while the
 # run commits its journal.
-IN_FLIGHT = 4
-_READ_SIZE = 1 << 18  # bytes
-_ENDING = 0.5  # seconds from the end of a connection to that of its process
-_STOP_EVERY = 0.5  # seconds between two looks whether the start of a process is waited for
+MAX_IN_FLIGHT = 4
+_READ_BYTES = 1 << 18  # bytes
+_EXIT_WAIT_SECONDS = 0.5  # seconds from the end of a connection to that of its process
+_STOP_CHECK_SECONDS = 0.5  # seconds between two looks whether the start of a process is waited for
 # Times that there is nothing to read although the system says so, as out-of-band data make it.
-_MOST_IDLE_READS = 100
+_MAX_IDLE_READS = 100
 
 
-class Lost(Exception):
+class WorkerLost(Exception):
     """The process is gone or of no more use, and the photo that it had in hand is not decoded."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -70,7 +70,7 @@ class Lost(Exception):
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """What a worker is to do: the module whose ``main`` it runs, and within which limits.
 
     Without a ``plan`` it hands over pixels. With one, an open file that the program reads, it hands
@@ -78,7 +78,7 @@ class Task:
     """
 
     limits: FileLimits
-    program: str = PROGRAM
+    program: str = DECODING_PROGRAM
     plan: BinaryIO | None = None
     labels: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -86,43 +86,45 @@ class Task:
     @property
     def in_flight(self) -> int:
         """The most photos in flight: one if their pixels take turns in one place."""
-        return IN_FLIGHT if self.plan else 1
+        return MAX_IN_FLIGHT if self.plan else 1
 
 
-class Asked(NamedTuple):
+class NumberedRequest(NamedTuple):
     """A question and its number, which the caller chooses."""
 
     number: int
-    question: Question
+    request: WorkerRequest
 
 
 class Worker:
     """A process that reads, decodes and perhaps labels photos, one after the other.
 
     It is asked for several at a time, and replies in the same order. Times are those of a
-    ``Clock``.
+    ``CappedClock``.
 
     Raises:
         WorkerError: the system refuses to start it.
     """
 
-    def __init__(self, task: Task, launched: Launched | None = None) -> None:
+    def __init__(self, task: WorkerTask, launched: LaunchedWorker | None = None) -> None:
         self._task = task
         with ExitStack() as undo:
-            self._pixels = None if task.plan else undo.enter_context(shared_file(PIXEL_BYTES))
+            self._pixels = (
+                None if task.plan else undo.enter_context(create_shared_file(MAX_SHARED_BYTES))
+            )
             file = task.plan or self._pixels
             assert file is not None
             if launched is None:
-                launched = launch(task.program, file, task.limits)
+                launched = launch_worker(task.program, file, task.limits)
                 if task.plan:
-                    launched.let_read()
+                    launched.announce_plan()
             self._process, self._connection = launched.process, launched.connection
             undo.pop_all()
         self._connection.setblocking(False)
-        self.is_ready = self.has_worked = False
+        self.is_ready = self.has_replied = False
         self._is_gone = False  # of which ``receive`` tells once all is read
         self._idle_reads = 0
-        self.in_flight: deque[Asked] = deque()
+        self.in_flight: deque[NumberedRequest] = deque()
         self._received = bytearray()
         self._has_verdict = False  # on the photo in hand
         self._since = 0.0  # when that photo was begun, or the process started
@@ -149,11 +151,11 @@ class Worker:
         """
         if not self.is_ready or self._is_gone or len(self.in_flight) >= most:
             return False
-        if not self.in_flight or not self.in_flight[-1].question.may_be_known:
+        if not self.in_flight or not self.in_flight[-1].request.may_be_known:
             return True
         return len(self.in_flight) == 1 and self._has_verdict
 
-    def ask(self, asked: Asked, now: float) -> bool:
+    def send_request(self, asked: NumberedRequest, now: float) -> bool:
         """Send a question; False if the process is gone, of which ``receive`` then tells.
 
         What it has said before is still to be read.
@@ -161,29 +163,31 @@ class Worker:
         Raises:
             WorkerError: the photo's data can't be handed over.
         """
-        data = asked.question.data
+        data = asked.request.data
         try:
-            self._send(pack_question(asked.question))
+            self._send(pack_request(asked.request))
             if data is not None:
-                with shared_file() as file:
+                with create_shared_file() as file:
                     write_shared(file, data)
                     self._send(b"\0", file.fileno())
         except (ConnectionError, TimeoutError):
             self._is_gone = True
             return False
         except OSError as error:
-            raise refused("a photo can't be handed to a worker process", error) from error
+            raise make_system_error("a photo can't be handed to a worker process", error) from error
         self.in_flight.append(asked)
         if len(self.in_flight) == 1:
             self._begin_next(now)
         return True
 
-    def leave_the_rest(self) -> None:
+    def drop_queued(self) -> None:
         """Forget the questions behind the photo in hand, whose replies nobody waits for."""
         while len(self.in_flight) > 1:
             self.in_flight.pop()
 
-    def receive(self, known: Known | None, clock: Clock) -> Iterator[tuple[Asked, Worked]]:
+    def receive(
+        self, known: KnownRowLookup | None, clock: CappedClock
+    ) -> Iterator[tuple[NumberedRequest, WorkerResult]]:
         """Take what the process says now, and give the results that are complete.
 
         Call it when there is something to read. What ``known`` takes is not charged to the photo.
@@ -197,11 +201,13 @@ class Worker:
             part = self._read()
         except BlockingIOError:
             self._idle_reads += 1
-            if self._idle_reads > _MOST_IDLE_READS:
-                raise Lost(Reason.CRASHED, "its worker sent nothing again and again") from None
+            if self._idle_reads > _MAX_IDLE_READS:
+                raise WorkerLost(
+                    Reason.CRASHED, "its worker sent nothing again and again"
+                ) from None
             return
         if not part:
-            raise self._lost()
+            raise self._explain_loss()
         self._idle_reads = 0
         self._received += part
         if not self.is_ready:
@@ -210,26 +216,28 @@ class Worker:
         try:
             while at < len(self._received):
                 if not self.in_flight:
-                    raise BadReply("one too many")
+                    raise InvalidReply("one too many")
                 asked = self.in_flight[0]
-                parsed = unpack_reply(asked.question, self._received, at)
+                parsed = unpack_reply(asked.request, self._received, at)
                 if parsed is None:
                     break
                 reply, at = parsed
-                worked = self._work(asked.question, reply, known)
+                worked = self._handle_reply(asked.request, reply, known)
                 if worked is None:
                     continue
                 self.in_flight.popleft()
                 self._begin_next(clock.now)
-                self.has_worked = True
+                self.has_replied = True
                 yield asked, worked
         except (ConnectionError, TimeoutError) as error:
-            raise self._lost() from error
-        except BadReply as error:
-            raise Lost(Reason.CRASHED, f"its worker sent an invalid reply: {error}") from error
+            raise self._explain_loss() from error
+        except InvalidReply as error:
+            raise WorkerLost(
+                Reason.CRASHED, f"its worker sent an invalid reply: {error}"
+            ) from error
         del self._received[:at]
 
-    def check_time(self, now: float) -> None:
+    def check_timeout(self, now: float) -> None:
         """Make sure that neither the photo in hand nor the start takes too long.
 
         Raises:
@@ -237,46 +245,46 @@ class Worker:
             WorkerError: the start does.
         """
         if not self.is_ready:
-            if now - self._since > START_TIMEOUT:
-                raise not_started(f"not within {START_TIMEOUT:.0f} s")
+            if now - self._since > START_TIMEOUT_SECONDS:
+                raise make_start_error(f"not within {START_TIMEOUT_SECONDS:.0f} s")
         elif self.in_flight and now - self._since > self._task.limits.decode_timeout:
-            raise self._overdue()
+            raise self._make_timeout()
 
-    def wait_until_ready(self, check: Check = never_stop) -> None:
+    def wait_until_ready(self, check: StopCheck = never_stop) -> None:
         """Wait for the process's greeting; ``check`` may end that by an exception.
 
         Raises:
             WorkerError, ModelError, ProviderError: it does not start.
         """
-        clock = Clock(START_TIMEOUT)
+        clock = CappedClock(START_TIMEOUT_SECONDS)
         while not self.is_ready:
             check()
             clock.tick()
-            self.check_time(clock.now)
-            if not self._wait_for(selectors.EVENT_READ, _STOP_EVERY):
+            self.check_timeout(clock.now)
+            if not self._wait_for(selectors.EVENT_READ, _STOP_CHECK_SECONDS):
                 continue
             part = self._read()
             if not part:
-                raise self._not_started()
+                raise self._explain_failed_start()
             self._received += part
             self._check_greeting()
 
-    def fail_in_hand(self, lost: Lost) -> tuple[Asked, Worked]:
+    def fail_current(self, lost: WorkerLost) -> tuple[NumberedRequest, WorkerResult]:
         """Give the photo in hand, the first of ``in_flight``, the failure of a lost process."""
         asked = self.in_flight.popleft()
         seconds = time.perf_counter() - self._started - self._verdict_seconds
-        failure = Failure(asked.question.location, Stage.DECODE, lost.reason, lost.detail)
-        return asked, Worked(failure, seconds={DECODE: seconds})
+        failure = Failure(asked.request.location, Stage.DECODE, lost.reason, lost.detail)
+        return asked, WorkerResult(failure, seconds={DECODE: seconds})
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Tell the process to end, and do not wait for it."""
         self._connection.close()
 
     def end(self) -> None:
         """Wait for the end of a process that has nothing in hand."""
-        self.hang_up()
+        self.disconnect()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(DYING)
+            self._process.wait(EXIT_TIMEOUT_SECONDS)
         self.kill()
 
     def kill(self) -> None:
@@ -284,7 +292,7 @@ class Worker:
         self._process.kill()
         # One that a disk holds is buried by `subprocess` when another one starts.
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(DYING)
+            self._process.wait(EXIT_TIMEOUT_SECONDS)
         self._connection.close()
         if self._pixels:
             self._pixels.close()
@@ -296,7 +304,7 @@ class Worker:
             BlockingIOError: nothing is there yet.
         """
         try:
-            return self._connection.recv(_READ_SIZE)
+            return self._connection.recv(_READ_BYTES)
         except ConnectionError:
             return b""
 
@@ -334,80 +342,84 @@ class Worker:
         """Take the process's first line: empty, or what keeps it from working."""
         line, end, rest = self._received.partition(b"\n")
         if not end:
-            if len(line) > MAX_ROW:
-                raise not_started("it sends a greeting without an end")
+            if len(line) > MAX_ROW_BYTES:
+                raise make_start_error("it sends a greeting without an end")
             return
         if line:
             why = bytes(line)
-            raise unpack_refusal(why) or not_started(why.decode(errors="replace").strip())
+            raise unpack_start_error(why) or make_start_error(why.decode(errors="replace").strip())
         self._received, self.is_ready = rest, True
 
-    def _work(self, question: Question, reply: Reply, known: Known | None) -> Worked | None:
+    def _handle_reply(
+        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+    ) -> WorkerResult | None:
         """Make the result of a reply; None if a verdict was asked for and the photo goes on."""
         content = reply.content
         if content is None:
-            row = self._give_verdict(question, reply, known)
+            row = self._send_verdict(request, reply, known)
             if row is None:
                 return None
-            return Worked(row, reply.state, reply.read_seconds, copied=True)
+            return WorkerResult(row, reply.state, reply.read_seconds, copied=True)
         if isinstance(content, bytes) and self._task.plan:
             labels, outputs = self._task.labels, self._task.outputs
-            row = unpack_row_of(question.location, content, labels, outputs)
-            return Worked(row, reply.state, reply.read_seconds, reply.seconds, text=content)
-        if isinstance(content, Picture) and self._pixels:
-            photo = self._read_photo(question.location, content, self._pixels)
-            return Worked(photo, reply.state, reply.read_seconds, reply.seconds)
+            row = unpack_checked_row(request.location, content, labels, outputs)
+            return WorkerResult(row, reply.state, reply.read_seconds, reply.seconds, text=content)
+        if isinstance(content, SharedPixels) and self._pixels:
+            photo = self._read_photo(request.location, content, self._pixels)
+            return WorkerResult(photo, reply.state, reply.read_seconds, reply.seconds)
         if isinstance(content, Failure):
-            return Worked(content, reply.state, reply.read_seconds, reply.seconds)
-        raise BadReply("it is not what was asked for")
+            return WorkerResult(content, reply.state, reply.read_seconds, reply.seconds)
+        raise InvalidReply("it is not what was asked for")
 
-    def _give_verdict(self, question: Question, reply: Reply, known: Known | None) -> Row | None:
+    def _send_verdict(
+        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+    ) -> Row | None:
         state = reply.state
-        if known is None or not question.may_be_known or self._has_verdict:
-            raise BadReply("a verdict is asked for that is not needed")
+        if known is None or not request.may_be_known or self._has_verdict:
+            raise InvalidReply("a verdict is asked for that is not needed")
         assert state is not None
         started = time.perf_counter()
-        row = known(question.location, state)
+        row = known(request.location, state)
         self._verdict_seconds = time.perf_counter() - started
         self._has_verdict = True
-        self._send(GO_ON if row is None else LEAVE_IT)
+        self._send(VERDICT_LABEL if row is None else VERDICT_SKIP)
         return row
 
-    def _read_photo(self, path: Location, picture: Picture, shared: BinaryIO) -> Photo:
+    def _read_photo(self, path: Location, picture: SharedPixels, shared: BinaryIO) -> Photo:
         # Read and not mapped: a file that the other side has cut short kills who has mapped it.
         shape = (picture.rows, picture.columns, 3)
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
-            raise BadReply(f"{len(data)} bytes of {shape}")
+            raise InvalidReply(f"{len(data)} bytes of {shape}")
         # Here, as a run on the CPU gets no pixels.
         from PIL import Image
 
         image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
         return Photo(path, image, picture.width, picture.height, picture.salvaged)
 
-    def _lost(self) -> Exception:
+    def _explain_loss(self) -> Exception:
         if not self.is_ready:
-            return self._not_started()
+            return self._explain_failed_start()
         try:
-            code = self._process.wait(_ENDING)
+            code = self._process.wait(_EXIT_WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return Lost(Reason.CRASHED, "its worker hung up")
+            return WorkerLost(Reason.CRASHED, "its worker hung up")
         if code == -signal.SIGALRM:
-            return self._overdue()
-        return Lost(Reason.CRASHED, f"its worker {end_of(code)}")
+            return self._make_timeout()
+        return WorkerLost(Reason.CRASHED, f"its worker {describe_exit(code)}")
 
-    def _not_started(self) -> Exception:
+    def _explain_failed_start(self) -> Exception:
         try:
-            return not_started(f"it {end_of(self._process.wait(DYING))}")
+            return make_start_error(f"it {describe_exit(self._process.wait(EXIT_TIMEOUT_SECONDS))}")
         except subprocess.TimeoutExpired:
-            return not_started("it hung up")
+            return make_start_error("it hung up")
 
-    def _overdue(self) -> Lost:
+    def _make_timeout(self) -> WorkerLost:
         limit = duration_text(self._task.limits.decode_timeout)
-        return Lost(Reason.TIMEOUT, f"not read and decoded within --decode-timeout {limit}")
+        return WorkerLost(Reason.TIMEOUT, f"not read and decoded within --decode-timeout {limit}")
 
 
-class Clock:
+class CappedClock:
     """Seconds that pass for a run's workers, of which no more than ``most`` pass at a time.
 
     So a run that is stopped and goes on, as by Ctrl-Z, takes its photos in hand no more than that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from batch.limits import steady, utc_now, utc_text
+from batch.limits import monotonic_seconds, utc_now, utc_text
 
 
 def test_a_moment_is_written_in_utc_with_milliseconds() -> None:
@@ -23,5 +23,5 @@ def test_now_is_aware() -> None:
 
 
 def test_the_steady_clock_goes_on() -> None:
-    first = steady()
-    assert steady() >= first
+    first = monotonic_seconds()
+    assert monotonic_seconds() >= first

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.parallel import CONTROL_GROUPS, available_cores
+from batch.parallel import CGROUP_ROOT, available_cores
 from tests.conftest import REPOSITORY
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -85,8 +85,8 @@ def half_a_core() -> Iterator[Path]:
     """A control group of this machine that may use half a core, where one can be made."""
     name = f"batch-label-test-{os.getpid()}"
     for parent, limits in (
-        (CONTROL_GROUPS / "cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}),
-        (CONTROL_GROUPS, {"cpu.max": "50000 100000"}),
+        (CGROUP_ROOT / "cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}),
+        (CGROUP_ROOT, {"cpu.max": "50000 100000"}),
     ):
         group = parent / name
         try:

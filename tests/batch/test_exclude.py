@@ -16,12 +16,12 @@ import pytest
 
 import batch
 from batch.cli.settings import parse_newer_than
-from batch.discovery.discover import Survey, discover
+from batch.discovery.discover import Discovery, discover
 from batch.discovery.name_stack import NameStack
-from batch.discovery.walk import Explorer
+from batch.discovery.walk import FolderWalker
 from batch.errors import ExitCode, InputError, UsageError
-from batch.exclude import JUNK, JUNK_FOLDER, Exclusion, read_patterns
-from batch.found import Found
+from batch.exclude import JUNK_FOLDER, JUNK_PATTERNS, Exclusion, read_patterns
+from batch.found import FoundFile
 from batch.options import Search
 from tests.batch.discovery.test_discover import JPEG, find, put
 from tests.conftest import Command
@@ -72,11 +72,11 @@ def test_patterns_mean_what_they_mean_to_git(tree: Path, patterns: list[str]) ->
     excludes.write_text("".join(f"{pattern}\n" for pattern in patterns))
     listed = subprocess.run([*command, "--exclude-standard"], check=True, capture_output=True)
     expected = sorted(filter(None, listed.stdout.decode().split("\0")))
-    search = Search(hidden=True, exclude=(*(f"!{name}" for name in JUNK), *patterns))
+    search = Search(hidden=True, exclude=(*(f"!{name}" for name in JUNK_PATTERNS), *patterns))
     found = (str(path)[len(f"{tree}/") :] for path in discover([str(tree)], search))
     assert sorted(path for path in found if not path.startswith(".git/")) == expected
     exclusion = Exclusion(patterns)
-    assert [path for path in sorted(PATHS) if not exclusion.why_inside(path)] == expected
+    assert [path for path in sorted(PATHS) if not exclusion.match_path(path)] == expected
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def left_out(*inputs: str, search: Search, listing: bytes | None = None) -> dict[str, str]:
+def find_skipped(*inputs: str, search: Search, listing: bytes | None = None) -> dict[str, str]:
     told: dict[str, str] = {}
     stream = None if listing is None else io.BytesIO(listing)
-    survey = Survey(
-        inputs, search, listing=stream, left_out=lambda path, why: told.update({str(path): why})
+    survey = Discovery(
+        inputs, search, listing=stream, on_skip=lambda path, why: told.update({str(path): why})
     )
     assert len(list(survey)) == len(list(survey))  # every iteration tells it all
     return told
@@ -101,18 +101,18 @@ def test_junk_folders_are_not_entered_unless_they_are_asked_for(
     put("p/a.jpg", "p/@eaDir/a.jpg", "p/x/lost+found/b.jpg", "p/Cat Previews.lrdata/c.jpg")
     put("p/My.photoslibrary/resources/d.jpg", "p/My.photoslibrary/originals/d.jpg")
     entered: list[str] = []
-    inside = Explorer._inside
+    inside = FolderWalker._list_folder
 
     def enter(
-        explorer: Explorer, folder: str, start: int, names: NameStack
-    ) -> Iterator[Found | str]:
+        explorer: FolderWalker, folder: str, start: int, names: NameStack
+    ) -> Iterator[FoundFile | str]:
         entered.append(folder)
         return inside(explorer, folder, start, names)
 
-    monkeypatch.setattr(Explorer, "_inside", enter)
+    monkeypatch.setattr(FolderWalker, "_list_folder", enter)
     assert find("p") == ["p/My.photoslibrary/originals/d.jpg", "p/a.jpg"]
     assert entered == ["p", "p/My.photoslibrary", "p/My.photoslibrary/originals", "p/x"]
-    assert left_out("p", search=Search()) == {
+    assert find_skipped("p", search=Search()) == {
         "p/@eaDir": JUNK_FOLDER,
         "p/x/lost+found": JUNK_FOLDER,
         "p/Cat Previews.lrdata": JUNK_FOLDER,
@@ -130,7 +130,7 @@ def test_excluded_files_are_never_opened() -> None:
     Path("p/c").chmod(0)
     search = Search(exclude=("*.png", "c"))
     assert find("p", search=search) == ["p/a.jpg"]
-    assert left_out("p", search=search) == {"p/b.png": "excluded", "p/c": "excluded"}
+    assert find_skipped("p", search=search) == {"p/b.png": "excluded", "p/c": "excluded"}
 
 
 @pytest.mark.usefixtures("_here")
@@ -140,8 +140,8 @@ def test_a_pattern_leaves_out_what_the_walk_does(pattern: str) -> None:
     search = Search(exclude=("/raw", "x/raw", "*.png"))
     walked = set(find("p", search=search))
     assert set(find(pattern, search=search)) <= walked == {"p/a.jpg", "p/x/d.jpg"}
-    assert set(left_out(pattern, search=search)) <= set(left_out("p", search=search))
-    assert "p/raw" in left_out("p/*", search=search)
+    assert set(find_skipped(pattern, search=search)) <= set(find_skipped("p", search=search))
+    assert "p/raw" in find_skipped("p/*", search=search)
 
 
 @pytest.mark.usefixtures("_here")
@@ -151,7 +151,10 @@ def test_what_is_named_is_left_out_by_its_name_alone() -> None:
     inputs = ["raw/p/a.jpg", "raw/p/b.png", "raw/p/raw", "raw/p/@eaDir"]
     search = Search(exclude=("raw", "*.png", "*/"))
     assert find(*inputs, search=search) == ["raw/p/a.jpg", "raw/p/@eaDir/d.jpg"]
-    assert left_out(*inputs, search=search) == {"raw/p/b.png": "excluded", "raw/p/raw": "excluded"}
+    assert find_skipped(*inputs, search=search) == {
+        "raw/p/b.png": "excluded",
+        "raw/p/raw": "excluded",
+    }
     assert find("raw/p", search=Search(exclude=("*/",))) == ["raw/p/a.jpg", "raw/p/b.png"]
 
 
@@ -161,7 +164,7 @@ def test_a_list_is_matched_as_it_is_written() -> None:
     listing = b"p/a.jpg\np/raw/b.jpg\np/@eaDir/c.jpg\n"
     search = Search(exclude=("raw/",))
     assert find("-", search=search, listing=listing) == ["p/a.jpg", "p/@eaDir/c.jpg"]
-    assert left_out("-", search=search, listing=listing) == {"p/raw/b.jpg": "excluded"}
+    assert find_skipped("-", search=search, listing=listing) == {"p/raw/b.jpg": "excluded"}
 
 
 @pytest.mark.usefixtures("_here")
@@ -171,7 +174,7 @@ def test_members_of_archives_are_left_out_alike() -> None:
         archive.add("p", ".")
     search = Search(exclude=("/raw", "*.png"))
     assert find("p.tar", search=search) == ["tar://./a.jpg::p.tar"]
-    assert set(left_out("p.tar", search=search).values()) == {"excluded", JUNK_FOLDER}
+    assert set(find_skipped("p.tar", search=search).values()) == {"excluded", JUNK_FOLDER}
 
 
 @pytest.mark.usefixtures("_here")
@@ -181,7 +184,7 @@ def test_only_files_that_changed_since_are_taken() -> None:
     os.utime("p/old.tar", (0, 0))
     search = Search(newer_than=datetime(2020, 1, 1), archives=True)
     assert find("p", "p/old.jpg", search=search) == ["p/new.jpg"]
-    assert left_out("p", search=search) == {"p/old.jpg": "older", "p/old.tar": "older"}
+    assert find_skipped("p", search=search) == {"p/old.jpg": "older", "p/old.tar": "older"}
 
 
 @pytest.mark.parametrize("pattern", ["[a", "a\\", "x/[[:nothing:]]", "[a-", "[[:alpha:]", "[a\\"])
@@ -193,7 +196,7 @@ def test_a_wrong_pattern_is_refused(pattern: str) -> None:
 def test_many_stars_cost_no_time() -> None:
     exclusion = Exclusion(["*a" * 40 + "b", "/x/" + "*a" * 40 + "b"])
     started = time.perf_counter()
-    assert exclusion.why_file("x/" + "a" * 250) is None
+    assert exclusion.match_file("x/" + "a" * 250) is None
     assert time.perf_counter() - started < 1
 
 

@@ -16,12 +16,12 @@ from batch.file_types import (
     DECODERS,
     FILE_TYPES,
     HEAD_BYTES,
-    LEFT_OUT,
-    RAW,
     RAW_SUFFIXES,
+    RAW_TYPE,
+    SKIP_REASONS,
     SUFFIXES,
-    file_type_of,
-    why_left_out,
+    detect_file_type,
+    sniff_skip_reason,
 )
 from batch.records import Reason
 from batch.vision.decode import decode_bytes
@@ -46,7 +46,7 @@ def read_from(kind: Any) -> str:
     if not kind.decoder:
         return "`unsupported`"
     extra = f", with the extra `{kind.extra}`" if kind.extra else ""
-    option = ", in folders with `--raws`" if kind is RAW else ""
+    option = ", in folders with `--raws`" if kind is RAW_TYPE else ""
     return f"{kind.picture.removesuffix('.')}{extra}{option}"
 
 
@@ -54,8 +54,8 @@ def test_the_table_is_consistent() -> None:
     suffixes = [suffix for kind in FILE_TYPES for suffix in kind.suffixes]
     assert len(set(suffixes)) == len(suffixes)
     assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in suffixes)
-    assert set(suffixes) == SUFFIXES | set(LEFT_OUT)
-    assert set(LEFT_OUT) >= RAW_SUFFIXES
+    assert set(suffixes) == SUFFIXES | set(SKIP_REASONS)
+    assert set(SKIP_REASONS) >= RAW_SUFFIXES
     assert all(kind.signature or kind.brands for kind in FILE_TYPES)
     Image.init()
     assert set(DECODERS) <= set(Image.OPEN)
@@ -69,7 +69,7 @@ def test_a_format_without_a_decoder_is_named(form: str, name: str, astronaut: Im
     result = failure(data)
     assert result.reason is Reason.UNSUPPORTED
     assert name in result.detail
-    assert why_left_out(data[:HEAD_BYTES]) == "unsupported format"
+    assert sniff_skip_reason(data[:HEAD_BYTES]) == "unsupported format"
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_a_format_without_a_decoder_is_named(form: str, name: str, astronaut: Im
     ],
 )
 def test_first_bytes_tell_the_format(head: bytes, name: str) -> None:
-    kind = file_type_of(head)
+    kind = detect_file_type(head)
     assert kind is not None
     assert kind.name == name
 
 
 def test_a_folder_takes_what_can_be_decoded() -> None:
     assert {".jpg", ".jxl", ".heic", ".tif"} <= SUFFIXES
-    assert LEFT_OUT[".jp2"] == LEFT_OUT[".psd"] == "unsupported format"
-    assert why_left_out(b"no picture") == "no image"
+    assert SKIP_REASONS[".jp2"] == SKIP_REASONS[".psd"] == "unsupported format"
+    assert sniff_skip_reason(b"no picture") == "no image"
 
 
 class TestAvif:

@@ -12,12 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.discovery.inventory import read_parquet
-from batch.discovery.listing import Entry
+from batch.discovery.listing import StoreEntry
 from batch.discovery.manifest import read_manifest
-from batch.discovery.walk import look_at
-from batch.found import MAX_ETAG, MAX_PATH_BYTES, Found, fail, find, nanoseconds
+from batch.discovery.walk import stat_file
+from batch.found import (
+    MAX_ETAG_CHARS,
+    MAX_PATH_BYTES,
+    FoundFile,
+    make_failed,
+    make_found,
+    to_nanoseconds,
+)
 from batch.options import Search
 from batch.records import Reason
 
@@ -30,7 +37,7 @@ LAST = 2**63 - 1
      ("5", None), (None, None)],
 )  # fmt: skip
 def test_what_is_no_size_is_unknown(size: object, known: int | None) -> None:
-    assert find("a.jpg", size).size == known
+    assert make_found("a.jpg", size).size == known
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_what_is_no_size_is_unknown(size: object, known: int | None) -> None:
     [(0, 0), (-5, -5), (2**70, LAST), (-(2**70), -LAST - 1), (1.5, None), ("x", None)],
 )
 def test_a_time_is_brought_into_64_bits(time: object, known: int | None) -> None:
-    assert find("a.jpg", 1, time).mtime_ns == known
+    assert make_found("a.jpg", 1, time).mtime_ns == known
 
 
 @pytest.mark.parametrize(
@@ -48,28 +55,28 @@ def test_a_time_is_brought_into_64_bits(time: object, known: int | None) -> None
      (datetime(1, 1, 1), None), ("x", None), (None, None), (True, None)],
 )  # fmt: skip
 def test_what_is_no_time_is_unknown(seconds: object, known: int | None) -> None:
-    time = find("a.jpg", 1, nanoseconds(seconds)).mtime_ns
+    time = make_found("a.jpg", 1, to_nanoseconds(seconds)).mtime_ns
     assert time == known or (known is None and time in (LAST, -LAST - 1))
 
 
-@pytest.mark.parametrize("etag", ["", "a\nb", "\udcff", "x" * (MAX_ETAG + 1), 5, None])
+@pytest.mark.parametrize("etag", ["", "a\nb", "\udcff", "x" * (MAX_ETAG_CHARS + 1), 5, None])
 def test_what_is_no_etag_is_unknown(etag: object) -> None:
-    assert find("a.jpg", 1, 1, etag).etag == (etag if etag == "" else None)
-    assert find("a.jpg", 1, 1, 'W/"5-x"').etag == 'W/"5-x"'
+    assert make_found("a.jpg", 1, 1, etag).etag == (etag if etag == "" else None)
+    assert make_found("a.jpg", 1, 1, 'W/"5-x"').etag == 'W/"5-x"'
 
 
 @pytest.mark.parametrize("info", [{"size": 10**30}, {"size": -5}, {"size": "1", "mtime": 1e300}])
 def test_a_server_may_say_what_it_likes(info: dict[str, Any]) -> None:
-    entry = Entry("https://x/a.jpg", None, "a.jpg", info)
+    entry = StoreEntry("https://x/a.jpg", None, "a.jpg", info)
     assert entry.found.size is None
     assert entry.found.failure is None
 
 
 def test_paths_that_are_too_long_stay_apart_and_short() -> None:
     longest = "é" * (MAX_PATH_BYTES // 2)
-    assert find(longest, 1) == Found(longest, 1)
-    cut = [find(f"{longest}{n}.jpg", 1) for n in range(2)]
-    cut += [fail(f"\udcff{longest}", Reason.VANISHED, "gone")]
+    assert make_found(longest, 1) == FoundFile(longest, 1)
+    cut = [make_found(f"{longest}{n}.jpg", 1) for n in range(2)]
+    cut += [make_failed(f"\udcff{longest}", Reason.VANISHED, "gone")]
     assert len({file.path for file in cut}) == 3
     for file in cut:
         assert file.failure
@@ -87,9 +94,9 @@ def test_a_manifest_of_others_may_hold_any_whole_number(tmp_path: Path) -> None:
     table = pa.table({"path": [os.fspath(photo), "s3://b/a.jpg"], "size": big, "mtime_ns": big})
     pq.write_table(table, tmp_path / "m.parquet")
     here, there = read_manifest(os.fspath(tmp_path / "m.parquet"))
-    assert here == look_at(os.fspath(photo))
+    assert here == stat_file(os.fspath(photo))
     assert (here.size, here.mtime_ns) == (5, photo.stat().st_mtime_ns)
-    assert there == Found("s3://b/a.jpg", None, LAST)
+    assert there == FoundFile("s3://b/a.jpg", None, LAST)
 
 
 @pytest.mark.parametrize("seconds", [2**33, -(2**31)])
@@ -98,7 +105,7 @@ def test_a_time_of_a_file_system_fits(tmp_path: Path, seconds: int) -> None:
     photo.write_bytes(b"12345")
     os.utime(photo, ns=(0, seconds * 10**9))
     for start in (tmp_path, photo):
-        (found,) = Survey([os.fspath(start)], Search())
+        (found,) = Discovery([os.fspath(start)], Search())
         assert found.failure is None
         assert found.mtime_ns is not None
         assert abs(found.mtime_ns) <= LAST
@@ -110,4 +117,4 @@ def test_one_time_of_an_inventory_does_not_spoil_the_others() -> None:
     pq.write_table(pa.table({"key": ["a", "b", "c"], "last_modified_date": times}), stream)
     listed = list(read_parquet(stream, ""))
     assert [row.mtime_ns for row in listed] == [5_000_000, 2**62 * 10**6, None]
-    assert find("b", 1, listed[1].mtime_ns).mtime_ns == LAST
+    assert make_found("b", 1, listed[1].mtime_ns).mtime_ns == LAST

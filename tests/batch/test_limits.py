@@ -12,9 +12,9 @@ from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.limits import (
     CountLimit,
     Limits,
-    Timer,
+    RunTimer,
     duration_text,
-    next_time,
+    find_next_time,
     parse_deadline,
     parse_max_failures,
     parse_time_limit,
@@ -174,13 +174,13 @@ def test_a_limit_of_failures_is_compared_by_its_value() -> None:
 def test_a_deadline_is_the_next_time_that_clocks_show_it(
     started: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
-    assert next_time(HALF_PAST_FIVE, local(*started)) == local(*expected)
+    assert find_next_time(HALF_PAST_FIVE, local(*started)) == local(*expected)
 
 
 @pytest.mark.usefixtures("berlin")
 def test_the_day_is_the_local_one_whatever_zone_the_start_is_told_in() -> None:
     # 22:30 UTC on the first of May is half past midnight on the second in Berlin.
-    assert next_time(HALF_PAST_FIVE, datetime(2024, 5, 1, 22, 30, tzinfo=UTC)) == datetime(
+    assert find_next_time(HALF_PAST_FIVE, datetime(2024, 5, 1, 22, 30, tzinfo=UTC)) == datetime(
         2024, 5, 2, 3, 30, tzinfo=UTC
     )
 
@@ -197,26 +197,26 @@ def test_the_night_on_which_clocks_change_has_its_own_length(
     started: tuple[int, ...], hours: float
 ) -> None:
     begun = local(*started)
-    assert next_time(HALF_PAST_FIVE, begun) - begun == timedelta(hours=hours)
+    assert find_next_time(HALF_PAST_FIVE, begun) - begun == timedelta(hours=hours)
 
 
 @pytest.mark.usefixtures("berlin")
 def test_a_time_that_clocks_skip_comes_by_winters_clock() -> None:
     begun = local(2024, 3, 31, 1, 0)
-    assert next_time(time(2, 30), begun) == local(2024, 3, 31, 3, 30)
+    assert find_next_time(time(2, 30), begun) == local(2024, 3, 31, 3, 30)
 
 
 @pytest.mark.usefixtures("berlin")
 def test_a_time_that_comes_twice_counts_both_times() -> None:
     first, second = (local(2024, 10, 27, 2, 30, fold=fold) for fold in (0, 1))
     assert second - first == timedelta(hours=1)
-    assert next_time(time(2, 30), first - timedelta(minutes=1)) == first
-    assert next_time(time(2, 30), first) == second
-    assert next_time(time(2, 30), second) == local(2024, 10, 28, 2, 30)
+    assert find_next_time(time(2, 30), first - timedelta(minutes=1)) == first
+    assert find_next_time(time(2, 30), first) == second
+    assert find_next_time(time(2, 30), second) == local(2024, 10, 28, 2, 30)
 
 
 def test_without_limits_time_is_never_up() -> None:
-    timer = Timer(Limits())
+    timer = RunTimer(Limits())
     assert not timer.is_up
     assert timer.ends is None
 
@@ -224,7 +224,7 @@ def test_without_limits_time_is_never_up() -> None:
 @pytest.mark.usefixtures("berlin")
 def test_a_deadline_comes_after_the_seconds_that_were_left_at_the_start() -> None:
     clock = Clock()
-    timer = Timer(Limits(deadline=HALF_PAST_FIVE), local(2024, 5, 1, 22, 0), clock)
+    timer = RunTimer(Limits(deadline=HALF_PAST_FIVE), local(2024, 5, 1, 22, 0), clock)
     assert timer.ends == local(2024, 5, 2, 5, 30)
     clock.now += 7.5 * 3600 - 1
     assert not timer.is_up
@@ -236,7 +236,7 @@ def test_a_deadline_comes_after_the_seconds_that_were_left_at_the_start() -> Non
 def test_a_time_limit_counts_from_the_start() -> None:
     clock = Clock()
     zone = timezone(timedelta(hours=-7))
-    timer = Timer(Limits(time_limit=5400), datetime(2024, 5, 1, tzinfo=zone), clock)
+    timer = RunTimer(Limits(time_limit=5400), datetime(2024, 5, 1, tzinfo=zone), clock)
     clock.now += 5399
     assert not timer.is_up
     clock.now += 1
@@ -249,14 +249,14 @@ def test_a_time_limit_counts_from_the_start() -> None:
 @pytest.mark.parametrize(("seconds", "why"), [(3600, "time limit"), (36_000, "deadline")])
 def test_the_limit_that_comes_first_ends_the_run(seconds: int, why: str) -> None:
     limits = Limits(deadline=HALF_PAST_FIVE, time_limit=seconds)
-    timer = Timer(limits, local(2024, 5, 1, 22, 0), Clock())
+    timer = RunTimer(limits, local(2024, 5, 1, 22, 0), Clock())
     assert why in timer.why
     assert timer.ends is not None
     assert timer.ends <= local(2024, 5, 2, 5, 30)
 
 
 def test_the_real_clocks_serve_without_being_given() -> None:
-    timer = Timer(Limits(time_limit=3600))
+    timer = RunTimer(Limits(time_limit=3600))
     assert not timer.is_up
     assert timer.ends is not None
     assert timer.ends.tzinfo is not None

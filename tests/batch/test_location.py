@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.location import (
+    build_member_url,
     hide_secrets,
     is_archive,
-    location_of,
-    member_url,
+    parse_location,
     redact,
+    restore_secrets,
     split_member,
-    with_secrets,
-    without_secrets,
+    strip_secrets,
 )
 from batch.options import Search
-from batch.stores.store import said
+from batch.stores.store import error_text
 from tests.support.runs import REPORT, Place, make_photos
 
 AMAZON = (
@@ -69,7 +69,7 @@ AMAZON = (
     ],
 )
 def test_what_grants_access_is_no_part_of_a_name(url: str, public: str) -> None:
-    assert without_secrets(url) == without_secrets(public) == public
+    assert strip_secrets(url) == strip_secrets(public) == public
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_grants_access_is_no_part_of_a_name(url: str, public: str) -> None:
     ],
 )
 def test_parameters_that_grant_access_have_many_names(name: str) -> None:
-    assert without_secrets(f"https://h/a.jpg?id=7&{name}=x") == "https://h/a.jpg?id=7"
+    assert strip_secrets(f"https://h/a.jpg?id=7&{name}=x") == "https://h/a.jpg?id=7"
 
 
 def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
@@ -89,7 +89,7 @@ def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.txt").write_text("simplecache::https://u:hunter2@h/a.jpg\n")
-    (found,) = Survey(["list.txt"], Search())
+    (found,) = Discovery(["list.txt"], Search())
     assert found.failure
     assert "hunter2" not in str(found)
 
@@ -97,8 +97,8 @@ def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
 def test_the_url_that_was_given_last_is_the_one_that_is_opened() -> None:
     for signature in ("one", "two"):
         url = f"zip://a.jpg::https://h/p.zip?sig={signature}"
-        assert hide_secrets(url) == str(location_of(url)) == "zip://a.jpg::https://h/p.zip"
-        assert with_secrets("https://h/p.zip") == f"https://h/p.zip?sig={signature}"
+        assert hide_secrets(url) == str(parse_location(url)) == "zip://a.jpg::https://h/p.zip"
+        assert restore_secrets("https://h/p.zip") == f"https://h/p.zip?sig={signature}"
 
 
 def test_no_message_of_a_client_has_a_secret() -> None:
@@ -106,7 +106,7 @@ def test_no_message_of_a_client_has_a_secret() -> None:
     assert redact(text) == (
         "403, message='Forbidden', url='https://h/a.jpg?id=1', next: ftp://u@h/x, done"
     )
-    assert "abc" not in said(OSError("https://h/a.jpg?sig=abc"))
+    assert "abc" not in error_text(OSError("https://h/a.jpg?sig=abc"))
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_a_member_is_told_from_its_archive_whatever_they_are_called(
     archive: str, name: str
 ) -> None:
     assert is_archive(archive)
-    found = split_member(member_url(archive, name))
+    found = split_member(build_member_url(archive, name))
     assert found is not None
-    assert (str(location_of(found[0])), found[1]) == (archive, name)
+    assert (str(parse_location(found[0])), found[1]) == (archive, name)
 
 
 def test_a_colon_in_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_colon_in_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "list.txt").write_text(f"a::b/00000.jpg\nfile://{tmp_path}/a::b/00001.jpg\n")
     monkeypatch.chdir(tmp_path)
     for start in ("a::b", "a::*/*.jpg", "list.txt", "p::q.zip", f"file://{tmp_path}/a::b"):
-        assert [file.failure for file in Survey([start], Search())] == [None] * 2, start
+        assert [file.failure for file in Discovery([start], Search())] == [None] * 2, start
     listed = "zip://a::b/00000.jpg::p:%3Aq.zip"
     (tmp_path / "list.txt").write_text(f"{listed}\na::b/00001.jpg")
     ran = place.run("list.txt", "-o", "r::s.csv")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batch.log import Event, JsonLog, Level, LogFormat, TextLog, counted, one_line, open_log
+from batch.log import Event, JsonLog, Level, LogFormat, TextLog, count_text, escape_line, open_log
 from batch.records import Reason
 
 NOW = datetime(2024, 5, 1, 3, 30, 0, 7_000, tzinfo=UTC)
@@ -105,13 +105,13 @@ def test_json_gives_back_what_was_logged() -> None:
 
 
 def test_text_keeps_the_escapes_of_names_that_are_escaped_already() -> None:
-    assert one_line("no photo a\\nb\n") == "no photo a\\nb\\n"
-    assert one_line("größer \\\\ 写真") == "größer \\\\ 写真"
+    assert escape_line("no photo a\\nb\n") == "no photo a\\nb\\n"
+    assert escape_line("größer \\\\ 写真") == "größer \\\\ 写真"
 
 
 def test_a_semicolon_before_an_option_stays() -> None:
     text = "r.csv is locked; --wait waits for it; =1"
-    assert one_line(text) == text
+    assert escape_line(text) == text
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
@@ -203,6 +203,6 @@ def test_a_full_disk_changes_nothing() -> None:
 
 
 def test_one_is_not_plural() -> None:
-    assert [counted(n, "photo") for n in (0, 1, 2, 1000)] == [
+    assert [count_text(n, "photo") for n in (0, 1, 2, 1000)] == [
         "0 photos", "1 photo", "2 photos", "1,000 photos",
     ]  # fmt: skip

@@ -15,8 +15,8 @@ from batch.exclude import read_patterns
 from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
-from batch.models.shipped import own_models
-from batch.os_errors import describe
+from batch.models.shipped import list_own_models
+from batch.os_errors import describe_os_error
 from batch.reading.saved import open_saved_report
 from batch.recording.metrics import metrics_file
 from batch.recording.run_record import local_record_file
@@ -183,15 +183,15 @@ def test_photos_and_folders_of_photos(folder: Path) -> None:
 
 
 def test_other_errors_keep_the_system_s_words() -> None:
-    assert describe(FileNotFoundError(2, "No such file or directory", "x")) == (
+    assert describe_os_error(FileNotFoundError(2, "No such file or directory", "x")) == (
         "No such file or directory"
     )
-    assert describe(PermissionError(13, "Permission denied")) == "permission denied"
+    assert describe_os_error(PermissionError(13, "Permission denied")) == "permission denied"
 
 
 def test_models_in_a_home_that_may_not_be_entered_are_none(folder: Path) -> None:
     home = folder / "home"
     home.mkdir(mode=0o700)
     with without_privileges(folder):
-        assert own_models(home / "models") == {}
-        assert own_models(home) == {}
+        assert list_own_models(home / "models") == {}
+        assert list_own_models(home) == {}

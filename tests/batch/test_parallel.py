@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batch.parallel import AHEAD, thread_map
+from batch.parallel import ITEMS_PER_WORKER, thread_map
 
 
 def test_results_come_in_order_whoever_is_first() -> None:
@@ -28,9 +28,9 @@ def test_work_in_flight_is_bounded() -> None:
 
     results = thread_map(lambda n: n, items(), workers=2)
     next(results)
-    assert taken <= 2 * AHEAD
+    assert taken <= 2 * ITEMS_PER_WORKER
     results.close()
-    assert taken <= 2 * AHEAD
+    assert taken <= 2 * ITEMS_PER_WORKER
 
 
 def test_workers_run_at_the_same_time() -> None:

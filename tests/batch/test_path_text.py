@@ -13,10 +13,10 @@ from batch.path_text import (
     begins_formula,
     is_printable,
     label_text,
+    parse_path_text,
     path_bytes,
-    path_from_text,
     path_text,
-    printable,
+    printable_text,
 )
 
 INTERESTING = [
@@ -62,7 +62,7 @@ INTERESTING = [
 def test_each_rule_has_its_text(name: bytes, text: str) -> None:
     path = Path(os.fsdecode(name))
     assert path_text(path) == text
-    assert path_from_text(text) == path
+    assert parse_path_text(text) == path
 
 
 def test_thousands_of_random_names_come_back_and_never_collide() -> None:
@@ -75,8 +75,8 @@ def test_thousands_of_random_names_come_back_and_never_collide() -> None:
             name = b"".join(chance.choices(INTERESTING, k=chance.randint(1, 8)))
         path = Path(os.fsdecode(name))
         text = path_text(path)
-        assert path_from_text(text) == path
-        assert os.fsencode(path_from_text(text)) == os.fsencode(path)
+        assert parse_path_text(text) == path
+        assert os.fsencode(parse_path_text(text)) == os.fsencode(path)
         assert text.encode().decode() == text
         assert len(text.splitlines()) == 1
         assert path_bytes(text) == os.fsencode(path)
@@ -97,7 +97,7 @@ def test_any_unicode_comes_back_and_never_begins_a_formula() -> None:
         name = f"{start}{chance.choice(('', *FORMULA_STARTS))}{rest}"
         path = Path(os.fsdecode(name.encode("utf-8", "surrogatepass")))
         text = path_text(path)
-        assert path_from_text(text) == path
+        assert parse_path_text(text) == path
         assert path_bytes(text) == os.fsencode(path)
         assert not begins_formula(text)
         assert not begins_formula(label_text(name))
@@ -106,7 +106,7 @@ def test_any_unicode_comes_back_and_never_begins_a_formula() -> None:
 
 def test_every_character_is_escaped_or_printable() -> None:
     for code in range(0x110000):
-        text = printable(chr(code))
+        text = printable_text(chr(code))
         assert text.encode()
         if text == chr(code):
             assert code >= 0x20
@@ -121,7 +121,7 @@ def test_names_on_disk_come_back_as_the_same_files(tmp_path: Path) -> None:
     texts = {path_text(path): path.read_text() for path in tmp_path.iterdir()}
     assert len(texts) == len(names)
     for text, content in texts.items():
-        assert Path(path_from_text(text)).read_text() == content
+        assert Path(parse_path_text(text)).read_text() == content
 
 
 def test_a_formula_guard_names_the_same_file(
@@ -131,19 +131,19 @@ def test_a_formula_guard_names_the_same_file(
     Path("=1").write_text("here")
     text = path_text(Path("=1"))
     assert text == "./=1"
-    assert Path(text).read_text() == Path(path_from_text(text)).read_text() == "here"
+    assert Path(text).read_text() == Path(parse_path_text(text)).read_text() == "here"
 
 
 @pytest.mark.parametrize("text", ["a\\", "a\\q", "\\x4", "\\xgg", "\\\n"])
 def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match="is no escape") as caught:
-        path_from_text(text)
+        parse_path_text(text)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["a\\x00b", "a\0b"])
 def test_text_with_a_nul_is_no_path(text: str) -> None:
-    for turned in (path_from_text, path_bytes):
+    for turned in (parse_path_text, path_bytes):
         with pytest.raises(ValueError, match="has a NUL"):
             turned(text)
 

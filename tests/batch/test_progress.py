@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from batch.log import TextLog
-from batch.progress import Bar, Lines
+from batch.progress import ProgressLog, TerminalProgress
 from batch.records import Row, Status
 
 ROWS = [Row(Path(f"{n}.jpg"), Status.NO_FACE) for n in range(5)]
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 def test_lines_come_now_and_then_and_rows_pass_through() -> None:
     stream = io.StringIO()
-    assert list(Lines(TextLog(stream), every=0.0)(ROWS, 7)) == ROWS
+    assert list(ProgressLog(TextLog(stream), every=0.0)(ROWS, 7)) == ROWS
     lines = stream.getvalue().splitlines()
     assert lines[-1].startswith("5 of 7 photos, ")
     assert lines[-1].endswith(" photos/s")
@@ -25,12 +25,12 @@ def test_lines_come_now_and_then_and_rows_pass_through() -> None:
 
 def test_a_short_run_says_nothing_before_its_summary() -> None:
     stream = io.StringIO()
-    assert list(Lines(TextLog(stream))(ROWS, None)) == ROWS
+    assert list(ProgressLog(TextLog(stream))(ROWS, None)) == ROWS
     assert stream.getvalue() == ""
 
 
 def test_the_bar_shows_count_and_rate_on_a_terminal() -> None:
     stream = Terminal()
-    assert list(Bar(stream)(ROWS, len(ROWS))) == ROWS
+    assert list(TerminalProgress(stream)(ROWS, len(ROWS))) == ROWS
     assert "5/5" in stream.getvalue()
     assert "photos/s" in stream.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.records import MAX_DETAIL, Answer, Box, Failure, Reason, Row, Source, Stage, Status
+from batch.records import MAX_DETAIL_CHARS, Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.row_json import (
     MAX_PHOTO_SIDE,
     check_outputs,
@@ -87,9 +87,9 @@ def test_the_text_is_one_line_of_json() -> None:
 
 
 def test_a_detail_is_cut_and_what_is_no_unicode_in_it_replaced() -> None:
-    failure = Failure(PATH, Stage.READ, Reason.UNREADABLE, "\udce9" + "x" * (MAX_DETAIL - 1))
+    failure = Failure(PATH, Stage.READ, Reason.UNREADABLE, "\udce9" + "x" * (MAX_DETAIL_CHARS - 1))
     kept = unpack_failure(PATH, pack_failure(failure))
-    assert kept.detail == "?" + "x" * (MAX_DETAIL - 1)
+    assert kept.detail == "?" + "x" * (MAX_DETAIL_CHARS - 1)
 
 
 FACE: list[Any] = ["happy", 0.75, {"happy": 0.75, "sad": 0.25}, "ok", [1.0, 2.0, 3.0, 4.0, 0.9]]
@@ -145,7 +145,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an odd face": {"faces": [7]},
     "faces without end": {"faces": [FACE] * 5_000},
     "an unknown key": {"mood": "good"},
-    "a long detail": {"salvaged": "x" * (MAX_DETAIL + 1)},
+    "a long detail": {"salvaged": "x" * (MAX_DETAIL_CHARS + 1)},
 }
 
 

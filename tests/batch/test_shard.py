@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import UsageError
-from batch.found import Found
-from batch.shard import MAX_SHARDS, ListingDigest, Shard, Sharded, parse_shard
+from batch.found import FoundFile
+from batch.shard import MAX_SHARDS, ListingDigest, Shard, ShardedFiles, parse_shard
 from tests.conftest import REPOSITORY
 from tests.support.runs import REPORT, USUAL, Place, as_mortal, make_photos
 
@@ -37,13 +37,13 @@ def test_the_shard_of_a_path_never_changes(
     path: bytes, of_3: int, of_16: int, of_1000: int
 ) -> None:
     for number, of in ((of_3, 3), (of_16, 16), (of_1000, 1000)):
-        assert Shard(number, of).holds(path)
+        assert Shard(number, of).contains(path)
 
 
 def test_every_file_is_in_one_shard_and_shards_are_alike() -> None:
     paths = [f"photos/{n}.jpg".encode() for n in range(10_000)]
     shards = [Shard(number, 16) for number in range(1, 17)]
-    held = Counter(shard.number for path in paths for shard in shards if shard.holds(path))
+    held = Counter(shard.number for path in paths for shard in shards if shard.contains(path))
     assert held.total() == len(paths)
     assert all(500 < count < 750 for count in held.values())
 
@@ -62,8 +62,8 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 
 
 def test_positions_are_those_among_all_files() -> None:
-    files = [Found(f"{n}.jpg", n) for n in range(100)]
-    shards = [Sharded(files, Shard(number, 3)) for number in (1, 2, 3)]
+    files = [FoundFile(f"{n}.jpg", n) for n in range(100)]
+    shards = [ShardedFiles(files, Shard(number, 3)) for number in (1, 2, 3)]
     found = [list(shard) for shard in shards]
     for part in found:
         assert part == sorted(part, key=lambda file: file.position or 0)
@@ -87,8 +87,8 @@ def test_a_listing_s_digest_tells_of_any_change() -> None:
 
 
 def test_a_listing_that_was_cut_short_has_no_record() -> None:
-    sharded = Sharded([Found("a.jpg"), Found("b.jpg")], Shard(1, 1))
-    first: Iterator[Found] = iter(sharded)
+    sharded = ShardedFiles([FoundFile("a.jpg"), FoundFile("b.jpg")], Shard(1, 1))
+    first: Iterator[FoundFile] = iter(sharded)
     next(first)
     assert sharded.record is None
     assert len(list(sharded)) == 2
@@ -189,8 +189,10 @@ def test_python_labels_a_shard(place: Place) -> None:
 
 
 def _shard_of(path: str, of: int) -> str:
-    return next(str(shard) for n in range(of) if (shard := Shard(n + 1, of)).holds(path.encode()))
+    return next(
+        str(shard) for n in range(of) if (shard := Shard(n + 1, of)).contains(path.encode())
+    )
 
 
 def _holds_broken(shard: str) -> bool:
-    return parse_shard(shard).holds(b"photos/broken.jpg")
+    return parse_shard(shard).contains(b"photos/broken.jpg")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from batch.limits import Limits, Timer
-from batch.stopping import INSISTING, stop_on_signals
+from batch.limits import Limits, RunTimer
+from batch.stopping import REPEAT_SIGNAL_SECONDS, stop_on_signals
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_a_signal_stops_the_flow_and_sets_the_exit_code(
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
         assert not stop
-        assert list(stop.until(items())) == [1]
+        assert list(stop.take_until_stop(items())) == [1]
         assert stop
-        error = stop.error("all is kept")
+        error = stop.make_error("all is kept")
     assert error.exit_code is code
     assert number.name in str(error)
     assert "all is kept" in str(error)
@@ -54,24 +54,24 @@ def test_a_long_step_ends_where_it_checks(passing: str) -> None:
 
         stop.check()  # nothing asked for it yet
         assert list(getattr(stop, passing)(items())) == [1]
-        assert stop.cut
+        assert stop.stopped_early
 
 
 def test_without_a_signal_everything_flows() -> None:
     with stop_on_signals() as stop:
-        assert list(stop.until(range(5))) == list(range(5))
+        assert list(stop.take_until_stop(range(5))) == list(range(5))
         assert not stop
 
 
 def test_what_is_worth_finishing_goes_on_when_time_is_up() -> None:
     with stop_on_signals(
-        Timer(Limits(time_limit=1), clock=iter((0.0, 5.0, 5.0, 5.0)).__next__)
+        RunTimer(Limits(time_limit=1), clock=iter((0.0, 5.0, 5.0, 5.0)).__next__)
     ) as stop:
-        assert list(stop.until_signal(range(3))) == [0, 1, 2]
-        assert not stop.cut
-        assert list(stop.until(range(3))) == []
-        assert stop.cut
-        error = stop.error("all is kept")
+        assert list(stop.take_until_signal(range(3))) == [0, 1, 2]
+        assert not stop.stopped_early
+        assert list(stop.take_until_stop(range(3))) == []
+        assert stop.stopped_early
+        error = stop.make_error("all is kept")
     assert error.exit_code is ExitCode.TIME_IS_UP
     assert "the time limit 1s is over" in str(error)
 
@@ -86,7 +86,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(("pause", "code"), [(INSISTING, -signal.SIGTERM), (0, 0)])
+@pytest.mark.parametrize(("pause", "code"), [(REPEAT_SIGNAL_SECONDS, -signal.SIGTERM), (0, 0)])
 def test_a_second_signal_ends_the_process_unless_it_comes_with_the_first(
     repository: Path, pause: float, code: int
 ) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import BatchLabelError, ExitCode
-from batch.records import Answer, Failure, Finished, Reason, Row, Stage, Status
-from batch.tally import Summary
+from batch.records import Answer, Failure, FinishedFile, Reason, Row, Stage, Status
+from batch.tally import Tally
 
 PATH = Path("a.jpg")
 FAILED = Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.READ, Reason.EMPTY, "no bytes"))
@@ -25,10 +25,10 @@ def abstained(status: Status) -> Row:
     return Row(PATH, status, Answer(status, None, 0.8, {}))
 
 
-def summary_of(rows: list[Row]) -> Summary:
-    summary = Summary(("happy", "sad"), found=len(rows))
+def summary_of(rows: list[Row]) -> Tally:
+    summary = Tally(("happy", "sad"), found=len(rows))
     for row in rows:
-        summary.look(Finished(row))
+        summary.add_processed(FinishedFile(row))
         summary.add(row)
     return summary
 
@@ -38,17 +38,17 @@ def test_every_status_and_label_is_counted() -> None:
     nobody = [abstained(Status.NEITHER), *[abstained(Status.NO_PERSON)] * 3]
     summary = summary_of([*rows, *nobody, NO_FACE, FAILED])
     for why in ("hidden", "archive", "hidden"):
-        summary.leave_out(PATH, why)
+        summary.add_skipped(PATH, why)
     summary.seconds = 2.5
     summary.check()
-    assert summary.line() == (
+    assert summary.summary_text() == (
         "16 found = 8 ok + 2 unsure + 1 neither + 3 no_person + 1 no_face + 1 failed "
         "(happy 5, sad 3); 3 left out (2 hidden, 1 archive); 16 photos in 2.5 s, 6.4 photos/s"
     )
 
 
 def test_an_empty_run_has_a_line_too() -> None:
-    assert Summary(("happy", "sad")).line() == (
+    assert Tally(("happy", "sad")).summary_text() == (
         "0 found = 0 ok + 0 unsure + 0 neither + 0 no_person + 0 no_face + 0 failed "
         "(happy 0, sad 0); 0 left out; 0 photos in 0.0 s"
     )
@@ -57,8 +57,8 @@ def test_an_empty_run_has_a_line_too() -> None:
 def test_an_interrupted_run_does_not_claim_to_be_done() -> None:
     summary = summary_of([labelled("happy")])
     summary.found = 3
-    assert summary.line().startswith("3 found, 1 done = 1 ok + ")
-    assert "; 1 photo in" in summary.line()
+    assert summary.summary_text().startswith("3 found, 1 done = 1 ok + ")
+    assert "; 1 photo in" in summary.summary_text()
 
 
 @pytest.mark.parametrize("found", [1, 3])
@@ -77,28 +77,28 @@ def test_a_file_must_be_labelled_now_or_reused() -> None:
         summary.check()
     summary.unchanged = 1
     summary.check()
-    assert "; 1 reused; " in summary.line()
+    assert "; 1 reused; " in summary.summary_text()
 
 
 def test_a_copied_row_is_reused_and_a_missing_one_is_not_found() -> None:
-    summary = Summary(("happy", "sad"), found=1)
-    summary.look(Finished(labelled("sad"), copied=True))
+    summary = Tally(("happy", "sad"), found=1)
+    summary.add_processed(FinishedFile(labelled("sad"), copied=True))
     summary.add(labelled("sad"))
     summary.add(replace(labelled("sad"), missing=True))
     summary.check()
     assert (summary.labelled_now, summary.reused, summary.missing) == (0, 1, 1)
-    assert "; 1 with the bytes of known photos; 1 missing; " in summary.line()
-    assert "reused" not in summary.line(), "it may be the first run"
+    assert "; 1 with the bytes of known photos; 1 missing; " in summary.summary_text()
+    assert "reused" not in summary.summary_text(), "it may be the first run"
 
 
 def test_what_was_salvaged_is_told_and_no_failure() -> None:
     summary = summary_of([labelled("happy"), replace(labelled("sad"), salvaged="no end")])
     assert (summary.salvaged, summary.exit_code) == (1, ExitCode.OK)
-    assert "; 1 salvaged; 0 left out" in summary.line()
+    assert "; 1 salvaged; 0 left out" in summary.summary_text()
 
 
 def test_only_failed_files_make_the_run_incomplete() -> None:
-    assert Summary(()).exit_code is ExitCode.OK
+    assert Tally(()).exit_code is ExitCode.OK
     assert summary_of([NO_FACE, labelled("sad", sure=False)]).exit_code is ExitCode.OK
     assert summary_of([abstained(Status.NO_PERSON)]).exit_code is ExitCode.OK
     assert summary_of([NO_FACE, FAILED]).exit_code is ExitCode.INCOMPLETE

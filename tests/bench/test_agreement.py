@@ -14,7 +14,7 @@ from batch.models.ensemble import load_ensemble
 from batch.models.model import Model
 from batch.options import DEFAULT_MODEL, Options
 from batch.records import Box, Evidence, Photo, Probabilities
-from batch.vision.decide import labelled_row
+from batch.vision.decide import decide_row
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from bench import agreement, verdicts
@@ -57,7 +57,7 @@ class TestReference:
             faces, image = (_draw(chance, each, n) for each, n in (
                 (rules.face, len(boxes)), (rules.image, 1)))  # fmt: skip
             photo = Photo(Path("a.jpg"), Image.new("RGB", (1, 1)), 500, 400)
-            row = labelled_row(photo, Evidence(tuple(boxes), faces, image), rules)
+            row = decide_row(photo, Evidence(tuple(boxes), faces, image), rules)
             given = reference.decide(
                 [Face(b.left, b.top, b.width, b.height, b.score) for b in boxes],
                 [_name(rules.face, answer) for answer in faces],

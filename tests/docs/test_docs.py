@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.cli.default_command import RESERVED
+from batch.cli.default_command import RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MAX_FACES
 from batch.explaining.occlusion import MIN_SCALE, SPOT_WIDTH, SPOTS_PER_SIDE
 from batch.log import PROGRAM
-from batch.models.shipped import shipped_models
+from batch.models.shipped import list_shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS
-from batch.vision.decide import labelled_row
+from batch.vision.decide import decide_row
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
-    GLANCE_FACE,
-    GLANCE_SCORE,
     GLANCE_SIDE,
+    MIN_GLANCE_FACE_SIDE,
+    MIN_GLANCE_SCORE,
     MIN_SCORE,
 )
 from tests.conftest import REPOSITORY
@@ -68,7 +68,7 @@ def test_explain_names_the_numbers_of_the_code() -> None:
 
 
 def test_usage_names_the_reserved_commands() -> None:
-    (name,) = RESERVED
+    (name,) = RESERVED_COMMANDS
     assert f"The name `{name}` is kept for a command to come" in _unwrapped(USAGE)
 
 
@@ -79,14 +79,14 @@ def test_usage_names_the_limits_of_the_code() -> None:
     assert f"scores less than {MIN_SCORE} is no face" in text
     assert f"with the photo's longer side at {FIRST_GLANCE_SIDE} pixels or less" in text
     assert f"glances again, at {GLANCE_SIDE} pixels or less" in text
-    assert f"the largest scores {GLANCE_SCORE} or more" in text
-    assert f"each of {GLANCE_FACE} pixels or more" in text
+    assert f"the largest scores {MIN_GLANCE_SCORE} or more" in text
+    assert f"each of {MIN_GLANCE_FACE_SIDE} pixels or more" in text
     assert f"looks closely, at {CLOSE_SIDE} pixels" in text
 
 
 def test_the_readme_lists_the_shipped_models() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)`", README, flags=re.MULTILINE))
-    assert listed == set(shipped_models())
+    assert listed == set(list_shipped_models())
 
 
 def test_the_readme_s_exit_codes_exist() -> None:
@@ -137,6 +137,6 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def test_the_rule_for_a_photo_s_label_is_the_documented_one() -> None:
-    assert labelled_row.__doc__ is not None
-    assert "weighted by its area times" in _unwrapped(labelled_row.__doc__)
+    assert decide_row.__doc__ is not None
+    assert "weighted by its area times" in _unwrapped(decide_row.__doc__)
     assert "weighted by the area of its box times its score" in _unwrapped(USAGE)

@@ -14,7 +14,7 @@ import pytest
 import batch
 from batch.cli.label import label as command_label
 from batch.records import Status
-from batch.tally import Summary
+from batch.tally import Tally
 from tests.conftest import REPOSITORY, Command
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -60,12 +60,12 @@ def test_the_line_of_a_run_adds_up_and_has_every_status() -> None:
     assert list(counts) == [status.value for status in Status]
     assert sum(counts.values()) == int(line[1])
     assert counts["ok"] == int(line[3]) + int(line[4])
-    summary = Summary(("happy", "sad"), found=int(line[1]))
+    summary = Tally(("happy", "sad"), found=int(line[1]))
     for status, count in counts.items():
         for n in range(count):
             label = ("happy" if n < int(line[3]) else "sad") if status == Status.OK else None
             summary.count(Status(status), label, None)
-    assert summary.line().startswith(line[0].strip())
+    assert summary.summary_text().startswith(line[0].strip())
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/usage.md"])

@@ -39,7 +39,7 @@ def test_the_rule_of_shards_is_that_of_the_code() -> None:
     assert callable(shard_of)
     for number in range(100):
         path = f"photos/{number}.jpg".encode()
-        assert Shard(shard_of(path, 7), 7).holds(path)
+        assert Shard(shard_of(path, 7), 7).contains(path)
 
 
 def test_the_first_example_is_a_single_run_s_report(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 
 from batch.discovery.archive import ArchiveError, open_archive
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.discovery.fetching import Fetcher
 from batch.errors import BatchLabelError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.options import Search
@@ -97,7 +97,7 @@ def _check_survey(place: Path) -> str:
     """List a broken archive between sound files, and read some members, as a run does."""
     listed = _neighbours()
     starts = [str(folder() / SOUND[0]), str(place), str(folder() / SOUND[1])]
-    found = list(Survey(starts, Search()))
+    found = list(Discovery(starts, Search()))
     assert found[:1] == listed[:1], "another photo before the archive"
     assert found[-len(listed[1:]) :] == listed[1:], "other photos after the archive"
     broken = found[1 : -len(listed[1:])]
@@ -110,7 +110,7 @@ def _check_survey(place: Path) -> str:
     return "surveyed: refused" if failed == len(broken) else f"surveyed: listed, {fetched}"
 
 
-def _check_found(file: Found) -> None:
+def _check_found(file: FoundFile) -> None:
     assert file.path.encode("utf-8", "surrogateescape")
     assert file.size is None or file.size >= 0, f"a size of {file.size}"
     if file.failure:
@@ -122,13 +122,13 @@ def _check_found(file: Found) -> None:
         state.unlink(missing_ok=True)
         journal = Journal(state, b"basis")
         try:
-            journal.plan([file], fresh=False, verify=False)
+            journal.plan_run([file], fresh=False, verify=False)
             list(journal.pending())
         finally:
             journal.close()
 
 
-def _read(files: list[Found]) -> str:
+def _read(files: list[FoundFile]) -> str:
     """Read members as a run does; tell in a word what came of it."""
     word = "nothing"
     with _fetcher() as fetcher:
@@ -162,10 +162,10 @@ def _fetcher() -> Iterator[Fetcher]:
 
 
 @functools.cache
-def _neighbours() -> list[Found]:
+def _neighbours() -> list[FoundFile]:
     write(SOUND[0], seeds()["jpeg-grey"])
     write(SOUND[1], sound()["zip-deflated"])
-    found = list(Survey([str(folder() / name) for name in SOUND], Search()))
+    found = list(Discovery([str(folder() / name) for name in SOUND], Search()))
     assert len(found) == 4
     return found
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from batch.options import FileLimits
 from batch.records import Failure, Photo, Reason
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 from tests.fuzz.cases import Case
 from tests.fuzz.invariants import MAX_PIXELS, check, check_failure, check_photo
 from tests.fuzz.place import write
@@ -24,8 +24,8 @@ CONTAINED = frozenset((Reason.CRASHED, Reason.TIMEOUT))
 
 
 @functools.cache
-def _workers() -> Workers:
-    return Workers(Task(FileLimits(TIMEOUT, MAX_PIXELS)))
+def _workers() -> WorkerPool:
+    return WorkerPool(WorkerTask(FileLimits(TIMEOUT, MAX_PIXELS)))
 
 
 def check_contained(case: Case) -> str:
@@ -39,7 +39,7 @@ def check_contained(case: Case) -> str:
 
 
 def _decode(path: Path) -> Photo | Failure:
-    worked = _workers().work(Question(path))
+    worked = _workers().process(WorkerRequest(path))
     path.unlink()
     content = worked.content
     assert isinstance(content, Photo | Failure)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.options import MAX_SIDE
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.records import Failure, Photo, Reason, Stage
 from batch.vision.decode import decode_bytes
 from batch.vision.diagnosis import DETAIL_LENGTH
@@ -64,6 +64,6 @@ def check_failure(failure: Failure) -> None:
     assert failure.reason is not Reason.INTERNAL
     assert failure.detail
     assert failure.detail.isprintable()
-    assert printable(failure.detail).replace("\\\\", "\\") == failure.detail
+    assert printable_text(failure.detail).replace("\\\\", "\\") == failure.detail
     assert len(failure.detail) <= max(DETAIL_LENGTH, 200)
     assert " object at 0x" not in failure.detail

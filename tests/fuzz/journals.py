@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from batch.errors import OutputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.damage import JournalDamaged
 from batch.journal.journal import Journal
 from batch.records import (
@@ -16,8 +16,8 @@ from batch.records import (
     Box,
     Failure,
     FileState,
-    Finished,
-    Pending,
+    FinishedFile,
+    PendingFile,
     Reason,
     Row,
     Source,
@@ -63,8 +63,8 @@ def sound() -> dict[str, bytes]:
         for file in _files(number):
             row = rows()[file.path]
             digest = file.path.encode().ljust(32, b"\0")
-            journal.add(Finished(row, FileState(file.size, file.mtime_ns, digest)))
-        journal.note("profile", '{"answers": 3}')
+            journal.add(FinishedFile(row, FileState(file.size, file.mtime_ns, digest)))
+        journal.write_note("profile", '{"answers": 3}')
         journal.close()
         made[name] = path.read_bytes()
     return made
@@ -90,21 +90,21 @@ def check(case: Case) -> str:
 def _use(place: Path) -> str:
     journal = Journal(place, BASIS)
     try:
-        plan = journal.plan(_files(NUMBER), fresh=False, verify=False)
-        pending = [str(item.location if isinstance(item, Pending) else item.path)
+        plan = journal.plan_run(_files(NUMBER), fresh=False, verify=False)
+        pending = [str(item.location if isinstance(item, PendingFile) else item.path)
                    for item in journal.pending()]  # fmt: skip
         assert plan.found == NUMBER
         assert plan.pending == len(pending)
         for path in pending:
-            journal.add(Finished(rows()[path], FileState(100, 1_000)))
+            journal.add(FinishedFile(rows()[path], FileState(100, 1_000)))
         journal.commit()
         given = list(journal.rows())
         assert [str(row.path) for row in given] == list(rows()), "rows are missing, or in disorder"
         for row in given:
             expected = rows()[str(row.path)]
             assert _plain(row) == _plain(expected), f"another answer for {row.path}"
-        list(journal.missing())
-        journal.noted("profile")
+        list(journal.read_missing())
+        journal.read_note("profile")
         journal.forget_missing()
     finally:
         journal.close()
@@ -116,8 +116,8 @@ def _plain(row: Row) -> tuple[object, ...]:
     return (row.status, row.answer, row.source, row.faces, row.width, row.height, row.failure)
 
 
-def _files(number: int) -> list[Found]:
-    return [Found(path, 100, 1_000) for path in list(rows())[:number]]
+def _files(number: int) -> list[FoundFile]:
+    return [FoundFile(path, 100, 1_000) for path in list(rows())[:number]]
 
 
 def overwrite_page(data: bytes, chance: random.Random) -> bytes:

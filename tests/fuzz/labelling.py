@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import ExitCode
-from batch.path_text import path_from_text
+from batch.path_text import parse_path_text
 from tests.conftest import REPOSITORY
 
 PATIENCE = 900.0  # seconds for one run
@@ -55,7 +55,7 @@ def label_files(files: Sequence[Path], work: Path, *options: str) -> list[Run]:
     assert (work / "1.csv").read_bytes() == (work / "2.csv").read_bytes(), "another report"
     with (work / "1.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    paths = [path_from_text(row["path"]) for row in rows]
+    paths = [parse_path_text(row["path"]) for row in rows]
     assert paths == list(files), f"{len(rows)} rows for {len(files)} files"
     assert not [row["error"] for row in rows if row["error"].startswith("internal")]
     return runs

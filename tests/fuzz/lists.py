@@ -8,9 +8,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.errors import InputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.location import is_url
 from batch.options import Search
 from tests.fuzz.breaking import BYTES, LINES, break_one
@@ -50,7 +50,7 @@ def check(case: Case) -> str:
     data = between.join((FIRST, case.data, LAST))
     if _leads_away(data.split(between)):
         return "left alone"
-    found = list(Survey(["-"], Search(), listing=io.BytesIO(data)))
+    found = list(Discovery(["-"], Search(), listing=io.BytesIO(data)))
     assert found[0].path == FIRST.decode()
     assert found[0].failure is None
     # Its name may lead there by way of a folder that comes before it.
@@ -67,14 +67,14 @@ def _check_remote(data: bytes) -> str:
     if any(is_url(os.fsdecode(line)) and not line.startswith(b"memory://") for line in lines):
         return "left alone"  # it may name a server
     try:
-        found = list(Survey([REMOTE], Search()))
+        found = list(Discovery([REMOTE], Search()))
     except InputError as error:
         check_message(error)
         return type(error).__name__
     return _word(found)
 
 
-def _word(found: Sequence[Found]) -> str:
+def _word(found: Sequence[FoundFile]) -> str:
     for file in found:
         if file.failure:
             detail = file.failure.detail

@@ -12,7 +12,7 @@ import onnx
 
 from batch.errors import ModelError, ProviderError
 from batch.models.contract import load_model
-from batch.models.shipped import shipped_models
+from batch.models.shipped import list_shipped_models
 from batch.options import Provider
 from batch.vision.classify import Classifier
 from tests.fuzz.cases import Case
@@ -30,7 +30,7 @@ LONGEST = 2000  # characters of a message
 @functools.cache
 def sound_models() -> dict[str, bytes]:
     """Give the models that are broken: a tiny one and those that ship."""
-    shipped = {name: path.read_bytes() for name, path in shipped_models().items()}
+    shipped = {name: path.read_bytes() for name, path in list_shipped_models().items()}
     return {"bright": bright_model().SerializeToString()} | shipped
 
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from batch.path_text import printable
+from batch.path_text import printable_text
 
 MEMORY = Path("/dev/shm")
 LONGEST = 3000  # characters of a message
@@ -40,4 +40,4 @@ def check_message(error: BaseException) -> None:
 
 def check_line(text: str) -> None:
     """Look whether a text is one line without anything that steers a terminal."""
-    assert printable(text).replace("\\\\", "\\") == text, f"not one line: {text[:300]!r}"
+    assert printable_text(text).replace("\\\\", "\\") == text, f"not one line: {text[:300]!r}"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PROGRAMS = ("batch", "trainer")
+PROGRAMS = ("batch",)
 
 DOCUMENT = REPOSITORY / "docs" / "architecture.md"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.models.shipped import models_folder
+from batch.models.shipped import find_models_folder
 from tests.conftest import REPOSITORY
 
 
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_models_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    for path in models_folder().iterdir():
+    for path in find_models_folder().iterdir():
         assert f"batch/shipped/{path.name}" in names
     for path in (REPOSITORY / "batch" / "page").glob("*.*"):  # code, styles and scripts
         assert f"batch/page/{path.name}" in names

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.models.contract import metadata
-from batch.models.fusion import Fusion, Rule
-from batch.models.model import Golden, ModelSpec
+from batch.models.contract import to_metadata
+from batch.models.fusion import Fusion, FusionWeights
+from batch.models.model import GoldenSamples, ModelSpec
 from batch.records import Region
 from tests.support.tiny_models import SIDE, save
 
@@ -52,7 +52,7 @@ def abstaining_model(region: Region, abstain: tuple[str, ...]) -> onnx.ModelProt
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, metadata(_spec(region, abstain)))
+    helper.set_model_props(model, to_metadata(_spec(region, abstain)))
     return model
 
 
@@ -75,7 +75,7 @@ def _spec(region: Region, abstain: tuple[str, ...]) -> ModelSpec:
         label_shares={"happy": 0.5, "sad": 0.5},
         metrics={},
         created="2026-01-01",
-        golden=Golden(inputs, probabilities),
+        golden=GoldenSamples(inputs, probabilities),
         abstain_from=dict.fromkeys(abstain, 0.5),
         fusion=_fusion() if region is Region.IMAGE else None,
     )
@@ -87,8 +87,12 @@ def _fusion() -> Fusion:
     return Fusion(
         face_model=f"abstaining-{Region.FACE}",
         face_abstain=("neither",),
-        both=Rule((0.0,) * 4, 1.0, 0.0, {"neither": 0.0, "no_person": 1.0}, 0.0, 8.0, limits),
-        photo=Rule((0.0,) * 4, 0.0, 1.0, {"neither": 1.0, "no_person": 1.0}, 0.0, 8.0, limits),
+        both=FusionWeights(
+            (0.0,) * 4, 1.0, 0.0, {"neither": 0.0, "no_person": 1.0}, 0.0, 8.0, limits
+        ),
+        photo=FusionWeights(
+            (0.0,) * 4, 0.0, 1.0, {"neither": 1.0, "no_person": 1.0}, 0.0, 8.0, limits
+        ),
         alone_score=0.5,
         alone_share=1.0,
         alone_from=0.999,

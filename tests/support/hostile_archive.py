@@ -11,7 +11,15 @@ from pathlib import PurePath
 
 from batch.discovery import archive_child as archive_program
 from batch.discovery.archive import Archive, open_archive
-from batch.discovery.archive_protocol import HEAD, MAX_FRAME, Kind, Listed, encode, name_bytes, pack
+from batch.discovery.archive_protocol import (
+    FRAME_HEADER,
+    MAX_FRAME_BYTES,
+    FrameKind,
+    MemberRecord,
+    encode,
+    encode_name,
+    pack_frame,
+)
 from batch.records import Reason
 
 
@@ -27,21 +35,21 @@ def main(connection: int, same: int, *limits: int) -> None:
     def say(frame: bytes) -> Callable[[], object]:
         return lambda: socket.socket(fileno=os.dup(connection)).sendall(frame)
 
-    many = [Listed(name_bytes("a.jpg"), 1, "", Reason.CORRUPT)] * 2
+    many = [MemberRecord(encode_name("a.jpg"), 1, "", Reason.CORRUPT)] * 2
     deeds: dict[str, Callable[[], object]] = {
         "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
         "exit": lambda: os._exit(3),
         "hang": lambda: time.sleep(600),
         "eat": _eat,
-        "long": say(HEAD.pack(Kind.DATA, MAX_FRAME + 1)),
-        "odd": say(pack(Kind.ASK)),
-        "unknown": say(b"\xff" * HEAD.size),
-        "junk": say(pack(Kind.MEMBERS, b"\xc1")),
-        "negative": say(pack(Kind.MEMBERS, encode([(b"a.jpg", -1, "")]))),
-        "huge": say(pack(Kind.MEMBERS, encode([(b"a.jpg", 2**63, "")]))),
-        "two": say(pack(Kind.MEMBERS, encode(many))),
-        "more": say(pack(Kind.DATA, b"x" * 1000)),
-        "senseless": say(pack(Kind.PROBLEM, encode(("bored", "x")))),
+        "long": say(FRAME_HEADER.pack(FrameKind.DATA, MAX_FRAME_BYTES + 1)),
+        "odd": say(pack_frame(FrameKind.REQUEST)),
+        "unknown": say(b"\xff" * FRAME_HEADER.size),
+        "junk": say(pack_frame(FrameKind.MEMBERS, b"\xc1")),
+        "negative": say(pack_frame(FrameKind.MEMBERS, encode([(b"a.jpg", -1, "")]))),
+        "huge": say(pack_frame(FrameKind.MEMBERS, encode([(b"a.jpg", 2**63, "")]))),
+        "two": say(pack_frame(FrameKind.MEMBERS, encode(many))),
+        "more": say(pack_frame(FrameKind.DATA, b"x" * 1000)),
+        "senseless": say(pack_frame(FrameKind.PROBLEM, encode(("bored", "x")))),
     }
 
     def open_or_do(path: str, tick: Callable[[], None]) -> Archive:

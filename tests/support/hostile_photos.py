@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from batch.options import FileLimits
-from batch.records import Failure, Photo, Worked
-from batch.workers.pool import Workers
-from batch.workers.worker import Task
+from batch.records import Failure, Photo, WorkerResult
+from batch.workers.pool import WorkerPool
+from batch.workers.worker import WorkerTask
 
 HOSTILE = "tests.support.hostile_worker"
 # The least time that can be set, and room for a small picture alone.
@@ -28,8 +28,8 @@ Deed = Callable[[str], Path]
 
 
 @pytest.fixture
-def hostile() -> Iterator[Workers]:
-    with Workers(Task(TIGHT, HOSTILE)) as decoders:
+def hostile() -> Iterator[WorkerPool]:
+    with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
         yield decoders
 
 
@@ -47,12 +47,12 @@ def deed(tmp_path: Path, astronaut: Image.Image) -> Deed:
     return make
 
 
-def failed(decoded: Worked) -> Failure:
+def failed(decoded: WorkerResult) -> Failure:
     assert isinstance(decoded.content, Failure), "decoded"
     return decoded.content
 
 
-def decoded_well(decoded: Worked) -> bool:
+def decoded_well(decoded: WorkerResult) -> bool:
     return isinstance(decoded.content, Photo) and decoded.content.pixels.shape == (48, 64, 3)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from batch.options import MAX_SIDE
 from batch.records import Failure
-from batch.vision.decode import Upright, decode_upright
+from batch.vision.decode import DecodedImage, decode_image
 from batch.workers import child as worker_program
-from batch.workers.protocol import PIXEL_BYTES, REPLY, Kind
+from batch.workers.protocol import MAX_SHARED_BYTES, REPLY_HEADER, ReplyKind
 
 SLOW = 0.4  # seconds
 GRACE = 1  # seconds, fewer than a real one's for those who wait
@@ -53,27 +53,27 @@ DEEDS: dict[bytes, Callable[[], object]] = {
 
 def main(connection: int, pixels: int, *limits: int) -> None:
     def talk_nonsense() -> None:
-        os.write(connection, b"\xff" * REPLY.size)
+        os.write(connection, b"\xff" * REPLY_HEADER.size)
 
     def grow() -> None:
-        os.pwrite(pixels, b"more", PIXEL_BYTES)
+        os.pwrite(pixels, b"more", MAX_SHARED_BYTES)
 
     def cut_short() -> None:
         os.ftruncate(pixels, 0)
         whole = (MAX_SIDE, MAX_SIDE, MAX_SIDE, MAX_SIDE)
         read = (True, 1, 1, 1, 1, 1, bytes(32))
-        os.write(connection, REPLY.pack(Kind.PICTURE, *read, *[0] * 5, *whole, 0))
+        os.write(connection, REPLY_HEADER.pack(ReplyKind.PICTURE, *read, *[0] * 5, *whole, 0))
 
     deeds = DEEDS | {b"talk": talk_nonsense, b"grow": grow, b"cut": cut_short}
 
     def misled(
         path: Path, data: bytes, max_pixels: int, salvage: bool, in_detail: bool
-    ) -> Upright | Failure:
+    ) -> DecodedImage | Failure:
         word, _, rest = data.partition(b"\n")
         if word in deeds:
             deeds[word]()
         whole = rest if word in deeds else data
-        return decode_upright(path, whole, max_pixels, salvage, in_detail)
+        return decode_image(path, whole, max_pixels, salvage, in_detail)
 
     vars(worker_program).update(decode_upright=misled, GRACE=GRACE)
     worker_program.main(connection, pixels, *limits)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.models.contract import metadata
-from batch.models.fusion import Fusion, Rule
-from batch.models.model import Golden, ModelSpec
+from batch.models.contract import to_metadata
+from batch.models.fusion import Fusion, FusionWeights
+from batch.models.model import GoldenSamples, ModelSpec
 from batch.records import Region
 
 SIDE = 8
@@ -53,13 +53,13 @@ def bright_spec(**changes: object) -> ModelSpec:
         label_shares={"happy": 0.5, "sad": 0.5},
         metrics={},
         created="2026-01-01",
-        golden=Golden(inputs, bright_outputs(GREYS)),
+        golden=GoldenSamples(inputs, bright_outputs(GREYS)),
     )
     changed = replace(spec, **changes)  # type: ignore[arg-type]
     if "golden" in changes or changed.abstain not in ((), ("neither",), ("neither", "no_person")):
         return changed
     outputs = bright_outputs(GREYS, len(changed.abstain))
-    return replace(changed, golden=Golden(inputs, outputs))
+    return replace(changed, golden=GoldenSamples(inputs, outputs))
 
 
 def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
@@ -85,7 +85,7 @@ def bright_model(spec: ModelSpec | None = None) -> onnx.ModelProto:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, metadata(spec))
+    helper.set_model_props(model, to_metadata(spec))
     return model
 
 
@@ -104,7 +104,7 @@ def as_schema_1(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def bright_fusion(**changes: object) -> Fusion:
     """Join two models of two labels as equals; a face never answers alone."""
-    rule = Rule((0.0, 0.0), face=1.0, label=1.0, abstain={}, score=0.0, label_limit=4.0,
+    rule = FusionWeights((0.0, 0.0), face=1.0, label=1.0, abstain={}, score=0.0, label_limit=4.0,
                 abstain_limits={})  # fmt: skip
     fusion = Fusion(
         face_model="face",

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from batch.models.contract import metadata
-from batch.models.fusion import Fusion, Rule
+from batch.models.contract import to_metadata
+from batch.models.fusion import Fusion, FusionWeights
 from batch.records import Abstain
 from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
 from trainer.cli import cli
@@ -32,11 +32,11 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_every_metadata_key_is_documented_in_order() -> None:
-    rule = Rule((0.0, 0.0), 1.0, 1.0, {}, 0.0, 1.0, {})
+    rule = FusionWeights((0.0, 0.0), 1.0, 1.0, {}, 0.0, 1.0, {})
     fusion = Fusion("face", (), rule, rule, 0.8, 0.8, 0.9, 0.5, {})
     spec = replace(tiny_export().spec, fusion=fusion)
     documented = first_cells(section(MODELS, "## Metadata"))
-    assert documented[: len(metadata(spec))] == list(metadata(spec))
+    assert documented[: len(to_metadata(spec))] == list(to_metadata(spec))
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

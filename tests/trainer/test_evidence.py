@@ -12,7 +12,7 @@ import batch
 from batch.errors import InputError, ModelError
 from batch.models.fusion import unpack_fusion
 from batch.records import Photo, Region
-from batch.vision.crop import whole
+from batch.vision.crop import resize_photo
 from tests.support.tiny_models import bright_model, bright_spec, save
 from tests.support.trainer_data import CONFIG, write_folders
 from trainer.cli import cli
@@ -64,7 +64,7 @@ def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
     assert np.array_equal(evidence.photo, softmax(answers.logits, temperature))
     assert 1 <= evidence.has_face.sum() < len(evidence.targets)
     photo = Photo(Path(), astronaut.convert("RGB"), *astronaut.size)
-    sample = sample_name(whole(photo, 16, 16, 3))
+    sample = sample_name(resize_photo(photo, 16, 16, 3))
     place = answers.names.index(sample)
     assert evidence.targets[place] == 0
     (row,) = batch.label([root / "happy" / "astronaut.png"], batch.Options(model="happy-sad"))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from batch.errors import InputError
 from batch.records import Photo, Region
-from batch.vision.crop import crop, whole
+from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from tests.support.trainer_data import real_data, write_folders
@@ -37,7 +37,7 @@ def test_classes_are_sub_folders_and_small_pictures_are_faces(tmp_path: Path) ->
     photo = decode_bytes(path, path.read_bytes())
     assert isinstance(photo, Photo)
     part = data.part(split_of(digest))
-    where = np.flatnonzero((part.pixels == whole(photo, 24, 24, 1)).all(axis=(1, 2, 3)))
+    where = np.flatnonzero((part.pixels == resize_photo(photo, 24, 24, 1)).all(axis=(1, 2, 3)))
     assert part.targets[where].tolist() == [1]
 
 

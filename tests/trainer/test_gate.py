@@ -10,7 +10,7 @@ from PIL import Image
 
 from batch.models.contract import load_model
 from batch.models.model import Model
-from batch.models.shipped import shipped_models
+from batch.models.shipped import list_shipped_models
 from batch.records import Region
 from tests.support.tiny_models import bright_model, bright_spec, save
 from tests.support.trainer_data import abstaining, drawn_dataset, tiny_export, write_folders
@@ -255,7 +255,7 @@ def test_a_shipped_model_that_is_named_is_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    shipped = shipped_models()["happy-sad"]
+    shipped = list_shipped_models()["happy-sad"]
     before = {path: path.read_bytes() for path in shipped.parent.iterdir()}
     photos = write_folders(tmp_path / "photos", 6)
     arguments = ("happy-sad", "--data", photos, "--split", "all", "--require", "as-good")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ModelError, UsageError
-from batch.models.shipped import shipped_models
+from batch.models.shipped import list_shipped_models
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
 from tests.support.tiny_models import SIDE, bright_model, bright_spec, save
@@ -16,7 +16,7 @@ from trainer.exporting.models import framing_for, open_model, runner_name
 def test_default_is_what_the_runner_takes_by_itself() -> None:
     assert runner_name("default") == DEFAULT_MODEL
     assert runner_name("people") == "people"
-    assert open_model("people").path == shipped_models()["people"]
+    assert open_model("people").path == list_shipped_models()["people"]
 
 
 def test_a_pair_is_for_the_runner() -> None:

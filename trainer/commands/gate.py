@@ -52,7 +52,7 @@ def gate(
     command says why and ends with exit code 1.
     """
     from batch.models.contract import load_model
-    from batch.models.shipped import shipped_models
+    from batch.models.shipped import list_shipped_models
     from trainer.datasets.sources import load_data
     from trainer.evaluation.tables import comparison_table, reviewed_table
     from trainer.exporting.models import framing_for, open_model
@@ -62,7 +62,7 @@ def gate(
 
     show_progress()
     new, old = load_model(candidate), open_model(model)
-    place = own_model_path(candidate.stem) if model in shipped_models() else old.path
+    place = own_model_path(candidate.stem) if model in list_shipped_models() else old.path
     check_kind(new, old)
     card = card_of(new)
     review = review_of(review_files, photos)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from batch.cli.options import RealRange
-from batch.cli.settings import own_models_folder
+from batch.cli.settings import find_models_folder
 from batch.errors import UsageError
-from batch.models.shipped import SUFFIX, own_models, shipped_models
-from batch.records import ABSTAIN
+from batch.models.shipped import SUFFIX, list_own_models, list_shipped_models
+from batch.records import ABSTAIN_OUTPUTS
 
 if TYPE_CHECKING:
     from trainer.reviewing.review import Review
@@ -138,7 +138,7 @@ def split_option(purpose: str) -> Callable[[Command], Command]:
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     """Replace the name of a model of the user's own by its path; all else stays as it is."""
-    return str(own_models(own_models_folder()).get(name, name))
+    return str(list_own_models(find_models_folder()).get(name, name))
 
 
 def own_model_path(name: str) -> Path:
@@ -147,12 +147,12 @@ def own_model_path(name: str) -> Path:
     Raises:
         UsageError: the name is a shipped model's, or the user has no home.
     """
-    if name in shipped_models():
+    if name in list_shipped_models():
         raise UsageError(
             f"{name} is the name of a shipped model",
             "choose another --name, or name a file with --output",
         )
-    folder = own_models_folder()
+    folder = find_models_folder()
     if folder is None:
         raise UsageError(
             "this user has no home, and so no folder of models", "name a file with --output"
@@ -221,10 +221,10 @@ def _abstain_names(
     """Read ``class=name,...`` as classes by their names."""
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     names = {name.strip(): class_.strip() for class_, _, name in pairs}
-    known = all(class_ in ABSTAIN for class_ in names.values())
+    known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())
     if len(set(names.values())) < len(pairs) or "" in names or not known:
         raise UsageError(
             f"--abstain {value!r} does not name each class once",
-            f"write CLASS=NAME,... with the classes {' and '.join(ABSTAIN)}",
+            f"write CLASS=NAME,... with the classes {' and '.join(ABSTAIN_OUTPUTS)}",
         )
     return names

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.errors import InputError
-from batch.path_text import path_from_text
+from batch.path_text import parse_path_text
 from batch.records import Status
 from trainer.data import Dataset, Part, join, take
 from trainer.datasets.duplicates import twins
@@ -69,7 +69,7 @@ def _sure(report: Path) -> Iterator[tuple[Path, str]]:
                 raise InputError(f"{report} lacks the columns of a report", REMEDY)
             for row in rows:
                 if row["status"] == Status.OK:
-                    yield Path(path_from_text(row["path"])), row["label"]
+                    yield Path(parse_path_text(row["path"])), row["label"]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{report} can't be read as a report ({error})", REMEDY) from error
 

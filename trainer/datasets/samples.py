@@ -12,10 +12,10 @@ import numpy as np
 
 from batch.errors import InputError
 from batch.records import Failure, Photo, Region
-from batch.vision.crop import crop, whole
+from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
-from batch.vision.read_file import read
+from batch.vision.read_file import read_file
 from trainer.data import Dataset, Framing, Part, Pixels
 from trainer.datasets.duplicates import without_twins
 
@@ -122,7 +122,7 @@ def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Samp
     find = _finder(framing)
 
     def load(file: Labelled) -> Sample | LeftOut:
-        data = read(file.path)
+        data = read_file(file.path)
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if isinstance(data, Failure) or isinstance(photo, Failure):
             return file.name, photo.detail if isinstance(photo, Failure) else ""
@@ -150,12 +150,12 @@ def read_samples(files: Sequence[Labelled], framing: Framing) -> tuple[list[Samp
 def _finder(framing: Framing) -> Finder:
     side, channels = framing.side, framing.channels
     if framing.region is Region.IMAGE:
-        return lambda photo: whole(photo, side, side, channels)
+        return lambda photo: resize_photo(photo, side, side, channels)
     detector = Detector()
 
     def find(photo: Photo) -> Pixels | None:
         if max(photo.width, photo.height) <= FACE_CROP_SIDE:
-            return whole(photo, side, side, channels)
+            return resize_photo(photo, side, side, channels)
         boxes = detector.detect(photo)
         return crop(photo, boxes[0], framing.margin, side, side, channels) if boxes else None
 

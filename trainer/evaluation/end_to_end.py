@@ -12,7 +12,7 @@ import numpy as np
 import batch
 from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
-from batch.records import ABSTAIN, LABELLED, Answer, Row, Status
+from batch.records import ABSTAIN_OUTPUTS, LABELLED_STATUSES, Answer, Row, Status
 from trainer.data import abstain_classes
 from trainer.evaluate import Evaluation, canonical, evaluate, figures
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain
@@ -99,7 +99,7 @@ def compare(
     if not answers:
         raise InputError("no photo got an answer", "give photos that the model can judge")
     outputs = _outputs(answers[0])
-    labels = tuple(name for name in outputs if name not in ABSTAIN)
+    labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
     places = _places(sorted(set(truth)), outputs)
     classes = (*labels, *abstain_classes((*outputs, *truth)))
     targets = np.asarray([classes.index(places[name]) for name in truth], dtype=np.int64)
@@ -183,7 +183,7 @@ def _class_folders(root: Path) -> list[Path]:
 
 def _places(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
     """Give the model's name of each class of photos."""
-    known = {canonical(name): name for name in (*outputs, *ABSTAIN)}
+    known = {canonical(name): name for name in (*outputs, *ABSTAIN_OUTPUTS)}
     foreign = [folder for folder in folders if canonical(folder) not in known]
     if foreign:
         raise ModelError(
@@ -197,7 +197,7 @@ def _shares(counts: Counts) -> Figures:
     """Coverage, accuracy, sure and sure accuracy from [..., no label, status, wrong or right]."""
     order = [*Status]
     ok = counts[..., order.index(Status.OK), :]
-    labelled = counts[..., [order.index(status) for status in LABELLED], :].sum(-2)
+    labelled = counts[..., [order.index(status) for status in LABELLED_STATUSES], :].sum(-2)
     total = counts.sum((-2, -1))[..., 0]
     parts = (
         labelled[..., 0, :].sum(-1),

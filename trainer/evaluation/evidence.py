@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch.errors import InputError, ModelError
-from batch.models.ensemble import Ensemble, Plan, load_ensemble
-from batch.options import DEFAULT_BATCH_SIZE, Options, Place, Provider
+from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.options import DEFAULT_BATCH_SIZE, Device, Options, Provider
 from batch.records import Failure, Photo, Probabilities
-from batch.vision.crop import whole
-from batch.vision.decide import main_face, mean_face
+from batch.vision.crop import resize_photo
+from batch.vision.decide import average_faces, measure_main_face
 from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
-from batch.vision.read_file import read
-from batch.vision.yunet_graph import detector_graph
+from batch.vision.read_file import read_file
+from batch.vision.yunet_graph import build_detector_graph
 from trainer.data import Framing, abstain_classes
 from trainer.datasets.samples import Labelled
 from trainer.evaluate import canonical
@@ -57,14 +57,16 @@ def gather(
     ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
     labels, abstain = _outputs(answers)
     spec = _face_spec(ensemble, labels, abstain)
-    labeller = Labeller(Plan(ensemble, detector_graph(), DEFAULT_BATCH_SIZE), Place(Provider.CPU))
+    labeller = Labeller(
+        LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
+    )
 
     def look(file: Labelled) -> tuple[str, Seen] | None:
-        data = read(file.path)
+        data = read_file(file.path)
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if not isinstance(photo, Photo):
             return None
-        name = sample_name(whole(photo, framing.side, framing.side, framing.channels))
+        name = sample_name(resize_photo(photo, framing.side, framing.side, framing.channels))
         return name, _seen(labeller, photo, file)
 
     with ThreadPoolExecutor() as pool:
@@ -91,10 +93,12 @@ def gather(
 
 
 def _seen(labeller: Labeller, photo: Photo, file: Labelled) -> Seen:
-    evidence = labeller.evidence(photo)
+    evidence = labeller.collect_evidence(photo)
     if not evidence.boxes:
         return Seen(None, 0.0, 0.0, file.weight, file.kind)
-    return Seen(mean_face(evidence), *main_face(photo, evidence), file.weight, file.kind)
+    return Seen(
+        average_faces(evidence), *measure_main_face(photo, evidence), file.weight, file.kind
+    )
 
 
 def _outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:

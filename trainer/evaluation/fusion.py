@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from batch.models.fusion import LEAST, Fusion, Rule, score_odds
+from batch.models.fusion import MIN_PROBABILITY, Fusion, FusionWeights, score_log_odds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.selective import Decisions, decisions, join_decisions
@@ -179,7 +179,7 @@ def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
     return Nested(probabilities, join_decisions(parts), fusions)
 
 
-def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
+def _fit_rule(evidence: Evidence, with_face: bool) -> FusionWeights:
     """Minimise the weighted log loss plus the pull towards equal trust, by L-BFGS."""
     label_limit = LABEL_LIMIT if with_face else LABEL_LIMIT_ALONE
     limits = dict.fromkeys(evidence.abstain, (-ABSTAIN_LIMIT, ABSTAIN_LIMIT))
@@ -223,7 +223,7 @@ def _fit_rule(evidence: Evidence, with_face: bool) -> Rule:
     search.step(loss)  # type: ignore[no-untyped-call]
     found = [round(number, 4) for number in numbers.tolist()]
     own = dict(zip(fitted, found[outputs + 3 :], strict=True))
-    return Rule(
+    return FusionWeights(
         bias=tuple(found[:outputs]),
         face=found[outputs] if with_face else 0.0,
         label=found[outputs + 1],
@@ -254,17 +254,19 @@ def _terms(
     limits: Mapping[str, tuple[float, float]],
 ) -> _Terms:
     count = len(evidence.labels)
-    photo = np.maximum(evidence.photo.astype(np.float64), LEAST)
+    photo = np.maximum(evidence.photo.astype(np.float64), MIN_PROBABILITY)
     logs = np.log(photo)
     label = logs[:, :count] - logs[:, :count].mean(axis=1, keepdims=True)
-    labels = np.log(np.maximum(evidence.photo[:, :count].sum(axis=1, dtype=np.float64), LEAST))
+    labels = np.log(
+        np.maximum(evidence.photo[:, :count].sum(axis=1, dtype=np.float64), MIN_PROBABILITY)
+    )
     face = np.zeros(photo.shape)
     if with_face:
-        own = np.log(np.maximum(evidence.face.astype(np.float64), LEAST))
+        own = np.log(np.maximum(evidence.face.astype(np.float64), MIN_PROBABILITY))
         face[:, :count] = own[:, :count]
         for n, name in enumerate(evidence.face_abstain):
             face[:, count + evidence.abstain.index(name)] = own[:, count + n]
-    scores = [score_odds(score) if with_face else 0.0 for score in evidence.score.tolist()]
+    scores = [score_log_odds(score) if with_face else 0.0 for score in evidence.score.tolist()]
     return _Terms(
         face=torch.from_numpy(face),
         label=torch.from_numpy(label.clip(-label_limit, label_limit)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from batch.path_text import printable
+from batch.path_text import printable_text
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.end_to_end import EndToEnd
@@ -77,7 +77,7 @@ def kind_rows(found: Selective) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     others = tuple(found.kinds[0].outcomes) if found.kinds else ()
     rows = [
         (
-            printable(row.kind)[:MAX_KIND],
+            printable_text(row.kind)[:MAX_KIND],
             str(row.samples),
             str(row.ok),
             str(row.right),

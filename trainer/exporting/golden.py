@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from batch.models.model import GOLDEN_TOLERANCE, Golden
+from batch.models.model import GOLDEN_TOLERANCE, GoldenSamples
 from trainer.data import Framing, Pixels
 from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
 from trainer.datasets.rendered import render_all
@@ -33,7 +33,7 @@ STEPS, STEP = 60, 2.0
 FAR = 0.5
 
 
-def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> Golden:
+def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> GoldenSamples:
     """Choose, for every output, the picture that gets most of it and the one that gets least.
 
     Pictures are preferred whose answers hardly depend on how a provider adds up: those to which
@@ -55,7 +55,7 @@ def golden_samples(deployed: Deployed, graph: bytes, framing: Framing) -> Golden
     return _chosen(graph, pool, answers, steady)
 
 
-def golden_of(graph: bytes, known: Pixels) -> Golden:
+def golden_of(graph: bytes, known: Pixels) -> GoldenSamples:
     """Choose samples for a graph without its network, among ``known`` ones and drawn pictures.
 
     ``known``: uint8 [n, side, side, channels].
@@ -66,11 +66,11 @@ def golden_of(graph: bytes, known: Pixels) -> Golden:
 
 def _chosen(
     graph: bytes, pool: Pixels, answers: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
-) -> Golden:
+) -> GoldenSamples:
     """Take the pictures that get most and least of every output, steady ones if these will do."""
     chosen = [place for output in answers.T for place in _extremes(output, steady)]
     inputs = pool[list(dict.fromkeys(chosen))]
-    return Golden(inputs=inputs, outputs=onnx_answers(graph, inputs))
+    return GoldenSamples(inputs=inputs, outputs=onnx_answers(graph, inputs))
 
 
 def _extremes(output: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from batch.errors import ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from batch.models.shipped import JOIN, SUFFIX, find_model
+from batch.models.shipped import NAME_SEPARATOR, SUFFIX, find_model
 from batch.options import DEFAULT_MODEL
 from trainer.data import Framing
 
@@ -22,7 +22,7 @@ def open_model(name: str) -> Model:
             two models, which answer together in the runner alone.
     """
     name = runner_name(name)
-    if JOIN in name and not Path(name).is_file():
+    if NAME_SEPARATOR in name and not Path(name).is_file():
         raise ModelError(f"{name} are two models", "add --end-to-end, or name one of them")
     # A name that ends as a file's does is meant as one, so the message is about the file.
     return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))

@@ -13,7 +13,7 @@ from batch.errors import InputError, OutputError
 from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
 from batch.models.contract import load_model
 from batch.models.model import Model
-from batch.models.shipped import SUFFIX, SUMS
+from batch.models.shipped import CHECKSUMS_FILE, SUFFIX
 from batch.options import Provider
 from batch.vision.classify import Classifier
 from trainer.exporting.card import USE_HEADING
@@ -33,7 +33,7 @@ def publish(graph: bytes, card: str, output: Path) -> None:
     """
     if output.suffix != SUFFIX:
         raise OutputError(f"{output} is no name for a model", f"give one that ends in {SUFFIX}")
-    beside, sums = output.with_suffix(".md"), output.parent / SUMS
+    beside, sums = output.with_suffix(".md"), output.parent / CHECKSUMS_FILE
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _check_card(beside, output)

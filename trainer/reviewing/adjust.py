@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from batch.errors import InputError
-from batch.models.contract import metadata
+from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
 from trainer.data import Part, Pixels
 from trainer.evaluate import Evaluation, evaluate, figures
@@ -98,7 +98,7 @@ def adjust(
         metrics={"data": "reviewed answers", "split": "held out", **figures(test)},
         golden=golden_of(bare, model.spec.golden.inputs),
     )
-    graph = with_metadata(changed, metadata(spec))
+    graph = with_metadata(changed, to_metadata(spec))
     return Adjusted(graph, spec, test, len(learn), len(others), decay)
 
 

@@ -17,7 +17,7 @@ from batch.models.model import Model
 from batch.options import Options, Provider
 from batch.records import Answer, Failure
 from batch.vision.decide import decide
-from batch.vision.read_file import read
+from batch.vision.read_file import read_file
 from trainer.datasets.samples import split_of
 from trainer.evaluate import answers, thresholds_of
 from trainer.evaluation.bootstrap import Estimate, of_counts, plain
@@ -146,7 +146,7 @@ def _check_any(found: int, review: Review) -> None:
 
 
 def _is_of(path: Location, split: str) -> bool:
-    data = None if isinstance(path, Url) else read(path)
+    data = None if isinstance(path, Url) else read_file(path)
     if data is None or isinstance(data, Failure):
         return False
     return split == ALL or split_of(hashlib.sha256(data).hexdigest()) != LEARN

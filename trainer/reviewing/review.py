@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batch.errors import InputError
 from batch.location import Location, Url
-from batch.path_text import path_from_text, printable
+from batch.path_text import parse_path_text, printable_text
 from batch.reading.readers import MAX_LINE_BYTES
 from batch.records import Abstain, Box
 from batch.row_json import MAX_PHOTO_SIDE
@@ -65,7 +65,7 @@ class Verdict:
     @property
     def name(self) -> str:
         """What the verdict is about, for people."""
-        photo = printable(str(self.path))
+        photo = printable_text(str(self.path))
         return photo if self.face is None else f"{photo}, face {self.face}"
 
 
@@ -143,7 +143,7 @@ def placed(text: str, photos: Path) -> Location:
     Raises:
         ValueError: the text is no path of a report.
     """
-    path = path_from_text(text)
+    path = parse_path_text(text)
     return path if isinstance(path, Url) else photos / path
 
 
@@ -187,5 +187,5 @@ def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
             where=where,
         )
     except ValueError as error:
-        why = printable(str(error))[:SHOWN]
+        why = printable_text(str(error))[:SHOWN]
         raise BadReview(f"{where} can't be understood ({why})", REMEDY) from error

@@ -11,11 +11,11 @@ from itertools import groupby
 from batch.errors import InputError
 from batch.location import Url
 from batch.path_text import label_text
-from batch.records import ABSTAIN, Box, Failure, Photo
-from batch.vision.crop import crop, whole
+from batch.records import ABSTAIN_OUTPUTS, Box, Failure, Photo
+from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import is_small
-from batch.vision.read_file import read
+from batch.vision.read_file import read_file
 from trainer.data import Framing
 from trainer.datasets.samples import LeftOut, Sample, split_of
 from trainer.evaluate import canonical
@@ -45,7 +45,7 @@ def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
         InputError: one is not; the message names its line.
     """
     for verdict in verdicts:
-        if verdict.label not in ABSTAIN and label_index(verdict.label, labels) is None:
+        if verdict.label not in ABSTAIN_OUTPUTS and label_index(verdict.label, labels) is None:
             raise InputError(
                 f"{verdict.where} says {verdict.label!r}, which is none of {', '.join(labels)}",
                 "correct the review, or take data and a model that have the label",
@@ -81,7 +81,7 @@ def _cut(
     if isinstance(path, Url):
         yield from ((verdict.name, ELSEWHERE) for verdict in verdicts)
         return
-    data = read(path)
+    data = read_file(path)
     photo = data if isinstance(data, Failure) else decode_bytes(path, data)
     for verdict in verdicts:
         box = verdict.box
@@ -98,7 +98,7 @@ def _cut(
                 digest=digest,
                 pixels=crop(photo, _seen(photo, box), framing.margin, side, side, channels)
                 if box
-                else whole(photo, side, side, channels),
+                else resize_photo(photo, side, side, channels),
                 box=box,
                 confirms=verdict.confirms,
             )

@@ -13,7 +13,7 @@ from batch.location import Location
 from batch.reading.fields import read_checked_records
 from batch.reading.readers import REMEDY, record_error
 from batch.reading.saved import open_reader
-from batch.records import ABSTAIN, Region
+from batch.records import ABSTAIN_OUTPUTS, Region
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
 from trainer.reviewing.review import BOX, Review, Verdict, box_of, placed, read_review
@@ -65,7 +65,7 @@ def _answers(report: Path, photos: Path) -> Iterator[Verdict]:
         if absent:
             raise InputError(f"{reader.display_name} lacks {', '.join(absent)}", REMEDY)
         for number, (path, status, label, *place) in read_checked_records(reader, wanted):
-            answer = status if label is None and status in ABSTAIN else label
+            answer = status if label is None and status in ABSTAIN_OUTPUTS else label
             try:
                 if answer is not None:
                     yield _confirmed(placed(path, photos), answer, place)

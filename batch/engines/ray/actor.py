@@ -13,16 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch.engines.local import Pipeline
-from batch.engines.ray.blocks import Block, Blocks
-from batch.engines.ray.parts import Parts, pack_part, part_name, stop_name
+from batch.engines.local import LocalEngine
+from batch.engines.ray.blocks import Block, BlockStore
+from batch.engines.ray.parts import PartStore, pack_part, part_name, stop_name
 from batch.errors import BatchLabelError
 from batch.location import Location
 from batch.log import PROGRAM
 from batch.options import Options
-from batch.path_text import printable
-from batch.records import FileState, Finished, Row, Status
-from batch.vision.basis import basis_of
+from batch.path_text import printable_text
+from batch.records import FileState, FinishedFile, Row, Status
+from batch.vision.basis import compute_basis
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from batch.models.ensemble import Ensemble
 
 # Seconds between two looks whether the run is to end.
-LOOK_EVERY = 1.0
-LOOK_EVERY_IN_A_STORE = 5.0
+STOP_CHECK_SECONDS = 1.0
+STORE_STOP_CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Orders:
+class ActorConfig:
     """What an actor is to do: label as ``options`` say with the models of ``ensemble``.
 
     Blocks come from ``parts``, and what is done goes there, both named after the ``run``. Answers
@@ -46,17 +46,17 @@ class Orders:
     options: Options
     ensemble: Callable[[], Ensemble]
     basis: bytes
-    parts: Parts
+    parts: PartStore
     run: str
     version: str
     folder: Path
 
 
 @dataclass(frozen=True)
-class Answer:
+class BlockResult:
     """What became of a block: the part that was written, and its bytes.
 
-    ``undone`` counts the files that were not begun, as the run is to end; ``seconds`` were spent
+    ``unstarted`` counts the files that were not begun, as the run is to end; ``seconds`` were spent
     by stage; ``node`` names the machine. Where the node can't work at all, ``problem`` and
     ``remedy`` say why: an exception would be tried again on every node.
     """
@@ -65,7 +65,7 @@ class Answer:
     node: str
     part: str = ""
     data: bytes = b""
-    undone: int = 0
+    unstarted: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     problem: str = ""
     remedy: str = ""
@@ -74,39 +74,41 @@ class Answer:
 class LabelActor:
     """Labels blocks, one at a time: what Ray Data maps their numbers with."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
-        self._node = printable(socket.gethostname())
-        self._pipeline: Pipeline | None = None
-        self._is_over = threading.Event()
-        threading.Thread(target=self._look, daemon=True).start()
+    def __init__(self, orders: ActorConfig) -> None:
+        self._config = orders
+        self._node = printable_text(socket.gethostname())
+        self._engine: LocalEngine | None = None
+        self._stop_requested = threading.Event()
+        threading.Thread(target=self._watch_for_stop, daemon=True).start()
 
     def __call__(self, numbers: pa.Table) -> pa.Table:
         """Label the blocks of these numbers; give their answers, pickled."""
         import pyarrow as pa
 
-        answers = [pickle.dumps(self._answer(number)) for number in numbers["number"].to_pylist()]
+        answers = [
+            pickle.dumps(self._label_block(number)) for number in numbers["number"].to_pylist()
+        ]
         return pa.table({"answer": pa.array(answers, pa.binary())})
 
-    def _answer(self, number: int) -> Answer:
+    def _label_block(self, number: int) -> BlockResult:
         try:
-            pipeline = self._pipeline = self._pipeline or self._opened()
-            return self._labelled(number, pipeline)
+            pipeline = self._engine = self._engine or self._open_engine()
+            return self._write_part(number, pipeline)
         except BatchLabelError as error:
             problem, remedy = error.problem, error.remedy
         except Exception as error:
             problem, remedy = f"{type(error).__name__}: {error}", "tell the makers of batch-label"
-        return Answer(number, self._node, problem=problem, remedy=remedy)
+        return BlockResult(number, self._node, problem=problem, remedy=remedy)
 
-    def _opened(self) -> Pipeline:
-        orders = self._orders
+    def _open_engine(self) -> LocalEngine:
+        orders = self._config
         if version(PROGRAM) != orders.version:
             raise BatchLabelError(
                 f"it has {PROGRAM} {version(PROGRAM)}, and this is {orders.version}",
                 "install the same version everywhere",
             )
         ensemble = orders.ensemble()
-        if basis_of(ensemble.models, orders.options) != orders.basis:
+        if compute_basis(ensemble.models, orders.options) != orders.basis:
             raise BatchLabelError(
                 "it would answer differently: its face detector or its way of preparing photos is "
                 "another",
@@ -114,21 +116,21 @@ class LabelActor:
             )
         with suppress(OSError):  # only paths that begin there need it, and they will be missed
             os.chdir(orders.folder)
-        return Pipeline(orders.options, ensemble)
+        return LocalEngine(orders.options, ensemble)
 
-    def _labelled(self, number: int, pipeline: Pipeline) -> Answer:
-        orders = self._orders
-        block = Blocks(orders.parts, orders.run).read(number)
-        finished = list(self._finished(pipeline, block))
+    def _write_part(self, number: int, pipeline: LocalEngine) -> BlockResult:
+        orders = self._config
+        block = BlockStore(orders.parts, orders.run).read(number)
+        finished = list(self._label_files(pipeline, block))
         undone = len(block) - len(finished)
         if not finished:
-            return Answer(number, self._node, undone=undone)
+            return BlockResult(number, self._node, unstarted=undone)
         data = pack_part(finished, orders.basis)
         name = part_name(orders.run, number)
         orders.parts.write(name, data)
-        return Answer(number, self._node, name, data, undone, pipeline.timings.take())
+        return BlockResult(number, self._node, name, data, undone, pipeline.timings.take())
 
-    def _finished(self, pipeline: Pipeline, block: Block) -> Iterator[Finished]:
+    def _label_files(self, pipeline: LocalEngine, block: Block) -> Iterator[FinishedFile]:
         """Label files, those with the same bytes once."""
         rows: dict[bytes, Row] = {}
 
@@ -136,27 +138,27 @@ class LabelActor:
             row = rows.get(state.digest or b"")
             return replace(row, path=path) if row else None
 
-        for finished in pipeline.label(self._until_over(block), known):
+        for finished in pipeline.label(self._take_until_stopped(block), known):
             digest = finished.state.digest if finished.state else None
             if digest and finished.row.status is not Status.FAILED:
                 rows[digest] = finished.row
             yield finished
 
-    def _until_over(self, files: Iterable[Location]) -> Iterator[Location]:
+    def _take_until_stopped(self, files: Iterable[Location]) -> Iterator[Location]:
         for file in files:
-            if self._is_over.is_set():
+            if self._stop_requested.is_set():
                 return
             yield file
 
-    def _look(self) -> None:
-        parts = self._orders.parts
-        pause = LOOK_EVERY if isinstance(parts.place, Path) else LOOK_EVERY_IN_A_STORE
-        while not self._is_over.wait(pause):
+    def _watch_for_stop(self) -> None:
+        parts = self._config.parts
+        pause = STOP_CHECK_SECONDS if isinstance(parts.place, Path) else STORE_STOP_CHECK_SECONDS
+        while not self._stop_requested.wait(pause):
             with suppress(BatchLabelError):  # of a store that does not answer now
-                if parts.has(stop_name(self._orders.run)):
-                    self._is_over.set()
+                if parts.exists(stop_name(self._config.run)):
+                    self._stop_requested.set()
 
 
-def answers_of(table: Any) -> list[Answer]:
+def unpack_results(table: Any) -> list[BlockResult]:
     """Take answers out of what Ray Data hands on."""
     return [pickle.loads(answer) for answer in table["answer"].to_pylist()]

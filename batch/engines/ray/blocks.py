@@ -10,38 +10,38 @@ from io import BytesIO
 from itertools import islice
 from typing import Any
 
-from batch.engines.ray.parts import Parts, block_name
+from batch.engines.ray.parts import PartStore, block_name
 from batch.errors import OutputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.location import Location
 from batch.parallel import thread_map
 
 # Files of a block for each photo that an actor works on at the same time. Few at first, so that
 # every actor has something to do; many once there are many, as each block is one part in the end.
-LEAST_FILES = 32
-MOST_FILES = 1024
+MIN_FILES_PER_WORKER = 32
+MAX_BLOCK_FILES = 1024
 # Blocks of the present size for each actor, before they grow.
-BEFORE_GROWTH = 32
+BLOCKS_BEFORE_GROWTH = 32
 # What becomes of a block whose actors died. Each time costs the start of some actors.
-PIECES = 16
+PIECES_PER_LOST_BLOCK = 16
 
 Block = Sequence[Location]
 
 
-def blocks_of(files: Iterable[Location], actors: int, workers: int) -> Iterator[Block]:
+def split_into_blocks(files: Iterable[Location], actors: int, workers: int) -> Iterator[Block]:
     """Divide files into blocks, larger ones the more there were.
 
     ``workers`` are the photos that each of the ``actors`` works on at the same time.
     """
     rest, passed = iter(files), 0
-    while block := tuple(islice(rest, _size(passed, actors, workers))):
+    while block := tuple(islice(rest, _choose_size(passed, actors, workers))):
         passed += len(block)
         yield block
 
 
-def pieces(block: Block) -> list[Block]:
+def split_lost_block(block: Block) -> list[Block]:
     """Divide a block that was lost, so that a file that is to blame is alone at last."""
-    size = -(-len(block) // PIECES)
+    size = -(-len(block) // PIECES_PER_LOST_BLOCK)
     return [block[start : start + size] for start in range(0, len(block), size)]
 
 
@@ -66,29 +66,29 @@ def unpack_block(data: bytes) -> Block:
 
     columns: dict[str, list[Any]] = pq.read_table(BytesIO(data)).to_pydict()
     return tuple(
-        Found(os.fsdecode(path), size, mtime_ns, etag=etag).location
+        FoundFile(os.fsdecode(path), size, mtime_ns, etag=etag).location
         for path, size, mtime_ns, etag in zip(*columns.values(), strict=True)
     )
 
 
-def _size(passed: int, actors: int, workers: int) -> int:
-    grown = passed // (BEFORE_GROWTH * actors)
-    return max(LEAST_FILES * workers, min(grown, MOST_FILES))
+def _choose_size(passed: int, actors: int, workers: int) -> int:
+    grown = passed // (BLOCKS_BEFORE_GROWTH * actors)
+    return max(MIN_FILES_PER_WORKER * workers, min(grown, MAX_BLOCK_FILES))
 
 
 # == The place where a run leaves blocks for its actors.
 
-WRITERS = 16
+WRITER_THREADS = 16
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockStore:
     """The blocks of a run, each by its number, where parts lie as well.
 
     All methods but ``clear`` raise ``OutputError`` where the system or the store refuses.
     """
 
-    parts: Parts
+    parts: PartStore
     run: str
 
     def write(self, blocks: Iterable[Block], first: int) -> int:
@@ -98,7 +98,7 @@ class Blocks:
             number, block = numbered
             self.parts.write(block_name(self.run, number), pack_block(block))
 
-        with closing(thread_map(write, enumerate(blocks, first), WRITERS)) as written:
+        with closing(thread_map(write, enumerate(blocks, first), WRITER_THREADS)) as written:
             return sum(1 for _ in written)
 
     def read(self, number: int) -> Block:
@@ -108,4 +108,4 @@ class Blocks:
     def clear(self) -> None:
         """Remove all that was left for the actors."""
         with suppress(OutputError):  # the next run does not mind it
-            self.parts.remove(self.parts.orders(self.run), self.run)
+            self.parts.remove(self.parts.list_run_files(self.run), self.run)

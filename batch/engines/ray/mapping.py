@@ -12,11 +12,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from batch.engines.ray.actor import Answer, LabelActor, Orders, answers_of
+from batch.engines.ray.actor import ActorConfig, BlockResult, LabelActor, unpack_results
 from batch.engines.ray.parts import stop_name
 from batch.errors import EngineError
 from batch.options import Options, Provider
-from batch.path_text import printable
+from batch.path_text import printable_text
 from batch.stopping import Stop
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 # Photos at a time in one actor: a core each, or what keeps a GPU busy.
-WORKERS = 1
-WORKERS_ON_A_GPU = 8
-WORKERS_A_CORE_ON_A_GPU = 2
+CPU_WORKERS = 1
+GPU_WORKERS = 8
+GPU_WORKERS_PER_CORE = 2
 
 
 @dataclass(frozen=True)
-class Pool:
+class ActorPool:
     """Actors at most, 0 for as many as there is room for, and the cores and GPUs of each."""
 
     size: int
@@ -38,14 +38,14 @@ class Pool:
     gpus: int
 
     @classmethod
-    def of(cls, options: Options, actors: int | None) -> Pool:
-        """Make the pool for options that are ``for_actors``."""
-        workers = options.workers or WORKERS
+    def from_options(cls, options: Options, actors: int | None) -> ActorPool:
+        """Make the pool for options that are ``set_actor_defaults``."""
+        workers = options.workers or CPU_WORKERS
         if options.provider is Provider.CPU:
             return cls(actors or 0, workers, 0)
-        return cls(actors or 0, max(1, workers // WORKERS_A_CORE_ON_A_GPU), 1)
+        return cls(actors or 0, max(1, workers // GPU_WORKERS_PER_CORE), 1)
 
-    def fitted(self, ray: ModuleType) -> Pool:
+    def fit_to_cluster(self, ray: ModuleType) -> ActorPool:
         """Fill a cluster that has nothing else to do, unless a number of actors was named."""
         has = ray.cluster_resources()
         room = has.get("CPU", 0) // self.cores
@@ -54,36 +54,36 @@ class Pool:
         return replace(self, size=self.size or max(1, int(room)))
 
 
-def for_actors(options: Options) -> Options:
+def set_actor_defaults(options: Options) -> Options:
     """Settle what is found out on each machine otherwise, for the run knows nothing of nodes."""
     provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
-    usual = WORKERS if provider is Provider.CPU else WORKERS_ON_A_GPU
+    usual = CPU_WORKERS if provider is Provider.CPU else GPU_WORKERS
     return replace(options, provider=provider, workers=options.workers or usual)
 
 
 # == Blocks mapped to answers by Ray Data, with a pool of actors, while somebody may want to stop.
 
 # Seconds between two looks whether the run is to end.
-LOOK_EVERY = 0.2
+STOP_POLL_SECONDS = 0.2
 # Seconds that Ray Data has to end its work, once the run has what it wants of it.
-SECONDS_TO_END = 10.0
+END_TIMEOUT_SECONDS = 10.0
 # Answers that wait for the run to take them in: with more, Ray Data holds its actors back.
-WAITING = 16
+MAX_WAITING_RESULTS = 16
 # Times that Ray gives a block to another actor, when the one that had it died.
-RETRIES = 1
-LOGS = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
+BLOCK_RETRIES = 1
+LOGS_REMEDY = "see /tmp/ray/session_latest/logs on the nodes: mostly memory runs short"
 
 # What is read of Ray Data: a batch of answers, what went wrong, or None at the end.
-Taken: TypeAlias = "queue.Queue[list[Answer] | Exception | None]"
+ResultQueue: TypeAlias = "queue.Queue[list[BlockResult] | Exception | None]"
 
 
-def mapped(
+def map_blocks(
     blocks: range,
-    orders: Orders,
-    pool: Pool,
+    orders: ActorConfig,
+    pool: ActorPool,
     stop: Stop,
     grace: float,
-) -> Generator[Answer, None, None]:
+) -> Generator[BlockResult, None, None]:
     """Have the blocks of these numbers labelled and give their answers as they come.
 
     A block that was lost with several actors has no answer. Once the run is to end, actors have
@@ -92,10 +92,10 @@ def mapped(
     Raises:
         EngineError: Ray gives up.
     """
-    answers: Taken = queue.Queue(WAITING)
+    answers: ResultQueue = queue.Queue(MAX_WAITING_RESULTS)
     is_left = threading.Event()
-    dataset = _dataset(blocks, orders, pool)
-    reader = threading.Thread(target=_read, args=(dataset, answers, is_left), daemon=True)
+    dataset = _make_dataset(blocks, orders, pool)
+    reader = threading.Thread(target=_read_results, args=(dataset, answers, is_left), daemon=True)
     reader.start()
     ends_at = None
     idle = 0
@@ -106,27 +106,29 @@ def mapped(
                 orders.parts.write(stop_name(orders.run), b"")
             # Each actor that has nothing in hand any more gives its next block back untouched.
             if ends_at is not None and (time.monotonic() > ends_at or idle > pool.size):
-                stop.cut = True
+                stop.stopped_early = True
                 return
             try:
-                taken = answers.get(timeout=LOOK_EVERY)
+                taken = answers.get(timeout=STOP_POLL_SECONDS)
             except queue.Empty:
                 continue
             if taken is None:
                 return
             if isinstance(taken, Exception):
-                raise EngineError(f"Ray gave up: {_said(taken)}", LOGS) from taken
+                raise EngineError(
+                    f"Ray gave up: {_describe_ray_error(taken)}", LOGS_REMEDY
+                ) from taken
             for answer in taken:
-                idle += bool(answer.undone and not answer.data)
+                idle += bool(answer.unstarted and not answer.data)
                 yield answer
     finally:
         is_left.set()
         # Before the cluster is left, which Ray Data needs to tell its actors that they may go. It
         # can't be told so while it waits for an actor; for one that hangs, nobody waits longer.
-        reader.join(SECONDS_TO_END)
+        reader.join(END_TIMEOUT_SECONDS)
 
 
-def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
+def _make_dataset(blocks: range, orders: ActorConfig, pool: ActorPool) -> Any:
     import pyarrow as pa
     from ray import data
 
@@ -152,15 +154,15 @@ def _dataset(blocks: range, orders: Orders, pool: Pool) -> Any:
             num_cpus=pool.cores,
             num_gpus=pool.gpus,
             max_restarts=-1,
-            max_task_retries=RETRIES,
+            max_task_retries=BLOCK_RETRIES,
         )
 
 
-def _read(dataset: Any, answers: Taken, is_left: threading.Event) -> None:
-    def give(taken: list[Answer] | Exception | None) -> None:
+def _read_results(dataset: Any, answers: ResultQueue, is_left: threading.Event) -> None:
+    def give(taken: list[BlockResult] | Exception | None) -> None:
         while not is_left.is_set():
             with suppress(queue.Full):
-                answers.put(taken, timeout=LOOK_EVERY)
+                answers.put(taken, timeout=STOP_POLL_SECONDS)
                 return
 
     try:
@@ -168,7 +170,7 @@ def _read(dataset: Any, answers: Taken, is_left: threading.Event) -> None:
         # Closed here, as Python would only print what goes wrong with one that it collects.
         with closing(iter(batches)) as tables:
             for table in tables:
-                give(answers_of(table))
+                give(unpack_results(table))
                 if is_left.is_set():
                     return
         give(None)
@@ -176,7 +178,7 @@ def _read(dataset: Any, answers: Taken, is_left: threading.Event) -> None:
         give(error)
 
 
-def _said(error: Exception) -> str:
+def _describe_ray_error(error: Exception) -> str:
     """Give the last line of what Ray says of an error, where the cause is."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[-1]) if lines else type(error).__name__
+    return printable_text(lines[-1]) if lines else type(error).__name__

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import batch
-from batch.cli.default_command import RESERVED
+from batch.cli.default_command import RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY, Command
@@ -268,7 +268,7 @@ def test_a_second_run_on_the_same_report_is_refused(
     assert not (tmp_path / "r.csv").exists()
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("name", RESERVED_COMMANDS)
 def test_names_of_commands_to_come_are_no_folders(command: Command, name: str) -> None:
     ran = command(name)
     assert ran.returncode == ExitCode.USAGE

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from batch.cli.main import cli
-from batch.cli.model import card_of
+from batch.cli.model import make_card
 from batch.errors import ExitCode
-from batch.models.contract import load_model, metadata
+from batch.models.contract import load_model, to_metadata
 from batch.models.fusion import pack_fusion
-from batch.models.model import Golden
+from batch.models.model import GoldenSamples
 from batch.models.shipped import find_model
 from tests.conftest import REPOSITORY, Command
 from tests.support.tiny_models import bright_model, bright_spec, save
@@ -34,7 +34,7 @@ def test_the_card_is_what_the_file_says_of_itself(command: Command) -> None:
     model = load_model(find_model("happy-sad"))
     (card,) = _json(command, "happy-sad")["models"]
     spec = model.spec
-    said = {key: json.loads(value) for key, value in metadata(spec).items() if value[0] in "{["}
+    said = {key: json.loads(value) for key, value in to_metadata(spec).items() if value[0] in "{["}
     assert card["metrics"] == said["metrics"]
     assert card["label_shares"] == said["label_shares"]
     assert (card["name"], card["version"], card["region"]) == ("happy-sad", spec.version, "face")
@@ -99,7 +99,7 @@ def test_without_a_check_onnx_runtime_is_not_loaded() -> None:
 
 def test_golden_samples_that_come_out_wrong_are_a_failure(command: Command, tmp_path: Path) -> None:
     right = bright_spec().golden
-    spec = bright_spec(golden=Golden(right.inputs, right.outputs[::-1].copy()))
+    spec = bright_spec(golden=GoldenSamples(right.inputs, right.outputs[::-1].copy()))
     save(bright_model(spec), tmp_path / "wrong.onnx")
     assert command("model", "wrong.onnx").returncode == ExitCode.OK
     ran = command("model", "wrong.onnx", "--check")
@@ -173,7 +173,7 @@ def test_metrics_that_have_no_end_are_refused(tmp_path: Path, form: tuple[str, .
 
 def test_the_largest_difference_is_that_of_the_samples() -> None:
     model = load_model(find_model("happy-sad"))
-    near = Golden(model.spec.golden.inputs, model.spec.golden.outputs + np.float32(0.005))
+    near = GoldenSamples(model.spec.golden.inputs, model.spec.golden.outputs + np.float32(0.005))
     moved = replace(model, spec=replace(model.spec, golden=near))
-    difference = card_of(moved, check=True).golden_difference
+    difference = make_card(moved, check=True).golden_difference
     assert difference == pytest.approx(0.005, abs=1e-4)

@@ -17,7 +17,7 @@ from typing import Literal
 import pytest
 
 from batch.discovery.archive_reader import ArchiveReader
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.location import split_member
 from batch.options import Search
 from batch.records import Reason
@@ -56,7 +56,7 @@ def test_a_link_names_its_file_with_a_dot_or_without(tmp_path: Path) -> None:
 def test_an_archive_is_known_by_its_beginning(tmp_path: Path, kind: str, name: str) -> None:
     photos = make_photos(tmp_path / "photos", 2)
     Path(shutil.make_archive(str(tmp_path / "x"), kind, photos)).rename(tmp_path / name)
-    found = list(Survey([str(tmp_path / name)], Search()))
+    found = list(Discovery([str(tmp_path / name)], Search()))
     assert [file.failure for file in found] == [None, None]
     with closing(ArchiveReader()) as reader:
         member = split_member(found[1].path)
@@ -73,7 +73,7 @@ def test_a_compressed_archive_is_told_whatever_it_is_called(
 ) -> None:
     with tarfile.open(tmp_path / f"p{suffix}", mode) as tar:
         add(tar, "a.jpg")
-    (found,) = Survey([str(tmp_path / f"p{suffix}")], Search())
+    (found,) = Discovery([str(tmp_path / f"p{suffix}")], Search())
     assert found.failure
     assert found.failure.reason is Reason.UNSUPPORTED
     assert said in found.failure.detail
@@ -88,11 +88,11 @@ def test_what_is_unpacked_as_its_row_says_fails_no_more(tmp_path: Path, suffix: 
     form = {"format": lzma.FORMAT_ALONE} if suffix == ".lzma" else {}
     archive.write_bytes(compress.compress(plain, **form))
     search = Search(archives=True)
-    (found,) = (file for file in Survey([str(tmp_path)], search) if file.failure)
+    (found,) = (file for file in Discovery([str(tmp_path)], search) if file.failure)
     assert found.failure
     command = shlex.split(found.failure.detail.rpartition(": ")[2])
     if shutil.which(command[0]) is None:
         pytest.skip(f"no {command[0]}")
     subprocess.run(command, cwd=tmp_path, check=True)
-    assert len([f for f in Survey([str(tmp_path)], search) if f.failure is None]) == 2
-    assert not [f for f in Survey([str(tmp_path)], search) if f.failure]
+    assert len([f for f in Discovery([str(tmp_path)], search) if f.failure is None]) == 2
+    assert not [f for f in Discovery([str(tmp_path)], search) if f.failure]

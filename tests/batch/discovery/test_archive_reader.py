@@ -19,11 +19,11 @@ import pytest
 
 from batch.discovery import archive_reader
 from batch.discovery.archive import ArchiveError, Member
-from batch.discovery.archive_child import MEMORY
-from batch.discovery.archive_reader import ArchiveReader, Archives
+from batch.discovery.archive_child import MAX_MEMORY_BYTES
+from batch.discovery.archive_reader import ArchiveReader, ArchiveReaderPool
 from batch.errors import WorkerError
 from batch.records import Reason
-from batch.workers.process import ATTEMPTS, start
+from batch.workers.process import MAX_START_ATTEMPTS, start_process
 
 HOSTILE = "tests.support.hostile_archive"
 
@@ -97,7 +97,7 @@ def test_one_process_is_used_for_all(tmp_path: Path) -> None:
             reader.read(first, "b.jpg", 2)
         assert pid_of(reader) == pid
         limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
-        assert MEMORY < limit < 2 * MEMORY
+        assert MAX_MEMORY_BYTES < limit < 2 * MAX_MEMORY_BYTES
 
 
 def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) -> None:
@@ -116,19 +116,19 @@ def test_one_that_is_killed_at_its_start_is_started_again(
     begun: list[int] = []
 
     def start_and_kill(*args: Any) -> subprocess.Popen[bytes]:
-        process = start(*args)
+        process = start_process(*args)
         begun.append(process.pid)
-        if len(begun) % ATTEMPTS:
+        if len(begun) % MAX_START_ATTEMPTS:
             process.kill()
         return process
 
-    monkeypatch.setattr(archive_reader, "start", start_and_kill)
-    monkeypatch.setattr(archive_reader, "PAUSE", 0.01)
+    monkeypatch.setattr(archive_reader, "start_process", start_and_kill)
+    monkeypatch.setattr(archive_reader, "RETRY_SECONDS", 0.01)
     with closing(ArchiveReader()) as reader:
         assert reader.read(archive, "a.jpg", 10) == b"abc"
-    assert len(begun) == ATTEMPTS
+    assert len(begun) == MAX_START_ATTEMPTS
     begun.append(0)
-    monkeypatch.setattr(archive_reader, "ATTEMPTS", 1)
+    monkeypatch.setattr(archive_reader, "MAX_START_ATTEMPTS", 1)
     with closing(ArchiveReader()) as reader, pytest.raises(WorkerError, match="SIGKILL"):
         reader.read(archive, "a.jpg", 10)
 
@@ -162,7 +162,7 @@ def test_a_stop_does_not_wait_for_an_archive(tmp_path: Path) -> None:
 
 def test_a_pipe_in_an_archives_place_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.zip")
-    archives = Archives()
+    archives = ArchiveReaderPool()
     with pytest.raises(ArchiveError, match="not a regular file") as caught:
         archives.read(os.fspath(tmp_path / "a.zip"), "a.jpg", 10)
     archives.close()

@@ -16,11 +16,11 @@ from tarfile import GNU_FORMAT as GNU
 
 import pytest
 
-from batch.discovery.archive import CHUNK, ArchiveError, Member
-from batch.discovery.archive_reader import MAX_OPEN_ARCHIVES, ArchiveReader, Archives
-from batch.discovery.discover import Survey
-from batch.found import Found
-from batch.location import Url, is_archive, member_url, split_member
+from batch.discovery.archive import CHUNK_BYTES, ArchiveError, Member
+from batch.discovery.archive_reader import MAX_OPEN_ARCHIVES, ArchiveReader, ArchiveReaderPool
+from batch.discovery.discover import Discovery
+from batch.found import FoundFile
+from batch.location import Url, build_member_url, is_archive, split_member
 from batch.options import Search
 from batch.records import Reason
 from tests.support.runs import REPORT, Place, make_photos
@@ -118,7 +118,7 @@ class TestDamage:
     @pytest.mark.parametrize("data", [b"", b"no archive at all" * 100], ids=["empty", "text"])
     def test_what_is_no_archive_has_a_row(self, tmp_path: Path, name: str, data: bytes) -> None:
         (tmp_path / name).write_bytes(data)
-        (found,) = Survey([str(tmp_path / name)], Search())
+        (found,) = Discovery([str(tmp_path / name)], Search())
         assert found.failure
         assert found.failure.reason is Reason.CORRUPT
         assert found.path == str(tmp_path / name)
@@ -130,7 +130,7 @@ class TestDamage:
         # The method, in the local header and in the directory (APPNOTE, 4.4.5).
         data[data.index(b"PK\3\4") + 8] = data[data.index(b"PK\1\2") + 10] = method
         archive.write_bytes(data)
-        first, second = Survey([os.fspath(archive)], Search())
+        first, second = Discovery([os.fspath(archive)], Search())
         assert first.failure is not None
         assert first.failure.reason is Reason.UNSUPPORTED
         assert f"compressed with {'method ' if method == 42 else ''}{name}" in first.failure.detail
@@ -173,10 +173,10 @@ def left() -> Counter[str]:
 
 def names(archive: Path, left: Counter[str]) -> list[str]:
     """Name the members that are found, with the reasons of those that can't be read."""
-    found = Survey(
+    found = Discovery(
         [str(archive)],
         Search(),
-        left_out=lambda path, why: left.update([why]),
+        on_skip=lambda path, why: left.update([why]),
     )
     return [
         file.path.partition("::")[0].partition("://")[2]
@@ -208,7 +208,9 @@ def test_links_and_what_is_no_file_are_counted(tmp_path: Path, left: Counter[str
         file.writestr(link, "a.jpg")
     assert names(tmp_path / "a.zip", left) == ["a.jpg"]
     assert left["symbolic link in an archive"] == 3
-    (named,) = Survey(["-"], Search(), listing=BytesIO(f"tar://b.jpg::{tmp_path}/a.tar".encode()))
+    (named,) = Discovery(
+        ["-"], Search(), listing=BytesIO(f"tar://b.jpg::{tmp_path}/a.tar".encode())
+    )
     assert named.failure
     assert named.failure.reason is Reason.NOT_A_FILE
 
@@ -224,7 +226,7 @@ class TestTarsInARow:
         return tmp_path / "a.tar"
 
     def test_are_read_to_the_last(self, tmp_path: Path, left: Counter[str]) -> None:
-        archive = self.make(tmp_path, b"", bytes(CHUNK), b"")
+        archive = self.make(tmp_path, b"", bytes(CHUNK_BYTES), b"")
         assert names(archive, left) == ["0.jpg", "1.jpg", "2.jpg"]
         with closing(ArchiveReader()) as reader:
             assert reader.read(str(archive), "2.jpg", 100) == b"abc"
@@ -269,7 +271,7 @@ def test_names_in_any_encoding_cost_nothing(tmp_path: Path, left: Counter[str]) 
                 at = data.find(sign, at + 1)
         archive.write_bytes(data)
     for archive in sorted(tmp_path.iterdir()):
-        found = list(Survey([str(archive)], Search()))
+        found = list(Discovery([str(archive)], Search()))
         assert len({one.path for one in found}) == len(NAMES)
         with closing(ArchiveReader()) as reader:
             for one in found:
@@ -290,7 +292,7 @@ def test_a_member_that_is_packed_by_another_method_fails_alone(
     data[data.index(b"PK\3\4") + 8] = data[data.index(b"PK\1\2") + 10] = 9  # Deflate64
     archive.write_bytes(data)
     assert names(archive, left) == ["a.jpg!unsupported", "b.jpg"]
-    (failed, _) = Survey([str(archive)], Search())
+    (failed, _) = Discovery([str(archive)], Search())
     assert failed.failure
     assert "Deflate64" in failed.failure.detail
 
@@ -314,7 +316,7 @@ def test_a_packed_archive_says_how_to_unpack_it(
         ([tmp_path], True),
         ([tmp_path / f"*{name[1:]}"], False),
     ):
-        (found,) = Survey([str(place) for place in inputs], Search(archives=search))
+        (found,) = Discovery([str(place) for place in inputs], Search(archives=search))
         assert (found.path, found.failure and found.failure.reason) == (
             str(archive),
             Reason.UNSUPPORTED,
@@ -343,7 +345,7 @@ def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:
 
     photos = make_photos(tmp_path / "photos", 1)
     archives = [str(tarred(photos, tmp_path / f"{n}.tar")) for n in range(12)]
-    before, shared = descriptors(), Archives()
+    before, shared = descriptors(), ArchiveReaderPool()
     for archive in [*archives, *archives]:
         assert shared.read(archive, "photos/00000.jpg", 10) == b"\xff\xd8\xff\xe0\0\x10JFIF"
         assert descriptors() - before <= MAX_OPEN_ARCHIVES
@@ -355,7 +357,7 @@ def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "in/ner/a b.jpg", "/../a::b.jpg"])
 def test_the_name_of_a_member_can_be_taken_apart(archive: str, name: str) -> None:
     assert is_archive(archive)
-    assert split_member(member_url(archive, name)) == (archive, name)
+    assert split_member(build_member_url(archive, name)) == (archive, name)
 
 
 def test_other_urls_are_no_members() -> None:
@@ -370,9 +372,9 @@ def test_members_in_folders_are_left_out_without_recursion(tmp_path: Path) -> No
         for name in ("a.jpg", "in/b.jpg", ".c.jpg", "d.cr2", "e.txt", "f.zip"):
             file.writestr(name, b"x")
     reasons: list[str] = []
-    survey = Survey(
-        [str(archive)], Search(recursive=False), left_out=lambda path, why: reasons.append(why)
+    survey = Discovery(
+        [str(archive)], Search(recursive=False), on_skip=lambda path, why: reasons.append(why)
     )
     stamp = str(archive.stat().st_mtime_ns)
-    assert list(survey) == [Found(f"zip://a.jpg::{archive}", 1, etag=stamp)]
+    assert list(survey) == [FoundFile(f"zip://a.jpg::{archive}", 1, etag=stamp)]
     assert sorted(reasons) == ["archive", "camera raw", "hidden", "in a subfolder", "no image"]

@@ -18,8 +18,8 @@ import pytest
 
 from batch.discovery.archive import MAX_TAR_HEADER, MAX_ZIP_INDEX, ArchiveError
 from batch.discovery.archive_reader import ArchiveReader
-from batch.discovery.discover import Survey
-from batch.found import MAX_PATH_BYTES, Found
+from batch.discovery.discover import Discovery
+from batch.found import MAX_PATH_BYTES, FoundFile
 from batch.options import Search
 from batch.records import Reason
 from tests.support.runs import REPORT, Place, make_photos
@@ -29,11 +29,11 @@ GIB = 1024**3
 
 def reasons(path: Path) -> dict[str, str]:
     """Give what is found in an archive by the members' names, and why some can't be read."""
-    found = Survey([os.fspath(path)], Search())
+    found = Discovery([os.fspath(path)], Search())
     return {_name(file): file.failure.reason if file.failure else "" for file in found}
 
 
-def _name(file: Found) -> str:
+def _name(file: FoundFile) -> str:
     return file.path.partition("::")[0].partition("://")[2] or "archive"
 
 
@@ -151,7 +151,7 @@ def test_a_header_of_gigabytes_takes_none_of_the_runs_memory(tmp_path: Path, kin
     long_header(path, kind, 2 * GIB)
     assert path.stat().st_blocks * 512 < 100_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = list(Survey([os.fspath(path)], Search()))
+    found = list(Discovery([os.fspath(path)], Search()))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
     assert [file.failure.reason if file.failure else "" for file in found] == [
         "",
@@ -170,7 +170,7 @@ def test_an_index_of_gigabytes_takes_none_of_the_runs_memory(tmp_path: Path) -> 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert reasons(path) == {"archive": Reason.TOO_LARGE}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
-    (found,) = Survey([os.fspath(path)], Search())
+    (found,) = Discovery([os.fspath(path)], Search())
     assert found.failure
     assert f"more than {MAX_ZIP_INDEX:,}" in found.failure.detail
 
@@ -245,7 +245,7 @@ def test_many_members_pass_through_little_memory(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         for n in range(number):
             file.writestr(f"{'long' * 50}/{n}.jpg", b"")
-    survey = Survey([os.fspath(path)], Search())
+    survey = Discovery([os.fspath(path)], Search())
     assert sum(1 for _ in survey) == number  # whatever is loaded once is
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     assert sum(1 for _ in survey) == number
@@ -265,7 +265,7 @@ def test_a_member_without_a_name_costs_no_other(tmp_path: Path) -> None:
     end = index.rindex(b"PK\x05\x06")
     size = int.from_bytes(index[end + 12 : end + 16], "little") - 1
     path.write_bytes(index[: end + 12] + size.to_bytes(4, "little") + index[end + 16 :])
-    assert [found.path for found in Survey([str(path)], Search())] == [f"zip://a.jpg::{path}"]
+    assert [found.path for found in Discovery([str(path)], Search())] == [f"zip://a.jpg::{path}"]
 
 
 def test_hard_links_and_sparse_files_of_a_tar_have_rows(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_hard_links_and_sparse_files_of_a_tar_have_rows(tmp_path: Path) -> None:
         sparse = tarfile.TarInfo("d.jpg")
         sparse.type = tarfile.GNUTYPE_SPARSE
         archive.addfile(sparse)
-    found = {file.path.partition("::")[0]: file for file in Survey([str(path)], Search())}
+    found = {file.path.partition("::")[0]: file for file in Discovery([str(path)], Search())}
     assert list(found) == [f"tar://{n}.jpg" for n in "abcd"]
     assert [file.failure and file.failure.reason for file in found.values()] == [
         *(None, None, Reason.CORRUPT, Reason.UNSUPPORTED)
@@ -297,7 +297,7 @@ def test_an_archive_that_was_made_of_a_dot_has_its_photos(tmp_path: Path) -> Non
             info = tarfile.TarInfo(name)
             info.type = tarfile.DIRTYPE if name == "." else tarfile.REGTYPE
             archive.addfile(info)
-    found = [file.path for file in Survey([str(path)], Search())]
+    found = [file.path for file in Discovery([str(path)], Search())]
     assert found == [f"tar://./a.jpg::{path}", f"tar://./sub/b.jpg::{path}"]
-    flat = [file.path for file in Survey([str(path)], Search(recursive=False))]
+    flat = [file.path for file in Discovery([str(path)], Search(recursive=False))]
     assert flat == [f"tar://./a.jpg::{path}"]

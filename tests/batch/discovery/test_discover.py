@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batch.discovery.discover import Survey, discover
+from batch.discovery.discover import Discovery, discover
 from batch.discovery.name_stack import NameStack
 from batch.errors import InputError
 from batch.file_types import HEAD_BYTES, SUFFIXES, is_image
@@ -49,9 +49,9 @@ def find(*inputs: str, search: Search = Search(), listing: bytes | None = None) 
     return found
 
 
-def left_out(*inputs: str, search: Search = Search()) -> dict[str, str]:  # noqa: B008
+def find_skipped(*inputs: str, search: Search = Search()) -> dict[str, str]:  # noqa: B008
     told: dict[str, str] = {}
-    for _ in discover(inputs, search, left_out=lambda path, why: told.update({str(path): why})):
+    for _ in discover(inputs, search, on_skip=lambda path, why: told.update({str(path): why})):
         pass
     return told
 
@@ -138,8 +138,8 @@ def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
         "photos/link.jpg": "symbolic link",
         "photos/link": "symbolic link",
     }
-    assert left_out("photos") == expected
-    assert left_out("photos", search=Search(recursive=False)) == {
+    assert find_skipped("photos") == expected
+    assert find_skipped("photos", search=Search(recursive=False)) == {
         **expected,
         "photos/sub": "in a subfolder",
     }
@@ -148,7 +148,7 @@ def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
 def test_camera_raws_are_left_out_though_they_begin_like_a_tiff() -> None:
     put("photos/DSC_1.NEF", "photos/DSC_1.jpg", content=b"II*\0\x08\0\0\0")
     assert find("photos") == ["photos/DSC_1.jpg"]
-    assert left_out("photos") == {"photos/DSC_1.NEF": "camera raw"}
+    assert find_skipped("photos") == {"photos/DSC_1.NEF": "camera raw"}
     assert find("photos/DSC_1.NEF") == ["photos/DSC_1.NEF"]
 
 
@@ -219,14 +219,14 @@ def test_lists() -> None:
 def test_a_folder_in_a_list_is_looked_into_if_it_ends_in_a_slash() -> None:
     put("sub/a.jpg", "sub/deeper/b.jpg")
     listing = b"sub\n.\n..\n/\n//\n/../\n~\nsub/deeper/\n"
-    survey = Survey(["-"], Search(), listing=io.BytesIO(listing))
+    survey = Discovery(["-"], Search(), listing=io.BytesIO(listing))
     assert [file.path for file in survey] == ["~", "sub/deeper/b.jpg"]
     left: Counter[str] = Counter()
-    survey = Survey(
+    survey = Discovery(
         ["-"],
         Search(),
         listing=io.BytesIO(listing),
-        left_out=lambda path, why: left.update([why]),
+        on_skip=lambda path, why: left.update([why]),
     )
     list(survey)
     assert left == {"folder in a list": 6}

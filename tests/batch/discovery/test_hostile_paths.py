@@ -13,8 +13,8 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.options import MAX_FILE_BYTES
-from batch.path_text import FORMULA_STARTS, path_from_text
-from batch.vision.read_file import read_with_state
+from batch.path_text import FORMULA_STARTS, parse_path_text
+from batch.vision.read_file import read_file_with_state
 from tests.support.runs import REPORT, Place, as_mortal, make_photos
 
 ODD_NAMES = [
@@ -63,7 +63,7 @@ def test_every_odd_name_has_its_row_in_every_format(place: Place, odd: list[Path
         paths = [row["path"] for row in csv.DictReader(file)]
     lines = (place.folder / "r.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["path"] for line in lines] == paths
-    assert list(map(path_from_text, paths)) == odd
+    assert list(map(parse_path_text, paths)) == odd
     assert is_harmless(place.report.read_text(encoding="utf-8"))
     # By the journal, too, each is known again.
     assert place.run(ODD, "-o", REPORT).returncode == ExitCode.INCOMPLETE
@@ -105,7 +105,7 @@ def test_a_list_of_names_is_utf8_whatever_the_terminal_speaks(
     process = place.start(ODD, "--dry-run", PYTHONIOENCODING=encoding)
     stdout, stderr = process.communicate()
     assert process.returncode == ExitCode.OK, stderr
-    assert [path_from_text(line) for line in stdout.splitlines()] == odd
+    assert [parse_path_text(line) for line in stdout.splitlines()] == odd
 
 
 def test_links_and_what_is_no_file_are_left_alone(place: Place) -> None:
@@ -165,7 +165,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_without_end(
         return status
 
     monkeypatch.setattr(os, "fstat", look_and_grow)
-    found = read_with_state(path)
+    found = read_file_with_state(path)
     assert isinstance(found, tuple)
     data, state = found
     assert (data, state.size) == (b"12345\0", 5)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import batch
-from batch.discovery.in_memory import Picture, load
+from batch.discovery.in_memory import Picture, load_photos
 from batch.errors import UsageError
 from tests.support.tiny_models import bright_model, save
 
@@ -111,7 +111,7 @@ def test_what_is_broken_is_a_row(options: batch.Options) -> None:
 )
 def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        list(load([photo]))
+        list(load_photos([photo]))
 
 
 def test_paths_and_photos_are_not_mixed(options: batch.Options, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discovery.inventory import ROWS, Inventory
+from batch.discovery.inventory import ROWS_PER_BATCH, Inventory
 from batch.discovery.manifest import read_manifest
 from batch.errors import ExitCode, InputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.options import Search
 from tests.support.runs import Place
 
@@ -129,7 +129,7 @@ def _copy(files: dict[str, bytes], folder: Path) -> Path:
     return folder / MANIFEST
 
 
-def _files(manifest: str | Path, hidden: bool = False) -> tuple[list[Found], list[str]]:
+def _files(manifest: str | Path, hidden: bool = False) -> tuple[list[FoundFile], list[str]]:
     left_out: list[str] = []
     inventory = Inventory(str(manifest))
     found = list(
@@ -138,8 +138,8 @@ def _files(manifest: str | Path, hidden: bool = False) -> tuple[list[Found], lis
     return found, left_out
 
 
-def _found(key: str) -> Found:
-    return Found(f"s3://photos/{key}", 17, TIME_NS, etag=ETAG)
+def _found(key: str) -> FoundFile:
+    return FoundFile(f"s3://photos/{key}", 17, TIME_NS, etag=ETAG)
 
 
 @each_format
@@ -167,7 +167,7 @@ def test_it_is_read_from_its_bucket_by_a_url(form: str) -> None:
 
 @each_format
 def test_no_row_is_lost_between_two_batches(form: str, tmp_path: Path) -> None:
-    objects = [(f"{n:06}.jpg", True, False) for n in range(2 * ROWS + 1)]
+    objects = [(f"{n:06}.jpg", True, False) for n in range(2 * ROWS_PER_BATCH + 1)]
     files, _ = _files(_copy(_bucket(form, objects), tmp_path))
     assert [file.path for file in files] == [f"s3://photos/{key}" for key, _, _ in objects]
 
@@ -192,8 +192,8 @@ def test_fields_that_were_not_asked_for_are_unknown(tmp_path: Path) -> None:
     manifest["files"] = [{"key": f"{PREFIX}/data/0.csv.gz", "size": len(data)}]
     files = {MANIFEST: json.dumps(manifest).encode(), f"{PREFIX}/data/0.csv.gz": data}
     assert _files(_copy(files, tmp_path))[0] == [
-        Found("s3://photos/a.jpg"),
-        Found("s3://photos/b+c.jpg"),
+        FoundFile("s3://photos/a.jpg"),
+        FoundFile("s3://photos/b+c.jpg"),
     ]
 
 

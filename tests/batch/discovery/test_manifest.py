@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.discovery.manifest import (
     COLUMNS,
-    GROUP,
+    ROWS_PER_GROUP,
     VERSION,
     VERSION_KEY,
     read_manifest,
     write_manifest,
 )
 from batch.errors import ExitCode, InputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.location import Url
 from batch.options import Search
-from batch.path_text import path_from_text
+from batch.path_text import parse_path_text
 from batch.records import Failure, Reason, Stage
 from batch.reports.formats import ColumnKind
 from tests.conftest import REPOSITORY
@@ -52,7 +52,7 @@ def _manifest(place: Place, *args: str, code: int = 0) -> Path:
     return place.folder / "m.parquet"
 
 
-def _written(path: Path, *files: Found) -> Path:
+def _written(path: Path, *files: FoundFile) -> Path:
     with path.open("wb") as stream:
         write_manifest(files, stream)
     return path
@@ -66,11 +66,11 @@ def _foreign(file: Path, /, **columns: Any) -> str:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     failure = Failure(Path("locked"), Stage.READ, Reason.UNREADABLE, "Permission \\ denied\n")
     files = (
-        *(Found(os.fspath(Path(name)), 5, 7) for name in ODD),
-        Found("s3://bucket/a//b.jpg", 2**40, None, etag="abc-3"),
-        Found("zip://in/a.jpg::s3://bucket/p.zip", 1, 2),
-        Found("locked", failure=failure),
-        Found("old.jpg", 1, -(2**62)),
+        *(FoundFile(os.fspath(Path(name)), 5, 7) for name in ODD),
+        FoundFile("s3://bucket/a//b.jpg", 2**40, None, etag="abc-3"),
+        FoundFile("zip://in/a.jpg::s3://bucket/p.zip", 1, 2),
+        FoundFile("locked", failure=failure),
+        FoundFile("old.jpg", 1, -(2**62)),
     )
     path = _written(tmp_path / "m.parquet", *files)
     assert tuple(read_manifest(os.fspath(path))) == files
@@ -78,19 +78,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert file.schema_arrow.names == [column.name for column in COLUMNS]
     assert file.schema_arrow.metadata[VERSION_KEY.encode()] == str(VERSION).encode()
     texts = file.read().column("path").to_pylist()
-    assert [os.fspath(path_from_text(text)) for text in texts] == [file.path for file in files]
+    assert [os.fspath(parse_path_text(text)) for text in texts] == [file.path for file in files]
 
 
 def test_a_time_beyond_64_bits_is_the_last_that_fits(tmp_path: Path) -> None:
-    path = _written(tmp_path / "m.parquet", Found("a.jpg", 1, 2**64))
+    path = _written(tmp_path / "m.parquet", FoundFile("a.jpg", 1, 2**64))
     (found,) = read_manifest(os.fspath(path))
     assert found.mtime_ns == 2**63 - 1
 
 
 def test_rows_are_written_in_groups(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
-    number = GROUP + 1
-    _written(path, *(Found(f"{n:07}.jpg", n, n) for n in range(number)))
+    number = ROWS_PER_GROUP + 1
+    _written(path, *(FoundFile(f"{n:07}.jpg", n, n) for n in range(number)))
     assert pq.ParquetFile(path).num_row_groups == 2
     assert [found.size for found in read_manifest(os.fspath(path))] == list(range(number))
 
@@ -159,7 +159,7 @@ def test_others_may_list_paths_alone(place: Place, monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
     size = (place.folder / listed[0]).stat().st_size
     assert files[0].size == size
-    assert files[3] == Found("s3://b/c.jpg")
+    assert files[3] == FoundFile("s3://b/c.jpg")
     assert isinstance(files[3].location, Url)
     reasons = [file.failure.reason if file.failure else None for file in files]
     assert reasons == [None, None, Reason.VANISHED, None, Reason.NOT_A_FILE]
@@ -174,8 +174,8 @@ def test_other_types_that_mean_the_same_are_welcome(tmp_path: Path) -> None:
         mtime_ns=pa.nulls(2),
     )
     assert list(read_manifest(path)) == [
-        Found("s3://b/1.jpg", 1, etag="x"),
-        Found("s3://b/2.jpg", 2),
+        FoundFile("s3://b/1.jpg", 1, etag="x"),
+        FoundFile("s3://b/2.jpg", 2),
     ]
 
 
@@ -194,14 +194,14 @@ def test_a_parquet_file_that_is_none_is_refused_before_anything(
 ) -> None:
     path = _foreign(tmp_path / "own.parquet", **columns)
     with pytest.raises(InputError, match=why):
-        Survey([path], Search())
+        Discovery([path], Search())
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     table = pa.table({"path": ["a.jpg"]}).replace_schema_metadata({VERSION_KEY: "2"})
     pq.write_table(table, tmp_path / "m.parquet")
     with pytest.raises(InputError, match="has version 2, not 1; use the version of batch-label"):
-        Survey([os.fspath(tmp_path / "m.parquet")], Search())
+        Discovery([os.fspath(tmp_path / "m.parquet")], Search())
 
 
 def test_a_torn_manifest_is_refused_before_anything(place: Place) -> None:
@@ -230,7 +230,7 @@ def test_a_wrong_row_ends_the_run_with_its_number(
 ) -> None:
     path = _foreign(tmp_path / "own.parquet", **columns)
     with pytest.raises(InputError, match=why):
-        list(Survey([path], Search()))
+        list(Discovery([path], Search()))
 
 
 def test_a_manifest_twice_gives_no_file_twice(place: Place) -> None:
@@ -241,7 +241,7 @@ def test_a_manifest_twice_gives_no_file_twice(place: Place) -> None:
 
 def test_a_folder_that_is_called_so_is_a_folder(tmp_path: Path) -> None:
     make_photos(tmp_path / "odd.parquet", 2)
-    assert len(list(Survey([os.fspath(tmp_path / "odd.parquet")], Search()))) == 2
+    assert len(list(Discovery([os.fspath(tmp_path / "odd.parquet")], Search()))) == 2
 
 
 def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
@@ -281,5 +281,5 @@ def test_the_document_has_the_columns() -> None:
             if line.startswith("| `")]  # fmt: skip
     types = {ColumnKind.TEXT: "string", ColumnKind.INT64: "int64"}
     assert [row[:2] for row in rows] == [[c.name, types[c.kind]] for c in COLUMNS]
-    assert f"row groups of {GROUP:,}" in TEXT
+    assert f"row groups of {ROWS_PER_GROUP:,}" in TEXT
     assert f"`{VERSION_KEY}` is {VERSION}" in TEXT

@@ -16,7 +16,7 @@ import pytest
 
 from batch.discovery import name_stack
 from batch.discovery.name_stack import NameStack
-from batch.discovery.walk import Explorer
+from batch.discovery.walk import FolderWalker
 from batch.errors import OutputError
 from batch.options import Search
 
@@ -35,8 +35,8 @@ def names() -> Iterator[NameStack]:
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(name_stack, "MOST_NAMES", 10)
-    monkeypatch.setattr(name_stack, "MOST_RUNS", 3)
+    monkeypatch.setattr(name_stack, "MAX_NAMES_IN_MEMORY", 10)
+    monkeypatch.setattr(name_stack, "MAX_RUNS", 3)
 
 
 def parts(names: Iterable[str]) -> Iterator[list[str]]:
@@ -65,9 +65,9 @@ def measure(work: Callable[[], object]) -> int:
 def test_names_are_sorted_by_their_bytes_in_memory_and_on_disk(
     names: NameStack, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(name_stack, "MOST_NAMES", most)
+    monkeypatch.setattr(name_stack, "MAX_NAMES_IN_MEMORY", most)
     mixed = random.Random(1).sample(NAMES, len(NAMES))
-    names.push(parts(mixed))
+    names.push_folder(parts(mixed))
     assert rest(names) == sorted(NAMES, key=os.fsencode) == NAMES
 
 
@@ -82,14 +82,14 @@ def test_folders_of_any_size_are_left_and_returned_to(names: NameStack) -> None:
         else:
             count = chance.choice((0, 1, 5, 11, 100, 400))
             some = [f"{chance.getrandbits(40):x}" for _ in range(count)]
-            names.push(parts(some))
+            names.push_folder(parts(some))
             inside.append(sorted(some))
         if inside:
             number = chance.randrange(4)
             taken, inside[-1][:number] = inside[-1][:number], []
             assert names.take(number) == taken
         held = sum(len(folder.names) for folder in names._folders)
-        assert held == names._held <= name_stack.MOST_NAMES
+        assert held == names._held <= name_stack.MAX_NAMES_IN_MEMORY
     while inside:
         assert rest(names) == inside.pop()
         names.pop()
@@ -100,10 +100,10 @@ def test_folders_of_any_size_are_left_and_returned_to(names: NameStack) -> None:
 def test_memory_does_not_grow_with_the_names_of_a_folder(
     names: NameStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(name_stack, "MOST_NAMES", 1000)
+    monkeypatch.setattr(name_stack, "MAX_NAMES_IN_MEMORY", 1000)
 
     def sort(count: int) -> None:
-        names.push([f"{number:040}"] for number in range(count, 0, -1))
+        names.push_folder([f"{number:040}"] for number in range(count, 0, -1))
         while names.take(64):
             pass
         names.pop()
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_names_of_a_folder(
 def test_memory_does_not_grow_with_the_depth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(name_stack, "MOST_NAMES", 200)
+    monkeypatch.setattr(name_stack, "MAX_NAMES_IN_MEMORY", 200)
     before: list[Path] = []
     after: list[Path] = []
     folder = tmp_path
@@ -129,14 +129,14 @@ def test_memory_does_not_grow_with_the_depth(
         path.touch()
     descriptors = Path("/proc/self/fd")
     usual = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
-    explorer = Explorer(Search(), lambda path, why: None, None)
-    files = explorer.explore([os.fspath(tmp_path)])
+    explorer = FolderWalker(Search(), lambda path, why: None, None)
+    files = explorer.walk([os.fspath(tmp_path)])
     found = [file.path for file in islice(files, len(before) + 1)]
     if usual:
         assert len(list(descriptors.iterdir())) <= usual + 1
     found += [file.path for file in files]
     assert found == list(map(str, before + after))
-    inward = islice(explorer.explore([os.fspath(tmp_path)]), len(before))
+    inward = islice(explorer.walk([os.fspath(tmp_path)]), len(before))
     held = measure(lambda: deque(inward, maxlen=1))
     assert held < 600_000  # all names and the last files of each folder have three times that
 
@@ -147,6 +147,6 @@ def test_a_full_disk_is_a_clear_error(names: NameStack) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
     try:
         with pytest.raises(OutputError, match=r"names in a folder can't be used \(File too large"):
-            names.push(parts(f"{number:030}" for number in range(100)))
+            names.push_folder(parts(f"{number:030}" for number in range(100)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch.options import Search
-from tests.batch.discovery.test_discover import find, left_out, put, without_privileges
+from tests.batch.discovery.test_discover import find, find_skipped, put, without_privileges
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +53,15 @@ def test_what_is_no_file_is_left_out_as_in_a_folder() -> None:
     }
     for inputs in ("g", "g/*.jpg", "?/*"):
         assert find(inputs) == ["g/a.jpg"]
-        assert left_out(inputs) == expected
+        assert find_skipped(inputs) == expected
     for name, why in expected.items():
-        assert left_out(f"?/{name[2:]}") == {name: why}
+        assert find_skipped(f"?/{name[2:]}") == {name: why}
     assert find("g/pipe.jpg") == ["g/pipe.jpg!not_a_file"]
     followed = Search(follow_symlinks=True)
     for inputs in ("g", "g/*.jpg"):
         rows = ["g/a.jpg", "g/gone.jpg!vanished", "g/self.jpg!unreadable"]
         assert find(inputs, search=followed) == rows
-        assert left_out(inputs, search=followed) == dict.fromkeys(
+        assert find_skipped(inputs, search=followed) == dict.fromkeys(
             ("g/null.jpg", "g/pipe.jpg", "g/socket.jpg"), "not a regular file"
         )
 

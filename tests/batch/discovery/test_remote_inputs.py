@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.discovery.discover import Survey
-from batch.discovery.fetching import MOST_AHEAD, Fetched, Fetcher
+from batch.discovery.discover import Discovery
+from batch.discovery.fetching import MAX_FILES_AHEAD, FetchedFile, Fetcher
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
@@ -132,14 +132,14 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             full.store.clear_instance_cache()
-            found = list(Survey([full.url("photos")], Search()))
-            flat = list(Survey([full.url("photos")], Search(recursive=False)))
+            found = list(Discovery([full.url("photos")], Search()))
+            flat = list(Discovery([full.url("photos")], Search(recursive=False)))
         assert len(found) == PHOTOS + 1
         assert len(flat) == PHOTOS
         assert sum("continuation-token" in path for _, path in pages) >= 4
@@ -164,7 +164,7 @@ class TestABucket:
             ("what?.jpg", 1),
             ("list.txt", 3),
         ):
-            found = list(Survey([full.url(source)], Search()))
+            found = list(Discovery([full.url(source)], Search()))
             assert len(found) == count, source
             assert {file.path for file in found} <= there
         ran = place.run(full.url("list.txt"), "-o", full.url("a::b.csv"))
@@ -174,12 +174,12 @@ class TestABucket:
 
     def test_two_ways_to_an_object_are_one(self, full: Bucket) -> None:
         inputs = [full.url("photos"), full.url("photos/00003.jpg"), full.url("photos/")]
-        assert len(list(Survey(inputs, Search()))) == PHOTOS
+        assert len(list(Discovery(inputs, Search()))) == PHOTOS
 
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 5)
+        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None
@@ -187,7 +187,7 @@ class TestABucket:
         with failing(full.endpoint, second_page) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             full.store.clear_instance_cache()
-            *found, last = Survey([full.url("photos")], Search())
+            *found, last = Discovery([full.url("photos")], Search())
         assert len(found) == 5
         assert isinstance(last.failure, Failure)
         assert last.failure.reason is Reason.UNREADABLE
@@ -206,7 +206,7 @@ class TestWhatIsNotThere:
 
     def test_pattern_that_matches_nothing(self, full: Bucket) -> None:
         with pytest.raises(InputError, match="no file matches"):
-            Survey([full.url("photos/*.png")], Search())
+            Discovery([full.url("photos/*.png")], Search())
 
     def test_credentials(self, place: Place, full: Bucket) -> None:
         with failing(full.endpoint, first(1000, 403)) as proxy:
@@ -266,7 +266,7 @@ class TestAWebServer:
 
             def stamp(time: int) -> tuple[int | None, int | None]:
                 os.utime(photo, (time, time))
-                (found,) = Survey([f"{server}/photos/00000.jpg"], Search())
+                (found,) = Discovery([f"{server}/photos/00000.jpg"], Search())
                 return found.size, found.mtime_ns
 
             first = stamp(1_700_000_000)
@@ -322,10 +322,10 @@ def test_a_file_url_is_a_path(place: Place) -> None:
 def test_what_a_web_server_says_of_a_file(
     etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
 ) -> None:
-    from batch.discovery.listing import Entry
+    from batch.discovery.listing import StoreEntry
 
     info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
-    found = Entry("https://h/a.jpg", None, "", info).found
+    found = StoreEntry("https://h/a.jpg", None, "", info).found
     seconds = None if found.mtime_ns is None else found.mtime_ns // 10**9
     assert (found.etag, seconds) == expected
 
@@ -344,30 +344,30 @@ class TestFetcher:
                 taken.append(number)
                 yield Path("local") if number == 50 else Url(f"memory://window/{number}")
 
-        fetched = Fetcher(1000).ahead(items())
+        fetched = Fetcher(1000).prefetch(items())
         for number, item in enumerate(fetched):
-            assert len(taken) <= number + MOST_AHEAD
+            assert len(taken) <= number + MAX_FILES_AHEAD
             if number == 50:
                 assert item == Path("local")
             else:
-                assert isinstance(item, Fetched)
+                assert isinstance(item, FetchedFile)
                 assert item.content == str(number).encode()
         assert len(taken) == 200
 
     def test_a_slow_file_keeps_no_other_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         is_over = threading.Event()
 
-        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> Fetched:
+        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> FetchedFile:
             if url.text.endswith("/0"):
                 assert room(10**9)  # the first of those that are fetched
                 is_over.wait(20)
-            return Fetched(url, b"", 0.0)
+            return FetchedFile(url, b"", 0.0)
 
         monkeypatch.setattr(Fetcher, "fetch", fetch)
-        items = [Url(f"memory://slow/{number}") for number in range(3 * MOST_AHEAD)]
+        items = [Url(f"memory://slow/{number}") for number in range(3 * MAX_FILES_AHEAD)]
         given = []
-        for item in Fetcher(1000).ahead(items, in_order=False):
-            assert isinstance(item, Fetched)
+        for item in Fetcher(1000).prefetch(items, in_order=False):
+            assert isinstance(item, FetchedFile)
             given.append(item.url)
             if len(given) == len(items) - 1:
                 is_over.set()
@@ -389,7 +389,7 @@ class TestFetcher:
                 taken.append(number)
                 yield Url("memory://bounded", size=400)
 
-        for number, _ in enumerate(Fetcher(10_000).ahead(items())):
+        for number, _ in enumerate(Fetcher(10_000).prefetch(items())):
             assert len(taken) <= number + 3
         assert len(taken) == 20
 
@@ -409,7 +409,7 @@ def test_a_store_without_pages_is_listed_folder_by_folder() -> None:
     for name in ("b/2.jpg", "b/1.jpg", "a.jpg", "b-c/3.jpg", "b/notes.txt"):
         store.pipe_file(f"/tree/{name}", b"x")
     left_out: list[str] = []
-    found = Survey(["memory://tree"], Search(), left_out=lambda path, why: left_out.append(why))
+    found = Discovery(["memory://tree"], Search(), on_skip=lambda path, why: left_out.append(why))
     assert [file.path for file in found] == [
         "memory:///tree/a.jpg",
         "memory:///tree/b/1.jpg",

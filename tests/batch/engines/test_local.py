@@ -14,11 +14,11 @@ from PIL import Image
 
 import batch
 from batch import Options, Provider, Reason, Region, Row, Source, Status
-from batch.engines.local import Pipeline
+from batch.engines.local import LocalEngine
 from batch.errors import InputError, ModelError, UsageError
 from batch.location import Location
 from batch.models.ensemble import Thresholds, load_ensemble
-from batch.models.fusion import Fusion, Rule
+from batch.models.fusion import Fusion, FusionWeights
 from batch.options import DEFAULT_MODEL
 from batch.records import FileState
 from tests.support.runs import children
@@ -54,7 +54,7 @@ def test_what_photos_wait_for_the_run_is_no_stage_s_time(photos: Path) -> None:
     def known(path: Location, state: FileState) -> None:
         time.sleep(3)
 
-    with closing(Pipeline(replace(FACES, workers=1))) as pipeline:
+    with closing(LocalEngine(replace(FACES, workers=1))) as pipeline:
         (finished,) = pipeline.label([photos / "astronaut.jpg"], known)
     assert finished.row.status is Status.OK
     seconds = pipeline.timings.seconds()
@@ -119,7 +119,7 @@ def _pair(
 
 
 def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
-    rule = Rule((0.3, 0.0), 0.7, 0.5, {}, 0.0, 4.0, {})
+    rule = FusionWeights((0.3, 0.0), 0.7, 0.5, {}, 0.0, 4.0, {})
     fusion = bright_fusion(both=rule, photo=rule, unsure_below=0.55)
     rows = list(batch.label([photos], _pair(tmp_path, fusion)))
     assert [row.source for row in rows] == [Source.BOTH, Source.IMAGE, Source.BOTH]
@@ -165,7 +165,7 @@ def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: s
         ensemble = load_ensemble(Options(model=bright, min_confidence=least))
         assert ensemble.photo_thresholds.unsure_below == (least or 0.6)
         assert ensemble.face_thresholds.unsure_below == (least or 0.6)
-        assert ensemble.settled_thresholds.unsure_below == 0.6
+        assert ensemble.model_thresholds.unsure_below == 0.6
 
 
 def _mixed(folder: Path) -> Path:
@@ -198,7 +198,7 @@ def test_a_model_may_abstain_and_always_answer_has_it_answer(tmp_path: Path) -> 
 
 def test_a_pair_has_the_thresholds_of_its_fusion(photos: Path, tmp_path: Path) -> None:
     photo_abstain = {"neither": 0.1, "no_person": 0.2}
-    rule = Rule(
+    rule = FusionWeights(
         bias=(0.0,) * 4,
         face=1.0,
         label=1.0,
@@ -299,7 +299,7 @@ def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
 
 
 def test_a_pipeline_labels_more_than_once(photos: Path) -> None:
-    with closing(Pipeline(CPU)) as pipeline:
+    with closing(LocalEngine(CPU)) as pipeline:
         first, second = (
             [finished.row for finished in pipeline.label([photos / "astronaut.jpg"])]
             for _ in range(2)

@@ -16,11 +16,11 @@ from batch.errors import InputError, PhotoError
 from batch.explaining.explainer import MAX_FACES, log_odds
 from batch.explaining.explanation import Explanation, describe_map, subtitle_text, title_text
 from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots, upsample_spots
-from batch.models.fusion import Rule
-from batch.models.model import Golden
+from batch.models.fusion import FusionWeights
+from batch.models.model import GoldenSamples
 from batch.options import Options, Provider
 from batch.records import Photo, Pixels, Region, Source, Status
-from batch.vision.crop import whole
+from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from tests.support.tiny_models import (
     SIDE,
@@ -64,9 +64,9 @@ def _model(path: Path, spec: object, weights: Floats, bias: tuple[float, float])
     return str(save(as_schema_1(model), path))
 
 
-def _answers(inputs: Golden, weights: Floats, bias: tuple[float, float]) -> Golden:
+def _answers(inputs: GoldenSamples, weights: Floats, bias: tuple[float, float]) -> GoldenSamples:
     happy = (inputs.inputs[..., 0] * weights).sum(axis=(1, 2)) + bias[0]
-    return Golden(inputs.inputs, np.stack([happy, 1 - happy], axis=1).astype(np.float32))
+    return GoldenSamples(inputs.inputs, np.stack([happy, 1 - happy], axis=1).astype(np.float32))
 
 
 @pytest.mark.parametrize("model", ["happy-sad+people", "happy-sad", "people", "expressions"])
@@ -166,7 +166,7 @@ def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path:
 
 
 def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_path: Path) -> None:
-    rule = Rule((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
+    rule = FusionWeights((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
     fusion = bright_fusion(face_model="bright", both=rule, photo=rule)
     save(bright_model(), tmp_path / "face.onnx")
     image = bright_spec(name="light", region=Region.IMAGE, fusion=fusion)
@@ -191,7 +191,7 @@ def _view(path: Path) -> Pixels:
     """Give what a model of whole photos sees of a file."""
     photo = decode(path)
     assert isinstance(photo, Photo)
-    return whole(photo, SIDE, SIDE, 1)
+    return resize_photo(photo, SIDE, SIDE, 1)
 
 
 def _spotted(folder: Path) -> Path:

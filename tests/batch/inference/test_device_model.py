@@ -17,14 +17,14 @@ from batch.inference.devices import Array, DeviceModel
 from batch.inference.session import Session, open_session
 from batch.models.contract import load_model
 from batch.models.shipped import find_models
-from batch.options import Place, Provider
+from batch.options import Device, Provider
 from batch.records import Photo
 from batch.vision.faces import SIDES, Detector
-from batch.vision.yunet_graph import detector_graph
+from batch.vision.yunet_graph import build_detector_graph
 from tests.support.tiny_models import SIDE, bright_model
 
-CPU = Place(Provider.CPU)
-ON_TWO = Place(Provider.CPU, devices=(0, 1))
+CPU = Device(Provider.CPU)
+ON_TWO = Device(Provider.CPU, devices=(0, 1))
 TINY = bright_model().SerializeToString()
 FRAMES = (96, 160)
 
@@ -75,8 +75,8 @@ def test_the_detector_answers_many_threads_as_it_does_alone(
     astronaut: Image.Image,
 ) -> None:
     warm_ups = [np.zeros((1, side, side, 3), np.uint8) for side in FRAMES]
-    alone = open_session(detector_graph(), CPU, *warm_ups)
-    shared = open_session(detector_graph(), ON_TWO, *warm_ups, batch=4)
+    alone = open_session(build_detector_graph(), CPU, *warm_ups)
+    shared = open_session(build_detector_graph(), ON_TWO, *warm_ups, batch=4)
     photos = {side: _photos(astronaut, side, 12) for side in FRAMES}
     inputs = [photos[side][n : n + 1] for n in range(12) for side in FRAMES]
     for given, answers in zip(inputs, _by_many(shared, inputs), strict=True):
@@ -86,12 +86,12 @@ def test_the_detector_answers_many_threads_as_it_does_alone(
 
 def test_the_session_says_how_to_pad() -> None:
     warm_ups = [np.zeros((1, side, side, 3), np.uint8) for side in FRAMES]
-    shared = open_session(detector_graph(), ON_TWO, *warm_ups, batch=2)
-    assert shared.shape_for((64, 96, 3)) == (96, 96, 3)
-    assert shared.shape_for((96, 128, 3)) == (160, 160, 3)
-    assert shared.shape_for((160, 192, 3)) == (160, 192, 3), "too large for any"
-    alone = open_session(detector_graph(), CPU, *warm_ups)
-    assert alone.shape_for((64, 96, 3)) == (64, 96, 3)
+    shared = open_session(build_detector_graph(), ON_TWO, *warm_ups, batch=2)
+    assert shared.choose_shape((64, 96, 3)) == (96, 96, 3)
+    assert shared.choose_shape((96, 128, 3)) == (160, 160, 3)
+    assert shared.choose_shape((160, 192, 3)) == (160, 192, 3), "too large for any"
+    alone = open_session(build_detector_graph(), CPU, *warm_ups)
+    assert alone.choose_shape((64, 96, 3)) == (64, 96, 3)
 
 
 def test_a_detector_on_devices_finds_what_it_finds_on_the_cpu(astronaut: Image.Image) -> None:

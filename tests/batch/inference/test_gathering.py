@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from batch.inference.devices import Array, Gathering
+from batch.inference.devices import Array, DynamicBatcher
 from tests.conftest import REPOSITORY
 
 PATIENCE = 20.0
@@ -44,8 +44,8 @@ def device() -> Doubler:
 
 
 @pytest.fixture
-def gathering(device: Doubler) -> Iterator[Gathering]:
-    gathering = Gathering([device], batch=4, longest_wait=0.01)
+def gathering(device: Doubler) -> Iterator[DynamicBatcher]:
+    gathering = DynamicBatcher([device], batch=4, longest_wait=0.01)
     yield gathering
     gathering.close()
 
@@ -54,7 +54,7 @@ def _rows(*values: int, width: int = 3) -> Array:
     return np.asarray(values, dtype=np.float32)[:, None] * np.ones(width, np.float32)
 
 
-def test_every_caller_gets_its_part(gathering: Gathering, device: Doubler) -> None:
+def test_every_caller_gets_its_part(gathering: DynamicBatcher, device: Doubler) -> None:
     inputs = [_rows(*range(n, n + n % 3)) for n in range(60)]
     with ThreadPoolExecutor(8) as pool:
         outputs = list(pool.map(gathering.run, inputs))
@@ -66,7 +66,7 @@ def test_every_caller_gets_its_part(gathering: Gathering, device: Doubler) -> No
 
 
 def test_what_waits_while_the_device_works_goes_together(
-    gathering: Gathering, device: Doubler
+    gathering: DynamicBatcher, device: Doubler
 ) -> None:
     device.may_run.clear()
     with ThreadPoolExecutor(6) as pool:
@@ -81,7 +81,7 @@ def test_what_waits_while_the_device_works_goes_together(
 
 
 def test_a_full_batch_waits_for_nobody() -> None:
-    gathering = Gathering([Doubler()], batch=2, longest_wait=PATIENCE)
+    gathering = DynamicBatcher([Doubler()], batch=2, longest_wait=PATIENCE)
     started = time.monotonic()
     gathering.run(_rows(1, 2))
     assert time.monotonic() - started < PATIENCE / 2
@@ -89,7 +89,7 @@ def test_a_full_batch_waits_for_nobody() -> None:
 
 
 def test_a_single_input_waits_no_longer_than_it_should(
-    gathering: Gathering, device: Doubler
+    gathering: DynamicBatcher, device: Doubler
 ) -> None:
     started = time.monotonic()
     gathering.run(_rows(1))
@@ -97,20 +97,20 @@ def test_a_single_input_waits_no_longer_than_it_should(
     assert device.batches == [[1]]
 
 
-def test_more_than_a_batch_is_cut(gathering: Gathering, device: Doubler) -> None:
+def test_more_than_a_batch_is_cut(gathering: DynamicBatcher, device: Doubler) -> None:
     doubled, sums = gathering.run(_rows(*range(10)))
     np.testing.assert_array_equal(doubled, _rows(*range(10)) * 2)
     assert sums.shape == (10,)
     assert device.batches == [[4], [4], [2]]
 
 
-def test_nothing_has_an_empty_answer(gathering: Gathering) -> None:
+def test_nothing_has_an_empty_answer(gathering: DynamicBatcher) -> None:
     doubled, sums = gathering.run(np.empty((0, 5), np.float32))
     assert doubled.shape == (0, 5)
     assert sums.shape == (0,)
 
 
-def test_shapes_and_types_do_not_mix(gathering: Gathering, device: Doubler) -> None:
+def test_shapes_and_types_do_not_mix(gathering: DynamicBatcher, device: Doubler) -> None:
     inputs = [_rows(n, width=2 + n % 3).astype((np.float32, np.uint8)[n % 2]) for n in range(30)]
     with ThreadPoolExecutor(10) as pool:
         for given, outputs in zip(inputs, pool.map(gathering.run, inputs), strict=True):
@@ -121,7 +121,7 @@ def test_shapes_and_types_do_not_mix(gathering: Gathering, device: Doubler) -> N
 
 
 def test_an_error_reaches_all_who_shared_the_batch_and_nobody_else(
-    gathering: Gathering, device: Doubler
+    gathering: DynamicBatcher, device: Doubler
 ) -> None:
     device.may_run.clear()
     with ThreadPoolExecutor(8) as pool:
@@ -140,7 +140,7 @@ def test_an_error_reaches_all_who_shared_the_batch_and_nobody_else(
 
 def test_all_devices_take_from_the_same_queue() -> None:
     devices = [Doubler(), Doubler()]
-    gathering = Gathering(devices, batch=2, longest_wait=0.001)
+    gathering = DynamicBatcher(devices, batch=2, longest_wait=0.001)
     devices[0].may_run.clear()
     devices[1].may_run.clear()
     with ThreadPoolExecutor(8) as pool:
@@ -159,7 +159,7 @@ def test_all_devices_take_from_the_same_queue() -> None:
 
 
 def test_closing_answers_who_waits_and_refuses_who_comes_later(device: Doubler) -> None:
-    gathering = Gathering([device], batch=4, longest_wait=PATIENCE)
+    gathering = DynamicBatcher([device], batch=4, longest_wait=PATIENCE)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(gathering.run, _rows(3))
         time.sleep(0.1)
@@ -178,7 +178,7 @@ def _threads() -> int:
 def test_its_threads_end_when_nobody_holds_it() -> None:
     gc.collect()
     before = _threads()
-    gathering = Gathering([Doubler(), Doubler()], batch=4)
+    gathering = DynamicBatcher([Doubler(), Doubler()], batch=4)
     gathering.run(_rows(1))
     assert _threads() == before + 2
     del gathering
@@ -196,7 +196,7 @@ def test_a_process_ends_with_gatherings_open() -> None:
 
 
 def test_waiting_costs_nothing() -> None:
-    gathering = Gathering([Doubler()], batch=4)
+    gathering = DynamicBatcher([Doubler()], batch=4)
     gathering.run(_rows(1))
     started = time.process_time()
     time.sleep(0.3)

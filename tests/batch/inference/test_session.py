@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 
 from batch.errors import ExitCode, ProviderError
-from batch.inference.placement import choose_place
-from batch.inference.providers import open_inference
+from batch.inference.placement import choose_device
+from batch.inference.providers import open_ort_session
 from batch.inference.session import open_session
-from batch.options import Place, Provider
+from batch.options import Device, Provider
 from tests.conftest import REPOSITORY
 from tests.support.tiny_models import SIDE, bright_model, bright_spec
 
@@ -44,7 +44,7 @@ def test_the_session_says_which_provider_runs() -> None:
 def test_a_provider_by_name_is_that_or_an_error(
     provider: Provider, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert choose_place(Place(provider), GRAPH, PICTURE) == (Place(provider, devices=(0,)), "")
+    assert choose_device(Device(provider), GRAPH, PICTURE) == (Device(provider, devices=(0,)), "")
     with pytest.raises(ProviderError, match=f"^{provider} (does not load|is not in)") as caught:
         open_session(GRAPH, provider, PICTURE)
     assert caught.value.exit_code is ExitCode.FAILED
@@ -59,19 +59,19 @@ def test_the_device_that_does_not_work_is_named() -> None:
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         pytest.skip("this ONNX Runtime was built without CUDA")
     with pytest.raises(ProviderError, match="cuda does not load on device 3"):
-        open_session(GRAPH, Place(Provider.CUDA, devices=(3,)), PICTURE)
+        open_session(GRAPH, Device(Provider.CUDA, devices=(3,)), PICTURE)
 
 
 @needs_no_cuda
 def test_auto_takes_the_cpu_and_says_why() -> None:
-    place, why = choose_place(Place(Provider.AUTO, devices=(0, 1)), GRAPH, PICTURE)
-    assert place == Place(Provider.CPU)
+    place, why = choose_device(Device(Provider.AUTO, devices=(0, 1)), GRAPH, PICTURE)
+    assert place == Device(Provider.CPU)
     assert "cuda" in why
 
 
 def test_cpu_by_name_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", None)
-    assert choose_place(Place(Provider.CPU), GRAPH, PICTURE) == (Place(Provider.CPU), "")
+    assert choose_device(Device(Provider.CPU), GRAPH, PICTURE) == (Device(Provider.CPU), "")
 
 
 def test_a_model_that_does_not_run_is_found_at_the_start() -> None:
@@ -92,16 +92,16 @@ def test_nothing_is_reported_to_the_makers_of_onnx_runtime(tmp_path: Path) -> No
 
 def test_a_folder_that_can_keep_no_engines_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    place = Place(Provider.TENSORRT, (0,), tmp_path / "file" / "engines")
+    place = Device(Provider.TENSORRT, (0,), tmp_path / "file" / "engines")
     with pytest.raises(ProviderError, match=r"can't be kept in .*file/engines.*--engine-cache"):
-        open_inference(GRAPH, place)
+        open_ort_session(GRAPH, place)
 
 
 @needs_no_cuda
 def test_engines_of_other_models_and_shapes_have_folders_of_their_own(tmp_path: Path) -> None:
-    place = Place(Provider.TENSORRT, (0,), tmp_path)
+    place = Device(Provider.TENSORRT, (0,), tmp_path)
     trained_anew = bright_model(bright_spec(version="1.0.1")).SerializeToString()
     for graph, batch in ((GRAPH, 1), (GRAPH, 1), (GRAPH, 2), (trained_anew, 2)):
         with pytest.raises(Exception, match=r"TensorRT|Tensorrt"):
-            open_inference(graph, place, fixed={"n": batch})
+            open_ort_session(graph, place, fixed={"n": batch})
     assert len(list(tmp_path.iterdir())) == 3

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.damage import (
-    APPLICATION_AT,
+    APPLICATION_ID_OFFSET,
     SQLITE_MAGIC,
     JournalDamaged,
     find_damage,
-    set_aside,
+    rename_damaged,
 )
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID
@@ -24,7 +24,7 @@ from batch.records import (
     Box,
     Failure,
     FileState,
-    Finished,
+    FinishedFile,
     Reason,
     Row,
     Source,
@@ -34,7 +34,7 @@ from batch.records import (
 
 DAMAGE = "file is not a database"
 BASIS = b"basis"
-FILES = [Found(f"photos/{n:03}.jpg", 1_000 + n, 10**18 + n) for n in range(40)]
+FILES = [FoundFile(f"photos/{n:03}.jpg", 1_000 + n, 10**18 + n) for n in range(40)]
 FLIPS = 400
 
 
@@ -57,19 +57,19 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of a journal that knows FILES."""
     path = tmp_path_factory.mktemp("sound") / "journal"
     with Journal(path, BASIS) as journal:
-        journal.plan(FILES, fresh=False, verify=False)
+        journal.plan_run(FILES, fresh=False, verify=False)
         for number, (file, row) in enumerate(zip(FILES, ROWS, strict=True)):
             digest = number.to_bytes(32, "big")
-            journal.add(Finished(row, FileState(file.size, file.mtime_ns, digest)))
-        journal.note("profile", "{}")
+            journal.add(FinishedFile(row, FileState(file.size, file.mtime_ns, digest)))
+        journal.write_note("profile", "{}")
     return path.read_bytes()
 
 
 def _read(path: Path) -> list[Row]:
     """Read all rows as a run does that finds nothing new."""
     with Journal(path, BASIS) as journal:
-        journal.plan(FILES, fresh=False, verify=False)
-        journal.noted("profile")
+        journal.plan_run(FILES, fresh=False, verify=False)
+        journal.read_note("profile")
         return list(journal.rows())
 
 
@@ -121,7 +121,7 @@ def test_a_row_that_can_not_be_found_is_damage(tmp_path: Path, sound: bytes) -> 
     path = tmp_path / "journal"
     path.write_bytes(sound)
     with Journal(path, BASIS) as journal:
-        journal.plan(FILES, fresh=False, verify=False)
+        journal.plan_run(FILES, fresh=False, verify=False)
         journal._database.execute("DELETE FROM photos WHERE size = 1001")
         with pytest.raises(JournalDamaged, match="rows for 39 of 40 files"):
             list(journal.rows())
@@ -135,17 +135,17 @@ def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, sound: bytes) -> N
             pytest.raises(OutputError, match=r"No space left .* temporary files.*free some space"),
             Journal(path, BASIS) as journal,
         ):
-            journal.add(Finished(ROWS[0], FileState(1, 1)))
+            journal.add(FinishedFile(ROWS[0], FileState(1, 1)))
             # The temporary database as it is on a disk without space.
             journal._database.execute("PRAGMA temp.max_page_count = 4")
-            many = (Found(f"photos/{n}.jpg", 1, 1) for n in range(10_000))
-            journal.plan(many, fresh=False, verify=False)
+            many = (FoundFile(f"photos/{n}.jpg", 1, 1) for n in range(10_000))
+            journal.plan_run(many, fresh=False, verify=False)
         assert find_damage(path) is None
     assert [row.status for row in _read(path)] == [row.status for row in ROWS]
 
 
 def test_what_discovery_raises_is_not_laid_on_the_journal(tmp_path: Path) -> None:
-    def found() -> list[Found]:
+    def found() -> list[FoundFile]:
         raise PermissionError(13, "Permission denied", "photos/x.jpg")
 
     class Files:
@@ -153,7 +153,7 @@ def test_what_discovery_raises_is_not_laid_on_the_journal(tmp_path: Path) -> Non
             return iter(found())
 
     with Journal(tmp_path / "journal", BASIS) as journal, pytest.raises(PermissionError):
-        journal.plan(Files(), fresh=False, verify=False)  # type: ignore[arg-type]
+        journal.plan_run(Files(), fresh=False, verify=False)  # type: ignore[arg-type]
 
 
 def test_each_damaged_journal_gets_a_name_of_its_own(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_each_damaged_journal_gets_a_name_of_its_own(tmp_path: Path) -> None:
     for number, end in enumerate(("", "-2", "-3")):
         journal.write_bytes(b"content %d" % number)
         (tmp_path / "j-journal").write_bytes(b"what belongs to it %d" % number)
-        broken = set_aside(journal, DAMAGE, given=False)
+        broken = rename_damaged(journal, DAMAGE, given=False)
         assert broken == tmp_path / f"j.broken{end}"
         assert broken.read_bytes() == b"content %d" % number
         belongs = tmp_path / f"j.broken{end}-journal"
@@ -171,14 +171,14 @@ def test_each_damaged_journal_gets_a_name_of_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "j.broken").read_bytes() == b"content 0"
 
 
-JOURNAL_HEAD = SQLITE_MAGIC.ljust(APPLICATION_AT, b"?") + APPLICATION_ID.to_bytes(4, "big")
+JOURNAL_HEAD = SQLITE_MAGIC.ljust(APPLICATION_ID_OFFSET, b"?") + APPLICATION_ID.to_bytes(4, "big")
 
 
 @pytest.mark.parametrize("content", [b"", JOURNAL_HEAD, JOURNAL_HEAD + b"damaged"])
 def test_one_that_was_given_is_renamed_if_it_was_a_journal(tmp_path: Path, content: bytes) -> None:
     journal = tmp_path / "j"
     journal.write_bytes(content)
-    assert set_aside(journal, DAMAGE, given=True).read_bytes() == content
+    assert rename_damaged(journal, DAMAGE, given=True).read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_anything_else_that_was_given_is_left_alone(tmp_path: Path, content: byt
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(content)
     with pytest.raises(OutputError, match=r"photo\.jpg is not a journal .*--state"):
-        set_aside(photo, DAMAGE, given=True)
+        rename_damaged(photo, DAMAGE, given=True)
     assert photo.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.gone import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.support.object_store import Bucket, bucket, s3_server
@@ -224,8 +224,8 @@ def test_inputs_and_failures_are_told_by_the_paths_of_files() -> None:
         *("s3://b/one/deep/a.jpg", "zip://in/a.jpg::c.zip", "/e/a.jpg"),
         *("d-not/a.jpg", "s3://b/two-not/a.jpg"),
     ]
-    broken = Found("s3://b/three/", failure=failure)
-    coverage = InputCoverage([*map(Found, files), broken], urls)
+    broken = FoundFile("s3://b/three/", failure=failure)
+    coverage = InputCoverage([*map(FoundFile, files), broken], urls)
     for _ in range(2):
         assert [file.path for file in coverage] == [*files, broken.path]
         assert coverage.empty == {"s3://b/two", "d"}

@@ -12,17 +12,24 @@ from pathlib import Path
 import pytest
 
 import batch.journal.journal
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.damage import JournalDamaged, find_damage
-from batch.journal.journal import CHUNK, FRESH, INSERTED_AT_ONCE, Cause, Journal, Plan
+from batch.journal.journal import (
+    CHUNK_ROWS,
+    FRESH_NOTE,
+    INSERT_CHUNK_ROWS,
+    Journal,
+    PendingCause,
+    RunPlan,
+)
 from batch.journal.schema import SCHEMA
 from batch.location import Location, Url
 from batch.records import (
     Answer,
     Failure,
     FileState,
-    Finished,
-    Pending,
+    FinishedFile,
+    PendingFile,
     Reason,
     Row,
     Source,
@@ -31,10 +38,10 @@ from batch.records import (
 )
 
 BASIS = b"basis"
-A, B, C = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "abc")
+A, B, C = (FoundFile(f"photos/{name}.jpg", 100, 1_000) for name in "abc")
 A_STATE = FileState(A.size, A.mtime_ns, A.path.encode())
 UNREADABLE = Failure(Path("photos/d.jpg"), Stage.READ, Reason.UNREADABLE, "Permission denied")
-D = Found("photos/d.jpg", failure=UNREADABLE)
+D = FoundFile("photos/d.jpg", failure=UNREADABLE)
 
 DIE_IN_THE_FIRST_COMMIT = f"""
 import os, signal, sqlite3, sys
@@ -66,21 +73,21 @@ def _row(path: str, label: str = "happy") -> Row:
     return Row(Path(path), Status.OK, answer, Source.IMAGE, width=10, height=10)
 
 
-def _finished(found: Found, digest: bytes | None = None) -> Finished:
+def _finished(found: FoundFile, digest: bytes | None = None) -> FinishedFile:
     if found.failure:
-        return Finished(Row(Path(found.path), Status.FAILED, failure=found.failure))
-    return Finished(_row(found.path), FileState(found.size, found.mtime_ns, digest))
+        return FinishedFile(Row(Path(found.path), Status.FAILED, failure=found.failure))
+    return FinishedFile(_row(found.path), FileState(found.size, found.mtime_ns, digest))
 
 
 def _locations(journal: Journal) -> list[Location | Failure]:
     return [item if isinstance(item, Failure) else item.location for item in journal.pending()]
 
 
-def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
+def _do_all(path: Path, *found: FoundFile, basis: bytes = BASIS) -> None:
     """Label everything that is pending and close the journal."""
     with_digest = {file.path: file.path.encode() for file in found}
     journal = Journal(path, basis)
-    journal.plan(found, fresh=False, verify=False)
+    journal.plan_run(found, fresh=False, verify=False)
     by_path = {Path(file.path): file for file in found}
     for item in list(journal.pending()):
         file = by_path[Path(item.path if isinstance(item, Failure) else item.location)]
@@ -88,52 +95,52 @@ def _do_all(path: Path, *found: Found, basis: bytes = BASIS) -> None:
     journal.close()
 
 
-def _plan(path: Path, *found: Found, **how: bool) -> Plan:
+def _plan(path: Path, *found: FoundFile, **how: bool) -> RunPlan:
     journal = Journal(path, BASIS)
     try:
-        return journal.plan(found, **{"fresh": False, "verify": False, **how})
+        return journal.plan_run(found, **{"fresh": False, "verify": False, **how})
     finally:
         journal.close()
 
 
 def test_the_first_run_has_everything_to_do_and_the_second_nothing(path: Path) -> None:
     _do_all(path, A, B, C)
-    assert _plan(path, A, B, C) == Plan(found=3, pending=0)
+    assert _plan(path, A, B, C) == RunPlan(found=3, pending=0)
 
 
 def test_a_file_is_pending_once_size_or_time_differ(path: Path) -> None:
     _do_all(path, A, B, C)
     larger, later = A._replace(size=101), B._replace(mtime_ns=999)
-    assert _plan(path, larger, later, C) == Plan(found=3, pending=2)
+    assert _plan(path, larger, later, C) == RunPlan(found=3, pending=2)
 
 
 @pytest.mark.parametrize(
     ("known", "found", "cause"),
     [
         ((1, 2), (1, 2), None),
-        ((1, 2), (3, 2), Cause.INODE),
-        ((1, 2), (1, 3), Cause.INODE),
+        ((1, 2), (3, 2), PendingCause.INODE),
+        ((1, 2), (1, 3), PendingCause.INODE),
         ((1, 2), (None, None), None),
         ((None, None), (1, 2), None),
     ],
 )
 def test_a_file_is_read_again_once_ctime_or_inode_differ(
-    path: Path, known: tuple[int, int], found: tuple[int, int], cause: Cause | None
+    path: Path, known: tuple[int, int], found: tuple[int, int], cause: PendingCause | None
 ) -> None:
     with Journal(path, BASIS) as journal:
-        journal.plan([A], fresh=False, verify=False)
+        journal.plan_run([A], fresh=False, verify=False)
         state = FileState(A.size, A.mtime_ns, None, None, *known)
-        journal.add(Finished(_row(A.path), state))
+        journal.add(FinishedFile(_row(A.path), state))
     now = A._replace(ctime_ns=found[0], inode=found[1])
     plan = _plan(path, now)
     assert plan.by_cause == ({cause: 1} if cause else {})
     assert _plan(path, now, ignore_inode=True).pending == 0
-    assert _plan(path, now._replace(size=3)).by_cause == {Cause.CHANGED: 1}
+    assert _plan(path, now._replace(size=3)).by_cause == {PendingCause.CHANGED: 1}
 
 
 def test_failures_are_pending_again(path: Path) -> None:
     _do_all(path, A, D)
-    assert _plan(path, A, D) == Plan(found=2, pending=1)
+    assert _plan(path, A, D) == RunPlan(found=2, pending=1)
 
 
 def test_everything_is_pending_for_another_basis_and_on_demand(path: Path) -> None:
@@ -147,27 +154,27 @@ def test_everything_is_pending_for_another_basis_and_on_demand(path: Path) -> No
 def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
     _do_all(path, A)
     journal = Journal(path, BASIS)
-    journal.plan([A], fresh=False, verify=True)
-    assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
+    journal.plan_run([A], fresh=False, verify=True)
+    assert journal.find_known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
     journal.close()
     _plan(path, A, fresh=True)
     journal = Journal(path, BASIS)
-    assert journal.known(Path("copy.jpg"), A_STATE) is None
+    assert journal.find_known(Path("copy.jpg"), A_STATE) is None
     journal.close()
 
 
 def test_a_fresh_start_goes_on_until_a_report_is_published(path: Path) -> None:
     _do_all(path, A, B)
-    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=2)
+    assert _plan(path, A, B, fresh=True) == RunPlan(found=2, pending=2)
     _do_all(path, A)
-    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=1, goes_on=True)
+    assert _plan(path, A, B, fresh=True) == RunPlan(found=2, pending=1, continues_fresh=True)
     with Journal(path, BASIS) as journal:
-        journal.note(FRESH, "")
-    assert _plan(path, A, B, fresh=True) == Plan(found=2, pending=2)
+        journal.write_note(FRESH_NOTE, "")
+    assert _plan(path, A, B, fresh=True) == RunPlan(found=2, pending=2)
 
 
 def test_pending_files_and_rows_come_in_the_order_of_discovery(journal: Journal) -> None:
-    journal.plan([C, D, A], fresh=False, verify=False)
+    journal.plan_run([C, D, A], fresh=False, verify=False)
     assert _locations(journal) == [Path(C.path), UNREADABLE, Path(A.path)]
     for found in (A, C, D):
         journal.add(_finished(found))
@@ -175,51 +182,51 @@ def test_pending_files_and_rows_come_in_the_order_of_discovery(journal: Journal)
     assert [row.failure for row in journal.rows()] == [None, UNREADABLE, None]
 
 
-@pytest.mark.parametrize("number", [CHUNK, INSERTED_AT_ONCE * 3 + 1, 2 * CHUNK + 1])
+@pytest.mark.parametrize("number", [CHUNK_ROWS, INSERT_CHUNK_ROWS * 3 + 1, 2 * CHUNK_ROWS + 1])
 def test_no_file_is_lost_between_two_chunks(journal: Journal, number: int) -> None:
     names = [f"{n:05}.jpg" for n in range(number)]
-    plan = journal.plan((Found(name, 1, 1) for name in names), fresh=False, verify=False)
-    assert plan == Plan(number, number)
+    plan = journal.plan_run((FoundFile(name, 1, 1) for name in names), fresh=False, verify=False)
+    assert plan == RunPlan(number, number)
     for item in journal.pending():
-        assert isinstance(item, Pending)
-        journal.add(Finished(_row(str(item.location)), FileState(1, 1, None)))
+        assert isinstance(item, PendingFile)
+        journal.add(FinishedFile(_row(str(item.location)), FileState(1, 1, None)))
     assert [str(row.path) for row in journal.rows()] == names
 
 
 def test_a_row_is_known_by_its_bytes_alone(path: Path) -> None:
     _do_all(path, A)
     other = Journal(path, b"another")
-    assert other.known(Path("copy.jpg"), A_STATE) is None
+    assert other.find_known(Path("copy.jpg"), A_STATE) is None
     other.close()
     journal = Journal(path, BASIS)
-    assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
-    assert journal.known(Path("copy.jpg"), replace(A_STATE, digest=b"other bytes")) is None
+    assert journal.find_known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
+    assert journal.find_known(Path("copy.jpg"), replace(A_STATE, digest=b"other bytes")) is None
     journal.close()
 
 
 def _may_be_known(journal: Journal) -> dict[str, bool]:
-    pending = [item for item in journal.pending() if isinstance(item, Pending)]
+    pending = [item for item in journal.pending() if isinstance(item, PendingFile)]
     return {str(item.location): item.may_be_known for item in pending}
 
 
 def test_a_file_may_be_known_if_a_known_one_has_its_size(path: Path) -> None:
     _do_all(path, A, D)
     with Journal(path, BASIS) as journal:
-        same, other = Found("same.jpg", A.size, 5), Found("other.jpg", 9_999, 5)
-        journal.plan([A, same, other], fresh=False, verify=False)
+        same, other = FoundFile("same.jpg", A.size, 5), FoundFile("other.jpg", 9_999, 5)
+        journal.plan_run([A, same, other], fresh=False, verify=False)
         assert _may_be_known(journal) == {"same.jpg": True, "other.jpg": False}
     with Journal(path, b"another") as journal:  # which has no use for the row
-        journal.plan([same], fresh=False, verify=False)
+        journal.plan_run([same], fresh=False, verify=False)
         assert _may_be_known(journal) == {"same.jpg": False}
 
 
-@pytest.mark.parametrize("between", [0, 700, CHUNK])
+@pytest.mark.parametrize("between", [0, 700, CHUNK_ROWS])
 def test_the_second_of_two_new_files_of_one_size_may_be_known(
     journal: Journal, between: int
 ) -> None:
-    others = [Found(f"m{number:05}.jpg", 2_000 + number, 1) for number in range(between)]
-    found = [Found("a.jpg", 1, 1), *others, Found("z.jpg", 1, 1)]
-    journal.plan(found, fresh=False, verify=False)
+    others = [FoundFile(f"m{number:05}.jpg", 2_000 + number, 1) for number in range(between)]
+    found = [FoundFile("a.jpg", 1, 1), *others, FoundFile("z.jpg", 1, 1)]
+    journal.plan_run(found, fresh=False, verify=False)
     asked = _may_be_known(journal)
     assert {name for name, may_be_known in asked.items() if may_be_known} == {"z.jpg"}
 
@@ -227,21 +234,21 @@ def test_the_second_of_two_new_files_of_one_size_may_be_known(
 def test_a_file_that_can_not_be_read_now_may_be_known_elsewhere(path: Path) -> None:
     _do_all(path, A)
     with Journal(path, BASIS) as journal:
-        journal.plan([A._replace(mtime_ns=77)], fresh=False, verify=False)
+        journal.plan_run([A._replace(mtime_ns=77)], fresh=False, verify=False)
         failure = Failure(Path(A.path), Stage.READ, Reason.UNREADABLE, "for a night")
-        journal.add(Finished(Row(Path(A.path), Status.FAILED, failure=failure)))
-        assert journal.known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
+        journal.add(FinishedFile(Row(Path(A.path), Status.FAILED, failure=failure)))
+        assert journal.find_known(Path("copy.jpg"), A_STATE) == _row("copy.jpg")
     with Journal(path, BASIS) as journal:
-        journal.plan([Found("copy.jpg", A.size, 5)], fresh=False, verify=False)
+        journal.plan_run([FoundFile("copy.jpg", A.size, 5)], fresh=False, verify=False)
         assert _may_be_known(journal) == {"copy.jpg": True}
 
 
 def test_a_url_is_known_by_the_size_that_was_listed(journal: Journal) -> None:
     for size in (7, None):  # None where a server tells no size
         url = Url("https://host/a.jpg", size)
-        journal.add(Finished(replace(_row("a.jpg"), path=url), FileState(size, 1, b"digest")))
+        journal.add(FinishedFile(replace(_row("a.jpg"), path=url), FileState(size, 1, b"digest")))
         copy = replace(url, text="https://host/copy.jpg")
-        row = journal.known(copy, FileState(7, None, b"digest"))
+        row = journal.find_known(copy, FileState(7, None, b"digest"))
         assert row is not None
         assert row.path == copy
 
@@ -249,20 +256,20 @@ def test_a_url_is_known_by_the_size_that_was_listed(journal: Journal) -> None:
 def test_a_failure_is_not_taken_over(journal: Journal) -> None:
     failure = Failure(Path("a.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut")
     row = Row(Path("a.jpg"), Status.FAILED, failure=failure)
-    journal.add(Finished(row, FileState(1, 1, b"digest")))
-    assert journal.known(Path("b.jpg"), FileState(1, 1, b"digest")) is None
+    journal.add(FinishedFile(row, FileState(1, 1, b"digest")))
+    assert journal.find_known(Path("b.jpg"), FileState(1, 1, b"digest")) is None
 
 
 def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -> None:
     _do_all(path, C, B, A, D)
     journal = Journal(path, BASIS)
-    journal.plan([B], fresh=False, verify=False)
-    missing = list(journal.missing())
+    journal.plan_run([B], fresh=False, verify=False)
+    missing = list(journal.read_missing())
     assert [row.path.name for row in missing] == ["a.jpg", "c.jpg"]
     assert all(row.missing for row in missing)
     assert not any(row.missing for row in journal.rows())
     journal.forget_missing()
-    assert list(journal.missing()) == []
+    assert list(journal.read_missing()) == []
     assert [row.path.name for row in journal.rows()] == ["b.jpg"]
     journal.close()
 
@@ -270,39 +277,39 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
 def test_what_is_kept_is_not_forgotten(path: Path) -> None:
     _do_all(path, A, B, C)
     with Journal(path, BASIS) as journal:
-        assert journal.plan([C], fresh=False, verify=False).known == 3
-        assert list(journal.gone()) == [A.path, B.path]
-        journal.keep([A.path])
-        assert (list(journal.gone()), journal.count_gone()) == ([B.path], 1)
-        assert [row.path.name for row in journal.missing(all_gone=False)] == ["a.jpg"]
+        assert journal.plan_run([C], fresh=False, verify=False).find_known == 3
+        assert list(journal.read_gone()) == [A.path, B.path]
+        journal.mark_kept([A.path])
+        assert (list(journal.read_gone()), journal.count_gone()) == ([B.path], 1)
+        assert [row.path.name for row in journal.read_missing(all_gone=False)] == ["a.jpg"]
         journal.forget_missing()
-    assert _plan(path, A, B, C) == Plan(found=3, pending=1)
+    assert _plan(path, A, B, C) == RunPlan(found=3, pending=1)
 
 
 def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
     _do_all(path, A, B)
     with Journal(path, BASIS) as journal:
-        journal.plan([A], fresh=False, verify=False)
+        journal.plan_run([A], fresh=False, verify=False)
         journal.forget_missing(all_kept=True)
     assert _plan(path, A, B).pending == 0
 
 
 @pytest.mark.parametrize("published", [False, True])
 def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: bool) -> None:
-    moved = Found("photos/new/a.jpg", 100, 1_000)
-    copy = Finished(_row(moved.path), FileState(100, 1_000, A.path.encode()))
+    moved = FoundFile("photos/new/a.jpg", 100, 1_000)
+    copy = FinishedFile(_row(moved.path), FileState(100, 1_000, A.path.encode()))
     _do_all(path, A, B)
     with Journal(path, BASIS) as journal:
-        journal.plan([moved, B], fresh=False, verify=False)
+        journal.plan_run([moved, B], fresh=False, verify=False)
         journal.add(copy)
-        assert list(journal.gone()) == [A.path]
+        assert list(journal.read_gone()) == [A.path]
         journal.find_moved()
-        assert list(journal.gone()) == []
+        assert list(journal.read_gone()) == []
         if published:
             journal.forget_missing(all_kept=True)
     # A run that was cut off leaves it new to the next; a report makes it an old one.
     with Journal(path, BASIS) as journal:
-        journal.plan([moved, B], fresh=False, verify=False)
+        journal.plan_run([moved, B], fresh=False, verify=False)
         journal.find_moved()
         assert journal.count_gone() == int(published)
 
@@ -310,17 +317,17 @@ def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: b
 def test_files_that_failed_do_not_count_as_gone(path: Path) -> None:
     _do_all(path, A, D)
     with Journal(path, BASIS) as journal:
-        journal.plan([], fresh=False, verify=False)
+        journal.plan_run([], fresh=False, verify=False)
         # But their folder may be away, and then they are kept like others.
-        assert (list(journal.gone()), journal.count_gone()) == ([A.path, D.path], 1)
+        assert (list(journal.read_gone()), journal.count_gone()) == ([A.path, D.path], 1)
 
 
 def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(path: Path) -> None:
     _do_all(path, A, B)
     for basis, fresh in ((b"another", False), (BASIS, True)):
         with Journal(path, basis) as journal:
-            journal.plan([B], fresh=fresh, verify=False)
-            assert [row.path.name for row in journal.missing()] == ["a.jpg"]
+            journal.plan_run([B], fresh=fresh, verify=False)
+            assert [row.path.name for row in journal.read_missing()] == ["a.jpg"]
     assert find_damage(path) is None
     assert _plan(path, A, B).pending == 2
 
@@ -331,21 +338,21 @@ def test_a_fresh_start_hides_no_damage(path: Path) -> None:
     database.execute("UPDATE photos SET row = replace(row, 'happy', 'merry')")
     database.close()
     with Journal(path, BASIS) as journal:
-        journal.plan([B], fresh=True, verify=False)
+        journal.plan_run([B], fresh=True, verify=False)
         with pytest.raises(JournalDamaged):
-            list(journal.missing())
+            list(journal.read_missing())
 
 
 def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Path) -> None:
-    def failed(name: str, size: int | None, time: int | None, digest: bytes | None) -> Finished:
+    def failed(name: str, size: int | None, time: int | None, digest: bytes | None) -> FinishedFile:
         failure = Failure(Path(name), Stage.READ, Reason.CORRUPT, "broken")
         row = Row(Path(name), Status.FAILED, failure=failure)
-        return Finished(row, FileState(size, time, digest))
+        return FinishedFile(row, FileState(size, time, digest))
 
-    def found(finished: Finished) -> Found:
+    def found(finished: FinishedFile) -> FoundFile:
         state = finished.state
         assert state is not None
-        return Found(str(finished.row.path), state.size, state.mtime_ns)
+        return FoundFile(str(finished.row.path), state.size, state.mtime_ns)
 
     first = [
         failed("by-bytes", 1, 1, b"digest"),
@@ -361,30 +368,30 @@ def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Pa
     ]
     expected = [True, True, True, True, False, False, False]
     with Journal(path, BASIS) as journal:
-        journal.plan([found(f) for f in first], fresh=False, verify=False)
+        journal.plan_run([found(f) for f in first], fresh=False, verify=False)
         for finished in first:
             journal.add(finished)
         assert not any(row.accepted for row in journal.rows())
         journal.accept_failures()
     for finished, accepted in zip(then, expected, strict=True):
         with Journal(path, BASIS) as journal:
-            journal.plan([found(finished)], fresh=False, verify=False)
+            journal.plan_run([found(finished)], fresh=False, verify=False)
             journal.add(finished)
             assert [row.accepted for row in journal.rows()] == [accepted], finished.row.path
     with Journal(path, BASIS) as journal:
-        journal.plan([Found("by-bytes")], fresh=True, verify=False)
+        journal.plan_run([FoundFile("by-bytes")], fresh=True, verify=False)
         journal.add(first[0])
         assert [row.accepted for row in journal.rows()] == [False]
 
 
 def test_notes_are_kept_and_replaced(path: Path) -> None:
     journal = Journal(path, BASIS)
-    assert journal.noted("profile") is None
-    journal.note("profile", "one")
-    journal.note("profile", "two")
+    assert journal.read_note("profile") is None
+    journal.write_note("profile", "one")
+    journal.write_note("profile", "two")
     journal.close()
     journal = Journal(path, b"another")
-    assert journal.noted("profile") == "two"
+    assert journal.read_note("profile") == "two"
     journal.close()
 
 
@@ -393,9 +400,9 @@ def test_notes_are_kept_and_replaced(path: Path) -> None:
 )
 def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
     path = os.fsdecode(name)
-    journal.plan([Found(path, 1, 1)], fresh=False, verify=False)
+    journal.plan_run([FoundFile(path, 1, 1)], fresh=False, verify=False)
     assert _locations(journal) == [Path(path)]
-    journal.add(Finished(_row(path), FileState(1, 1, None)))
+    journal.add(FinishedFile(_row(path), FileState(1, 1, None)))
     assert [row.path for row in journal.rows()] == [Path(path)]
 
 
@@ -434,7 +441,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     _die(program, path, repository)
     assert path.with_name("journal-journal").exists()
     journal = Journal(path, BASIS)
-    assert (journal.noted("kept"), journal.noted("lost 0")) == ("yes", None)
+    assert (journal.read_note("kept"), journal.read_note("lost 0")) == ("yes", None)
     journal.close()
 
 

@@ -5,36 +5,36 @@ from pathlib import Path
 
 import pytest
 
-from batch.journal.path import journal_path
-from batch.options import Job, Memory
+from batch.journal.path import find_journal_path
+from batch.options import Job, JournalOptions
 
 
 def _job(output: str | Path, state: Path | None = None) -> Job:
-    return Job(photos=("photos",), output=str(output), memory=Memory(state=state))
+    return Job(photos=("photos",), output=str(output), journal=JournalOptions(state=state))
 
 
 def test_the_journal_lies_hidden_beside_the_report(tmp_path: Path) -> None:
-    assert journal_path(_job(tmp_path / "r.csv")) == tmp_path / ".r.csv.journal"
-    assert journal_path(_job(tmp_path / "r.jsonl")) == tmp_path / ".r.jsonl.journal"
+    assert find_journal_path(_job(tmp_path / "r.csv")) == tmp_path / ".r.csv.journal"
+    assert find_journal_path(_job(tmp_path / "r.jsonl")) == tmp_path / ".r.jsonl.journal"
 
 
 def test_it_lies_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link.csv").symlink_to(tmp_path / "there" / "r.csv")
-    assert journal_path(_job(tmp_path / "link.csv")) == tmp_path / "there" / ".r.csv.journal"
+    assert find_journal_path(_job(tmp_path / "link.csv")) == tmp_path / "there" / ".r.csv.journal"
 
 
 @pytest.mark.parametrize("output", ["-", "/dev/stdout", "/dev/null"])
 def test_a_stream_has_none_unless_it_is_asked_for(tmp_path: Path, output: str) -> None:
-    assert journal_path(_job(output)) is None
-    assert journal_path(_job(output, tmp_path / "state")) == tmp_path / "state"
+    assert find_journal_path(_job(output)) is None
+    assert find_journal_path(_job(output, tmp_path / "state")) == tmp_path / "state"
 
 
 def test_a_pipe_has_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "r.csv")
-    assert journal_path(_job(tmp_path / "r.csv")) is None
+    assert find_journal_path(_job(tmp_path / "r.csv")) is None
 
 
 def test_a_journal_of_one_s_own_may_lie_anywhere(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "state")
-    assert journal_path(_job(tmp_path / "r.csv", tmp_path / "link")) == tmp_path / "state"
+    assert find_journal_path(_job(tmp_path / "r.csv", tmp_path / "link")) == tmp_path / "state"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from batch.journal import schema
-from batch.journal.journal import CHUNK, Journal
-from batch.journal.schema import KNOWN, NEXT_PENDING, PENDING
+from batch.journal.journal import CHUNK_ROWS, Journal
+from batch.journal.schema import FIND_KNOWN, INSERT_PENDING, NEXT_PENDING
 from tests.batch.journal.test_journal import BASIS, A, path
 
 __all__ = ["path"]
@@ -23,7 +23,14 @@ QUERIES = {name: query for name, query in vars(schema).items() if name.startswit
     ids=[*QUERIES, *PER_PHOTO],
 )
 def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query: str) -> None:
-    values = {"after": b"", "basis": BASIS, "chunk": CHUNK, "all": True, "size": 1, "digest": b""}
+    values = {
+        "after": b"",
+        "basis": BASIS,
+        "chunk": CHUNK_ROWS,
+        "all": True,
+        "size": 1,
+        "digest": b"",
+    }
     with Journal(path, BASIS) as journal:
         _plan_steps(journal, query, values if ":" in query else (b"",) * query.count("?"))
 
@@ -31,7 +38,7 @@ def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query
 def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
     values = {"all": False, "basis": BASIS, "ignore_inode": False}
     with Journal(path, BASIS) as journal:
-        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {PENDING}", values).fetchall()
+        plan = journal._database.execute(f"EXPLAIN QUERY PLAN {INSERT_PENDING}", values).fetchall()
     steps = [step[3] for step in plan]
     assert steps[0] == "SCAN found"
     assert steps[1].startswith("SEARCH photos USING PRIMARY KEY (path=?)")
@@ -47,9 +54,9 @@ def test_of_many_copies_one_is_looked_at(path: Path) -> None:
                 for *_, step in journal._database.execute(f"EXPLAIN QUERY PLAN {query}", values)
                 if step.startswith("SEARCH")
             ]
-            for query in (KNOWN, NEXT_PENDING)
+            for query in (FIND_KNOWN, NEXT_PENDING)
         }
-    assert searches[KNOWN] == [
+    assert searches[FIND_KNOWN] == [
         "INDEX photos_by_content (size=? AND basis=? AND digest=?)",
         "INDEX unreadable_by_content (size=? AND basis=? AND digest=?)",
     ]
@@ -60,13 +67,13 @@ def test_of_many_copies_one_is_looked_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.FORGET, schema.FORGET_ANSWERS]
+    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.DELETE_GONE, schema.DELETE_GONE_ANSWERS]
 )
 def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
     path: Path, query: str
 ) -> None:
     with Journal(path, BASIS) as journal:
-        journal.plan([A], fresh=False, verify=False)
+        journal.plan_run([A], fresh=False, verify=False)
         _plan_steps(journal, query, (), scans=1)
 
 

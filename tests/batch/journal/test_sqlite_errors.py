@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.journal.damage import JournalDamaged, find_damage
 from batch.journal.journal import Journal
-from batch.journal.schema import APPLICATION_ID, VERSION
-from batch.records import FileState, Finished, Row, Status
+from batch.journal.schema import APPLICATION_ID, JOURNAL_VERSION
+from batch.records import FileState, FinishedFile, Row, Status
 
 BASIS = b"basis"
-A, B = (Found(f"photos/{name}.jpg", 100, 1_000) for name in "ab")
+A, B = (FoundFile(f"photos/{name}.jpg", 100, 1_000) for name in "ab")
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def _do_all(path: Path, *found: Found) -> None:
+def _do_all(path: Path, *found: FoundFile) -> None:
     journal = Journal(path, BASIS)
     for file in found:
         row = Row(Path(file.path), Status.NO_FACE, width=10, height=10)
-        journal.add(Finished(row, FileState(file.size, file.mtime_ns, file.path.encode())))
+        journal.add(FinishedFile(row, FileState(file.size, file.mtime_ns, file.path.encode())))
     journal.close()
 
 
@@ -55,7 +55,7 @@ SPOILT = {
     "garbage": _garbage,
     "cut": _cut,
     "another program's": _run(f"PRAGMA application_id = {APPLICATION_ID + 1}"),
-    "a later version's": _run(f"PRAGMA user_version = {VERSION + 1}"),
+    "a later version's": _run(f"PRAGMA user_version = {JOURNAL_VERSION + 1}"),
     "without its table": _run("DROP TABLE photos"),
     "with a row that is no JSON": _run("UPDATE photos SET row = '{\"status\":'"),
     "with a row of another kind": _run("UPDATE photos SET row = '[]'"),
@@ -79,7 +79,7 @@ def test_what_this_version_did_not_write_is_damage(
 def _read_all(path: Path) -> None:
     journal = Journal(path, BASIS)
     try:
-        journal.plan([A], fresh=False, verify=False)
+        journal.plan_run([A], fresh=False, verify=False)
         list(journal.rows())
     finally:
         journal.close()
@@ -89,11 +89,11 @@ def test_damage_shows_in_rows_that_are_missing_or_known_too(path: Path) -> None:
     _do_all(path, A, B)
     _run("UPDATE photos SET row = '{}'")(path)
     journal = Journal(path, BASIS)
-    journal.plan([A], fresh=False, verify=False)
+    journal.plan_run([A], fresh=False, verify=False)
     with pytest.raises(JournalDamaged):
-        list(journal.missing())
+        list(journal.read_missing())
     with pytest.raises(JournalDamaged):
-        journal.known(Path("copy.jpg"), FileState(A.size, None, A.path.encode()))
+        journal.find_known(Path("copy.jpg"), FileState(A.size, None, A.path.encode()))
     journal.close()
 
 
@@ -124,7 +124,7 @@ def test_a_folder_that_goes_away_is_no_damage(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     journal = Journal(folder / "journal", BASIS)
-    journal.note("name", "value")
+    journal.write_note("name", "value")
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(OutputError, match="No such file or directory"):
         journal.close()

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch.errors import ExitCode, ModelError
-from batch.models.contract import SCHEMA_VERSION, load_model, metadata
-from batch.models.fusion import Fusion, Rule, pack_fusion
-from batch.models.model import GOLDEN_SPREAD, GOLDEN_TOLERANCE, Golden, ModelSpec
+from batch.models.contract import SCHEMA_VERSION, load_model, to_metadata
+from batch.models.fusion import Fusion, FusionWeights, pack_fusion
+from batch.models.model import GOLDEN_TOLERANCE, MIN_GOLDEN_SPREAD, GoldenSamples, ModelSpec
 from batch.records import Region
 from tests.support.tiny_models import (
     GREYS,
@@ -29,7 +29,7 @@ from tests.support.tiny_models import (
 
 FUSION = bright_fusion()
 ABSTAIN = {"neither": 0.5, "no_person": 0.3}
-RULE = Rule(
+RULE = FusionWeights(
     bias=(0.0, 0.0, 0.0, 1.0),
     face=1.0,
     label=1.0,
@@ -55,7 +55,7 @@ ABSTAINING = bright_fusion(
 def test_a_model_comes_back_as_it_was_written(tmp_path: Path, spec: ModelSpec) -> None:
     model = load_model(save(bright_model(spec), tmp_path / "m.onnx"))
     assert (model.height, model.width, model.channels) == (SIDE, SIDE, 1)
-    assert metadata(model.spec) == metadata(spec)
+    assert to_metadata(model.spec) == to_metadata(spec)
     assert model.spec.fusion == spec.fusion
     assert model.spec.outputs == (*spec.labels, *spec.abstain_from)
     np.testing.assert_array_equal(model.spec.golden.inputs, spec.golden.inputs)
@@ -72,7 +72,7 @@ def test_abstain_outputs_come_in_the_order_of_the_list(tmp_path: Path) -> None:
 
 def test_a_model_of_schema_1_is_read(tmp_path: Path) -> None:
     # Its golden samples may be alike, and its fusion, of another form, is not used.
-    alike = Golden(bright_spec().golden.inputs[:1], bright_outputs(GREYS[:1]))
+    alike = GoldenSamples(bright_spec().golden.inputs[:1], bright_outputs(GREYS[:1]))
     spec = bright_spec(region=Region.IMAGE, golden=alike)
     old = as_schema_1(bright_model(spec))
     set_metadata(old, fusion='{"face_model": "face", "bias": 0, "face": 1, "photo": 1}')
@@ -88,7 +88,7 @@ def test_a_model_of_schema_1_has_no_abstain_outputs(tmp_path: Path) -> None:
         load_model(save(model, tmp_path / "m.onnx"))
 
 
-@pytest.mark.parametrize("key", list(metadata(bright_spec())))
+@pytest.mark.parametrize("key", list(to_metadata(bright_spec())))
 def test_no_key_of_the_metadata_is_ever_guessed(tmp_path: Path, key: str) -> None:
     model = set_metadata(bright_model(), **{key: None})
     with pytest.raises(ModelError, match=key):
@@ -262,7 +262,7 @@ def test_a_fusion_of_other_outputs_than_its_model_s_is_refused(
 def test_golden_answers_must_cover_every_output(tmp_path: Path) -> None:
     golden = bright_spec().golden
     for spec in (
-        bright_spec(golden=Golden(golden.inputs, golden.outputs[:, :1])),
+        bright_spec(golden=GoldenSamples(golden.inputs, golden.outputs[:, :1])),
         bright_spec(golden=golden, abstain_from=ABSTAIN),
     ):
         with pytest.raises(ModelError, match="one probability for each output"):
@@ -270,7 +270,7 @@ def test_golden_answers_must_cover_every_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", range(4))
-@pytest.mark.parametrize("spread", [0.0, GOLDEN_SPREAD, float("nan")])
+@pytest.mark.parametrize("spread", [0.0, MIN_GOLDEN_SPREAD, float("nan")])
 def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     tmp_path: Path, output: int, spread: float
 ) -> None:
@@ -278,11 +278,11 @@ def test_golden_answers_that_a_constant_answer_would_pass_are_refused(
     outputs = spec.golden.outputs.copy()
     outputs[:, output] = 0
     outputs[0, output] = spread
-    alike = replace(spec, golden=Golden(spec.golden.inputs, outputs))
+    alike = replace(spec, golden=GoldenSamples(spec.golden.inputs, outputs))
     with pytest.raises(ModelError, match=f"the same probability of {spec.outputs[output]}"):
         load_model(save(bright_model(alike), tmp_path / "m.onnx"))
-    assert GOLDEN_SPREAD >= 2 * GOLDEN_TOLERANCE
-    outputs[0, output] = GOLDEN_SPREAD + 1e-4
+    assert MIN_GOLDEN_SPREAD >= 2 * GOLDEN_TOLERANCE
+    outputs[0, output] = MIN_GOLDEN_SPREAD + 1e-4
     load_model(save(bright_model(alike), tmp_path / "m.onnx"))
 
 

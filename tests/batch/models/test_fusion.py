@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from batch.models.fusion import (
-    LEAST,
-    SCORE_LIMIT,
+    MAX_SCORE_LOG_ODDS,
+    MIN_PROBABILITY,
     Fusion,
-    Rule,
+    FusionWeights,
     pack_fusion,
-    score_odds,
+    score_log_odds,
     unpack_fusion,
 )
 from batch.records import Probabilities
 from tests.support.tiny_models import bright_fusion
 
-BOTH = Rule(
+BOTH = FusionWeights(
     bias=(0.25, -0.25, 0.5, 1.0),
     face=0.5,
     label=2.0,
@@ -30,7 +30,7 @@ BOTH = Rule(
     label_limit=1.0,
     abstain_limits={"neither": (-2.0, 1.0), "no_person": (-3.0, 2.0)},
 )
-PHOTO = Rule(
+PHOTO = FusionWeights(
     bias=(-0.125, 0.125, 0.0, 2.0),
     face=0.0,
     label=1.0,
@@ -99,7 +99,7 @@ def test_without_abstain_outputs_it_is_logistic_regression() -> None:
 
 
 def test_three_labels() -> None:
-    rule = Rule((0.0, 0.5, 0.0), 1.0, 1.0, {}, 0.0, 9.0, {})
+    rule = FusionWeights((0.0, 0.5, 0.0), 1.0, 1.0, {}, 0.0, 9.0, {})
     fused = bright_fusion(both=rule).fuse(_p(0.2, 0.3, 0.5), 1.0, _p(0.5, 0.25, 0.25))
     weights = [0.2 * 0.5, 0.3 * 0.25 * math.exp(0.5), 0.5 * 0.25]
     assert fused == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-6)
@@ -107,7 +107,7 @@ def test_three_labels() -> None:
 
 def test_abstain_outputs_of_the_face_are_found_by_name() -> None:
     """The face model's and the photo's may differ in number and order."""
-    rule = Rule(
+    rule = FusionWeights(
         bias=(0.0, 0.0, 0.0, 0.0),
         face=1.0,
         label=0.0,
@@ -139,7 +139,7 @@ def test_what_the_photo_says_is_bounded() -> None:
     assert happy == pytest.approx(expected, abs=1e-6)
     for photo, neither, no_person in (
         (_p(0.5, 0.5, 0.0, 0.0), -2.0, -3.0),
-        (_p(LEAST, LEAST, 0.5, 0.5), 1.0, 2.0),
+        (_p(MIN_PROBABILITY, MIN_PROBABILITY, 0.5, 0.5), 1.0, 2.0),
     ):
         fused = FUSION.fuse(face, 0.5, photo)
         expected = _softmax(
@@ -156,9 +156,9 @@ def test_a_face_s_certainty_has_an_end(certain: int) -> None:
     face = np.zeros(3, dtype=np.float32)
     face[certain] = 1
     fused = FUSION.fuse(face, 1.0, _p(0.25, 0.25, 0.25, 0.25))
-    own = [0.5 * math.log(p) if p else 0.5 * math.log(LEAST) for p in face.tolist()]
+    own = [0.5 * math.log(p) if p else 0.5 * math.log(MIN_PROBABILITY) for p in face.tolist()]
     logs = [0.25 + own[0], -0.25 + own[1], 0.5 + own[2] + 0.75 * math.log(0.5)]
-    expected = _softmax(*logs, 1.0 + 1.5 * math.log(0.5) - 1.25 * SCORE_LIMIT)
+    expected = _softmax(*logs, 1.0 + 1.5 * math.log(0.5) - 1.25 * MAX_SCORE_LOG_ODDS)
     assert fused == pytest.approx(expected, abs=1e-6)
 
 
@@ -170,13 +170,13 @@ def test_a_face_s_certainty_has_an_end(certain: int) -> None:
         (0.5, 0.0),
         (0.75, math.log(3)),
         (0.98, math.log(49)),
-        (0.999, SCORE_LIMIT),
-        (1.0, SCORE_LIMIT),
-        (7.0, SCORE_LIMIT),
+        (0.999, MAX_SCORE_LOG_ODDS),
+        (1.0, MAX_SCORE_LOG_ODDS),
+        (7.0, MAX_SCORE_LOG_ODDS),
     ],
 )
 def test_a_score_speaks_for_a_face_only(score: float, odds: float) -> None:
-    assert score_odds(score) == pytest.approx(odds)
+    assert score_log_odds(score) == pytest.approx(odds)
 
 
 def test_a_high_score_makes_no_person_less_likely() -> None:
@@ -217,7 +217,7 @@ def test_any_numbers_give_probabilities() -> None:
     for size in (1.0, 100.0):
         for _ in range(200):
             numbers = iter(chance.uniform(-size, size, 20).tolist())
-            rule = Rule(
+            rule = FusionWeights(
                 bias=tuple(next(numbers) for _ in range(4)),
                 face=next(numbers),
                 label=next(numbers),

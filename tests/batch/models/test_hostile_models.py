@@ -14,9 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from batch.errors import ExitCode, ModelError
-from batch.models.contract import MAX_NAME, load_model
+from batch.models.contract import MAX_NAME_CHARS, load_model
 from batch.models.graph import MAX_MODEL_BYTES
-from batch.models.model import MAX_BYTES
+from batch.models.model import MAX_GOLDEN_BYTES
 from batch.options import Provider
 from batch.records import MAX_LABELS
 from batch.vision.classify import Classifier
@@ -115,7 +115,7 @@ def test_metadata_that_are_no_text_are_refused(tmp_path: Path) -> None:
         ("labels", '{"a": 1, "b": 2}', "no list"),
         ("labels", "[" * 100_000, "understood"),
         ("labels", json.dumps([str(n) for n in range(MAX_LABELS + 1)]), "1,001 labels"),
-        ("labels", json.dumps(["a", "b" * (MAX_NAME + 1)]), "longer than 200"),
+        ("labels", json.dumps(["a", "b" * (MAX_NAME_CHARS + 1)]), "longer than 200"),
         ("name", "n" * 10_000_000, "longer than 200"),
         ("resize", "r" * 10_000_000, "resize"),
         ("region", "r" * 10_000_000, "understood"),
@@ -177,7 +177,7 @@ def test_a_label_of_any_script_is_taken(tmp_path: Path, label: str) -> None:
 def test_golden_samples_that_unpack_without_end_are_refused(
     tmp_path: Path, shape: list[int]
 ) -> None:
-    bomb = zlib.compress(bytes(MAX_BYTES + 1), 9)
+    bomb = zlib.compress(bytes(MAX_GOLDEN_BYTES + 1), 9)
     golden = {"shape": shape, "inputs": b64encode(bomb).decode(), "outputs": [[1, 0]]}
     model = set_metadata(bright_model(), golden=json.dumps(golden))
     assert "golden samples" in refusal(model, tmp_path)

@@ -20,12 +20,12 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = save(bright_model(), folder / "bright.onnx")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "SHA256SUMS").write_text(f"{digest}  bright.onnx\n")
-    monkeypatch.setattr(shipped, "models_folder", lambda: folder)
+    monkeypatch.setattr(shipped, "find_models_folder", lambda: folder)
     return folder
 
 
 def test_every_shipped_model_keeps_the_contract_and_has_a_card() -> None:
-    models = shipped.shipped_models()
+    models = shipped.list_shipped_models()
     assert set(DEFAULT_MODEL.split("+")) <= set(models)
     for name, path in models.items():
         model = load_model(shipped.find_model(name))
@@ -60,7 +60,7 @@ def test_a_name_may_be_that_of_a_model_of_the_user_s_own(shelf: Path, tmp_path: 
     assert shipped.resolve_models(mine, own) == mine
     assert shipped.resolve_models("bright+mine", own) == f"bright+{mine}"
     assert shipped.find_models(mine) == [Path(mine)]
-    assert shipped.own_models(None) == {}
+    assert shipped.list_own_models(None) == {}
     for folder, known in ((own, "bright, c+d, mine"), (None, "bright")):
         with pytest.raises(UsageError) as caught:
             shipped.resolve_models("bright+brigth", folder)

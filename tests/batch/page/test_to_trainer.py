@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from batch.path_text import path_from_text, path_text, printable
+from batch.path_text import parse_path_text, path_text, printable_text
 from batch.records import Abstain, Box, Region
 from tests.batch.page.test_review import downloaded, press
 from tests.conftest import REPOSITORY, Command
@@ -100,7 +100,7 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     for args in (("photos", "-o", "r.csv"), ("report", "r.csv")):
         ran = command(*args)
         assert ran.returncode == 0, ran.stderr
-    rows = {path_from_text(row["path"]).name: row for row in report_of(tmp_path)}
+    rows = {parse_path_text(row["path"]).name: row for row in report_of(tmp_path)}
     assert len(rows) == 4
     right = {
         COLLINS: other(answer_in(rows[COLLINS])),
@@ -110,7 +110,7 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     answers = {path_text(Path(name)): label for name, label in right.items()}
     review = review_in(browser, tmp_path, answers)
 
-    names = {name: printable(str(photos / name)) for name in right}
+    names = {name: printable_text(str(photos / name)) for name in right}
     is_confirmed = answer_in(rows["coffee.jpg"]) == Abstain.NO_PERSON
     of_photos = read_reviewed(review, CLASSES, PHOTO)
     assert samples_of(of_photos) == {
@@ -152,7 +152,7 @@ def test_faces_that_were_reviewed_are_each_learnt_from(
     rows = report_of(tmp_path)
     assert [row["face"] for row in rows] == ["1", "2"]
     review = review_in(browser, tmp_path, {"face 1": "happy", "face 2": "sad"})
-    name = printable(str(tmp_path / "photos" / "two, of them.jpg"))
+    name = printable_text(str(tmp_path / "photos" / "two, of them.jpg"))
     reviewed = read_reviewed(review, HAPPY_SAD, FACE)
     assert samples_of(reviewed) == {
         f"{name}, face {row['face']}": (label, box_in(row), row["label"] == label)

@@ -24,7 +24,7 @@ from batch.reading import readers
 from batch.reading.readers import MAX_COLUMNS, MAX_LINE_BYTES
 from batch.reading.saved import SavedRow, open_saved_report
 from batch.records import (
-    MAX_DETAIL,
+    MAX_DETAIL_CHARS,
     MAX_LABELS,
     Answer,
     Box,
@@ -292,9 +292,12 @@ def test_the_longest_rows_that_a_run_writes_are_read(
 
 def test_words_about_a_failure_are_cut_off() -> None:
     failure = Failure(Path("a"), Stage.READ, Reason.UNREADABLE, "x" * 1_000_000)
-    assert len(failure.detail) == MAX_DETAIL
+    assert len(failure.detail) == MAX_DETAIL_CHARS
     assert failure.detail.endswith("x...")
-    assert Failure(Path("a"), Stage.READ, Reason.EMPTY, "x" * MAX_DETAIL).detail == "x" * MAX_DETAIL
+    assert (
+        Failure(Path("a"), Stage.READ, Reason.EMPTY, "x" * MAX_DETAIL_CHARS).detail
+        == "x" * MAX_DETAIL_CHARS
+    )
 
 
 def test_commands_refuse_such_a_report_in_one_line(command: Command, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batch.errors import ExitCode, ReportError, UsageError
-from batch.location import Location, location_of
+from batch.location import Location, parse_location
 from batch.reading.diff import diff
 from batch.reading.saved import open_reader
 from batch.records import Row
@@ -277,7 +277,7 @@ def test_in_a_store_they_are_compared_as_in_folders(bucket: Bucket, tmp_path: Pa
 
 def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
     write(bucket.url("night/"), rows(100))
-    place = location_of(bucket.url("night/"))
+    place = parse_location(bucket.url("night/"))
     before = read(place, ("path", "label"))
     named = next(key for key in sorted(bucket.keys()) if "status=ok/label=sad" in key)
     left_over = named.rpartition("/")[0] + "/part-00001-0123456789ab.parquet"

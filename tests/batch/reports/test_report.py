@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from batch.errors import OutputError, UsageError
-from batch.path_text import path_from_text
+from batch.path_text import parse_path_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.columns import column_names, flatten_row
 from batch.reports.formats import ROW_GROUP_ROWS, Format
@@ -256,10 +256,10 @@ def test_names_that_are_no_text_come_back_from_every_format(tmp_path: Path) -> N
     failure = Failure(path, Stage.READ, Reason.VANISHED, f"{path} is gone")
     row = Row(path, Status.FAILED, failure=failure)
     (record,) = csv.DictReader(written(tmp_path / "r.csv", [row]).decode().splitlines())
-    assert path_from_text(record["path"]) == path
+    assert parse_path_text(record["path"]) == path
     assert record["error"].startswith("vanished: \\xFF\\n=")
     record = json.loads(written(tmp_path / "r.jsonl", [row]))
-    assert path_from_text(record["path"]) == path
+    assert parse_path_text(record["path"]) == path
 
 
 @pytest.mark.parametrize(

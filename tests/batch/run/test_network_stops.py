@@ -16,7 +16,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.stores import requests as retrying
-from batch.stores.requests import MAX_TIMEOUTS, ask, attend, await_in, retried
+from batch.stores.requests import MAX_TIMEOUTS, call_store, retry, run_coroutine, wait_for_call
 from batch.stores.store import open_store
 from tests.support.hostile_server import answering, head, send, stall
 from tests.support.object_store import Bucket, bucket, failing, s3_server
@@ -206,17 +206,17 @@ def end_after(seconds: float) -> Callable[[], None]:
 
 
 def test_a_pause_between_two_attempts_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE", 100)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 100)
 
     def call() -> None:
         raise ConnectionResetError
 
     with pytest.raises(Ended):
-        retried(call, end_after(0.2))
+        retry(call, end_after(0.2))
 
 
 def test_what_is_not_answered_in_time_is_asked_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
     asked = []
 
     def answer(connection: socket.socket, method: str, path: str) -> None:
@@ -226,7 +226,7 @@ def test_what_is_not_answered_in_time_is_asked_few_times(monkeypatch: pytest.Mon
     with answering(answer) as server:
         store, path = open_store(f"{server}/a.jpg")
         with pytest.raises(TimeoutError, match="no answer within 0 seconds"):
-            retried(lambda: ask(store, "info", path, seconds=0.3))
+            retry(lambda: call_store(store, "info", path, seconds=0.3))
     assert len(asked) == MAX_TIMEOUTS
 
 
@@ -242,7 +242,7 @@ def test_a_request_that_nobody_waits_for_is_cancelled() -> None:
 
     store, _ = open_store("http://127.0.0.1:9/")
     with pytest.raises(Ended):
-        await_in(store, wait(), end_after(0.1))
+        run_coroutine(store, wait(), end_after(0.1))
     assert cancelled.wait(10)
 
 
@@ -261,5 +261,5 @@ def test_a_call_that_waits_for_a_store_ends_with_its_request() -> None:
         ended.set()
 
     with pytest.raises(Ended):
-        attend(call, end_after(0.1))
+        wait_for_call(call, end_after(0.1))
     assert ended.wait(10)

@@ -16,9 +16,9 @@ from PIL import Image
 from batch.errors import ExitCode, WorkerError
 from batch.location import Url
 from batch.options import FileLimits
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 from tests.conftest import REPOSITORY, Command
 
 # What a process does before it is batch-label, with the spoiled system of a test.
@@ -111,11 +111,11 @@ def test_a_photo_that_can_t_be_handed_over_ends_the_run(
     def refuse(*_: object) -> int:
         raise OSError(refusal, os.strerror(refusal))
 
-    with Workers(Task(FileLimits())) as workers:
+    with WorkerPool(WorkerTask(FileLimits())) as workers:
         workers.start()
         monkeypatch.setattr(os, "memfd_create", refuse)
         with pytest.raises(WorkerError, match="no memory can be shared"):
-            workers.work(Question(Url("s3://bucket/a.png"), data=b"bytes"))
+            workers.process(WorkerRequest(Url("s3://bucket/a.png"), data=b"bytes"))
 
 
 def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with Workers(Task(FileLimits())) as workers:
+    with WorkerPool(WorkerTask(FileLimits())) as workers:
         with pytest.raises(WorkerError, match=r"does not start .* allow more processes") as caught:
             workers.start()
         assert "--workers" in caught.value.remedy

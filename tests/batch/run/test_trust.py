@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.discovery.discover import Survey
+from batch.discovery.discover import Discovery
 from batch.errors import InputError
-from batch.found import Found
+from batch.found import FoundFile
 from batch.options import Search
 from batch.records import Reason
 from tests.support.runs import REPORT, Place, make_photos
@@ -32,18 +32,18 @@ def _planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file.write("photos/00000.jpg", "inner.jpg")
 
 
-def survey(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[Found]:
+def survey(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[FoundFile]:
     left_out: list[str] = []
     search = Search(archives=archives)
     found = list(
-        Survey(
+        Discovery(
             inputs,
             search,
             listing=io.BytesIO(listing),
-            left_out=lambda path, why: left_out.append(f"{path}: {why}"),
+            on_skip=lambda path, why: left_out.append(f"{path}: {why}"),
         )
     )
-    return found + [Found(line) for line in left_out]
+    return found + [FoundFile(line) for line in left_out]
 
 
 def paths(*inputs: str, archives: bool = False, listing: bytes = b"") -> list[str]:
@@ -154,7 +154,7 @@ def test_a_list_may_be_long_in_coming() -> None:
             raise Stopped
 
     with open(reading, "rb") as listing, pytest.raises(Stopped):
-        Survey(["-"], Search(), listing=listing, check=check)
+        Discovery(["-"], Search(), listing=listing, check=check)
     os.close(writing)
 
 

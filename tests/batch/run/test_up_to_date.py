@@ -123,9 +123,9 @@ def _alter_note(place: Place, alter: Callable[[dict[str, dict[str, str]]], None]
     from batch.journal.journal import Journal
 
     with Journal(place.journal, b"") as journal:
-        note = json.loads(journal.noted("report") or "")
+        note = json.loads(journal.read_note("report") or "")
         alter(note)
-        journal.note("report", json.dumps(note))
+        journal.write_note("report", json.dumps(note))
 
 
 @pytest.mark.parametrize(

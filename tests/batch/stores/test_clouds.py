@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.discovery.discover import Survey
-from batch.discovery.listing import look
+from batch.discovery.discover import Discovery
+from batch.discovery.listing import look_up
 from batch.options import Search
 from batch.records import Failure, Reason
 from batch.stores.download import read_object
@@ -41,7 +41,7 @@ def full(place: Place, cloud: Cloud) -> Cloud:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_A_PAGE", 3)
+    monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 3)
 
 
 NAMES = ("a b?c=d.jpg", "a#1.jpg", "a%41.jpg", "z.jpg", "ä.jpg", "猫.jpg")
@@ -54,7 +54,7 @@ class TestListing:
         for name in (*NAMES, *DEEPER):
             cloud.write(f"p/{name}", name.encode())
         cloud.write("p-other/1.jpg", b"x")
-        found = [file.path for file in Survey([cloud.url("p")], Search())]
+        found = [file.path for file in Discovery([cloud.url("p")], Search())]
         assert found == [cloud.url(f"p/{n}") for n in sorted((*NAMES, *DEEPER), key=str.encode)]
 
     def test_without_recursion_does_not_look_into_folders(self, cloud: Cloud) -> None:
@@ -62,26 +62,26 @@ class TestListing:
             cloud.write(f"p/{name}", name.encode())
         left_out: list[str] = []
         search = Search(recursive=False)
-        found = Survey([cloud.url("p")], search, left_out=lambda _, why: left_out.append(why))
+        found = Discovery([cloud.url("p")], search, on_skip=lambda _, why: left_out.append(why))
         assert [file.path for file in found] == [cloud.url(f"p/{name}") for name in NAMES]
         assert left_out == []
 
     def test_of_a_whole_bucket(self, cloud: Cloud) -> None:
         for name in DEEPER:
             cloud.write(name, b"x")
-        assert len(list(Survey([cloud.url()], Search()))) == len(DEEPER)
+        assert len(list(Discovery([cloud.url()], Search()))) == len(DEEPER)
 
     def test_says_what_a_look_at_each_object_says(self, full: Cloud) -> None:
-        found = list(Survey([full.url("photos")], Search()))
+        found = list(Discovery([full.url("photos")], Search()))
         assert all(file.etag and file.size and file.mtime_ns for file in found)
-        assert found == [look(file.path).found for file in found]
+        assert found == [look_up(file.path).found for file in found]
 
     def test_asks_for_one_page_after_the_other(
         self, full: Cloud, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with failing(full.endpoint, lambda *_: None) as proxy:
             full.reach_by(proxy.endpoint, monkeypatch)
-            found = iter(Survey([full.url("photos")], Search()))
+            found = iter(Discovery([full.url("photos")], Search()))
             next(found)
             asked = [path for _, path in proxy.asked if "axresults=3" in path.lower()]
             assert len(asked) == 1  # and no more before what it gave is used up
@@ -98,7 +98,7 @@ class TestListing:
 
         with failing(full.endpoint, second_page) as proxy:
             full.reach_by(proxy.endpoint, monkeypatch)
-            *found, last = Survey([full.url("photos")], Search())
+            *found, last = Discovery([full.url("photos")], Search())
         assert len(found) == 3
         assert isinstance(last.failure, Failure)
         assert last.failure.reason is Reason.UNREADABLE
@@ -112,19 +112,21 @@ class TestListing:
             full.store.pipe_file(folder, b"")
             full.store.setxattrs(folder, Hdi_isfolder="true")
         left_out: list[str] = []
-        found = Survey([full.url("photos")], Search(), left_out=lambda _, why: left_out.append(why))
+        found = Discovery(
+            [full.url("photos")], Search(), on_skip=lambda _, why: left_out.append(why)
+        )
         assert len(list(found)) == PHOTOS
         assert left_out == []
 
     def test_goes_by_a_pattern(self, full: Cloud) -> None:
-        found = Survey([full.url("photos/*[12].jpg")], Search())
+        found = Discovery([full.url("photos/*[12].jpg")], Search())
         assert [file.path for file in found] == [full.url(f"photos/0000{n}.jpg") for n in (1, 2)]
 
     def test_names_the_account_as_the_input_does(self, full: Cloud) -> None:
         if full.scheme == "gs":
             pytest.skip("Google's URLs name no account")
         photos = f"abfs://{full.name}@{ACCOUNT}.dfs.core.windows.net/photos"
-        found = [file.path for file in Survey([photos, f"{photos}/*3.jpg"], Search())]
+        found = [file.path for file in Discovery([photos, f"{photos}/*3.jpg"], Search())]
         assert found == [f"{photos}/{n:05}.jpg" for n in range(PHOTOS)]
         store, path = open_store(found[3])
         assert store.cat_file(path) == full.read("photos/00003.jpg")

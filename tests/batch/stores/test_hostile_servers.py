@@ -13,9 +13,9 @@ import pytest
 
 import batch
 from batch.discovery import fetching, listing
-from batch.discovery.discover import Survey
-from batch.discovery.fetching import Fetched, Fetcher
-from batch.discovery.listing import listed_in, reach
+from batch.discovery.discover import Discovery
+from batch.discovery.fetching import FetchedFile, Fetcher
+from batch.discovery.listing import list_urls, read_url_list
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
@@ -23,7 +23,7 @@ from batch.records import Failure, Reason
 from batch.stores import download
 from batch.stores import http as answers
 from batch.stores import requests as retrying
-from batch.stores.listing_pages import _s3_pages
+from batch.stores.listing_pages import _list_s3
 from batch.stores.store import open_store
 from tests.support.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.support.object_store import Bucket, bucket, s3_server
@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
@@ -140,11 +140,11 @@ class TestABody:
         content = fetched(lambda c: send_without_end(c, status=status))
         assert failure(content)[0] is reason
 
-    @pytest.mark.parametrize("before", [0, 2 * download.LEAST_BYTES])
+    @pytest.mark.parametrize("before", [0, 2 * download.MIN_BYTES])
     def test_that_comes_too_slowly_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch, before: int
     ) -> None:
-        monkeypatch.setattr(download, "LEAST_BYTES_TIMEOUT", 0.5)
+        monkeypatch.setattr(download, "MIN_BYTES_SECONDS", 0.5)
 
         def trickle(connection: socket.socket) -> None:
             connection.sendall(head() + bytes(before))
@@ -176,8 +176,8 @@ class TestABody:
         assert "less than 65,536 bytes in 2 s" in row.failure.detail
 
     def test_that_takes_long_but_goes_on_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(download, "LEAST_BYTES_TIMEOUT", 0.5)
-        piece = bytes(download.LEAST_BYTES)
+        monkeypatch.setattr(download, "MIN_BYTES_SECONDS", 0.5)
+        piece = bytes(download.MIN_BYTES)
 
         def send_slowly(connection: socket.socket) -> None:
             connection.sendall(head())
@@ -191,15 +191,15 @@ class TestABody:
 def test_many_bodies_without_an_end_take_no_more_memory_than_is_allowed_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetching, "SIZE_IF_UNKNOWN", 100_000)
-    number, most = fetching.FETCHERS, 5 * MAX
+    monkeypatch.setattr(fetching, "ASSUMED_BYTES", 100_000)
+    number, most = fetching.MAX_FETCHES, 5 * MAX
     # Each fetcher has a piece of its file beside what was counted for it.
     with (
         answering(lambda c, *asked: send_without_end(c)) as server,
         little_memory(most + number * len(MEGABYTE)),
     ):
-        for item in Fetcher(most).ahead([Url(f"{server}/{n}") for n in range(number)]):
-            assert isinstance(item, Fetched)
+        for item in Fetcher(most).prefetch([Url(f"{server}/{n}") for n in range(number)]):
+            assert isinstance(item, FetchedFile)
             assert failure(item.content)[0] is Reason.TOO_LARGE
 
 
@@ -232,7 +232,7 @@ class TestARedirect:
 )  # fmt: skip
 def test_only_what_is_gone_is_said_to_be(status: str, reason: Reason) -> None:
     with answering(lambda c, *asked: c.sendall(head("Content-Length: 0", status=status))) as server:
-        (found,) = reach([f"{server}/a.jpg"], Search(), lambda path, why: None)
+        (found,) = list_urls([f"{server}/a.jpg"], Search(), lambda path, why: None)
     assert found.failure is not None
     assert found.failure.reason is reason
 
@@ -255,7 +255,7 @@ class TestAList:
     def test_names_nothing_on_this_machine(self, tmp_path: Path, line: str) -> None:
         text = f"b.jpg\n\n{line.format(tmp_path / 'a.jpg')}\n".encode()
         with answering(lambda c, *asked: send(c, text)) as server:
-            sound, refused = Survey([f"{server}/list.txt"], Search())
+            sound, refused = Discovery([f"{server}/list.txt"], Search())
         assert sound.path == f"{server}/b.jpg"
         assert refused.path == f"{server}/list.txt#3"
         assert refused.failure is not None
@@ -273,7 +273,7 @@ class TestAList:
         relative = ["/a", "b::/etc/passwd", "12:30.jpg"]
         text = "\r\n".join(lines + relative).encode()
         with answering(lambda c, *asked: send(c, text)) as server:
-            listed = listed_in(f"{server}/b/list.txt")
+            listed = read_url_list(f"{server}/b/list.txt")
         there = [f"{server}/a", f"{server}/b/b::/etc/passwd", f"{server}/b/12:30.jpg"]
         assert listed == [(line, "") for line in lines + there]
 
@@ -284,7 +284,7 @@ class TestAList:
             little_memory(MAX),
             pytest.raises(InputError, match="has more than 2,097,152 bytes; split it"),
         ):
-            listed_in(f"{server}/list.txt")
+            read_url_list(f"{server}/list.txt")
 
 
 def test_an_object_s_name_leads_to_no_file_of_this_machine(place: Place, bucket: Bucket) -> None:
@@ -305,7 +305,7 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
     monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     s3fs = pytest.importorskip("s3fs")
-    monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", MAX)
+    monkeypatch.setattr(answers, "MAX_RESPONSE_BYTES", MAX)
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
         monkeypatch.setenv(f"AWS_{name}", "us-east-1")
     with answering(lambda c, *asked: send_without_end(c, status=status)) as server:
@@ -313,6 +313,6 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
         s3fs.S3FileSystem.clear_instance_cache()
         store, path = open_store("s3://bucket/a")
         store.connect()  # loads what S3's client knows of all services
-        with little_memory(MAX), pytest.raises(answers.AnswerError, match="than 2,097,152 bytes"):
-            list(_s3_pages(store, path, recursive=True))
+        with little_memory(MAX), pytest.raises(answers.ResponseError, match="than 2,097,152 bytes"):
+            list(_list_s3(store, path, recursive=True))
     s3fs.S3FileSystem.clear_instance_cache()

@@ -7,8 +7,8 @@ import pytest
 
 from batch.errors import InputError, OutputError, UsageError
 from batch.stores import requests as retrying
-from batch.stores.requests import MAX_ATTEMPTS, is_passing, retried
-from batch.stores.store import open_store, store_refusals
+from batch.stores.requests import MAX_ATTEMPTS, is_transient, retry
+from batch.stores.store import open_store, translate_store_errors
 from tests.conftest import REPOSITORY
 from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
 
@@ -17,7 +17,7 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def test_a_store_and_the_path_in_it(bucket: Bucket) -> None:
@@ -69,7 +69,7 @@ def test_a_missing_bucket_is_told_with_a_remedy(bucket: Bucket) -> None:
     store, path = open_store("s3://no-such-bucket/r.csv")
     with (
         pytest.raises(OutputError, match=r"^r can't be written \(.*bucket.*\); check the spelling"),
-        store_refusals("r can't be written", OutputError, "try again"),
+        translate_store_errors("r can't be written", OutputError, "try again"),
     ):
         store.pipe_file(path, b"")
 
@@ -83,14 +83,14 @@ def test_missing_credentials_are_told_with_a_remedy(
     store, path = open_store(bucket.url("r.csv"))
     with (
         pytest.raises(InputError, match="set the store's credentials"),
-        store_refusals("r can't be read", InputError, "try again"),
+        translate_store_errors("r can't be read", InputError, "try again"),
     ):
         store.cat_file(path)
 
 
 def test_the_program_s_own_errors_pass() -> None:
     own = UsageError("a", "b")
-    with pytest.raises(UsageError) as caught, store_refusals("r", OutputError, "try again"):
+    with pytest.raises(UsageError) as caught, translate_store_errors("r", OutputError, "try again"):
         raise own
     assert caught.value is own
 
@@ -103,7 +103,7 @@ def test_what_fails_for_a_while_is_done_in_the_end(
     with failing(bucket.endpoint, first(5, status, "PUT")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         store, path = open_store(bucket.url("r.csv"))
-        retried(lambda: store.pipe_file(path, b"rows"))
+        retry(lambda: store.pipe_file(path, b"rows"))
         assert len(proxy.asked) >= 6
     assert bucket.read("r.csv") == b"rows"
 
@@ -117,7 +117,7 @@ def test_what_always_fails_is_given_up() -> None:
         raise ConnectionResetError("reset by peer")
 
     with pytest.raises(ConnectionResetError):
-        retried(call)
+        retry(call)
     assert len(asked) == MAX_ATTEMPTS
 
 
@@ -130,7 +130,7 @@ def test_what_is_final_is_asked_once(bucket: Bucket) -> None:
         store.cat_file(path)
 
     with pytest.raises(FileNotFoundError):
-        retried(call)
+        retry(call)
     assert len(asked) == 1
 
 
@@ -141,4 +141,4 @@ def test_a_server_that_is_not_there_passes_by_itself(
     store, path = open_store(bucket.url("r.csv"))
     with pytest.raises(Exception, match="Could not connect") as caught:
         store.cat_file(path)
-    assert is_passing(caught.value)
+    assert is_transient(caught.value)

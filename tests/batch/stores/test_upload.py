@@ -16,7 +16,7 @@ import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
 from batch.files.drafts import make_draft_name
-from batch.files.staging import STEM, Staging
+from batch.files.staging import STAGED_STEM, StagingFolder
 from batch.reports.output import check_destination, open_destination
 from batch.reports.report import report_format
 from tests.conftest import REPOSITORY
@@ -264,11 +264,11 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    used = Staging()
+    used = StagingFolder()
     killed = subprocess.run([sys.executable, "-c", KILLED_RUN], **elsewhere(tmp_path))
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
-    other = Staging()
+    other = StagingFolder()
     assert len(list(tmp_path.iterdir())) == 2
     assert used.path.is_dir()
     for staging in (used, other):
@@ -285,11 +285,16 @@ def test_other_folders_of_the_temporary_folder_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name in ("batch-label-holiday", STEM, make_draft_name(STEM), f"{STEM}.batch-label-1.tmp"):
+    for name in (
+        "batch-label-holiday",
+        STAGED_STEM,
+        make_draft_name(STAGED_STEM),
+        f"{STAGED_STEM}.batch-label-1.tmp",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.jpg").write_bytes(b"mine")
     before = sorted(tmp_path.rglob("*"))
-    Staging().close()
+    StagingFolder().close()
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -313,7 +318,7 @@ def test_a_full_disk_of_temporary_files_is_told_from_one_of_reports(tmp_path: Pa
         text=True,
         check=True,
     )
-    assert ran.stdout.startswith(f"temporary file {tmp_path}/{STEM}.batch-label-")
+    assert ran.stdout.startswith(f"temporary file {tmp_path}/{STAGED_STEM}.batch-label-")
     assert "r.csv can't be written (File too large); " in ran.stdout
     assert "point TMPDIR at another disk" in ran.stdout
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from PIL import Image
 
 import batch.vision.crop
 from batch.records import Box, Photo, Pixels
-from batch.vision.crop import REDUCING_GAP, crop, whole
+from batch.vision.crop import REDUCING_GAP, crop, resize_photo
 
 
 def _photo(pixels: Pixels, scale: int = 1) -> Photo:
@@ -110,6 +110,6 @@ def test_a_large_face_is_reduced_before_it_is_resized(
 
 
 def test_a_whole_photo_keeps_its_mean(noise: Pixels) -> None:
-    small = whole(_photo(noise), 20, 20, 3)
+    small = resize_photo(_photo(noise), 20, 20, 3)
     assert small.shape == (20, 20, 3)
     assert abs(small.mean() - noise.mean()) < 1.5

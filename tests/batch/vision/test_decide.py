@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from batch.models.ensemble import Thresholds
-from batch.models.fusion import Fusion, Rule
+from batch.models.fusion import Fusion, FusionWeights
 from batch.records import (
     Box,
     Evidence,
@@ -22,14 +22,14 @@ from batch.records import (
     Stage,
     Status,
 )
-from batch.vision.decide import decide, failed_row, is_settled, labelled_row, needs_photo
+from batch.vision.decide import decide, decide_row, is_settled, make_failed_row, needs_image_model
 
 LABELS = ("happy", "sad")
 NEITHER = Thresholds(0.6, {"neither": 0.5})
 BOTH = Thresholds(0.6, {"neither": 0.5, "no_person": 0.3})
 FACE = Box(0, 0, 9, 9, 1)
 PHOTO = Photo(Path("p.jpg"), Image.new("RGB", (8, 8)), 640, 480)
-RULE = Rule(
+RULE = FusionWeights(
     bias=(0.1, 0.0, 0.0, -1.0),
     face=0.5,
     label=0.8,
@@ -57,14 +57,14 @@ class Rules:
     fusion: Fusion | None = None
     photo_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
     face_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
-    settled_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.8))
+    model_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.8))
 
 
 PAIR = Rules(
     fusion=FUSION,
     photo_thresholds=Thresholds(FUSION.unsure_below, FUSION.abstain_from),
     face_thresholds=NEITHER,
-    settled_thresholds=Thresholds(FUSION.unsure_below, FUSION.abstain_from),
+    model_thresholds=Thresholds(FUSION.unsure_below, FUSION.abstain_from),
 )
 
 
@@ -84,7 +84,7 @@ def _row(
     image: Probabilities | None = None,
     rules: Rules | None = None,
 ) -> Row:
-    return labelled_row(PHOTO, _evidence(boxes, faces, image), rules or Rules())
+    return decide_row(PHOTO, _evidence(boxes, faces, image), rules or Rules())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_face_that_answers_alone_needs_no_whole_photo(
     box: Box, face: tuple[float, ...], alone: bool
 ) -> None:
     faces, image = _array(face), _array((0.125, 0.125, 0.125, 0.625))
-    assert needs_photo(PHOTO, _evidence([box], faces), PAIR) is not alone
+    assert needs_image_model(PHOTO, _evidence([box], faces), PAIR) is not alone
     row = _row([box], faces, image, PAIR)
     assert row.source is (Source.FACE if alone else Source.BOTH)
     if alone:
@@ -297,7 +297,7 @@ def test_always_an_answer_from_a_pair() -> None:
 def test_a_face_model_alone_looks_closer_if_a_threshold_is_near(
     faces: tuple[float, ...], settled: bool
 ) -> None:
-    rules = Rules(settled_thresholds=NEITHER)
+    rules = Rules(model_thresholds=NEITHER)
     assert is_settled(PHOTO, _evidence([FACE], _array(faces)), rules) is settled
     assert not is_settled(PHOTO, _evidence([], _array()), rules)
 
@@ -319,7 +319,7 @@ def test_a_pair_looks_closer_if_its_joined_answer_is_near_a_threshold(
     box: Box, face: tuple[float, ...], image: tuple[float, ...] | None, settled: bool
 ) -> None:
     evidence = _evidence([box], _array(face), None if image is None else _array(image))
-    assert needs_photo(PHOTO, evidence, PAIR) is (image is not None)
+    assert needs_image_model(PHOTO, evidence, PAIR) is (image is not None)
     assert is_settled(PHOTO, evidence, PAIR) is settled
 
 
@@ -333,11 +333,11 @@ def test_a_pair_looks_closer_if_its_joined_answer_is_near_a_threshold(
 def test_neither_is_near_its_threshold_by_its_share_in_what_no_person_leaves(
     probabilities: tuple[float, ...], settled: bool
 ) -> None:
-    rules = Rules(settled_thresholds=BOTH)
+    rules = Rules(model_thresholds=BOTH)
     assert is_settled(PHOTO, _evidence([FACE], _array(probabilities)), rules) is settled
 
 
 def test_a_failure_becomes_a_row() -> None:
     failure = Failure(Path("p.jpg"), Stage.DECODE, Reason.TRUNCATED, "cut off")
-    row = failed_row(failure)
+    row = make_failed_row(failure)
     assert (row.path, row.status, row.failure) == (Path("p.jpg"), Status.FAILED, failure)

@@ -241,7 +241,7 @@ class TestOrientation:
         upright = astronaut.crop((60, 0, 380, 240))
         # The inverse of each turn is itself, but for the two quarter turns.
         inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-        turn = inverse.get(orientation, decode_module.UPRIGHT.get(orientation))
+        turn = inverse.get(orientation, decode_module.TRANSPOSES.get(orientation))
         stored = upright if turn is None else upright.transpose(turn)
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation

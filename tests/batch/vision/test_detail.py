@@ -13,24 +13,24 @@ from PIL import ExifTags, Image
 import batch
 from batch import Options, Provider
 from batch.location import Url
-from batch.models.ensemble import Plan, load_ensemble
-from batch.options import MAX_DETAIL_PIXELS, FileLimits, Place
+from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.options import MAX_DETAIL_PIXELS, Device, FileLimits
 from batch.records import Failure, Photo, Reason, Stage, Status
 from batch.vision.crop import crop
 from batch.vision.decode import (
     LARGE_SIDE,
     WORKING_SIDE,
-    Upright,
+    DecodedImage,
+    compute_detail_size,
     decode_bytes,
-    decode_upright,
-    detail_size,
+    decode_image,
 )
-from batch.vision.faces import CLOSE_FACE, CLOSE_SIDE, Detector, are_small
+from batch.vision.faces import CLOSE_SIDE, MIN_CLOSE_FACE_SIDE, Detector, are_all_small
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import detector_graph
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.vision.yunet_graph import build_detector_graph
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 from tests.support.decoded import distance, encoded, heif, photo
 
 __all__ = ["heif"]
@@ -87,11 +87,11 @@ class TestDetail:
     def test_its_size(
         self, size: tuple[int, int], most: int, detail: tuple[int, int] | None
     ) -> None:
-        assert detail_size(*size, most) == detail
+        assert compute_detail_size(*size, most) == detail
 
     def test_it_is_bounded_for_a_photo_of_any_size(self) -> None:
         for size in ((20_000, 20_000), (65_500, 3000), (8000, 8000)):
-            width, height = detail_size(*size) or (0, 0)
+            width, height = compute_detail_size(*size) or (0, 0)
             assert 0.99 * MAX_DETAIL_PIXELS < width * height <= MAX_DETAIL_PIXELS
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -110,7 +110,7 @@ class TestDetail:
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = large(astronaut.resize((2400, 1200)), "PNG")
-        monkeypatch.setattr("batch.vision.decode._decoded", None)
+        monkeypatch.setattr("batch.vision.decode._decode_content", None)
         assert isinstance(whole.detail, Photo)
         assert np.array_equal(whole.detail.pixels, whole.pixels)
 
@@ -135,12 +135,12 @@ class TestDetail:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = 6
         data = encoded(astronaut.resize((2600, 500)), form, exif=exif, **how)
-        again = decode_upright(Path("large"), data, in_detail=True)
+        again = decode_image(Path("large"), data, in_detail=True)
         whole = decode_bytes(Path("large"), data)
         monkeypatch.setattr("batch.vision.decode.open_image", None)
         assert isinstance(whole, Photo)
         assert isinstance(whole.detail, Photo)
-        assert isinstance(again, Upright)
+        assert isinstance(again, DecodedImage)
         assert np.array_equal(whole.detail.pixels, np.asarray(again.image))
         assert (whole.detail.width, whole.detail.height) == (whole.width, whole.height)
 
@@ -151,7 +151,7 @@ class TestDetail:
             raise MemoryError
 
         whole = large(astronaut.resize((3000, 500)), "PNG")
-        monkeypatch.setattr("batch.vision.decode._resized", resize)
+        monkeypatch.setattr("batch.vision.decode._resize", resize)
         assert isinstance(whole.detail, Failure)
         assert whole.detail.reason is Reason.TOO_LARGE
 
@@ -204,7 +204,7 @@ class TestFaces:
         # Heads of 60 pixels side by side, so that every edge cuts some.
         detail = large(crowd(astronaut, (3000, 2000), 60, 95, 400)).detail
         assert isinstance(detail, Photo)
-        assert len(detector.look_into(detail, ())) == 400
+        assert len(detector.search_detail(detail, ())) == 400
 
     def test_one_that_two_tiles_have_seen_in_part_is_found_once(
         self, detector: Detector, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +219,7 @@ class TestFaces:
             detector, "_search_tile", lambda *_: next(only_once, np.empty((0, 5), np.float32))
         )
         assert isinstance(whole.detail, Photo)
-        (again,) = detector.look_into(whole.detail, ())
+        (again,) = detector.search_detail(whole.detail, ())
         assert again.left == pytest.approx(face.left, abs=5)
 
     def test_a_large_one_is_enough(self, detector: Detector, astronaut: Image.Image) -> None:
@@ -229,8 +229,10 @@ class TestFaces:
         picture = crowd(astronaut, (3000, 2000), 400, 900, 2)
         whole = replace(large(picture), load_detail=load_detail)
         assert len(detector.detect(whole)) == 2
-        labeller = Labeller(Plan(load_ensemble(CPU), detector_graph(), 32), Place(Provider.CPU))
-        assert labeller.row(whole).status is Status.OK
+        labeller = Labeller(
+            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
+        )
+        assert labeller.label(whole).status is Status.OK
 
     def test_per_face_those_beside_a_large_one_are_found(
         self, astronaut: Image.Image, tmp_path: Path
@@ -250,9 +252,9 @@ class TestFaces:
         whole = large(crowd(astronaut, (4000, 3000), 140, 400, 5))
         seen = detector.look_closely(whole, detector.glance(whole))
         assert seen
-        assert are_small(whole, seen)
+        assert are_all_small(whole, seen)
         assert isinstance(whole.detail, Photo)
-        boxes = detector.look_into(whole.detail, seen)
+        boxes = detector.search_detail(whole.detail, seen)
         assert len(boxes) == 5
         assert all(box.in_detail for box in boxes)
 
@@ -267,7 +269,7 @@ class TestFaces:
     ) -> None:
         whole = large(crowd(astronaut, (6000, 4000), 60, 500, 1), quality=95)
         (box,) = detector.detect(whole)
-        assert max(box.width, box.height) * CLOSE_SIDE / 6000 < CLOSE_FACE
+        assert max(box.width, box.height) * CLOSE_SIDE / 6000 < MIN_CLOSE_FACE_SIDE
         sharp = crop(whole, box, 0.0, 48, 48, 3)
         blurred = crop(whole, replace(box, in_detail=False), 0.0, 48, 48, 3)
         assert (
@@ -281,10 +283,10 @@ class TestElsewhere:
         path = tmp_path / "large.jpg"
         path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
         here = decode_bytes(path, path.read_bytes())
-        with Workers(Task(FileLimits())) as workers:
-            there = workers.work(Question(path)).content
+        with WorkerPool(WorkerTask(FileLimits())) as workers:
+            there = workers.process(WorkerRequest(path)).content
             url = Url("memory://b/large.jpg")
-            handed_over = workers.work(Question(url, data=path.read_bytes())).content
+            handed_over = workers.process(WorkerRequest(url, data=path.read_bytes())).content
             assert isinstance(here, Photo)
             for other in (there, handed_over):
                 assert isinstance(other, Photo)
@@ -298,8 +300,8 @@ class TestElsewhere:
     ) -> None:
         path = tmp_path / "large.jpg"
         path.write_bytes(encoded(astronaut.resize((4000, 3000)), "JPEG"))
-        with Workers(Task(FileLimits())) as workers:
-            whole = workers.work(Question(path)).content
+        with WorkerPool(WorkerTask(FileLimits())) as workers:
+            whole = workers.process(WorkerRequest(path)).content
             assert isinstance(whole, Photo)
             path.write_bytes(encoded(astronaut.resize((3000, 4000)), "JPEG"))
             assert isinstance(whole.detail, Failure)
@@ -307,7 +309,9 @@ class TestElsewhere:
 
     def test_a_detail_that_fails_is_the_photo_s_row(self, astronaut: Image.Image) -> None:
         failure = Failure(Path("p"), Stage.READ, Reason.VANISHED, "it is gone")
-        labeller = Labeller(Plan(load_ensemble(CPU), detector_graph(), 32), Place(Provider.CPU))
+        labeller = Labeller(
+            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
+        )
         blank = Photo(
             Path("p"),
             Image.new("RGB", (640, 480), (99,) * 3),
@@ -315,7 +319,7 @@ class TestElsewhere:
             4800,
             load_detail=lambda: failure,
         )
-        assert labeller.row(blank).failure == failure
+        assert labeller.label(blank).failure == failure
 
     def test_an_explanation_shows_them(self, tmp_path: Path, astronaut: Image.Image) -> None:
         path = tmp_path / "crowd.jpg"
@@ -326,4 +330,4 @@ class TestElsewhere:
 
 
 def test_an_upright_picture_without_more_pixels_has_no_detail() -> None:
-    assert Upright(Image.new("RGB", (1, 1)), 1, 1).load_detail is None
+    assert DecodedImage(Image.new("RGB", (1, 1)), 1, 1).load_detail is None

@@ -14,13 +14,13 @@ from batch.records import Box, Photo
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
-    GLANCE_FACE,
     GLANCE_SIDE,
+    MIN_GLANCE_FACE_SIDE,
     Boxes,
     Detector,
 )
-from batch.vision.yunet import STRIDES, model_bytes
-from batch.vision.yunet_graph import DELTAS, SCORES, detector_graph
+from batch.vision.yunet import STRIDES, read_detector
+from batch.vision.yunet_graph import DELTAS, SCORES, build_detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)
@@ -53,11 +53,11 @@ def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
     # 640 x 640 is the one size that the file itself takes.
     pixels = np.asarray(astronaut.convert("RGB").resize((640, 640)))
     blue_first = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
-    names = [value.name for value in onnx.load_model_from_string(model_bytes()).graph.output]
-    outputs = open_session(model_bytes(), Provider.CPU, blue_first).run(blue_first)
+    names = [value.name for value in onnx.load_model_from_string(read_detector()).graph.output]
+    outputs = open_session(read_detector(), Provider.CPU, blue_first).run(blue_first)
     raw = dict(zip(names, outputs, strict=True))
 
-    ours = open_session(detector_graph(), Provider.CPU, pixels[None])
+    ours = open_session(build_detector_graph(), Provider.CPU, pixels[None])
     assert [output.name for output in ours.inference.get_outputs()] == [SCORES, DELTAS]
     scores, deltas = ours.run(pixels[None])
     cls, obj, boxes = (
@@ -72,7 +72,7 @@ def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
 def test_photos_side_by_side_are_seen_as_each_alone(astronaut: Image.Image) -> None:
     pixels = np.asarray(astronaut.convert("RGB").resize((192, 192)))
     both = np.stack([pixels, pixels[:, ::-1]])
-    session = open_session(detector_graph(), Provider.CPU, both)
+    session = open_session(build_detector_graph(), Provider.CPU, both)
     for together, alone in zip(session.run(both), session.run(both[1:]), strict=True):
         np.testing.assert_allclose(together[1:], alone, atol=1e-4)
 
@@ -84,7 +84,7 @@ def test_a_large_face_is_found_at_a_glance(
     large = astronaut.resize((512 * scale, 512 * scale))
     glance = detector.glance(_photo(large))
     assert glance.is_clear
-    assert not glance.is_all
+    assert not glance.is_full_size
     (box,) = glance.boxes
     left, top, right, bottom = (edge * scale for edge in FACE)
     assert left < box.left + box.width / 2 < right
@@ -99,9 +99,9 @@ def test_a_face_that_fills_the_photo_is_found_at_the_first_glance(
 
     def search(image: Image.Image, min_score: float) -> Boxes:
         sides.append(max(image.size))
-        return Detector._search(detector, image, min_score)
+        return Detector._run_network(detector, image, min_score)
 
-    monkeypatch.setattr(detector, "_search", search)
+    monkeypatch.setattr(detector, "_run_network", search)
     head = astronaut.crop(HEAD).resize((1024, 1024))
     assert detector.glance(_photo(head)).is_clear
     assert sides == [FIRST_GLANCE_SIDE]
@@ -112,7 +112,7 @@ def test_a_face_that_fills_the_photo_is_found_at_the_first_glance(
 
 
 def test_the_network_does_no_work_that_is_not_used() -> None:
-    graph = onnx.load_model_from_string(detector_graph()).graph
+    graph = onnx.load_model_from_string(build_detector_graph()).graph
     used = {SCORES, DELTAS}.union(*(node.input for node in graph.node))
     assert all(used & set(node.output) for node in graph.node)
     assert {tensor.name for tensor in graph.initializer} <= used
@@ -120,7 +120,7 @@ def test_the_network_does_no_work_that_is_not_used() -> None:
 
 def test_a_small_photo_has_no_more_to_show(detector: Detector, astronaut: Image.Image) -> None:
     glance = detector.glance(_photo(astronaut.resize((GLANCE_SIDE, GLANCE_SIDE))))
-    assert glance.is_all
+    assert glance.is_full_size
     assert len(glance.boxes) == 1
 
 
@@ -135,7 +135,7 @@ def test_what_a_glance_misses_is_looked_for(detector: Detector, astronaut: Image
 def test_small_faces_make_a_glance_unclear(detector: Detector, astronaut: Image.Image) -> None:
     glance = detector.glance(_photo(_crowd(astronaut, (600, 256), 1024)))
     assert len(glance.boxes) == 2
-    assert glance.boxes[1].width * GLANCE_SIDE / 1024 < GLANCE_FACE
+    assert glance.boxes[1].width * GLANCE_SIDE / 1024 < MIN_GLANCE_FACE_SIDE
     assert not glance.is_clear
 
 

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
-from batch.vision.jpeg import SCAN, has_all_scans, read_frame, segments
+from batch.vision.jpeg import SCAN, has_all_scans, iter_segments, read_frame
 from tests.support.decoded import NAME, encoded, failure, photo
 
 
@@ -90,7 +90,7 @@ def test_a_progressive_photo_is_whole_only_with_its_last_scan(
     how: dict[str, Any], mode: str, astronaut: Image.Image
 ) -> None:
     data = encoded(astronaut.convert(mode), "JPEG", progressive=True, **how)
-    found = list(segments(data, to_end=True))
+    found = list(iter_segments(data, to_end=True))
     first = next(at for at, segment in enumerate(found) if segment.marker == SCAN)
     assert sum(segment.marker == SCAN for segment in found) > 5
     for segment in found[first + 1 :]:

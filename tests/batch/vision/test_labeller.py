@@ -7,21 +7,23 @@ import pytest
 from PIL import Image
 
 from batch.errors import ProviderError
-from batch.models.ensemble import Plan, load_ensemble
-from batch.options import Options, Place, Provider
+from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.options import Device, Options, Provider
 from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.timings import CLASSIFY, CROP, FACES
 from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import detector_graph
+from batch.vision.yunet_graph import build_detector_graph
 from tests.support.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
 
-CPU = Place(Provider.CPU)
+CPU = Device(Provider.CPU)
 
 
 def _labeller(model: str = "happy-sad+people", always_answer: bool = False) -> Labeller:
     options = Options(model=model, always_answer=always_answer)
-    return Labeller(Plan(load_ensemble(options), detector_graph(), batch_size=32), CPU)
+    return Labeller(
+        LabellingPlan(load_ensemble(options), build_detector_graph(), batch_size=32), CPU
+    )
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
     closer: list[Photo] = []
     assert labeller._detector is not None
     labeller._detector.look_closely = lambda photo, glance: closer.append(photo)  # type: ignore[assignment,method-assign,return-value]
-    row = labeller.row(photo)
+    row = labeller.label(photo)
     assert row.source is Source.FACE
     assert closer == []
     assert set(labeller.timings.take()) == {FACES, CROP, CLASSIFY}
@@ -74,8 +76,8 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
         return np.asarray([said] * len(views), dtype=np.float32)
 
     detector.look_closely = look  # type: ignore[method-assign]
-    labeller.ask = ask  # type: ignore[method-assign]
-    assert labeller.row(photo).source is source
+    labeller.classify = ask  # type: ignore[method-assign]
+    assert labeller.label(photo).source is source
     assert len(looks) == close_looks
     assert asked.count(Region.IMAGE) == 1, "its answer does not depend on the boxes"
     assert asked.count(Region.FACE) == 1 + close_looks
@@ -84,7 +86,7 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
 def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
     labeller = _labeller()
     blank = Photo(photo.path, Image.new("RGB", (512, 512), (200,) * 3), 512, 512)
-    row = labeller.row(blank)
+    row = labeller.label(blank)
     assert row.source is Source.IMAGE
     assert row.answer is not None
 
@@ -104,7 +106,7 @@ def test_abstain_outputs_of_the_graph_become_a_status(
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.3})
     model = save(bright_model(spec), tmp_path / "whole.onnx")
-    row = _labeller(str(model), always_answer=always).row(
+    row = _labeller(str(model), always_answer=always).label(
         Photo(photo.path, Image.new("RGB", (512, 512), (grey,) * 3), 512, 512)
     )
     assert row.answer is not None
@@ -118,8 +120,8 @@ def test_abstain_outputs_of_the_graph_become_a_status(
 
 def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> None:
     old = _labeller(str(save(as_schema_1(bright_model()), tmp_path / "old.onnx")))
-    row = old.row(photo)
-    assert row == _labeller(str(save(bright_model(), tmp_path / "new.onnx"))).row(photo)
+    row = old.label(photo)
+    assert row == _labeller(str(save(bright_model(), tmp_path / "new.onnx"))).label(photo)
     assert (row.status, row.source) == (Status.UNSURE, Source.FACE)
     assert row.answer is not None
     assert row.answer.label == "happy"
@@ -130,7 +132,7 @@ def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Pho
     classifier = labeller._classifiers[Region.FACE]
     real = classifier.classify
     classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
-    row = labeller.row(photo)
+    row = labeller.label(photo)
     assert row.failure is not None
     assert row.failure.reason is Reason.INTERNAL
 
@@ -143,10 +145,10 @@ def test_a_defect_costs_one_row(
 
     with monkeypatch.context() as broken:
         broken.setattr(labeller._detector, "glance", glance)
-        row = labeller.row(photo)
+        row = labeller.label(photo)
     assert row.failure is not None
     assert row.failure.detail == "IndexError: a defect"
-    assert labeller.row(photo).answer is not None
+    assert labeller.label(photo).answer is not None
 
 
 def test_a_device_that_fails_ends_the_run(
@@ -157,10 +159,10 @@ def test_a_device_that_fails_ends_the_run(
 
     monkeypatch.setattr(labeller._classifiers[Region.FACE], "classify", classify)
     with pytest.raises(ProviderError):
-        labeller.row(photo)
+        labeller.label(photo)
 
 
 def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo) -> None:
     model = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
-    plan = Plan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
-    assert Labeller(plan, CPU).row(photo).source is Source.IMAGE
+    plan = LabellingPlan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
+    assert Labeller(plan, CPU).label(photo).source is Source.IMAGE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.discovery.discover import Survey
-from batch.discovery.walk import CHECK_EVERY, Explorer
+from batch.discovery.discover import Discovery
+from batch.discovery.walk import CHECK_EVERY, FolderWalker
 from batch.errors import ExitCode
 from batch.options import Search
 from batch.records import Reason
@@ -60,18 +60,18 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_huge_folder_is_left_in_the_midst_of_listing_and_of_looking(many: Path) -> None:
     check = Check(0)
-    explorer = Explorer(Search(), lambda path, why: None, None, check)
-    assert sum(1 for _ in explorer.explore([os.fspath(many)])) == MANY + 1
+    explorer = FolderWalker(Search(), lambda path, why: None, None, check)
+    assert sum(1 for _ in explorer.walk([os.fspath(many)])) == MANY + 1
     assert -check.calls > 2 * (MANY // CHECK_EVERY)
     assert check.most < 1
     with pytest.raises(Stopped):
-        list(Survey([os.fspath(many)], Search(), check=Check(OFTEN)))
+        list(Discovery([os.fspath(many)], Search(), check=Check(OFTEN)))
 
 
 @pytest.mark.parametrize("pattern", ["*", "**/*.jpg"])
 def test_a_pattern_is_left_in_the_midst_of_matching(many: Path, pattern: str) -> None:
     check = Check(0)
-    Survey([f"{many}/{pattern}"], Search(), check=check)
+    Discovery([f"{many}/{pattern}"], Search(), check=check)
     assert -check.calls > MANY // CHECK_EVERY
     assert check.most < 1
 

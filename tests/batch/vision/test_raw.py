@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from batch.file_types import RAW, file_type_of
+from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
-from batch.vision.tiff import LEAST_PREVIEW, find_preview
+from batch.vision.tiff import MIN_PREVIEW_SIDE, find_preview
 from tests.support.decoded import distance, encoded, failure, photo
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)
@@ -129,10 +129,10 @@ def test_a_preview_of_another_kind_is_not_called_small(upright: Image.Image) -> 
 
 
 def test_a_thumbnail_is_not_enough(upright: Image.Image) -> None:
-    small = encoded(upright.resize((LEAST_PREVIEW - 1, 200)), "JPEG")
+    small = encoded(upright.resize((MIN_PREVIEW_SIDE - 1, 200)), "JPEG")
     result = failure(tiff_raw(small))
     assert result.reason is Reason.UNSUPPORTED
-    assert f"without a preview of {LEAST_PREVIEW} pixels" in result.detail
+    assert f"without a preview of {MIN_PREVIEW_SIDE} pixels" in result.detail
 
 
 def test_a_preview_that_is_cut_off_is_truncated(upright: Image.Image) -> None:
@@ -163,7 +163,7 @@ def test_a_file_full_of_starts_costs_little() -> None:
     ],
 )
 def test_makers_are_known_by_their_first_bytes(head: bytes) -> None:
-    assert file_type_of(head) is RAW
+    assert detect_file_type(head) is RAW_TYPE
 
 
 def test_folders_give_their_raws_if_they_are_asked_for(tmp_path: Path) -> None:
@@ -177,12 +177,12 @@ def test_folders_give_their_raws_if_they_are_asked_for(tmp_path: Path) -> None:
         files = discover(
             [str(tmp_path)],
             search,
-            left_out=lambda path, why: left_out.update({path.name: why}),
+            on_skip=lambda path, why: left_out.update({path.name: why}),
         )
         return [file.name for file in files if not hasattr(file, "reason")]
 
     assert find(Search()) == []
     assert left_out == {"a.NEF": "camera raw", "b": "camera raw"}
     assert find(Search(raws=True)) == ["a.NEF", "b"]
-    assert Search().why_not("x/a.cr2") == "camera raw"
-    assert Search(raws=True).why_not("x/a.cr2") is None
+    assert Search().find_skip_reason("x/a.cr2") == "camera raw"
+    assert Search(raws=True).find_skip_reason("x/a.cr2") is None

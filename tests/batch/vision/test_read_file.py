@@ -10,7 +10,7 @@ from PIL import Image
 from batch.options import MAX_FILE_BYTES
 from batch.records import Failure, Photo, Reason, Stage
 from batch.vision.decode import decode
-from batch.vision.read_file import read
+from batch.vision.read_file import read_file
 from tests.support.decoded import encoded, pixels_like
 
 NOBODY = 65534
@@ -20,7 +20,7 @@ class TestRead:
     def test_bytes(self, tmp_path: Path, astronaut: Image.Image) -> None:
         path = tmp_path / "photo.txt"
         path.write_bytes(encoded(astronaut, "PNG"))
-        assert read(path) == path.read_bytes()
+        assert read_file(path) == path.read_bytes()
         result = decode(path)
         assert isinstance(result, Photo)
         assert result.path == path
@@ -70,7 +70,7 @@ class TestRead:
     def test_an_empty_file_was_read_but_holds_no_photo(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.jpg"
         path.touch()
-        assert read(path) == b""
+        assert read_file(path) == b""
         result = decode(path)
         assert isinstance(result, Failure)
         assert (result.stage, result.reason) == (Stage.DECODE, Reason.EMPTY)

@@ -17,9 +17,9 @@ from batch.reading.saved import open_saved_report
 from batch.records import Answer, Evidence, Failure, Photo, Reason, Row, Source, Status
 from batch.reports.columns import flatten_row
 from batch.reports.report import open_report
-from batch.vision.decide import labelled_row
+from batch.vision.decide import decide_row
 from batch.vision.decode import decode_bytes
-from batch.vision.pillow import is_enough, leniency
+from batch.vision.pillow import allow_truncated, has_enough_rows
 
 NAME = Path("cut")
 SAD = Answer(Status.OK, "sad", 0.9, {"happy": 0.1, "sad": 0.9})
@@ -42,7 +42,7 @@ class Asked:
     fusion: Fusion | None = None
     photo_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
     face_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
-    settled_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
+    model_thresholds: Thresholds = field(default_factory=lambda: Thresholds(0.6))
 
 
 def encoded(image: Image.Image, form: str, **how: Any) -> bytes:
@@ -131,19 +131,19 @@ def test_other_threads_stay_strict_meanwhile(astronaut: Image.Image) -> None:
         found = [decode_bytes(NAME, data, salvage=number % 2 == 0) for _ in range(20)]
         return [isinstance(item, Photo) for item in found]
 
-    with leniency(), ThreadPoolExecutor(4) as pool:
+    with allow_truncated(), ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(4))) == [[True] * 20, [False] * 20] * 2
 
 
 def test_a_photo_is_enough_by_its_rows_or_columns() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (100, 80, 3), dtype=np.uint8)
-    assert is_enough(Image.fromarray(noise))
+    assert has_enough_rows(Image.fromarray(noise))
     for pixels in (noise, noise.transpose(1, 0, 2)):
         part = pixels.copy()
         part[len(part) // 2 :] = 128
-        assert is_enough(Image.fromarray(part))
+        assert has_enough_rows(Image.fromarray(part))
         part[len(part) // 2 - 1] = 128
-        assert not is_enough(Image.fromarray(part))
+        assert not has_enough_rows(Image.fromarray(part))
 
 
 def test_the_mark_goes_from_the_photo_to_the_row() -> None:
@@ -151,9 +151,9 @@ def test_the_mark_goes_from_the_photo_to_the_row() -> None:
     nobody = np.empty((0, 2), dtype=np.float32)
     for asked in (nobody, np.asarray([[0.1, 0.9]], dtype=np.float32)):
         evidence = Evidence((), nobody, asked)
-        row = labelled_row(Photo(NAME, image, 9, 9, "no end"), evidence, Asked())
+        row = decide_row(Photo(NAME, image, 9, 9, "no end"), evidence, Asked())
         assert row.salvaged == "no end"
-        whole = labelled_row(Photo(NAME, image, 9, 9), evidence, Asked())
+        whole = decide_row(Photo(NAME, image, 9, 9), evidence, Asked())
         assert row == replace(whole, salvaged="no end")
 
 

@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from batch.models.ensemble import Ensemble, Plan, load_ensemble
-from batch.options import Options, Place, Provider
+from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.options import Device, Options, Provider
 from batch.records import Photo, Row, Source, Status
 from batch.row_json import pack_row, unpack_row
-from batch.vision.decide import decide_again
+from batch.vision.decide import apply_thresholds
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import detector_graph
+from batch.vision.yunet_graph import build_detector_graph
 from tests.support.runs import Place as RunPlace
 from tests.support.runs import make_photos
 
@@ -44,14 +44,16 @@ def _photos() -> tuple[Photo, ...]:
 
 @cache
 def _labeller() -> Labeller:
-    return Labeller(Plan(load_ensemble(Options()), detector_graph(), 32), Place(Provider.CPU))
+    return Labeller(
+        LabellingPlan(load_ensemble(Options()), build_detector_graph(), 32), Device(Provider.CPU)
+    )
 
 
 def _rows(ensemble: Ensemble) -> list[Row]:
     """Label the photos from the start by thresholds."""
     labeller = _labeller()
     labeller._ensemble = ensemble
-    return [labeller.row(photo) for photo in _photos()]
+    return [labeller.label(photo) for photo in _photos()]
 
 
 def _thresholds(rows: list[Row]) -> Iterator[float]:
@@ -75,7 +77,7 @@ def test_thresholds_have_no_part_in_what_is_kept_of_a_photo(
     for least in sorted(set(_thresholds(rows))):
         options = replace(usual, always_answer=always_answer, min_confidence=least)
         own = load_ensemble(options)
-        again = [decide_again(unpack_row(PATH, text), own) for text in kept]
+        again = [apply_thresholds(unpack_row(PATH, text), own) for text in kept]
         assert again == _rows(own)
         seen |= {row.status for row in again}
     assert Status.UNSURE in seen

@@ -14,7 +14,7 @@ from PIL import Image
 
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
-from batch.vision.tiff import COMPRESSIONS, directories, first_directory
+from batch.vision.tiff import COMPRESSIONS, iter_directories, read_first_directory
 from tests.support.decoded import NAME, encoded, failure, photo
 from tests.support.tiff_variants import RIGHT, Variant, variants
 
@@ -112,10 +112,10 @@ def test_an_end_that_is_missing(share: float, compression: str, astronaut: Image
 
 def test_directories_that_lead_anywhere_end() -> None:
     loop = b"II*\0\x08\0\0\0" + struct.pack("<HI", 0, 8)
-    assert len(list(directories(loop))) == 1
+    assert len(list(iter_directories(loop))) == 1
     many = b"II*\0\x08\0\0\0" + b"".join(struct.pack("<HI", 0, 8 + 6 * n) for n in range(1, 999))
-    assert len(list(directories(many))) == 32
+    assert len(list(iter_directories(many))) == 32
     endless = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**63)
-    assert first_directory(endless) is None
-    assert first_directory(b"II*\0\xff\xff\xff\xff") is None
+    assert read_first_directory(endless) is None
+    assert read_first_directory(b"II*\0\xff\xff\xff\xff") is None
     assert not isinstance(decode_bytes(NAME, many), Photo)

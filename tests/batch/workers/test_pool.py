@@ -23,12 +23,12 @@ from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Stage
 from batch.timings import DECODE
 from batch.vision.decode import decode
-from batch.vision.read_file import read_with_state
-from batch.workers.child import allowance
-from batch.workers.pool import Workers
+from batch.vision.read_file import read_file_with_state
+from batch.workers.child import compute_memory_limit
+from batch.workers.pool import WorkerPool
 from batch.workers.process import OOM_SCORE
-from batch.workers.protocol import Question
-from batch.workers.worker import Task
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import WorkerTask
 from tests.support.bombs import bombs
 from tests.support.hostile_photos import (
     HOSTILE,
@@ -50,8 +50,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[Workers]:
-    with Workers(Task(FileLimits())) as decoders:
+def decoders() -> Iterator[WorkerPool]:
+    with WorkerPool(WorkerTask(FileLimits())) as decoders:
         yield decoders
 
 
@@ -59,19 +59,19 @@ def unknown(path: Location, state: FileState) -> None:
     """Know no row of any file."""
 
 
-def _question(path: Path) -> Question:
-    return Question(path, digest=True, may_be_known=True)
+def _question(path: Path) -> WorkerRequest:
+    return WorkerRequest(path, digest=True, may_be_known=True)
 
 
 class TestSoundFiles:
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
     def test_the_very_same_pixels(
-        self, form: str, decoders: Workers, tmp_path: Path, astronaut: Image.Image
+        self, form: str, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         path = tmp_path / "photo"
         for side in (1, 350, 1300):
             astronaut.resize((side, side // 2 + 1)).save(path, form)
-            here, there = decode(path), decoders.work(Question(path)).content
+            here, there = decode(path), decoders.process(WorkerRequest(path)).content
             assert isinstance(here, Photo)
             assert isinstance(there, Photo)
             assert (there.path, there.width, there.height) == (path, here.width, here.height)
@@ -80,44 +80,44 @@ class TestSoundFiles:
             assert not there.pixels.flags.writeable
             assert there.pixels.flags.c_contiguous
 
-    def test_sixteen_bits_a_pixel(self, decoders: Workers, tmp_path: Path) -> None:
+    def test_sixteen_bits_a_pixel(self, decoders: WorkerPool, tmp_path: Path) -> None:
         ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
         Image.fromarray(ramp).save(tmp_path / "grey.png")
-        photo = decoders.work(Question(tmp_path / "grey.png")).content
+        photo = decoders.process(WorkerRequest(tmp_path / "grey.png")).content
         assert isinstance(photo, Photo)
         assert (photo.pixels == (ramp >> 8)[..., None]).all()
 
-    def test_heic(self, decoders: Workers, tmp_path: Path, astronaut: Image.Image) -> None:
+    def test_heic(self, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image) -> None:
         pytest.importorskip("pillow_heif").register_heif_opener()
         astronaut.save(tmp_path / "photo.heic")
         here, there = (
             decode(tmp_path / "photo.heic"),
-            decoders.work(Question(tmp_path / "photo.heic")),
+            decoders.process(WorkerRequest(tmp_path / "photo.heic")),
         )
         assert isinstance(here, Photo)
         assert isinstance(there.content, Photo)
         assert np.array_equal(there.content.pixels, here.pixels)
 
-    def test_a_photo_is_not_changed_by_the_next_one(self, decoders: Workers, deed: Deed) -> None:
-        first = decoders.work(Question(deed(""))).content
+    def test_a_photo_is_not_changed_by_the_next_one(self, decoders: WorkerPool, deed: Deed) -> None:
+        first = decoders.process(WorkerRequest(deed(""))).content
         assert isinstance(first, Photo)
         before = first.pixels.copy()
         white = deed("white")
         Image.new("RGB", (64, 48), "white").save(white)
-        decoders.work(Question(white))
+        decoders.process(WorkerRequest(white))
         assert np.array_equal(first.pixels, before)
 
-    def test_the_state_of_the_file(self, decoders: Workers, deed: Deed) -> None:
+    def test_the_state_of_the_file(self, decoders: WorkerPool, deed: Deed) -> None:
         path = deed("")
         os.utime(path, ns=(0, 1_600_000_000_123_456_789))
-        read = read_with_state(path)
+        read = read_file_with_state(path)
         assert not isinstance(read, Failure)
         data, state = read
         change = path.stat().st_ctime_ns, path.stat().st_ino
         assert state == FileState(len(data), 1_600_000_000_123_456_789, None, None, *change)
         plain, digested = (
-            decoders.work(Question(path)),
-            decoders.work(_question(path), unknown),
+            decoders.process(WorkerRequest(path)),
+            decoders.process(_question(path), unknown),
         )
         assert plain.state == state
         assert digested.state == replace(state, digest=hashlib.sha256(data).digest())
@@ -128,23 +128,23 @@ class TestSoundFiles:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         sound = deed("").read_bytes()
-        with Workers(Task(FileLimits())) as decoders:
+        with WorkerPool(WorkerTask(FileLimits())) as decoders:
             for name in (b"\n", b"--", b"caf\xe9", "☺".encode(), b"x" * 255):
                 try:
                     Path(os.fsdecode(name)).write_bytes(sound)
                 except OSError:  # macOS has only names in UTF-8
                     continue
-                assert decoded_well(decoders.work(Question(Path(os.fsdecode(name)))))
-            too_long = failed(decoders.work(Question(Path("x" * 100_000))))
+                assert decoded_well(decoders.process(WorkerRequest(Path(os.fsdecode(name)))))
+            too_long = failed(decoders.process(WorkerRequest(Path("x" * 100_000))))
         assert (too_long.stage, too_long.reason) == (Stage.READ, Reason.UNREADABLE)
 
 
 class TestBadFiles:
-    def test_what_can_not_be_read(self, decoders: Workers, tmp_path: Path) -> None:
+    def test_what_can_not_be_read(self, decoders: WorkerPool, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "empty").touch()
         reasons = {
-            name: failed(decoders.work(Question(tmp_path / name))).reason
+            name: failed(decoders.process(WorkerRequest(tmp_path / name))).reason
             for name in ("pipe", "empty", "nothing")
         }
         assert reasons == {
@@ -152,25 +152,27 @@ class TestBadFiles:
             "empty": Reason.EMPTY,
             "nothing": Reason.VANISHED,
         }
-        assert failed(decoders.work(Question(Path("/dev/zero")))).reason is Reason.NOT_A_FILE
+        assert (
+            failed(decoders.process(WorkerRequest(Path("/dev/zero")))).reason is Reason.NOT_A_FILE
+        )
 
-    def test_the_limits_are_the_given_ones(self, hostile: Workers, tmp_path: Path) -> None:
+    def test_the_limits_are_the_given_ones(self, hostile: WorkerPool, tmp_path: Path) -> None:
         path = tmp_path / "photo.png"
         Image.new("RGB", (1001, 1000)).save(path)
-        failure = failed(hostile.work(Question(path)))
+        failure = failed(hostile.process(WorkerRequest(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "more than --max-pixels 1,000,000" in failure.detail
         path.write_bytes(bytes(1_000_001))
-        failure = failed(hostile.work(Question(path)))
+        failure = failed(hostile.process(WorkerRequest(path)))
         assert failure.reason is Reason.TOO_LARGE
         assert "1,000,001 bytes, more than --max-file-size 1,000,000" in failure.detail
 
     @pytest.mark.parametrize("name", bombs())
-    def test_bombs(self, name: str, decoders: Workers, tmp_path: Path) -> None:
+    def test_bombs(self, name: str, decoders: WorkerPool, tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(bombs()[name])
         started = time.monotonic()
-        failure = failed(decoders.work(Question(path)))
+        failure = failed(decoders.process(WorkerRequest(path)))
         assert time.monotonic() - started < 5
         assert failure.reason in (Reason.TOO_LARGE, Reason.CORRUPT, Reason.TRUNCATED)
         assert failure == decode(path)
@@ -189,11 +191,11 @@ class TestBadFiles:
         ],
     )
     def test_one_that_its_process_does_not_survive(
-        self, word: str, reason: Reason, detail: str, hostile: Workers, deed: Deed
+        self, word: str, reason: Reason, detail: str, hostile: WorkerPool, deed: Deed
     ) -> None:
         (before,) = self.processes(hostile, deed)
         started = time.monotonic()
-        decoded = hostile.work(Question(deed(word)))
+        decoded = hostile.process(WorkerRequest(deed(word)))
         assert time.monotonic() - started < 5
         assert decoded.state is None
         failure = failed(decoded)
@@ -201,7 +203,7 @@ class TestBadFiles:
         assert failure.reason is reason
         assert detail in failure.detail
         assert is_gone(before)
-        assert decoded_well(hostile.work(Question(deed(""))))
+        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
 
     @pytest.mark.parametrize(
         ("word", "reason", "detail"),
@@ -212,73 +214,73 @@ class TestBadFiles:
         ],
     )
     def test_one_that_its_process_survives(
-        self, word: str, reason: Reason, detail: str, hostile: Workers, deed: Deed
+        self, word: str, reason: Reason, detail: str, hostile: WorkerPool, deed: Deed
     ) -> None:
         if word == "eat" and sys.platform != "linux":
             pytest.skip("the system does not keep a process from taking memory")
         before = self.processes(hostile, deed)
-        failure = failed(hostile.work(Question(deed(word))))
+        failure = failed(hostile.process(WorkerRequest(deed(word))))
         assert (failure.reason, failure.detail) == (reason, detail)
         assert self.processes(hostile, deed) == before
 
     @pytest.mark.parametrize("size", [0, 200_000])  # decoded before the verdict, and after it
     def test_a_wait_for_the_run_is_not_charged(
-        self, size: int, hostile: Workers, deed: Deed
+        self, size: int, hostile: WorkerPool, deed: Deed
     ) -> None:
         def known(path: Location, state: FileState) -> None:
             time.sleep(TIGHT.decode_timeout + GRACE + 0.7)
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
-        worked = hostile.work(_question(path), known)
+        worked = hostile.process(_question(path), known)
         assert decoded_well(worked)
         assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
 
-    def test_a_wait_for_the_run_gives_no_more_time(self, hostile: Workers, deed: Deed) -> None:
+    def test_a_wait_for_the_run_gives_no_more_time(self, hostile: WorkerPool, deed: Deed) -> None:
         def known(path: Location, state: FileState) -> None:
             time.sleep(0.5)
 
         path = deed("spin")
         path.write_bytes(path.read_bytes() + bytes(200_000))
         started = time.monotonic()
-        worked = hostile.work(_question(path), known)
+        worked = hostile.process(_question(path), known)
         assert failed(worked).reason is Reason.TIMEOUT
         passed = time.monotonic() - started
         assert TIGHT.decode_timeout + 0.4 < passed < 5
         assert 0.9 * TIGHT.decode_timeout < worked.seconds[DECODE] < passed - 0.4
 
-    def processes(self, decoders: Workers, deed: Deed) -> list[int]:
-        assert decoded_well(decoders.work(Question(deed(""))))
+    def processes(self, decoders: WorkerPool, deed: Deed) -> list[int]:
+        assert decoded_well(decoders.process(WorkerRequest(deed(""))))
         return [decoder.pid for decoder in decoders._idle]
 
 
 class TestProcesses:
     def test_one_that_was_killed_while_it_was_idle_costs_no_row(
-        self, hostile: Workers, deed: Deed
+        self, hostile: WorkerPool, deed: Deed
     ) -> None:
-        assert decoded_well(hostile.work(Question(deed(""))))
+        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
         pid = hostile._idle[0].pid
         os.kill(pid, signal.SIGKILL)
         wait_until_gone(pid, 5)
-        assert decoded_well(hostile.work(Question(deed(""))))
+        assert decoded_well(hostile.process(WorkerRequest(deed(""))))
 
     def test_threads_have_one_each(
-        self, decoders: Workers, tmp_path: Path, astronaut: Image.Image
+        self, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         paths = [tmp_path / f"{n}.png" for n in range(24)]
         for n, path in enumerate(paths):
             astronaut.resize((100 + n, 50)).save(path)
         with ThreadPoolExecutor(2) as pool:
-            for n, decoded in enumerate(pool.map(decoders.work, map(Question, paths * 4))):
+            for n, decoded in enumerate(pool.map(decoders.process, map(WorkerRequest, paths * 4))):
                 assert isinstance(decoded.content, Photo)
                 assert decoded.content.width == 100 + n % 24
                 assert decoded.content.path == paths[n % 24]
         assert len(decoders._idle) <= 2
 
-    def test_a_crash_beside_a_sound_photo(self, hostile: Workers, deed: Deed) -> None:
+    def test_a_crash_beside_a_sound_photo(self, hostile: WorkerPool, deed: Deed) -> None:
         words = ["wait", "segfault", "", "abort", "", "wait"]
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(hostile.work, [Question(deed(word)) for word in words]))
+            results = list(pool.map(hostile.process, [WorkerRequest(deed(word)) for word in words]))
         assert [decoded_well(result) for result in results] == [
             word in ("", "wait") for word in words
         ]
@@ -286,11 +288,11 @@ class TestProcesses:
     def test_a_thousand_photos_leave_nothing_behind(self, deed: Deed) -> None:
         sound, crash = deed(""), deed("exit")
         before = open_descriptors()
-        with Workers(Task(TIGHT, HOSTILE)) as decoders:
+        with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
             for n in range(1000):
-                assert decoded_well(decoders.work(Question(crash if n % 100 == 99 else sound))) is (
-                    n % 100 != 99
-                )
+                assert decoded_well(
+                    decoders.process(WorkerRequest(crash if n % 100 == 99 else sound))
+                ) is (n % 100 != 99)
                 # The socket and the shared file.
                 assert open_descriptors() <= before + 2
             pids = [decoder.pid for decoder in decoders._idle]
@@ -300,9 +302,9 @@ class TestProcesses:
                 os.kill(pid, 0)
 
     def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
-        decoders = Workers(Task(TIGHT, HOSTILE))
+        decoders = WorkerPool(WorkerTask(TIGHT, HOSTILE))
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(decoders.work, Question(deed("wait")))
+            result = pool.submit(decoders.process, WorkerRequest(deed("wait")))
             time.sleep(SLOW / 2)
             decoders.close()
             assert decoded_well(result.result())
@@ -310,11 +312,11 @@ class TestProcesses:
 
     @linux
     def test_nothing_is_inherited_and_the_kernel_knows_whom_to_kill(
-        self, hostile: Workers, deed: Deed
+        self, hostile: WorkerPool, deed: Deed
     ) -> None:
         with deed("").open("rb") as file:
             os.set_inheritable(file.fileno(), True)  # as some libraries do with theirs
-            hostile.work(Question(deed("")))
+            hostile.process(WorkerRequest(deed("")))
         process = Path(f"/proc/{hostile._idle[0].pid}")
         names = {str(link.readlink()).split(":")[0] for link in (process / "fd").iterdir()}
         assert names == {"/dev/null", "/memfd", "socket"}
@@ -323,29 +325,31 @@ class TestProcesses:
         limits = (process / "limits").read_text()
         (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
         assert core.split()[4:6] == ["0", "0"]
-        assert resource.prlimit(hostile._idle[0].pid, resource.RLIMIT_AS)[1] < 2 * allowance(TIGHT)
+        assert resource.prlimit(hostile._idle[0].pid, resource.RLIMIT_AS)[
+            1
+        ] < 2 * compute_memory_limit(TIGHT)
 
     @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
     def test_memory_is_kept_from_photo_to_photo(
         self, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         astronaut.resize((350, 350)).save(tmp_path / "portrait.jpg")
-        with Workers(Task(FileLimits())) as fresh:
+        with WorkerPool(WorkerTask(FileLimits())) as fresh:
             for _ in range(5):
-                fresh.work(Question(tmp_path / "portrait.jpg"))
+                fresh.process(WorkerRequest(tmp_path / "portrait.jpg"))
             stat = Path(f"/proc/{fresh._idle[0].pid}/stat")
             before = page_faults(stat)
             for _ in range(20):
-                fresh.work(Question(tmp_path / "portrait.jpg"))
+                fresh.process(WorkerRequest(tmp_path / "portrait.jpg"))
             # Its pixels alone take 120 pages.
             assert page_faults(stat) - before < 20 * 30
 
     @linux
     def test_a_process_needs_neither_numpy_nor_onnx_runtime(
-        self, decoders: Workers, deed: Deed
+        self, decoders: WorkerPool, deed: Deed
     ) -> None:
-        with Workers(Task(FileLimits())) as fresh:
-            assert decoded_well(fresh.work(Question(deed(""))))
+        with WorkerPool(WorkerTask(FileLimits())) as fresh:
+            assert decoded_well(fresh.process(WorkerRequest(deed(""))))
             maps = Path(f"/proc/{fresh._idle[0].pid}/maps").read_text()
         assert "_imaging" in maps
         assert "onnxruntime" not in maps

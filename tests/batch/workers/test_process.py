@@ -16,10 +16,10 @@ import pytest
 from batch.errors import WorkerError
 from batch.options import FileLimits
 from batch.records import Reason
-from batch.workers.pool import Workers
+from batch.workers.pool import WorkerPool
 from batch.workers.process import GROUP_SIGNALS
-from batch.workers.protocol import Question
-from batch.workers.worker import Task, Worker
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import Worker, WorkerTask
 from tests.conftest import REPOSITORY
 from tests.support.hostile_photos import (
     TIGHT,
@@ -40,22 +40,22 @@ __all__ = ["deed", "hostile"]
 class TestStart:
     def test_a_program_that_is_missing(self, deed: Deed) -> None:
         with (
-            Workers(Task(FileLimits(), "batch.nowhere")) as decoders,
+            WorkerPool(WorkerTask(FileLimits(), "batch.nowhere")) as decoders,
             pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
         ):
-            decoders.work(Question(deed("")))
+            decoders.process(WorkerRequest(deed("")))
 
     def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         before = open_descriptors()
         with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
-            Worker(Task(FileLimits()))
+            Worker(WorkerTask(FileLimits()))
         assert open_descriptors() == before
 
     def test_a_python_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false")
         with (
-            Workers(Task(FileLimits())) as workers,
+            WorkerPool(WorkerTask(FileLimits())) as workers,
             pytest.raises(WorkerError, match="it ended with exit status 1"),
         ):
             workers.start()
@@ -94,13 +94,13 @@ with Workers(Task(FileLimits())) as decoders:
 class TestSignals:
     @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
     def test_photos_in_hand_are_finished(
-        self, number: signal.Signals, hostile: Workers, deed: Deed
+        self, number: signal.Signals, hostile: WorkerPool, deed: Deed
     ) -> None:
-        hostile.work(Question(deed("")))
+        hostile.process(WorkerRequest(deed("")))
         pid = hostile._idle[0].pid
         timer = threading.Timer(SLOW / 2, os.kill, (pid, number))
         timer.start()
-        assert decoded_well(hostile.work(Question(deed("wait"))))
+        assert decoded_well(hostile.process(WorkerRequest(deed("wait"))))
         assert [decoder.pid for decoder in hostile._idle] == [pid]
 
     def test_a_start_is_not_disturbed(self, deed: Deed) -> None:
@@ -118,24 +118,24 @@ class TestSignals:
         assert (stdout, stderr) == ("(48, 64, 3)\n" * 6, "")
 
     def test_an_interrupt_by_python_gives_no_photo_to_the_next(
-        self, hostile: Workers, deed: Deed
+        self, hostile: WorkerPool, deed: Deed
     ) -> None:
         def interrupt(number: int, frame: object) -> None:
             raise KeyboardInterrupt
 
-        hostile.work(Question(deed("")))
+        hostile.process(WorkerRequest(deed("")))
         pid = hostile._idle[0].pid
         before = signal.signal(signal.SIGUSR1, interrupt)
         timer = threading.Timer(SLOW / 2, os.kill, (os.getpid(), signal.SIGUSR1))
         try:
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                hostile.work(Question(deed("wait")))
+                hostile.process(WorkerRequest(deed("wait")))
         finally:
             timer.join()
             signal.signal(signal.SIGUSR1, before)
         assert is_gone(pid)
-        vanished = failed(hostile.work(Question(Path("nowhere"))))
+        vanished = failed(hostile.process(WorkerRequest(Path("nowhere"))))
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:

@@ -13,24 +13,24 @@ from PIL import Image
 from batch.errors import ModelError
 from batch.options import MAX_SIDE
 from batch.records import Answer, Box, Failure, FileState, Reason, Row, Source, Stage, Status
-from batch.row_json import MAX_ROW, pack_row
+from batch.row_json import MAX_ROW_BYTES, pack_row
 from batch.timings import CLASSIFY, CROP, DECODE, FACES
-from batch.vision.decode import Upright
+from batch.vision.decode import DecodedImage
 from batch.workers.protocol import (
-    PIXEL_BYTES,
-    REPLY,
-    STAGES,
-    BadReply,
-    Kind,
-    Label,
-    Picture,
-    Question,
-    Reply,
-    pack_refusal,
+    MAX_SHARED_BYTES,
+    REPLY_HEADER,
+    REPLY_STAGES,
+    InvalidReply,
+    ReplyKind,
+    SharedPixels,
+    TimedRow,
+    WorkerReply,
+    WorkerRequest,
     pack_reply,
-    unpack_refusal,
+    pack_start_error,
+    unpack_checked_row,
     unpack_reply,
-    unpack_row_of,
+    unpack_start_error,
 )
 
 PATH = Path("photo.jpg")
@@ -41,10 +41,10 @@ FIELDS = (
 )
 
 
-def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> Reply:
+def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> WorkerReply:
     """Read a reply that is all there, once its parts have come one after the other."""
-    question = Question(PATH, digest=digest, in_detail=in_detail)
-    for size in (0, 1, REPLY.size - 1, REPLY.size, len(data) - 1):
+    question = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
+    for size in (0, 1, REPLY_HEADER.size - 1, REPLY_HEADER.size, len(data) - 1):
         if size < len(data):
             assert unpack_reply(question, bytearray(data[:size]), 0) is None
     parsed = unpack_reply(question, bytearray(b"before" + data + b"behind"), 6)
@@ -55,14 +55,14 @@ def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> Reply:
 
 
 def test_a_photo() -> None:
-    upright = Upright(Image.new("RGB", (30, 20)), 300, 200)
+    upright = DecodedImage(Image.new("RGB", (30, 20)), 300, 200)
     answer = _read(pack_reply(upright, STATE, 0.5), digest=True)
-    assert answer.content == Picture(rows=20, columns=30, width=300, height=200)
+    assert answer.content == SharedPixels(rows=20, columns=30, width=300, height=200)
     assert (answer.state, answer.read_seconds) == (STATE, 0.5)
 
 
 def test_the_digest_counts_only_where_it_was_asked_for() -> None:
-    upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
+    upright = DecodedImage(Image.new("RGB", (1, 1)), 1, 1)
     answer = _read(pack_reply(upright, STATE), digest=False)
     assert answer.state == replace(STATE, digest=None)
 
@@ -70,7 +70,7 @@ def test_the_digest_counts_only_where_it_was_asked_for() -> None:
 @pytest.mark.parametrize("mtime_ns", [0, -1, -(10**18) - 1, 9_600_000_000 * 10**9 + 999_999_999])
 def test_times_before_1970_and_after_2262(mtime_ns: int) -> None:
     state = FileState(1, mtime_ns)
-    upright = Upright(Image.new("RGB", (1, 1)), 1, 1)
+    upright = DecodedImage(Image.new("RGB", (1, 1)), 1, 1)
     assert _read(pack_reply(upright, state), digest=False).state == state
 
 
@@ -92,18 +92,20 @@ def test_the_longest_detail_is_cut() -> None:
 
 
 def test_the_largest_picture_fits_into_what_is_shared() -> None:
-    assert PIXEL_BYTES >= MAX_SIDE * MAX_SIDE * 3
-    upright = Upright(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
+    assert MAX_SHARED_BYTES >= MAX_SIDE * MAX_SIDE * 3
+    upright = DecodedImage(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
     _read(pack_reply(upright, STATE), digest=False)
-    detail = Upright(Image.new("RGB", (PIXEL_BYTES // 3000, 1000)), MAX_SIDE, MAX_SIDE)
+    detail = DecodedImage(Image.new("RGB", (MAX_SHARED_BYTES // 3000, 1000)), MAX_SIDE, MAX_SIDE)
     _read(pack_reply(detail, STATE), digest=False, in_detail=True)
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidReply):
         _read(pack_reply(detail, STATE), digest=False)
 
 
 def test_a_detail_is_no_larger_than_what_is_shared() -> None:
-    larger = Upright(Image.new("RGB", (PIXEL_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE)
-    with pytest.raises(BadReply):
+    larger = DecodedImage(
+        Image.new("RGB", (MAX_SHARED_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE
+    )
+    with pytest.raises(InvalidReply):
         _read(pack_reply(larger, STATE), digest=False, in_detail=True)
 
 
@@ -125,17 +127,19 @@ def test_a_detail_is_no_larger_than_what_is_shared() -> None:
         {"crop": float("nan")},
         {"classify": -1.0},
         {"kind": 4},
-        {"length": MAX_ROW + 1},
-        {"kind": Kind.LABEL, "is_known": False},
-        {"kind": Kind.FAILURE},  # without a text
-        {"kind": Kind.READ, "is_known": False},
+        {"length": MAX_ROW_BYTES + 1},
+        {"kind": ReplyKind.LABEL, "is_known": False},
+        {"kind": ReplyKind.FAILURE},  # without a text
+        {"kind": ReplyKind.READ, "is_known": False},
     ],
 )
 def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
-    sound = pack_reply(Upright(Image.new("RGB", (30, 20)), 300, 200), STATE)
-    fields = dict(zip(FIELDS, REPLY.unpack(sound), strict=True))
-    with pytest.raises(BadReply):
-        unpack_reply(Question(PATH), bytearray(REPLY.pack(*(fields | changed).values())), 0)
+    sound = pack_reply(DecodedImage(Image.new("RGB", (30, 20)), 300, 200), STATE)
+    fields = dict(zip(FIELDS, REPLY_HEADER.unpack(sound), strict=True))
+    with pytest.raises(InvalidReply):
+        unpack_reply(
+            WorkerRequest(PATH), bytearray(REPLY_HEADER.pack(*(fields | changed).values())), 0
+        )
 
 
 LABELS = ("happy", "sad")
@@ -149,17 +153,17 @@ ROW = Row(
 
 def test_a_label() -> None:
     seconds = {DECODE: 2.0, FACES: 0.5, CROP: 0.125, CLASSIFY: 0.25}
-    said = pack_reply(Label(ROW, seconds), STATE, 0.5, 1.0)
-    text = said[REPLY.size :]
+    said = pack_reply(TimedRow(ROW, seconds), STATE, 0.5, 1.0)
+    text = said[REPLY_HEADER.size :]
     seconds[DECODE] += 1.0
-    assert _read(said, digest=True) == Reply(text, STATE, 0.5, seconds)
-    assert unpack_row_of(PATH, text, LABELS, LABELS) == ROW
-    assert unpack_row_of(PATH, text, LABELS, OUTPUTS) == ROW
+    assert _read(said, digest=True) == WorkerReply(text, STATE, 0.5, seconds)
+    assert unpack_checked_row(PATH, text, LABELS, LABELS) == ROW
+    assert unpack_checked_row(PATH, text, LABELS, OUTPUTS) == ROW
 
 
 def test_a_worker_that_waits_for_a_verdict() -> None:
     said = _read(pack_reply(None, STATE, 0.5), digest=True)
-    assert said == Reply(None, STATE, 0.5, dict.fromkeys(STAGES, 0.0))
+    assert said == WorkerReply(None, STATE, 0.5, dict.fromkeys(REPLY_STAGES, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -167,10 +171,10 @@ def test_a_worker_that_waits_for_a_verdict() -> None:
 )
 def test_a_failure_that_is_not_valid_is_refused(text: bytes) -> None:
     sound = pack_reply(Failure(PATH, Stage.READ, Reason.EMPTY, ""), STATE)
-    fields = dict(zip(FIELDS, REPLY.unpack(sound[: REPLY.size]), strict=True))
-    data = REPLY.pack(*(fields | {"length": len(text)}).values()) + text
-    with pytest.raises(BadReply):
-        unpack_reply(Question(PATH), bytearray(data), 0)
+    fields = dict(zip(FIELDS, REPLY_HEADER.unpack(sound[: REPLY_HEADER.size]), strict=True))
+    data = REPLY_HEADER.pack(*(fields | {"length": len(text)}).values()) + text
+    with pytest.raises(InvalidReply):
+        unpack_reply(WorkerRequest(PATH), bytearray(data), 0)
 
 
 NEITHER = Answer(Status.NEITHER, None, 0.5, {"happy": 0.25, "sad": 0.25, "neither": 0.5})
@@ -198,7 +202,7 @@ OTHER_ORDER = Answer(
     ],
 )
 def test_every_row_that_models_give_is_believed(row: Row) -> None:
-    assert unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS) == row
+    assert unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS) == row
 
 
 def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row:
@@ -243,25 +247,25 @@ def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row
     ],
 )
 def test_rows_that_no_model_gives_are_refused(row: Row) -> None:
-    with pytest.raises(BadReply):
-        unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS)
+    with pytest.raises(InvalidReply):
+        unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS)
 
 
 def test_a_model_without_abstain_outputs_gives_a_label_or_nothing() -> None:
     for answer in (NEITHER, NO_PERSON):
-        with pytest.raises(BadReply):
-            unpack_row_of(PATH, pack_row(_of(answer)), LABELS, LABELS)
+        with pytest.raises(InvalidReply):
+            unpack_checked_row(PATH, pack_row(_of(answer)), LABELS, LABELS)
 
 
 def test_a_label_that_is_called_like_a_status_is_none() -> None:
     labels = ("failed", "no_face")
     chances = {"failed": 0.75, "no_face": 0.25}
     right = Answer(Status.OK, "failed", 0.75, chances)
-    assert unpack_row_of(PATH, pack_row(_of(right)), labels, labels).answer == right
+    assert unpack_checked_row(PATH, pack_row(_of(right)), labels, labels).answer == right
     wrong = Answer(Status.FAILED, None, 0.75, chances)
     for row in (_of(wrong), replace(_of(right), faces=(wrong,))):
-        with pytest.raises(BadReply):
-            unpack_row_of(PATH, pack_row(row), labels, labels)
+        with pytest.raises(InvalidReply):
+            unpack_checked_row(PATH, pack_row(row), labels, labels)
 
 
 @pytest.mark.parametrize(
@@ -291,9 +295,9 @@ def test_a_label_that_is_called_like_a_status_is_none() -> None:
 )
 def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
     sound = json.loads(pack_row(replace(ROW, faces=())))
-    assert unpack_row_of(PATH, json.dumps(sound).encode(), LABELS, OUTPUTS)
-    with pytest.raises(BadReply):
-        unpack_row_of(PATH, json.dumps(sound | changed).encode(), LABELS, OUTPUTS)
+    assert unpack_checked_row(PATH, json.dumps(sound).encode(), LABELS, OUTPUTS)
+    with pytest.raises(InvalidReply):
+        unpack_checked_row(PATH, json.dumps(sound | changed).encode(), LABELS, OUTPUTS)
 
 
 @pytest.mark.parametrize(
@@ -309,21 +313,21 @@ def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
     ],
 )
 def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
-    with pytest.raises(BadReply):
-        unpack_row_of(PATH, pack_row(row), LABELS, OUTPUTS)
+    with pytest.raises(InvalidReply):
+        unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS)
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"status": "fine"}', b"[" * 100_000, b"\xff"]
 )
 def test_bytes_that_are_no_row_are_refused(text: bytes) -> None:
-    with pytest.raises(BadReply):
-        unpack_row_of(PATH, text, LABELS, OUTPUTS)
+    with pytest.raises(InvalidReply):
+        unpack_checked_row(PATH, text, LABELS, OUTPUTS)
 
 
 def test_what_keeps_a_worker_from_working() -> None:
-    refusal = unpack_refusal(pack_refusal(ModelError("it is broken", "mend it")))
+    refusal = unpack_start_error(pack_start_error(ModelError("it is broken", "mend it")))
     assert isinstance(refusal, ModelError)
     assert str(refusal) == "it is broken; mend it"
     for line in (b"", b"\n", b"ImportError: no\n", b'["SystemExit", "", ""]\n', b"[1]\n"):
-        assert unpack_refusal(line) is None
+        assert unpack_start_error(line) is None

@@ -19,25 +19,25 @@ from batch.options import FileLimits
 from batch.records import Failure, FileState, Photo, Reason, Row
 from batch.stopping import StopRequested
 from batch.workers import pool
-from batch.workers.pool import Workers
-from batch.workers.process import Launched
-from batch.workers.protocol import Question
-from batch.workers.worker import IN_FLIGHT, Task, Worker
+from batch.workers.pool import WorkerPool
+from batch.workers.process import LaunchedWorker
+from batch.workers.protocol import WorkerRequest
+from batch.workers.worker import MAX_IN_FLIGHT, Worker, WorkerTask
 from tests.batch.workers.test_labelling_child import photo, plan, workers
 from tests.support.hostile_photos import Deed, decoded_well, deed, hostile, wait_until_gone
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
 
 
-def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[Question]:
+def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[WorkerRequest]:
     names = [photo.with_name(f"{n:03}.jpg") for n in range(number)]
     for name in names:
         name.hardlink_to(photo)
-    return [Question(name, digest=True, may_be_known=may_be_known) for name in names]
+    return [WorkerRequest(name, digest=True, may_be_known=may_be_known) for name in names]
 
 
-def test_a_slow_photo_keeps_no_other_waiting(hostile: Workers, deed: Deed) -> None:
-    slow, quick = Question(deed("wait")), Question(deed(""))
+def test_a_slow_photo_keeps_no_other_waiting(hostile: WorkerPool, deed: Deed) -> None:
+    slow, quick = WorkerRequest(deed("wait")), WorkerRequest(deed(""))
     items = [slow, *[quick] * 20]
     with closing(hostile.stream([slow, slow, slow], most=2)) as stream:
         assert len(list(stream)) == 3  # two workers have started
@@ -50,9 +50,9 @@ def test_a_slow_photo_keeps_no_other_waiting(hostile: Workers, deed: Deed) -> No
 
 
 def test_items_that_are_no_questions_are_passed_on_in_their_places(
-    hostile: Workers, deed: Deed
+    hostile: WorkerPool, deed: Deed
 ) -> None:
-    items = ["first", Question(deed("wait")), "second", Question(deed("")), "third"]
+    items = ["first", WorkerRequest(deed("wait")), "second", WorkerRequest(deed("")), "third"]
     with closing(hostile.stream(items, most=2, in_order=True)) as stream:
         results = [item[0] if isinstance(item, tuple) else item for item in stream]
     assert results == items
@@ -63,17 +63,17 @@ def test_items_that_are_no_questions_are_passed_on_in_their_places(
 
 @pytest.mark.parametrize("in_order", [False, True])
 def test_no_more_is_taken_than_what_is_in_flight_or_held(
-    in_order: bool, hostile: Workers, deed: Deed, monkeypatch: pytest.MonkeyPatch
+    in_order: bool, hostile: WorkerPool, deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "MOST_HELD", 5)
+    monkeypatch.setattr(pool, "MAX_HELD_RESULTS", 5)
     taken = 0
 
-    def questions() -> Iterator[Question]:
+    def questions() -> Iterator[WorkerRequest]:
         nonlocal taken
-        yield Question(deed("wait"))
+        yield WorkerRequest(deed("wait"))
         for _ in range(100):
             taken += 1
-            yield Question(deed(""))
+            yield WorkerRequest(deed(""))
 
     hostile.start()
     given = 0
@@ -83,7 +83,7 @@ def test_no_more_is_taken_than_what_is_in_flight_or_held(
     assert given == 101
 
 
-def test_a_lost_worker_costs_one_photo_and_no_other(workers: Workers, photo: Path) -> None:
+def test_a_lost_worker_costs_one_photo_and_no_other(workers: WorkerPool, photo: Path) -> None:
     workers.start()
     (worker,) = workers._idle
     asked: list[Location] = []
@@ -94,8 +94,8 @@ def test_a_lost_worker_costs_one_photo_and_no_other(workers: Workers, photo: Pat
             assert len(worker.in_flight) == 1  # nothing but a verdict is sent until then
             os.kill(worker.pid, signal.SIGKILL)
 
-    first, *rest = _questions(photo, 3 * IN_FLIGHT)
-    questions = [Question(first.location, digest=True, may_be_known=True), *rest]
+    first, *rest = _questions(photo, 3 * MAX_IN_FLIGHT)
+    questions = [WorkerRequest(first.location, digest=True, may_be_known=True), *rest]
     with closing(workers.stream(questions, known)) as stream:
         results = [(question.location, worked.content) for question, worked in stream]
     assert Counter(path for path, _ in results) == Counter(q.location for q in questions)
@@ -106,8 +106,8 @@ def test_a_lost_worker_costs_one_photo_and_no_other(workers: Workers, photo: Pat
     assert asked == [first.location]
 
 
-def test_photos_behind_one_that_crashes_are_labelled(workers: Workers, photo: Path) -> None:
-    questions = _questions(photo, 3 * IN_FLIGHT)
+def test_photos_behind_one_that_crashes_are_labelled(workers: WorkerPool, photo: Path) -> None:
+    questions = _questions(photo, 3 * MAX_IN_FLIGHT)
     workers.start()
     (worker,) = workers._idle
     with closing(workers.stream(questions)) as stream:
@@ -121,7 +121,7 @@ def test_photos_behind_one_that_crashes_are_labelled(workers: Workers, photo: Pa
 
 
 def test_rows_come_with_their_text_and_only_those_are_asked_for_that_may_be_known(
-    workers: Workers, photo: Path
+    workers: WorkerPool, photo: Path
 ) -> None:
     asked = []
 
@@ -129,7 +129,7 @@ def test_rows_come_with_their_text_and_only_those_are_asked_for_that_may_be_know
         asked.append((path, state.digest))
         return None
 
-    questions = [*_questions(photo, 3), Question(photo, digest=True, may_be_known=True)]
+    questions = [*_questions(photo, 3), WorkerRequest(photo, digest=True, may_be_known=True)]
     with closing(workers.stream(questions, known)) as stream:
         worked = [worked for _, worked in stream]
     assert len({result.text for result in worked}) == 1
@@ -139,12 +139,12 @@ def test_rows_come_with_their_text_and_only_those_are_asked_for_that_may_be_know
 
 
 def test_a_stream_that_is_not_read_to_its_end_leaves_no_photo_to_the_next(
-    workers: Workers, photo: Path
+    workers: WorkerPool, photo: Path
 ) -> None:
     with closing(workers.stream(_questions(photo, 8))) as stream:
         next(stream)
     missing = photo.with_name("missing.jpg")
-    content = workers.work(Question(missing)).content
+    content = workers.process(WorkerRequest(missing)).content
     assert isinstance(content, Failure)
     assert content.path == missing
 
@@ -152,46 +152,46 @@ def test_a_stream_that_is_not_read_to_its_end_leaves_no_photo_to_the_next(
 def test_workers_start_as_they_are_needed_and_again_after_a_while(
     deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.0)
     started: list[float] = []
     refused = [2, 3]
     start = Worker.__init__
 
-    def refuse_at_times(self: Worker, task: Task, launched: Launched | None) -> None:
+    def refuse_at_times(self: Worker, task: WorkerTask, launched: LaunchedWorker | None) -> None:
         started.append(time.monotonic())
         if len(started) in refused:
             raise WorkerError("it does not start", "wait")
         start(self, task, launched)
 
     monkeypatch.setattr(Worker, "__init__", refuse_at_times)
-    with Workers(Task(FileLimits())) as decoders:
-        assert isinstance(decoders.work(Question(deed(""))).content, Photo)
+    with WorkerPool(WorkerTask(FileLimits())) as decoders:
+        assert isinstance(decoders.process(WorkerRequest(deed(""))).content, Photo)
         assert len(started) == 1
-        questions = [Question(deed("")) for _ in range(50)]
+        questions = [WorkerRequest(deed("")) for _ in range(50)]
         with closing(decoders.stream(questions, most=2)) as stream:
             assert len(list(stream)) == 50
     assert len(started) == 4
     started.clear()
     refused += range(4, 20)
-    monkeypatch.setattr(pool, "ATTEMPTS", 2)
-    with Workers(Task(FileLimits())) as decoders:
+    monkeypatch.setattr(pool, "MAX_START_ATTEMPTS", 2)
+    with WorkerPool(WorkerTask(FileLimits())) as decoders:
         decoders.start()
         with (
-            closing(decoders.stream([Question(deed(""))] * 500, most=2)) as stream,
+            closing(decoders.stream([WorkerRequest(deed(""))] * 500, most=2)) as stream,
             pytest.raises(WorkerError, match="does not start"),
         ):
             list(stream)
 
 
 def test_what_was_done_counts_although_the_worker_is_lost_by_then(
-    workers: Workers, photo: Path
+    workers: WorkerPool, photo: Path
 ) -> None:
     """A reader that is slow finds the results of a worker that has crashed in the meantime."""
-    questions = _questions(photo, IN_FLIGHT - 1)
+    questions = _questions(photo, MAX_IN_FLIGHT - 1)
     workers.start()
     (worker,) = workers._idle
 
-    def items() -> Iterator[Question]:
+    def items() -> Iterator[WorkerRequest]:
         yield from questions
         give_up = time.monotonic() + 20
         waiting = bytearray()
@@ -201,18 +201,18 @@ def test_what_was_done_counts_although_the_worker_is_lost_by_then(
                 waiting = bytearray(worker._connection.recv(1 << 20, socket.MSG_PEEK))
         os.kill(worker.pid, signal.SIGKILL)
         wait_until_gone(worker.pid, 5)
-        yield Question(photo)
+        yield WorkerRequest(photo)
 
     with closing(workers.stream(items())) as stream:
         results = list(stream)
-    assert len(results) == IN_FLIGHT
+    assert len(results) == MAX_IN_FLIGHT
     assert all(isinstance(worked.content, Row) for _, worked in results)
 
 
-def test_a_result_that_waits_for_others_holds_no_data(hostile: Workers, deed: Deed) -> None:
+def test_a_result_that_waits_for_others_holds_no_data(hostile: WorkerPool, deed: Deed) -> None:
     data = deed("").read_bytes()
-    slow = Question(Url("memory://slow.jpg"), b"wait\n" + data)
-    quick = [Question(Url(f"memory://{n}.jpg"), data) for n in range(5)]
+    slow = WorkerRequest(Url("memory://slow.jpg"), b"wait\n" + data)
+    quick = [WorkerRequest(Url(f"memory://{n}.jpg"), data) for n in range(5)]
     with closing(hostile.stream([slow, *quick], most=2, in_order=True)) as stream:
         results = list(stream)
     assert [question.location for question, _ in results] == [slow.location] + [
@@ -223,7 +223,7 @@ def test_a_result_that_waits_for_others_holds_no_data(hostile: Workers, deed: De
 
 
 def test_once_the_run_stops_nothing_behind_the_photos_in_hand_is_begun(
-    workers: Workers, photo: Path
+    workers: WorkerPool, photo: Path
 ) -> None:
     is_stopping = False
 
@@ -233,14 +233,14 @@ def test_once_the_run_stops_nothing_behind_the_photos_in_hand_is_begun(
 
     workers.start()
     (worker,) = workers._idle
-    with closing(workers.stream(_questions(photo, 5 * IN_FLIGHT), check=check)) as stream:
+    with closing(workers.stream(_questions(photo, 5 * MAX_IN_FLIGHT), check=check)) as stream:
         done = [next(stream)]
         os.kill(worker.pid, signal.SIGSTOP)
         is_stopping = True
         os.kill(worker.pid, signal.SIGCONT)
         done += stream
     # The one in hand, and those that were done before the stop was seen.
-    assert len(done) <= IN_FLIGHT + 1
+    assert len(done) <= MAX_IN_FLIGHT + 1
     assert all(isinstance(worked.content, Row) for _, worked in done)
 
 
@@ -249,8 +249,8 @@ def test_a_start_that_hangs_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -
         if time.monotonic() > started + 1:
             raise StopRequested
 
-    with Workers(Task(FileLimits(), "tests.support.hostile_worker")) as decoders:
-        worker = decoders.take()
+    with WorkerPool(WorkerTask(FileLimits(), "tests.support.hostile_worker")) as decoders:
+        worker = decoders.acquire()
         os.kill(worker.pid, signal.SIGSTOP)
         decoders._idle.append(worker)
         started = time.monotonic()
@@ -262,7 +262,7 @@ def test_a_start_that_hangs_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -
 def test_a_worker_that_speaks_out_of_turn_is_tried_again_no_more_than_a_few_times(
     deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "PAUSE", 0.0)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.0)
     greet = Worker._check_greeting
 
     def greet_twice(self: Worker) -> None:
@@ -270,5 +270,8 @@ def test_a_worker_that_speaks_out_of_turn_is_tried_again_no_more_than_a_few_time
         self._received += b"x"
 
     monkeypatch.setattr(Worker, "_check_greeting", greet_twice)
-    with Workers(Task(FileLimits())) as decoders, pytest.raises(WorkerError, match="one too many"):
-        decoders.work(Question(deed("")))
+    with (
+        WorkerPool(WorkerTask(FileLimits())) as decoders,
+        pytest.raises(WorkerError, match="one too many"),
+    ):
+        decoders.process(WorkerRequest(deed("")))

@@ -18,18 +18,18 @@ from PIL import Image
 import batch
 from batch.cli.main import cli
 from batch.engines.engine import open_engine
-from batch.engines.ray.actor import Answer, LabelActor, Orders, answers_of
-from batch.engines.ray.blocks import Block, Blocks
-from batch.engines.ray.connection import check_installed
-from batch.engines.ray.parts import Parts, unpack_part
+from batch.engines.ray.actor import ActorConfig, BlockResult, LabelActor, unpack_results
+from batch.engines.ray.blocks import Block, BlockStore
+from batch.engines.ray.connection import check_ray_installed
+from batch.engines.ray.parts import PartStore, unpack_part
 from batch.errors import UsageError
 from batch.log import LogFormat, open_log
 from batch.models.ensemble import load_ensemble
-from batch.options import Cluster, EngineKind, Job, Memory, Options
-from batch.records import Failure, Finished, Reason, Region, Stage
+from batch.options import ClusterOptions, EngineKind, Job, JournalOptions, Options
+from batch.records import Failure, FinishedFile, Reason, Region, Stage
 from batch.stopping import Stop
-from batch.vision.basis import basis_of
-from batch.vision.decide import failed_row
+from batch.vision.basis import compute_basis
+from batch.vision.decide import make_failed_row
 from tests.conftest import REPOSITORY
 from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.tiny_models import bright_model, bright_spec, save
@@ -40,11 +40,11 @@ __all__ = ["ray_cluster"]
 class Deadly(LabelActor):
     """Dies of every file that is called so, and says of all others that they are empty."""
 
-    def _finished(self, pipeline: Any, block: Block) -> Iterator[Finished]:
+    def _finished(self, pipeline: Any, block: Block) -> Iterator[FinishedFile]:
         for file in block:
             if file.name == "deadly.jpg":
                 os.abort()
-            yield Finished(failed_row(Failure(file, Stage.READ, Reason.EMPTY, "empty")))
+            yield FinishedFile(make_failed_row(Failure(file, Stage.READ, Reason.EMPTY, "empty")))
 
 
 def _run(cluster: RayCluster, folder: Path, files: list[str]) -> subprocess.CompletedProcess[str]:
@@ -96,23 +96,25 @@ def test_actors_that_die_of_everything_end_the_run(ray_cluster: RayCluster, tmp_
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> Orders:
+def orders(tmp_path: Path) -> ActorConfig:
     from importlib.metadata import version
 
     save(bright_model(), tmp_path / "bright.onnx")
     options = Options(model=str(tmp_path / "bright.onnx"), workers=1)
     ensemble = load_ensemble(options)
-    basis = basis_of(ensemble.models, options)
+    basis = compute_basis(ensemble.models, options)
     own = version("batch-label")
-    return Orders(options, lambda: ensemble, basis, Parts(tmp_path / "parts"), "run", own, tmp_path)
+    return ActorConfig(
+        options, lambda: ensemble, basis, PartStore(tmp_path / "parts"), "run", own, tmp_path
+    )
 
 
-def test_a_node_with_another_version_refuses(orders: Orders) -> None:
+def test_a_node_with_another_version_refuses(orders: ActorConfig) -> None:
     (answer,) = _answers(replace(orders, version="0.0.1"))
     assert "and this is 0.0.1" in answer.problem
 
 
-def test_a_node_that_would_answer_differently_refuses(orders: Orders) -> None:
+def test_a_node_that_would_answer_differently_refuses(orders: ActorConfig) -> None:
     (answer,) = _answers(replace(orders, basis=b"another"))
     assert "would answer differently" in answer.problem
 
@@ -122,7 +124,7 @@ def test_a_node_that_would_answer_differently_refuses(orders: Orders) -> None:
     [(False, ["ok", "no_person"]), (True, ["ok", "unsure"])],
 )
 def test_an_actor_abstains_as_this_machine_does(
-    orders: Orders, tmp_path: Path, always_answer: bool, statuses: list[str]
+    orders: ActorConfig, tmp_path: Path, always_answer: bool, statuses: list[str]
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
     save(bright_model(spec), tmp_path / "bright.onnx")
@@ -131,26 +133,26 @@ def test_an_actor_abstains_as_this_machine_does(
         Image.new("L", (64, 48), grey).save(file)
     options = replace(orders.options, always_answer=always_answer)
     ensemble = load_ensemble(options)
-    basis = basis_of(ensemble.models, options)
+    basis = compute_basis(ensemble.models, options)
     asked = replace(orders, options=options, ensemble=lambda: ensemble, basis=basis)
-    Blocks(asked.parts, asked.run).write([files], 0)
+    BlockStore(asked.parts, asked.run).write([files], 0)
     (answer,) = _answers(asked)
-    assert (answer.problem, answer.undone) == ("", 0)
+    assert (answer.problem, answer.unstarted) == ("", 0)
     rows = [finished.row for finished in unpack_part(answer.data, basis)]
     assert [row.status for row in rows] == statuses
     assert rows == list(batch.label(files, options))
 
 
-def _answers(orders: Orders) -> list[Answer]:
+def _answers(orders: ActorConfig) -> list[BlockResult]:
     import pyarrow as pa
 
-    return answers_of(LabelActor(orders)(pa.table({"number": [0]})))
+    return unpack_results(LabelActor(orders)(pa.table({"number": [0]})))
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.engines.ray.connection.PACKAGES", ("pyarrow_of_nobody",))
+    monkeypatch.setattr("batch.engines.ray.connection.RAY_PACKAGES", ("pyarrow_of_nobody",))
     with pytest.raises(UsageError, match=r"pip install 'batch-label\[ray\]'"):
-        check_installed()
+        check_ray_installed()
 
 
 @pytest.mark.parametrize(
@@ -158,11 +160,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (Job((), "-"), "needs a journal"),
         (Job((), "r.csv", options=Options(devices=(1,))), "--devices is not for"),
-        (Job((), "r.csv", memory=Memory(verify_hash=True)), "--verify-hash is not for"),
+        (Job((), "r.csv", journal=JournalOptions(verify_hash=True)), "--verify-hash is not for"),
     ],
 )
 def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
-    on_ray = replace(job, cluster=Cluster(EngineKind.RAY))
+    on_ray = replace(job, cluster=ClusterOptions(EngineKind.RAY))
     with pytest.raises(UsageError, match=words):
         open_engine(on_ray, Stop(), open_log(None, LogFormat.TEXT))
 

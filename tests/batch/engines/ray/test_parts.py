@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 from batch.engines.ray.blocks import (
-    LEAST_FILES,
-    MOST_FILES,
-    PIECES,
-    blocks_of,
+    MAX_BLOCK_FILES,
+    MIN_FILES_PER_WORKER,
+    PIECES_PER_LOST_BLOCK,
     pack_block,
-    pieces,
+    split_into_blocks,
+    split_lost_block,
     unpack_block,
 )
 from batch.engines.ray.parts import (
-    OtherBasis,
+    BasisMismatch,
     PartError,
-    Parts,
+    PartStore,
     block_name,
-    new_run,
+    find_parts_folder,
+    make_run_name,
     pack_part,
     part_name,
-    parts_place,
     stop_name,
     unpack_part,
 )
@@ -35,13 +35,13 @@ from batch.files.drafts import make_draft_name, open_draft
 from batch.journal.journal import Journal
 from batch.location import Url
 from batch.log import LogFormat, open_log
-from batch.options import Cluster, EngineKind, Job
+from batch.options import ClusterOptions, EngineKind, Job
 from batch.records import (
     Answer,
     Box,
     Failure,
     FileState,
-    Finished,
+    FinishedFile,
     Reason,
     Row,
     Source,
@@ -49,7 +49,7 @@ from batch.records import (
     Status,
 )
 from batch.stopping import Stop
-from batch.vision.decide import failed_row
+from batch.vision.decide import make_failed_row
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -59,20 +59,20 @@ ANSWER = Answer(
 )
 NEITHER = Answer(Status.NEITHER, None, 2 / 3, {"happy": 1 / 3, "sad": 0.0, "neither": 2 / 3})
 NO_PERSON = Answer(Status.NO_PERSON, None, 1.0, {"happy": 0.0, "sad": 0.0, "no_person": 1.0})
-LABELLED = Finished(
+LABELLED = FinishedFile(
     Row(
         Path("a/b.jpg"), Status.UNSURE, ANSWER, Source.BOTH, (ANSWER,), 640, 480, salvaged="cut off"
     ),
     FileState(123, 2**63 - 1, b"d" * 32),
 )
 UNLABELLED = [
-    Finished(Row(Path("n.jpg"), Status.NEITHER, NEITHER, Source.FACE, (NEITHER, ANSWER), 6, 4)),
-    Finished(Row(Path("p.jpg"), Status.NO_PERSON, NO_PERSON, Source.IMAGE, width=6, height=4)),
+    FinishedFile(Row(Path("n.jpg"), Status.NEITHER, NEITHER, Source.FACE, (NEITHER, ANSWER), 6, 4)),
+    FinishedFile(Row(Path("p.jpg"), Status.NO_PERSON, NO_PERSON, Source.IMAGE, width=6, height=4)),
 ]
-FAILED = Finished(
-    failed_row(Failure(Path(os.fsdecode(b"\xff\n.jpg")), Stage.READ, Reason.VANISHED, "gone"))
+FAILED = FinishedFile(
+    make_failed_row(Failure(Path(os.fsdecode(b"\xff\n.jpg")), Stage.READ, Reason.VANISHED, "gone"))
 )
-COPIED = Finished(
+COPIED = FinishedFile(
     Row(Url("s3://photos/c d.jpg"), Status.NO_FACE, width=1, height=2),
     FileState(5, None, b"e" * 32, etag="0123"),
     copied=True,
@@ -92,7 +92,7 @@ def test_a_time_beyond_the_journal_s_is_kept_as_the_journal_keeps_it() -> None:
 
 
 def test_a_part_of_another_basis_is_told_from_a_bad_one() -> None:
-    with pytest.raises(OtherBasis):
+    with pytest.raises(BasisMismatch):
         unpack_part(pack_part([LABELLED], b"c" * 32), BASIS)
 
 
@@ -131,27 +131,27 @@ def _with_row(table: object, row: str) -> object:
 
 class TestPlace:
     def test_parts_are_listed_in_the_order_of_their_runs_and_blocks(self, tmp_path: Path) -> None:
-        parts = Parts(tmp_path / "deep" / "parts")
-        assert parts.names() == []
-        run = new_run()
+        parts = PartStore(tmp_path / "deep" / "parts")
+        assert parts.list_parts() == []
+        run = make_run_name()
         for number in (10, 9, 100):
             parts.write(part_name(run, number), b"data")
         parts.write(part_name("20200101T000000Z-ffffffff", 999), b"data")
         (tmp_path / "deep" / "parts" / "notes.txt").touch()
-        assert [name[-11:-8] for name in parts.names()] == ["999", "009", "010", "100"]
-        assert parts.read(parts.names()[0]) == b"data"
-        assert parts.has(part_name(run, 9))
-        parts.remove(parts.names())
-        assert parts.names() == []
+        assert [name[-11:-8] for name in parts.list_parts()] == ["999", "009", "010", "100"]
+        assert parts.read(parts.list_parts()[0]) == b"data"
+        assert parts.exists(part_name(run, 9))
+        parts.remove(parts.list_parts())
+        assert parts.list_parts() == []
         assert [path.name for path in (tmp_path / "deep" / "parts").iterdir()] == ["notes.txt"]
 
     def test_a_part_that_is_being_written_is_none(self, tmp_path: Path) -> None:
-        run, other = new_run(), new_run()
+        run, other = make_run_name(), make_run_name()
         for name in (part_name(run, 1), block_name(run, 1), part_name(other, 1)):
             (tmp_path / make_draft_name(f".{name}")).write_bytes(b"half")
         _, stream = open_draft(tmp_path, f".{part_name(run, 2)}")
-        parts = Parts(tmp_path)
-        assert parts.names() == []
+        parts = PartStore(tmp_path)
+        assert parts.list_parts() == []
         parts.remove([], run)
         assert len(list(tmp_path.iterdir())) == 2, "another run's, and one that is written now"
         stream.close()
@@ -160,46 +160,48 @@ class TestPlace:
 
     @pytest.mark.parametrize("is_own", [True, False])
     def test_a_folder_goes_that_no_user_has_named(self, tmp_path: Path, is_own: bool) -> None:
-        parts = Parts(tmp_path / "parts", is_own)
-        parts.write(part_name(new_run(), 1), b"data")
-        parts.remove(parts.names())
+        parts = PartStore(tmp_path / "parts", is_own)
+        parts.write(part_name(make_run_name(), 1), b"data")
+        parts.remove(parts.list_parts())
         assert (tmp_path / "parts").exists() is not is_own
 
     def test_what_others_have_in_the_folder_is_not_removed(self, tmp_path: Path) -> None:
-        run = new_run()
+        run = make_run_name()
         mine = {".photos.parquet.tmp", ".x-000000001.parquet.tmp", "photos.parquet", "a.block",
                 "a.stop", f"{run}.block", f".{part_name(run, 1)}.tmp",
                 make_draft_name(".photos.parquet")}  # fmt: skip
         for name in mine:
             (tmp_path / name).touch()
-        parts = Parts(tmp_path, is_own=True)
+        parts = PartStore(tmp_path, is_own=True)
         for name in (part_name(run, 1), block_name(run, 2), stop_name(run)):
             parts.write(name, b"")
-        assert set(parts.orders()) == {block_name(run, 2), stop_name(run)}
-        parts.remove([*mine, *parts.names(), *parts.orders()])
+        assert set(parts.list_run_files()) == {block_name(run, 2), stop_name(run)}
+        parts.remove([*mine, *parts.list_parts(), *parts.list_run_files()])
         assert {path.name for path in tmp_path.iterdir()} == mine
 
     def test_a_store_holds_parts_as_well(self) -> None:
-        parts = Parts(Url("memory://bucket/parts"))
-        run = new_run()
+        parts = PartStore(Url("memory://bucket/parts"))
+        run = make_run_name()
         one, two = part_name(run, 1), part_name(run, 2)
-        assert parts.names() == []
+        assert parts.list_parts() == []
         parts.write(two, b"two")
         parts.write(one, b"one")
         parts.write("mine.parquet", b"mine")
-        assert parts.names() == sorted([one, two, "mine.parquet"])
-        assert (parts.read(two), parts.has("c.parquet")) == (b"two", False)
+        assert parts.list_parts() == sorted([one, two, "mine.parquet"])
+        assert (parts.read(two), parts.exists("c.parquet")) == (b"two", False)
         parts.remove([one, "mine.parquet"])
-        assert parts.names() == sorted([two, "mine.parquet"])
+        assert parts.list_parts() == sorted([two, "mine.parquet"])
 
     def test_what_the_system_refuses_names_the_place(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(OutputError, match="file/parts can't be written"):
-            Parts(tmp_path / "file" / "parts").write("a.parquet", b"")
+            PartStore(tmp_path / "file" / "parts").write("a.parquet", b"")
 
     def test_they_lie_beside_the_report_unless_a_place_is_named(self, tmp_path: Path) -> None:
         def place(output: str, parts: str | None = None) -> tuple[object, bool]:
-            return parts_place(Job((), output, cluster=Cluster(EngineKind.RAY, parts=parts)))
+            return find_parts_folder(
+                Job((), output, cluster=ClusterOptions(EngineKind.RAY, parts=parts))
+            )
 
         beside = tmp_path.resolve() / ".r.csv.parts"
         assert place(str(tmp_path / "r.csv")) == (beside, True)
@@ -211,16 +213,16 @@ class TestPlace:
 class TestBlocks:
     def test_every_file_is_in_one_block_and_blocks_grow(self) -> None:
         files = [Path(f"{number}.jpg") for number in range(200_000)]
-        blocks = list(blocks_of(files, actors=2, workers=1))
+        blocks = list(split_into_blocks(files, actors=2, workers=1))
         assert [file for block in blocks for file in block] == files
         sizes = [len(block) for block in blocks[:-1]]
         assert sizes == sorted(sizes)
-        assert (sizes[0], sizes[-1]) == (LEAST_FILES, MOST_FILES)
+        assert (sizes[0], sizes[-1]) == (MIN_FILES_PER_WORKER, MAX_BLOCK_FILES)
 
     def test_files_are_taken_as_blocks_are(self) -> None:
         files = (Path(str(number)) for number in range(100))
-        next(blocks_of(files, actors=1, workers=2))
-        assert next(files) == Path(str(2 * LEAST_FILES))
+        next(split_into_blocks(files, actors=1, workers=2))
+        assert next(files) == Path(str(2 * MIN_FILES_PER_WORKER))
 
     def test_they_come_back_with_what_listings_said(self) -> None:
         here, there = Path(os.fsdecode(b"a\xff.jpg")), Url("s3://b/c.jpg", 20, None, "abc")
@@ -235,11 +237,14 @@ class TestBlocks:
     @pytest.mark.parametrize("number", [1, 2, 5, 16, 17, 1024])
     def test_a_lost_block_is_divided_down_to_single_files(self, number: int) -> None:
         block = [Path(str(file)) for file in range(number)]
-        divided = pieces(block)
+        divided = split_lost_block(block)
         assert [file for piece in divided for file in piece] == block
-        assert len(divided) == min(number, PIECES) or len(divided) > PIECES / 2
+        assert (
+            len(divided) == min(number, PIECES_PER_LOST_BLOCK)
+            or len(divided) > PIECES_PER_LOST_BLOCK / 2
+        )
         while len(block) > 1:
-            block = [*pieces(block)[0]]  # type: ignore[list-item]
+            block = [*split_lost_block(block)[0]]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("parts", [None, "parts"])
@@ -247,26 +252,26 @@ def test_notes_of_parts_last_as_long_as_the_parts(
     parts: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
-    from batch.engines.ray.ray_engine import TAKEN, RayEngine
+    from batch.engines.ray.ray_engine import PART_NOTE_PREFIX, RayEngine
 
     monkeypatch.chdir(tmp_path)
-    job = Job((), "r.csv", cluster=Cluster(EngineKind.RAY, parts=parts))
+    job = Job((), "r.csv", cluster=ClusterOptions(EngineKind.RAY, parts=parts))
     engine = RayEngine(job, Stop(), open_log(None, LogFormat.TEXT))
-    place, is_own = parts_place(job)
-    names = [part_name(new_run(), number) for number in range(3)]
+    place, is_own = find_parts_folder(job)
+    names = [part_name(make_run_name(), number) for number in range(3)]
     for name in names:
-        Parts(place, is_own).write(name, pack_part([FAILED], engine._basis))
+        PartStore(place, is_own).write(name, pack_part([FAILED], engine._basis))
     with Journal(tmp_path / "journal", engine._basis) as journal:
-        journal.note("other", "")
-        assert len(list(engine.resume(journal))) == len(names)
-        assert not list(engine.resume(journal))
+        journal.write_note("other", "")
+        assert len(list(engine.recover_finished(journal))) == len(names)
+        assert not list(engine.recover_finished(journal))
         if not is_own:
             (tmp_path / "parts" / names[0]).unlink()
-        engine.settle(journal)
-        left = [name for name in names if journal.noted(TAKEN + name) is not None]
-        assert left == ([] if is_own else names[1:]) == Parts(place, is_own).names()
+        engine.clean_up(journal)
+        left = [name for name in names if journal.read_note(PART_NOTE_PREFIX + name) is not None]
+        assert left == ([] if is_own else names[1:]) == PartStore(place, is_own).list_parts()
         if not is_own:  # whose place may be away
             (tmp_path / "parts").rename("away")
-            engine.settle(journal)
-            assert journal.noted(TAKEN + names[1]) is not None
-        assert journal.noted("other") == ""
+            engine.clean_up(journal)
+            assert journal.read_note(PART_NOTE_PREFIX + names[1]) is not None
+        assert journal.read_note("other") == ""
