@@ -52,7 +52,7 @@ class Augmentation:
     tint: float = 0.0
     jpeg: float = 0.0
 
-    def halved(self) -> Augmentation:
+    def halve(self) -> Augmentation:
         """Go half as far, and as often, in everything but the size of what is erased."""
         return replace(
             self,
@@ -73,21 +73,21 @@ class Augmentation:
         )
 
 
-def augment(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Change every picture of a batch at random.
 
     Shapes: float [N, C, H, W] with pixels 0..255, in and out. The same generator
     state gives the same batch.
     """
-    pixels = _warp(pixels, how, generator)
-    pixels = _lower_resolution(pixels, how, generator)
-    pixels = _relight(pixels, how, generator)
-    pixels = _recolour(pixels, how, generator)
-    pixels = _compress(pixels, how, generator)
-    return _erase(pixels, how, generator)
+    pixels = _warp(pixels, augmentation, generator)
+    pixels = _reduce_resolution(pixels, augmentation, generator)
+    pixels = _relight(pixels, augmentation, generator)
+    pixels = _recolour(pixels, augmentation, generator)
+    pixels = _compress(pixels, augmentation, generator)
+    return _erase(pixels, augmentation, generator)
 
 
-def move_boxes(pixels: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
+def jitter_boxes(pixels: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
     """Cut each face out again with a box that lies and measures a little differently.
 
     A detector's box for one face moves between two looks; ``jitter`` bounds the move of its centre
@@ -96,27 +96,29 @@ def move_boxes(pixels: Tensor, jitter: float, generator: torch.Generator) -> Ten
     Shapes: float [N, C, H, W], in and out.
     """
     n = len(pixels)
-    scale = 1 + _uniform(n, -jitter, jitter, generator)
-    right, down = _uniform(2 * n, -2 * jitter, 2 * jitter, generator).view(2, n)  # half sides
+    scale = 1 + _sample_uniform(n, -jitter, jitter, generator)
+    right, down = _sample_uniform(2 * n, -2 * jitter, 2 * jitter, generator).view(
+        2, n
+    )  # half sides
     zero = torch.zeros(n)
     rows = torch.stack([scale, zero, right, zero, scale, down], dim=1)
     grid = F.affine_grid(rows.view(n, 2, 3), list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+def _sample_uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def _warp(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def _warp(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     n = len(pixels)
-    angle = _uniform(n, -1, 1, generator) * math.radians(how.rotation)
-    log_scale = math.log(how.scale)
-    scale = torch.exp(_uniform(n, -log_scale, log_scale, generator))
+    angle = _sample_uniform(n, -1, 1, generator) * math.radians(augmentation.rotation)
+    log_scale = math.log(augmentation.scale)
+    scale = torch.exp(_sample_uniform(n, -log_scale, log_scale, generator))
     flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     # affine_grid counts in half sides, hence the factor 2.
-    shift = torch.rand(n, 2, generator=generator) * 4 * how.shift - 2 * how.shift
-    sides, middle = _cut(n, how, generator)
+    shift = torch.rand(n, 2, generator=generator) * 4 * augmentation.shift - 2 * augmentation.shift
+    sides, middle = _sample_crops(n, augmentation, generator)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     (across, down), (right, low) = sides.T, (shift + middle).T
     rows = torch.stack(
@@ -126,59 +128,71 @@ def _warp(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tens
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def _cut(n: int, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _sample_crops(
+    n: int, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Sides of cut-outs, as shares of the picture's, and their middles, in half sides: [n, 2]."""
-    if how.crop == 1 and how.aspect == 1:  # nothing is drawn, so that older runs repeat
+    if (
+        augmentation.crop == 1 and augmentation.aspect == 1
+    ):  # nothing is drawn, so that older runs repeat
         return torch.ones(n, 2), torch.zeros(n, 2)
-    side = _uniform(n, how.crop, 1, generator).sqrt()
-    log_aspect = math.log(how.aspect)
-    stretch = torch.exp(_uniform(n, -log_aspect, log_aspect, generator))
+    side = _sample_uniform(n, augmentation.crop, 1, generator).sqrt()
+    log_aspect = math.log(augmentation.aspect)
+    stretch = torch.exp(_sample_uniform(n, -log_aspect, log_aspect, generator))
     sides = torch.stack([side * stretch, side / stretch], dim=1).clamp(max=1)
     return sides, (torch.rand(n, 2, generator=generator) * 2 - 1) * (1 - sides)
 
 
-def _lower_resolution(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def _reduce_resolution(
+    pixels: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
     side = pixels.shape[-1]
     groups = []
     for group in torch.split(pixels, RESOLUTION_GROUP):
-        if torch.rand(1, generator=generator).item() < how.low_resolution:
-            small = int(torch.randint(min(how.min_side, side - 1), side, (1,), generator=generator))
+        if torch.rand(1, generator=generator).item() < augmentation.low_resolution:
+            small = int(
+                torch.randint(min(augmentation.min_side, side - 1), side, (1,), generator=generator)
+            )
             group = F.interpolate(group, size=(small, small), mode="area")
             group = F.interpolate(group, size=(side, side), mode="bilinear", align_corners=False)
         groups.append(group)
     return torch.cat(groups)
 
 
-def _relight(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def _relight(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     n = len(pixels)
-    log_contrast = math.log(how.contrast)
-    contrast = torch.exp(_uniform(n, -log_contrast, log_contrast, generator)).view(n, 1, 1, 1)
-    bright = _uniform(n, -how.brightness, how.brightness, generator).view(n, 1, 1, 1)
-    noise = _uniform(n, 0, how.noise, generator).view(n, 1, 1, 1)
+    log_contrast = math.log(augmentation.contrast)
+    contrast = torch.exp(_sample_uniform(n, -log_contrast, log_contrast, generator)).view(
+        n, 1, 1, 1
+    )
+    bright = _sample_uniform(n, -augmentation.brightness, augmentation.brightness, generator).view(
+        n, 1, 1, 1
+    )
+    noise = _sample_uniform(n, 0, augmentation.noise, generator).view(n, 1, 1, 1)
     mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
     pixels = (pixels - mean) * contrast + mean + bright
     return (pixels + torch.randn(pixels.shape, generator=generator) * noise).clamp(0, 255)
 
 
-def _recolour(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    if how.saturation == 1 and not how.grey and not how.tint:
+def _recolour(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    if augmentation.saturation == 1 and not augmentation.grey and not augmentation.tint:
         return pixels
     n, channels = pixels.shape[:2]
-    log_saturation = math.log(how.saturation)
-    saturation = torch.exp(_uniform(n, -log_saturation, log_saturation, generator))
-    saturation[torch.rand(n, generator=generator) < how.grey] = 0.0
-    tint = torch.exp(torch.randn(n, channels, 1, 1, generator=generator) * how.tint)
+    log_saturation = math.log(augmentation.saturation)
+    saturation = torch.exp(_sample_uniform(n, -log_saturation, log_saturation, generator))
+    saturation[torch.rand(n, generator=generator) < augmentation.grey] = 0.0
+    tint = torch.exp(torch.randn(n, channels, 1, 1, generator=generator) * augmentation.tint)
     grey = pixels.mean(dim=1, keepdim=True)
     return (((pixels - grey) * saturation.view(n, 1, 1, 1) + grey) * tint).clamp(0, 255)
 
 
-def _compress(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    if not how.jpeg:
+def _compress(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    if not augmentation.jpeg:
         return pixels
-    chosen = torch.rand(len(pixels), generator=generator) < how.jpeg
+    chosen = torch.rand(len(pixels), generator=generator) < augmentation.jpeg
     qualities = torch.randint(*JPEG_QUALITIES, (len(pixels),), generator=generator)
     pictures = [
-        _as_jpeg(picture, quality) if compress else picture
+        _recompress_jpeg(picture, quality) if compress else picture
         for picture, compress, quality in zip(
             pixels, chosen.tolist(), qualities.tolist(), strict=True
         )
@@ -186,7 +200,7 @@ def _compress(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> 
     return torch.stack(pictures)
 
 
-def _as_jpeg(picture: Tensor, quality: int) -> Tensor:
+def _recompress_jpeg(picture: Tensor, quality: int) -> Tensor:
     pixels = picture.round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, "JPEG", quality=quality)
@@ -194,11 +208,11 @@ def _as_jpeg(picture: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1).float()
 
 
-def _erase(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def _erase(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Paint one box a chosen sample in its mean grey (Zhong et al. 2017, arXiv 1708.04896)."""
     n, _, height, width = pixels.shape
-    chosen = (torch.rand(n, generator=generator) < how.erase).view(n, 1, 1)
-    size = _uniform(n, 0.1, how.erase_side, generator).view(n, 1, 1)
+    chosen = (torch.rand(n, generator=generator) < augmentation.erase).view(n, 1, 1)
+    size = _sample_uniform(n, 0.1, augmentation.erase_side, generator).view(n, 1, 1)
     top = torch.rand(n, generator=generator).view(n, 1, 1) * (1 - size)
     left = torch.rand(n, generator=generator).view(n, 1, 1) * (1 - size)
     y = torch.linspace(0, 1, height).view(1, height, 1)

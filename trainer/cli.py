@@ -20,7 +20,7 @@ from trainer.commands.train import train
 
 PROGRAM = "trainer"
 # Modules of the extra `train`, and what to do where one of them is missing.
-EXTRA = ("matplotlib", "onnxscript", "tensorboard", "torch", "tqdm")
+TRAIN_MODULES = ("matplotlib", "onnxscript", "tensorboard", "torch", "tqdm")
 EXTRA_REMEDY = "run `pip install 'batch-label[train]'`"
 
 
@@ -28,7 +28,7 @@ class MissingExtra(BatchLabelError):
     """A module that only training needs is not installed."""
 
 
-class Commands(click.Group):
+class TrainerGroup(click.Group):
     """Commands whose expected errors are one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -36,16 +36,16 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             module = (error.name or "").split(".")[0]
-            if module not in EXTRA:
+            if module not in TRAIN_MODULES:
                 raise
-            return _fail(MissingExtra(f"{module} is not installed", EXTRA_REMEDY))
+            return _exit_with_error(MissingExtra(f"{module} is not installed", EXTRA_REMEDY))
         except BatchLabelError as error:
-            return _fail(error)
+            return _exit_with_error(error)
 
 
 @click.group(
     PROGRAM,
-    cls=Commands,
+    cls=TrainerGroup,
     commands=[data, render, train, crossvalidate, fuse, evaluate, export, adjust, gate],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -58,6 +58,6 @@ def main() -> None:
     cli.main(prog_name=PROGRAM)
 
 
-def _fail(error: BatchLabelError) -> None:
+def _exit_with_error(error: BatchLabelError) -> None:
     click.echo(f"{PROGRAM}: {error}", err=True)
     sys.exit(error.exit_code)

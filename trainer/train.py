@@ -16,24 +16,39 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.augment import augment, move_boxes
+from trainer.augment import augment, jitter_boxes
 from trainer.config import Config
-from trainer.data import Dataset, Part, join
+from trainer.data import Dataset, Split, concatenate
 from trainer.efficientnet import PhotoNet
-from trainer.networks import average_into, parameter_count
-from trainer.training.checkpoint import Epoch, Progress, restore, save
-from trainer.training.distill import taught
-from trainer.training.pretrained import build, freeze, initialise, keep_norms
-from trainer.training.probe import probe
-from trainer.training.schedule import ema_ramp, learning_rate, optimizer, set_rate
+from trainer.networks import update_average, count_parameters
+from trainer.training.checkpoint import (
+    EpochMetrics,
+    TrainingState,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from trainer.training.distill import mix_teacher_votes
+from trainer.training.pretrained import (
+    build_network,
+    freeze_layers,
+    initialise_network,
+    freeze_norms,
+)
+from trainer.training.probe import fit_probe
+from trainer.training.schedule import (
+    limit_ema_decay,
+    compute_learning_rate,
+    optimizer,
+    set_learning_rate,
+)
 
-LOGS = "logs"
+LOG_FOLDER = "logs"
 EVALUATION_BATCH = 512
 
 logger = logging.getLogger(__name__)
 
 
-def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
+def train(data: Dataset, config: Config, run: Path) -> tuple[EpochMetrics, ...]:
     """Fit a network to a data set and return the figures of all epochs.
 
     The folder ``run`` gets a checkpoint (with the averaged weights) and a line of
@@ -48,83 +63,87 @@ def train(data: Dataset, config: Config, run: Path) -> tuple[Epoch, ...]:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    learn, check = data.part(config.learn_from), data.part("validation")
-    if data.beside is not None:
-        learn = join((learn, data.beside))
+    learn, check = data.get_split(config.learn_from), data.get_split("validation")
+    if data.pseudo_labelled is not None:
+        learn = concatenate((learn, data.pseudo_labelled))
     if data.reviewed is not None:
-        learn = join((learn, *[data.reviewed] * config.review_weight))
-    learn = taught(learn, data, config)
+        learn = concatenate((learn, *[data.reviewed] * config.review_weight))
+    learn = mix_teacher_votes(learn, data, config)
     run.mkdir(parents=True, exist_ok=True)
-    progress = _start(data, learn, config)
-    restore(run, data, config, progress)
+    progress = _init_state(data, learn, config)
+    restore_checkpoint(run, data, config, progress)
     logger.info(
         "%s: %d samples to learn from, %d to check on; %s parameters on %s",
         data.name,
         len(learn),
         len(check),
-        f"{parameter_count(progress.network):,}",
-        _device(progress.network),
+        f"{count_parameters(progress.network):,}",
+        _get_device(progress.network),
     )
     if not config.epochs:  # the probe is all there is
-        save(run, data, config, progress)
-    while not _finished(progress, config):
+        save_checkpoint(run, data, config, progress)
+    while not _is_finished(progress, config):
         epoch = len(progress.history) + 1
-        rate, loss, accuracy = _learn(learn, config, epoch, progress)
-        progress.history.append(Epoch(epoch, rate, loss, accuracy, *score(progress.ema, check)))
+        rate, loss, accuracy = _train_epoch(learn, config, epoch, progress)
+        progress.history.append(
+            EpochMetrics(epoch, rate, loss, accuracy, *evaluate_loss(progress.ema, check))
+        )
         if config.patience and _best_epoch(progress) == epoch:
             progress.best.update(copy.deepcopy(progress.ema.state_dict()))
-        save(run, data, config, progress)
-        _log(run, progress.history[-1])
+        save_checkpoint(run, data, config, progress)
+        _log_epoch(run, progress.history[-1])
     return tuple(progress.history)
 
 
-def _finished(progress: Progress, config: Config) -> bool:
+def _is_finished(progress: TrainingState, config: Config) -> bool:
     done = len(progress.history)
     waited = done - _best_epoch(progress)
     return done == config.epochs or (config.patience > 0 and waited >= config.patience)
 
 
-def _best_epoch(progress: Progress) -> int:
+def _best_epoch(progress: TrainingState) -> int:
     """Number of the epoch with the least validation loss, 0 before the first."""
     best = min(progress.history, key=lambda epoch: epoch.validation_loss, default=None)
     return best.epoch if best else 0
 
 
-def _start(data: Dataset, learn: Part, config: Config) -> Progress:
+def _init_state(data: Dataset, learn: Split, config: Config) -> TrainingState:
     torch.manual_seed(config.seed)
-    network = build(config, len(data.labels), data.framing.channels)
-    initialise(network, config.init)
+    network = build_network(config, len(data.labels), data.framing.channels)
+    initialise_network(network, config.init)
     if config.probe and isinstance(network, PhotoNet):
-        probe(network, learn, config.probe)
-    freeze(network, config.trainable)
+        fit_probe(network, learn, config.probe)
+    freeze_layers(network, config.trainable)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Progress(
+    return TrainingState(
         network=network,
         ema=copy.deepcopy(network).requires_grad_(False),
         optimizer=optimizer(network, config),
     )
 
 
-def _learn(
-    part: Part, config: Config, epoch: int, progress: Progress
+def _train_epoch(
+    part: Split, config: Config, epoch: int, progress: TrainingState
 ) -> tuple[float, float, float]:
     """Take one pass over a part; the last learning rate, mean loss and mean accuracy."""
     loss, accuracy, rate = 0.0, 0.0, 0.0
     network = progress.network.train()
     if config.init:
-        keep_norms(network)
-    class_weights = _class_weights(part).to(_device(network)) if config.balanced else None
+        freeze_norms(network)
+    class_weights = (
+        _compute_class_weights(part).to(_get_device(network)) if config.balanced else None
+    )
     steps = math.ceil(len(part) / config.batch_size)
-    batches = _batches(part, config, epoch)
+    batches = _iter_batches(part, config, epoch)
     for step, (pixels, votes, weights) in enumerate(
         tqdm(batches, total=steps, desc=f"epoch {epoch}/{config.epochs}", disable=None),
         start=(epoch - 1) * steps,
     ):
-        rate = learning_rate(config, step, config.epochs * steps)
-        set_rate(progress.optimizer, rate)
-        votes, weights = votes.to(_device(network)), weights.to(_device(network))
-        logits = _forward(network, pixels.to(votes.device))
+        rate = compute_learning_rate(config, step, config.epochs * steps)
+        set_learning_rate(progress.optimizer, rate)
+        votes, weights = votes.to(_get_device(network)), weights.to(_get_device(network))
+        logits = _compute_logits(network, pixels.to(votes.device))
         if config.box_jitter:
             votes, weights = torch.cat([votes, votes]), torch.cat([weights, weights])
         losses = F.cross_entropy(
@@ -135,12 +154,12 @@ def _learn(
             label_smoothing=config.label_smoothing,
         )
         if config.box_jitter:
-            losses = losses + config.consistency * _divergence(*logits.chunk(2)).repeat(2)
+            losses = losses + config.consistency * _symmetric_divergence(*logits.chunk(2)).repeat(2)
         batch_loss = (weights * losses).mean()
         progress.optimizer.zero_grad(set_to_none=True)
         batch_loss.backward()  # type: ignore[no-untyped-call]
         progress.optimizer.step()
-        average_into(progress.ema, network, min(config.ema, ema_ramp(step)))
+        update_average(progress.ema, network, min(config.ema, limit_ema_decay(step)))
         share = len(votes) / len(part) / (2 if config.box_jitter else 1)
         loss += batch_loss.item() * share
         accuracy += (logits.argmax(1) == votes.argmax(1)).float().mean().item() * share
@@ -152,17 +171,17 @@ def predict_logits(network: torch.nn.Module, pixels: np.ndarray[Any, np.dtype[np
 
     Shapes: uint8 [n, H, W, C] in, float32 [n, classes] out, on the CPU.
     """
-    device = _device(network)
+    device = _get_device(network)
     network.eval()
     with torch.inference_mode():
         outputs = [
-            network(_as_input(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
+            network(_to_tensor(pixels[at : at + EVALUATION_BATCH]).to(device)).float().cpu()
             for at in range(0, len(pixels), EVALUATION_BATCH)
         ]
     return torch.cat(outputs)
 
 
-def score(network: torch.nn.Module, part: Part) -> tuple[float, float]:
+def evaluate_loss(network: torch.nn.Module, part: Split) -> tuple[float, float]:
     """Soft cross-entropy over a part, and accuracy over the samples people agreed on."""
     logits = predict_logits(network, part.pixels)
     loss = F.cross_entropy(logits, torch.from_numpy(part.votes)).item()
@@ -170,39 +189,41 @@ def score(network: torch.nn.Module, part: Part) -> tuple[float, float]:
     return loss, float(right.mean()) if len(right) else math.nan
 
 
-def _device(network: torch.nn.Module) -> torch.device:
+def _get_device(network: torch.nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def _as_input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+def _to_tensor(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
 
 
-def _batches(part: Part, config: Config, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _iter_batches(
+    part: Split, config: Config, epoch: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield pixels, votes and weights of mean 1 over the part; pixels twice with ``box_jitter``."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     # Dropout draws from the global generator.
     torch.manual_seed(config.seed * 1_000_003 + epoch)
     settling = epoch > config.epochs * (1 - config.settle)
-    how = config.augmentation.halved() if settling else config.augmentation
+    how = config.augmentation.halve() if settling else config.augmentation
     order = torch.randperm(len(part), generator=generator).numpy()
-    weights = part.mean_one_weights
+    weights = part.normalised_weights
     for at in range(0, len(order), config.batch_size):
         chosen = order[at : at + config.batch_size]
-        pixels = augment(_as_input(part.pixels[chosen]), how, generator)
+        pixels = augment(_to_tensor(part.pixels[chosen]), how, generator)
         if config.box_jitter:
-            pixels = torch.cat([pixels, move_boxes(pixels, config.box_jitter, generator)])
+            pixels = torch.cat([pixels, jitter_boxes(pixels, config.box_jitter, generator)])
         yield pixels, torch.from_numpy(part.votes[chosen]), torch.from_numpy(weights[chosen])
 
 
-def _forward(network: torch.nn.Module, pixels: Tensor) -> Tensor:
+def _compute_logits(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     with torch.autocast(pixels.device.type, torch.bfloat16):
         logits: Tensor = network(pixels)
     return logits.float()
 
 
-def _divergence(logits: Tensor, others: Tensor) -> Tensor:
+def _symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
     """Symmetric Kullback-Leibler divergence of pairs of answers, in nats.
 
     Shapes: float [n, K] logits each in, float [n] out.
@@ -211,16 +232,16 @@ def _divergence(logits: Tensor, others: Tensor) -> Tensor:
     return ((one.exp() - other.exp()) * (one - other)).sum(dim=1) / 2
 
 
-def _class_weights(part: Part) -> Tensor:
+def _compute_class_weights(part: Split) -> Tensor:
     """Weights that let every class count alike: float32 [classes], of mean 1 over samples."""
-    votes = torch.from_numpy(part.votes * part.mean_one_weights[:, None])
+    votes = torch.from_numpy(part.votes * part.normalised_weights[:, None])
     shares = votes.mean(dim=0)
     return 1 / (shares.clamp(min=1e-6) * len(shares))
 
 
-def _log(run: Path, epoch: Epoch) -> None:
+def _log_epoch(run: Path, epoch: EpochMetrics) -> None:
     for part in ("train", "validation"):
-        with SummaryWriter(str(run / LOGS / part)) as writer:
+        with SummaryWriter(str(run / LOG_FOLDER / part)) as writer:
             for figure in ("loss", "accuracy"):
                 writer.add_scalar(figure, getattr(epoch, f"{part}_{figure}"), epoch.epoch)
     logger.info(

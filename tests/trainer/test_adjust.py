@@ -10,21 +10,21 @@ import pytest
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.support.review_data import Row, snapshots, write_review
-from tests.support.tiny_models import bright_model, save
+from tests.support.review_data import Row, write_snapshots, write_review
+from tests.support.tiny_models import bright_model, save_model
 from tests.support.trainer_data import tiny_export
 from trainer.cli import cli
-from trainer.data import Part
+from trainer.data import Split
 from trainer.datasets.drawn import Mood, draw_face
-from trainer.datasets.samples import part_of
-from trainer.exporting.graph import store_halved
-from trainer.exporting.models import framing_for, open_model
-from trainer.exporting.parity import onnx_answers
-from trainer.exporting.publish import card_of, publish
-from trainer.gate import check_kind
-from trainer.reviewing.adjust import DECAY, Adjusted, adjust
-from trainer.reviewing.adjusted_card import adjusted_card
-from trainer.reviewing.head import Head, features_of, find_head, with_head
+from trainer.datasets.samples import build_split
+from trainer.exporting.graph import store_as_float16
+from trainer.exporting.models import derive_framing, open_model
+from trainer.exporting.parity import predict_onnx
+from trainer.exporting.publish import read_card, publish_model
+from trainer.gate import check_compatible
+from trainer.reviewing.adjust import DECAY, AdjustedModel, adjust_model
+from trainer.reviewing.adjusted_card import write_adjusted_card
+from trainer.reviewing.head import LinearHead, compute_features, find_head, replace_head
 from trainer.reviewing.review import Review
 from trainer.reviewing.reviewed import read_reviewed
 from trainer.reviewing.unreviewed import read_unreviewed
@@ -36,34 +36,36 @@ SIDE = 24
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A small network that tells drawn happy faces from sad ones."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
-    publish(tiny_export().graph, f"# tiny\n\n`{tiny_export().digest}`\n\n## Data\n\nDrawn.\n", path)
+    publish_model(
+        tiny_export().graph, f"# tiny\n\n`{tiny_export().digest}`\n\n## Data\n\nDrawn.\n", path
+    )
     return load_model(path)
 
 
-def faces(mood: Mood, count: int, first_seed: int) -> Part:
+def faces(mood: Mood, count: int, first_seed: int) -> Split:
     pixels = np.stack([draw_face(mood, SIDE, 1, first_seed + n) for n in range(count)])
     votes = np.eye(2, dtype=np.float32)[[int(mood is Mood.SAD)] * count]
-    return Part(pixels, votes, np.ones(count, np.bool_))
+    return Split(pixels, votes, np.ones(count, np.bool_))
 
 
-def stranger(count: int, first_seed: int) -> Part:
+def stranger(count: int, first_seed: int) -> Split:
     """Faces upside down, of which the model knows nothing, and which people call sad."""
     part = faces(Mood.HAPPY, count, first_seed)
     votes = np.eye(2, dtype=np.float32)[[1] * count]
-    return Part(np.ascontiguousarray(part.pixels[:, ::-1]), votes, part.certain)
+    return Split(np.ascontiguousarray(part.pixels[:, ::-1]), votes, part.certain)
 
 
-def adjusted(model: Model, decay: float = DECAY, others: int = 100) -> Adjusted:
+def adjusted(model: Model, decay: float = DECAY, others: int = 100) -> AdjustedModel:
     """Teach that faces upside down are sad."""
     own = np.concatenate([faces(mood, others // 2, 300).pixels for mood in Mood])
-    return adjust(
+    return adjust_model(
         model, stranger(20, 100), stranger(10, 200), own[:others],
         version="2", created="2026-05-06", decay=decay,
     )  # fmt: skip
 
 
-def right(graph: bytes, part: Part) -> float:
-    return float((onnx_answers(graph, part.pixels).argmax(axis=1) == part.targets).mean())
+def right(graph: bytes, part: Split) -> float:
+    return float((predict_onnx(graph, part.pixels).argmax(axis=1) == part.targets).mean())
 
 
 def test_it_learns_what_was_reviewed(tiny: Model) -> None:
@@ -80,9 +82,9 @@ def test_its_own_answers_keep_it_from_forgetting(tiny: Model) -> None:
 
 def test_the_decay_holds_it_where_it_was(tiny: Model) -> None:
     pixels = faces(Mood.HAPPY, 30, 600).pixels
-    before = onnx_answers(tiny.graph, pixels)
+    before = predict_onnx(tiny.graph, pixels)
     near, far = (
-        np.abs(onnx_answers(adjusted(tiny, decay).graph, pixels) - before).max()
+        np.abs(predict_onnx(adjusted(tiny, decay).graph, pixels) - before).max()
         for decay in (1000.0, 0.01)
     )
     assert near < 0.1 < far
@@ -92,30 +94,32 @@ def test_the_file_keeps_the_contract_and_takes_the_old_one_s_place(
     tiny: Model, tmp_path: Path
 ) -> None:
     found = adjusted(tiny)
-    publish(found.graph, adjusted_card(found, tiny, card_of(tiny)), tmp_path / "new.onnx")
+    publish_model(
+        found.graph, write_adjusted_card(found, tiny, read_card(tiny)), tmp_path / "new.onnx"
+    )
     model = load_model(tmp_path / "new.onnx")
-    check_kind(model, tiny)
+    check_compatible(model, tiny)
     assert (model.spec.version, model.spec.created) == ("2", "2026-05-06")
     assert model.spec.unsure_below == tiny.spec.unsure_below
     assert model.spec.data_fingerprint != tiny.spec.data_fingerprint
     assert model.spec.metrics["split"] == "held out"
     assert model.spec.metrics["samples"] == found.test.samples == 10
-    outputs = onnx_answers(found.graph, model.spec.golden.inputs)
+    outputs = predict_onnx(found.graph, model.spec.golden.inputs)
     assert np.allclose(outputs, model.spec.golden.outputs, atol=1e-5)
     assert adjusted(tiny).graph == found.graph
 
 
 def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
     found = adjusted(tiny)
-    card = adjusted_card(found, tiny, card_of(tiny))
+    card = write_adjusted_card(found, tiny, read_card(tiny))
     assert found.digest in card
     assert f"Adjusted from | version 1, SHA-256 `{tiny.digest}`" in card
     assert "20 reviewed answers, and its own answers on 100 other photos" in card
     assert "### tiny" in card
     assert "#### Data" in card
-    publish(found.graph, card, tmp_path / "new.onnx")
+    publish_model(found.graph, card, tmp_path / "new.onnx")
     once = load_model(tmp_path / "new.onnx")
-    again = adjusted_card(adjusted(once), once, card_of(once))
+    again = write_adjusted_card(adjusted(once), once, read_card(once))
     assert again.count("## Before it was adjusted") == again.count("### tiny") == 1
     assert f"SHA-256 `{once.digest}`" in again
 
@@ -131,7 +135,7 @@ def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
     graph = onnx.load_from_string(model.graph)
     head = find_head(graph, model.path)
     pixels = model.spec.golden.inputs
-    logits = head.logits(features_of(model, graph, head, pixels))
+    logits = head.logits(compute_features(model, graph, head, pixels))
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares = head.outputs(powers / powers.sum(axis=1, keepdims=True))
     assert np.allclose(shares, model.spec.golden.outputs, atol=1e-3)
@@ -139,7 +143,7 @@ def test_shipped_models_have_a_head_that_says_what_they_say(name: str) -> None:
 
 def test_a_vote_for_a_sum_of_classes_is_divided_as_the_model_does() -> None:
     pooled = np.asarray([[1, 0], [0, 1], [0, 1]], np.float32)
-    head = Head(np.zeros((3, 1), np.float32), np.zeros(3, np.float32), "", ("", ""), pooled)
+    head = LinearHead(np.zeros((3, 1), np.float32), np.zeros(3, np.float32), "", ("", ""), pooled)
     classes = np.asarray([[0.2, 0.6, 0.2], [0.2, 0.6, 0.2], [1, 0, 0]], np.float32)
     assert np.allclose(head.outputs(classes), np.asarray([[0.2, 0.8], [0.2, 0.8], [1, 0]]))
     votes = np.asarray([[0, 1], [1, 0], [1, 0]], np.float32)
@@ -155,13 +159,13 @@ def test_a_model_that_abstains_learns_to_do_so_or_not(name: str, reason: str) ->
     wanted = model.spec.outputs.index(reason)
     votes = np.eye(len(model.spec.outputs), dtype=np.float32)[[wanted] * 30]
     learn, held = (
-        Part(pixels[chosen], votes[chosen], np.ones(15, np.bool_))
+        Split(pixels[chosen], votes[chosen], np.ones(15, np.bool_))
         for chosen in (slice(0, 15), slice(15, 30))
     )
     others = model.spec.golden.inputs
-    found = adjust(model, learn, held, others, "2", "2026-05-06", decay=0.01)
-    before = onnx_answers(model.graph, held.pixels)[:, wanted].mean()
-    after = onnx_answers(found.graph, held.pixels)[:, wanted].mean()
+    found = adjust_model(model, learn, held, others, "2", "2026-05-06", decay=0.01)
+    before = predict_onnx(model.graph, held.pixels)[:, wanted].mean()
+    after = predict_onnx(found.graph, held.pixels)[:, wanted].mean()
     assert after > before + 0.2
     assert found.test.labels == model.spec.outputs
 
@@ -172,30 +176,30 @@ def test_weights_in_halves_are_replaced_too(tiny: Model) -> None:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             values = onnx.numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    store_halved(graph)
+    store_as_float16(graph)
     head = find_head(graph, tiny.path)
     turned = replace(head, weight=head.weight[::-1].copy(), bias=head.bias[::-1].copy())
     pixels = faces(Mood.SAD, 5, 700).pixels
-    before = onnx_answers(graph.SerializeToString(), pixels)
-    after = onnx_answers(with_head(graph, turned).SerializeToString(), pixels)
+    before = predict_onnx(graph.SerializeToString(), pixels)
+    after = predict_onnx(replace_head(graph, turned).SerializeToString(), pixels)
     assert np.allclose(after, before[:, ::-1], atol=1e-6)
 
 
 def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
-    path = save(bright_model(), tmp_path / "bright.onnx")
+    path = save_model(bright_model(), tmp_path / "bright.onnx")
     with pytest.raises(ModelError, match=r"bright\.onnx has no last layer that can be adjusted"):
         find_head(onnx.load(path), path)
 
 
 def test_too_little_is_an_error(tiny: Model) -> None:
-    some, none = faces(Mood.SAD, 3, 0), part_of([], 2, framing_for(tiny))
+    some, none = faces(Mood.SAD, 3, 0), build_split([], 2, derive_framing(tiny))
     arguments = {"version": "2", "created": "2026-05-06", "decay": 1.0}
     with pytest.raises(InputError, match="0 reviewed samples are there to learn from and 3"):
-        adjust(tiny, none, some, some.pixels, **arguments)  # type: ignore[arg-type]
+        adjust_model(tiny, none, some, some.pixels, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="3 reviewed samples are there to learn from and 0"):
-        adjust(tiny, some, none, some.pixels, **arguments)  # type: ignore[arg-type]
+        adjust_model(tiny, some, none, some.pixels, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no photo but reviewed ones"):
-        adjust(tiny, some, some, none.pixels, **arguments)  # type: ignore[arg-type]
+        adjust_model(tiny, some, some, none.pixels, **arguments)  # type: ignore[arg-type]
 
 
 BOX: Row = {"face_left": 0, "face_top": 0, "face_width": 32, "face_height": 32}
@@ -203,11 +207,11 @@ REPORT = "path,status,label,face,face_left,face_top,face_width,face_height\n"
 
 
 def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tiny: Model) -> None:
-    night = snapshots(tmp_path, Mood.SAD, learn=2, held=1, first_seed=0)
-    rest = snapshots(tmp_path, Mood.HAPPY, learn=15, held=5, first_seed=100)
+    night = write_snapshots(tmp_path, Mood.SAD, learn=2, held=1, first_seed=0)
+    rest = write_snapshots(tmp_path, Mood.HAPPY, learn=15, held=5, first_seed=100)
     rows: list[Row] = [{"path": p.name, **BOX, "said": "happy", "label": "sad"} for p in night]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
+    reviewed = read_reviewed(review, ("happy", "sad"), derive_framing(tiny))
     report = tmp_path / "results.csv"
     lines = [f"{p.name},ok,happy,1,0,0,32,32" for p in (*night, *rest[5:])]
     lines += [f"{p.name},neither,,1,0,0,32,32" for p in rest[:5]]
@@ -216,7 +220,7 @@ def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tin
     report.write_text(REPORT + "\n".join(lines) + "\n")
     others = read_unreviewed(report, review, reviewed)
     assert others.shape == (5 * 2, SIDE, SIDE, 1)
-    learnt = reviewed.part((*reviewed.learn, *reviewed.held)).pixels
+    learnt = reviewed.get_split((*reviewed.learn, *reviewed.held)).pixels
     assert not {p.tobytes() for p in others} & {p.tobytes() for p in learnt}
     assert np.array_equal(read_unreviewed(report, review, reviewed), others)
     answered = "\n".join(line for line in lines if ",neither," in line)
@@ -225,10 +229,10 @@ def test_photos_of_the_report_that_nobody_reviewed_are_taken(tmp_path: Path, tin
 
 
 def test_a_report_without_boxes_is_refused(tmp_path: Path, tiny: Model) -> None:
-    (photo,) = snapshots(tmp_path, Mood.SAD, learn=1, held=0, first_seed=0)
+    (photo,) = write_snapshots(tmp_path, Mood.SAD, learn=1, held=0, first_seed=0)
     rows: list[Row] = [{"path": photo.name, **BOX, "said": "sad", "label": "sad"}]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    reviewed = read_reviewed(review, ("happy", "sad"), framing_for(tiny))
+    reviewed = read_reviewed(review, ("happy", "sad"), derive_framing(tiny))
     report = tmp_path / "results.csv"
     report.write_text("path,status,label\na,ok,sad\n")
     with pytest.raises(InputError, match=r"report .*results\.csv lacks face_left"):

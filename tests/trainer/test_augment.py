@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.augment import Augmentation, augment, move_boxes
+from trainer.augment import Augmentation, augment, jitter_boxes
 from trainer.datasets.drawn import Mood, draw_face
 
 NOTHING = Augmentation(
@@ -118,14 +118,14 @@ def test_a_picture_smaller_than_the_smallest_side_is_still_changed() -> None:
 
 def test_without_jitter_boxes_stay() -> None:
     pixels = faces()
-    assert torch.allclose(move_boxes(pixels, 0.0, torch.Generator()), pixels, atol=1e-3)
+    assert torch.allclose(jitter_boxes(pixels, 0.0, torch.Generator()), pixels, atol=1e-3)
 
 
 def test_boxes_move_by_up_to_a_share_of_their_side() -> None:
     """A bright spot in the middle goes as far as its box does the other way."""
     pixels = torch.zeros(400, 1, 41, 41)
     pixels[:, :, 20, 20] = 255
-    moved = move_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
+    moved = jitter_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
     assert moved.shape == pixels.shape
     weights = moved / moved.sum(dim=(2, 3), keepdim=True)
     across = (weights * torch.arange(41.0)).sum(dim=(1, 2, 3)) - 20
@@ -140,7 +140,7 @@ def test_boxes_move_by_up_to_a_share_of_their_side() -> None:
 def test_boxes_change_their_side_by_up_to_the_same_share() -> None:
     pixels = torch.full((400, 1, 41, 41), 255.0)
     pixels[:, :, :10] = pixels[:, :, 31:] = pixels[:, :, :, :10] = pixels[:, :, :, 31:] = 0
-    moved = move_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
+    moved = jitter_boxes(pixels, 0.1, torch.Generator().manual_seed(1))
     sides = (moved.sum(dim=(1, 2, 3)) / 255).sqrt() / 21
     assert 1 / 1.12 < float(sides.min()) < 0.95
     assert 1.05 < float(sides.max()) < 1 / 0.88
@@ -148,7 +148,7 @@ def test_boxes_change_their_side_by_up_to_the_same_share() -> None:
 
 def test_the_same_generator_moves_boxes_alike() -> None:
     once, again, other = (
-        move_boxes(faces(), 0.1, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        jitter_boxes(faces(), 0.1, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(once, again)
     assert not torch.equal(once, other)

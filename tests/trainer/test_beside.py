@@ -13,10 +13,10 @@ from batch.path_text import path_text
 from batch.records import Region
 from tests.support.trainer_data import CONFIG, write_folders
 from trainer.data import Dataset, Framing
-from trainer.datasets.beside import with_beside
+from trainer.datasets.beside import add_pseudo_labels
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.folders import load_folders
-from trainer.evaluation.crossvalidate import crossvalidate
+from trainer.evaluation.crossvalidate import cross_validate
 
 WHOLE = Framing(Region.IMAGE, 0.0, 32, 3)
 
@@ -58,29 +58,29 @@ def report(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.datasets.beside.MOST", 1.0)
+    monkeypatch.setattr("trainer.datasets.beside.MAX_PSEUDO_SHARE", 1.0)
 
 
 def test_they_are_few_against_the_data(
     data: Dataset, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.beside.MOST", 0.1)
-    beside = with_beside(data, report).beside
+    monkeypatch.setattr("trainer.datasets.beside.MAX_PSEUDO_SHARE", 0.1)
+    beside = add_pseudo_labels(data, report).pseudo_labelled
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [2.0, 2.0]
 
 
 def test_sure_answers_come_in_even_numbers(data: Dataset, report: Path) -> None:
-    beside = with_beside(data, report).beside
+    beside = add_pseudo_labels(data, report).pseudo_labelled
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [4.0, 4.0]
     assert beside.pixels.shape == (8, 32, 32, 3)
 
 
 def test_they_are_part_of_what_a_model_is_known_by(data: Dataset, report: Path) -> None:
-    more = with_beside(data, report)
+    more = add_pseudo_labels(data, report)
     assert more.fingerprint != data.fingerprint
-    assert len(more.part("all")) == len(data.part("all"))
+    assert len(more.get_split("all")) == len(data.get_split("all"))
 
 
 def test_a_photo_of_the_data_s_own_is_passed_over(
@@ -91,26 +91,28 @@ def test_a_photo_of_the_data_s_own_is_passed_over(
     rows = [(tmp_path / "own.png", "ok", "sad")]
     rows += [(p, "ok", "happy") for p in snapshots(tmp_path, Mood.HAPPY, 2, 8000)]
     with pytest.raises(InputError, match="no sure photo for each of happy, sad"):
-        with_beside(data, write_report(tmp_path, rows))
+        add_pseudo_labels(data, write_report(tmp_path, rows))
 
 
 def test_they_are_learnt_from_in_every_fold_and_never_judged(
     data: Dataset, report: Path, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=1)
-    plain = crossvalidate(data, config, tmp_path / "plain", folds=2, seed=1)
-    more = crossvalidate(with_beside(data, report), config, tmp_path / "more", folds=2, seed=1)
+    plain = cross_validate(data, config, tmp_path / "plain", folds=2, seed=1)
+    more = cross_validate(
+        add_pseudo_labels(data, report), config, tmp_path / "more", folds=2, seed=1
+    )
     assert more.names == plain.names
     assert not np.array_equal(more.logits, plain.logits)
 
 
 def test_what_is_no_report_is_named(data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.csv can't be read as a report"):
-        with_beside(data, tmp_path / "gone.csv")
+        add_pseudo_labels(data, tmp_path / "gone.csv")
     table = tmp_path / "table.csv"
     table.write_text("path,label\na.png,happy\n")
     with pytest.raises(InputError, match="lacks the columns"):
-        with_beside(data, table)
+        add_pseudo_labels(data, table)
 
 
 def test_only_labels_need_sure_photos(data: Dataset, report: Path) -> None:
@@ -120,6 +122,6 @@ def test_only_labels_need_sure_photos(data: Dataset, report: Path) -> None:
         for name in ("train", "validation", "test")
         for part in [getattr(data, name)]
     }
-    found = with_beside(replace(abstaining, **wider), report).beside
+    found = add_pseudo_labels(replace(abstaining, **wider), report).pseudo_labelled
     assert found is not None
     assert np.bincount(found.targets, minlength=3).tolist() == [4, 4, 0]

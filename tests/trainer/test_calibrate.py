@@ -7,7 +7,7 @@ from trainer.evaluation.calibrate import (
     CORRECTIONS,
     MAX_ACCURACY_LOSS,
     Calibration,
-    Outputs,
+    OutputLayout,
     fit_temperature,
     softmax,
 )
@@ -87,7 +87,7 @@ def test_a_correction_finds_rare_classes_at_no_cost_in_accuracy() -> None:
     targets = chance.choice(3, 3_000, p=[0.45, 0.45, 0.1])
     logits = chance.normal(0, 1.5, (3_000, 3)) + 2 * np.eye(3)[targets]
     shares = np.array([0.495, 0.495, 0.01])
-    outputs = Outputs(np.log(shares))
+    outputs = OutputLayout(np.log(shares))
     shy = (logits + 0.7 * np.log(shares)).astype(np.float32)
     chosen = outputs.calibrate(shy, targets, None)
     assert 0 < chosen.prior_correction <= 1
@@ -106,7 +106,7 @@ def test_a_correction_finds_rare_classes_at_no_cost_in_accuracy() -> None:
 
 
 def test_a_given_correction_is_subtracted_before_the_temperature() -> None:
-    outputs = Outputs(np.log([0.9, 0.1]))
+    outputs = OutputLayout(np.log([0.9, 0.1]))
     logits = np.array([[1.0, 0.0]], np.float32)
     found = outputs.probabilities(logits, Calibration(2.0, 0.5))
     shifted = (logits - 0.5 * np.log([0.9, 0.1])) / 2

@@ -3,8 +3,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from itertools import pairwise
 
-from tests.support.trainer_data import CONFIG, abstaining, drawn_dataset, tiny_export, tiny_training
-from trainer.export import ExportOptions, export
+from tests.support.trainer_data import (
+    CONFIG,
+    abstaining_training,
+    drawn_dataset,
+    tiny_export,
+    tiny_training,
+)
+from trainer.export import ExportOptions, export_model
 from trainer.exporting.card import card
 
 
@@ -38,8 +44,8 @@ def test_the_card_says_what_the_file_says() -> None:
 
 
 def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> None:
-    trained, data = abstaining()
-    exported = export(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    trained, data = abstaining_training()
+    exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
     text = card(exported, trained, data)
     found = exported.test.selective
     assert found is not None

@@ -6,7 +6,7 @@ import pytest
 
 from batch.errors import ExitCode
 from trainer.augment import Augmentation
-from trainer.config import BadConfig, Config, load_config
+from trainer.config import ConfigError, Config, load_config
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -54,14 +54,14 @@ def test_overrides_win_and_none_is_no_override(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
-    with pytest.raises(BadConfig, match=named) as caught:
+    with pytest.raises(ConfigError, match=named) as caught:
         load_config(written(tmp_path, text))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match=r"none\.toml"):
+    with pytest.raises(ConfigError, match=r"none\.toml"):
         load_config(tmp_path / "none.toml")
 
 
@@ -70,5 +70,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ["epochs = 0", "batch_size = -1", "dropout = 1.0", "ema = 1.5", "learning_rate = nan"],
 )
 def test_a_value_out_of_range_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadConfig, match=text.split()[0]):
+    with pytest.raises(ConfigError, match=text.split()[0]):
         load_config(written(tmp_path, text))

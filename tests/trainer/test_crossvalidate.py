@@ -9,12 +9,12 @@ import pytest
 from batch.errors import InputError, UsageError
 from tests.support.trainer_data import CONFIG, SIDE, drawn_dataset
 from trainer.config import Config
-from trainer.data import Dataset, Part, take
+from trainer.data import Dataset, Split, select_samples
 from trainer.datasets.drawn import Mood, draw_snapshot
-from trainer.evaluation.crossvalidate import crossvalidate
-from trainer.evaluation.folds import OUT_OF_FOLD, assign, read_out_of_fold, sample_name
+from trainer.evaluation.crossvalidate import cross_validate
+from trainer.evaluation.folds import OUT_OF_FOLD_FILE, assign_folds, read_out_of_fold, name_sample
 from trainer.train import predict_logits, train
-from trainer.training.checkpoint import load_trained
+from trainer.training.checkpoint import load_trained_network
 
 SHORT = replace(CONFIG, epochs=1)
 
@@ -22,34 +22,34 @@ SHORT = replace(CONFIG, epochs=1)
 def small() -> Dataset:
     data = drawn_dataset()
     few = np.arange(30)
-    return replace(data, train=take(data.train, few), test=take(data.test, few))
+    return replace(data, train=select_samples(data.train, few), test=select_samples(data.test, few))
 
 
 def test_groups_stay_whole_and_classes_even() -> None:
     groups = np.array([0, 0, 2, 3, 4, 5, 6, 7, 7, 9, 10, 11])
     targets = np.array([0, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1])
-    dealt = assign(groups, targets, 2, seed=1)
+    dealt = assign_folds(groups, targets, 2, seed=1)
     assert dealt[0] == dealt[1]
     assert dealt[7] == dealt[8]
     for fold in (0, 1):
         assert 2 <= int((targets[dealt == fold] == 1).sum()) <= 3
-    assert not np.array_equal(dealt, assign(groups, targets, 2, seed=2))
-    assert np.array_equal(dealt, assign(groups, targets, 2, seed=1))
+    assert not np.array_equal(dealt, assign_folds(groups, targets, 2, seed=2))
+    assert np.array_equal(dealt, assign_folds(groups, targets, 2, seed=1))
 
 
 def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Path) -> None:
     data = small()
-    answers = crossvalidate(data, SHORT, tmp_path, folds=2, seed=1)
-    pool = data.part("all")
+    answers = cross_validate(data, SHORT, tmp_path, folds=2, seed=1)
+    pool = data.get_split("all")
     assert len(answers.names) == len(pool) == len(answers.folds)
     for fold in (0, 1):
         held = answers.folds == fold
-        trained = load_trained(tmp_path / f"fold-{fold + 1}")
+        trained = load_trained_network(tmp_path / f"fold-{fold + 1}")
         logits = predict_logits(trained.network, pool.pixels[held]).numpy()
         assert np.array_equal(answers.logits[held], logits)
     learnt = {answers.names[n] for n in np.flatnonzero(answers.folds == 0)}
     assert not learnt & {answers.names[n] for n in np.flatnonzero(answers.folds == 1)}
-    assert answers.names[0] == sample_name(pool.pixels[0])
+    assert answers.names[0] == name_sample(pool.pixels[0])
 
 
 def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
@@ -68,9 +68,9 @@ def test_no_fold_learns_from_a_sample_that_it_holds_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spy_on_training(monkeypatch)
-    answers = crossvalidate(small(), SHORT, tmp_path, folds=3, seed=1)
+    answers = cross_validate(small(), SHORT, tmp_path, folds=3, seed=1)
     for fold in range(3):
-        learnt = set(map(sample_name, seen[f"fold-{fold + 1}"].train.pixels))
+        learnt = set(map(name_sample, seen[f"fold-{fold + 1}"].train.pixels))
         held = {answers.names[n] for n in np.flatnonzero(answers.folds == fold)}
         assert held
         assert not learnt & held
@@ -82,17 +82,17 @@ def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
 ) -> None:
     # No two snapshots are near duplicates, so that only their groups keep them together.
     faces = np.stack([draw_snapshot(tuple(Mood)[n % 2], SIDE, 1, n) for n in range(48)])
-    part = Part(
+    part = Split(
         pixels=faces,
         votes=np.eye(3, dtype=np.float32)[np.arange(48) % 2],
         certain=np.ones(48, np.bool_),
         weights=np.arange(1, 49, dtype=np.float32),
         groups=np.array(["ann", "bob", "", "ann"] * 2 + [""] * 38 + ["bob", "ann"]),
     )
-    parts = [take(part, np.arange(at, at + 16)) for at in (0, 16, 32)]
+    parts = [select_samples(part, np.arange(at, at + 16)) for at in (0, 16, 32)]
     data = replace(drawn_dataset(), train=parts[0], validation=parts[1], test=parts[2])
     seen = spy_on_training(monkeypatch)
-    answers = crossvalidate(data, SHORT, tmp_path, folds=4, seed=1)
+    answers = cross_validate(data, SHORT, tmp_path, folds=4, seed=1)
     for group in ("ann", "bob"):
         assert len(set(answers.folds[part.groups == group].tolist())) == 1
     for fold in range(4):
@@ -102,8 +102,8 @@ def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
 
 
 def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
-    answers = crossvalidate(small(), SHORT, tmp_path, folds=2, seed=1)
-    again = read_out_of_fold(tmp_path / OUT_OF_FOLD)
+    answers = cross_validate(small(), SHORT, tmp_path, folds=2, seed=1)
+    again = read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
     assert (again.labels, again.names) == (answers.labels, answers.names)
     assert np.array_equal(again.targets, answers.targets)
     assert np.array_equal(again.folds, answers.folds)
@@ -112,14 +112,14 @@ def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
 
 def test_what_can_not_be_judged_honestly_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="set patience = 0"):
-        crossvalidate(small(), replace(SHORT, patience=2), tmp_path, folds=2, seed=1)
+        cross_validate(small(), replace(SHORT, patience=2), tmp_path, folds=2, seed=1)
     with pytest.raises(UsageError, match="fewer photos than 5000 folds"):
-        crossvalidate(small(), SHORT, tmp_path, folds=5000, seed=1)
+        cross_validate(small(), SHORT, tmp_path, folds=5000, seed=1)
 
 
 def test_missing_or_damaged_answers_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
-        read_out_of_fold(tmp_path / OUT_OF_FOLD)
-    (tmp_path / OUT_OF_FOLD).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
+        read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
+    (tmp_path / OUT_OF_FOLD_FILE).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")
     with pytest.raises(InputError, match="is damaged"):
-        read_out_of_fold(tmp_path / OUT_OF_FOLD)
+        read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)

@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 
 from batch.errors import InputError
-from tests.support.trainer_data import drawn_dataset, drawn_part
-from trainer.data import Part, in_order, join, label_shares, narrow, take
+from tests.support.trainer_data import drawn_dataset, make_drawn_split
+from trainer.data import (
+    Split,
+    sort_classes,
+    concatenate,
+    compute_label_shares,
+    keep_classes,
+    select_samples,
+)
 
 
-def some_part() -> Part:
+def some_part() -> Split:
     votes = np.array([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [0.1, 0.8, 0.1]], dtype=np.float32)
     pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
-    return Part(pixels=pixels, votes=votes, certain=np.array([True, False, True]))
+    return Split(pixels=pixels, votes=votes, certain=np.array([True, False, True]))
 
 
 def test_narrow_keeps_winners_of_the_chosen_classes_in_the_chosen_order() -> None:
-    part = narrow(some_part(), (2, 0))
+    part = keep_classes(some_part(), (2, 0))
     assert part.pixels.ravel().tolist() == [0, 1]
     assert part.targets.tolist() == [1, 0]
     assert part.certain.tolist() == [True, False]
@@ -25,7 +32,7 @@ def test_narrow_keeps_winners_of_the_chosen_classes_in_the_chosen_order() -> Non
 
 
 def test_join_puts_parts_in_a_row() -> None:
-    part = join((some_part(), some_part()))
+    part = concatenate((some_part(), some_part()))
     assert part.targets.tolist() == [0, 2, 1, 0, 2, 1]
     assert len(part) == 6
 
@@ -40,19 +47,19 @@ def test_weights_kinds_and_groups_go_with_their_samples() -> None:
         kinds=np.array(["pets", "", "rooms"]),
         groups=np.array(["a", "b", ""]),
     )
-    narrowed, taken = narrow(part, (2, 0)), take(part, np.array([2, 0]))
+    narrowed, taken = keep_classes(part, (2, 0)), select_samples(part, np.array([2, 0]))
     assert narrowed.weights.tolist() == [1, 2]
     assert (narrowed.kinds.tolist(), narrowed.groups.tolist()) == (["pets", ""], ["a", "b"])
     assert taken.weights.tolist() == [3, 1]
     assert (taken.kinds.tolist(), taken.groups.tolist()) == (["rooms", "pets"], ["", "a"])
-    joined = join((part, plain))
+    joined = concatenate((part, plain))
     assert joined.weights.tolist() == [1, 2, 3, 1, 1, 1]
     assert joined.kinds.tolist() == ["pets", "", "rooms", "", "", ""]
-    assert part.mean_one_weights.tolist() == [0.5, 1, 1.5]
+    assert part.normalised_weights.tolist() == [0.5, 1, 1.5]
 
 
 def test_abstain_classes_are_told_by_their_names_and_come_last() -> None:
-    assert in_order(["no_person", "sad", "happy", "neither", "sad"]) == (
+    assert sort_classes(["no_person", "sad", "happy", "neither", "sad"]) == (
         "happy",
         "sad",
         "neither",
@@ -77,7 +84,7 @@ def test_weights_and_groups_are_in_the_fingerprint_if_there_are_any() -> None:
 
 
 def test_label_shares_count_only_what_people_agreed_on() -> None:
-    assert label_shares(some_part(), ("a", "b", "c")) == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert compute_label_shares(some_part(), ("a", "b", "c")) == {"a": 0.5, "b": 0.5, "c": 0.0}
 
 
 def test_fingerprint_changes_with_one_pixel_one_vote_and_one_name() -> None:
@@ -95,11 +102,11 @@ def test_fingerprint_changes_with_one_pixel_one_vote_and_one_name() -> None:
 
 
 def test_an_empty_part_is_an_error_with_a_remedy() -> None:
-    data = replace(drawn_dataset(), validation=narrow(drawn_part(2, 0), (2, 0, 1)))
-    assert len(data.part("validation")) == 2
-    nobody = drawn_part(3, 0)
-    nobody = Part(nobody.pixels[:0], nobody.votes[:0], nobody.certain[:0])
+    data = replace(drawn_dataset(), validation=keep_classes(make_drawn_split(2, 0), (2, 0, 1)))
+    assert len(data.get_split("validation")) == 2
+    nobody = make_drawn_split(3, 0)
+    nobody = Split(nobody.pixels[:0], nobody.votes[:0], nobody.certain[:0])
     data = replace(data, validation=nobody)
     with pytest.raises(InputError, match="validation part of drawn is empty"):
-        data.part("validation")
-    assert len(data.part("all")) == len(data.train) + len(data.test)
+        data.get_split("validation")
+    assert len(data.get_split("all")) == len(data.train) + len(data.test)

@@ -14,7 +14,7 @@ from batch.records import Abstain
 from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
 from trainer.cli import cli
 from trainer.config import Config, load_config
-from trainer.export import ExportOptions, export
+from trainer.export import ExportOptions, export_model
 
 MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
 TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_the_bring_your_own_example_runs(tmp_path: Path, monkeypatch: pytest.Mon
         labels={"happy": "happiness", "sad": "sadness"},
         rest=Abstain.NEITHER,
     )
-    exported = export(wide_training(), wide_dataset(), options)
+    exported = export_model(wide_training(), wide_dataset(), options)
     Path("raw.onnx").write_bytes(exported.graph)
     golden = exported.spec.golden
     code = re.findall(r"```python\n(.*?)```", MODELS, flags=re.DOTALL)[0]
@@ -86,14 +86,14 @@ def test_every_option_is_documented(name: str) -> None:
 
 
 def test_the_options_and_columns_of_data_are_documented() -> None:
-    from trainer.datasets.manifest import OPTIONAL, REQUIRED
-    from trainer.datasets.starter import PARTS
+    from trainer.datasets.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+    from trainer.datasets.starter import SPLIT_SIZES
 
     data = section(TRAINING, "## Data")
     for parameter in (*cli.commands["data"].params, *cli.commands["render"].params):
         if parameter.name == "folder":
             continue
         assert re.search(rf"{parameter.opts[0]}\s", data)
-    assert ",".join((*REQUIRED, *OPTIONAL)) in data
-    assert first_cells(data)[: len(OPTIONAL)] == list(OPTIONAL)
-    assert f"{sum(count for count, _ in PARTS.values())} faces that the project draws" in data
+    assert ",".join((*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)) in data
+    assert first_cells(data)[: len(OPTIONAL_COLUMNS)] == list(OPTIONAL_COLUMNS)
+    assert f"{sum(count for count, _ in SPLIT_SIZES.values())} faces that the project draws" in data

@@ -10,11 +10,11 @@ from PIL import Image
 
 from batch.errors import InputError, ModelError
 from batch.records import Answer, Failure, Reason, Region, Row, Stage, Status
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 from tests.support.trainer_data import REPOSITORY
 from tests.trainer.test_cli import WITHOUT_TORCH, trainer
-from trainer.evaluation.end_to_end import compare, end_to_end_figures, run_end_to_end
-from trainer.evaluation.tables import end_to_end_table
+from trainer.evaluation.end_to_end import compare_rows, end_to_end_to_json, run_end_to_end
+from trainer.evaluation.tables import format_end_to_end
 
 
 def row(name: str, happy: float | None, sure: bool = True) -> Row:
@@ -42,7 +42,7 @@ def test_what_has_no_answer_counts_as_wrong_and_the_unsure_count_apart() -> None
         Row(Path("e"), Status.FAILED, failure=failure), row("f", 0.6, sure=False),
         row("g", 0.3), row("h", 0.1),
     ]  # fmt: skip
-    found = compare(["happy"] * 6 + ["sad"] * 2, rows)
+    found = compare_rows(["happy"] * 6 + ["sad"] * 2, rows)
     assert found.photos == 8
     assert found.statuses == {
         "ok": 5, "unsure": 1, "neither": 0, "no_person": 0, "no_face": 1, "failed": 1,
@@ -66,7 +66,7 @@ def test_photos_without_a_label_are_right_without_one() -> None:
         abstaining("e", None, 0.1, 0, 0, 0.9),
     ]
     truth = ["happy", "sad", "neither", "neither", "no_person"]
-    found = compare(truth, rows, ["happy", "sad", "neither/shouting", "neither", "no_person"])
+    found = compare_rows(truth, rows, ["happy", "sad", "neither/shouting", "neither", "no_person"])
     assert (found.photos, found.statuses["neither"], found.statuses["no_person"]) == (2, 2, 1)
     assert (found.coverage.value, found.accuracy.value) == (0.5, 0.5)
     assert found.sure_accuracy.value == 0.5
@@ -74,11 +74,11 @@ def test_photos_without_a_label_are_right_without_one() -> None:
     assert found.selective.always.value == 0.5
     assert found.answered.labels == ("happy", "sad", "neither", "no_person")
     assert {row.kind for row in found.selective.kinds} >= {"neither/shouting", "no_person"}
-    assert "neither/shouting" in end_to_end_table(found)
+    assert "neither/shouting" in format_end_to_end(found)
 
 
 def test_a_model_without_abstain_outputs_is_right_about_nobody_only_without_an_answer() -> None:
-    found = compare(
+    found = compare_rows(
         ["happy", "no_person", "no_person"], [row("a", 0.9), row("b", 0.8), row("c", None)]
     )
     assert found.photos == 1
@@ -89,20 +89,20 @@ def test_a_model_without_abstain_outputs_is_right_about_nobody_only_without_an_a
 
 
 def test_without_a_sure_answer_there_is_no_accuracy_of_them() -> None:
-    found = compare(["happy"], [row("a", 0.6, sure=False)])
-    assert end_to_end_figures(found)["sure_accuracy"] is None
-    json.dumps(end_to_end_figures(found), allow_nan=False)
+    found = compare_rows(["happy"], [row("a", 0.6, sure=False)])
+    assert end_to_end_to_json(found)["sure_accuracy"] is None
+    json.dumps(end_to_end_to_json(found), allow_nan=False)
 
 
 def test_without_an_answer_there_is_nothing_to_compare() -> None:
     with pytest.raises(InputError, match="no photo got an answer"):
-        compare(["happy"], [row("a", None)])
+        compare_rows(["happy"], [row("a", None)])
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """Whole photos of more than medium grey are happy."""
-    return save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "bright.onnx")
+    return save_model(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "bright.onnx")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_whole_photos_go_the_runner_s_own_way(model: Path, photos: Path) -> None
     assert (found.statuses["ok"], found.statuses["failed"]) == (3, 1)
     assert found.accuracy.value == 2 / 4
     assert found.answered.confusion == ((1, 1), (0, 1))
-    assert "right, of all photos  0.5000" in end_to_end_table(found)
+    assert "right, of all photos  0.5000" in format_end_to_end(found)
 
 
 def test_a_folder_that_is_no_label_of_the_model_is_refused(model: Path, photos: Path) -> None:

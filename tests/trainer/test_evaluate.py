@@ -14,17 +14,17 @@ from batch.records import Abstain
 from tests.support.tiny_models import bright_spec
 from tests.support.trainer_data import (
     drawn_dataset,
-    drawn_part,
+    make_drawn_split,
     tiny_export,
     wide_dataset,
     wide_training,
 )
-from trainer.data import Part, narrow
-from trainer.datasets.ferplus import LABELS as FERPLUS
-from trainer.evaluate import columns_of, evaluate, evaluate_model, figures, groups_of
-from trainer.evaluation.tables import table
-from trainer.export import ExportOptions, export
-from trainer.exporting.parity import onnx_answers
+from trainer.data import Split, keep_classes
+from trainer.datasets.ferplus import FERPLUS_LABELS as FERPLUS
+from trainer.evaluate import find_columns, evaluate, evaluate_model, evaluation_to_json, map_classes
+from trainer.evaluation.tables import format_evaluation
+from trainer.export import ExportOptions, export_model
+from trainer.exporting.parity import predict_onnx
 
 ALWAYS_RIGHT = np.eye(2, dtype=np.float32)[[0, 0, 1]]
 
@@ -40,21 +40,21 @@ def test_a_model_file_is_evaluated_on_its_own_labels(model: Model) -> None:
     data = drawn_dataset()
     evaluation = evaluate_model(model, data.test, data.labels)
     assert evaluation.labels == ("happy", "sad")
-    assert evaluation.samples == int(narrow(data.test, (0, 1)).certain.sum()) == 36
+    assert evaluation.samples == int(keep_classes(data.test, (0, 1)).certain.sum()) == 36
     assert np.sum(evaluation.confusion) == 36
-    assert figures(evaluation) == figures(tiny_export().test)
+    assert evaluation_to_json(evaluation) == evaluation_to_json(tiny_export().test)
 
 
 def test_the_order_of_the_data_does_not_matter(model: Model) -> None:
     data = drawn_dataset()
-    backwards = Part(data.test.pixels, data.test.votes[:, ::-1], data.test.certain)
+    backwards = Split(data.test.pixels, data.test.votes[:, ::-1], data.test.certain)
     one = evaluate_model(model, data.test, data.labels)
     other = evaluate_model(model, backwards, data.labels[::-1])
-    assert figures(one) == figures(other)
+    assert evaluation_to_json(one) == evaluation_to_json(other)
 
 
 def test_other_pictures_and_missing_labels_are_refused(model: Model) -> None:
-    part = drawn_part(6, 0)
+    part = make_drawn_split(6, 0)
     with pytest.raises(ModelError, match=r"takes pictures of \(24, 24, 1\)"):
         evaluate_model(model, replace(part, pixels=part.pixels[:, :20, :20]), ("a", "b", "c"))
     with pytest.raises(ModelError, match="knows happy, sad, the data only a, b, c"):
@@ -64,28 +64,28 @@ def test_other_pictures_and_missing_labels_are_refused(model: Model) -> None:
 def test_a_part_with_none_of_the_labels_is_refused(model: Model) -> None:
     data = drawn_dataset()
     others = data.test.targets == 2
-    part = Part(data.test.pixels[others], data.test.votes[others], data.test.certain[others])
+    part = Split(data.test.pixels[others], data.test.votes[others], data.test.certain[others])
     with pytest.raises(ModelError, match="no sample of happy, sad"):
         evaluate_model(model, part, data.labels)
 
 
 def test_labels_are_found_by_name_and_by_synonym() -> None:
-    assert columns_of(("happy", "sad"), FERPLUS, "m") == (1, 3)
-    assert columns_of(("sadness", "happiness"), ("happy", "sad"), "m") == (1, 0)
-    assert columns_of(("b", "a"), ("a", "b", "c"), "m") == (1, 0)
+    assert find_columns(("happy", "sad"), FERPLUS, "m") == (1, 3)
+    assert find_columns(("sadness", "happiness"), ("happy", "sad"), "m") == (1, 0)
+    assert find_columns(("b", "a"), ("a", "b", "c"), "m") == (1, 0)
 
 
 def test_classes_of_the_data_are_mapped_to_a_model_s_outputs() -> None:
     spec = bright_spec(abstain_from={"neither": 0.5})
     # Happiness is happy, sadness is sad, and FER+'s other six are neither.
-    assert groups_of(spec, FERPLUS, "m").tolist() == [2, 0, 2, 1, 2, 2, 2, 2]
-    assert groups_of(bright_spec(), FERPLUS, "m").tolist() == [-1, 0, -1, 1, -1, -1, -1, -1]
+    assert map_classes(spec, FERPLUS, "m").tolist() == [2, 0, 2, 1, 2, 2, 2, 2]
+    assert map_classes(bright_spec(), FERPLUS, "m").tolist() == [-1, 0, -1, 1, -1, -1, -1, -1]
     classes = ("angry", "happy", "sad", "neither", "no_person")
-    assert groups_of(spec, classes, "m").tolist() == [2, 0, 1, 2, -1]
+    assert map_classes(spec, classes, "m").tolist() == [2, 0, 1, 2, -1]
     both = bright_spec(abstain_from={"neither": 0.5, "no_person": 0.3})
-    assert groups_of(both, classes, "m").tolist() == [2, 0, 1, 2, 3]
+    assert map_classes(both, classes, "m").tolist() == [2, 0, 1, 2, 3]
     nobody = bright_spec(abstain_from={"no_person": 0.3})
-    assert groups_of(nobody, classes, "m").tolist() == [-1, 0, 1, -1, 2]
+    assert map_classes(nobody, classes, "m").tolist() == [-1, 0, 1, -1, 2]
 
 
 def test_a_model_that_abstains_is_evaluated_by_its_own_thresholds(tmp_path: Path) -> None:
@@ -97,21 +97,21 @@ def test_a_model_that_abstains_is_evaluated_by_its_own_thresholds(tmp_path: Path
         risk=0.3,
     )
     data = wide_dataset()
-    exported = export(wide_training(), data, options)
+    exported = export_model(wide_training(), data, options)
     path = tmp_path / "t.onnx"
     path.write_bytes(exported.graph)
     found = evaluate_model(load_model(path), data.test, data.labels)
     assert found.labels == ("happy", "sad", "neither")
     assert found.samples == int(data.test.certain.sum()) == 72
-    assert figures(found) == figures(exported.test)
+    assert evaluation_to_json(found) == evaluation_to_json(exported.test)
     selective = found.selective
     assert selective is not None
     # Happy and sad alone, always answered: as a model of these two alone is judged.
     two = data.test.certain & (data.test.targets < 2)
-    answered = onnx_answers(exported.graph, data.test.pixels[two])[:, :2].argmax(axis=1)
+    answered = predict_onnx(exported.graph, data.test.pixels[two])[:, :2].argmax(axis=1)
     assert selective.always.value == (answered == data.test.targets[two]).mean()
     assert selective.labelled == int(two.sum())
-    assert "By the model's own thresholds:" in table(found)
+    assert "By the model's own thresholds:" in format_evaluation(found)
     assert {row.kind for row in selective.kinds} == {"drawn", "turned"}
 
 
@@ -136,25 +136,25 @@ def test_the_interval_holds_the_value_and_narrows_with_more_samples() -> None:
 def test_the_same_answers_give_the_same_intervals() -> None:
     targets = np.array([0, 1, 1])
     once, again = (evaluate(ALWAYS_RIGHT, targets, ("a", "b")) for _ in range(2))
-    assert figures(once) == figures(again)
+    assert evaluation_to_json(once) == evaluation_to_json(again)
 
 
 def test_a_class_without_samples_is_null_in_json_and_no_row_in_the_table() -> None:
     evaluation = evaluate(
         np.eye(3, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1]), ("a", "b", "never")
     )
-    text = json.dumps(figures(evaluation), allow_nan=False)
+    text = json.dumps(evaluation_to_json(evaluation), allow_nan=False)
     recall = json.loads(text)["recall"]
     assert recall == {
         "a": {"value": 1.0, "low": 1.0, "high": 1.0},
         "b": {"value": 1.0, "low": 1.0, "high": 1.0},
         "never": None,
     }
-    rows = [line.split() for line in table(evaluation).splitlines()]
+    rows = [line.split() for line in format_evaluation(evaluation).splitlines()]
     assert ["a", "2", "0", "0"] in rows
     assert ["samples", "3"] in rows
     assert not [row for row in rows if row[:1] == ["never"]]
-    assert len({len(line) for line in table(evaluation).splitlines()[-3:]}) == 1
+    assert len({len(line) for line in format_evaluation(evaluation).splitlines()[-3:]}) == 1
 
 
 def test_every_figure_has_an_interval_that_holds_it() -> None:

@@ -13,17 +13,17 @@ from batch.errors import InputError, ModelError
 from batch.models.fusion import unpack_fusion
 from batch.records import Photo, Region
 from batch.vision.crop import resize_photo
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 from tests.support.trainer_data import CONFIG, write_folders
 from trainer.cli import cli
 from trainer.data import Framing
-from trainer.datasets.folders import folder_files, load_folders
-from trainer.datasets.rendered import render_all
+from trainer.datasets.folders import list_folder_files, load_folders
+from trainer.datasets.rendered import render_pictures
 from trainer.evaluation.calibrate import fit_temperature, softmax
-from trainer.evaluation.crossvalidate import crossvalidate
-from trainer.evaluation.evidence import gather
-from trainer.evaluation.folds import OutOfFold, sample_name
-from trainer.evaluation.fusion import Evidence
+from trainer.evaluation.crossvalidate import cross_validate
+from trainer.evaluation.evidence import gather_evidence
+from trainer.evaluation.folds import OutOfFold, name_sample
+from trainer.evaluation.fusion import FusionEvidence
 
 FRAMING = Framing(Region.IMAGE, side=16, channels=3)
 
@@ -38,18 +38,18 @@ def root(tmp_path: Path, astronaut: Image.Image) -> Path:
     for path in (folder / "neither").iterdir():
         Image.open(path).rotate(90).save(path)
     (folder / "no_person").mkdir()
-    for n, (kind, picture) in enumerate(render_all(26)):
+    for n, (kind, picture) in enumerate(render_pictures(26)):
         picture.save(folder / "no_person" / f"{kind}{n}.png")
     return folder
 
 
 def held_out(root: Path, run: Path) -> OutOfFold:
     config = replace(CONFIG, epochs=1)
-    return crossvalidate(load_folders(root, FRAMING), config, run, folds=2, seed=1)
+    return cross_validate(load_folders(root, FRAMING), config, run, folds=2, seed=1)
 
 
-def evidence_of(root: Path, answers: OutOfFold, face: str = "happy-sad") -> Evidence:
-    return gather(folder_files(root)[1], face, answers, FRAMING)
+def evidence_of(root: Path, answers: OutOfFold, face: str = "happy-sad") -> FusionEvidence:
+    return gather_evidence(list_folder_files(root)[1], face, answers, FRAMING)
 
 
 def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
@@ -64,7 +64,7 @@ def test_the_face_of_each_photo_is_put_beside_its_held_out_answer(
     assert np.array_equal(evidence.photo, softmax(answers.logits, temperature))
     assert 1 <= evidence.has_face.sum() < len(evidence.targets)
     photo = Photo(Path(), astronaut.convert("RGB"), *astronaut.size)
-    sample = sample_name(resize_photo(photo, 16, 16, 3))
+    sample = name_sample(resize_photo(photo, 16, 16, 3))
     place = answers.names.index(sample)
     assert evidence.targets[place] == 0
     (row,) = batch.label([root / "happy" / "astronaut.png"], batch.Options(model="happy-sad"))
@@ -85,7 +85,9 @@ def test_a_photo_that_went_away_is_told(root: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_can_not_be_fused_is_refused(root: Path, tmp_path: Path) -> None:
     answers = held_out(root, tmp_path / "run")
-    whole_photos = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
+    whole_photos = save_model(
+        bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx"
+    )
     with pytest.raises(ModelError, match="needs a face model"):
         evidence_of(root, answers, str(whole_photos))
     other = replace(answers, labels=("day", "night", "neither", "no_person"))

@@ -15,7 +15,7 @@ from trainer.datasets.fer2013 import (
     is_fer2013,
     load_fer2013,
 )
-from trainer.datasets.ferplus import FOLDERS, NotFerPlus, load_ferplus, read_ferplus
+from trainer.datasets.ferplus import SPLIT_FOLDERS, NotFerPlus, load_ferplus, read_ferplus
 
 Table = list[list[str]]
 
@@ -54,7 +54,7 @@ def tables(tmp_path: Path) -> Path:
 def test_the_tables_give_the_same_data_as_the_pictures(tables: Path) -> None:
     data, same = load_fer2013(tables), load_ferplus(tables.parent / "pictures")
     assert data.fingerprint == same.fingerprint
-    assert data.left_out == same.left_out
+    assert data.skipped == same.skipped
     assert (data.name, data.labels, data.framing) == (same.name, same.labels, same.framing)
 
 
@@ -102,6 +102,6 @@ def test_a_table_that_is_no_text_is_refused(tables: Path) -> None:
 
 
 def test_an_empty_part_stays_empty(tmp_path: Path) -> None:
-    rows = {folder: [HAPPY] for folder in FOLDERS.values()} | {"FER2013Valid": []}
+    rows = {folder: [HAPPY] for folder in SPLIT_FOLDERS.values()} | {"FER2013Valid": []}
     data = load_fer2013(write_tables(tmp_path / "t", write_ferplus(tmp_path / "p", rows)))
     assert (len(data.train), len(data.validation), len(data.test)) == (1, 0, 1)

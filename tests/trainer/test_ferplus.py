@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.trainer_data import real_data, write_ferplus
-from trainer.data import narrow
+from tests.support.trainer_data import find_real_data, write_ferplus
+from trainer.data import keep_classes
 from trainer.datasets.drawn import Mood, draw_snapshot
-from trainer.datasets.ferplus import LABELS, NotFerPlus, is_ferplus, load_ferplus
+from trainer.datasets.ferplus import FERPLUS_LABELS, NotFerPlus, is_ferplus, load_ferplus
 
 HAPPY = [0, 9, 1, 0, 0, 0, 0, 0, 0, 0]
 SPLIT = [3, 3, 2, 2, 0, 0, 0, 0, 0, 0]
@@ -25,7 +25,7 @@ ROWS = {
 
 def test_votes_follow_the_papers_rules(tmp_path: Path) -> None:
     data = load_ferplus(write_ferplus(tmp_path, ROWS))
-    assert data.labels == LABELS
+    assert data.labels == FERPLUS_LABELS
     assert (len(data.train), len(data.validation), len(data.test)) == (2, 1, 2)
     np.testing.assert_allclose(data.train.votes[0], [0, 1, 0, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(data.train.votes[1], [0.3, 0.3, 0.2, 0.2, 0, 0, 0, 0])
@@ -77,9 +77,9 @@ def test_anything_else_is_not_ferplus(tmp_path: Path) -> None:
 
 
 def test_the_real_ferplus_has_the_published_counts() -> None:
-    data = load_ferplus(real_data("ferplus.zip"))
+    data = load_ferplus(find_real_data("ferplus.zip"))
     # Published are 28,385 and 3,555; the rest are copies of held-out faces.
     assert (len(data.train), len(data.validation), len(data.test)) == (26657, 3430, 3545)
     assert data.test.certain.sum() == 3137
-    happy_sad = (LABELS.index("happiness"), LABELS.index("sadness"))
-    assert narrow(data.test, happy_sad).certain.sum() == 1274
+    happy_sad = (FERPLUS_LABELS.index("happiness"), FERPLUS_LABELS.index("sadness"))
+    assert keep_classes(data.test, happy_sad).certain.sum() == 1274

@@ -13,30 +13,30 @@ from batch.records import Photo, Region
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
-from tests.support.trainer_data import real_data, write_folders
+from tests.support.trainer_data import find_real_data, write_folders
 from trainer.data import Dataset, Framing
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.folders import load_folders
-from trainer.datasets.samples import split_of
+from trainer.datasets.samples import assign_split
 
 FACE = Framing(side=24)
 
 
 def reasons(data: Dataset) -> dict[str, str]:
-    return dict(data.left_out)
+    return dict(data.skipped)
 
 
 def test_classes_are_sub_folders_and_small_pictures_are_faces(tmp_path: Path) -> None:
     data = load_folders(write_folders(tmp_path, 20), FACE)
     assert data.labels == ("happy", "sad")
-    assert len(data.part("all")) == 40
+    assert len(data.get_split("all")) == 40
     assert data.train.pixels.shape[1:] == (24, 24, 1)
-    assert not data.left_out
+    assert not data.skipped
     path = tmp_path / "sad" / "003.png"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     photo = decode_bytes(path, path.read_bytes())
     assert isinstance(photo, Photo)
-    part = data.part(split_of(digest))
+    part = data.get_split(assign_split(digest))
     where = np.flatnonzero((part.pixels == resize_photo(photo, 24, 24, 1)).all(axis=(1, 2, 3)))
     assert part.targets[where].tolist() == [1]
 
@@ -49,17 +49,17 @@ def test_more_photos_move_none_that_were_there(tmp_path: Path) -> None:
             {face.tobytes() for face in getattr(data, split).pixels} for data in (few, many)
         )
         assert before <= after
-    shares = [len(many.part(split)) / 120 for split in ("train", "validation", "test")]
+    shares = [len(many.get_split(split)) / 120 for split in ("train", "validation", "test")]
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.08)
 
 
 def test_a_split_is_told_by_the_digest_alone() -> None:
-    assert split_of("0" * 64) == "train"
-    assert split_of("cc" + "0" * 62) == "train"
-    assert split_of("cd" + "0" * 62) == "validation"
-    assert split_of("e6" + "0" * 62) == "validation"
-    assert split_of("e7" + "0" * 62) == "test"
-    assert split_of("f" * 64) == "test"
+    assert assign_split("0" * 64) == "train"
+    assert assign_split("cc" + "0" * 62) == "train"
+    assert assign_split("cd" + "0" * 62) == "validation"
+    assert assign_split("e6" + "0" * 62) == "validation"
+    assert assign_split("e7" + "0" * 62) == "test"
+    assert assign_split("f" * 64) == "test"
 
 
 def test_names_change_nothing(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_can_not_be_used_is_listed_with_the_reason(tmp_path: Path) -> None:
     assert left_out["sad/002.png"] == "the same photo is in happy and sad"
     assert left_out["happy/wall.png"] == "no face found"
     assert all(left_out.values())
-    assert len(data.part("all")) == 39
+    assert len(data.get_split("all")) == 39
     assert (tmp_path / "sad" / "torn.png").exists()
 
 
@@ -99,9 +99,9 @@ def test_whole_photos_need_no_face(tmp_path: Path) -> None:
     write_folders(tmp_path, 20)
     Image.new("RGB", (200, 100), "red").save(tmp_path / "happy" / "wall.png")
     data = load_folders(tmp_path, Framing(region=Region.IMAGE, side=24, channels=3))
-    assert not data.left_out
-    assert len(data.part("all")) == 41
-    assert (data.part("all").pixels == (255, 0, 0)).all(axis=(1, 2, 3)).sum() == 1
+    assert not data.skipped
+    assert len(data.get_split("all")) == 41
+    assert (data.get_split("all").pixels == (255, 0, 0)).all(axis=(1, 2, 3)).sum() == 1
 
 
 def test_abstain_folders_come_last_and_sub_folders_are_kinds(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_abstain_folders_come_last_and_sub_folders_are_kinds(tmp_path: Path) -> 
     data = load_folders(tmp_path, FACE, {"empty": "no_person"})
     assert data.labels == ("happy", "sad", "zest", "neither", "no_person")
     assert data.abstain == ("neither", "no_person")
-    part = data.part("all")
+    part = data.get_split("all")
     kinds = {
         (data.labels[target], kind)
         for target, kind in zip(part.targets.tolist(), part.kinds.tolist(), strict=True)
@@ -153,14 +153,14 @@ def test_a_real_face_is_cut_as_the_runner_cuts_it(tmp_path: Path) -> None:
 
     framing = Framing(margin=0.2, side=48, channels=3)
     detector = Detector()
-    with ZipFile(real_data("people.zip")) as archive:
+    with ZipFile(find_real_data("people.zip")) as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")]
         chosen = [n for n in names if n.startswith("happy/")][:6]
         chosen += [n for n in names if n.startswith("sad/")][:6]
         archive.extractall(tmp_path, chosen)
     data = load_folders(tmp_path, framing)
-    samples = {sample.tobytes() for sample in data.part("all").pixels}
-    assert len(samples) + len(data.left_out) == 12
+    samples = {sample.tobytes() for sample in data.get_split("all").pixels}
+    assert len(samples) + len(data.skipped) == 12
     for name in chosen:
         photo = decode_bytes(tmp_path / name, (tmp_path / name).read_bytes())
         assert isinstance(photo, Photo)

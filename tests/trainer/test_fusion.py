@@ -9,12 +9,12 @@ from batch.models.fusion import pack_fusion, unpack_fusion
 from trainer.evaluation.fusion import (
     ALONE_SCORE,
     LABEL_LIMIT,
-    Evidence,
-    choose,
-    fit,
-    fuse,
-    nested,
-    with_thresholds,
+    FusionEvidence,
+    choose_fusion_thresholds,
+    fit_fusion,
+    predict_fused,
+    cross_fit,
+    set_thresholds,
 )
 from trainer.evaluation.metrics import Probabilities, Targets
 
@@ -34,7 +34,7 @@ def leaning(targets: Targets, outputs: int, strength: float, seed: int) -> Proba
     return softmax(strength * truth + chance.normal(0, 1, (len(targets), outputs)))
 
 
-def drawn_evidence(count: int, seed: int) -> Evidence:
+def drawn_evidence(count: int, seed: int) -> FusionEvidence:
     """Photos of four kinds; without a person there is a face in one of ten, which scores low."""
     chance = np.random.default_rng(seed)
     targets = chance.integers(0, 4, count)
@@ -44,7 +44,7 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
     score = np.where(
         targets == 3, chance.uniform(0.6, 0.8, count), chance.uniform(0.7, 0.95, count)
     )
-    return Evidence(
+    return FusionEvidence(
         labels=LABELS,
         abstain=ABSTAIN,
         face_abstain=("neither",),
@@ -61,7 +61,7 @@ def drawn_evidence(count: int, seed: int) -> Evidence:
 
 def test_two_witnesses_are_better_than_one() -> None:
     evidence = drawn_evidence(3000, 2)
-    answers = nested("face", evidence, 0.2).probabilities
+    answers = cross_fit("face", evidence, 0.2).probabilities
     faces = evidence.has_face & (evidence.score < ALONE_SCORE)
     right = (answers.argmax(axis=1) == evidence.targets)[faces].mean()
     assert right > (evidence.photo.argmax(axis=1) == evidence.targets)[faces].mean() + 0.05
@@ -72,7 +72,7 @@ def test_a_fold_is_answered_by_nothing_that_was_fitted_to_it() -> None:
     held = evidence.folds == 0
     turned = np.where(held, (evidence.targets + 1) % 4, evidence.targets)
     one, other = (
-        nested("face", each, 0.2) for each in (evidence, replace(evidence, targets=turned))
+        cross_fit("face", each, 0.2) for each in (evidence, replace(evidence, targets=turned))
     )
     assert one.fusions[0] == other.fusions[0]
     assert np.array_equal(one.probabilities[held], other.probabilities[held])
@@ -81,14 +81,14 @@ def test_a_fold_is_answered_by_nothing_that_was_fitted_to_it() -> None:
 
 def test_the_rule_fitted_is_the_rule_of_least_loss() -> None:
     evidence = drawn_evidence(2000, 4)
-    fusion = fit("face", evidence)
+    fusion = fit_fusion("face", evidence)
     mixed = evidence.take(evidence.has_face)
     never_alone = replace(fusion, alone_score=1.0)
 
     def loss(bias: float, face: float) -> float:
         rule = never_alone.both
         moved = replace(rule, bias=(rule.bias[0] + bias, *rule.bias[1:]), face=rule.face + face)
-        answers = fuse(replace(never_alone, both=moved), mixed)
+        answers = predict_fused(replace(never_alone, both=moved), mixed)
         return float(-np.log(answers[np.arange(len(answers)), mixed.targets]).sum())
 
     least = loss(0, 0)
@@ -104,19 +104,19 @@ def test_a_doubtful_photo_weighs_less() -> None:
     )
     clean = evidence.take(~wrong)
     believed = replace(evidence, targets=targets)
-    bias = [fit("face", each).both.bias for each in (clean, doubted, believed)]
+    bias = [fit_fusion("face", each).both.bias for each in (clean, doubted, believed)]
     near, far = (np.abs(np.subtract(bias[0], each)).max() for each in bias[1:])
     assert near < 0.1 < far
 
 
 def test_thresholds_are_chosen_on_photos_of_weight_one_alone() -> None:
     evidence = drawn_evidence(600, 6)
-    fusion = fit("face", evidence)
+    fusion = fit_fusion("face", evidence)
     wrong = np.arange(600) % 2 == 0
     targets = np.where(wrong, (evidence.targets + 1) % 4, evidence.targets)
     doubted = replace(evidence, targets=targets, weights=np.where(wrong, 0.5, 1).astype(np.float32))
     by_doubted, by_clean, by_all = (
-        choose(fusion, each, 0.2)
+        choose_fusion_thresholds(fusion, each, 0.2)
         for each in (doubted, evidence.take(~wrong), replace(evidence, targets=targets))
     )
     assert (by_doubted.answered, by_doubted.wrong) == (by_clean.answered, by_clean.wrong)
@@ -125,7 +125,7 @@ def test_thresholds_are_chosen_on_photos_of_weight_one_alone() -> None:
 
 
 def test_the_photo_never_says_neither_beside_a_face() -> None:
-    fusion = fit("face", drawn_evidence(2000, 7))
+    fusion = fit_fusion("face", drawn_evidence(2000, 7))
     face = np.asarray([0.3, 0.6, 0.1], dtype=np.float32)
     photos = ([0.1, 0.1, 0.796, 0.004], [0.2, 0.2, 0.592, 0.008])
     says = [fusion.fuse(face, 0.7, np.asarray(photo, dtype=np.float32)) for photo in photos]
@@ -133,7 +133,7 @@ def test_the_photo_never_says_neither_beside_a_face() -> None:
 
 
 def test_what_the_photo_says_for_a_label_is_bounded() -> None:
-    fusion = fit("face", drawn_evidence(2000, 8))
+    fusion = fit_fusion("face", drawn_evidence(2000, 8))
     face = np.asarray([0.5, 0.4, 0.1], dtype=np.float32)
     odds = []
     for sad in (0.9, 0.97, 0.99):
@@ -152,13 +152,13 @@ def test_data_without_an_abstain_class_make_a_rule_without_it() -> None:
     photo = labelled.photo[:, :2] / labelled.photo[:, :2].sum(axis=1, keepdims=True)
     face = labelled.face[:, :2] / labelled.face[:, :2].sum(axis=1, keepdims=True)
     two = replace(labelled, abstain=(), face_abstain=(), photo=photo, face=face)
-    fusion = fit("face", two)
+    fusion = fit_fusion("face", two)
     assert (len(fusion.both.bias), fusion.both.abstain, fusion.abstain_from) == (2, {}, {})
-    assert fuse(fusion, two).shape == (len(two.targets), 2)
+    assert predict_fused(fusion, two).shape == (len(two.targets), 2)
 
 
 def test_the_fitted_record_survives_the_model_file() -> None:
     evidence = drawn_evidence(300, 10)
-    fusion = fit("face", evidence)
-    fusion = with_thresholds(fusion, choose(fusion, evidence, 0.3))
+    fusion = fit_fusion("face", evidence)
+    fusion = set_thresholds(fusion, choose_fusion_thresholds(fusion, evidence, 0.3))
     assert unpack_fusion(pack_fusion(fusion)) == fusion

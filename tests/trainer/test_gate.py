@@ -12,21 +12,26 @@ from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.models.shipped import list_shipped_models
 from batch.records import Region
-from tests.support.tiny_models import bright_model, bright_spec, save
-from tests.support.trainer_data import abstaining, drawn_dataset, tiny_export, write_folders
+from tests.support.tiny_models import bright_model, bright_spec, save_model
+from tests.support.trainer_data import (
+    abstaining_training,
+    drawn_dataset,
+    tiny_export,
+    write_folders,
+)
 from tests.trainer.test_cli import trainer
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.selective import Decisions
-from trainer.export import ExportOptions, export
-from trainer.exporting.publish import publish
+from trainer.export import ExportOptions, export_model
+from trainer.exporting.publish import publish_model
 from trainer.gate import (
     Comparison,
-    Refused,
-    Require,
+    CandidateRejected,
+    Requirement,
     _compare_decisions,
-    check,
-    check_kind,
-    compare_answers,
+    check_comparison,
+    check_compatible,
+    compare_predictions,
     compare_models,
 )
 
@@ -45,14 +50,14 @@ def right_about(share: float, seed: int, confidence: float | None = None) -> Pro
 
 
 def compared(candidate: Probabilities, shipped: Probabilities) -> Comparison:
-    return compare_answers(candidate, shipped, TARGETS)
+    return compare_predictions(candidate, shipped, TARGETS)
 
 
 def test_a_clear_gain_is_better() -> None:
     comparison = compared(right_about(0.9, 1), right_about(0.8, 2))
     assert comparison.accuracy.value == pytest.approx(0.1, abs=0.03)
     assert comparison.won - comparison.lost == pytest.approx(100, abs=30)
-    check(comparison, Require.BETTER, HERE)
+    check_comparison(comparison, Requirement.BETTER, HERE)
 
 
 def test_a_gain_that_chance_explains_is_none() -> None:
@@ -66,8 +71,10 @@ def test_a_gain_that_chance_explains_is_none() -> None:
     comparison = compared(candidate, shipped)
     assert (comparison.won, comparison.lost) == (12, 8)
     assert comparison.accuracy.low < 0 < comparison.accuracy.value
-    with pytest.raises(Refused, match=r"new\.onnx is not better: the interval of its gain"):
-        check(comparison, Require.BETTER, HERE)
+    with pytest.raises(
+        CandidateRejected, match=r"new\.onnx is not better: the interval of its gain"
+    ):
+        check_comparison(comparison, Requirement.BETTER, HERE)
 
 
 def test_a_model_is_as_good_as_itself_but_no_better() -> None:
@@ -75,20 +82,22 @@ def test_a_model_is_as_good_as_itself_but_no_better() -> None:
     comparison = compared(same, same)
     assert comparison.accuracy.low == comparison.accuracy.high == 0
     assert comparison.calibration.low == comparison.calibration.high == 0
-    check(comparison, Require.AS_GOOD, HERE)
-    with pytest.raises(Refused, match="not better"):
-        check(comparison, Require.BETTER, HERE)
+    check_comparison(comparison, Requirement.AS_GOOD, HERE)
+    with pytest.raises(CandidateRejected, match="not better"):
+        check_comparison(comparison, Requirement.BETTER, HERE)
 
 
 def test_a_loss_is_not_as_good() -> None:
-    with pytest.raises(Refused, match="is not as good"):
-        check(compared(right_about(0.85, 1), right_about(0.9, 2)), Require.AS_GOOD, HERE)
+    with pytest.raises(CandidateRejected, match="is not as good"):
+        check_comparison(
+            compared(right_about(0.85, 1), right_about(0.9, 2)), Requirement.AS_GOOD, HERE
+        )
 
 
 def test_more_right_answers_do_not_excuse_false_confidence() -> None:
     boaster = right_about(0.9, 1, confidence=0.999)
-    with pytest.raises(Refused, match="calibration error grew by"):
-        check(compared(boaster, right_about(0.8, 2)), Require.BETTER, HERE)
+    with pytest.raises(CandidateRejected, match="calibration error grew by"):
+        check_comparison(compared(boaster, right_about(0.8, 2)), Requirement.BETTER, HERE)
 
 
 def test_pairing_finds_what_two_separate_intervals_do_not() -> None:
@@ -106,7 +115,7 @@ def test_classes_count_alike_however_many_samples_they_have() -> None:
     targets = np.array([0] * 90 + [1] * 10)
     always_first = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
     right = np.eye(2, dtype=np.float32)[targets]
-    assert compare_answers(right, always_first, targets).accuracy.value == pytest.approx(0.5)
+    assert compare_predictions(right, always_first, targets).accuracy.value == pytest.approx(0.5)
 
 
 def decided(shares: tuple[float, float], seed: int) -> Decisions:
@@ -134,44 +143,46 @@ def test_the_risk_of_labels_that_count_may_not_grow() -> None:
     same = with_decisions((0.8, 0.05), (0.8, 0.05))
     assert same.risk is not None
     assert same.risk.low < 0 < same.risk.high
-    check(same, Require.AS_GOOD, HERE)
+    check_comparison(same, Requirement.AS_GOOD, HERE)
     riskier = with_decisions((0.8, 0.15), (0.8, 0.05))
     assert riskier.risk is not None
     assert riskier.risk.value == pytest.approx(0.09, abs=0.03)
-    with pytest.raises(Refused, match="is wrong more often where it answers"):
-        check(riskier, Require.AS_GOOD, HERE)
-    check(with_decisions((0.8, 0.02), (0.8, 0.1)), Require.AS_GOOD, HERE)
+    with pytest.raises(CandidateRejected, match="is wrong more often where it answers"):
+        check_comparison(riskier, Requirement.AS_GOOD, HERE)
+    check_comparison(with_decisions((0.8, 0.02), (0.8, 0.1)), Requirement.AS_GOOD, HERE)
 
 
 def test_a_risk_is_not_kept_by_answering_less() -> None:
-    with pytest.raises(Refused, match="answers less: the share of samples that get their label"):
-        check(with_decisions((0.3, 0.05), (0.8, 0.05)), Require.AS_GOOD, HERE)
-    check(with_decisions((0.9, 0.05), (0.8, 0.05)), Require.AS_GOOD, HERE)
+    with pytest.raises(
+        CandidateRejected, match="answers less: the share of samples that get their label"
+    ):
+        check_comparison(with_decisions((0.3, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
+    check_comparison(with_decisions((0.9, 0.05), (0.8, 0.05)), Requirement.AS_GOOD, HERE)
     silent = with_decisions((0.0, 0.0), (0.8, 0.05))
     assert silent.risk is not None
     assert silent.risk.high < 0
-    with pytest.raises(Refused, match="answers less"):
-        check(silent, Require.AS_GOOD, HERE)
+    with pytest.raises(CandidateRejected, match="answers less"):
+        check_comparison(silent, Requirement.AS_GOOD, HERE)
 
 
 def test_labels_are_compared_as_if_every_sample_with_one_got_one() -> None:
     """Abstaining more changes nothing of it."""
     shipped = np.array([[0.5, 0.1, 0.4], [0.1, 0.5, 0.4], [0.2, 0.2, 0.6]], np.float32)
     shy = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], np.float32)
-    comparison = compare_answers(shy, shipped, np.array([0, 1, 2]), 2)
+    comparison = compare_predictions(shy, shipped, np.array([0, 1, 2]), 2)
     assert comparison.accuracy.value == 0
     assert (comparison.won, comparison.lost) == (0, 2)
-    nobody = compare_answers(shy[2:], shipped[2:], np.array([2]), 2)
+    nobody = compare_predictions(shy[2:], shipped[2:], np.array([2]), 2)
     assert np.isnan(nobody.accuracy.value)
-    with pytest.raises(Refused, match="not better"):
-        check(nobody, Require.BETTER, HERE)
+    with pytest.raises(CandidateRejected, match="not better"):
+        check_comparison(nobody, Requirement.BETTER, HERE)
 
 
 def test_the_command_compares_models_that_abstain(tmp_path: Path) -> None:
-    trained, data = abstaining()
-    exported = export(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
+    trained, data = abstaining_training()
+    exported = export_model(trained, data, ExportOptions(name="t", created="2026-01-02", risk=0.3))
     for name in ("new", "old"):
-        publish(exported.graph, f"`{exported.digest}`", tmp_path / name / "t.onnx")
+        publish_model(exported.graph, f"`{exported.digest}`", tmp_path / name / "t.onnx")
     photos = tmp_path / "photos"
     for n, sample in enumerate(data.test.pixels):
         place = photos / (*data.labels[:2], "neither", "empty")[int(data.test.targets[n])]
@@ -189,7 +200,7 @@ def test_the_command_compares_models_that_abstain(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
-    publish(tiny_export().graph, f"# tiny\n\n`{tiny_export().digest}`\n", path)
+    publish_model(tiny_export().graph, f"# tiny\n\n`{tiny_export().digest}`\n", path)
     return load_model(path)
 
 
@@ -212,25 +223,27 @@ def test_a_model_for_another_purpose_is_refused(
     changes: dict[str, object], said: str, tiny: Model, tmp_path: Path
 ) -> None:
     spec = bright_spec(**{"name": "tiny", **changes})
-    other = load_model(save(bright_model(spec), tmp_path / "other.onnx"))
-    with pytest.raises(Refused, match=said):
-        check_kind(other, tiny)
+    other = load_model(save_model(bright_model(spec), tmp_path / "other.onnx"))
+    with pytest.raises(CandidateRejected, match=said):
+        check_compatible(other, tiny)
 
 
 def test_a_model_with_other_abstain_outputs_is_refused(tiny: Model) -> None:
     shy = replace(tiny, spec=replace(tiny.spec, abstain_from={"neither": 0.5}))
-    with pytest.raises(Refused, match=r"list of abstain outputs is \['neither'\], not \[\]"):
-        check_kind(shy, tiny)
+    with pytest.raises(
+        CandidateRejected, match=r"list of abstain outputs is \['neither'\], not \[\]"
+    ):
+        check_compatible(shy, tiny)
 
 
 def test_another_input_is_refused(tiny: Model) -> None:
-    with pytest.raises(Refused, match="input's channels is 3, not 1"):
-        check_kind(replace(tiny, channels=3), tiny)
+    with pytest.raises(CandidateRejected, match="input's channels is 3, not 1"):
+        check_compatible(replace(tiny, channels=3), tiny)
 
 
 def folder_with(shipped: Model, path: Path) -> tuple[bytes, str]:
     """Put a model with a card in place, and give what is there then."""
-    publish(shipped.graph, f"shipped card `{shipped.digest}`", path)
+    publish_model(shipped.graph, f"shipped card `{shipped.digest}`", path)
     return path.read_bytes(), path.with_suffix(".md").read_text()
 
 

@@ -10,12 +10,12 @@ import pytest
 from batch.errors import InputError, UsageError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.support.tiny_models import bright_model, save
-from trainer.data import Part
+from tests.support.tiny_models import bright_model, save_model
+from trainer.data import Split
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.exporting.models import open_model
-from trainer.gate import Comparison, Refused, Require, compare_answers
-from trainer.reviewing.gate_review import chance_of, check_reviewed, compare_reviewed
+from trainer.gate import Comparison, CandidateRejected, Requirement, compare_predictions
+from trainer.reviewing.gate_review import sign_test, check_reviewed, compare_reviewed
 
 HERE = Path("new.onnx")
 
@@ -25,7 +25,7 @@ def paired(both: int, won: int, lost: int) -> Comparison:
     targets = np.arange(both + won + lost) % 2
     new = np.array([True] * (both + won) + [False] * lost)
     old = np.array([True] * both + [False] * won + [True] * lost)
-    return compare_answers(_answers(new, targets), _answers(old, targets), targets)
+    return compare_predictions(_answers(new, targets), _answers(old, targets), targets)
 
 
 def _answers(right: npt.NDArray[np.bool_], targets: Targets) -> Probabilities:
@@ -43,50 +43,52 @@ DATA_BETTER, DATA_SAME, DATA_WORSE = paired(900, 60, 10), paired(990, 3, 3), pai
     [(0, 0, 1.0), (6, 0, 1 / 64), (0, 6, 1.0), (5, 1, 7 / 64), (3, 3, 42 / 64)],
 )
 def test_the_sign_test_is_exact(wins: int, losses: int, chance: float) -> None:
-    assert chance_of(wins, losses) == pytest.approx(chance)
+    assert sign_test(wins, losses) == pytest.approx(chance)
 
 
 def test_it_works_for_any_number() -> None:
-    assert chance_of(2000, 2000) == pytest.approx(0.5, abs=0.01)
-    assert chance_of(2500, 2000) < 1e-6
+    assert sign_test(2000, 2000) == pytest.approx(0.5, abs=0.01)
+    assert sign_test(2500, 2000) < 1e-6
 
 
 @pytest.mark.parametrize(
     ("reviewed", "usual", "require"),
     [
-        (BETTER, None, Require.BETTER),
-        (BETTER, DATA_SAME, Require.BETTER),
-        (SAME, DATA_BETTER, Require.BETTER),
-        (SAME, DATA_SAME, Require.AS_GOOD),
-        (BETTER, DATA_SAME, Require.AS_GOOD),
+        (BETTER, None, Requirement.BETTER),
+        (BETTER, DATA_SAME, Requirement.BETTER),
+        (SAME, DATA_BETTER, Requirement.BETTER),
+        (SAME, DATA_SAME, Requirement.AS_GOOD),
+        (BETTER, DATA_SAME, Requirement.AS_GOOD),
     ],
 )
-def test_the_gate_opens(reviewed: Comparison, usual: Comparison | None, require: Require) -> None:
+def test_the_gate_opens(
+    reviewed: Comparison, usual: Comparison | None, require: Requirement
+) -> None:
     check_reviewed(reviewed, usual, require, HERE)
 
 
 @pytest.mark.parametrize(
     ("reviewed", "usual", "require", "said"),
     [
-        (WORSE, None, Require.BETTER, "is worse on what people reviewed"),
-        (WORSE, DATA_BETTER, Require.BETTER, "is worse on what people reviewed"),
-        (SAME, None, Require.BETTER, "right on 2 of 13 reviewed samples where 1 went wrong"),
-        (SAME, DATA_SAME, Require.BETTER, "is not better"),
-        (BETTER, DATA_WORSE, Require.BETTER, "is not as good"),
-        (BETTER, paired(20, 0, 1), Require.BETTER, "is not as good"),
-        (SAME, DATA_WORSE, Require.AS_GOOD, "is not as good"),
+        (WORSE, None, Requirement.BETTER, "is worse on what people reviewed"),
+        (WORSE, DATA_BETTER, Requirement.BETTER, "is worse on what people reviewed"),
+        (SAME, None, Requirement.BETTER, "right on 2 of 13 reviewed samples where 1 went wrong"),
+        (SAME, DATA_SAME, Requirement.BETTER, "is not better"),
+        (BETTER, DATA_WORSE, Requirement.BETTER, "is not as good"),
+        (BETTER, paired(20, 0, 1), Requirement.BETTER, "is not as good"),
+        (SAME, DATA_WORSE, Requirement.AS_GOOD, "is not as good"),
     ],
 )
 def test_the_gate_stays_shut(
-    reviewed: Comparison, usual: Comparison | None, require: Require, said: str
+    reviewed: Comparison, usual: Comparison | None, require: Requirement, said: str
 ) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(CandidateRejected, match=said):
         check_reviewed(reviewed, usual, require, HERE)
 
 
 def test_few_reviewed_samples_prove_no_model_as_good() -> None:
     with pytest.raises(UsageError, match="give --data, too"):
-        check_reviewed(BETTER, None, Require.AS_GOOD, HERE)
+        check_reviewed(BETTER, None, Requirement.AS_GOOD, HERE)
 
 
 def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:
@@ -98,15 +100,15 @@ def test_without_a_held_out_sample_there_is_nothing_to_compare_on() -> None:
 def test_a_model_that_can_not_abstain_is_wrong_on_what_shows_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bright = load_model(save(bright_model(), tmp_path / "bright.onnx"))
+    bright = load_model(save_model(bright_model(), tmp_path / "bright.onnx"))
     able = replace(bright, spec=replace(bright.spec, abstain_from={"neither": 0.5}))
     levels = np.asarray([250, 250, 5, 128, 90], np.uint8)
     pixels = np.tile(levels[:, None, None, None], (1, bright.height, bright.width, 1))
     labels = ("anger", "happy", "sad", "neither")
     votes = np.eye(4, dtype=np.float32)[[1, 2, 2, 3, 0]]
-    held = Part(pixels, votes, np.ones(5, np.bool_))
+    held = Split(pixels, votes, np.ones(5, np.bool_))
 
-    def answer(model: Model, part: Part) -> Probabilities:
+    def answer(model: Model, part: Split) -> Probabilities:
         happy = part.pixels.mean(axis=(1, 2, 3)) / 255
         both = np.stack([happy, 1 - happy], axis=1)
         grey = (np.abs(happy - 0.5) < 0.1)[:, None] * 0.9

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 
 from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
-from tests.support.review_data import Row, is_held, snapshots, write_review
+from tests.support.review_data import Row, is_held, write_snapshots, write_review
 from tests.support.trainer_data import write_folders
 from trainer.cli import cli
 from trainer.datasets.drawn import Mood
@@ -60,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = home / "models" / "mine.onnx"
     assert trainer("export", "--run", home / "first", "--output", output).exit_code == 0
     for mood in Mood:
-        for path in snapshots(home / "night", mood, learn=24, held=12, first_seed=9000):
+        for path in write_snapshots(home / "night", mood, learn=24, held=12, first_seed=9000):
             invert(path)
     return home
 

@@ -10,8 +10,8 @@ from batch.errors import InputError
 from tests.support.trainer_data import write_folders
 from trainer.data import Framing
 from trainer.datasets.folders import load_folders
-from trainer.datasets.manifest import BadManifest, is_manifest, load_manifest
-from trainer.datasets.samples import group_digest, split_of
+from trainer.datasets.manifest import LabelTableError, is_label_table, load_label_table
+from trainer.datasets.samples import hash_group, assign_split
 
 FACE = Framing(side=24)
 
@@ -33,9 +33,9 @@ def rows(root: Path) -> list[str]:
 def test_without_a_split_it_is_the_same_as_folders(tmp_path: Path, encoding: str) -> None:
     write_folders(tmp_path, 12)
     manifest = write_manifest(tmp_path, ["path, label", *rows(tmp_path)], encoding)
-    assert is_manifest(manifest)
-    assert not is_manifest(tmp_path)
-    data, same = load_manifest(manifest, FACE), load_folders(tmp_path, FACE)
+    assert is_label_table(manifest)
+    assert not is_label_table(tmp_path)
+    data, same = load_label_table(manifest, FACE), load_folders(tmp_path, FACE)
     assert data.fingerprint == same.fingerprint
     assert data.name == "photos"
 
@@ -44,9 +44,9 @@ def test_a_given_split_holds_and_an_empty_one_is_the_files(tmp_path: Path) -> No
     write_folders(tmp_path, 10)
     splits = ["train", "validation", "test", "", ""] * 4
     lines = [f"{split},{row}" for split, row in zip(splits, rows(tmp_path), strict=True)]
-    data = load_manifest(write_manifest(tmp_path, ["split,path,label", *lines]), FACE)
+    data = load_label_table(write_manifest(tmp_path, ["split,path,label", *lines]), FACE)
     free = [
-        split_of(hashlib.sha256((tmp_path / row.split(",")[0]).read_bytes()).hexdigest())
+        assign_split(hashlib.sha256((tmp_path / row.split(",")[0]).read_bytes()).hexdigest())
         for row, split in zip(rows(tmp_path), splits, strict=True)
         if not split
     ]
@@ -72,8 +72,8 @@ def test_rows_that_can_not_be_used_are_listed_by_line_or_name(tmp_path: Path) ->
         "both.png,happy,test",
         "held-out.png,sad,test",
     ]
-    data = load_manifest(write_manifest(tmp_path, lines), FACE)
-    reasons = dict(data.left_out)
+    data = load_label_table(write_manifest(tmp_path, lines), FACE)
+    reasons = dict(data.skipped)
     assert reasons["photos.csv, line 14"].startswith("split 'training' is none of train, ")
     assert reasons["photos.csv, line 15"] == "no label"
     assert reasons["photos.csv, line 16"] == "no path"
@@ -89,7 +89,7 @@ def test_rows_that_can_not_be_used_are_listed_by_line_or_name(tmp_path: Path) ->
 def test_a_group_stays_in_one_split_whatever_its_files_are(tmp_path: Path) -> None:
     write_folders(tmp_path, 30)
     lines = [f"{row},person {n % 5}" for n, row in enumerate(rows(tmp_path))]
-    data = load_manifest(write_manifest(tmp_path, ["path,label,group", *lines]), FACE)
+    data = load_label_table(write_manifest(tmp_path, ["path,label,group", *lines]), FACE)
     splits = {
         split: set(getattr(data, split).groups.tolist())
         for split in ("train", "validation", "test")
@@ -97,14 +97,14 @@ def test_a_group_stays_in_one_split_whatever_its_files_are(tmp_path: Path) -> No
     assert set.union(*splits.values()) == {f"person {n}" for n in range(5)}
     assert sum(map(len, splits.values())) == 5
     for split, groups in splits.items():
-        assert all(split_of(group_digest(group)) == split for group in groups)
+        assert all(assign_split(hash_group(group)) == split for group in groups)
 
 
 def test_the_split_of_one_row_holds_for_its_group(tmp_path: Path) -> None:
     write_folders(tmp_path, 6)
     first, *others = rows(tmp_path)
     lines = [f"{first},validation,all", *(f"{row},,all" for row in others)]
-    data = load_manifest(write_manifest(tmp_path, ["path,label,split,group", *lines]), FACE)
+    data = load_label_table(write_manifest(tmp_path, ["path,label,split,group", *lines]), FACE)
     assert (len(data.train), len(data.validation), len(data.test)) == (0, 12, 0)
 
 
@@ -113,15 +113,15 @@ def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
     weights = ["0.5", "", "1e-60", "101", "100", "1", "nan", "x"]
     kinds = ["indoors", *[""] * 7]
     lines = [f"{row},{w},{k}" for row, w, k in zip(rows(tmp_path), weights, kinds, strict=True)]
-    data = load_manifest(write_manifest(tmp_path, ["path,label,weight,kind", *lines]), FACE)
-    part = data.part("all")
+    data = load_label_table(write_manifest(tmp_path, ["path,label,weight,kind", *lines]), FACE)
+    part = data.get_split("all")
     assert sorted(zip(part.weights.tolist(), part.kinds.tolist(), strict=True)) == [
         (0.5, "indoors"),
         (1.0, "happy"),
         (1.0, "sad"),
         (100.0, "sad"),
     ]
-    reasons = [reason for _, reason in data.left_out]
+    reasons = [reason for _, reason in data.skipped]
     assert reasons == [
         f"weight {w!r} is not a number from 0.001 to 100" for w in ("1e-60", "101", "nan", "x")
     ]
@@ -134,7 +134,7 @@ def test_abstain_classes_come_last_whatever_they_are_called(tmp_path: Path) -> N
         for row, label in zip(rows(tmp_path), ["zest", "empty", "neither", "able"] * 2, strict=True)
     ]
     manifest = write_manifest(tmp_path, ["path,label", *table])
-    data = load_manifest(manifest, FACE, {"empty": "no_person"})
+    data = load_label_table(manifest, FACE, {"empty": "no_person"})
     assert data.labels == ("able", "zest", "neither", "no_person")
     assert data.abstain == ("neither", "no_person")
 
@@ -157,18 +157,18 @@ def test_abstain_classes_come_last_whatever_they_are_called(tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_table_of_photos_is_refused(tmp_path: Path, lines: list[str], why: str) -> None:
-    with pytest.raises(BadManifest, match=why):
-        load_manifest(write_manifest(tmp_path, lines), FACE)
+    with pytest.raises(LabelTableError, match=why):
+        load_label_table(write_manifest(tmp_path, lines), FACE)
 
 
 def test_another_encoding_is_refused(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, ["path,label", "ä.png,sad"], "latin-1")
-    with pytest.raises(BadManifest, match="save it as CSV, UTF-8"):
-        load_manifest(manifest, FACE)
+    with pytest.raises(LabelTableError, match="save it as CSV, UTF-8"):
+        load_label_table(manifest, FACE)
 
 
 def test_a_label_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
     write_folders(tmp_path, 3)
     manifest = write_manifest(tmp_path, ["path,label", *rows(tmp_path), "gone.png,angry"])
     with pytest.raises(InputError, match="angry in photos has no usable photo"):
-        load_manifest(manifest, FACE)
+        load_label_table(manifest, FACE)

@@ -8,14 +8,14 @@ from batch.errors import ModelError, UsageError
 from batch.models.shipped import list_shipped_models
 from batch.options import DEFAULT_MODEL
 from batch.records import Region
-from tests.support.tiny_models import SIDE, bright_model, bright_spec, save
+from tests.support.tiny_models import SIDE, bright_model, bright_spec, save_model
 from trainer.data import Framing
-from trainer.exporting.models import framing_for, open_model, runner_name
+from trainer.exporting.models import derive_framing, open_model, resolve_default_name
 
 
 def test_default_is_what_the_runner_takes_by_itself() -> None:
-    assert runner_name("default") == DEFAULT_MODEL
-    assert runner_name("people") == "people"
+    assert resolve_default_name("default") == DEFAULT_MODEL
+    assert resolve_default_name("people") == "people"
     assert open_model("people").path == list_shipped_models()["people"]
 
 
@@ -26,8 +26,8 @@ def test_a_pair_is_for_the_runner() -> None:
 
 def test_a_path_is_opened_and_says_what_data_it_needs(tmp_path: Path) -> None:
     spec = bright_spec(region=Region.IMAGE, margin=0.25)
-    model = open_model(str(save(bright_model(spec), tmp_path / "own.onnx")))
-    assert framing_for(model) == Framing(Region.IMAGE, 0.25, SIDE, 1)
+    model = open_model(str(save_model(bright_model(spec), tmp_path / "own.onnx")))
+    assert derive_framing(model) == Framing(Region.IMAGE, 0.25, SIDE, 1)
 
 
 def test_a_missing_file_and_an_unknown_name_are_told_apart(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from tests.support.trainer_data import tiny_export, tiny_training
-from trainer.plots import confusion, curves, reliability
+from trainer.plots import plot_confusion, plot_curves, plot_reliability
 
 
 def test_each_plot_is_a_png_with_something_on_it(tmp_path: Path) -> None:
     test = tiny_export().test
-    curves(tiny_training().history, tmp_path / "curves.png")
-    confusion(test, tmp_path / "confusion.png")
-    reliability(test.reliability, tmp_path / "reliability.png")
+    plot_curves(tiny_training().history, tmp_path / "curves.png")
+    plot_confusion(test, tmp_path / "confusion.png")
+    plot_reliability(test.reliability, tmp_path / "reliability.png")
     for name in ("curves", "confusion", "reliability"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.format == "PNG"

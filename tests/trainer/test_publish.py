@@ -8,7 +8,7 @@ import pytest
 
 from batch.errors import OutputError
 from tests.support.trainer_data import tiny_export
-from trainer.exporting.publish import publish
+from trainer.exporting.publish import publish_model
 
 
 @pytest.mark.parametrize("name", ["tiny.md", "SHA256SUMS"])
@@ -18,9 +18,9 @@ def test_another_s_file_beside_a_model_is_not_replaced(
 ) -> None:
     path, exported = tmp_path / "tiny.onnx", tiny_export()
     if earlier:
-        publish(exported.graph, f"# tiny {exported.digest}", path)
+        publish_model(exported.graph, f"# tiny {exported.digest}", path)
     (tmp_path / name).write_text(f"{'0' * 64}  photos.tar\n")
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(OutputError, match=f"{name} would be replaced, .*; move it away"):
-        publish(exported.graph, f"# tiny {exported.digest}", path)
+        publish_model(exported.graph, f"# tiny {exported.digest}", path)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

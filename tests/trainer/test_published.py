@@ -11,13 +11,20 @@ from threading import Thread
 
 import pytest
 
-from tests.support.trainer_data import real_data, write_ferplus
+from tests.support.trainer_data import find_real_data, write_ferplus
 from tests.trainer.test_ferplus import ROWS
-from trainer.datasets.download import DownloadError, Patience, download
-from trainer.datasets.ferplus import LABELS, load_ferplus, read_ferplus
-from trainer.datasets.published import FERPLUS, HOME, Published, obtain, published, unpack
+from trainer.datasets.download import DownloadError, RetryPolicy, download
+from trainer.datasets.ferplus import FERPLUS_LABELS, load_ferplus, read_ferplus
+from trainer.datasets.published import (
+    PUBLISHED_DIGESTS,
+    FERPLUS_FOLDER,
+    SplitDigest,
+    obtain_ferplus,
+    digest_split,
+    unpack_archive,
+)
 
-QUICK = Patience(timeout=5, attempts=3, pause=0.01)
+QUICK = RetryPolicy(timeout=5, attempts=3, pause=0.01)
 REMEDY = "do it by hand"
 
 
@@ -84,8 +91,8 @@ def packed(tmp_path: Path) -> Path:
     return Path(archive)
 
 
-def contents(archive: Path) -> dict[str, Published]:
-    return {split: published(faces) for split, faces in read_ferplus(archive).items()}
+def contents(archive: Path) -> dict[str, SplitDigest]:
+    return {split: digest_split(faces) for split, faces in read_ferplus(archive).items()}
 
 
 def test_a_whole_download_is_one_file_and_nothing_beside_it(site: Site, tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_what_was_cut_off_goes_on_where_it_stopped(site: Site, tmp_path: Path) -
 
 def test_another_call_goes_on_too(site: Site, tmp_path: Path) -> None:
     site.cut_after = 300_000
-    once = Patience(timeout=5, attempts=1)
+    once = RetryPolicy(timeout=5, attempts=1)
     with pytest.raises(DownloadError, match=r"cut off after 300,000 of 512,000 bytes.*; do it by"):
         download(site.url, tmp_path / "file", REMEDY, once)
     assert not (tmp_path / "file").exists()
@@ -131,7 +138,7 @@ def test_without_a_strong_etag_nothing_is_gone_on_from(
 def test_a_file_that_changed_meanwhile_starts_over(site: Site, tmp_path: Path) -> None:
     site.cut_after = 100_000
     with pytest.raises(DownloadError):
-        download(site.url, tmp_path / "file", REMEDY, Patience(timeout=5, attempts=1))
+        download(site.url, tmp_path / "file", REMEDY, RetryPolicy(timeout=5, attempts=1))
     site.body, site.etag = b"new" * 50_000, '"2"'
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
@@ -169,12 +176,12 @@ def test_without_a_server_the_remedy_is_said(tmp_path: Path, url: str, why: str)
 def test_ferplus_comes_is_checked_and_stays(site: Site, packed: Path, tmp_path: Path) -> None:
     site.body = packed.read_bytes()
     home = tmp_path / "data" / "ferplus"
-    obtain(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, contents(packed), QUICK)
     assert load_ferplus(home).fingerprint == load_ferplus(packed).fingerprint
     names = sorted(path.relative_to(home).as_posix() for path in home.rglob("*.*"))
     assert len(names) == 3 + 7
     assert [path.name for path in home.parent.iterdir()] == ["ferplus"]
-    obtain(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, contents(packed), QUICK)
     assert len(site.requests) == 1
 
 
@@ -185,7 +192,7 @@ def test_what_lies_beside_ferplus_stays(site: Site, packed: Path, tmp_path: Path
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"mine")
-    obtain(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, contents(packed), QUICK)
     assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
 
 
@@ -210,7 +217,7 @@ def test_other_content_is_refused(site: Site, packed: Path, tmp_path: Path, chan
         "missing": "3 faces, not 4",
     }
     with pytest.raises(DownloadError, match=f"FER2013Train has {said[change]}"):
-        obtain(home, site.url, wanted, QUICK)
+        obtain_ferplus(home, site.url, wanted, QUICK)
     assert not list(home.parent.iterdir())
 
 
@@ -220,7 +227,7 @@ def test_the_order_of_labels_and_the_packing_change_nothing(packed: Path, tmp_pa
     for table in root.glob("*/label.csv"):
         lines = table.read_text().splitlines()
         table.write_bytes("\r\n".join(reversed(lines)).encode())
-    assert {split: published(faces) for split, faces in read_ferplus(root).items()} == wanted
+    assert {split: digest_split(faces) for split, faces in read_ferplus(root).items()} == wanted
 
 
 @pytest.mark.parametrize("share", [0.5, 0.98])
@@ -231,7 +238,7 @@ def test_a_truncated_archive_is_refused_and_removed(
     site.body = body[: int(len(body) * share)]
     home = tmp_path / "data" / "ferplus"
     with pytest.raises(DownloadError, match=r"archive of FER.* is damaged"):
-        obtain(home, site.url, contents(packed), QUICK)
+        obtain_ferplus(home, site.url, contents(packed), QUICK)
     assert not list(home.parent.iterdir())
 
 
@@ -246,7 +253,7 @@ def test_no_entry_of_an_archive_gets_out(tmp_path: Path) -> None:
             "FER2013Train/..\\..\\escaped.txt",
         ):
             evil.writestr(name, b"evil")
-    unpack(archive, tmp_path / "inside" / "folder")
+    unpack_archive(archive, tmp_path / "inside" / "folder")
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != archive]
     assert files == [tmp_path / "inside" / "folder" / "FER2013Test" / "fer0000001.png"]
 
@@ -256,7 +263,7 @@ def test_an_entry_larger_than_any_of_ferplus_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("FER2013Train/label.csv", bytes(9 << 20))
     with pytest.raises(DownloadError, match=r"label\.csv has 9,437,184 bytes"):
-        unpack(archive, tmp_path / "inside")
+        unpack_archive(archive, tmp_path / "inside")
 
 
 def test_what_is_there_already_is_never_touched(site: Site, packed: Path, tmp_path: Path) -> None:
@@ -264,22 +271,22 @@ def test_what_is_there_already_is_never_touched(site: Site, packed: Path, tmp_pa
     home.mkdir()
     (home / "notes.txt").write_text("mine")
     with pytest.raises(DownloadError, match=r"ferplus is not FER.*move it away"):
-        obtain(home, site.url, contents(packed), QUICK)
+        obtain_ferplus(home, site.url, contents(packed), QUICK)
     assert (home / "notes.txt").read_text() == "mine"
     assert not site.requests
 
 
 def test_the_real_ferplus_is_what_is_published() -> None:
-    assert contents(real_data("ferplus.zip")) == FERPLUS
-    assert sum(part.faces for part in FERPLUS.values()) == 35_710
+    assert contents(find_real_data("ferplus.zip")) == PUBLISHED_DIGESTS
+    assert sum(part.faces for part in PUBLISHED_DIGESTS.values()) == 35_710
 
 
 def test_digests_are_over_what_they_say(packed: Path) -> None:
     faces = read_ferplus(packed)["validation"]
-    assert len(faces.counts[0]) == len(LABELS) + 2
+    assert len(faces.counts[0]) == len(FERPLUS_LABELS) + 2
     line = b"fer0000000.png,0,9,1,0,0,0,0,0,0,0\n"
     pixels = b"fer0000000.png" + faces.pixels[0].tobytes()
-    assert published(faces) == Published(
+    assert digest_split(faces) == SplitDigest(
         1, hashlib.sha256(line).hexdigest(), hashlib.sha256(pixels).hexdigest()
     )
 
@@ -289,7 +296,9 @@ def test_the_command_downloads_and_checks(site: Site, packed: Path, tmp_path: Pa
 
     from trainer.cli import cli
 
-    assert {option.name: option.default for option in cli.commands["data"].params}["home"] == HOME
+    assert {option.name: option.default for option in cli.commands["data"].params}[
+        "home"
+    ] == FERPLUS_FOLDER
     site.body = packed.read_bytes()
     result = CliRunner().invoke(cli, ["data", "--to", str(tmp_path / "there"), "--url", site.url])
     assert result.exit_code == 1

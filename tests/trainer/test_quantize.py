@@ -12,41 +12,47 @@ import torch
 from batch.models.contract import load_model
 from batch.options import Provider
 from batch.vision.classify import Classifier
-from tests.support.trainer_data import FRAMING, REPOSITORY, drawn_dataset, drawn_part, tiny_training
-from trainer.export import Exported, ExportOptions, export
+from tests.support.trainer_data import (
+    FRAMING,
+    REPOSITORY,
+    drawn_dataset,
+    make_drawn_split,
+    tiny_training,
+)
+from trainer.export import ExportedModel, ExportOptions, export_model
 from trainer.exporting import storage
-from trainer.exporting.deploy import Deployed
-from trainer.exporting.graph import to_graph, with_metadata
-from trainer.exporting.parity import NotAlike, onnx_answers
+from trainer.exporting.deploy import DeployedNetwork
+from trainer.exporting.graph import export_graph, serialise_with_metadata
+from trainer.exporting.parity import ParityError, predict_onnx
 from trainer.exporting.quantize import quantize
-from trainer.exporting.storage import Weights, build
+from trainer.exporting.storage import WeightFormat, build_graph
 from trainer.networks import FaceNet
 
 OPTIONS = ExportOptions(
     name="tiny",
     created="2026-01-02",
     labels={"happy": "happiness", "sad": "sadness"},
-    weights=Weights.INT8,
+    weights=WeightFormat.INT8,
 )
 
 
 @pytest.fixture(scope="module")
-def exported() -> Exported:
-    return export(tiny_training(), drawn_dataset(), OPTIONS)
+def exported() -> ExportedModel:
+    return export_model(tiny_training(), drawn_dataset(), OPTIONS)
 
 
 def test_the_file_keeps_the_contract_and_answers_its_golden_samples(
-    exported: Exported, tmp_path: Path
+    exported: ExportedModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "tiny.onnx"
     path.write_bytes(exported.graph)
     model = load_model(path)
     Classifier(model, Provider.CPU, batch_size=1)
     assert model.spec.labels == ("happy", "sad")
-    assert exported.weights is Weights.INT8
+    assert exported.weights is WeightFormat.INT8
 
 
-def test_kernels_are_stored_as_bytes_except_the_last(exported: Exported) -> None:
+def test_kernels_are_stored_as_bytes_except_the_last(exported: ExportedModel) -> None:
     proto = onnx.load_model_from_string(exported.graph)
     kinds = [tensor.data_type for tensor in proto.graph.initializer if len(tensor.dims) == 4]
     assert kinds.count(onnx.TensorProto.FLOAT) == 1
@@ -55,7 +61,7 @@ def test_kernels_are_stored_as_bytes_except_the_last(exported: Exported) -> None
 
 
 def test_onnx_runtime_computes_the_convolutions_in_integers(
-    exported: Exported, tmp_path: Path
+    exported: ExportedModel, tmp_path: Path
 ) -> None:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
@@ -67,35 +73,37 @@ def test_onnx_runtime_computes_the_convolutions_in_integers(
     assert integer == sum(node.op_type == "Conv" for node in in_file) - 1 > 0
 
 
-def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(exported: Exported) -> None:
+def test_a_picture_has_one_answer_to_the_last_bit_in_any_batch(exported: ExportedModel) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (40, 24, 24, 1), dtype=np.uint8)
     pixels = np.concatenate([noise, drawn_dataset().test.pixels])[:99]
-    alone = onnx_answers(exported.graph, pixels, 1)
+    alone = predict_onnx(exported.graph, pixels, 1)
     for batch in (2, 33, 64):
-        np.testing.assert_array_equal(onnx_answers(exported.graph, pixels, batch), alone)
+        np.testing.assert_array_equal(predict_onnx(exported.graph, pixels, batch), alone)
 
 
-def test_it_answers_nearly_as_float32_does(exported: Exported) -> None:
-    full = export(tiny_training(), drawn_dataset(), replace(OPTIONS, weights=Weights.FLOAT32))
+def test_it_answers_nearly_as_float32_does(exported: ExportedModel) -> None:
+    full = export_model(
+        tiny_training(), drawn_dataset(), replace(OPTIONS, weights=WeightFormat.FLOAT32)
+    )
     pixels = drawn_dataset().test.pixels
-    apart = np.abs(onnx_answers(exported.graph, pixels) - onnx_answers(full.graph, pixels))
+    apart = np.abs(predict_onnx(exported.graph, pixels) - predict_onnx(full.graph, pixels))
     assert 0 < apart.max() < 0.2
 
 
 def test_the_same_training_gives_the_same_bytes_with_no_trace_of_the_machine(
-    exported: Exported,
+    exported: ExportedModel,
 ) -> None:
-    assert export(tiny_training(), drawn_dataset(), OPTIONS).graph == exported.graph
+    assert export_model(tiny_training(), drawn_dataset(), OPTIONS).graph == exported.graph
     for trace in (str(REPOSITORY), str(Path.home()), "/tmp", ".py", "site-packages"):
         assert trace.encode() not in exported.graph
 
 
 def test_the_float_graph_is_left_as_it_was() -> None:
     torch.manual_seed(1)
-    graph = to_graph(Deployed(FaceNet(3, (4, 8)), (0, 1), 1.0), FRAMING)
-    before = with_metadata(graph, {})
+    graph = export_graph(DeployedNetwork(FaceNet(3, (4, 8)), (0, 1), 1.0), FRAMING)
+    before = serialise_with_metadata(graph, {})
     quantize(graph, drawn_dataset().train.pixels)
-    assert with_metadata(graph, {}) == before
+    assert serialise_with_metadata(graph, {}) == before
 
 
 @pytest.mark.parametrize(
@@ -105,7 +113,7 @@ def test_a_loss_that_chance_explains_is_none(
     lost: int, won: int, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.2 % of 800 samples is less than two, which single answers move either way."""
-    part = drawn_part(800, 0)
+    part = make_drawn_split(800, 0)
     right, wrong = np.eye(3, dtype=np.float32), np.roll(np.eye(3, dtype=np.float32), 1, axis=1)
     exact, quantized = (right[part.targets] for _ in range(2))
     exact[:won] = wrong[part.targets[:won]]
@@ -113,7 +121,7 @@ def test_a_loss_that_chance_explains_is_none(
     answers = iter([exact, quantized])
     monkeypatch.setattr(storage, "onnx_answers", lambda *_: next(answers))
     if refused:
-        with pytest.raises(NotAlike, match=f"with int8 {800 - lost} of 800"):
+        with pytest.raises(ParityError, match=f"with int8 {800 - lost} of 800"):
             storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
     else:
         storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
@@ -121,8 +129,8 @@ def test_a_loss_that_chance_explains_is_none(
 
 def test_integers_that_cost_too_many_right_answers_are_refused() -> None:
     data = drawn_dataset()
-    deployed = Deployed(tiny_training().network, (0, 1, 2), 1.0)
+    deployed = DeployedNetwork(tiny_training().network, (0, 1, 2), 1.0)
     # Black pictures say nothing of the range of activations, so everything is cut off.
     black = replace(data.train, pixels=np.zeros_like(data.train.pixels))
-    with pytest.raises(NotAlike, match=r"with int8 .* validation samples are right"):
-        build(deployed, Weights.INT8, replace(data, train=black), data.validation)
+    with pytest.raises(ParityError, match=r"with int8 .* validation samples are right"):
+        build_graph(deployed, WeightFormat.INT8, replace(data, train=black), data.validation)

@@ -11,33 +11,33 @@ from batch.records import Photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from tests.trainer.test_cli import trainer
-from trainer.datasets.rendered import SIDES, Kind, render, render_all
+from trainer.datasets.rendered import SIDES, PictureKind, render_picture, render_pictures
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_kind_and_seed_decide_every_pixel(kind: Kind) -> None:
-    first, again, other = render(kind, 3), render(kind, 3), render(kind, 4)
+@pytest.mark.parametrize("kind", PictureKind)
+def test_kind_and_seed_decide_every_pixel(kind: PictureKind) -> None:
+    first, again, other = render_picture(kind, 3), render_picture(kind, 3), render_picture(kind, 4)
     assert first.mode == "RGB"
     assert max(first.size) <= SIDES[1]
     np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
     assert first.size != other.size or first.tobytes() != other.tobytes()
 
 
-@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BLANK}))
-def test_a_kind_shows_something(kind: Kind) -> None:
-    spreads = [np.asarray(render(kind, seed).convert("L")).std() for seed in range(3)]
+@pytest.mark.parametrize("kind", sorted(set(PictureKind) - {PictureKind.BLANK}))
+def test_a_kind_shows_something(kind: PictureKind) -> None:
+    spreads = [np.asarray(render_picture(kind, seed).convert("L")).std() for seed in range(3)]
     assert max(spreads) > 5
 
 
 def test_kinds_are_as_many_of_each() -> None:
-    counts = Counter(kind for kind, _ in render_all(2 * len(Kind), seed=7))
-    assert counts == dict.fromkeys(Kind, 2)
+    counts = Counter(kind for kind, _ in render_pictures(2 * len(PictureKind), seed=7))
+    assert counts == dict.fromkeys(PictureKind, 2)
 
 
 def test_the_detector_finds_a_face_in_hardly_any() -> None:
     detector = Detector()
     found = 0
-    pictures = list(render_all(2 * len(Kind), seed=100))
+    pictures = list(render_pictures(2 * len(PictureKind), seed=100))
     for _, picture in pictures:
         photo = Photo(Path(), picture, *picture.size)
         found += bool(detector.detect(photo))
@@ -50,11 +50,11 @@ def test_the_command_writes_a_folder_for_each_kind(tmp_path: Path) -> None:
     assert result.stdout == f"{tmp_path / 'pictures'} has 15 rendered pictures\n"
     files = sorted((tmp_path / "pictures").rglob("*.png"))
     assert Counter(path.parent.name for path in files) == {
-        kind.value: 2 if n < 2 else 1 for n, kind in enumerate(Kind)
+        kind.value: 2 if n < 2 else 1 for n, kind in enumerate(PictureKind)
     }
     for path in files:
         assert isinstance(decode_bytes(path, path.read_bytes()), Photo)
-    (kind, expected), *_ = render_all(1, 9)
+    (kind, expected), *_ = render_pictures(1, 9)
     with Image.open(tmp_path / "pictures" / kind.value / "000009.png") as written:
         np.testing.assert_array_equal(np.asarray(written), np.asarray(expected))
     before = {path: path.read_bytes() for path in files}
@@ -70,7 +70,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_another_picture_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
-    (kind, _), *_ = render_all(1, 9)
+    (kind, _), *_ = render_pictures(1, 9)
     mine = tmp_path / kind.value / "000009.png"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")

@@ -8,37 +8,42 @@ from PIL import Image
 
 from batch.errors import InputError, UsageError
 from tests.support.review_data import Row, is_held, write_review
-from tests.support.tiny_models import bright_model, save
-from trainer.evaluation.tables import retrial_table
+from tests.support.tiny_models import bright_model, save_model
+from trainer.evaluation.tables import format_review_evaluation
 from trainer.exporting.models import open_model
-from trainer.reviewing.retrial import compared, retrial_figures, retry, retry_end_to_end
+from trainer.reviewing.retrial import (
+    compare_with_report,
+    review_evaluation_to_json,
+    evaluate_review,
+    evaluate_review_end_to_end,
+)
 from trainer.reviewing.review import Review
 
 
 def test_then_and_now_are_counted_apart() -> None:
     confirms = [False] * 4 + [True] * 6
     right = [True, True, True, False] + [True] * 5 + [False]
-    found = compared(confirms, right)
+    found = compare_with_report(confirms, right)
     assert (found.corrections, found.confirmations) == (4, 6)
     assert (found.before.value, found.now.value) == (0.6, 0.8)
     assert [found.corrected.value, found.confirmed.value] == pytest.approx([3 / 4, 5 / 6])
     assert found.now.low < 0.8 < found.now.high
-    text = retrial_table(found)
+    text = format_review_evaluation(found)
     assert "  of 4 corrected     0.7500" in text
     assert "no sample of all photos" in text
 
 
 def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
-    found = compared([True, True], [True, False])
-    assert "corrected" not in retrial_table(found)
-    figures = retrial_figures(found)
+    found = compare_with_report([True, True], [True, False])
+    assert "corrected" not in format_review_evaluation(found)
+    figures = review_evaluation_to_json(found)
     assert (figures["reviewed"], figures["corrected"]) == (2, None)
 
 
 @pytest.fixture
 def bright(tmp_path: Path) -> Path:
     """A model of faces that takes bright ones for happy."""
-    return save(bright_model(), tmp_path / "bright.onnx")
+    return save_model(bright_model(), tmp_path / "bright.onnx")
 
 
 def plain(folder: Path, level: int, held: bool) -> Path:
@@ -68,18 +73,18 @@ def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path:
         (plain(tmp_path, 20, held=True), "happy", "no_person"),
         (plain(tmp_path, 240, held=False), "happy", "sad"),
     )
-    held = retry(open_model(str(bright)), review, "test")
+    held = evaluate_review(open_model(str(bright)), review, "test")
     assert (held.before.value, held.now.value, held.corrections) == (0.5, 1.0, 1)
-    both = retry(open_model(str(bright)), review, "all")
+    both = evaluate_review(open_model(str(bright)), review, "all")
     assert (both.corrections, both.corrected.value) == (2, 0.5)
     with pytest.raises(UsageError, match="a review has no validation part"):
-        retry(open_model(str(bright)), review, "validation")
+        evaluate_review(open_model(str(bright)), review, "validation")
 
 
 def test_nothing_to_judge_by_is_an_error(bright: Path, tmp_path: Path) -> None:
     review = review_of(tmp_path, (plain(tmp_path, 240, held=False), "happy", "sad"))
     with pytest.raises(InputError, match=r"review\.csv has nothing to judge by"):
-        retry(open_model(str(bright)), review, "test")
+        evaluate_review(open_model(str(bright)), review, "test")
 
 
 def test_the_runner_is_asked_again_about_whole_photos(
@@ -94,11 +99,11 @@ def test_the_runner_is_asked_again_about_whole_photos(
         {"path": gone.name, "said": "sad", "label": "sad"},
     ]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    found = retry_end_to_end("default", review, "all")
+    found = evaluate_review_end_to_end("default", review, "all")
     assert (found.corrections, found.confirmations, found.now.value) == (1, 0, 1.0)
     foreign = Review((write_review(tmp_path / "f.csv", [{**rows[0], "label": "angry"}]),), tmp_path)
     with pytest.raises(InputError, match=r"f\.csv, line 2 says 'angry'"):
-        retry_end_to_end("happy-sad", foreign, "all")
+        evaluate_review_end_to_end("happy-sad", foreign, "all")
 
 
 def test_abstentions_are_asked_again_where_the_model_can_give_them(
@@ -110,12 +115,12 @@ def test_abstentions_are_asked_again_where_the_model_can_give_them(
     ]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     for found in (
-        retry(open_model("people"), review, "all"),
-        retry_end_to_end("default", review, "all"),
+        evaluate_review(open_model("people"), review, "all"),
+        evaluate_review_end_to_end("default", review, "all"),
     ):
         assert (found.confirmations, found.corrections) == (1, 1)
         assert (found.before.value, found.confirmed.value) == (0.5, 1.0)
     with caplog.at_level(logging.INFO):
-        alone = retry_end_to_end("happy-sad", review, "all")
+        alone = evaluate_review_end_to_end("happy-sad", review, "all")
     assert (alone.confirmations, alone.corrections) == (0, 1)
     assert "no_person is none of happy, sad, neither (" in caplog.text

@@ -9,8 +9,14 @@ from batch.path_text import path_text
 from batch.records import Box
 from tests.support.review_data import Row, write_review
 from trainer.data import Framing
-from trainer.reviewing.review import COLUMNS, BadReview, Review, about_photos, read_review
-from trainer.reviewing.review_samples import read_samples
+from trainer.reviewing.review import (
+    REVIEW_COLUMNS,
+    ReviewError,
+    Review,
+    select_photo_verdicts,
+    read_review,
+)
+from trainer.reviewing.review_samples import read_reviewed_samples
 
 BOXED: Row = {"face_left": "-1.5", "face_top": 2, "face_width": "30.5", "face_height": 40}
 
@@ -21,7 +27,7 @@ def review(folder: Path, *rows: Row) -> Review:
 
 def test_the_columns_are_those_of_the_contract() -> None:
     header = "path,face,face_left,face_top,face_width,face_height,said,confidence,label"
-    assert ",".join(COLUMNS) == header
+    assert ",".join(REVIEW_COLUMNS) == header
 
 
 def test_a_face_and_a_photo_are_read(tmp_path: Path) -> None:
@@ -82,22 +88,22 @@ def test_what_was_said_last_counts(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_can_not_be_understood_is_named(tmp_path: Path, row: Row, said: str) -> None:
-    with pytest.raises(BadReview, match=said):
+    with pytest.raises(ReviewError, match=said):
         read_review(review(tmp_path, row))
 
 
 def test_what_is_no_review_is_named(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
-    with pytest.raises(BadReview, match=r"results\.csv can't be read \(No such file"):
+    with pytest.raises(ReviewError, match=r"results\.csv can't be read \(No such file"):
         read_review(Review((file,), tmp_path))
     file.write_text("path,status,label\na,ok,sad\n")
-    with pytest.raises(BadReview, match=r"results\.csv has not the columns path,face"):
+    with pytest.raises(ReviewError, match=r"results\.csv has not the columns path,face"):
         read_review(Review((file,), tmp_path))
-    file.write_text(",".join(COLUMNS) + "\na,b\n")
-    with pytest.raises(BadReview, match="line 2 has 2 cells, not 9"):
+    file.write_text(",".join(REVIEW_COLUMNS) + "\na,b\n")
+    with pytest.raises(ReviewError, match="line 2 has 2 cells, not 9"):
         read_review(Review((file,), tmp_path))
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadReview, match="can't be read as a review"):
+    with pytest.raises(ReviewError, match="can't be read as a review"):
         read_review(Review((file,), tmp_path))
 
 
@@ -123,7 +129,7 @@ def test_a_box_that_is_no_face_says_nothing_of_the_photo(tmp_path: Path) -> None
         {"path": "different", "face": 1, **BOXED, "label": "happy"},
         {"path": "different", "face": 2, **BOXED, "label": "neither"},
     ]
-    photos, left_out = about_photos(read_review(review(tmp_path, *rows)))
+    photos, left_out = select_photo_verdicts(read_review(review(tmp_path, *rows)))
     assert {v.path.name: v.label for v in photos} == {"photo": "no_person", "both": "happy"}
     assert [reason for _, reason in left_out] == [
         "a box that is no face says nothing of the photo", "the photo's main face was not reviewed",
@@ -139,7 +145,7 @@ def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Pa
     verdicts = read_review(
         review(tmp_path, *({"path": p, "face": n, "label": label} for p, n, label in faces))
     )
-    photos, left_out = about_photos(verdicts)
+    photos, left_out = select_photo_verdicts(verdicts)
     assert {verdict.path.name: verdict.label for verdict in photos} == {
         "photo": "sad", "one": "sad", "alike": "sad",
     }  # fmt: skip
@@ -154,6 +160,6 @@ def test_a_face_of_any_size_is_cut_out_of_the_photo_alone(tmp_path: Path) -> Non
     sides = {"face_left": -1e8, "face_top": -1e8, "face_width": 2e8, "face_height": 2e8}
     verdicts = read_review(review(tmp_path, {"path": "a.png", "face": 1, **sides, "label": "sad"}))
     framing = Framing(side=8, channels=1, margin=0.5)
-    (sample,), left_out = read_samples(verdicts, ("happy", "sad"), framing)
+    (sample,), left_out = read_reviewed_samples(verdicts, ("happy", "sad"), framing)
     assert sample.pixels.shape == (8, 8, 1)
     assert not left_out

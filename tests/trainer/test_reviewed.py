@@ -14,35 +14,35 @@ from batch.records import Photo, Region
 from batch.reports.columns import flatten_row
 from batch.vision.crop import crop
 from batch.vision.decode import decode
-from tests.support.review_data import Row, is_held, snapshots, write_review
+from tests.support.review_data import Row, is_held, write_snapshots, write_review
 from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
-from trainer.config import BadConfig, load_config
+from trainer.config import ConfigError, load_config
 from trainer.data import Dataset, Framing
-from trainer.datasets.beside import with_beside
+from trainer.datasets.beside import add_pseudo_labels
 from trainer.datasets.drawn import Mood
 from trainer.datasets.folders import load_folders
-from trainer.datasets.sources import load_data
-from trainer.evaluate import answers
-from trainer.evaluation.crossvalidate import crossvalidate
-from trainer.exporting.models import framing_for, open_model
+from trainer.datasets.sources import load_dataset
+from trainer.evaluate import predict_model
+from trainer.evaluation.crossvalidate import cross_validate
+from trainer.exporting.models import derive_framing, open_model
 from trainer.reviewing.review import Review
-from trainer.reviewing.review_samples import ELSEWHERE
-from trainer.reviewing.reviewed import Reviewed, read_reviewed, with_review
+from trainer.reviewing.review_samples import ELSEWHERE_REASON
+from trainer.reviewing.reviewed import ReviewedData, read_reviewed, add_review
 from trainer.train import train
-from trainer.training.checkpoint import CHECKPOINT, load_trained
+from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 
 HAPPY_SAD = ("happy", "sad")
 PHOTO = Framing(Region.IMAGE, side=24, channels=3)
 
 
-def reviewed(folder: Path, *rows: Row, framing: Framing = PHOTO) -> Reviewed:
+def reviewed(folder: Path, *rows: Row, framing: Framing = PHOTO) -> ReviewedData:
     files = (write_review(folder / "review.csv", rows),)
     return read_reviewed(Review(files, folder), HAPPY_SAD, framing)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    return snapshots(tmp_path / "night", Mood.SAD, learn=6, held=3, first_seed=500)
+    return write_snapshots(tmp_path / "night", Mood.SAD, learn=6, held=3, first_seed=500)
 
 
 def rows_of(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
@@ -57,8 +57,8 @@ def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
     rows += ({"path": url, "label": "sad"} for url in urls)
     found = reviewed(tmp_path, *rows)
     assert len(found.learn) + len(found.held) == 1
-    assert [name for name, _ in found.left_out] == urls
-    assert {reason for _, reason in found.left_out} == {ELSEWHERE}
+    assert [name for name, _ in found.skipped] == urls
+    assert {reason for _, reason in found.skipped} == {ELSEWHERE_REASON}
 
 
 def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Image) -> None:
@@ -71,7 +71,7 @@ def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Im
     }
     verdict: Row = {"path": "astronaut.jpg", **box, "said": "happy", "label": "sad"}
     model = open_model("happy-sad")
-    found = reviewed(tmp_path, verdict, framing=framing_for(model))
+    found = reviewed(tmp_path, verdict, framing=derive_framing(model))
     (sample,) = (*found.learn, *found.held)
     photo = decode(path)
     assert isinstance(photo, Photo)
@@ -80,7 +80,7 @@ def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Im
     # The report's tenths of a pixel change next to nothing.
     assert row.answer is not None
     wanted = row.answer.probabilities["happy"]
-    assert answers(model, found.part([sample]))[0, 0] == pytest.approx(wanted, abs=0.02)
+    assert predict_model(model, found.get_split([sample]))[0, 0] == pytest.approx(wanted, abs=0.02)
     assert (sample.label, sample.confirms, bool(found.held)) == (1, False, is_held(path))
 
 
@@ -99,7 +99,7 @@ def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
     verdict: Row = {"path": "scene.jpg", "said": "happy", "label": "sad"}
     places = ("face_left", "face_top", "face_width", "face_height")
     verdict |= {name: record[name] for name in places}
-    found = reviewed(tmp_path, verdict, framing=framing_for(open_model("happy-sad")))
+    found = reviewed(tmp_path, verdict, framing=derive_framing(open_model("happy-sad")))
     (sample,) = (*found.learn, *found.held)
     photo = decode(path)
     assert isinstance(photo, Photo)
@@ -115,7 +115,7 @@ def test_the_bytes_of_a_photo_decide_its_part(tmp_path: Path, pictures: list[Pat
     fewer = reviewed(tmp_path, *rows_of(pictures[::-1][:5]))
     assert {s.digest for s in fewer.held} <= {s.digest for s in found.held}
     assert {s.digest for s in fewer.learn} <= {s.digest for s in found.learn}
-    assert not found.left_out
+    assert not found.skipped
 
 
 def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
@@ -129,7 +129,7 @@ def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
             if not is_held(copy):
                 break
     found = reviewed(tmp_path, *rows_of([*pictures, copy]))
-    assert found.left_out == ((str(copy), "nearly the same as a held-out sample of the review"),)
+    assert found.skipped == ((str(copy), "nearly the same as a held-out sample of the review"),)
     assert (len(found.learn), len(found.held)) == (6, 3)
 
 
@@ -153,7 +153,7 @@ def test_what_can_not_be_used_is_told(
     ]
     with caplog.at_level(logging.INFO):
         found = reviewed(tmp_path, *rows, framing=Framing(side=24))
-    reasons = {Path(name).name: reason for name, reason in found.left_out}
+    reasons = {Path(name).name: reason for name, reason in found.skipped}
     assert len(found.learn) + len(found.held) == 1
     assert reasons[first.name] == "the answer rests on no face"
     assert reasons["gone.jpg"] == "No such file or directory"
@@ -161,7 +161,7 @@ def test_what_can_not_be_used_is_told(
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
     assert reasons["other.png"] == "the same photo is said to be happy and sad"
     assert reasons[rest[0].name] == "the answer rests on no face"
-    assert len(found.left_out) == 7
+    assert len(found.skipped) == 7
     assert "held out, 7 left out" in caplog.text
     assert "1: No such file or directory (" in caplog.text
 
@@ -188,13 +188,13 @@ def test_abstentions_are_learnt_from_where_they_are_classes(
     classes = ("happy", "sad", label)
     for framing in (PHOTO, Framing(side=24)):
         found = read_reviewed(review, classes, framing)
-        assert not found.left_out
+        assert not found.skipped
         assert sorted(s.label for s in (*found.learn, *found.held)) == [1] + [2] * 8
-        assert found.part(found.learn).votes.shape == (6, 3)
+        assert found.get_split(found.learn).votes.shape == (6, 3)
         with caplog.at_level(logging.INFO):
             less = read_reviewed(review, ("happy", "sad"), framing)
         assert len(less.learn) + len(less.held) == 1
-        assert len(less.left_out) == 8
+        assert len(less.skipped) == 8
         assert f"  8: {label} is none of happy, sad ({pictures[1]}, " in caplog.text
 
 
@@ -215,12 +215,12 @@ def review_of(folder: Path, pictures: list[Path]) -> Review:
 def test_data_know_what_is_learnt_from_and_what_is_held(
     tmp_path: Path, data: Dataset, pictures: list[Path]
 ) -> None:
-    more = with_review(data, review_of(tmp_path, pictures))
+    more = add_review(data, review_of(tmp_path, pictures))
     assert more.reviewed is not None
     assert more.held is not None
     assert (len(more.reviewed), len(more.held)) == (6, 3)
     assert more.reviewed.votes.tolist() == [[0.0, 1.0]] * 6
-    assert len(more.part("all")) == len(data.part("all"))
+    assert len(more.get_split("all")) == len(data.get_split("all"))
     assert more.fingerprint != data.fingerprint
     assert replace(more, held=None).fingerprint == more.fingerprint
 
@@ -234,23 +234,23 @@ def test_a_class_that_gives_no_label_is_taught_by_a_review(
         path.rename(folders / "neither" / path.name)
     rows = rows_of(pictures, label="neither")
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
-    more = with_review(load_folders(folders, PHOTO), review)
+    more = add_review(load_folders(folders, PHOTO), review)
     assert more.reviewed is not None
     assert set(more.reviewed.targets.tolist()) == {more.labels.index("neither")}
 
 
 def test_what_the_data_hold_already_is_left_out(tmp_path: Path, data: Dataset) -> None:
     own = [*sorted((tmp_path / "data" / "sad").iterdir())]
-    more = with_review(data, review_of(tmp_path, own))
+    more = add_review(data, review_of(tmp_path, own))
     assert more.reviewed is not None
     assert more.held is not None
     assert len(more.reviewed) == len(more.held) == 0
-    assert more.left_out[-1][1] == "nearly the same as a sample of the data"
+    assert more.skipped[-1][1] == "nearly the same as a sample of the data"
 
 
 def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> None:
     gray = replace(drawn_dataset(), framing=Framing(Region.IMAGE, side=24, channels=1))
-    more = with_review(gray, review_of(tmp_path, pictures))
+    more = add_review(gray, review_of(tmp_path, pictures))
     assert more.reviewed is not None
     assert set(more.reviewed.targets.tolist()) == {LABELS.index("sadness")}
 
@@ -258,26 +258,26 @@ def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> 
 def test_photos_beside_the_data_are_none_of_the_review(
     tmp_path: Path, data: Dataset, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.beside.MOST", 1.0)
-    happy = snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
+    monkeypatch.setattr("trainer.datasets.beside.MAX_PSEUDO_SHARE", 1.0)
+    happy = write_snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
     report = tmp_path / "report.csv"
     lines = [f"{p},ok,sad" for p in pictures] + [f"{p},ok,happy" for p in happy]
     report.write_text("path,status,label\n" + "\n".join(lines) + "\n")
     held = [path for path in pictures if is_held(path)]
-    beside = with_beside(with_review(data, review_of(tmp_path, held)), report).beside
+    beside = add_pseudo_labels(add_review(data, review_of(tmp_path, held)), report).pseudo_labelled
     assert beside is not None
     assert len(beside) == 4
     with pytest.raises(InputError, match="has no sure photo for each"):
-        with_beside(with_review(data, review_of(tmp_path, pictures)), report)
+        add_pseudo_labels(add_review(data, review_of(tmp_path, pictures)), report)
 
 
 def test_every_fold_learns_from_them_and_none_is_judged_by_them(
     tmp_path: Path, data: Dataset, pictures: list[Path]
 ) -> None:
     config = replace(CONFIG, epochs=1)
-    plain = crossvalidate(data, config, tmp_path / "plain", folds=2, seed=1)
-    more = with_review(data, review_of(tmp_path, pictures))
-    other = crossvalidate(more, config, tmp_path / "more", folds=2, seed=1)
+    plain = cross_validate(data, config, tmp_path / "plain", folds=2, seed=1)
+    more = add_review(data, review_of(tmp_path, pictures))
+    other = cross_validate(more, config, tmp_path / "more", folds=2, seed=1)
     assert other.names == plain.names
     assert not np.array_equal(other.logits, plain.logits)
 
@@ -285,12 +285,12 @@ def test_every_fold_learns_from_them_and_none_is_judged_by_them(
 def test_the_weight_says_how_often_they_count(
     tmp_path: Path, data: Dataset, pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    more = with_review(data, review_of(tmp_path, pictures))
+    more = add_review(data, review_of(tmp_path, pictures))
     with caplog.at_level(logging.INFO):
         train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
     assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
-    assert load_trained(tmp_path / "run").fingerprint == more.fingerprint
-    with pytest.raises(BadConfig, match="'review_weight' must be above 0"):
+    assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
+    with pytest.raises(ConfigError, match="'review_weight' must be above 0"):
         load_config(None, {"review_weight": 0})
 
 
@@ -299,9 +299,9 @@ def test_a_training_without_a_review_goes_on_whatever_the_weight(
 ) -> None:
     config = replace(CONFIG, epochs=1)
     train(data, config, tmp_path)
-    before = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+    before = (tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns
     train(data, replace(config, review_weight=2), tmp_path)
-    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before
+    assert (tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns == before
 
 
 def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
@@ -310,6 +310,6 @@ def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
     monkeypatch.chdir(tmp_path)
     review = review_of(tmp_path, pictures)
     with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
-        load_data(tmp_path / "review.csv", None)
+        load_dataset(tmp_path / "review.csv", None)
     with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
-        load_data(Path("drawn"), None, review=review)
+        load_dataset(Path("drawn"), None, review=review)

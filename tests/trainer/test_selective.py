@@ -11,22 +11,22 @@ from batch.vision.decide import decide
 from trainer.evaluation.selective import (
     Decisions,
     augrc,
-    decisions,
+    decide_all,
     estimate_augrc,
-    join_decisions,
-    measure,
-    outcome_names,
-    risk_coverage,
-    selective_figures,
+    merge_decisions,
+    measure_selective,
+    list_outcomes,
+    risk_coverage_curve,
+    selective_to_json,
 )
-from trainer.evaluation.tables import selective_table
+from trainer.evaluation.tables import format_selective
 
 LABELS, ABSTAIN = ("happy", "sad"), ("neither", "no_person")
 THRESHOLDS = Thresholds(0.6, {"neither": 0.5, "no_person": 0.3})
 
 
 def decided(*rows: tuple[int, float, str]) -> Decisions:
-    names = outcome_names(LABELS, ABSTAIN)
+    names = list_outcomes(LABELS, ABSTAIN)
     return Decisions(
         np.array([label for label, _, _ in rows]),
         np.array([confidence for _, confidence, _ in rows]),
@@ -36,8 +36,8 @@ def decided(*rows: tuple[int, float, str]) -> Decisions:
 
 def test_decisions_are_the_runner_s() -> None:
     answers = np.random.default_rng(1).dirichlet((1, 1, 1, 1), 200).astype(np.float32)
-    made = decisions(answers, LABELS, THRESHOLDS)
-    names = outcome_names(LABELS, ABSTAIN)
+    made = decide_all(answers, LABELS, THRESHOLDS)
+    names = list_outcomes(LABELS, ABSTAIN)
     seen = set()
     for row, outcome in zip(answers, made.outcome.tolist(), strict=True):
         answer = decide(row, LABELS, THRESHOLDS)
@@ -58,7 +58,7 @@ def test_figures_of_decisions_by_hand() -> None:
     )  # fmt: skip
     targets = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 3, 3])
     kinds = np.array(["", "", "", "", "", "", "shouting", "bored", "bored", "cats", "cats"])
-    found = measure(made, targets, LABELS, ABSTAIN, kinds)
+    found = measure_selective(made, targets, LABELS, ABSTAIN, kinds)
     assert (found.samples, found.labelled) == (11, 6)
     assert found.always.value == pytest.approx(4 / 6)
     assert found.accuracy.value == pytest.approx(2 / 5)
@@ -77,10 +77,10 @@ def test_figures_of_decisions_by_hand() -> None:
     assert rows["happy"].always == 3 / 4
     assert rows["cats"].always is None
     assert rows["cats"].outcomes == {"unsure": 0, "neither": 0, "no_person": 1, "none": 1}
-    written = json.loads(json.dumps(selective_figures(found), allow_nan=False))
+    written = json.loads(json.dumps(selective_to_json(found), allow_nan=False))
     assert written["kinds"]["bored"]["unsure"] == 1
     assert written["coverage"]["sad"]["value"] == 0.5
-    text = selective_table(found)
+    text = format_selective(found)
     assert "right, if all 6 with a label get one" in text
     assert "shouting" in text
 
@@ -89,7 +89,7 @@ def test_intervals_hold_their_values() -> None:
     chance = np.random.default_rng(3)
     answers = chance.dirichlet((1, 1, 1, 1), 500).astype(np.float32)
     targets = np.where(chance.random(500) < 0.7, answers.argmax(axis=1), chance.integers(0, 4, 500))
-    found = measure(decisions(answers, LABELS, THRESHOLDS), targets, LABELS, ABSTAIN)
+    found = measure_selective(decide_all(answers, LABELS, THRESHOLDS), targets, LABELS, ABSTAIN)
     assert not found.kinds
     estimates = (found.always, found.accuracy, *found.coverage, *found.answered, found.augrc)
     for estimate in estimates:
@@ -97,15 +97,15 @@ def test_intervals_hold_their_values() -> None:
 
 
 def test_without_any_label_that_counts_there_is_no_accuracy() -> None:
-    found = measure(decided((0, 0.5, "unsure")), np.array([0]), LABELS, ABSTAIN)
-    figures = selective_figures(found)
+    found = measure_selective(decided((0, 0.5, "unsure")), np.array([0]), LABELS, ABSTAIN)
+    figures = selective_to_json(found)
     assert figures["accuracy"] is None
     assert figures["answered"] == {"neither": None, "no_person": None}
     json.dumps(figures, allow_nan=False)
 
 
 def test_the_risk_coverage_curve_starts_with_the_most_confident() -> None:
-    coverage, risk = risk_coverage(
+    coverage, risk = risk_coverage_curve(
         np.array([0.6, 0.9, 0.9, 0.7]), np.array([True, False, True, False])
     )
     assert coverage.tolist() == [0.5, 0.75, 1]
@@ -141,6 +141,6 @@ def test_decisions_of_parts_are_put_in_their_places() -> None:
         (where, Decisions(whole.label[where], whole.confidence[where], whole.outcome[where]))
         for where in (first, ~first)
     ]
-    joined = join_decisions(parts)
+    joined = merge_decisions(parts)
     for name in ("label", "confidence", "outcome"):
         assert getattr(joined, name).tolist() == getattr(whole, name).tolist()

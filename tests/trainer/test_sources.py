@@ -14,8 +14,8 @@ from tests.trainer.test_fer2013 import write_tables
 from tests.trainer.test_ferplus import ROWS
 from trainer.data import Framing
 from trainer.datasets.download import DownloadError
-from trainer.datasets.sources import choose_source, load_data, photo_files, record
-from trainer.datasets.starter import LABELS, load_starter
+from trainer.datasets.sources import choose_source, load_dataset, list_photo_files, record_source
+from trainer.datasets.starter import STARTER_LABELS, load_starter
 
 STARTER = Path("drawn")
 
@@ -35,33 +35,33 @@ def test_every_layout_is_told_by_what_is_there(tmp_path: Path) -> None:
     manifest = tmp_path / "list.csv"
     lines = [f"folders/{p.parent.name}/{p.name},{p.parent.name}" for p in folders.glob("*/*")]
     manifest.write_text("\n".join(["path,label", *lines]))
-    names = [load_data(source, None).name for source in (pictures, tables, folders, manifest)]
+    names = [load_dataset(source, None).name for source in (pictures, tables, folders, manifest)]
     assert names == ["ferplus", "ferplus", "folders", "list"]
     for source in (pictures, tables):
         with pytest.raises(UsageError, match="grey faces 48 pixels wide"):
-            load_data(source, Framing(side=64))
+            load_dataset(source, Framing(side=64))
     with pytest.raises(InputError, match=r"no data at .*absent; give --data PATH, or get FER"):
-        load_data(tmp_path / "absent", None)
+        load_dataset(tmp_path / "absent", None)
 
 
 def test_the_starter_set_warns_and_a_folder_of_its_name_goes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data = load_data(STARTER, Framing(side=32, channels=3))
+    data = load_dataset(STARTER, Framing(side=32, channels=3))
     assert data.train.pixels.shape[1:] == (32, 32, 3)
     assert f"WARNING: {data.warning}" in caplog.messages
     write_folders(STARTER, 12)
-    own = load_data(STARTER, Framing(side=32, channels=3))
+    own = load_dataset(STARTER, Framing(side=32, channels=3))
     assert not own.warning
-    assert len(own.part("all")) == 24
+    assert len(own.get_split("all")) == 24
 
 
 def test_the_starter_set_is_the_same_every_time_and_half_happy() -> None:
     data = load_starter(Framing(side=32))
     assert data.fingerprint == load_starter(Framing(side=32)).fingerprint
-    assert data.labels == LABELS == ("happy", "sad")
-    faces = data.part("all")
+    assert data.labels == STARTER_LABELS == ("happy", "sad")
+    faces = data.get_split("all")
     assert len({face.tobytes() for face in faces.pixels}) == len(faces) == 600
     for part in (data.train, data.validation, data.test):
         assert part.targets.mean() == 0.5
@@ -96,7 +96,7 @@ def test_a_run_goes_on_with_what_it_learnt_from(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
-    record(tmp_path / "run", source, drawn_dataset())
+    record_source(tmp_path / "run", source, drawn_dataset())
     (tmp_path / "ferplus").mkdir()
     monkeypatch.chdir("/")
     wanted = STARTER if source == STARTER else tmp_path / "photos"
@@ -109,13 +109,13 @@ def test_what_is_left_out_is_listed_in_the_run(
 ) -> None:
     caplog.set_level(logging.INFO)
     left_out = (("a, b.png", "no face found"), ("bad\udcff.png", "truncated"))
-    record(tmp_path, tmp_path, replace(drawn_dataset(), left_out=left_out))
+    record_source(tmp_path, tmp_path, replace(drawn_dataset(), skipped=left_out))
     with (tmp_path / "left-out.csv").open(
         newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:
         assert list(csv.reader(file)) == [["name", "reason"], *map(list, left_out)]
     assert f"{tmp_path / 'left-out.csv'} says which, and why" in caplog.messages
-    record(tmp_path, tmp_path, drawn_dataset())
+    record_source(tmp_path, tmp_path, drawn_dataset())
     assert (tmp_path / "left-out.csv").read_text() == "name,reason\n"
 
 
@@ -123,7 +123,7 @@ def test_how_many_are_left_out_is_said(tmp_path: Path, caplog: pytest.LogCapture
     caplog.set_level(logging.INFO)
     write_folders(tmp_path, 12)
     (tmp_path / "sad" / "torn.png").write_bytes(b"torn")
-    assert len(load_data(tmp_path, Framing(side=24)).left_out) == 1
+    assert len(load_dataset(tmp_path, Framing(side=24)).skipped) == 1
     assert f"{tmp_path.name}: 1 left out" in caplog.messages
     assert (tmp_path / "sad" / "torn.png").exists()
 
@@ -140,7 +140,7 @@ def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None
     (root / "happy").rename(root / "none")
     (root / "joy").mkdir()
     (root / "none" / "000.png").rename(root / "joy" / "000.png")
-    files = photo_files(root, {"none": "neither"})
+    files = list_photo_files(root, {"none": "neither"})
     assert [(file.name, file.label) for file in files] == [
         ("joy/000.png", 0),
         ("none/001.png", 2),
@@ -150,7 +150,7 @@ def test_photos_are_listed_from_folders_and_tables_alike(tmp_path: Path) -> None
     table = tmp_path / "photos.csv"
     lines = [f"photos/{file.name},{file.name.partition('/')[0]},0.5" for file in files]
     table.write_text("\n".join(["path,label,weight", *lines]))
-    listed = photo_files(table, {"none": "neither"})
+    listed = list_photo_files(table, {"none": "neither"})
     assert [(file.path, file.label) for file in listed] == [
         (file.path, file.label) for file in files
     ]

@@ -7,11 +7,11 @@ from batch.models.ensemble import Thresholds
 from batch.vision.decide import decide
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.thresholds import (
-    MOST_ANSWERED,
-    abstains,
+    MAX_ANSWERED,
+    find_abstentions,
     choose_thresholds,
-    person_threshold,
-    upper_bound,
+    find_person_threshold,
+    clopper_pearson_bound,
 )
 
 LABELS, ABSTAIN = ("happy", "sad"), ("neither", "no_person")
@@ -27,9 +27,9 @@ def answers_and_targets(count: int, seed: int = 1) -> tuple[Probabilities, Targe
 
 def test_the_bound_is_the_one_of_clopper_and_pearson() -> None:
     # Of the tables: none wrong of n bounds the share by 1 - 0.05 ** (1 / n).
-    assert upper_bound(0, 59) == pytest.approx(1 - 0.05 ** (1 / 59))
-    assert upper_bound(1, 10) == pytest.approx(0.3942, abs=1e-4)
-    assert (upper_bound(0, 0), upper_bound(3, 3)) == (1.0, 1.0)
+    assert clopper_pearson_bound(0, 59) == pytest.approx(1 - 0.05 ** (1 / 59))
+    assert clopper_pearson_bound(1, 10) == pytest.approx(0.3942, abs=1e-4)
+    assert (clopper_pearson_bound(0, 0), clopper_pearson_bound(3, 3)) == (1.0, 1.0)
 
 
 def test_the_risk_is_kept_with_its_bound() -> None:
@@ -46,7 +46,7 @@ def test_the_risk_holds_on_samples_that_thresholds_were_not_chosen_on() -> None:
         chosen = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.1)
         assert chosen.bound <= 0.1
         others, truth = answers_and_targets(20_000, seed + 100)
-        kept = ~abstains(others[:, 2:], chosen.abstain_from)
+        kept = ~find_abstentions(others[:, 2:], chosen.abstain_from)
         counts = kept & (others[:, :2].max(axis=1) >= chosen.unsure_below)
         assert (others[:, :2].argmax(axis=1) != truth)[counts].mean() < 0.1
 
@@ -67,9 +67,9 @@ def test_a_class_to_abstain_from_is_spared_even_if_the_rest_would_outweigh_it() 
     answers = np.concatenate([happy, sad, nobody])
     targets = np.repeat([0, 1, 3], [1000, 1000, 100])
     chosen = choose_thresholds(answers, targets, LABELS, ABSTAIN, 0.05)
-    counts = ~abstains(nobody[:, 2:], chosen.abstain_from)
+    counts = ~find_abstentions(nobody[:, 2:], chosen.abstain_from)
     counts &= nobody[:, :2].max(axis=1) >= chosen.unsure_below
-    assert counts.mean() <= MOST_ANSWERED["no_person"]  # type: ignore[index]
+    assert counts.mean() <= MAX_ANSWERED["no_person"]  # type: ignore[index]
 
 
 def test_a_risk_that_nothing_keeps_is_told() -> None:
@@ -95,9 +95,9 @@ def test_persons_of_every_kind_are_seen() -> None:
     no_person = np.concatenate([np.full(900, 0.1), np.linspace(0, 1, 100), np.full(500, 0.9)])
     shown = kinds != "landscape"
     # 5 of 100 in crowds are at or above 0.95, and portraits, however many, do not outvote them.
-    found = person_threshold(no_person.astype(np.float32), shown, kinds)
+    found = find_person_threshold(no_person.astype(np.float32), shown, kinds)
     assert found == 0.95
-    assert person_threshold(no_person.astype(np.float32), kinds == "portrait", kinds) == 0.5
+    assert find_person_threshold(no_person.astype(np.float32), kinds == "portrait", kinds) == 0.5
 
 
 def test_a_threshold_can_be_raised_from_outside() -> None:
@@ -112,7 +112,7 @@ def test_a_sample_abstains_as_the_runner_decides() -> None:
     for steps in ((0.5, 0.5), (0.3, 0.6), (0.9, 0.2)):
         thresholds = Thresholds(0.5, dict(zip(ABSTAIN, steps, strict=True)))
         decided = [decide(answer, LABELS, thresholds).label is None for answer in answers]
-        assert abstains(answers[:, 2:], thresholds.abstain_from).tolist() == decided
+        assert find_abstentions(answers[:, 2:], thresholds.abstain_from).tolist() == decided
 
 
 def test_few_samples_keep_the_risk_among_themselves() -> None:

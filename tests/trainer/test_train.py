@@ -22,20 +22,20 @@ from tests.support.trainer_data import (
     tiny_training,
     write_folders,
 )
-from trainer.augment import move_boxes
+from trainer.augment import jitter_boxes
 from trainer.config import Config, load_config
-from trainer.data import Framing, take
+from trainer.data import Framing, select_samples
 from trainer.datasets.folders import load_folders
-from trainer.evaluation.crossvalidate import crossvalidate
-from trainer.train import _divergence, predict_logits, score, train
-from trainer.training.checkpoint import CHECKPOINT, HISTORY, load_trained
-from trainer.training.schedule import ema_ramp, learning_rate
+from trainer.evaluation.crossvalidate import cross_validate
+from trainer.train import _symmetric_divergence, predict_logits, evaluate_loss, train
+from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
+from trainer.training.schedule import limit_ema_decay, compute_learning_rate
 
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_trained(run).network.state_dict()
+    return load_trained_network(run).network.state_dict()
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -47,10 +47,10 @@ def test_a_training_learns_and_leaves_its_figures() -> None:
     run, trained = tiny_run(), tiny_training()
     first, last = trained.history[0], trained.history[-1]
     assert last.train_loss < first.train_loss
-    assert score(trained.network, drawn_dataset().validation) == pytest.approx(
+    assert evaluate_loss(trained.network, drawn_dataset().validation) == pytest.approx(
         (last.validation_loss, last.validation_accuracy), abs=1e-6
     )
-    with (run / HISTORY).open(newline="") as file:
+    with (run / HISTORY_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["train_loss"]) == last.train_loss
@@ -68,10 +68,10 @@ def test_the_checkpoint_knows_all_that_an_export_needs() -> None:
 
 
 def test_a_checkpoint_without_framing_is_of_ferplus(tmp_path: Path) -> None:
-    state = torch.load(tiny_run() / CHECKPOINT, weights_only=True)
+    state = torch.load(tiny_run() / CHECKPOINT_FILE, weights_only=True)
     del state["framing"]
-    torch.save(state, tmp_path / CHECKPOINT)
-    assert load_trained(tmp_path).framing == Framing()
+    torch.save(state, tmp_path / CHECKPOINT_FILE)
+    assert load_trained_network(tmp_path).framing == Framing()
 
 
 def test_going_on_after_two_epochs_gives_the_same_weights(
@@ -81,10 +81,12 @@ def test_going_on_after_two_epochs_gives_the_same_weights(
         pass
 
     def cut_after_two(*args: object) -> None:
-        if (tmp_path / CHECKPOINT).exists() and len(load_trained(tmp_path).history) == 2:
+        if (tmp_path / CHECKPOINT_FILE).exists() and len(
+            load_trained_network(tmp_path).history
+        ) == 2:
             raise Cut
 
-    monkeypatch.setattr("trainer.train._log", cut_after_two)
+    monkeypatch.setattr("trainer.train._log_epoch", cut_after_two)
     with pytest.raises(Cut):
         train(drawn_dataset(), CONFIG, tmp_path)
     monkeypatch.undo()
@@ -95,9 +97,9 @@ def test_going_on_after_two_epochs_gives_the_same_weights(
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
-    before = (tiny_run() / CHECKPOINT).stat().st_mtime_ns
+    before = (tiny_run() / CHECKPOINT_FILE).stat().st_mtime_ns
     assert train(drawn_dataset(), CONFIG, tiny_run()) == tiny_training().history
-    assert (tiny_run() / CHECKPOINT).stat().st_mtime_ns == before
+    assert (tiny_run() / CHECKPOINT_FILE).stat().st_mtime_ns == before
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
@@ -108,23 +110,23 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 
 def test_a_run_of_other_settings_is_not_overwritten() -> None:
-    before = (tiny_run() / CHECKPOINT).read_bytes()
+    before = (tiny_run() / CHECKPOINT_FILE).read_bytes()
     with pytest.raises(OutputError, match="other data or settings; give this one another --run"):
         train(drawn_dataset(), replace(CONFIG, epochs=5), tiny_run())
-    assert (tiny_run() / CHECKPOINT).read_bytes() == before
+    assert (tiny_run() / CHECKPOINT_FILE).read_bytes() == before
 
 
 def test_a_broken_or_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"checkpoint\.pt does not exist"):
-        load_trained(tmp_path)
-    (tmp_path / CHECKPOINT).write_bytes((tiny_run() / CHECKPOINT).read_bytes()[:5000])
+        load_trained_network(tmp_path)
+    (tmp_path / CHECKPOINT_FILE).write_bytes((tiny_run() / CHECKPOINT_FILE).read_bytes()[:5000])
     with pytest.raises(InputError, match="not a readable checkpoint"):
-        load_trained(tmp_path)
+        load_trained_network(tmp_path)
 
 
 def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     config = Config(learning_rate=1.0, warm_up=0.1)
-    rates = [learning_rate(config, step, 100) for step in range(100)]
+    rates = [compute_learning_rate(config, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == 1.0
     assert rates[9] == 1.0
@@ -134,8 +136,8 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
 
 
 def test_the_average_starts_short_and_grows_long() -> None:
-    assert ema_ramp(0) == 0.1
-    assert ema_ramp(10_000) > 0.999
+    assert limit_ema_decay(0) == 0.1
+    assert limit_ema_decay(10_000) > 0.999
 
 
 def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     losses = [epoch.validation_loss for epoch in history]
     best = losses.index(min(losses))
     assert len(history) == best + 1 + 1 < 30
-    kept = score(load_trained(tmp_path).network, drawn_dataset().validation)
+    kept = evaluate_loss(load_trained_network(tmp_path).network, drawn_dataset().validation)
     assert kept[0] == pytest.approx(losses[best], rel=1e-5)
     assert train(drawn_dataset(), config, tmp_path) == history
 
@@ -154,12 +156,14 @@ def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
     data = drawn_dataset()
     rare = data.train.targets == 1
     rare[np.flatnonzero(rare)[:4]] = False
-    few = replace(data, train=take(data.train, ~rare))
+    few = replace(data, train=select_samples(data.train, ~rare))
     runs = {balanced: tmp_path / str(balanced) for balanced in (False, True)}
     for balanced, run in runs.items():
         train(few, replace(CONFIG, balanced=balanced), run)
     found = {
-        balanced: (predict_logits(load_trained(run).network, data.test.pixels).argmax(1) == 1).sum()
+        balanced: (
+            predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1) == 1
+        ).sum()
         for balanced, run in runs.items()
     }
     assert found[True] > found[False]
@@ -173,7 +177,7 @@ def test_a_sample_counts_by_its_weight(tmp_path: Path) -> None:
         weights = np.where(sad, weight, 1).astype(np.float32)
         run = tmp_path / str(weight)
         train(replace(data, train=replace(data.train, weights=weights)), CONFIG, run)
-        answers = predict_logits(load_trained(run).network, data.test.pixels).argmax(1)
+        answers = predict_logits(load_trained_network(run).network, data.test.pixels).argmax(1)
         counts[weight] = int((answers == 1).sum())
     assert counts[0.02] < counts[1.0] < counts[50.0]
 
@@ -188,8 +192,8 @@ def test_only_weights_relative_to_each_other_matter(tmp_path: Path) -> None:
 
 def test_the_divergence_of_two_answers_is_symmetric_and_0_for_the_same() -> None:
     one, other = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 1.0], [3.0, 3.0]])
-    found = _divergence(one, other)
-    assert torch.equal(found, _divergence(other, one))
+    found = _symmetric_divergence(one, other)
+    assert torch.equal(found, _symmetric_divergence(other, one))
     p, q = one.softmax(1), other.softmax(1)
     wanted = ((p * (p / q).log()).sum(1) + (q * (q / p).log()).sum(1)) / 2
     assert torch.allclose(found, wanted, atol=1e-6)
@@ -199,15 +203,15 @@ def test_the_divergence_of_two_answers_is_symmetric_and_0_for_the_same() -> None
 def test_consistency_makes_answers_depend_less_on_the_box(tmp_path: Path) -> None:
     data = drawn_dataset()
     pixels = torch.from_numpy(data.test.pixels).permute(0, 3, 1, 2).float()
-    moved = move_boxes(pixels, 0.2, torch.Generator().manual_seed(9))
+    moved = jitter_boxes(pixels, 0.2, torch.Generator().manual_seed(9))
     boxed = moved.round().byte().permute(0, 2, 3, 1).numpy()
     change = {}
     for consistency in (0.0, 20.0):
         config = replace(CONFIG, epochs=8, box_jitter=0.2, consistency=consistency)
         train(data, config, tmp_path / str(consistency))
-        network = load_trained(tmp_path / str(consistency)).network
+        network = load_trained_network(tmp_path / str(consistency)).network
         answers = [predict_logits(network, p) for p in (data.test.pixels, boxed)]
-        change[consistency] = float(_divergence(*answers).mean())
+        change[consistency] = float(_symmetric_divergence(*answers).mean())
     assert change[20.0] < change[0.0] / 2
 
 
@@ -223,9 +227,9 @@ def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path:
     config = replace(CONFIG, epochs=1, learn_from="all")
     train(drawn_dataset(), config, tmp_path)
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
-        load_trained(tmp_path)
-    answers = crossvalidate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
-    held_out = load_trained(tmp_path).held_out
+        load_trained_network(tmp_path)
+    answers = cross_validate(drawn_dataset(), config, tmp_path, folds=2, seed=1)
+    held_out = load_trained_network(tmp_path).held_out
     assert held_out is not None
     assert held_out.names == answers.names
     assert np.array_equal(held_out.targets, answers.targets)
@@ -240,15 +244,15 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     command = [*COMMAND, "--data", str(photos), "--config", str(settings), "--run", str(killed)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (killed / HISTORY).exists() and process.poll() is None:
+    while not (killed / HISTORY_FILE).exists() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = len(load_trained(killed).history)
+    done = len(load_trained_network(killed).history)
     assert 1 <= done < 12
     data, config = load_folders(photos, Framing()), load_config(settings)
     train(data, config, killed)
     train(data, config, straight)
-    assert load_trained(killed).history == load_trained(straight).history
+    assert load_trained_network(killed).history == load_trained_network(straight).history
     assert_same_weights(killed, straight)

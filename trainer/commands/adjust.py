@@ -9,9 +9,9 @@ import click
 
 from batch.cli.options import RealRange
 from batch.errors import UsageError
-from trainer.commands.options import resolve_model, review_of, review_options, show_progress
+from trainer.commands.options import resolve_model, make_review, review_options, show_progress
 
-ADJUSTED = ", adjusted"
+ADJUSTED_SUFFIX = ", adjusted"
 
 
 @click.command()
@@ -64,30 +64,31 @@ def adjust(
     MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only its
     last layer changes.
     """
-    from trainer.evaluation.tables import table
-    from trainer.exporting.models import framing_for, open_model
-    from trainer.exporting.publish import card_of, publish
-    from trainer.reviewing.adjust import adjust as fit
-    from trainer.reviewing.adjusted_card import adjusted_card
+    from trainer.evaluation.tables import format_evaluation
+    from trainer.exporting.models import derive_framing, open_model
+    from trainer.exporting.publish import read_card, publish_model
+    from trainer.reviewing.adjust import adjust_model as fit
+    from trainer.reviewing.adjusted_card import write_adjusted_card
     from trainer.reviewing.reviewed import read_reviewed
     from trainer.reviewing.unreviewed import read_unreviewed
 
     show_progress()
-    review = review_of(review_files, photos)
+    review = make_review(review_files, photos)
     if review is None:
         raise UsageError("there is no review to learn from", "give --review REVIEW.csv")
     old = open_model(model)
-    card = card_of(old)
-    reviewed = read_reviewed(review, old.spec.outputs, framing_for(old))
-    learn, held = (reviewed.part(samples) for samples in (reviewed.learn, reviewed.held))
+    card = read_card(old)
+    reviewed = read_reviewed(review, old.spec.outputs, derive_framing(old))
+    learn, held = (reviewed.get_split(samples) for samples in (reviewed.learn, reviewed.held))
     adjusted = fit(
         old,
         learn,
         held,
         read_unreviewed(report, review, reviewed),
-        version=model_version or f"{old.spec.version.removesuffix(ADJUSTED)}{ADJUSTED}",
+        version=model_version
+        or f"{old.spec.version.removesuffix(ADJUSTED_SUFFIX)}{ADJUSTED_SUFFIX}",
         created=(created or datetime.now(UTC)).date().isoformat(),
         decay=decay,
     )
-    publish(adjusted.graph, adjusted_card(adjusted, old, card), output)
-    click.echo(table(adjusted.test))
+    publish_model(adjusted.graph, write_adjusted_card(adjusted, old, card), output)
+    click.echo(format_evaluation(adjusted.test))

@@ -13,7 +13,7 @@ from trainer.commands.options import (
     config_option,
     data_option,
     framing_options,
-    review_of,
+    make_review,
     review_options,
     run_option,
     show_progress,
@@ -57,15 +57,17 @@ def crossvalidate(
     Near duplicates are held out together.
     """
     from trainer.config import load_config
-    from trainer.datasets.sources import framing_of, load_data
+    from trainer.datasets.sources import make_framing, load_dataset
     from trainer.evaluate import evaluate
-    from trainer.evaluation.crossvalidate import crossvalidate as hold_out
-    from trainer.evaluation.folds import calibrated
-    from trainer.evaluation.tables import table
+    from trainer.evaluation.crossvalidate import cross_validate as hold_out
+    from trainer.evaluation.folds import cross_calibrate
+    from trainer.evaluation.tables import format_evaluation
 
     show_progress()
     config = load_config(config_file, {"seed": seed, "threads": threads})
-    review = review_of(review_files, photos)
-    labelled = load_data(data, framing_of(**framing), beside, review, abstain)
+    review = make_review(review_files, photos)
+    labelled = load_dataset(data, make_framing(**framing), beside, review, abstain)
     answers = hold_out(labelled, config, run_folder, folds, config.seed)
-    click.echo(table(evaluate(calibrated(answers), answers.targets, answers.labels)))
+    click.echo(
+        format_evaluation(evaluate(cross_calibrate(answers), answers.targets, answers.labels))
+    )

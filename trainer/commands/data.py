@@ -22,7 +22,7 @@ from trainer.commands.options import show_progress
 @click.option("--url", metavar="URL", help="Another place of the same archive.")
 def data(home: Path, url: str | None) -> None:
     """Download FER+, the faces and votes that the shipped face models learnt from."""
-    from trainer.datasets.published import URL, obtain
+    from trainer.datasets.published import ARCHIVE_URL, obtain_ferplus
 
     show_progress()
-    obtain(home, url or URL)
+    obtain_ferplus(home, url or ARCHIVE_URL)

@@ -10,12 +10,12 @@ import click
 
 from batch.errors import UsageError
 from trainer.commands.options import (
-    FERPLUS,
+    FERPLUS_FOLDER,
     abstain_option,
     resolve_model,
-    review_of,
+    make_review,
     review_options,
-    run_data_option,
+    optional_data_option,
     show_progress,
     split_option,
     write_text,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="MODEL", callback=resolve_model)
-@run_data_option(f"{FERPLUS}, or with --review none")
+@optional_data_option(f"{FERPLUS_FOLDER}, or with --review none")
 @review_options("See how right the model is on answers that people reviewed")
 @abstain_option
 @split_option("The part to use; all suits data that the model never saw.")
@@ -62,63 +62,69 @@ def evaluate(
     MODEL is the path of an .onnx file, the name of a shipped model or of your own, or "default".
     """
     show_progress()
-    review = review_of(review_files, photos)
+    review = make_review(review_files, photos)
     if review and (data or plots):
         raise UsageError("--review stands alone", "drop --data and --plots, or evaluate twice")
     values: dict[str, Any]
     if review:
-        text, values = _again(model, review, split, end_to_end)
+        text, values = _evaluate_review(model, review, split, end_to_end)
         evaluation = None
     elif end_to_end:
-        evaluation, text, values = _photos(model, data or FERPLUS, abstain)
+        evaluation, text, values = _evaluate_end_to_end(model, data or FERPLUS_FOLDER, abstain)
     else:
-        evaluation, text, values = _part(model, data or FERPLUS, split, abstain)
+        evaluation, text, values = _evaluate_split(model, data or FERPLUS_FOLDER, split, abstain)
     click.echo(text)
     if json_file is not None:
         write_text(json_file, json.dumps(values, indent=2, allow_nan=False) + "\n")
     if plots is not None and evaluation is not None:
-        _draw(evaluation, plots)
+        _save_plots(evaluation, plots)
 
 
-def _part(
+def _evaluate_split(
     model: str, data: Path, split: str, abstain: dict[str, str]
 ) -> tuple[Evaluation, str, dict[str, Any]]:
-    from trainer.datasets.sources import load_data
-    from trainer.evaluate import evaluate_model, figures
-    from trainer.evaluation.tables import table
-    from trainer.exporting.models import framing_for, open_model
+    from trainer.datasets.sources import load_dataset
+    from trainer.evaluate import evaluate_model, evaluation_to_json
+    from trainer.evaluation.tables import format_evaluation
+    from trainer.exporting.models import derive_framing, open_model
 
     loaded = open_model(model)
-    labelled = load_data(data, framing_for(loaded), abstain=abstain)
-    evaluation = evaluate_model(loaded, labelled.part(split), labelled.labels)
-    return evaluation, table(evaluation), figures(evaluation)
+    labelled = load_dataset(data, derive_framing(loaded), abstain=abstain)
+    evaluation = evaluate_model(loaded, labelled.get_split(split), labelled.labels)
+    return evaluation, format_evaluation(evaluation), evaluation_to_json(evaluation)
 
 
-def _photos(
+def _evaluate_end_to_end(
     model: str, data: Path, abstain: dict[str, str]
 ) -> tuple[Evaluation, str, dict[str, Any]]:
-    from trainer.evaluation.end_to_end import end_to_end_figures, run_end_to_end
-    from trainer.evaluation.tables import end_to_end_table
+    from trainer.evaluation.end_to_end import end_to_end_to_json, run_end_to_end
+    from trainer.evaluation.tables import format_end_to_end
 
     found = run_end_to_end(data, model, abstain)
-    return found.answered, end_to_end_table(found), end_to_end_figures(found)
+    return found.answered, format_end_to_end(found), end_to_end_to_json(found)
 
 
-def _again(model: str, review: Review, split: str, end_to_end: bool) -> tuple[str, dict[str, Any]]:
-    from trainer.evaluation.tables import retrial_table
+def _evaluate_review(
+    model: str, review: Review, split: str, end_to_end: bool
+) -> tuple[str, dict[str, Any]]:
+    from trainer.evaluation.tables import format_review_evaluation
     from trainer.exporting.models import open_model
-    from trainer.reviewing.retrial import retrial_figures, retry, retry_end_to_end
+    from trainer.reviewing.retrial import (
+        review_evaluation_to_json,
+        evaluate_review,
+        evaluate_review_end_to_end,
+    )
 
     if end_to_end:
-        retrial = retry_end_to_end(model, review, split)
+        retrial = evaluate_review_end_to_end(model, review, split)
     else:
-        retrial = retry(open_model(model), review, split)
-    return retrial_table(retrial), retrial_figures(retrial)
+        retrial = evaluate_review(open_model(model), review, split)
+    return format_review_evaluation(retrial), review_evaluation_to_json(retrial)
 
 
-def _draw(evaluation: Evaluation, folder: Path) -> None:
-    from trainer.plots import confusion, reliability
+def _save_plots(evaluation: Evaluation, folder: Path) -> None:
+    from trainer.plots import plot_confusion, plot_reliability
 
     folder.mkdir(parents=True, exist_ok=True)
-    confusion(evaluation, folder / "confusion.png")
-    reliability(evaluation.reliability, folder / "reliability.png")
+    plot_confusion(evaluation, folder / "confusion.png")
+    plot_reliability(evaluation.reliability, folder / "reliability.png")

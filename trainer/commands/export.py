@@ -16,10 +16,10 @@ from trainer.commands.options import (
     abstain_option,
     beside_option,
     own_model_path,
-    review_of,
+    make_review,
     review_options,
     risk_option,
-    run_data_option,
+    optional_data_option,
     run_option,
     show_progress,
 )
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from batch.models.fusion import Fusion
 
 
-def _correction(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
+def _parse_correction(
+    _context: click.Context, _parameter: click.Parameter, value: str
+) -> float | None:
     """Read ``--prior-correction``: None for auto."""
     if value == "auto":
         return None
@@ -43,7 +45,7 @@ def _correction(_context: click.Context, _parameter: click.Parameter, value: str
 
 @click.command()
 @run_option("runs/face", "The folder of a training.")
-@run_data_option("the data of the run")
+@optional_data_option("the data of the run")
 @abstain_option
 @beside_option
 @review_options("As for `train`, the same reviews")
@@ -72,7 +74,7 @@ def _correction(_context: click.Context, _parameter: click.Parameter, value: str
     default="0",
     show_default=True,
     metavar="NUMBER|auto",
-    callback=_correction,
+    callback=_parse_correction,
     help="Favour rare classes: subtract this much, 0 to 1, of the logarithm of each class's share "
     "in training; auto chooses it on held-out samples.",
 )
@@ -123,14 +125,14 @@ def export(
     created: datetime | None,
 ) -> None:
     """Write a trained network as a model file for batch-label."""
-    from trainer.datasets.sources import choose_source, load_data
-    from trainer.evaluation.tables import table
+    from trainer.datasets.sources import choose_source, load_dataset
+    from trainer.evaluation.tables import format_evaluation
     from trainer.export import ExportOptions
-    from trainer.export import export as build
+    from trainer.export import export_model as build
     from trainer.exporting.card import card
-    from trainer.exporting.publish import publish
-    from trainer.exporting.storage import Weights
-    from trainer.training.checkpoint import load_trained
+    from trainer.exporting.publish import publish_model
+    from trainer.exporting.storage import WeightFormat
+    from trainer.training.checkpoint import load_trained_network
 
     show_progress()
     if output is None:
@@ -141,22 +143,22 @@ def export(
         name=name or output.stem,
         created=(created or datetime.now(UTC)).date().isoformat(),
         version=model_version,
-        labels=_renamed(labels),
+        labels=_parse_labels(labels),
         rest=Abstain(rest) if rest else None,
         risk=risk,
         prior_correction=prior_correction,
-        weights=Weights(weights),
+        weights=WeightFormat(weights),
         mirrored=mirrored,
         fusion=_read_fusion(fusion) if fusion else None,
     )
-    trained = load_trained(run_folder)
-    source, review = choose_source(data, run_folder), review_of(review_files, photos)
-    labelled = load_data(source, trained.framing, beside, review, abstain)
+    trained = load_trained_network(run_folder)
+    source, review = choose_source(data, run_folder), make_review(review_files, photos)
+    labelled = load_dataset(source, trained.framing, beside, review, abstain)
     if credit:
         labelled = replace(labelled, credit=credit)
     exported = build(trained, labelled, options)
-    publish(exported.graph, card(exported, trained, labelled), output)
-    click.echo(table(exported.test))
+    publish_model(exported.graph, card(exported, trained, labelled), output)
+    click.echo(format_evaluation(exported.test))
     click.echo(f"\nThe model is {output}")
 
 
@@ -174,7 +176,7 @@ def _read_fusion(path: Path) -> Fusion:
         raise InputError(problem, "run `trainer fuse` again") from error
 
 
-def _renamed(labels: str | None) -> dict[str, str] | None:
+def _parse_labels(labels: str | None) -> dict[str, str] | None:
     """Read ``new=old,...``; a name by itself stays as it is."""
     if labels is None:
         return None

@@ -54,40 +54,47 @@ def fuse(
     """
     from batch.models.fusion import pack_fusion
     from trainer.data import Framing
-    from trainer.datasets.sources import framing_of, photo_files
-    from trainer.evaluation.evidence import gather
-    from trainer.evaluation.folds import OUT_OF_FOLD, read_out_of_fold
-    from trainer.evaluation.fusion import choose, fit, nested, with_thresholds
-    from trainer.evaluation.selective import measure
-    from trainer.evaluation.tables import selective_table
+    from trainer.datasets.sources import make_framing, list_photo_files
+    from trainer.evaluation.evidence import gather_evidence
+    from trainer.evaluation.folds import OUT_OF_FOLD_FILE, read_out_of_fold
+    from trainer.evaluation.fusion import (
+        choose_fusion_thresholds,
+        fit_fusion,
+        cross_fit,
+        set_thresholds,
+    )
+    from trainer.evaluation.selective import measure_selective
+    from trainer.evaluation.tables import format_selective
     from trainer.exporting.models import open_model
 
     show_progress()
-    answers = read_out_of_fold(run_folder / OUT_OF_FOLD)
-    evidence = gather(photo_files(data, abstain), face, answers, framing_of(**framing) or Framing())
+    answers = read_out_of_fold(run_folder / OUT_OF_FOLD_FILE)
+    evidence = gather_evidence(
+        list_photo_files(data, abstain), face, answers, make_framing(**framing) or Framing()
+    )
     name = open_model(face).spec.name
-    held_out = nested(name, evidence, risk)
+    held_out = cross_fit(name, evidence, risk)
     for weighed, heading in (
         (evidence.weights == 1, "Photos of weight 1:"),
         (evidence.weights != 1, "Photos of other weights:"),
     ):
         if weighed.any():
-            found = measure(
+            found = measure_selective(
                 held_out.decisions.take(weighed),
                 evidence.targets[weighed],
                 evidence.labels,
                 evidence.abstain,
                 evidence.kinds[weighed],
             )
-            click.echo(f"{heading}\n\n{selective_table(found)}\n")
-    fusion = fit(name, evidence)
-    chosen = choose(fusion, evidence, risk)
+            click.echo(f"{heading}\n\n{format_selective(found)}\n")
+    fusion = fit_fusion(name, evidence)
+    chosen = choose_fusion_thresholds(fusion, evidence, risk)
     click.echo(
         f"of {chosen.answered:,} labels that count {chosen.wrong:,} are wrong: at most "
         f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
     )
     if chosen.bound > risk:
         click.echo(f"WARNING: no thresholds keep the risk of {risk:.1%}", err=True)
-    record = pack_fusion(with_thresholds(fusion, chosen))
+    record = pack_fusion(set_thresholds(fusion, chosen))
     write_text(run_folder / FUSION_FILE, f"{record}\n")
     click.echo(record)

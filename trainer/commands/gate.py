@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from trainer.commands.options import (
-    FERPLUS,
+    FERPLUS_FOLDER,
     abstain_option,
     own_model_path,
     resolve_model,
-    review_of,
+    make_review,
     review_options,
-    run_data_option,
+    optional_data_option,
     show_progress,
     split_option,
 )
@@ -22,7 +22,7 @@ from trainer.commands.options import (
 @click.command()
 @click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
 @click.argument("model", metavar="MODEL", callback=resolve_model)
-@run_data_option(f"{FERPLUS}, or with --review none")
+@optional_data_option(f"{FERPLUS_FOLDER}, or with --review none")
 @review_options("Compare both on held-out reviewed answers as well")
 @abstain_option
 @split_option("The part to use, which neither model may have learnt from.")
@@ -53,34 +53,36 @@ def gate(
     """
     from batch.models.contract import load_model
     from batch.models.shipped import list_shipped_models
-    from trainer.datasets.sources import load_data
-    from trainer.evaluation.tables import comparison_table, reviewed_table
-    from trainer.exporting.models import framing_for, open_model
-    from trainer.exporting.publish import card_of, publish
-    from trainer.gate import Require, check, check_kind, compare_models
-    from trainer.reviewing.gate_review import check_reviewed, compare_reviewed, held_out
+    from trainer.datasets.sources import load_dataset
+    from trainer.evaluation.tables import format_comparison, format_reviewed
+    from trainer.exporting.models import derive_framing, open_model
+    from trainer.exporting.publish import read_card, publish_model
+    from trainer.gate import Requirement, check_comparison, check_compatible, compare_models
+    from trainer.reviewing.gate_review import check_reviewed, compare_reviewed, read_held_out
 
     show_progress()
     new, old = load_model(candidate), open_model(model)
     place = own_model_path(candidate.stem) if model in list_shipped_models() else old.path
-    check_kind(new, old)
-    card = card_of(new)
-    review = review_of(review_files, photos)
+    check_compatible(new, old)
+    card = read_card(new)
+    review = make_review(review_files, photos)
     usual, held, labels = None, None, old.spec.outputs
     if review and not data:
-        reviewed = held_out(review, new, old)
-        held, labels = reviewed.part(reviewed.held), reviewed.labels
+        reviewed = read_held_out(review, new, old)
+        held, labels = reviewed.get_split(reviewed.held), reviewed.labels
     else:
-        labelled = load_data(data or FERPLUS, framing_for(old), review=review, abstain=abstain)
+        labelled = load_dataset(
+            data or FERPLUS_FOLDER, derive_framing(old), review=review, abstain=abstain
+        )
         held, labels = labelled.held, labelled.labels
-        usual = compare_models(new, old, labelled.part(split), labels)
-        click.echo(comparison_table(usual))
+        usual = compare_models(new, old, labelled.get_split(split), labels)
+        click.echo(format_comparison(usual))
     if review:
         found = compare_reviewed(new, old, held, labels)
-        click.echo(f"\nOn what people reviewed, held out:\n\n{reviewed_table(found)}")
-        check_reviewed(found, usual, Require(require), new.path)
+        click.echo(f"\nOn what people reviewed, held out:\n\n{format_reviewed(found)}")
+        check_reviewed(found, usual, Requirement(require), new.path)
     elif usual:
-        check(usual, Require(require), new.path)
+        check_comparison(usual, Requirement(require), new.path)
     if not dry_run:
-        publish(new.graph, card, place)
+        publish_model(new.graph, card, place)
         click.echo(f"{place} is now {new.path}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 # Where `trainer data` brings it.
-FERPLUS = Path("data/ferplus")
+FERPLUS_FOLDER = Path("data/ferplus")
 DATA_HELP = (
     "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
     "(CSV) of photos and labels."
@@ -34,14 +34,14 @@ def data_option(command: Command) -> Command:
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
-        default=FERPLUS,
+        default=FERPLUS_FOLDER,
         show_default=True,
         metavar="PATH",
         help=DATA_HELP,
     )(command)
 
 
-def run_data_option(default: str) -> Callable[[Command], Command]:
+def optional_data_option(default: str) -> Callable[[Command], Command]:
     """Add ``--data`` for a command that knows what to take where nothing is given: None."""
     return click.option(
         "--data",
@@ -82,7 +82,7 @@ def review_options(purpose: str) -> Callable[[Command], Command]:
     return lambda command: files(photos(command))
 
 
-def review_of(review_files: tuple[Path, ...], photos: Path) -> Review | None:
+def make_review(review_files: tuple[Path, ...], photos: Path) -> Review | None:
     """Put what ``review_options`` gives together, None where nothing was given."""
     from trainer.reviewing.review import Review
 
@@ -208,14 +208,14 @@ def abstain_option(command: Command) -> Command:
     """Add ``--abstain``, passed as ``abstain``: the class by the name that the data use for it."""
     return click.option(
         "--abstain",
-        callback=_abstain_names,
+        callback=_parse_abstain_names,
         metavar="CLASS=NAME,...",
         help="What folders or tables call the classes neither and no_person: "
         "neither=others,no_person=empty.",
     )(command)
 
 
-def _abstain_names(
+def _parse_abstain_names(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> dict[str, str]:
     """Read ``class=name,...`` as classes by their names."""

@@ -37,13 +37,13 @@ def render(folder: Path, count: int, seed: int) -> None:
 
     DIR gets a sub-folder of PNG files for each kind; the same seed gives the same pictures.
     """
-    from trainer.datasets.rendered import render_all
+    from trainer.datasets.rendered import render_pictures
 
     try:
-        for number, (kind, picture) in enumerate(render_all(count, seed)):
+        for number, (kind, picture) in enumerate(render_pictures(count, seed)):
             path = folder / kind.value / f"{seed + number:06}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, picture)
+            _write_picture(path, picture)
     except OSError as error:
         raise OutputError(
             f"{folder} can't be written ({error.strerror})", "choose another folder"
@@ -51,7 +51,7 @@ def render(folder: Path, count: int, seed: int) -> None:
     click.echo(f"{folder} has {count:,} rendered pictures")
 
 
-def _write(path: Path, picture: Image.Image) -> None:
+def _write_picture(path: Path, picture: Image.Image) -> None:
     """Write a picture, unless it is there; another one of the same name is not replaced."""
     png = BytesIO()
     picture.save(png, "PNG")

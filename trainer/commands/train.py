@@ -12,18 +12,18 @@ from trainer.commands.options import (
     beside_option,
     config_option,
     framing_options,
-    review_of,
+    make_review,
     review_options,
-    run_data_option,
+    optional_data_option,
     run_option,
     show_progress,
 )
 
-CURVES = "curves.png"
+CURVES_FILE = "curves.png"
 
 
 @click.command()
-@run_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
+@optional_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
 @beside_option
 @review_options("Learn from what people said of answers as well")
 @config_option
@@ -51,19 +51,19 @@ def train(
 ) -> None:
     """Fit a network to labelled pictures."""
     from trainer.config import load_config
-    from trainer.datasets.sources import choose_source, framing_of, load_data, record
-    from trainer.plots import curves
+    from trainer.datasets.sources import choose_source, make_framing, load_dataset, record_source
+    from trainer.plots import plot_curves
     from trainer.train import train as fit
-    from trainer.training.checkpoint import CHECKPOINT
+    from trainer.training.checkpoint import CHECKPOINT_FILE
 
     show_progress()
     settings = {"epochs": epochs, "seed": seed, "threads": threads}
     config = load_config(config_file, settings)
     source = choose_source(data, run_folder)
-    review = review_of(review_files, photos)
-    labelled = load_data(source, framing_of(**framing), beside, review, abstain)
-    if not (run_folder / CHECKPOINT).exists():  # else a training with other data is refused
-        record(run_folder, source, labelled)
+    review = make_review(review_files, photos)
+    labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
+    if not (run_folder / CHECKPOINT_FILE).exists():  # else a training with other data is refused
+        record_source(run_folder, source, labelled)
     history = fit(labelled, config, run_folder)
     if history:
-        curves(history, run_folder / CURVES)
+        plot_curves(history, run_folder / CURVES_FILE)

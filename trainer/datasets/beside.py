@@ -18,70 +18,74 @@ import numpy as np
 from batch.errors import InputError
 from batch.path_text import parse_path_text
 from batch.records import Status
-from trainer.data import Dataset, Part, join, take
-from trainer.datasets.duplicates import twins
-from trainer.datasets.samples import Labelled, part_of, read_samples
-from trainer.evaluate import canonical
+from trainer.data import Dataset, Split, concatenate, select_samples
+from trainer.datasets.duplicates import find_near_duplicates
+from trainer.datasets.samples import LabelledFile, build_split, read_samples
+from trainer.evaluate import canonical_label
 
-COLUMNS = {"path", "status", "label"}
+REPORT_COLUMNS = {"path", "status", "label"}
 # Of the data's own number. Measured on 564 photos of people: 30 portraits beside them keep a
 # whole-photo model from overruling sure faces in 865 others (1 of 422, without them 24 of 444) and
 # cost nothing; 80 cost 0.8 points, 212 a point.
-MOST = 0.05
-REMEDY = "give a CSV report that batch-label wrote, and start where it was written"
+MAX_PSEUDO_SHARE = 0.05
+REPORT_REMEDY = "give a CSV report that batch-label wrote, and start where it was written"
 
 logger = logging.getLogger(__name__)
 
 
-def with_beside(data: Dataset, report: Path) -> Dataset:
+def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
     """Add photos of a report (CSV) whose answers are sure, as many of each label.
 
-    At most ``MOST`` of the data's own number are taken; which depends on their bytes alone.
+    At most ``MAX_PSEUDO_SHARE`` of the data's own number are taken; which depends on their bytes alone.
     Near duplicates of the data's own photos, and of reviewed ones, are passed over.
 
     Raises:
         InputError: it is no report, or one of the labels has no photo.
     """
-    labels = {canonical(label): n for n, label in enumerate(data.labels)}
+    labels = {canonical_label(label): n for n, label in enumerate(data.labels)}
     files = [
-        Labelled(path, str(path), labels[canonical(label)], "train")
-        for path, label in _sure(report)
-        if canonical(label) in labels
+        LabelledFile(path, str(path), labels[canonical_label(label)], "train")
+        for path, label in _read_sure_labels(report)
+        if canonical_label(label) in labels
     ]
     samples, _ = read_samples(files, data.framing)
     unique = {sample.digest: sample for sample in samples}
     ordered = [unique[digest] for digest in sorted(unique)]
-    part = part_of(ordered, len(labels), data.framing)
+    part = build_split(ordered, len(labels), data.framing)
     own = len(data.train) + len(data.validation) + len(data.test)
     count = len(data.labels) - len(data.abstain)
-    part = _even(_apart(part, data), count, most=max(1, int(own * MOST / count)))
+    part = _balance_labels(
+        _drop_near_duplicates(part, data), count, most=max(1, int(own * MAX_PSEUDO_SHARE / count))
+    )
     if not len(part):
-        raise InputError(f"{report} has no sure photo for each of {', '.join(data.labels)}", REMEDY)
+        raise InputError(
+            f"{report} has no sure photo for each of {', '.join(data.labels)}", REPORT_REMEDY
+        )
     logger.info("%s: %s photos beside the data", report, f"{len(part):,}")
-    return replace(data, beside=part)
+    return replace(data, pseudo_labelled=part)
 
 
-def _sure(report: Path) -> Iterator[tuple[Path, str]]:
+def _read_sure_labels(report: Path) -> Iterator[tuple[Path, str]]:
     try:
         with report.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
-            if COLUMNS - set(rows.fieldnames or ()):
-                raise InputError(f"{report} lacks the columns of a report", REMEDY)
+            if REPORT_COLUMNS - set(rows.fieldnames or ()):
+                raise InputError(f"{report} lacks the columns of a report", REPORT_REMEDY)
             for row in rows:
                 if row["status"] == Status.OK:
                     yield Path(parse_path_text(row["path"])), row["label"]
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{report} can't be read as a report ({error})", REMEDY) from error
+        raise InputError(f"{report} can't be read as a report ({error})", REPORT_REMEDY) from error
 
 
-def _apart(part: Part, data: Dataset) -> Part:
+def _drop_near_duplicates(part: Split, data: Dataset) -> Split:
     others = (data.train, data.validation, data.test, data.reviewed, data.held)
-    own = join(tuple(part for part in others if part is not None))
-    return take(part, twins(part.pixels, own.pixels) < 0)
+    own = concatenate(tuple(part for part in others if part is not None))
+    return select_samples(part, find_near_duplicates(part.pixels, own.pixels) < 0)
 
 
-def _even(part: Part, labels: int, most: int) -> Part:
+def _balance_labels(part: Split, labels: int, most: int) -> Split:
     """Keep as many samples of each label as the rarest has, the first of each, but not more."""
     classes = [np.flatnonzero(part.targets == n) for n in range(labels)]
     fewest = min(most, *map(len, classes))
-    return take(part, np.sort(np.concatenate([chosen[:fewest] for chosen in classes])))
+    return select_samples(part, np.sort(np.concatenate([chosen[:fewest] for chosen in classes])))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from batch.errors import BatchLabelError
 
-BLOCK = 1 << 16
+BLOCK_BYTES = 1 << 16
 # Status codes (RFC 9110) that may be other ones a little later.
-PASSING = (408, 416, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 416, 429, 500, 502, 503, 504)
 # What the network can do to a download. Other OSErrors, such as a full disk, stay.
-CUT = (
+NETWORK_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
     ConnectionError,
@@ -36,7 +36,7 @@ class DownloadError(BatchLabelError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to try: ``timeout`` seconds for the next bytes, so many ``attempts``.
 
     ``pause`` is the seconds after the first failed attempt, twice as many after each other.
@@ -47,7 +47,7 @@ class Patience:
     pause: float = 1.0
 
 
-def download(url: str, target: Path, remedy: str, patience: Patience | None = None) -> None:
+def download(url: str, target: Path, remedy: str, patience: RetryPolicy | None = None) -> None:
     """Fetch a file; it is at ``target`` when it is complete, and not before.
 
     What was cut off stays beside it and is gone on from, by this call or a later one, where
@@ -57,20 +57,22 @@ def download(url: str, target: Path, remedy: str, patience: Patience | None = No
     Raises:
         DownloadError: it can't be had; ``remedy`` says what to do then.
     """
-    patience = patience or Patience()
+    patience = patience or RetryPolicy()
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url} is no address of a download", remedy)
     for attempt in range(patience.attempts):
         try:
             _fetch(url, target, patience.timeout)
-        except CUT as error:
+        except NETWORK_ERRORS as error:
             last = attempt == patience.attempts - 1
-            if last or (isinstance(error, urllib.error.HTTPError) and error.code not in PASSING):
+            if last or (
+                isinstance(error, urllib.error.HTTPError) and error.code not in TRANSIENT_STATUSES
+            ):
                 raise DownloadError(
-                    f"{url} can't be downloaded ({_reason(error)})", remedy
+                    f"{url} can't be downloaded ({_describe_error(error)})", remedy
                 ) from error
             wait = patience.pause * 2**attempt
-            logger.info("%s; next attempt in %.0f s", _reason(error), wait)
+            logger.info("%s; next attempt in %.0f s", _describe_error(error), wait)
             time.sleep(wait)
         else:
             return
@@ -108,7 +110,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, tag: Path) -> None:
 
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download", disable=None)
     with bar, part.open("ab" if goes_on else "wb") as file:
-        while block := response.read(BLOCK):
+        while block := response.read(BLOCK_BYTES):
             file.write(block)
             bar.update(len(block))
     size = part.stat().st_size
@@ -116,7 +118,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, tag: Path) -> None:
         raise ConnectionError(f"cut off after {size:,} of {total:,} bytes")
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answers {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):

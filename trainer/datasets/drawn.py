@@ -30,12 +30,12 @@ def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     Shapes: uint8 [side, side, channels]; ``channels`` is 1 (grey) or 3 (RGB). The seed
     sets the tones, the light and where everything sits.
     """
-    chance = random.Random(f"{mood.value} {seed}")
+    rng = random.Random(f"{mood.value} {seed}")
     size = side * OVERSAMPLING
-    image = Image.new("RGB", (size, size), _tone(chance, 30, 120))
-    centre = (size * chance.uniform(0.47, 0.53), size * chance.uniform(0.47, 0.53))
-    _draw_head(image, mood, centre, size * chance.uniform(0.40, 0.46), chance)
-    return _shrunk(image, side, channels)
+    image = Image.new("RGB", (size, size), _random_tone(rng, 30, 120))
+    centre = (size * rng.uniform(0.47, 0.53), size * rng.uniform(0.47, 0.53))
+    _draw_head(image, mood, centre, size * rng.uniform(0.40, 0.46), rng)
+    return _shrink(image, side, channels)
 
 
 def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
@@ -44,14 +44,14 @@ def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     Shapes: uint8 [side, side, channels], as for ``draw_face``. No two seeds give near
     duplicates, so that a data set can be made of them.
     """
-    chance = random.Random(f"snapshot {mood.value} {seed}")
+    rng = random.Random(f"snapshot {mood.value} {seed}")
     size = side * OVERSAMPLING
-    image = _patches(chance, 5, 30, 225).resize((size, size), Image.Resampling.BICUBIC)
-    centre = (size * chance.uniform(0.38, 0.62), size * chance.uniform(0.38, 0.62))
-    _draw_head(image, mood, centre, size * chance.uniform(0.3, 0.5), chance)
-    tilted = image.rotate(chance.uniform(-20, 20), Image.Resampling.BILINEAR)
-    light = _patches(chance, 3, 110, 255).resize((size, size), Image.Resampling.BICUBIC)
-    return _shrunk(ImageChops.multiply(tilted, light), side, channels)
+    image = _draw_patches(rng, 5, 30, 225).resize((size, size), Image.Resampling.BICUBIC)
+    centre = (size * rng.uniform(0.38, 0.62), size * rng.uniform(0.38, 0.62))
+    _draw_head(image, mood, centre, size * rng.uniform(0.3, 0.5), rng)
+    tilted = image.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR)
+    light = _draw_patches(rng, 3, 110, 255).resize((size, size), Image.Resampling.BICUBIC)
+    return _shrink(ImageChops.multiply(tilted, light), side, channels)
 
 
 def _draw_head(
@@ -59,23 +59,23 @@ def _draw_head(
     mood: Mood,
     centre: tuple[float, float],
     radius: float,
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
     pen = ImageDraw.Draw(image)
-    pen.ellipse(_box(centre, radius * 0.9, radius), fill=_tone(chance, 150, 235))
-    ink = _tone(chance, 0, 60)
-    _draw_eyes(pen, mood, centre, radius, ink, chance)
-    _draw_mouth(pen, mood, centre, radius, ink, chance)
+    pen.ellipse(_bounding_box(centre, radius * 0.9, radius), fill=_random_tone(rng, 150, 235))
+    ink = _random_tone(rng, 0, 60)
+    _draw_eyes(pen, mood, centre, radius, ink, rng)
+    _draw_mouth(pen, mood, centre, radius, ink, rng)
 
 
-def _patches(chance: random.Random, count: int, low: int, high: int) -> Image.Image:
+def _draw_patches(rng: random.Random, count: int, low: int, high: int) -> Image.Image:
     """Make ``count`` x ``count`` pixels of random tones."""
     image = Image.new("RGB", (count, count))
-    image.putdata([_tone(chance, low, high) for _ in range(count * count)])
+    image.putdata([_random_tone(rng, low, high) for _ in range(count * count)])
     return image
 
 
-def _shrunk(image: Image.Image, side: int, channels: int) -> Pixels:
+def _shrink(image: Image.Image, side: int, channels: int) -> Pixels:
     mode = "L" if channels == 1 else "RGB"
     small = image.convert(mode).resize((side, side), Image.Resampling.BOX)
     return np.asarray(small).reshape(side, side, channels)
@@ -87,15 +87,15 @@ def _draw_eyes(
     centre: tuple[float, float],
     radius: float,
     ink: tuple[int, int, int],
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
-    apart = radius * chance.uniform(0.34, 0.42)
-    height = centre[1] - radius * chance.uniform(0.18, 0.28)
+    apart = radius * rng.uniform(0.34, 0.42)
+    height = centre[1] - radius * rng.uniform(0.18, 0.28)
     # A sad brow climbs towards the nose, a happy one lies level.
-    slope = radius * chance.uniform(0.08, 0.16) * (mood is Mood.SAD)
+    slope = radius * rng.uniform(0.08, 0.16) * (mood is Mood.SAD)
     for sign in (-1, 1):
         eye = (centre[0] + sign * apart, height)
-        pen.ellipse(_box(eye, radius * 0.09, radius * 0.12), fill=ink)
+        pen.ellipse(_bounding_box(eye, radius * 0.09, radius * 0.12), fill=ink)
         inner = (eye[0] - sign * radius * 0.16, height - radius * 0.28 - slope / 2)
         outer = (eye[0] + sign * radius * 0.16, height - radius * 0.28 + slope / 2)
         pen.line((inner, outer), fill=ink, width=max(1, round(radius * 0.07)))
@@ -107,23 +107,30 @@ def _draw_mouth(
     centre: tuple[float, float],
     radius: float,
     ink: tuple[int, int, int],
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
-    reach = radius * chance.uniform(0.38, 0.5)
-    depth = radius * chance.uniform(0.24, 0.36)
+    reach = radius * rng.uniform(0.38, 0.5)
+    depth = radius * rng.uniform(0.24, 0.36)
     width = max(1, round(radius * 0.09))
     if mood is Mood.HAPPY:
         mouth = (centre[0], centre[1] + radius * 0.25)
-        pen.chord(_box(mouth, reach, depth), 0, 180, fill=(245, 245, 245), outline=ink, width=width)
+        pen.chord(
+            _bounding_box(mouth, reach, depth),
+            0,
+            180,
+            fill=(245, 245, 245),
+            outline=ink,
+            width=width,
+        )
     else:
         mouth = (centre[0], centre[1] + radius * 0.65)
-        pen.arc(_box(mouth, reach, depth), 200, 340, fill=ink, width=width)
+        pen.arc(_bounding_box(mouth, reach, depth), 200, 340, fill=ink, width=width)
 
 
-def _box(centre: tuple[float, float], across: float, down: float) -> tuple[float, ...]:
+def _bounding_box(centre: tuple[float, float], across: float, down: float) -> tuple[float, ...]:
     return (centre[0] - across, centre[1] - down, centre[0] + across, centre[1] + down)
 
 
-def _tone(chance: random.Random, low: int, high: int) -> tuple[int, int, int]:
-    level = chance.randint(low, high)
-    return (level, max(0, level - chance.randint(0, 20)), max(0, level - chance.randint(0, 30)))
+def _random_tone(rng: random.Random, low: int, high: int) -> tuple[int, int, int]:
+    level = rng.randint(low, high)
+    return (level, max(0, level - rng.randint(0, 20)), max(0, level - rng.randint(0, 30)))

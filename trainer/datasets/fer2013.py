@@ -13,17 +13,23 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data import Dataset
-from trainer.datasets.ferplus import LABELS, SIDE, Faces, NotFerPlus, dataset_of
+from trainer.datasets.ferplus import (
+    FERPLUS_LABELS,
+    FACE_SIDE,
+    PublishedSplit,
+    NotFerPlus,
+    build_ferplus,
+)
 
 PIXEL_FILE, VOTE_FILE = "fer2013.csv", "fer2013new.csv"
 USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
-VOTE_COLUMNS = (*LABELS, "unknown", "NF")
-USAGE, PIXELS, IMAGE = "Usage", "pixels", "Image name"
+VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
+USAGE_COLUMN, PIXELS_COLUMN, NAME_COLUMN = "Usage", "pixels", "Image name"
 
-GET_BOTH = "get fer2013.csv and fer2013new.csv anew"
+TABLES_REMEDY = "get fer2013.csv and fer2013new.csv anew"
 
 # Usage, the picture's name, votes in the order of VOTE_COLUMNS, grey levels.
-Row = tuple[str, str, list[int], bytes]
+FaceRow = tuple[str, str, list[int], bytes]
 
 
 def is_fer2013(source: Path) -> bool:
@@ -42,58 +48,60 @@ def load_fer2013(source: Path) -> Dataset:
     names: dict[str, list[str]] = {usage: [] for usage in USAGES.values()}
     counts: dict[str, list[list[int]]] = {usage: [] for usage in USAGES.values()}
     pixels: dict[str, list[bytes]] = {usage: [] for usage in USAGES.values()}
-    for usage, name, votes, levels in _rows(source):
+    for usage, name, votes, levels in _read_rows(source):
         names[usage].append(name)
         counts[usage].append(votes)
         pixels[usage].append(levels)
-    return dataset_of(
+    return build_ferplus(
         {
-            split: Faces(
+            split: PublishedSplit(
                 tuple(names[usage]),
                 np.array(counts[usage], np.int64).reshape(-1, len(VOTE_COLUMNS)),
-                np.frombuffer(b"".join(pixels[usage]), np.uint8).reshape(-1, SIDE, SIDE, 1),
+                np.frombuffer(b"".join(pixels[usage]), np.uint8).reshape(
+                    -1, FACE_SIDE, FACE_SIDE, 1
+                ),
             )
             for split, usage in USAGES.items()
         }
     )
 
 
-def _rows(source: Path) -> Iterator[Row]:
-    pictures = _table(source / PIXEL_FILE, (USAGE, PIXELS))
-    answers = _table(source / VOTE_FILE, (USAGE, IMAGE, *VOTE_COLUMNS))
+def _read_rows(source: Path) -> Iterator[FaceRow]:
+    pictures = _read_table(source / PIXEL_FILE, (USAGE_COLUMN, PIXELS_COLUMN))
+    answers = _read_table(source / VOTE_FILE, (USAGE_COLUMN, NAME_COLUMN, *VOTE_COLUMNS))
     for line, (picture, answer) in enumerate(zip_longest(pictures, answers), start=2):
         try:
-            row = _row(picture, answer)
+            row = _parse_row(picture, answer)
         except (ValueError, AttributeError, TypeError) as error:
             raise NotFerPlus(
                 f"{source / VOTE_FILE} and {PIXEL_FILE} don't go together in line {line} ({error})",
-                GET_BOTH,
+                TABLES_REMEDY,
             ) from error
         if row is not None:
             yield row
 
 
-def _row(picture: dict[str, str] | None, answer: dict[str, str] | None) -> Row | None:
+def _parse_row(picture: dict[str, str] | None, answer: dict[str, str] | None) -> FaceRow | None:
     if picture is None or answer is None:
         raise ValueError("one has more rows than the other")
-    usage, name = answer[USAGE], answer[IMAGE]
-    if picture[USAGE] != usage or usage not in USAGES.values():
-        raise ValueError(f"usage {usage} in one, {picture[USAGE]} in the other")
+    usage, name = answer[USAGE_COLUMN], answer[NAME_COLUMN]
+    if picture[USAGE_COLUMN] != usage or usage not in USAGES.values():
+        raise ValueError(f"usage {usage} in one, {picture[USAGE_COLUMN]} in the other")
     if not name:
         return None
-    levels = bytes(map(int, picture[PIXELS].split()))
-    if len(levels) != SIDE * SIDE:
-        raise ValueError(f"a picture of {len(levels)} pixels, not {SIDE * SIDE}")
+    levels = bytes(map(int, picture[PIXELS_COLUMN].split()))
+    if len(levels) != FACE_SIDE * FACE_SIDE:
+        raise ValueError(f"a picture of {len(levels)} pixels, not {FACE_SIDE * FACE_SIDE}")
     return usage, name, [int(answer[column]) for column in VOTE_COLUMNS], levels
 
 
-def _table(path: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def _read_table(path: Path, wanted: tuple[str, ...]) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file, skipinitialspace=True)
             missing = [column for column in wanted if column not in (rows.fieldnames or ())]
             if missing:
-                raise NotFerPlus(f"{path} has no column {', '.join(missing)}", GET_BOTH)
+                raise NotFerPlus(f"{path} has no column {', '.join(missing)}", TABLES_REMEDY)
             yield from rows
     except (OSError, UnicodeDecodeError) as error:
-        raise NotFerPlus(f"{path} can't be read ({error})", GET_BOTH) from error
+        raise NotFerPlus(f"{path} can't be read ({error})", TABLES_REMEDY) from error

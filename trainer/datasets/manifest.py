@@ -10,31 +10,31 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batch.errors import InputError
-from trainer.data import Dataset, Framing, abstain_classes, in_order
+from trainer.data import Dataset, Framing, select_abstain_classes, sort_classes
 from trainer.datasets.folders import AbstainNames
-from trainer.datasets.samples import SPLITS, Labelled, LeftOut, dataset_of
+from trainer.datasets.samples import SPLIT_NAMES, LabelledFile, Skipped, build_dataset
 
 SUFFIX = ".csv"
-REQUIRED = ("path", "label")
+REQUIRED_COLUMNS = ("path", "label")
 SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
-OPTIONAL = (SPLIT, WEIGHT, KIND, GROUP)
+OPTIONAL_COLUMNS = (SPLIT, WEIGHT, KIND, GROUP)
 # A weight lies between these.
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
 
-Row = dict[str, str]
+TableRow = dict[str, str]
 
 
-class BadManifest(InputError):
+class LabelTableError(InputError):
     """The table as a whole can't be used."""
 
 
-def is_manifest(source: Path) -> bool:
+def is_label_table(source: Path) -> bool:
     """Tell a table of photos from other sources by the file's name."""
     return source.suffix.lower() == SUFFIX and source.is_file()
 
 
-def load_manifest(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
-    """Read the photos that a table lists, see ``manifest_files``.
+def load_label_table(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
+    """Read the photos that a table lists, see ``list_table_files``.
 
     If the table names no split for a photo, its group's name decides or else the digest of the
     file's bytes, as for folders. A row that can't be used is in ``left_out`` by its line.
@@ -43,13 +43,13 @@ def load_manifest(path: Path, framing: Framing, abstain: AbstainNames | None = N
         BadManifest: it is no such table.
         InputError: a class has no usable photo.
     """
-    classes, files, left_out = manifest_files(path, abstain)
-    return dataset_of(path.resolve().stem, classes, files, framing, left_out)
+    classes, files, left_out = list_table_files(path, abstain)
+    return build_dataset(path.resolve().stem, classes, files, framing, left_out)
 
 
-def manifest_files(
+def list_table_files(
     path: Path, abstain: AbstainNames | None = None
-) -> tuple[tuple[str, ...], list[Labelled], list[LeftOut]]:
+) -> tuple[tuple[str, ...], list[LabelledFile], list[Skipped]]:
     """List the classes and photos of a CSV table (UTF-8) whose first line names the columns.
 
     Paths are relative to the table's folder. The labels ``neither`` and ``no_person``, and those
@@ -62,8 +62,8 @@ def manifest_files(
             splits.
     """
     left_out, rows = [], []
-    for line, row in _rows(path):
-        problem = _problem(row)
+    for line, row in _read_table_rows(path):
+        problem = _find_problem(row)
         if problem:
             left_out.append((f"{path.name}, line {line}", problem))
         else:
@@ -71,13 +71,13 @@ def manifest_files(
     names = abstain or {}
     for row in rows:
         row["label"] = names.get(row["label"], row["label"])
-    classes = in_order(row["label"] for row in rows)
-    labels = len(classes) - len(abstain_classes(classes))
+    classes = sort_classes(row["label"] for row in rows)
+    labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
-        raise BadManifest(f"{path} has {labels} labels", "a training needs two or more")
+        raise LabelTableError(f"{path} has {labels} labels", "a training needs two or more")
     splits = _group_splits(path, rows)
     files = [
-        Labelled(
+        LabelledFile(
             path=path.parent / row["path"],
             name=row["path"],
             label=classes.index(row["label"]),
@@ -91,63 +91,63 @@ def manifest_files(
     return classes, files, left_out
 
 
-def _group_splits(path: Path, rows: Iterable[Row]) -> dict[str, str]:
+def _group_splits(path: Path, rows: Iterable[TableRow]) -> dict[str, str]:
     """The split that the table itself names for each group."""
     splits: dict[str, str] = {}
     for row in rows:
         group, split = row.get(GROUP, ""), row.get(SPLIT, "")
         if group and split and splits.setdefault(group, split) != split:
-            raise BadManifest(
+            raise LabelTableError(
                 f"{path} puts the group {group!r} into {splits[group]} and {split}",
                 "give all rows of a group the same split, or none",
             )
     return splits
 
 
-def _rows(path: Path) -> list[tuple[int, Row]]:
+def _read_table_rows(path: Path) -> list[tuple[int, TableRow]]:
     """All rows with the line each ends on, their cells freed of blanks around them."""
     try:
         # With or without the mark that spreadsheets put in front.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             columns = [cell.strip() for cell in next(reader, [])]
-            _check(path, columns)
+            _check_columns(path, columns)
             return [
-                (reader.line_num, _row(columns, [cell.strip() for cell in cells]))
+                (reader.line_num, _to_row(columns, [cell.strip() for cell in cells]))
                 for cells in reader
                 if cells
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadManifest(
+        raise LabelTableError(
             f"{path} can't be read as a table ({error})", "save it as CSV, UTF-8"
         ) from error
 
 
-def _check(path: Path, columns: list[str]) -> None:
-    unknown = [column for column in columns if column not in (*REQUIRED, *OPTIONAL)]
-    missing = [column for column in REQUIRED if column not in columns]
+def _check_columns(path: Path, columns: list[str]) -> None:
+    unknown = [column for column in columns if column not in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)]
+    missing = [column for column in REQUIRED_COLUMNS if column not in columns]
     if unknown or missing or len(set(columns)) < len(columns):
-        raise BadManifest(
+        raise LabelTableError(
             f"{path} has the columns {', '.join(columns) or '(none)'}",
-            f"its first line must name {' and '.join(REQUIRED)}, and may name "
-            f"{', '.join(OPTIONAL)}",
+            f"its first line must name {' and '.join(REQUIRED_COLUMNS)}, and may name "
+            f"{', '.join(OPTIONAL_COLUMNS)}",
         )
 
 
-def _row(columns: list[str], cells: list[str]) -> Row:
+def _to_row(columns: list[str], cells: list[str]) -> TableRow:
     """A row of another length is empty, and so has no path."""
     return dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else {}
 
 
-def _problem(row: Row) -> str:
+def _find_problem(row: TableRow) -> str:
     if not row:
         return "the row has more or fewer cells than the first line"
-    for column in REQUIRED:
+    for column in REQUIRED_COLUMNS:
         if not row[column]:
             return f"no {column}"
     split, weight = row.get(SPLIT, ""), row.get(WEIGHT, "")
-    if split not in ("", *SPLITS):
-        return f"split {split!r} is none of {', '.join(SPLITS)}"
+    if split not in ("", *SPLIT_NAMES):
+        return f"split {split!r} is none of {', '.join(SPLIT_NAMES)}"
     if weight and not _is_weight(weight):
         return f"weight {weight!r} is not a number from {MIN_WEIGHT} to {MAX_WEIGHT:g}"
     return ""

@@ -12,46 +12,54 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.files.drafts import DraftFolder, draft_stem, remove_contents
-from trainer.datasets.download import DownloadError, Patience, download
-from trainer.datasets.ferplus import FOLDERS, LABEL_FILE, Faces, NotFerPlus, read_ferplus
+from trainer.datasets.download import DownloadError, RetryPolicy, download
+from trainer.datasets.ferplus import (
+    SPLIT_FOLDERS,
+    LABEL_FILE,
+    PublishedSplit,
+    NotFerPlus,
+    read_ferplus,
+)
 
-HOME = Path("data/ferplus")
+FERPLUS_FOLDER = Path("data/ferplus")
 # Pictures and votes together, as one person published them; the commit pins the content.
 COMMIT = "95c07555f685e8b776d03c66406b49faa402a349"
-URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
-BY_HAND = (
-    f"get {URL} with a browser, unpack it, and put its folder `data` at {HOME}, "
+ARCHIVE_URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
+MANUAL_REMEDY = (
+    f"get {ARCHIVE_URL} with a browser, unpack it, and put its folder `data` at {FERPLUS_FOLDER}, "
     "or give its path: `make train DATA=PATH`, `trainer train --data PATH`"
 )
-MOVE_AWAY = "move it away, then it is downloaded anew"
+REPLACE_REMEDY = "move it away, then it is downloaded anew"
 # No file of FER+ has as many bytes: what claims to is no part of it.
 MAX_FILE_BYTES = 8 << 20
-WANTED = re.compile(rf"({'|'.join(FOLDERS.values())})/({re.escape(LABEL_FILE)}|fer\d{{7}}\.png)")
+MEMBER_PATTERN = re.compile(
+    rf"({'|'.join(SPLIT_FOLDERS.values())})/({re.escape(LABEL_FILE)}|fer\d{{7}}\.png)"
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Published:
-    """What one part must be: how many faces, and SHA-256 digests as by ``published``."""
+class SplitDigest:
+    """What one part must be: how many faces, and SHA-256 digests as by ``digest_split``."""
 
     faces: int
     votes: str
     pixels: str
 
 
-FERPLUS: Mapping[str, Published] = {
-    "train": Published(
+PUBLISHED_DIGESTS: Mapping[str, SplitDigest] = {
+    "train": SplitDigest(
         faces=28558,
         votes="083da1252abeebd38fdd2a5689caa5c2f159023a0f3f60e74b96939affbfa0bf",
         pixels="e27dd7a24d44eb6cdd4850a24e973a4a240f6fe5787c017651e0d9e365a3b6a2",
     ),
-    "validation": Published(
+    "validation": SplitDigest(
         faces=3579,
         votes="9b619525184ff352d908fc4159916fac1d09df2159a542496d27de59fb5a3962",
         pixels="3e3cedd2ef9d68136620b725aa5955a38b885d08186ce612f830eba038eb7031",
     ),
-    "test": Published(
+    "test": SplitDigest(
         faces=3573,
         votes="54e99de6880f385e4e8b88287ae76cc17650171cb65e37e04b670218aa21e668",
         pixels="e3148d8a067ffa078a6c7d7834627e71f27e94f20d1ec8f9490aef417fb97560",
@@ -59,7 +67,7 @@ FERPLUS: Mapping[str, Published] = {
 }
 
 
-def published(part: Faces) -> Published:
+def digest_split(part: PublishedSplit) -> SplitDigest:
     """Sum up a part by its content, however it is packed, ordered or compressed.
 
     Faces go into the digests in the order of their names. ``votes`` is over lines of the
@@ -72,14 +80,14 @@ def published(part: Faces) -> Published:
         votes.update(f"{line}\n".encode())
         pixels.update(part.names[n].encode())
         pixels.update(part.pixels[n].tobytes())
-    return Published(len(part.names), votes.hexdigest(), pixels.hexdigest())
+    return SplitDigest(len(part.names), votes.hexdigest(), pixels.hexdigest())
 
 
-def obtain(
-    home: Path = HOME,
-    url: str = URL,
-    contents: Mapping[str, Published] = FERPLUS,
-    patience: Patience | None = None,
+def obtain_ferplus(
+    home: Path = FERPLUS_FOLDER,
+    url: str = ARCHIVE_URL,
+    contents: Mapping[str, SplitDigest] = PUBLISHED_DIGESTS,
+    patience: RetryPolicy | None = None,
 ) -> None:
     """Bring FER+ to a folder, unless it is there; what is there is checked.
 
@@ -90,38 +98,38 @@ def obtain(
         DownloadError: it can't be had, or what is there or comes is something else.
     """
     if home.exists():
-        _check(home, contents, MOVE_AWAY)
-        logger.info("%s holds all %s faces of FER+", home, f"{_count(contents):,}")
+        _check_contents(home, contents, REPLACE_REMEDY)
+        logger.info("%s holds all %s faces of FER+", home, f"{_count_faces(contents):,}")
         return
     logger.info("downloading FER+ from %s", url)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        _bring(home, url, contents, patience)
+        _download_and_unpack(home, url, contents, patience)
     except OSError as error:
         raise DownloadError(f"{home} can't be written ({error.strerror})", "make room") from error
-    logger.info("%s now holds all %s faces of FER+", home, f"{_count(contents):,}")
+    logger.info("%s now holds all %s faces of FER+", home, f"{_count_faces(contents):,}")
 
 
-def _bring(
-    home: Path, url: str, contents: Mapping[str, Published], patience: Patience | None
+def _download_and_unpack(
+    home: Path, url: str, contents: Mapping[str, SplitDigest], patience: RetryPolicy | None
 ) -> None:
     # A name that nobody else would choose, and the same every time: a download can go on.
     archive = home.with_name(f".{home.name}.batch-label-download.zip")
-    download(url, archive, BY_HAND, patience)
+    download(url, archive, MANUAL_REMEDY, patience)
     stem = draft_stem(home)
     for left in DraftFolder.take_over_abandoned(home.parent, stem):
         left.remove(remove_contents)
     draft = DraftFolder.make(home.parent, stem)
     try:
-        unpack(archive, draft.content)
-        _check(draft.content, contents, BY_HAND)
+        unpack_archive(archive, draft.content)
+        _check_contents(draft.content, contents, MANUAL_REMEDY)
         draft.content.replace(home)  # over an empty folder at most
     finally:  # a wrong archive would be as wrong the next time
         archive.unlink()
         draft.remove(remove_contents)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack_archive(archive: Path, folder: Path) -> None:
     """Unpack FER+'s label files and pictures, and nothing else, from a zip file.
 
     Every file's place is made of the two names that FER+ knows, so none can be elsewhere.
@@ -129,36 +137,38 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         DownloadError: the archive is damaged, or a file in it is too large.
     """
-    for part in FOLDERS.values():
+    for part in SPLIT_FOLDERS.values():
         (folder / part).mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
-                found = WANTED.fullmatch("/".join(entry.filename.split("/")[-2:]))
+                found = MEMBER_PATTERN.fullmatch("/".join(entry.filename.split("/")[-2:]))
                 if found is None:
                     continue
                 if entry.file_size > MAX_FILE_BYTES:
-                    raise DownloadError(f"{entry.filename} has {entry.file_size:,} bytes", BY_HAND)
+                    raise DownloadError(
+                        f"{entry.filename} has {entry.file_size:,} bytes", MANUAL_REMEDY
+                    )
                 (folder / found[1] / found[2]).write_bytes(packed.read(entry))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DownloadError(f"the archive of FER+ is damaged ({error})", BY_HAND) from error
+        raise DownloadError(f"the archive of FER+ is damaged ({error})", MANUAL_REMEDY) from error
 
 
-def _check(folder: Path, contents: Mapping[str, Published], remedy: str) -> None:
+def _check_contents(folder: Path, contents: Mapping[str, SplitDigest], remedy: str) -> None:
     try:
         faces = read_ferplus(folder)
     except NotFerPlus as error:
         raise DownloadError(f"{folder} is not FER+: {error.problem}", remedy) from error
     for split, wanted in contents.items():
-        found = published(faces[split])
+        found = digest_split(faces[split])
         if found.faces != wanted.faces:
             how = f"{found.faces:,} faces, not {wanted.faces:,}"
         elif found != wanted:
             how = f"other {'votes' if found.votes != wanted.votes else 'pictures'} than FER+"
         else:
             continue
-        raise DownloadError(f"{folder / FOLDERS[split]} has {how}", remedy)
+        raise DownloadError(f"{folder / SPLIT_FOLDERS[split]} has {how}", remedy)
 
 
-def _count(contents: Mapping[str, Published]) -> int:
+def _count_faces(contents: Mapping[str, SplitDigest]) -> int:
     return sum(part.faces for part in contents.values())

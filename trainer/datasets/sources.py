@@ -11,30 +11,30 @@ from pathlib import Path
 from batch.errors import InputError, UsageError
 from batch.records import Abstain, Region
 from trainer.data import Dataset, Framing
-from trainer.datasets.beside import with_beside
+from trainer.datasets.beside import add_pseudo_labels
 from trainer.datasets.download import DownloadError
 from trainer.datasets.fer2013 import is_fer2013, load_fer2013
-from trainer.datasets.ferplus import FRAMING, is_ferplus, load_ferplus
-from trainer.datasets.folders import AbstainNames, folder_files, load_folders
-from trainer.datasets.manifest import is_manifest, load_manifest, manifest_files
-from trainer.datasets.published import HOME, obtain
-from trainer.datasets.samples import Labelled
-from trainer.datasets.starter import NAME as STARTER
+from trainer.datasets.ferplus import FERPLUS_FRAMING, is_ferplus, load_ferplus
+from trainer.datasets.folders import AbstainNames, list_folder_files, load_folders
+from trainer.datasets.manifest import is_label_table, load_label_table, list_table_files
+from trainer.datasets.published import FERPLUS_FOLDER, obtain_ferplus
+from trainer.datasets.samples import LabelledFile
+from trainer.datasets.starter import STARTER_NAME as STARTER
 from trainer.datasets.starter import load_starter
 from trainer.reviewing.review import Review, is_review
-from trainer.reviewing.reviewed import with_review
+from trainer.reviewing.reviewed import add_review
 
 SOURCE_FILE = "source.txt"
-LEFT_OUT_FILE = "left-out.csv"
-GIVE_DATA = "give --data PATH, or get FER+ with `trainer data`"
+SKIPPED_FILE = "left-out.csv"
+NO_DATA_REMEDY = "give --data PATH, or get FER+ with `trainer data`"
 
 # Reasons for leaving files out that are logged, the most frequent ones.
-MOST_REASONS = 5
+MAX_REASONS = 5
 
 logger = logging.getLogger(__name__)
 
 
-def load_data(
+def load_dataset(
     source: Path,
     framing: Framing | None,
     beside: Path | None = None,
@@ -53,11 +53,11 @@ def load_data(
         InputError: there is nothing, or it is none of these.
         UsageError: FER+ can't be had in that framing, or the starter set with a review.
     """
-    data = _load(source, framing, abstain)
-    if data.left_out:
-        logger.info("%s: %s left out", data.name, f"{len(data.left_out):,}")
-        reasons = Counter(reason for _, reason in data.left_out)
-        for reason, count in reasons.most_common(MOST_REASONS):
+    data = _load_by_layout(source, framing, abstain)
+    if data.skipped:
+        logger.info("%s: %s left out", data.name, f"{len(data.skipped):,}")
+        reasons = Counter(reason for _, reason in data.skipped)
+        for reason, count in reasons.most_common(MAX_REASONS):
             logger.info("  %s: %s", f"{count:,}", reason)
     if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:
         logger.warning(
@@ -68,26 +68,26 @@ def load_data(
     if data.warning:
         logger.warning("WARNING: %s", data.warning)
     if review:
-        data = with_review(data, review)
-    return with_beside(data, beside) if beside else data
+        data = add_review(data, review)
+    return add_pseudo_labels(data, beside) if beside else data
 
 
-def photo_files(source: Path, abstain: AbstainNames | None = None) -> list[Labelled]:
+def list_photo_files(source: Path, abstain: AbstainNames | None = None) -> list[LabelledFile]:
     """List the photos of a table or of folders without reading them.
 
     Raises:
         InputError: it is neither.
     """
-    if is_manifest(source):
-        return manifest_files(source, abstain)[1]
-    return folder_files(source, abstain)[1]
+    if is_label_table(source):
+        return list_table_files(source, abstain)[1]
+    return list_folder_files(source, abstain)[1]
 
 
 def choose_source(
     given: Path | None,
     run: Path,
-    home: Path = HOME,
-    bring: Callable[[Path], None] = obtain,
+    home: Path = FERPLUS_FOLDER,
+    bring: Callable[[Path], None] = obtain_ferplus,
 ) -> Path:
     """Choose what a run learns from: never nothing.
 
@@ -110,21 +110,21 @@ def choose_source(
     return home
 
 
-def record(run: Path, source: Path, data: Dataset) -> None:
+def record_source(run: Path, source: Path, data: Dataset) -> None:
     """Note in a run's folder what it learns from, and in ``left-out.csv`` what it does not."""
     run.mkdir(parents=True, exist_ok=True)
     place = source.resolve() if source.exists() else source
     (run / SOURCE_FILE).write_text(f"{place}\n", encoding="utf-8")
-    listed = run / LEFT_OUT_FILE
+    listed = run / SKIPPED_FILE
     with listed.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("name", "reason"))
-        rows.writerows(data.left_out)
-    if data.left_out:
+        rows.writerows(data.skipped)
+    if data.skipped:
         logger.info("%s says which, and why", listed)
 
 
-def framing_of(
+def make_framing(
     region: str | None, side: int | None, rgb: bool, margin: float | None
 ) -> Framing | None:
     """Fill up what was said of the samples with the usual, None where nothing was said."""
@@ -139,7 +139,7 @@ def framing_of(
     )
 
 
-def _load(source: Path, framing: Framing | None, abstain: AbstainNames | None) -> Dataset:
+def _load_by_layout(source: Path, framing: Framing | None, abstain: AbstainNames | None) -> Dataset:
     if not source.exists():
         if source == Path(STARTER):
             return load_starter(framing or Framing())
@@ -148,9 +148,9 @@ def _load(source: Path, framing: Framing | None, abstain: AbstainNames | None) -
         )
     for known, load in ((is_ferplus, load_ferplus), (is_fer2013, load_fer2013)):
         if known(source):
-            if framing not in (None, FRAMING):
+            if framing not in (None, FERPLUS_FRAMING):
                 raise UsageError(
-                    f"{source} is FER+, whose samples are grey faces {FRAMING.side} pixels wide",
+                    f"{source} is FER+, whose samples are grey faces {FERPLUS_FRAMING.side} pixels wide",
                     "give photos in folders for other samples",
                 )
             return load(source)
@@ -160,6 +160,6 @@ def _load(source: Path, framing: Framing | None, abstain: AbstainNames | None) -
             f"photos and no others",
             "give it as --review beside --data, or see `trainer adjust`, which needs no data",
         )
-    if is_manifest(source):
-        return load_manifest(source, framing or Framing(), abstain)
+    if is_label_table(source):
+        return load_label_table(source, framing or Framing(), abstain)
     return load_folders(source, framing or Framing(), abstain)

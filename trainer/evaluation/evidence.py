@@ -18,18 +18,18 @@ from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
 from batch.vision.read_file import read_file
 from batch.vision.yunet_graph import build_detector_graph
-from trainer.data import Framing, abstain_classes
-from trainer.datasets.samples import Labelled
-from trainer.evaluate import canonical
+from trainer.data import Framing, select_abstain_classes
+from trainer.datasets.samples import LabelledFile
+from trainer.evaluate import canonical_label
 from trainer.evaluation.calibrate import fit_temperature, softmax
-from trainer.evaluation.folds import OutOfFold, sample_name
-from trainer.evaluation.fusion import Evidence
+from trainer.evaluation.folds import OutOfFold, name_sample
+from trainer.evaluation.fusion import FusionEvidence
 
 REMEDY = "cross-validate on the same photos, with --region image"
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaceEvidence:
     """The faces of one photo: their mean, float32 [outputs], and the main one's score and share.
 
     ``weight`` and ``kind`` are the photo's in its data set.
@@ -42,9 +42,9 @@ class Seen:
     kind: str
 
 
-def gather(
-    files: Sequence[Labelled], face_model: str, answers: OutOfFold, framing: Framing
-) -> Evidence:
+def gather_evidence(
+    files: Sequence[LabelledFile], face_model: str, answers: OutOfFold, framing: Framing
+) -> FusionEvidence:
     """Run a face model, as the runner does, over the photos of a cross-validation.
 
     ``framing`` is the one that was cross-validated; photos that took no part, such as
@@ -55,19 +55,19 @@ def gather(
         ModelError: the face model has other labels.
     """
     ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
-    labels, abstain = _outputs(answers)
-    spec = _face_spec(ensemble, labels, abstain)
+    labels, abstain = _split_outputs(answers)
+    spec = _check_face_model(ensemble, labels, abstain)
     labeller = Labeller(
         LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
     )
 
-    def look(file: Labelled) -> tuple[str, Seen] | None:
+    def look(file: LabelledFile) -> tuple[str, FaceEvidence] | None:
         data = read_file(file.path)
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if not isinstance(photo, Photo):
             return None
-        name = sample_name(resize_photo(photo, framing.side, framing.side, framing.channels))
-        return name, _seen(labeller, photo, file)
+        name = name_sample(resize_photo(photo, framing.side, framing.side, framing.channels))
+        return name, _collect_faces(labeller, photo, file)
 
     with ThreadPoolExecutor() as pool:
         seen = dict(filter(None, pool.map(look, files)))
@@ -76,7 +76,7 @@ def gather(
         raise InputError(f"{len(missing)} cross-validated photos are missing", REMEDY)
     photos = [seen[name] for name in answers.names]
     nothing = np.full(len(spec), np.nan, dtype=np.float32)
-    return Evidence(
+    return FusionEvidence(
         labels=labels,
         abstain=abstain,
         face_abstain=spec[len(labels) :],
@@ -92,29 +92,29 @@ def gather(
     )
 
 
-def _seen(labeller: Labeller, photo: Photo, file: Labelled) -> Seen:
+def _collect_faces(labeller: Labeller, photo: Photo, file: LabelledFile) -> FaceEvidence:
     evidence = labeller.collect_evidence(photo)
     if not evidence.boxes:
-        return Seen(None, 0.0, 0.0, file.weight, file.kind)
-    return Seen(
+        return FaceEvidence(None, 0.0, 0.0, file.weight, file.kind)
+    return FaceEvidence(
         average_faces(evidence), *measure_main_face(photo, evidence), file.weight, file.kind
     )
 
 
-def _outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split_outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Part the classes of a cross-validation into labels and abstain outputs."""
-    abstain = abstain_classes(answers.labels)
+    abstain = select_abstain_classes(answers.labels)
     return answers.labels[: len(answers.labels) - len(abstain)], abstain
 
 
-def _face_spec(
+def _check_face_model(
     ensemble: Ensemble, labels: tuple[str, ...], abstain: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Give the face model's outputs: the labels, then its abstain outputs."""
     face = ensemble.face
     if face is None or ensemble.image is not None:
         raise ModelError("the fusion needs a face model", "give --face the name of one")
-    if tuple(map(canonical, face.spec.labels)) != tuple(map(canonical, labels)):
+    if tuple(map(canonical_label, face.spec.labels)) != tuple(map(canonical_label, labels)):
         raise ModelError(
             f"the face model answers {', '.join(face.spec.labels)}, not {', '.join(labels)}",
             "give --face a model of the same labels in the same order",

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from batch.errors import InputError
 from trainer.data import Pixels
-from trainer.evaluation.calibrate import Outputs
+from trainer.evaluation.calibrate import OutputLayout
 from trainer.evaluation.metrics import Probabilities, Targets
 
-OUT_OF_FOLD = "out-of-fold.csv"
+OUT_OF_FOLD_FILE = "out-of-fold.csv"
 # Hexadecimal digits of a sample's name.
 NAME_DIGITS = 16
 
@@ -27,7 +27,7 @@ Logits = npt.NDArray[np.float32]
 class OutOfFold:
     """One answer a sample, each by the network of the fold that held it out.
 
-    ``names`` are the samples', see ``sample_name``; ``targets`` and ``folds``: int64 [n];
+    ``names`` are the samples', see ``name_sample``; ``targets`` and ``folds``: int64 [n];
     ``logits``: float32 [n, K].
     """
 
@@ -38,21 +38,21 @@ class OutOfFold:
     logits: Logits
 
 
-def sample_name(pixels: Pixels) -> str:
+def name_sample(pixels: Pixels) -> str:
     """Name a sample by its pixels, uint8 [H, W, C]: the start of their SHA-256."""
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:NAME_DIGITS]
 
 
-def assign(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDArray[np.int64]:
+def assign_folds(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Deal samples out to folds, int64 [n], so that groups stay whole and classes even.
 
     Groups, which are dealt in a random order of the seed, count by their first sample's class.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     dealt = np.empty(len(groups), dtype=np.int64)
     turn = 0
     numbers, first = np.unique(groups, return_index=True)
-    order = chance.permutation(len(numbers))
+    order = rng.permutation(len(numbers))
     for target in np.unique(targets[first]):
         for n in order[targets[first][order] == target]:
             dealt[groups == numbers[n]] = turn % folds
@@ -60,15 +60,15 @@ def assign(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDAr
     return dealt
 
 
-def calibrated(
-    answers: OutOfFold, outputs: Outputs | None = None, prior_correction: float | None = 0.0
+def cross_calibrate(
+    answers: OutOfFold, outputs: OutputLayout | None = None, prior_correction: float | None = 0.0
 ) -> Probabilities:
     """Probabilities of each fold, calibrated on the other folds: float32 [n, outputs].
 
     ``outputs`` are the classes by default, else the targets are theirs; ``prior_correction`` is as
     for ``Outputs.calibrate``.
     """
-    outputs = outputs or Outputs(np.zeros(len(answers.labels)))
+    outputs = outputs or OutputLayout(np.zeros(len(answers.labels)))
     probabilities = np.empty((len(answers.targets), outputs.count), dtype=np.float32)
     for fold in np.unique(answers.folds):
         held = answers.folds == fold

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from batch.models.fusion import MIN_PROBABILITY, Fusion, FusionWeights, score_log_odds
 from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
-from trainer.evaluation.selective import Decisions, decisions, join_decisions
-from trainer.evaluation.thresholds import Chosen, choose_thresholds, person_threshold
+from trainer.evaluation.selective import Decisions, decide_all, merge_decisions
+from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, find_person_threshold
 
 # What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
 # for a label, with a face and without one.
@@ -38,12 +38,12 @@ ALONE_SCORE = 0.85
 # the label of 23; in 20 of these the face alone was right.
 ALONE_FROM = 0.9
 # Half the squared distance of the weights from their start counts this much against the loss.
-DECAY = 1.0
-ITERATIONS = 200
+RULE_DECAY = 1.0
+MAX_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FusionEvidence:
     """What is known of labelled photos.
 
     Attributes:
@@ -78,13 +78,13 @@ class Evidence:
         """Which photos have a face, bool [n]."""
         return ~np.isnan(self.face[:, 0])
 
-    def take(self, chosen: npt.NDArray[np.bool_]) -> Evidence:
+    def take(self, chosen: npt.NDArray[np.bool_]) -> FusionEvidence:
         """Keep the chosen photos, bool [n]."""
         arrays = ("face", "score", "share", "photo", "targets", "folds", "weights", "kinds")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
-def fuse(fusion: Fusion, evidence: Evidence) -> Probabilities:
+def predict_fused(fusion: Fusion, evidence: FusionEvidence) -> Probabilities:
     """Answer every photo as the runner does: float32 [n, K + A]."""
     answers = []
     for has_face, face, score, share, photo in zip(
@@ -102,7 +102,7 @@ def fuse(fusion: Fusion, evidence: Evidence) -> Probabilities:
     return np.stack(answers)
 
 
-def fit(face_model: str, evidence: Evidence) -> Fusion:
+def fit_fusion(face_model: str, evidence: FusionEvidence) -> Fusion:
     """Find both rules of least loss. Every label counts; thresholds are not chosen yet."""
     return Fusion(
         face_model=face_model,
@@ -117,21 +117,23 @@ def fit(face_model: str, evidence: Evidence) -> Fusion:
     )
 
 
-def with_thresholds(fusion: Fusion, chosen: Chosen) -> Fusion:
+def set_thresholds(fusion: Fusion, chosen: ChosenThresholds) -> Fusion:
     """Give a fusion the thresholds that were chosen for it."""
     return replace(fusion, unsure_below=chosen.unsure_below, abstain_from=chosen.abstain_from)
 
 
-def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
+def choose_fusion_thresholds(
+    fusion: Fusion, evidence: FusionEvidence, risk: float
+) -> ChosenThresholds:
     """Choose the thresholds on the photos of weight 1: the labels of others are in doubt.
 
     That a photo shows a person is beyond doubt in all of them.
     """
-    answers = fuse(fusion, evidence)
+    answers = predict_fused(fusion, evidence)
     least = {}
     if Abstain.NO_PERSON in evidence.abstain:
         at = len(evidence.labels) + evidence.abstain.index(Abstain.NO_PERSON)
-        least[str(Abstain.NO_PERSON)] = person_threshold(
+        least[str(Abstain.NO_PERSON)] = find_person_threshold(
             answers[:, at], evidence.targets != at, evidence.kinds
         )
     trusted = evidence.weights == 1
@@ -148,7 +150,7 @@ def choose(fusion: Fusion, evidence: Evidence, risk: float) -> Chosen:
 
 
 @dataclass(frozen=True)
-class Nested:
+class CrossFit:
     """Answers of each fold by rules and thresholds that were fitted on the other folds.
 
     Attributes:
@@ -162,7 +164,7 @@ class Nested:
     fusions: Mapping[int, Fusion]
 
 
-def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
+def cross_fit(face_model: str, evidence: FusionEvidence, risk: float) -> CrossFit:
     """Answer each fold by what was fitted on the other folds."""
     probabilities = np.empty_like(evidence.photo)
     fusions: dict[int, Fusion] = {}
@@ -170,16 +172,16 @@ def nested(face_model: str, evidence: Evidence, risk: float) -> Nested:
     for fold in np.unique(evidence.folds):
         held = evidence.folds == fold
         others = evidence.take(~held)
-        fusion = fit(face_model, others)
-        chosen = choose(fusion, others, risk)
-        fusions[int(fold)] = with_thresholds(fusion, chosen)
-        probabilities[held] = fuse(fusion, evidence.take(held))
-        made = decisions(probabilities[held], evidence.labels, chosen.thresholds)
+        fusion = fit_fusion(face_model, others)
+        chosen = choose_fusion_thresholds(fusion, others, risk)
+        fusions[int(fold)] = set_thresholds(fusion, chosen)
+        probabilities[held] = predict_fused(fusion, evidence.take(held))
+        made = decide_all(probabilities[held], evidence.labels, chosen.thresholds)
         parts.append((held, made))
-    return Nested(probabilities, join_decisions(parts), fusions)
+    return CrossFit(probabilities, merge_decisions(parts), fusions)
 
 
-def _fit_rule(evidence: Evidence, with_face: bool) -> FusionWeights:
+def _fit_rule(evidence: FusionEvidence, with_face: bool) -> FusionWeights:
     """Minimise the weighted log loss plus the pull towards equal trust, by L-BFGS."""
     label_limit = LABEL_LIMIT if with_face else LABEL_LIMIT_ALONE
     limits = dict.fromkeys(evidence.abstain, (-ABSTAIN_LIMIT, ABSTAIN_LIMIT))
@@ -188,7 +190,7 @@ def _fit_rule(evidence: Evidence, with_face: bool) -> FusionWeights:
         limits[Abstain.NEITHER] = NEITHER_LIMITS
         fitted.remove(Abstain.NEITHER)
     count, outputs = len(evidence.labels), len(evidence.labels) + len(evidence.abstain)
-    terms = _terms(evidence, with_face, label_limit, limits)
+    terms = _compute_terms(evidence, with_face, label_limit, limits)
     start = torch.tensor(
         [0.0] * outputs + [1.0 if with_face else 0.0, 1.0, 0.0] + [1.0] * len(fitted),
         dtype=torch.float64,
@@ -211,12 +213,12 @@ def _fit_rule(evidence: Evidence, with_face: bool) -> FusionWeights:
 
     targets = torch.from_numpy(evidence.targets)
     counts = torch.from_numpy(evidence.weights.astype(np.float64))
-    search = torch.optim.LBFGS([numbers], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS([numbers], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         search.zero_grad()
         wrong = (F.cross_entropy(logits(), targets, reduction="none") * counts).sum()
-        whole: Tensor = wrong + DECAY / 2 * (numbers - start).square().sum()
+        whole: Tensor = wrong + RULE_DECAY / 2 * (numbers - start).square().sum()
         whole.backward()  # type: ignore[no-untyped-call]
         return whole
 
@@ -247,8 +249,8 @@ class _Terms:
     score: Tensor
 
 
-def _terms(
-    evidence: Evidence,
+def _compute_terms(
+    evidence: FusionEvidence,
     with_face: bool,
     label_limit: float,
     limits: Mapping[str, tuple[float, float]],

@@ -33,12 +33,12 @@ def confusion_matrix(predicted: Targets, targets: Targets, classes: int) -> Coun
 
 def accuracy(confusion: Counts) -> Figures:
     """Share of right answers, of one matrix [K, K] or of many [..., K, K]."""
-    return share(_right(confusion).sum(-1), confusion.sum((-2, -1)))
+    return safe_divide(_count_right(confusion).sum(-1), confusion.sum((-2, -1)))
 
 
 def recall(confusion: Counts) -> Figures:
     """Share of each class that was found, [..., K]; not a number for a class with no sample."""
-    return share(_right(confusion), confusion.sum(-1))
+    return safe_divide(_count_right(confusion), confusion.sum(-1))
 
 
 def balanced_accuracy(confusion: Counts) -> Figures:
@@ -49,7 +49,7 @@ def balanced_accuracy(confusion: Counts) -> Figures:
 
 def macro_f1(confusion: Counts) -> Figures:
     """Mean F1 of the classes that occur in truth or answers."""
-    scores = share(2 * _right(confusion), confusion.sum(-1) + confusion.sum(-2))
+    scores = safe_divide(2 * _count_right(confusion), confusion.sum(-1) + confusion.sum(-2))
     means: Figures = np.nanmean(scores, axis=-1)
     return means
 
@@ -58,12 +58,12 @@ def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS
     """Sort answers by confidence into equal bins over 0 to 1, each closed above."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
-    where = _bin_of(confidence, bins)
+    where = _assign_bins(confidence, bins)
     count = np.bincount(where, minlength=bins)
     return Reliability(
         count=count,
-        confidence=share(np.bincount(where, confidence, bins), count),
-        accuracy=share(np.bincount(where, right, bins), count),
+        confidence=safe_divide(np.bincount(where, confidence, bins), count),
+        accuracy=safe_divide(np.bincount(where, right, bins), count),
     )
 
 
@@ -72,7 +72,7 @@ def calibration_gaps(probabilities: Probabilities, targets: Targets, bins: int =
     confidence = probabilities.max(axis=1).astype(np.float64)
     gaps = np.zeros((len(targets), bins))
     right = probabilities.argmax(axis=1) == targets
-    gaps[np.arange(len(targets)), _bin_of(confidence, bins)] = right - confidence
+    gaps[np.arange(len(targets)), _assign_bins(confidence, bins)] = right - confidence
     return gaps
 
 
@@ -91,16 +91,16 @@ def log_loss(probabilities: Probabilities, targets: Targets) -> float:
     return float(-np.log(chosen.clip(1e-12)).mean())
 
 
-def _bin_of(confidence: Figures, bins: int) -> Counts:
+def _assign_bins(confidence: Figures, bins: int) -> Counts:
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _right(confusion: Counts) -> Counts:
+def _count_right(confusion: Counts) -> Counts:
     right: Counts = np.diagonal(confusion, axis1=-2, axis2=-1)
     return right
 
 
-def share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
+def safe_divide(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
     """Divide a part by its whole, element by element; not a number where the whole is 0."""
     shares = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)

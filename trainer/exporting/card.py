@@ -14,10 +14,10 @@ from trainer.data import Dataset
 from trainer.evaluate import Evaluation
 from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.calibrate import PRIOR_SPREAD
-from trainer.evaluation.selective import Selective
-from trainer.evaluation.tables import kind_rows
-from trainer.export import Exported, judged_on
-from trainer.training.checkpoint import Trained
+from trainer.evaluation.selective import SelectiveMetrics
+from trainer.evaluation.tables import build_kind_rows
+from trainer.export import ExportedModel, name_figures_source
+from trainer.training.checkpoint import TrainedNetwork
 
 _SAMPLES_OF = {
     "test": "the {:,} samples of the test part that people agreed on and that show one of the "
@@ -26,18 +26,18 @@ _SAMPLES_OF = {
     "cross-validation": "{:,} samples, each answered by a network of the same recipe that had "
     "learnt neither from it nor from a near duplicate",
 }
-NETWORKS = {
+NETWORK_TEXT = {
     "residual": "A residual network",
     "efficientnet-lite0": "An EfficientNet-Lite0, pretrained on ImageNet",
     "efficientnet-lite2": "An EfficientNet-Lite2, pretrained on ImageNet",
 }
-REASONS = {
+ABSTAIN_TEXT = {
     Abstain.NEITHER: "The output `neither` is for a face or person that shows none of them.",
     Abstain.NO_PERSON: "The output `no_person` is for a picture that shows nobody.",
 }
-LOOKS_AT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
+REGION_TEXT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
 USE_HEADING = "Use and misuse"
-USE = """\
+USE_TEXT = """\
 It is meant for sorting one's own photos by how people look in them. What it names is the
 look of a face at one moment, as other people would name it; it does not know what a person
 feels, wants or will do. Don't use it to judge, watch, rank or select people: not at work, at
@@ -49,38 +49,38 @@ Its data say nothing on who is shown, so these differences were not measured. Me
 photos like your own before you rely on it."""
 
 
-def card(exported: Exported, trained: Trained, data: Dataset) -> str:
+def card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str:
     """Write the Markdown card of an exported model."""
     sections = (
         _opening(exported, data.warning),
         _facts(exported),
         _data(data, trained),
         _training(trained),
-        results(exported.test, judged_on(trained)),
+        write_results(exported.test, name_figures_source(trained)),
         _calibration(exported),
         _thresholds(exported),
-        f"## {USE_HEADING}\n\n{USE}",
+        f"## {USE_HEADING}\n\n{USE_TEXT}",
     )
     return "\n\n".join(sections) + "\n"
 
 
-def _opening(exported: Exported, warning: str) -> str:
+def _opening(exported: ExportedModel, warning: str) -> str:
     spec = exported.spec
     # In front of everything, because who reads one sentence must have read this one.
     loud = f"> **Warning: {warning}**\n\n" if warning else ""
-    reasons = "".join(f" {REASONS[Abstain(name)]}" for name in spec.abstain)
+    reasons = "".join(f" {ABSTAIN_TEXT[Abstain(name)]}" for name in spec.abstain)
     return (
         f"# {spec.name}\n\n{loud}"
-        f"Looks at {LOOKS_AT[spec.region]} and gives the probability of each of "
+        f"Looks at {REGION_TEXT[spec.region]} and gives the probability of each of "
         f"{len(spec.labels)} labels: {', '.join(spec.labels)}.{reasons}"
     )
 
 
-def _facts(exported: Exported) -> str:
+def _facts(exported: ExportedModel) -> str:
     spec = exported.spec
     _, height, width, channels = spec.golden.inputs.shape
     colour = "grey" if channels == 1 else "RGB"
-    return table(
+    return markdown_table(
         ("", ""),
         (
             ("Version", spec.version),
@@ -107,7 +107,7 @@ def _facts(exported: Exported) -> str:
     )
 
 
-def _data(data: Dataset, trained: Trained) -> str:
+def _data(data: Dataset, trained: TrainedNetwork) -> str:
     rows = [
         (name, f"{len(part):,}", f"{int(part.certain.sum()):,}")
         for name, part in (
@@ -116,16 +116,16 @@ def _data(data: Dataset, trained: Trained) -> str:
             ("test", data.test),
         )
     ]
-    sizes = table(("Part", "Samples", "of which people agreed on"), rows)
+    sizes = markdown_table(("Part", "Samples", "of which people agreed on"), rows)
     # A training from before near duplicates were left out is measured without them.
     more = (
         ""
         if data.fingerprint == trained.fingerprint
         else " The training saw near duplicates as well, which the table leaves out."
     )
-    if data.beside is not None:
+    if data.pseudo_labelled is not None:
         more += (
-            f" Beside them it learnt from {len(data.beside):,} photos whose labels are a face "
+            f" Beside them it learnt from {len(data.pseudo_labelled):,} photos whose labels are a face "
             f"model's sure answers."
         )
     if data.reviewed is not None:
@@ -136,12 +136,14 @@ def _data(data: Dataset, trained: Trained) -> str:
     )
 
 
-def _training(trained: Trained) -> str:
+def _training(trained: TrainedNetwork) -> str:
     settings = asdict(trained.config)
     augmentation = settings.pop("augmentation")
     settings.pop("threads")  # changes nothing of what is learnt
-    rows = [(f"`{name}`", _value(value)) for name, value in settings.items()]
-    rows += [(f"`augmentation.{name}`", _value(value)) for name, value in augmentation.items()]
+    rows = [(f"`{name}`", _setting_text(value)) for name, value in settings.items()]
+    rows += [
+        (f"`augmentation.{name}`", _setting_text(value)) for name, value in augmentation.items()
+    ]
     how = "its classifier fitted by logistic regression"
     if trained.history:
         how = (
@@ -149,32 +151,32 @@ def _training(trained: Trained) -> str:
             f"AdamW, a cosine schedule and averaged weights"
         )
     return (
-        f"## Training\n\n{NETWORKS[trained.config.network]}, {how} on the labels "
-        f"{', '.join(trained.labels)}.\n\n{table(('Setting', 'Value'), rows)}"
+        f"## Training\n\n{NETWORK_TEXT[trained.config.network]}, {how} on the labels "
+        f"{', '.join(trained.labels)}.\n\n{markdown_table(('Setting', 'Value'), rows)}"
     )
 
 
-def results(test: Evaluation, split: str) -> str:
+def write_results(test: Evaluation, split: str) -> str:
     """Write a card's section of figures; ``split`` names what they come from."""
     figures = (
-        ("Accuracy", _interval(test.accuracy)),
-        ("Balanced accuracy", _interval(test.balanced_accuracy)),
-        ("Macro F1", _interval(test.macro_f1)),
+        ("Accuracy", _interval_text(test.accuracy)),
+        ("Balanced accuracy", _interval_text(test.balanced_accuracy)),
+        ("Macro F1", _interval_text(test.macro_f1)),
     )
     counts = [
-        (label, *map(str, row), _interval(share))
+        (label, *map(str, row), _interval_text(share))
         for label, row, share in zip(test.labels, test.confusion, test.recall, strict=True)
     ]
     return (
         f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % bootstrap "
         f"intervals.\n\n"
-        f"{table(('Figure', 'Value'), figures)}\n\n"
+        f"{markdown_table(('Figure', 'Value'), figures)}\n\n"
         f"Answers (columns) for each true label (rows):\n\n"
-        f"{table(('', *test.labels, 'recall'), counts)}"
+        f"{markdown_table(('', *test.labels, 'recall'), counts)}"
     )
 
 
-def _calibration(exported: Exported) -> str:
+def _calibration(exported: ExportedModel) -> str:
     test, calibration = exported.test, exported.calibration
     corrected = ""
     if calibration.prior_correction:
@@ -187,12 +189,12 @@ def _calibration(exported: Exported) -> str:
         f"{calibration.temperature:g}, fitted on {exported.validation:,} samples that the network "
         f"had not learnt from, with a normal prior on its logarithm (mean 0, standard deviation "
         f"{PRIOR_SPREAD:g}). Without it the expected calibration error is "
-        f"{exported.uncalibrated:.1%}, with it {_interval(test.calibration_error)}; the log loss "
+        f"{exported.uncalibrated:.1%}, with it {_interval_text(test.calibration_error)}; the log loss "
         f"is {test.log_loss:.4f} nats."
     )
 
 
-def _thresholds(exported: Exported) -> str:
+def _thresholds(exported: ExportedModel) -> str:
     spec, chosen = exported.spec, exported.chosen
     reasons = "".join(
         f" Where `{name}` has {least:g} or more, that is the status and there is no label."
@@ -212,20 +214,20 @@ def _thresholds(exported: Exported) -> str:
         f"and Pearson). {kept}."
     )
     found = exported.test.selective
-    return text if found is None else f"{text}\n\n{selective_section(found)}"
+    return text if found is None else f"{text}\n\n{write_selective_section(found)}"
 
 
-def selective_section(found: Selective) -> str:
+def write_selective_section(found: SelectiveMetrics) -> str:
     """Write what a model's decisions come to, with the tables by outcome and by kind."""
     figures = [
-        (f"Right, if all {found.labelled:,} with a label get one", _interval(found.always)),
-        ("Right, of the labels that count", _interval(found.accuracy)),
+        (f"Right, if all {found.labelled:,} with a label get one", _interval_text(found.always)),
+        ("Right, of the labels that count", _interval_text(found.accuracy)),
         *(
-            (f"{label}: gets its label, and it counts", _interval(estimate))
+            (f"{label}: gets its label, and it counts", _interval_text(estimate))
             for label, estimate in zip(found.labels, found.coverage, strict=True)
         ),
         *(
-            (f"{name}: gets a label that counts", _interval(estimate))
+            (f"{name}: gets a label that counts", _interval_text(estimate))
             for name, estimate in zip(found.abstain, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),
@@ -238,25 +240,25 @@ def selective_section(found: Selective) -> str:
         (name, *map(str, row))
         for name, row in zip((*found.labels, *found.abstain), found.confusion, strict=True)
     ]
-    head, kinds = kind_rows(found)
+    head, kinds = build_kind_rows(found)
     return (
-        f"On the samples of the results:\n\n{table(('Figure', 'Value'), figures)}\n\n"
+        f"On the samples of the results:\n\n{markdown_table(('Figure', 'Value'), figures)}\n\n"
         f"Outcomes (columns) for each true class (rows):\n\n"
-        f"{table(('', *found.outcomes), counts)}\n\n"
+        f"{markdown_table(('', *found.outcomes), counts)}\n\n"
         f"By kind of picture; `ok` have a label that counts, `right` of these are right, and "
-        f"`always` is the share of right labels if all get one:\n\n{table(head, kinds)}"
+        f"`always` is the share of right labels if all get one:\n\n{markdown_table(head, kinds)}"
     )
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval_text(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
-def _value(value: object) -> str:
+def _setting_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)

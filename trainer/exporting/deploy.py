@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trainer.data import Votes
-from trainer.networks import Network, pool
+from trainer.networks import Network, average_pool
 
 
-class Deployed(nn.Module):
+class DeployedNetwork(nn.Module):
     """Calibrated probabilities of some of a network's classes, or of groups of them.
 
     Shapes: uint8 [N, H, W, C] in, float32 [N, outputs] out.
@@ -42,9 +42,9 @@ class Deployed(nn.Module):
     ) -> None:
         super().__init__()
         self.mirrored = mirrored
-        self.features = _fused(copy.deepcopy(network.features).eval())
-        self.head = _head(network.classifier, columns, temperature, offsets)
-        self.joined = nn.Identity() if groups is None else _sums(groups)
+        self.features = _fuse_norms(copy.deepcopy(network.features).eval())
+        self.head = _build_head(network.classifier, columns, temperature, offsets)
+        self.joined = nn.Identity() if groups is None else _build_sums(groups)
         self.requires_grad_(False)
         self.eval()
 
@@ -52,7 +52,7 @@ class Deployed(nn.Module):
         seen = pixels.permute(0, 3, 1, 2).float()
         if self.mirrored:
             seen = torch.cat([seen, seen.flip(3)])
-        means = pool(self.features(seen))
+        means = average_pool(self.features(seen))
         if self.mirrored:
             # The head is linear: the mean of its inputs gives the mean of its logits.
             pairs = means.reshape(2, -1, *means.shape[1:])
@@ -61,7 +61,7 @@ class Deployed(nn.Module):
         return probabilities.squeeze(3).squeeze(2)
 
 
-def halved(deployed: Deployed) -> Deployed:
+def round_to_float16(deployed: DeployedNetwork) -> DeployedNetwork:
     """Round every weight to what float16 can hold; the copy still computes in float32."""
     rounded = copy.deepcopy(deployed)
     for weights in rounded.parameters():
@@ -69,7 +69,7 @@ def halved(deployed: Deployed) -> Deployed:
     return rounded
 
 
-def _head(
+def _build_head(
     classifier: nn.Linear,
     columns: tuple[int, ...],
     temperature: float,
@@ -91,7 +91,7 @@ def _head(
     return head
 
 
-def _sums(groups: Votes) -> nn.Conv2d:
+def _build_sums(groups: Votes) -> nn.Conv2d:
     """Add up probabilities by groups, as a 1x1 convolution for the same reason."""
     sums = nn.Conv2d(groups.shape[1], groups.shape[0], 1, bias=False)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def _sums(groups: Votes) -> nn.Conv2d:
     return sums
 
 
-def _fused(layers: nn.Sequential) -> nn.Sequential:
+def _fuse_norms(layers: nn.Sequential) -> nn.Sequential:
     """Fold every batch norm into the convolution in front of it, at any depth."""
     fused: list[nn.Module] = []
     for layer in layers:
@@ -108,6 +108,6 @@ def _fused(layers: nn.Sequential) -> nn.Sequential:
             continue
         for name, child in layer.named_children():
             if isinstance(child, nn.Sequential):
-                setattr(layer, name, _fused(child))
+                setattr(layer, name, _fuse_norms(child))
         fused.append(layer)
     return nn.Sequential(*fused)

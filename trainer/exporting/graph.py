@@ -15,36 +15,36 @@ import torch
 from onnx import numpy_helper
 
 from trainer.data import Framing
-from trainer.exporting.deploy import Deployed
+from trainer.exporting.deploy import DeployedNetwork
 
 OPSET = 18
-INPUT, OUTPUT, BATCH = "pixels", "probabilities", "N"
+INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
 
 
-def to_graph(deployed: Deployed, framing: Framing) -> onnx.ModelProto:
+def export_graph(deployed: DeployedNetwork, framing: Framing) -> onnx.ModelProto:
     """Export a network for any number of pictures: uint8 [N, H, W, C] to float [N, K]."""
     # Two pictures, because a batch of one is taken for a constant.
     example = torch.zeros((2, framing.side, framing.side, framing.channels), dtype=torch.uint8)
-    with _silence():
+    with _silence_exporter():
         program = torch.onnx.export(
             deployed,
             (example,),
             dynamo=True,
             external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes={INPUT: {0: torch.export.Dim(BATCH)}},
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes={INPUT_NAME: {0: torch.export.Dim(BATCH_AXIS)}},
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None  # it is what dynamo=True returns
     graph = program.model_proto
-    _strip(graph)
+    _strip_notes(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
-def with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+def serialise_with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """Write a graph with ``metadata_props`` as the bytes of an ONNX file."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph)
@@ -54,7 +54,7 @@ def with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     return data
 
 
-def store_halved(model: onnx.ModelProto) -> None:
+def store_as_float16(model: onnx.ModelProto) -> None:
     """Store float32 weights as float16 with a cast in front, where none loses a digit.
 
     That halves the file. ONNX Runtime folds the casts as it opens it, so they cost nothing
@@ -84,7 +84,7 @@ def store_halved(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """Keep the exporter's progress, notes and warnings of its own parts from the user."""
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
@@ -97,7 +97,7 @@ def _silence() -> Iterator[None]:
             noisy.setLevel(level)
 
 
-def _strip(message: Any) -> None:
+def _strip_notes(message: Any) -> None:
     """Remove notes and stack traces, which hold the paths of the exporting machine.
 
     ``message`` is a protobuf message; it is searched to any depth.
@@ -107,4 +107,4 @@ def _strip(message: Any) -> None:
             message.ClearField(field.name)
         elif field.message_type is not None:
             for part in [value] if hasattr(value, "ListFields") else value:
-                _strip(part)
+                _strip_notes(part)

@@ -11,7 +11,7 @@ from batch.models.shipped import NAME_SEPARATOR, SUFFIX, find_model
 from batch.options import DEFAULT_MODEL
 from trainer.data import Framing
 
-DEFAULT = "default"
+DEFAULT_NAME = "default"
 
 
 def open_model(name: str) -> Model:
@@ -21,18 +21,18 @@ def open_model(name: str) -> Model:
         ModelError: there is none, it does not keep the model contract, or the name stands for
             two models, which answer together in the runner alone.
     """
-    name = runner_name(name)
+    name = resolve_default_name(name)
     if NAME_SEPARATOR in name and not Path(name).is_file():
         raise ModelError(f"{name} are two models", "add --end-to-end, or name one of them")
     # A name that ends as a file's does is meant as one, so the message is about the file.
     return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))
 
 
-def runner_name(name: str) -> str:
+def resolve_default_name(name: str) -> str:
     """Give what the runner's ``--model`` takes for a name that may be ``default``."""
-    return DEFAULT_MODEL if name == DEFAULT else name
+    return DEFAULT_MODEL if name == DEFAULT_NAME else name
 
 
-def framing_for(model: Model) -> Framing:
+def derive_framing(model: Model) -> Framing:
     """Say how samples are cut for a model."""
     return Framing(model.spec.region, model.spec.margin, model.width, model.channels)

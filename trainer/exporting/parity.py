@@ -14,12 +14,12 @@ from trainer.evaluation.metrics import Probabilities
 
 # What PyTorch and ONNX Runtime may differ by in a probability.
 MAX_DIFFERENCE = 1e-4
-BATCHES = (1, 2, 33)
-SAMPLES = 66
-BATCH = 64
+PARITY_BATCHES = (1, 2, 33)
+PARITY_SAMPLES = 66
+PREDICTION_BATCH = 64
 
 
-class NotAlike(BatchLabelError):
+class ParityError(BatchLabelError):
     """The exported model does not answer as the network does."""
 
 
@@ -31,30 +31,31 @@ def check_parity(deployed: nn.Module, graph: bytes, pixels: Pixels) -> float:
     Raises:
         NotAlike: it is more than ``MAX_DIFFERENCE``.
     """
-    pixels = pixels[:SAMPLES]
-    wanted = torch_answers(deployed, pixels)
+    pixels = pixels[:PARITY_SAMPLES]
+    wanted = predict_torch(deployed, pixels)
     worst = max(
-        float(np.abs(onnx_answers(graph, pixels, batch) - wanted).max()) for batch in BATCHES
+        float(np.abs(predict_onnx(graph, pixels, batch) - wanted).max()) for batch in PARITY_BATCHES
     )
     if not worst <= MAX_DIFFERENCE:
-        raise NotAlike(
+        raise ParityError(
             f"the exported model's answers differ by {worst:.2g} from the network's",
             "try --weights float32, or other versions of torch and onnxruntime",
         )
     return worst
 
 
-def torch_answers(deployed: nn.Module, pixels: Pixels) -> Probabilities:
+def predict_torch(deployed: nn.Module, pixels: Pixels) -> Probabilities:
     """Run the deployed network in PyTorch: uint8 [n, H, W, C] to float32 [n, K]."""
     with torch.inference_mode():
         batches = [
-            deployed(torch.tensor(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)
+            deployed(torch.tensor(pixels[at : at + PREDICTION_BATCH]))
+            for at in range(0, len(pixels), PREDICTION_BATCH)
         ]
     answers: Probabilities = torch.cat(batches).numpy()
     return answers
 
 
-def onnx_answers(graph: bytes, pixels: Pixels, batch: int = BATCH) -> Probabilities:
+def predict_onnx(graph: bytes, pixels: Pixels, batch: int = PREDICTION_BATCH) -> Probabilities:
     """Run an ONNX file's bytes on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
     session = open_session(graph, Provider.CPU, pixels[:1])
     outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]

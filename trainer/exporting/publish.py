@@ -19,7 +19,7 @@ from batch.vision.classify import Classifier
 from trainer.exporting.card import USE_HEADING
 
 
-def publish(graph: bytes, card: str, output: Path) -> None:
+def publish_model(graph: bytes, card: str, output: Path) -> None:
     """Write a model file's bytes and, beside it, its card and the folder's ``SHA256SUMS``.
 
     The file is read back as the runner reads it, and must answer its golden samples,
@@ -38,12 +38,12 @@ def publish(graph: bytes, card: str, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         _check_card(beside, output)
         _check_sums(sums)
-        with _draft(output, graph) as draft:
+        with _open_model_draft(output, graph) as draft:
             Classifier(load_model(draft), Provider.CPU, batch_size=1)
             draft.replace(output)
-        with _draft(beside, card.encode()) as draft:
+        with _open_model_draft(beside, card.encode()) as draft:
             draft.replace(beside)
-        with _draft(sums, checksums(output.parent).encode()) as draft:
+        with _open_model_draft(sums, list_checksums(output.parent).encode()) as draft:
             draft.replace(sums)
     except OSError as error:
         raise OutputError(
@@ -51,7 +51,7 @@ def publish(graph: bytes, card: str, output: Path) -> None:
         ) from error
 
 
-def card_of(model: Model) -> str:
+def read_card(model: Model) -> str:
     """Read the card that lies beside a model file.
 
     Raises:
@@ -66,7 +66,7 @@ def card_of(model: Model) -> str:
     return card
 
 
-def checksums(folder: Path) -> str:
+def list_checksums(folder: Path) -> str:
     """List the models of a folder as ``sha256sum`` does: digest, two spaces, name."""
     models = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name)
     return "".join(
@@ -84,7 +84,7 @@ def _check_card(path: Path, model: Path) -> None:
     if text is None or f"## {USE_HEADING}\n" in text:
         return
     if not model.exists() or hashlib.sha256(model.read_bytes()).hexdigest() not in text:
-        raise _foreign(path)
+        raise _foreign_file(path)
 
 
 def _check_sums(path: Path) -> None:
@@ -95,10 +95,10 @@ def _check_sums(path: Path) -> None:
     """
     lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
     if not all(re.fullmatch(rf"[0-9a-f]{{64}}  .*\{SUFFIX}", line) for line in lines):
-        raise _foreign(path)
+        raise _foreign_file(path)
 
 
-def _foreign(path: Path) -> OutputError:
+def _foreign_file(path: Path) -> OutputError:
     return OutputError(
         f"{path} would be replaced, and the trainer did not write it",
         "move it away, or choose another --output",
@@ -106,7 +106,7 @@ def _foreign(path: Path) -> OutputError:
 
 
 @contextmanager
-def _draft(target: Path, data: bytes) -> Iterator[Path]:
+def _open_model_draft(target: Path, data: bytes) -> Iterator[Path]:
     """Make a file with this content beside ``target``, which the block may rename.
 
     It proves itself as ``batch.files.drafts`` says.

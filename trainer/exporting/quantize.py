@@ -20,11 +20,11 @@ from onnxruntime.quantization import (
 )
 
 from trainer.data import Pixels
-from trainer.exporting.graph import INPUT
+from trainer.exporting.graph import INPUT_NAME
 
-OPERATORS = ["Conv", "Add", "Relu", "Clip"]
+QUANTIZED_OPERATORS = ["Conv", "Add", "Relu", "Clip"]
 CALIBRATION_SAMPLES = 512
-BATCH = 32
+CALIBRATION_BATCH = 32
 
 
 def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
@@ -36,14 +36,14 @@ def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
     operators (QuantizeLinear and DequantizeLinear), which ONNX Runtime merges into integer kernels.
     """
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_SAMPLES)).astype(int)
-    with TemporaryDirectory() as folder, _silence():
+    with TemporaryDirectory() as folder, _silence_quantizer():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         # As a file, since a graph in memory would be left with its weights outside of it.
         onnx.save(graph, source)
         quantize_static(
             source,
             target,
-            _Calibration(pixels[chosen]),
+            _CalibrationReader(pixels[chosen]),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             # Processors without instructions for it add up products of unsigned and signed
@@ -53,24 +53,26 @@ def quantize(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             calibration_providers=["CPUExecutionProvider"],
-            op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=_in_float(graph.graph),
+            op_types_to_quantize=QUANTIZED_OPERATORS,
+            nodes_to_exclude=_list_float_nodes(graph.graph),
         )
         quantized = onnx.load(target)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 
 
-class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # it has no types
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
     def __init__(self, pixels: Pixels) -> None:
-        self._batches = iter(np.split(pixels, range(BATCH, len(pixels), BATCH)))
+        self._batches = iter(
+            np.split(pixels, range(CALIBRATION_BATCH, len(pixels), CALIBRATION_BATCH))
+        )
 
     def get_next(self) -> dict[str, Pixels] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
+        return None if batch is None else {INPUT_NAME: batch}
 
 
-def _in_float(graph: onnx.GraphProto) -> list[str]:
+def _list_float_nodes(graph: onnx.GraphProto) -> list[str]:
     operators = [node.op_type for node in graph.node]
     softmax = operators.index("Softmax")
     head = max(n for n, operator in enumerate(operators[:softmax]) if operator == "Conv")
@@ -79,7 +81,7 @@ def _in_float(graph: onnx.GraphProto) -> list[str]:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def _silence_quantizer() -> Iterator[None]:
     """Keep advice on preparing the graph from the user, who can't act on it."""
     logging.disable(logging.WARNING)
     try:

@@ -11,18 +11,18 @@ from batch.errors import UsageError
 from batch.records import Abstain
 from trainer.data import (
     Groups,
-    Part,
+    Split,
     Votes,
-    abstain_classes,
-    in_order,
-    membership,
-    regroup,
+    select_abstain_classes,
+    sort_classes,
+    membership_matrix,
+    merge_classes,
 )
-from trainer.evaluate import certain
+from trainer.evaluate import keep_agreed
 
 
 @dataclass(frozen=True)
-class Selection:
+class LabelSelection:
     """What a model's outputs are made of.
 
     Attributes:
@@ -45,18 +45,18 @@ class Selection:
         """All outputs: the labels, then the abstain outputs."""
         return (*self.labels, *self.abstain)
 
-    def samples(self, part: Part) -> Part:
+    def samples(self, part: Split) -> Split:
         """Keep the samples of the selected classes, by the model's outputs."""
-        return regroup(part, self.groups, len(self.outputs))
+        return merge_classes(part, self.groups, len(self.outputs))
 
-    def agreed(self, part: Part) -> Part:
+    def select_agreed(self, part: Split) -> Split:
         """The same, of the samples that people agreed on."""
-        return certain(self.samples(part))
+        return keep_agreed(self.samples(part))
 
 
-def select(
+def select_labels(
     wanted: Mapping[str, str] | None, rest: Abstain | None, classes: tuple[str, ...]
-) -> Selection:
+) -> LabelSelection:
     """Choose labels of a training; its abstain classes always stay.
 
     Args:
@@ -68,7 +68,7 @@ def select(
         UsageError: the training has no such label, two names are one label, or there are fewer
             than two.
     """
-    abstain = abstain_classes(classes)
+    abstain = select_abstain_classes(classes)
     known = tuple(name for name in classes if name not in abstain)
     names = dict(wanted or {name: name for name in known})
     unknown = [source for source in names.values() if source not in known]
@@ -78,7 +78,7 @@ def select(
         )
     if len(names) < 2 or len(set(names.values())) < len(names):
         raise UsageError("a model needs two or more labels of their own", "name others in --labels")
-    reserved = abstain_classes(tuple(names))
+    reserved = select_abstain_classes(tuple(names))
     if reserved:
         raise UsageError(
             f"{reserved[0]} is the name of an abstain output, not of a label", "name it otherwise"
@@ -86,7 +86,7 @@ def select(
     left = [name for name in known if name not in names.values()]
     if rest and not left:
         raise UsageError("--rest needs labels that --labels does not name", "drop --rest")
-    outputs = in_output_order(tuple(names), (*abstain, *([str(rest)] if rest else [])))
+    outputs = order_outputs(tuple(names), (*abstain, *([str(rest)] if rest else [])))
     sources = {source: name for name, source in names.items()}
     groups = np.array(
         [
@@ -103,8 +103,10 @@ def select(
     )
     selected = np.flatnonzero(groups >= 0)
     columns = selected[np.argsort(groups[selected], kind="stable")]
-    joined = membership(groups[columns], len(outputs)) if len(columns) > len(outputs) else None
-    return Selection(
+    joined = (
+        membership_matrix(groups[columns], len(outputs)) if len(columns) > len(outputs) else None
+    )
+    return LabelSelection(
         labels=tuple(names),
         abstain=outputs[len(names) :],
         columns=tuple(columns.tolist()),
@@ -113,6 +115,6 @@ def select(
     )
 
 
-def in_output_order(labels: tuple[str, ...], abstain: tuple[str, ...]) -> tuple[str, ...]:
+def order_outputs(labels: tuple[str, ...], abstain: tuple[str, ...]) -> tuple[str, ...]:
     """Put the abstain outputs, each once, behind the labels in the order of the contract."""
-    return (*labels, *in_order(abstain))
+    return (*labels, *sort_classes(abstain))

@@ -18,14 +18,14 @@ import torch
 from batch.errors import InputError
 from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
-from trainer.data import Part, Pixels
-from trainer.evaluate import Evaluation, evaluate, figures
+from trainer.data import Split, Pixels
+from trainer.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.calibrate import softmax
-from trainer.exporting.golden import golden_of
-from trainer.exporting.graph import with_metadata
-from trainer.exporting.parity import onnx_answers
-from trainer.reviewing.head import Floats, Head, features_of, find_head, with_head
-from trainer.training.probe import regression
+from trainer.exporting.golden import rechoose_golden_samples
+from trainer.exporting.graph import serialise_with_metadata
+from trainer.exporting.parity import predict_onnx
+from trainer.reviewing.head import Floats, LinearHead, compute_features, find_head, replace_head
+from trainer.training.probe import fit_logistic_regression
 
 # Half the squared change of the weights, in units of the features' length, weighs this much
 # against the sum of losses.
@@ -33,7 +33,7 @@ DECAY = 0.3
 
 
 @dataclass(frozen=True)
-class Adjusted:
+class AdjustedModel:
     """A model file's bytes and what was found out on the way.
 
     ``test`` are figures of held-out reviewed samples, ``learnt`` the number of those that were
@@ -53,9 +53,15 @@ class Adjusted:
         return hashlib.sha256(self.graph).hexdigest()
 
 
-def adjust(
-    model: Model, learn: Part, held: Part, others: Pixels, version: str, created: str, decay: float
-) -> Adjusted:
+def adjust_model(
+    model: Model,
+    learn: Split,
+    held: Split,
+    others: Pixels,
+    version: str,
+    created: str,
+    decay: float,
+) -> AdjustedModel:
     """Fit a model's last layer to reviewed samples and to its own answers on others.
 
     ``learn`` and ``held`` have votes for the model's outputs in their order; the second gives the
@@ -80,29 +86,29 @@ def adjust(
     proto = onnx.load_from_string(model.graph)
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
-    seen = features_of(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
+    seen = compute_features(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
     classes = softmax(head.logits(seen[: len(pixels)]), 1.0)
     reviewed = head.class_votes(classes[: len(learn)], learn.votes)
     votes = np.concatenate([reviewed, classes[len(learn) :]])
-    changed = with_head(proto, moved(head, seen, np.concatenate([votes, votes]), decay))
+    changed = replace_head(proto, refit_head(head, seen, np.concatenate([votes, votes]), decay))
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
-    bare = with_metadata(changed, {})
-    test = evaluate(onnx_answers(bare, held.pixels), held.targets, model.spec.outputs)
+    bare = serialise_with_metadata(changed, {})
+    test = evaluate(predict_onnx(bare, held.pixels), held.targets, model.spec.outputs)
     spec = replace(
         model.spec,
         version=version,
         created=created,
         data_fingerprint=fingerprint.hexdigest(),
-        metrics={"data": "reviewed answers", "split": "held out", **figures(test)},
-        golden=golden_of(bare, model.spec.golden.inputs),
+        metrics={"data": "reviewed answers", "split": "held out", **evaluation_to_json(test)},
+        golden=rechoose_golden_samples(bare, model.spec.golden.inputs),
     )
-    graph = with_metadata(changed, to_metadata(spec))
-    return Adjusted(graph, spec, test, len(learn), len(others), decay)
+    graph = serialise_with_metadata(changed, to_metadata(spec))
+    return AdjustedModel(graph, spec, test, len(learn), len(others), decay)
 
 
-def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
+def refit_head(head: LinearHead, seen: Floats, votes: Floats, decay: float) -> LinearHead:
     """Fit a head to votes, float32 [n, C], for features, float32 [n, D], near to where it is.
 
     Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
@@ -110,7 +116,7 @@ def moved(head: Head, seen: Floats, votes: Floats, decay: float) -> Head:
     """
     length = float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).mean()))
     start = torch.from_numpy(head.logits(seen))
-    change, shift = regression(
+    change, shift = fit_logistic_regression(
         torch.from_numpy(seen / length), torch.from_numpy(votes), decay, start
     )
     weight = (head.weight + change.numpy() / length).astype(np.float32)

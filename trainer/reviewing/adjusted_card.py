@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 from batch.models.model import Model
-from trainer.evaluation.tables import NO_SAMPLE
-from trainer.exporting.card import results, table
-from trainer.reviewing.adjust import Adjusted
+from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
+from trainer.exporting.card import write_results, markdown_table
+from trainer.reviewing.adjust import AdjustedModel
 
-BEFORE = """## Before it was adjusted
+ORIGINAL_SECTION = """## Before it was adjusted
 
 What follows is of the model before anything was adjusted; no figure in it was measured again.
 
 """
-HEADING = re.compile(r"^(#+ )", flags=re.MULTILINE)
+HEADING_PATTERN = re.compile(r"^(#+ )", flags=re.MULTILINE)
 
 
-def adjusted_card(adjusted: Adjusted, before: Model, card: str) -> str:
+def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> str:
     """Write the Markdown card of a model that was adjusted; ``card`` is the one of ``before``."""
     spec = adjusted.spec
     facts = (
@@ -29,17 +29,17 @@ def adjusted_card(adjusted: Adjusted, before: Model, card: str) -> str:
     return (
         f"# {spec.name}\n\nA model whose last layer was adjusted to answers that people reviewed. "
         f"All else is as it was, thresholds included.\n\n"
-        f"{table(('', ''), facts)}\n\n"
+        f"{markdown_table(('', ''), facts)}\n\n"
         f"## What it learnt from\n\n{adjusted.learnt:,} reviewed answers, and its own answers on "
         f"{adjusted.kept:,} other photos, by logistic regression with a decay of "
         f"{adjusted.decay:g} towards the weights that it had. Fingerprint: "
         f"`{spec.data_fingerprint}`.\n\n"
-        f"{results(adjusted.test, 'held-out')}\n\n{NO_SAMPLE}\n\n"
-        f"{BEFORE}{_first(card)}"
+        f"{write_results(adjusted.test, 'held-out')}\n\n{BIASED_SAMPLE_NOTE}\n\n"
+        f"{ORIGINAL_SECTION}{_original_card(card)}"
     )
 
 
-def _first(card: str) -> str:
+def _original_card(card: str) -> str:
     """Give the card from before the first adjustment, two levels deeper."""
-    _, found, first = card.partition(BEFORE)
-    return first if found else HEADING.sub("##\\1", card)
+    _, found, first = card.partition(ORIGINAL_SECTION)
+    return first if found else HEADING_PATTERN.sub("##\\1", card)

@@ -11,20 +11,26 @@ import numpy as np
 from batch.errors import InputError, UsageError
 from batch.models.model import Model
 from batch.records import Abstain
-from trainer.data import Part, take
-from trainer.evaluate import answers, columns_of
+from trainer.data import Split, select_samples
+from trainer.evaluate import predict_model, find_columns
 from trainer.evaluation.metrics import Probabilities
-from trainer.exporting.models import framing_for
-from trainer.gate import Comparison, Refused, Require, check, compare_answers
+from trainer.exporting.models import derive_framing
+from trainer.gate import (
+    Comparison,
+    CandidateRejected,
+    Requirement,
+    check_comparison,
+    compare_predictions,
+)
 from trainer.reviewing.review import Review
-from trainer.reviewing.reviewed import Reviewed, read_reviewed
+from trainer.reviewing.reviewed import ReviewedData, read_reviewed
 
 # What chance may explain of a difference, to either side: as the ends of a 95 % interval.
-CHANCE = 0.025
-STAYS = "the shipped model stays; review more photos, or train on more data"
+SIGNIFICANCE_LEVEL = 0.025
+REJECTED_REMEDY = "the shipped model stays; review more photos, or train on more data"
 
 
-def held_out(review: Review, candidate: Model, shipped: Model) -> Reviewed:
+def read_held_out(review: Review, candidate: Model, shipped: Model) -> ReviewedData:
     """Read a review as two models take it, which have the same labels.
 
     Its classes are all that either of the two can answer.
@@ -32,12 +38,12 @@ def held_out(review: Review, candidate: Model, shipped: Model) -> Reviewed:
     Raises:
         BadReview, InputError: as ``read_reviewed`` does.
     """
-    classes = (*shipped.spec.labels, *_abstain(candidate, shipped))
-    return read_reviewed(review, classes, framing_for(shipped))
+    classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
+    return read_reviewed(review, classes, derive_framing(shipped))
 
 
 def compare_reviewed(
-    candidate: Model, shipped: Model, held: Part | None, labels: tuple[str, ...]
+    candidate: Model, shipped: Model, held: Split | None, labels: tuple[str, ...]
 ) -> Comparison:
     """Run both models on held-out reviewed samples.
 
@@ -53,31 +59,36 @@ def compare_reviewed(
         InputError: there are none.
         ModelError: ``labels`` lack one of the models'.
     """
-    classes = (*shipped.spec.labels, *_abstain(candidate, shipped))
-    held = None if held is None else _narrowed(held, classes, labels, shipped)
+    classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
+    held = None if held is None else _select_classes(held, classes, labels, shipped)
     if held is None or not len(held):
         raise InputError("no reviewed sample is held out", "review more photos: a fifth is held")
-    new, old = (_spread(answers(m, held), m.spec.outputs, classes) for m in (candidate, shipped))
-    return compare_answers(new, old, held.targets)
+    new, old = (
+        _spread_columns(predict_model(m, held), m.spec.outputs, classes)
+        for m in (candidate, shipped)
+    )
+    return compare_predictions(new, old, held.targets)
 
 
-def _abstain(*models: Model) -> tuple[str, ...]:
+def _list_abstain_outputs(*models: Model) -> tuple[str, ...]:
     """Name the abstain outputs that any of the models has."""
     return tuple(
         name.value for name in Abstain if any(name in model.spec.abstain for model in models)
     )
 
 
-def _narrowed(held: Part, classes: tuple[str, ...], labels: tuple[str, ...], model: Model) -> Part:
+def _select_classes(
+    held: Split, classes: tuple[str, ...], labels: tuple[str, ...], model: Model
+) -> Split:
     """Keep the samples of ``classes``, with votes for them; the data may lack abstain classes."""
     shared = tuple(name for name in classes if name not in set(Abstain) or name in labels)
-    columns = columns_of(shared, labels, model.path)
+    columns = find_columns(shared, labels, model.path)
     keep = np.isin(held.targets, columns)
-    votes = _spread(held.votes[keep][:, list(columns)], shared, classes)
-    return replace(take(held, keep), votes=votes)
+    votes = _spread_columns(held.votes[keep][:, list(columns)], shared, classes)
+    return replace(select_samples(held, keep), votes=votes)
 
 
-def _spread(
+def _spread_columns(
     values: Probabilities, outputs: tuple[str, ...], classes: tuple[str, ...]
 ) -> Probabilities:
     """Put the columns of float32 [n, outputs] in the order of ``classes``, 0 where it has none."""
@@ -87,7 +98,7 @@ def _spread(
 
 
 def check_reviewed(
-    reviewed: Comparison, usual: Comparison | None, require: Require, candidate: Path
+    reviewed: Comparison, usual: Comparison | None, require: Requirement, candidate: Path
 ) -> None:
     """Make sure that a candidate has learnt from a review without forgetting what it knew.
 
@@ -101,23 +112,23 @@ def check_reviewed(
         Refused: it is not; the message says in what.
         UsageError: without data the candidate can't be proved to be as good.
     """
-    if chance_of(reviewed.lost, reviewed.won) <= CHANCE:
-        raise Refused(f"{candidate} is worse on what people reviewed", STAYS)
-    learnt = chance_of(reviewed.won, reviewed.lost) <= CHANCE
+    if sign_test(reviewed.lost, reviewed.won) <= SIGNIFICANCE_LEVEL:
+        raise CandidateRejected(f"{candidate} is worse on what people reviewed", REJECTED_REMEDY)
+    learnt = sign_test(reviewed.won, reviewed.lost) <= SIGNIFICANCE_LEVEL
     if usual is not None:
-        as_good = learnt or require is Require.AS_GOOD
-        check(usual, Require.AS_GOOD if as_good else Require.BETTER, candidate)
-    elif require is Require.AS_GOOD:
+        as_good = learnt or require is Requirement.AS_GOOD
+        check_comparison(usual, Requirement.AS_GOOD if as_good else Requirement.BETTER, candidate)
+    elif require is Requirement.AS_GOOD:
         raise UsageError("a few reviewed samples can't prove a model as good", "give --data, too")
     elif not learnt:
-        raise Refused(
+        raise CandidateRejected(
             f"{candidate} is not better: it is right on {reviewed.won} of {reviewed.samples} "
             f"reviewed samples where {reviewed.lost} went wrong, which chance explains",
-            STAYS,
+            REJECTED_REMEDY,
         )
 
 
-def chance_of(wins: int, losses: int) -> float:
+def sign_test(wins: int, losses: int) -> float:
     """Chance of so many wins or more where both are as likely: the one-sided sign test.
 
     It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.

@@ -14,17 +14,17 @@ from batch.reading.readers import MAX_LINE_BYTES
 from batch.records import Abstain, Box
 from batch.row_json import MAX_PHOTO_SIDE
 
-COLUMNS = tuple(
+REVIEW_COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
 )
-BOX = COLUMNS[2:6]
+BOX_COLUMNS = REVIEW_COLUMNS[2:6]
 # Answers of earlier releases, and what they are called now.
 FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
-SHOWN = 300  # characters of what is wrong with a cell
-REMEDY = "give the review.csv that the report page saved, as it is"
+MAX_SHOWN_CHARACTERS = 300  # characters of what is wrong with a cell
+REVIEW_REMEDY = "give the review.csv that the report page saved, as it is"
 
 
-class BadReview(InputError):
+class ReviewError(InputError):
     """A file is no review, or damaged."""
 
 
@@ -45,7 +45,7 @@ class Verdict:
         face: the face's number, None if the answer is the photo's.
         box: the face that the answer rests on, in pixels of the upright photo; None if it rests on
             the whole photo.
-        said: the report's answer, a label, ``neither`` or ``no_person``; empty if it had none.
+        reported: the report's answer, a label, ``neither`` or ``no_person``; empty if it had none.
         label: the right answer, likewise.
         where: names the file and line.
     """
@@ -53,14 +53,14 @@ class Verdict:
     path: Location
     face: int | None
     box: Box | None
-    said: str
+    reported: str
     label: str
     where: str
 
     @property
     def confirms(self) -> bool:
         """Whether the report was right."""
-        return self.said == self.label
+        return self.reported == self.label
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ def is_review(source: Path) -> bool:
         return False
     with source.open("rb") as file:
         return file.readline(MAX_LINE_BYTES).decode("utf-8-sig", "replace").strip() == ",".join(
-            COLUMNS
+            REVIEW_COLUMNS
         )
 
 
@@ -87,14 +87,16 @@ def read_review(review: Review) -> list[Verdict]:
     """
     latest: dict[tuple[Location, int | None], Verdict] = {}
     for file in review.files:
-        for verdict in _verdicts(file, review.photos):
+        for verdict in _read_verdicts(file, review.photos):
             # Taken out first, so that it goes to where it was said last.
             latest.pop((verdict.path, verdict.face), None)
             latest[verdict.path, verdict.face] = verdict
     return list(latest.values())
 
 
-def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple[str, str]]]:
+def select_photo_verdicts(
+    verdicts: Sequence[Verdict],
+) -> tuple[list[Verdict], list[tuple[str, str]]]:
     """Give one verdict for each photo, and the photos without one, each with the reason.
 
     What was said of the photo counts; where its faces were reviewed one by one, what was said of
@@ -122,7 +124,7 @@ def about_photos(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[tuple
     return kept, left_out
 
 
-def box_of(sides: Sequence[float]) -> Box | None:
+def parse_box(sides: Sequence[float]) -> Box | None:
     """Make a box of its left, top, width and height in pixels; None of nothing.
 
     Raises:
@@ -137,7 +139,7 @@ def box_of(sides: Sequence[float]) -> Box | None:
     return Box(left, top, width, height, score=1.0)
 
 
-def placed(text: str, photos: Path) -> Location:
+def resolve_location(text: str, photos: Path) -> Location:
     """Tell where a photo of a report lies whose relative paths start in the folder ``photos``.
 
     Raises:
@@ -147,7 +149,7 @@ def placed(text: str, photos: Path) -> Location:
     return path if isinstance(path, Url) else photos / path
 
 
-def _face_of(text: str) -> int | None:
+def _parse_face(text: str) -> int | None:
     if not text:
         return None
     if not 1 <= (face := int(text)) <= MAX_PHOTO_SIDE:
@@ -155,37 +157,41 @@ def _face_of(text: str) -> int | None:
     return face
 
 
-def _verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
+def _read_verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
     try:
         # With or without the mark that spreadsheets put in front.
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True)
-            if tuple(next(rows, ())) != COLUMNS:
-                raise BadReview(f"{file} has not the columns {','.join(COLUMNS)}", REMEDY)
+            if tuple(next(rows, ())) != REVIEW_COLUMNS:
+                raise ReviewError(
+                    f"{file} has not the columns {','.join(REVIEW_COLUMNS)}", REVIEW_REMEDY
+                )
             for cells in rows:
                 if cells:
-                    yield _verdict(cells, f"{file}, line {rows.line_num}", photos)
+                    yield _parse_verdict(cells, f"{file}, line {rows.line_num}", photos)
     except OSError as error:
-        raise BadReview(f"{file} can't be read ({error.strerror})", REMEDY) from error
+        raise ReviewError(f"{file} can't be read ({error.strerror})", REVIEW_REMEDY) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadReview(f"{file} can't be read as a review ({error})", REMEDY) from error
+        raise ReviewError(f"{file} can't be read as a review ({error})", REVIEW_REMEDY) from error
 
 
-def _verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
-    if len(cells) != len(COLUMNS):
-        raise BadReview(f"{where} has {len(cells)} cells, not {len(COLUMNS)}", REMEDY)
-    row = dict(zip(COLUMNS, cells, strict=True))
+def _parse_verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
+    if len(cells) != len(REVIEW_COLUMNS):
+        raise ReviewError(
+            f"{where} has {len(cells)} cells, not {len(REVIEW_COLUMNS)}", REVIEW_REMEDY
+        )
+    row = dict(zip(REVIEW_COLUMNS, cells, strict=True))
     if not row["path"] or not row["label"]:
-        raise BadReview(f"{where} has no {'label' if row['path'] else 'path'}", REMEDY)
+        raise ReviewError(f"{where} has no {'label' if row['path'] else 'path'}", REVIEW_REMEDY)
     try:
         return Verdict(
-            path=placed(row["path"], photos),
-            face=_face_of(row["face"]),
-            box=box_of([float(row[name]) for name in BOX if row[name]]),
-            said=row["said"],
+            path=resolve_location(row["path"], photos),
+            face=_parse_face(row["face"]),
+            box=parse_box([float(row[name]) for name in BOX_COLUMNS if row[name]]),
+            reported=row["said"],
             label=FORMER_ANSWERS.get(row["label"], row["label"]),
             where=where,
         )
     except ValueError as error:
-        why = printable_text(str(error))[:SHOWN]
-        raise BadReview(f"{where} can't be understood ({why})", REMEDY) from error
+        why = printable_text(str(error))[:MAX_SHOWN_CHARACTERS]
+        raise ReviewError(f"{where} can't be understood ({why})", REVIEW_REMEDY) from error

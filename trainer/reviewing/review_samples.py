@@ -17,12 +17,12 @@ from batch.vision.decode import decode_bytes
 from batch.vision.faces import is_small
 from batch.vision.read_file import read_file
 from trainer.data import Framing
-from trainer.datasets.samples import LeftOut, Sample, split_of
-from trainer.evaluate import canonical
+from trainer.datasets.samples import Skipped, Sample, assign_split
+from trainer.evaluate import canonical_label
 from trainer.reviewing.review import Verdict
 
 # Why a photo that was labelled where it lay can't be learnt from there.
-ELSEWHERE = "it lies in a store or an archive: label and review a copy in a folder"
+ELSEWHERE_REASON = "it lies in a store or an archive: label and review a copy in a folder"
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,11 @@ class ReviewedSample(Sample):
     confirms: bool = False
 
 
-def label_index(label: str, labels: tuple[str, ...]) -> int | None:
+def find_label(label: str, labels: tuple[str, ...]) -> int | None:
     """Find a label as a report writes it, by its name or a synonym."""
-    return {canonical(label_text(own)): n for n, own in enumerate(labels)}.get(canonical(label))
+    return {canonical_label(label_text(own)): n for n, own in enumerate(labels)}.get(
+        canonical_label(label)
+    )
 
 
 def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
@@ -45,16 +47,16 @@ def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
         InputError: one is not; the message names its line.
     """
     for verdict in verdicts:
-        if verdict.label not in ABSTAIN_OUTPUTS and label_index(verdict.label, labels) is None:
+        if verdict.label not in ABSTAIN_OUTPUTS and find_label(verdict.label, labels) is None:
             raise InputError(
                 f"{verdict.where} says {verdict.label!r}, which is none of {', '.join(labels)}",
                 "correct the review, or take data and a model that have the label",
             )
 
 
-def read_samples(
+def read_reviewed_samples(
     verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
-) -> tuple[list[ReviewedSample], list[LeftOut]]:
+) -> tuple[list[ReviewedSample], list[Skipped]]:
     """Read each photo once and cut out what was reviewed; the rest comes with the reason.
 
     The samples are in the order of their photos' bytes. One with two labels is left out.
@@ -63,23 +65,25 @@ def read_samples(
     def by_path(verdict: Verdict) -> str:
         return str(verdict.path)
 
-    def load(wanted: list[Verdict]) -> list[ReviewedSample | LeftOut]:
-        return list(_cut(wanted, labels, framing))
+    def load(wanted: list[Verdict]) -> list[ReviewedSample | Skipped]:
+        return list(_cut_samples(wanted, labels, framing))
 
     photos = [list(group) for _, group in groupby(sorted(verdicts, key=by_path), by_path)]
     with ThreadPoolExecutor() as pool:
         found = [one for of_photo in pool.map(load, photos) for one in of_photo]
-    samples, repeated = _once((one for one in found if isinstance(one, ReviewedSample)), labels)
+    samples, repeated = _deduplicate(
+        (one for one in found if isinstance(one, ReviewedSample)), labels
+    )
     return samples, [*(one for one in found if not isinstance(one, ReviewedSample)), *repeated]
 
 
-def _cut(
+def _cut_samples(
     verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
-) -> Iterator[ReviewedSample | LeftOut]:
+) -> Iterator[ReviewedSample | Skipped]:
     """Cut out what was reviewed of one photo."""
     path, side, channels = verdicts[0].path, framing.side, framing.channels
     if isinstance(path, Url):
-        yield from ((verdict.name, ELSEWHERE) for verdict in verdicts)
+        yield from ((verdict.name, ELSEWHERE_REASON) for verdict in verdicts)
         return
     data = read_file(path)
     photo = data if isinstance(data, Failure) else decode_bytes(path, data)
@@ -87,16 +91,16 @@ def _cut(
         box = verdict.box
         if isinstance(data, Failure) or isinstance(photo, Failure):
             yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
-        elif box and not _shows(photo, box):
+        elif box and not _contains_box(photo, box):
             yield verdict.name, "its face lies outside of the photo, which has changed"
         else:
             digest = hashlib.sha256(data).hexdigest()
             yield ReviewedSample(
                 name=verdict.name,
-                label=label_index(verdict.label, labels) or 0,
-                split=split_of(digest),
+                label=find_label(verdict.label, labels) or 0,
+                split=assign_split(digest),
                 digest=digest,
-                pixels=crop(photo, _seen(photo, box), framing.margin, side, side, channels)
+                pixels=crop(photo, _mark_detail(photo, box), framing.margin, side, side, channels)
                 if box
                 else resize_photo(photo, side, side, channels),
                 box=box,
@@ -104,24 +108,24 @@ def _cut(
             )
 
 
-def _seen(photo: Photo, box: Box) -> Box:
+def _mark_detail(photo: Photo, box: Box) -> Box:
     """Have a face cut out of the photo's detail if a run, which has found it, does."""
     return replace(box, in_detail=is_small(photo, box))
 
 
-def _shows(photo: Photo, box: Box) -> bool:
+def _contains_box(photo: Photo, box: Box) -> bool:
     across, down = box.left + box.width / 2, box.top + box.height / 2
     return 0 <= across <= photo.width and 0 <= down <= photo.height
 
 
-def _once(
+def _deduplicate(
     samples: Iterable[ReviewedSample], labels: tuple[str, ...]
-) -> tuple[list[ReviewedSample], list[LeftOut]]:
+) -> tuple[list[ReviewedSample], list[Skipped]]:
     same: dict[tuple[str, Box | None], list[ReviewedSample]] = {}
     for sample in samples:
         same.setdefault((sample.digest, sample.box), []).append(sample)
     kept: list[ReviewedSample] = []
-    left_out: list[LeftOut] = []
+    left_out: list[Skipped] = []
     for group in same.values():
         said = sorted({labels[sample.label] for sample in group})
         if len(said) > 1:
@@ -130,8 +134,8 @@ def _once(
         else:
             kept.append(group[0])
             left_out += [(s.name, f"the same photo as {group[0].name}") for s in group[1:]]
-    return sorted(kept, key=_place), left_out
+    return sorted(kept, key=_sample_sort_key), left_out
 
 
-def _place(sample: ReviewedSample) -> tuple[str, float, float]:
+def _sample_sort_key(sample: ReviewedSample) -> tuple[str, float, float]:
     return sample.digest, sample.box.left if sample.box else 0, sample.box.top if sample.box else 0

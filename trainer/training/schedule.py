@@ -27,13 +27,13 @@ def optimizer(network: Network, config: Config) -> AdamW:
     return AdamW([group for group in groups if group["params"]])
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the rate of every group by its scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
 
 
-def learning_rate(config: Config, step: int, total: int) -> float:
+def compute_learning_rate(config: Config, step: int, total: int) -> float:
     """Linear warm-up, then a half cosine down to zero."""
     warm_up = max(1, int(config.warm_up * total))
     if step < warm_up:
@@ -42,6 +42,6 @@ def learning_rate(config: Config, step: int, total: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def ema_ramp(step: int) -> float:
+def limit_ema_decay(step: int) -> float:
     """Let the average forget its random start: at step t it spans about t / 10 steps."""
     return (1 + step) / (10 + step)
