@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.command import CommandError, label_photos
 from bench.figure import MedianRange
-from bench.machine import pin_to_cores, list_usable_cores
+from bench.machine import list_usable_cores, pin_to_cores
 from bench.sets import PhotoSet
 from bench.turns import run_in_turns
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from batch.options import DEFAULT_MODEL
 from bench.command import CommandError
 from bench.labelled import unpack_photos
-from bench.reference import SIDES, ReferenceLabeller, PhotoVerdict
+from bench.reference import SIDES, PhotoVerdict, ReferenceLabeller
 from bench.tables import Table
-from bench.verdicts import Agreement, measure_agreement, compare_folder
+from bench.verdicts import Agreement, compare_folder, measure_agreement
 
 
 def agreement_table(found: Agreement, photos: str, model: str, sides: Sequence[int]) -> Table:

@@ -16,7 +16,7 @@ from typing import Any
 
 from batch.errors import ExitCode
 from batch.log import Event
-from bench.memory import Peak, MemorySampler
+from bench.memory import MemorySampler, Peak
 
 COMMAND = (sys.executable, "-m", "batch")
 

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from bench.machine import pin_to_cores
-from bench.stages import StageSeconds, Stages
+from bench.stages import Stages, StageSeconds
 
 # Photos that pass unmeasured, so that memory is there and code is warm.
 WARM_UP = 4

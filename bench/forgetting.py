@@ -10,7 +10,7 @@ import onnx
 
 from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from bench.tables import Table
-from trainer.datasets.duplicates import group_near_duplicates, compute_perceptual_hash
+from trainer.datasets.duplicates import compute_perceptual_hash, group_near_duplicates
 from trainer.datasets.ferplus import load_ferplus
 from trainer.datasets.folders import load_folders
 from trainer.evaluate import match_to_model

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.command import COMMAND, FinishedProcess, CommandRun, label_photos, run_process
+from bench.command import COMMAND, CommandRun, FinishedProcess, label_photos, run_process
 from bench.figure import MedianRange
 from bench.made_up import (
     TWO_WORKERS,
     SimulatedRun,
-    path_in_one_folder,
     label_simulated,
     make_files,
+    path_in_one_folder,
     path_nested,
 )
 from bench.sets import PhotoSet

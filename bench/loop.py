@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.forgetting import face_tables
-from bench.nights import LoopSplit, LabelledPhotos, split_alike, split_by_face
+from bench.nights import LabelledPhotos, LoopSplit, split_alike, split_by_face
 from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from bench.tables import Table
 from trainer.efficientnet import PhotoNet

@@ -17,7 +17,7 @@ from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from trainer.config import load_config
 from trainer.data import Framing, Pixels
-from trainer.datasets.duplicates import group_near_duplicates, compute_perceptual_hash
+from trainer.datasets.duplicates import compute_perceptual_hash, group_near_duplicates
 from trainer.datasets.folders import load_folders
 from trainer.efficientnet import PhotoNet
 from trainer.evaluation.folds import assign_folds, name_sample

@@ -22,8 +22,8 @@ from batch.models.shipped import find_model
 from batch.records import Status
 from bench.command import CommandError, label_photos, run_process
 from bench.figure import MedianRange
-from bench.labelled import AnswerQuality, judge_answers, find_truths, unpack_photos
-from bench.machine import pin_to_cores, list_usable_cores
+from bench.labelled import AnswerQuality, find_truths, judge_answers, unpack_photos
+from bench.machine import list_usable_cores, pin_to_cores
 from bench.reference import find_detector_file
 from bench.sets import PhotoSet
 from bench.turns import run_in_turns

@@ -17,7 +17,7 @@ from bench.footprint import Footprint, measure_footprint
 from bench.growth import Growth, measure_growth
 from bench.machine import Machine, describe_machine
 from bench.peers import Peer, measure_peers
-from bench.plan import Lot, BenchPlan
+from bench.plan import BenchPlan, Lot
 from bench.sets import PhotoSet, make_set
 from bench.speed import Speed, measure_speed
 from bench.unchanged import UnchangedRuns, measure_unchanged

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from bench.command import label_photos
-from bench.cores import measure_each_core, compute_rate
+from bench.cores import compute_rate, measure_each_core
 from bench.figure import MedianRange
 from bench.machine import list_usable_cores
 from bench.sets import PhotoSet

@@ -11,7 +11,7 @@ from pathlib import Path
 from batch.path_text import path_text
 from bench.command import CommandError, label_photos
 from bench.labelled import find_truth
-from bench.reference import ReferenceLabeller, PhotoVerdict
+from bench.reference import PhotoVerdict, ReferenceLabeller
 
 # Of outcomes, where nothing tells which of two is right, and where labels do.
 MIN_SAME = 0.985

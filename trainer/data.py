@@ -234,3 +234,17 @@ def compute_label_shares(part: Split, labels: tuple[str, ...]) -> dict[str, floa
     return {
         label: round(float(count) / total, 4) for label, count in zip(labels, counts, strict=True)
     }
+
+
+# The short names that models use for these classes.
+LABEL_SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
+
+
+def canonical_label(label: str) -> str:
+    """Give the one name that a label and its synonyms share."""
+    return LABEL_SYNONYMS.get(label, label)
+
+
+def keep_agreed(part: Split) -> Split:
+    """Keep the samples whose class people agreed on."""
+    return select_samples(part, part.certain)

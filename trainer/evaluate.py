@@ -11,11 +11,15 @@ import numpy as np
 from batch.errors import ModelError
 from batch.models.ensemble import Thresholds
 from batch.models.model import Model, ModelSpec
-from batch.options import Provider
 from batch.records import Abstain
-from batch.vision.classify import Classifier
-from trainer.data import Groups, Split, select_abstain_classes, merge_classes, select_samples
-from trainer.datasets.ferplus import LABEL_SYNONYMS
+from trainer.data import (
+    Groups,
+    Split,
+    canonical_label,
+    keep_agreed,
+    merge_classes,
+    select_abstain_classes,
+)
 from trainer.evaluation.bootstrap import (
     Estimate,
     estimate_from_counts,
@@ -42,8 +46,7 @@ from trainer.evaluation.selective import (
     measure_selective,
     selective_to_json,
 )
-
-BATCH_SIZE = 64
+from trainer.exporting.models import predict_model
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,6 @@ def map_classes(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> 
     return groups
 
 
-def predict_model(model: Model, part: Split) -> Probabilities:
-    """Run a model file on the CPU as the runner does: float32 [n, K + A]."""
-    return Classifier(model, Provider.CPU, BATCH_SIZE).classify(part.pixels)
-
-
 def find_columns(
     wanted: tuple[str, ...], labels: tuple[str, ...], model: Path | str
 ) -> tuple[int, ...]:
@@ -181,16 +179,6 @@ def find_columns(
             "give data that show all labels of the model",
         )
     return tuple(known.index(canonical_label(label)) for label in wanted)
-
-
-def canonical_label(label: str) -> str:
-    """Give the one name that a label and its synonyms share."""
-    return LABEL_SYNONYMS.get(label, label)
-
-
-def keep_agreed(part: Split) -> Split:
-    """Keep the samples whose class people agreed on."""
-    return select_samples(part, part.certain)
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:

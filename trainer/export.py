@@ -26,14 +26,14 @@ from trainer.evaluation.metrics import (
     calibration_error,
     calibration_gaps,
 )
-from trainer.evaluation.selective import Decisions, decide_all, merge_decisions, measure_selective
+from trainer.evaluation.selective import Decisions, decide_all, measure_selective, merge_decisions
 from trainer.evaluation.speed import InferenceTime
 from trainer.evaluation.speed import measure_inference as measure_speed
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds
 from trainer.exporting.deploy import DeployedNetwork
 from trainer.exporting.golden import choose_golden_samples
 from trainer.exporting.graph import serialise_with_metadata
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 from trainer.exporting.selection import LabelSelection, select_labels
 from trainer.exporting.storage import WeightFormat, build_graph
 from trainer.train import predict_logits

@@ -13,7 +13,7 @@ import numpy as np
 from batch.errors import BatchLabelError
 from batch.models.model import Model
 from trainer.data import Split
-from trainer.evaluate import predict_model, match_to_model, get_thresholds
+from trainer.evaluate import get_thresholds, match_to_model
 from trainer.evaluation.bootstrap import Estimate, estimate_from_counts, estimate_from_means
 from trainer.evaluation.metrics import (
     Counts,
@@ -25,6 +25,7 @@ from trainer.evaluation.metrics import (
     safe_divide,
 )
 from trainer.evaluation.selective import Decisions, decide_all
+from trainer.exporting.models import predict_model
 
 # The gain if no sample shows a label.
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)

@@ -20,7 +20,7 @@ from trainer.augment import augment, jitter_boxes
 from trainer.config import Config
 from trainer.data import Dataset, Split, concatenate
 from trainer.efficientnet import PhotoNet
-from trainer.networks import update_average, count_parameters
+from trainer.networks import count_parameters, update_average
 from trainer.training.checkpoint import (
     EpochMetrics,
     TrainingState,
@@ -31,13 +31,13 @@ from trainer.training.distill import mix_teacher_votes
 from trainer.training.pretrained import (
     build_network,
     freeze_layers,
-    initialise_network,
     freeze_norms,
+    initialise_network,
 )
 from trainer.training.probe import fit_probe
 from trainer.training.schedule import (
-    limit_ema_decay,
     compute_learning_rate,
+    limit_ema_decay,
     optimizer,
     set_learning_rate,
 )

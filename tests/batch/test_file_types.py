@@ -28,7 +28,7 @@ from batch.vision.decode import decode_bytes
 from batch.vision.isobmff import read_header
 from batch.vision.pillow import has_reader
 from tests.conftest import REPOSITORY
-from tests.support.decoded import NAME, mean_difference, encode, decode_failure, decode_photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode, mean_difference
 from tests.support.grid_avif import grid_avif
 
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from batch.errors import UsageError
 from batch.found import FoundFile
 from batch.shard import MAX_SHARDS, ListingDigest, Shard, ShardedFiles, parse_shard
 from tests.conftest import REPOSITORY
-from tests.support.runs import REPORT, BASE_ARGUMENTS, RunFolder, unprivileged_prefix, make_photos
+from tests.support.runs import BASE_ARGUMENTS, REPORT, RunFolder, make_photos, unprivileged_prefix
 
 NUMBER = 30
 

@@ -19,7 +19,7 @@ from batch.vision.decode import decode
 from batch.vision.faces import Detector
 from bench import agreement, verdicts
 from bench.command import label_photos
-from bench.reference import Face, ReferenceLabeller, PhotoVerdict
+from bench.reference import Face, PhotoVerdict, ReferenceLabeller
 from bench.verdicts import VerdictPair
 from tests.bench.test_bench import assert_documented
 

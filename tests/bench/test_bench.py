@@ -19,14 +19,14 @@ from bench import tables
 from bench.__main__ import main
 from bench.camera import Camera, CameraError
 from bench.command import CommandError, label_photos
-from bench.cores import measure_each_core, compute_rate
+from bench.cores import compute_rate, measure_each_core
 from bench.figure import MedianRange
 from bench.growth import GrowthSizes
 from bench.machine import list_usable_cores
 from bench.memory import MemorySampler, list_process_tree
-from bench.plan import Lot, BenchPlan
+from bench.plan import BenchPlan, Lot
 from bench.results import Benchmark, Measurement, Results
-from bench.sets import RECIPE, SetSpec, SetError, make_set, add_number_comment
+from bench.sets import RECIPE, SetError, SetSpec, add_number_comment, make_set
 from bench.speed import choose_settings
 from bench.stages import STAGES
 from bench.turns import run_in_turns

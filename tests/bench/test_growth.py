@@ -10,10 +10,10 @@ import pytest
 
 from bench.growth import FEWEST_FILES, CommandCost, fit_exponent
 from bench.made_up import (
-    path_in_one_folder,
-    path_in_thousands,
     label_simulated,
     make_files,
+    path_in_one_folder,
+    path_in_thousands,
     path_nested,
 )
 from bench.unchanged import run_again

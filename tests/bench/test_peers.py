@@ -17,7 +17,7 @@ from batch.vision.faces import Detector
 from bench import tables
 from bench.against import measure_against
 from bench.command import CommandError
-from bench.labelled import judge_answers, find_truths, unpack_photos
+from bench.labelled import find_truths, judge_answers, unpack_photos
 from bench.peers import measure_peers
 from bench.plan import QUICK, Lot
 from bench.results import Benchmark, Measurement

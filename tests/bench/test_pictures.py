@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.support.pictures import IMAGES, VIEW, make, draw_terminal
+from tests.support.pictures import IMAGES, VIEW, draw_terminal, make
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

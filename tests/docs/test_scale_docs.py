@@ -11,9 +11,9 @@ from bench.cost import (
     PERFORMANCE,
     PricedKind,
     Prices,
+    cost_table,
     estimate_cost,
     read_measured_kinds,
-    cost_table,
 )
 from tests.conftest import REPOSITORY
 

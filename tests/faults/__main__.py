@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 from tests.faults.cases import choose_errors, choose_kills
-from tests.faults.driver import Outcome, ReportStore, Baseline, disturb, prepare
+from tests.faults.driver import Baseline, Outcome, ReportStore, disturb, prepare
 from tests.faults.scenarios import SCENARIOS, Scenario, find_scenario
 from tests.faults.shim import Fault, build_shim
 from tests.support.object_store import find_missing_s3_package, serve_s3

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import EXIT_MEANINGS, ExitCode
-from tests.support.runs import JOURNAL, REPORT, BASE_ARGUMENTS, RunFolder, make_photos
+from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos
 
 # The photos of every scenario: few, so that a run takes half a second.
 PHOTOS = 8

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.driver import (
-    ScenarioFolder,
-    ReportStore,
     Baseline,
+    ReportStore,
+    ScenarioFolder,
     disturb,
     find_torn,
     prepare,

@@ -17,8 +17,8 @@ from tests.fuzz.breaking import (
     BYTES,
     LINES,
     make_broken_case,
-    mutate_line,
     mutate_end,
+    mutate_line,
     replace_value,
 )
 from tests.fuzz.cases import Case

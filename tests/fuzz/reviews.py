@@ -9,11 +9,11 @@ from tests.fuzz.cases import Case
 from tests.fuzz.place import check_line, check_message, get_case_folder, write_case
 from trainer.reviewing.review import (
     REVIEW_COLUMNS,
-    ReviewError,
     Review,
-    select_photo_verdicts,
+    ReviewError,
     is_review,
     read_review,
+    select_photo_verdicts,
 )
 
 ROWS = (

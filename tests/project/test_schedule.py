@@ -13,7 +13,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.recording.metrics import EXIT_CODE, LABELLED, LAST_SUCCESS, REUSED, Metric
-from tests.support.runs import REPORT, BusyPhotos, RunFolder, wait_for_end, make_photos
+from tests.support.runs import REPORT, BusyPhotos, RunFolder, make_photos, wait_for_end
 
 EARLIER = b"an earlier report\n"
 FEW = 10

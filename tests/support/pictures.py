@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 from PIL import Image, ImageEnhance, ImageOps
 
 from tests.conftest import REPOSITORY
-from tests.support.browser import start_chromium, open_page
+from tests.support.browser import open_page, start_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

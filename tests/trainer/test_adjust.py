@@ -10,7 +10,7 @@ import pytest
 from batch.errors import InputError, ModelError
 from batch.models.contract import load_model
 from batch.models.model import Model
-from tests.support.review_data import Row, write_snapshots, write_review
+from tests.support.review_data import Row, write_review, write_snapshots
 from tests.support.tiny_models import bright_model, save_model
 from tests.support.trainer_data import tiny_export
 from trainer.cli import cli
@@ -18,9 +18,8 @@ from trainer.data import Split
 from trainer.datasets.drawn import Mood, draw_face
 from trainer.datasets.samples import build_split
 from trainer.exporting.graph import store_as_float16
-from trainer.exporting.models import derive_framing, open_model
-from trainer.exporting.parity import predict_onnx
-from trainer.exporting.publish import read_card, publish_model
+from trainer.exporting.models import derive_framing, open_model, predict_onnx
+from trainer.exporting.publish import publish_model, read_card
 from trainer.gate import check_compatible
 from trainer.reviewing.adjust import DECAY, AdjustedModel, adjust_model
 from trainer.reviewing.adjusted_card import write_adjusted_card

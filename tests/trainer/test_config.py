@@ -6,7 +6,7 @@ import pytest
 
 from batch.errors import ExitCode
 from trainer.augment import Augmentation
-from trainer.config import ConfigError, Config, load_config
+from trainer.config import Config, ConfigError, load_config
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ from trainer.config import Config
 from trainer.data import Dataset, Split, select_samples
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.evaluation.crossvalidate import cross_validate
-from trainer.evaluation.folds import OUT_OF_FOLD_FILE, assign_folds, read_out_of_fold, name_sample
+from trainer.evaluation.folds import OUT_OF_FOLD_FILE, assign_folds, name_sample, read_out_of_fold
 from trainer.train import predict_logits, train
 from trainer.training.checkpoint import load_trained_network
 

@@ -9,11 +9,11 @@ from batch.errors import InputError
 from tests.support.trainer_data import drawn_dataset, make_drawn_split
 from trainer.data import (
     Split,
-    sort_classes,
-    concatenate,
     compute_label_shares,
+    concatenate,
     keep_classes,
     select_samples,
+    sort_classes,
 )
 
 

@@ -11,7 +11,7 @@ from tests.support.trainer_data import CONFIG, drawn_dataset, tiny_export, tiny_
 from trainer.config import Config
 from trainer.data import Dataset
 from trainer.export import ExportOptions, export_model
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 from trainer.train import train
 from trainer.training.distill import mix_teacher_votes
 

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from tests.support.trainer_data import find_real_data
-from trainer.data import Dataset, Framing, Split, Pixels
+from trainer.data import Dataset, Framing, Pixels, Split
 from trainer.datasets.drawn import Mood, draw_snapshot
 from trainer.datasets.duplicates import (
-    merge_groups,
-    group_near_duplicates,
     compute_perceptual_hash,
-    find_near_duplicates,
     drop_near_duplicates,
+    find_near_duplicates,
+    group_near_duplicates,
+    merge_groups,
 )
 
 

@@ -21,10 +21,10 @@ from tests.support.trainer_data import (
 )
 from trainer.data import Split, keep_classes
 from trainer.datasets.ferplus import FERPLUS_LABELS as FERPLUS
-from trainer.evaluate import find_columns, evaluate, evaluate_model, evaluation_to_json, map_classes
+from trainer.evaluate import evaluate, evaluate_model, evaluation_to_json, find_columns, map_classes
 from trainer.evaluation.tables import format_evaluation
 from trainer.export import ExportOptions, export_model
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 
 ALWAYS_RIGHT = np.eye(2, dtype=np.float32)[[0, 0, 1]]
 

@@ -25,7 +25,7 @@ from tests.support.trainer_data import (
     wide_training,
 )
 from trainer.commands.export import _read_fusion
-from trainer.data import Split, Pixels, compute_class_shares, select_samples
+from trainer.data import Pixels, Split, compute_class_shares, select_samples
 from trainer.datasets.drawn import Mood, draw_face
 from trainer.evaluation.calibrate import fit_temperature, softmax
 from trainer.evaluation.folds import OutOfFold, name_sample
@@ -34,9 +34,9 @@ from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, c
 from trainer.export import ExportedModel, ExportOptions, export_model
 from trainer.exporting.card import card
 from trainer.exporting.deploy import DeployedNetwork, round_to_float16
-from trainer.exporting.graph import store_as_float16, export_graph, serialise_with_metadata
+from trainer.exporting.graph import export_graph, serialise_with_metadata, store_as_float16
 from trainer.exporting.parity import ParityError, check_parity
-from trainer.exporting.publish import read_card, list_checksums, publish_model
+from trainer.exporting.publish import list_checksums, publish_model, read_card
 from trainer.exporting.storage import WeightFormat
 from trainer.networks import FaceNet
 from trainer.train import predict_logits

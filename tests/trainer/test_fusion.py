@@ -11,9 +11,9 @@ from trainer.evaluation.fusion import (
     LABEL_LIMIT,
     FusionEvidence,
     choose_fusion_thresholds,
+    cross_fit,
     fit_fusion,
     predict_fused,
-    cross_fit,
     set_thresholds,
 )
 from trainer.evaluation.metrics import Probabilities, Targets

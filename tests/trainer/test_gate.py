@@ -25,14 +25,14 @@ from trainer.evaluation.selective import Decisions
 from trainer.export import ExportOptions, export_model
 from trainer.exporting.publish import publish_model
 from trainer.gate import (
-    Comparison,
     CandidateRejected,
+    Comparison,
     Requirement,
     _compare_decisions,
     check_comparison,
     check_compatible,
-    compare_predictions,
     compare_models,
+    compare_predictions,
 )
 
 HERE = Path("new.onnx")

@@ -12,10 +12,11 @@ from batch.models.contract import load_model
 from batch.models.model import Model
 from tests.support.tiny_models import bright_model, save_model
 from trainer.data import Split
+from trainer.evaluation.bootstrap import sign_test
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.exporting.models import open_model
-from trainer.gate import Comparison, CandidateRejected, Requirement, compare_predictions
-from trainer.reviewing.gate_review import sign_test, check_reviewed, compare_reviewed
+from trainer.gate import CandidateRejected, Comparison, Requirement, compare_predictions
+from trainer.reviewing.gate_review import check_reviewed, compare_reviewed
 
 HERE = Path("new.onnx")
 

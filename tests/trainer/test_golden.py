@@ -8,9 +8,10 @@ from tests.support.trainer_data import FRAMING, abstaining_training, make_wide_s
 from trainer.data import Votes
 from trainer.exporting import golden
 from trainer.exporting.deploy import DeployedNetwork
-from trainer.exporting.golden import MIN_EXERCISED, rechoose_golden_samples, choose_golden_samples
+from trainer.exporting.golden import MIN_EXERCISED, choose_golden_samples, rechoose_golden_samples
 from trainer.exporting.graph import export_graph, serialise_with_metadata
-from trainer.exporting.parity import predict_onnx, predict_torch
+from trainer.exporting.models import predict_onnx
+from trainer.exporting.parity import predict_torch
 from trainer.exporting.quantize import quantize
 
 JOINED: Votes = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]], np.float32)

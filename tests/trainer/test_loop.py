@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 
 from batch.cli.main import cli as batch_label
 from batch.models.contract import load_model
-from tests.support.review_data import Row, is_held, write_snapshots, write_review
+from tests.support.review_data import Row, is_held, write_review, write_snapshots
 from tests.support.trainer_data import write_folders
 from trainer.cli import cli
 from trainer.datasets.drawn import Mood

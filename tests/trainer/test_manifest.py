@@ -11,7 +11,7 @@ from tests.support.trainer_data import write_folders
 from trainer.data import Framing
 from trainer.datasets.folders import load_folders
 from trainer.datasets.manifest import LabelTableError, is_label_table, load_label_table
-from trainer.datasets.samples import hash_group, assign_split
+from trainer.datasets.samples import assign_split, hash_group
 
 FACE = Framing(side=24)
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from trainer.networks import FaceNet, Standardise, update_average, count_parameters
+from trainer.networks import FaceNet, Standardise, count_parameters, update_average
 
 
 @pytest.mark.parametrize(("side", "channels"), [(48, 1), (24, 3), (33, 1)])

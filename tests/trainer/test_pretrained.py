@@ -23,12 +23,12 @@ from trainer.train import predict_logits, train
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.pretrained import (
     build_network,
-    freeze_layers,
     find_imagenet_weights,
-    initialise_network,
+    freeze_layers,
     freeze_norms,
+    initialise_network,
 )
-from trainer.training.probe import FEATURE_GAIN, fit_probe, fit_logistic_regression
+from trainer.training.probe import FEATURE_GAIN, fit_logistic_regression, fit_probe
 from trainer.training.schedule import optimizer, set_learning_rate
 
 PHOTO = Config(network="efficientnet-lite0", init="imagenet")

@@ -16,11 +16,11 @@ from tests.trainer.test_ferplus import ROWS
 from trainer.datasets.download import DownloadError, RetryPolicy, download
 from trainer.datasets.ferplus import FERPLUS_LABELS, load_ferplus, read_ferplus
 from trainer.datasets.published import (
-    PUBLISHED_DIGESTS,
     FERPLUS_FOLDER,
+    PUBLISHED_DIGESTS,
     SplitDigest,
-    obtain_ferplus,
     digest_split,
+    obtain_ferplus,
     unpack_archive,
 )
 

@@ -23,7 +23,8 @@ from trainer.export import ExportedModel, ExportOptions, export_model
 from trainer.exporting import storage
 from trainer.exporting.deploy import DeployedNetwork
 from trainer.exporting.graph import export_graph, serialise_with_metadata
-from trainer.exporting.parity import ParityError, predict_onnx
+from trainer.exporting.models import predict_onnx
+from trainer.exporting.parity import ParityError
 from trainer.exporting.quantize import quantize
 from trainer.exporting.storage import WeightFormat, build_graph
 from trainer.networks import FaceNet

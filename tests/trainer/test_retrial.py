@@ -13,9 +13,9 @@ from trainer.evaluation.tables import format_review_evaluation
 from trainer.exporting.models import open_model
 from trainer.reviewing.retrial import (
     compare_with_report,
-    review_evaluation_to_json,
     evaluate_review,
     evaluate_review_end_to_end,
+    review_evaluation_to_json,
 )
 from trainer.reviewing.review import Review
 

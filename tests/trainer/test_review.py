@@ -11,10 +11,10 @@ from tests.support.review_data import Row, write_review
 from trainer.data import Framing
 from trainer.reviewing.review import (
     REVIEW_COLUMNS,
-    ReviewError,
     Review,
-    select_photo_verdicts,
+    ReviewError,
     read_review,
+    select_photo_verdicts,
 )
 from trainer.reviewing.review_samples import read_reviewed_samples
 

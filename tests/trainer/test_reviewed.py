@@ -14,7 +14,7 @@ from batch.records import Photo, Region
 from batch.reports.columns import flatten_row
 from batch.vision.crop import crop
 from batch.vision.decode import decode
-from tests.support.review_data import Row, is_held, write_snapshots, write_review
+from tests.support.review_data import Row, is_held, write_review, write_snapshots
 from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_folders
 from trainer.config import ConfigError, load_config
 from trainer.data import Dataset, Framing
@@ -22,12 +22,11 @@ from trainer.datasets.beside import add_pseudo_labels
 from trainer.datasets.drawn import Mood
 from trainer.datasets.folders import load_folders
 from trainer.datasets.sources import load_dataset
-from trainer.evaluate import predict_model
 from trainer.evaluation.crossvalidate import cross_validate
-from trainer.exporting.models import derive_framing, open_model
+from trainer.exporting.models import derive_framing, open_model, predict_model
 from trainer.reviewing.review import Review
 from trainer.reviewing.review_samples import ELSEWHERE_REASON
-from trainer.reviewing.reviewed import ReviewedData, read_reviewed, add_review
+from trainer.reviewing.reviewed import ReviewedData, add_review, read_reviewed
 from trainer.train import train
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 

@@ -13,9 +13,9 @@ from trainer.evaluation.selective import (
     augrc,
     decide_all,
     estimate_augrc,
-    merge_decisions,
-    measure_selective,
     list_outcomes,
+    measure_selective,
+    merge_decisions,
     risk_coverage_curve,
     selective_to_json,
 )

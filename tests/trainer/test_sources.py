@@ -14,7 +14,7 @@ from tests.trainer.test_fer2013 import write_tables
 from tests.trainer.test_ferplus import ROWS
 from trainer.data import Framing
 from trainer.datasets.download import DownloadError
-from trainer.datasets.sources import choose_source, load_dataset, list_photo_files, record_source
+from trainer.datasets.sources import choose_source, list_photo_files, load_dataset, record_source
 from trainer.datasets.starter import STARTER_LABELS, load_starter
 
 STARTER = Path("drawn")

@@ -8,10 +8,10 @@ from batch.vision.decide import decide
 from trainer.evaluation.metrics import Probabilities, Targets
 from trainer.evaluation.thresholds import (
     MAX_ANSWERED,
-    find_abstentions,
     choose_thresholds,
-    find_person_threshold,
     clopper_pearson_bound,
+    find_abstentions,
+    find_person_threshold,
 )
 
 LABELS, ABSTAIN = ("happy", "sad"), ("neither", "no_person")

@@ -27,9 +27,9 @@ from trainer.config import Config, load_config
 from trainer.data import Framing, select_samples
 from trainer.datasets.folders import load_folders
 from trainer.evaluation.crossvalidate import cross_validate
-from trainer.train import _symmetric_divergence, predict_logits, evaluate_loss, train
+from trainer.train import _symmetric_divergence, evaluate_loss, predict_logits, train
 from trainer.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, load_trained_network
-from trainer.training.schedule import limit_ema_decay, compute_learning_rate
+from trainer.training.schedule import compute_learning_rate, limit_ema_decay
 
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 

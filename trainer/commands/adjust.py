@@ -9,7 +9,7 @@ import click
 
 from batch.cli.options import RealRange
 from batch.errors import UsageError
-from trainer.commands.options import resolve_model, make_review, review_options, show_progress
+from trainer.commands.options import make_review, resolve_model, review_options, show_progress
 
 ADJUSTED_SUFFIX = ", adjusted"
 
@@ -66,7 +66,7 @@ def adjust(
     """
     from trainer.evaluation.tables import format_evaluation
     from trainer.exporting.models import derive_framing, open_model
-    from trainer.exporting.publish import read_card, publish_model
+    from trainer.exporting.publish import publish_model, read_card
     from trainer.reviewing.adjust import adjust_model as fit
     from trainer.reviewing.adjusted_card import write_adjusted_card
     from trainer.reviewing.reviewed import read_reviewed

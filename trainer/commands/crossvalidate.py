@@ -57,7 +57,7 @@ def crossvalidate(
     Near duplicates are held out together.
     """
     from trainer.config import load_config
-    from trainer.datasets.sources import make_framing, load_dataset
+    from trainer.datasets.sources import load_dataset, make_framing
     from trainer.evaluate import evaluate
     from trainer.evaluation.crossvalidate import cross_validate as hold_out
     from trainer.evaluation.folds import cross_calibrate

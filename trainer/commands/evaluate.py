@@ -12,10 +12,10 @@ from batch.errors import UsageError
 from trainer.commands.options import (
     FERPLUS_FOLDER,
     abstain_option,
-    resolve_model,
     make_review,
-    review_options,
     optional_data_option,
+    resolve_model,
+    review_options,
     show_progress,
     split_option,
     write_text,
@@ -110,9 +110,9 @@ def _evaluate_review(
     from trainer.evaluation.tables import format_review_evaluation
     from trainer.exporting.models import open_model
     from trainer.reviewing.retrial import (
-        review_evaluation_to_json,
         evaluate_review,
         evaluate_review_end_to_end,
+        review_evaluation_to_json,
     )
 
     if end_to_end:

@@ -15,11 +15,11 @@ from batch.records import Abstain
 from trainer.commands.options import (
     abstain_option,
     beside_option,
-    own_model_path,
     make_review,
+    optional_data_option,
+    own_model_path,
     review_options,
     risk_option,
-    optional_data_option,
     run_option,
     show_progress,
 )

@@ -54,13 +54,13 @@ def fuse(
     """
     from batch.models.fusion import pack_fusion
     from trainer.data import Framing
-    from trainer.datasets.sources import make_framing, list_photo_files
+    from trainer.datasets.sources import list_photo_files, make_framing
     from trainer.evaluation.evidence import gather_evidence
     from trainer.evaluation.folds import OUT_OF_FOLD_FILE, read_out_of_fold
     from trainer.evaluation.fusion import (
         choose_fusion_thresholds,
-        fit_fusion,
         cross_fit,
+        fit_fusion,
         set_thresholds,
     )
     from trainer.evaluation.selective import measure_selective

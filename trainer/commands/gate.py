@@ -9,11 +9,11 @@ import click
 from trainer.commands.options import (
     FERPLUS_FOLDER,
     abstain_option,
+    make_review,
+    optional_data_option,
     own_model_path,
     resolve_model,
-    make_review,
     review_options,
-    optional_data_option,
     show_progress,
     split_option,
 )
@@ -56,7 +56,7 @@ def gate(
     from trainer.datasets.sources import load_dataset
     from trainer.evaluation.tables import format_comparison, format_reviewed
     from trainer.exporting.models import derive_framing, open_model
-    from trainer.exporting.publish import read_card, publish_model
+    from trainer.exporting.publish import publish_model, read_card
     from trainer.gate import Requirement, check_comparison, check_compatible, compare_models
     from trainer.reviewing.gate_review import check_reviewed, compare_reviewed, read_held_out
 

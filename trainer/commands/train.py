@@ -13,8 +13,8 @@ from trainer.commands.options import (
     config_option,
     framing_options,
     make_review,
-    review_options,
     optional_data_option,
+    review_options,
     run_option,
     show_progress,
 )
@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Fit a network to labelled pictures."""
     from trainer.config import load_config
-    from trainer.datasets.sources import choose_source, make_framing, load_dataset, record_source
+    from trainer.datasets.sources import choose_source, load_dataset, make_framing, record_source
     from trainer.plots import plot_curves
     from trainer.train import train as fit
     from trainer.training.checkpoint import CHECKPOINT_FILE

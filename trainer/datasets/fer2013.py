@@ -14,10 +14,10 @@ import numpy as np
 
 from trainer.data import Dataset
 from trainer.datasets.ferplus import (
-    FERPLUS_LABELS,
     FACE_SIDE,
-    PublishedSplit,
+    FERPLUS_LABELS,
     NotFerPlus,
+    PublishedSplit,
     build_ferplus,
 )
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from batch.errors import InputError
 from batch.records import Region
-from trainer.data import Dataset, Framing, Split, Pixels
+from trainer.data import Dataset, Framing, Pixels, Split
 from trainer.datasets.duplicates import drop_near_duplicates
 
 FERPLUS_LABELS = (
@@ -30,8 +30,6 @@ FERPLUS_LABELS = (
     "fear",
     "contempt",
 )
-# The short names that models use for these classes.
-LABEL_SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
 FACE_SIDE = 48
 # YuNet's box on these pictures is as wide as the picture itself (median over the
 # validation part: 1.00 of its side), so a face crop of a photo needs no margin.

@@ -14,10 +14,10 @@ from pathlib import Path
 from batch.files.drafts import DraftFolder, draft_stem, remove_contents
 from trainer.datasets.download import DownloadError, RetryPolicy, download
 from trainer.datasets.ferplus import (
-    SPLIT_FOLDERS,
     LABEL_FILE,
-    PublishedSplit,
+    SPLIT_FOLDERS,
     NotFerPlus,
+    PublishedSplit,
     read_ferplus,
 )
 

@@ -16,7 +16,7 @@ from trainer.datasets.download import DownloadError
 from trainer.datasets.fer2013 import is_fer2013, load_fer2013
 from trainer.datasets.ferplus import FERPLUS_FRAMING, is_ferplus, load_ferplus
 from trainer.datasets.folders import AbstainNames, list_folder_files, load_folders
-from trainer.datasets.manifest import is_label_table, load_label_table, list_table_files
+from trainer.datasets.manifest import is_label_table, list_table_files, load_label_table
 from trainer.datasets.published import FERPLUS_FOLDER, obtain_ferplus
 from trainer.datasets.samples import LabelledFile
 from trainer.datasets.starter import STARTER_NAME as STARTER

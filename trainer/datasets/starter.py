@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.data import Dataset, Framing, Split, Pixels
+from trainer.data import Dataset, Framing, Pixels, Split
 from trainer.datasets.drawn import Mood, draw_snapshot
 
 STARTER_NAME = "drawn"

@@ -13,11 +13,11 @@ import torch
 from batch.errors import UsageError
 from trainer.config import Config
 from trainer.data import Dataset, Split, select_samples
-from trainer.datasets.duplicates import merge_groups, group_near_duplicates, compute_perceptual_hash
+from trainer.datasets.duplicates import compute_perceptual_hash, group_near_duplicates, merge_groups
 from trainer.efficientnet import PhotoNet
+from trainer.evaluation.calibrate import Logits
 from trainer.evaluation.folds import (
     OUT_OF_FOLD_FILE,
-    Logits,
     OutOfFold,
     assign_folds,
     name_sample,

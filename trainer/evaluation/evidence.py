@@ -18,9 +18,8 @@ from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
 from batch.vision.read_file import read_file
 from batch.vision.yunet_graph import build_detector_graph
-from trainer.data import Framing, select_abstain_classes
+from trainer.data import Framing, canonical_label, select_abstain_classes
 from trainer.datasets.samples import LabelledFile
-from trainer.evaluate import canonical_label
 from trainer.evaluation.calibrate import fit_temperature, softmax
 from trainer.evaluation.folds import OutOfFold, name_sample
 from trainer.evaluation.fusion import FusionEvidence

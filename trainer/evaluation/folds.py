@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from batch.errors import InputError
 from trainer.data import Pixels
-from trainer.evaluation.calibrate import OutputLayout
+from trainer.evaluation.calibrate import Logits, OutputLayout
 from trainer.evaluation.metrics import Probabilities, Targets
 
 OUT_OF_FOLD_FILE = "out-of-fold.csv"
 # Hexadecimal digits of a sample's name.
 NAME_DIGITS = 16
-
-Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

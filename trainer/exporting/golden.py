@@ -20,7 +20,8 @@ from trainer.data import Framing, Pixels
 from trainer.datasets.drawn import Mood, draw_face, draw_snapshot
 from trainer.datasets.rendered import render_pictures
 from trainer.exporting.deploy import DeployedNetwork
-from trainer.exporting.parity import predict_onnx, predict_torch
+from trainer.exporting.models import predict_onnx
+from trainer.exporting.parity import predict_torch
 
 SEED = 2016
 # Faces of each mood in two styles, and rendered pictures, to choose from.

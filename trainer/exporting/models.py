@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from batch.errors import ModelError
+from batch.inference.session import open_session
 from batch.models.contract import load_model
 from batch.models.model import Model
 from batch.models.shipped import NAME_SEPARATOR, SUFFIX, find_model
-from batch.options import DEFAULT_MODEL
-from trainer.data import Framing
+from batch.options import DEFAULT_MODEL, Provider
+from batch.vision.classify import Classifier
+from trainer.data import Framing, Pixels, Split
+from trainer.evaluation.metrics import Probabilities
 
 DEFAULT_NAME = "default"
+PREDICTION_BATCH = 64
 
 
 def open_model(name: str) -> Model:
@@ -36,3 +42,15 @@ def resolve_default_name(name: str) -> str:
 def derive_framing(model: Model) -> Framing:
     """Say how samples are cut for a model."""
     return Framing(model.spec.region, model.spec.margin, model.width, model.channels)
+
+
+def predict_model(model: Model, part: Split) -> Probabilities:
+    """Run a model file on the CPU as the runner does: float32 [n, K + A]."""
+    return Classifier(model, Provider.CPU, PREDICTION_BATCH).classify(part.pixels)
+
+
+def predict_onnx(graph: bytes, pixels: Pixels, batch: int = PREDICTION_BATCH) -> Probabilities:
+    """Run an ONNX file's bytes on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
+    session = open_session(graph, Provider.CPU, pixels[:1])
+    outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
+    return np.concatenate(outputs)

@@ -7,16 +7,14 @@ import torch
 from torch import nn
 
 from batch.errors import BatchLabelError
-from batch.inference.session import open_session
-from batch.options import Provider
 from trainer.data import Pixels
 from trainer.evaluation.metrics import Probabilities
+from trainer.exporting.models import PREDICTION_BATCH, predict_onnx
 
 # What PyTorch and ONNX Runtime may differ by in a probability.
 MAX_DIFFERENCE = 1e-4
 PARITY_BATCHES = (1, 2, 33)
 PARITY_SAMPLES = 66
-PREDICTION_BATCH = 64
 
 
 class ParityError(BatchLabelError):
@@ -53,10 +51,3 @@ def predict_torch(deployed: nn.Module, pixels: Pixels) -> Probabilities:
         ]
     answers: Probabilities = torch.cat(batches).numpy()
     return answers
-
-
-def predict_onnx(graph: bytes, pixels: Pixels, batch: int = PREDICTION_BATCH) -> Probabilities:
-    """Run an ONNX file's bytes on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
-    session = open_session(graph, Provider.CPU, pixels[:1])
-    outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
-    return np.concatenate(outputs)

@@ -13,12 +13,12 @@ from trainer.data import (
     Groups,
     Split,
     Votes,
-    select_abstain_classes,
-    sort_classes,
+    keep_agreed,
     membership_matrix,
     merge_classes,
+    select_abstain_classes,
+    sort_classes,
 )
-from trainer.evaluate import keep_agreed
 
 
 @dataclass(frozen=True)

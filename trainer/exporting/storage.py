@@ -13,8 +13,9 @@ from trainer.data import Dataset, Split
 from trainer.evaluation.bootstrap import sign_test
 from trainer.evaluation.metrics import Probabilities
 from trainer.exporting.deploy import DeployedNetwork, round_to_float16
-from trainer.exporting.graph import store_as_float16, export_graph, serialise_with_metadata
-from trainer.exporting.parity import ParityError, check_parity, predict_onnx, predict_torch
+from trainer.exporting.graph import export_graph, serialise_with_metadata, store_as_float16
+from trainer.exporting.models import predict_onnx
+from trainer.exporting.parity import ParityError, check_parity, predict_torch
 from trainer.exporting.quantize import quantize
 
 # Share of the validation part that integers may cost in right answers, and the chance from which

@@ -18,12 +18,12 @@ import torch
 from batch.errors import InputError
 from batch.models.contract import to_metadata
 from batch.models.model import Model, ModelSpec
-from trainer.data import Split, Pixels
+from trainer.data import Pixels, Split
 from trainer.evaluate import Evaluation, evaluate, evaluation_to_json
 from trainer.evaluation.calibrate import softmax
 from trainer.exporting.golden import rechoose_golden_samples
 from trainer.exporting.graph import serialise_with_metadata
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 from trainer.reviewing.head import Floats, LinearHead, compute_features, find_head, replace_head
 from trainer.training.probe import fit_logistic_regression
 

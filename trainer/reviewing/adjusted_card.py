@@ -6,7 +6,7 @@ import re
 
 from batch.models.model import Model
 from trainer.evaluation.tables import BIASED_SAMPLE_NOTE
-from trainer.exporting.card import write_results, markdown_table
+from trainer.exporting.card import markdown_table, write_results
 from trainer.reviewing.adjust import AdjustedModel
 
 ORIGINAL_SECTION = """## Before it was adjusted

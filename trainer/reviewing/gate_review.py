@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from batch.errors import InputError, UsageError
 from batch.models.model import Model
 from batch.records import Abstain
 from trainer.data import Split, select_samples
-from trainer.evaluate import predict_model, find_columns
+from trainer.evaluate import find_columns
+from trainer.evaluation.bootstrap import sign_test
 from trainer.evaluation.metrics import Probabilities
-from trainer.exporting.models import derive_framing
+from trainer.exporting.models import derive_framing, predict_model
 from trainer.gate import (
-    Comparison,
     CandidateRejected,
+    Comparison,
     Requirement,
     check_comparison,
     compare_predictions,
@@ -126,13 +126,3 @@ def check_reviewed(
             f"reviewed samples where {reviewed.lost} went wrong, which chance explains",
             REJECTED_REMEDY,
         )
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Chance of so many wins or more where both are as likely: the one-sided sign test.
-
-    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
-    """
-    n = wins + losses
-    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
-    return float(ways / 2**n)

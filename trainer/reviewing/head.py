@@ -15,7 +15,7 @@ from batch.inference.session import open_session
 from batch.models.model import Model
 from batch.options import Provider
 from trainer.data import Pixels
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 
 BATCH_SIZE = 64
 # A logit that is so far above all others leaves them no probability.

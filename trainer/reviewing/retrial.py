@@ -19,13 +19,13 @@ from batch.records import Answer, Failure
 from batch.vision.decide import decide
 from batch.vision.read_file import read_file
 from trainer.datasets.samples import assign_split
-from trainer.evaluate import predict_model, get_thresholds
+from trainer.evaluate import get_thresholds
 from trainer.evaluation.bootstrap import Estimate, estimate_from_counts, estimate_to_json
 from trainer.evaluation.metrics import Counts, Figures, safe_divide
-from trainer.exporting.models import derive_framing, resolve_default_name
-from trainer.reviewing.review import Review, Verdict, select_photo_verdicts, read_review
+from trainer.exporting.models import derive_framing, predict_model, resolve_default_name
+from trainer.reviewing.review import Review, Verdict, read_review, select_photo_verdicts
 from trainer.reviewing.review_samples import check_labels, find_label
-from trainer.reviewing.reviewed import TRAIN_SPLIT, log_skipped, select_known_labels, read_reviewed
+from trainer.reviewing.reviewed import TRAIN_SPLIT, log_skipped, read_reviewed, select_known_labels
 
 TEST_SPLIT, ALL_SPLITS = "test", "all"
 

@@ -16,9 +16,8 @@ from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import is_small
 from batch.vision.read_file import read_file
-from trainer.data import Framing
-from trainer.datasets.samples import Skipped, Sample, assign_split
-from trainer.evaluate import canonical_label
+from trainer.data import Framing, canonical_label
+from trainer.datasets.samples import Sample, Skipped, assign_split
 from trainer.reviewing.review import Verdict
 
 # Why a photo that was labelled where it lay can't be learnt from there.

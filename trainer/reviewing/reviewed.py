@@ -11,7 +11,7 @@ from batch.records import Region
 from trainer.data import Dataset, Framing, Split, concatenate
 from trainer.datasets.duplicates import find_near_duplicates
 from trainer.datasets.samples import Skipped, build_split
-from trainer.reviewing.review import Review, Verdict, select_photo_verdicts, read_review
+from trainer.reviewing.review import Review, Verdict, read_review, select_photo_verdicts
 from trainer.reviewing.review_samples import (
     ReviewedSample,
     check_labels,

@@ -21,8 +21,8 @@ from trainer.reviewing.review import (
     Review,
     Verdict,
     parse_box,
-    resolve_location,
     read_review,
+    resolve_location,
 )
 from trainer.reviewing.review_samples import read_reviewed_samples
 from trainer.reviewing.reviewed import ReviewedData

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -15,13 +16,13 @@ import torch
 from torch import Tensor
 
 from batch.errors import InputError, OutputError
+from batch.models.shipped import find_model
 from batch.records import Region
 from trainer.augment import Augmentation
 from trainer.config import Config
 from trainer.data import Dataset, Framing
 from trainer.evaluation.folds import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
-from trainer.training.distill import hash_teacher
 from trainer.training.pretrained import build_network
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -179,3 +180,10 @@ def _describe_training(data: Dataset, config: Config) -> str:
     if data.reviewed is None:  # then it changes nothing, and older trainings go on
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)
+
+
+def hash_teacher(config: Config) -> str:
+    """SHA-256 of the teacher's file, empty without one."""
+    if not config.teacher:
+        return ""
+    return hashlib.sha256(find_model(config.teacher).read_bytes()).hexdigest()

@@ -6,7 +6,6 @@ people's votes on a picture are few, and a model that has seen all of them smoot
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from batch.models.contract import load_model
 from batch.models.shipped import find_model
 from trainer.config import Config
 from trainer.data import Dataset, Split
-from trainer.exporting.parity import predict_onnx
+from trainer.exporting.models import predict_onnx
 
 
 def mix_teacher_votes(part: Split, data: Dataset, config: Config) -> Split:
@@ -48,10 +47,3 @@ def mix_teacher_votes(part: Split, data: Dataset, config: Config) -> Split:
     share = np.float32(config.teacher_share)
     mixed = (1 - share) * part.votes + share * answers
     return replace(part, votes=mixed.astype(np.float32))
-
-
-def hash_teacher(config: Config) -> str:
-    """SHA-256 of the teacher's file, empty without one."""
-    if not config.teacher:
-        return ""
-    return hashlib.sha256(find_model(config.teacher).read_bytes()).hexdigest()

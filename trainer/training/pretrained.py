@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from batch.errors import InputError, UsageError
 from trainer.config import Config
-from trainer.efficientnet import NETWORK_SIZES, InvertedResidual, PhotoNet, NetworkSize
+from trainer.efficientnet import NETWORK_SIZES, InvertedResidual, NetworkSize, PhotoNet
 from trainer.networks import FaceNet, Network, Residual
 from trainer.training.exported import read_exported_weights
 

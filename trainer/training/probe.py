@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.data import Split, Pixels
+from trainer.data import Pixels, Split
 from trainer.efficientnet import PhotoNet
 
 # A feature that hardly varies is not blown up: this share of its stage's spread is added.

@@ -15,7 +15,7 @@ from batch.errors import ExitCode
 from batch.options import MAX_FILE_BYTES
 from batch.path_text import FORMULA_STARTS, parse_path_text
 from batch.vision.read_file import read_file_with_state
-from tests.support.runs import REPORT, RunFolder, unprivileged_prefix, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 ODD_NAMES = [
     *(f"{start}cmd|' :c calc'!A0.jpg".encode() for start in FORMULA_STARTS),

@@ -31,11 +31,11 @@ from tests.conftest import REPOSITORY
 from tests.support.runs import (
     REPORT,
     RunFolder,
-    unprivileged_prefix,
     find_drafts,
-    wait_for_end,
     make_photos,
+    unprivileged_prefix,
     wait_for,
+    wait_for_end,
 )
 
 NUMBER = 12

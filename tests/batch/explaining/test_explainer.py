@@ -24,11 +24,11 @@ from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from tests.support.tiny_models import (
     SIDE,
-    downgrade_to_schema_1,
     bright_fusion,
     bright_model,
     bright_outputs,
     bright_spec,
+    downgrade_to_schema_1,
     save_model,
 )
 

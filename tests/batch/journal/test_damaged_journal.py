@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import JOURNAL, REPORT, RunFolder, wait_for_end, make_photos
+from tests.support.runs import JOURNAL, REPORT, RunFolder, make_photos, wait_for_end
 
 NUMBER = 20
 MANY = 1_000

@@ -15,7 +15,7 @@ from batch.found import FoundFile
 from batch.journal.gone import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import REPORT, RunFolder, unprivileged_prefix, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 __all__ = ["bucket", "s3_server"]
 

@@ -20,7 +20,7 @@ from tests.batch.reports.test_dataset import files
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import RunFolder, find_drafts, wait_for_end, make_photos, wait_for
+from tests.support.runs import RunFolder, find_drafts, make_photos, wait_for, wait_for_end
 from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 __all__ = ["bucket", "s3_server"]  # fixtures

@@ -18,11 +18,11 @@ from batch.records import Region
 from tests.support.tiny_models import (
     GREYS,
     SIDE,
-    downgrade_to_schema_1,
     bright_fusion,
     bright_model,
     bright_outputs,
     bright_spec,
+    downgrade_to_schema_1,
     save_model,
     set_metadata,
 )

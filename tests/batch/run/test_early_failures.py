@@ -14,12 +14,12 @@ from batch.files.lock import hold_lock
 from tests.batch.discovery.test_discover import NOBODY
 from tests.conftest import REPOSITORY
 from tests.support.runs import (
+    BASE_ARGUMENTS,
     JOURNAL,
     REPORT,
-    BASE_ARGUMENTS,
     RunFolder,
-    unprivileged_prefix,
     make_photos,
+    unprivileged_prefix,
 )
 
 METRICS = "m.prom"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, RunFolder, unprivileged_prefix, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 NUMBER = 20

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, RunFolder, unprivileged_prefix, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
 
 RUN = ("photos", "-o", REPORT)
 BROKEN = 7

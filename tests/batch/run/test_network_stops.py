@@ -18,9 +18,9 @@ from batch.errors import ExitCode
 from batch.stores import requests as retrying
 from batch.stores.requests import MAX_TIMEOUTS, call_store, retry, run_coroutine, wait_for_call
 from batch.stores.store import open_store
-from tests.support.hostile_server import serve_http, build_head, send_reply, wait_for_close
+from tests.support.hostile_server import build_head, send_reply, serve_http, wait_for_close
 from tests.support.object_store import Bucket, bucket, run_failing_proxy, s3_server
-from tests.support.runs import REPORT, RunFolder, wait_for_end, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos, wait_for_end
 
 pytest.importorskip("aiohttp")
 

@@ -11,7 +11,7 @@ import pytest
 
 from batch.errors import ExitCode
 from tests.conftest import REPOSITORY
-from tests.support.runs import JOURNAL, REPORT, BASE_ARGUMENTS, RunFolder, wait_for_end, make_photos
+from tests.support.runs import BASE_ARGUMENTS, JOURNAL, REPORT, RunFolder, make_photos, wait_for_end
 
 NUMBER = 6
 # The command line, with a journal that SQLite can't write to any more from some call on.

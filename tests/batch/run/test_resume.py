@@ -25,14 +25,14 @@ from tests.support.runs import (
     REPORT,
     BusyPhotos,
     RunFolder,
-    unprivileged_prefix,
+    count_journal_rows,
     find_drafts,
-    wait_for_end,
     has_uncommitted_rows,
     kill_run,
-    count_journal_rows,
     make_photos,
+    unprivileged_prefix,
     wait_for,
+    wait_for_end,
 )
 
 EARLIER = b"an earlier report\n"

@@ -17,11 +17,11 @@ from tests.conftest import REPOSITORY
 from tests.support.runs import (
     REPORT,
     RunFolder,
-    wait_for_end,
     has_uncommitted_rows,
     kill_run,
     make_photos,
     wait_for,
+    wait_for_end,
 )
 
 NUMBER = 6

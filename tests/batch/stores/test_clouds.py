@@ -17,7 +17,7 @@ from batch.stores.download import read_object
 from batch.stores.store import open_store
 from tests.support.clouds import ACCOUNT, CloudBucket, azure, cloud, google
 from tests.support.hostile_server import limit_memory
-from tests.support.object_store import run_failing_proxy, fail_first
+from tests.support.object_store import fail_first, run_failing_proxy
 from tests.support.runs import REPORT, RunFolder, make_photos
 
 __all__ = ["azure", "cloud", "google"]

@@ -25,7 +25,7 @@ from batch.stores import http as answers
 from batch.stores import requests as retrying
 from batch.stores.listing_pages import _list_s3
 from batch.stores.store import open_store
-from tests.support.hostile_server import MEGABYTE, serve_http, build_head, limit_memory, send_reply
+from tests.support.hostile_server import MEGABYTE, build_head, limit_memory, send_reply, serve_http
 from tests.support.object_store import Bucket, bucket, s3_server
 from tests.support.runs import REPORT, RunFolder, make_photos
 from tests.support.tiny_models import bright_model, save_model

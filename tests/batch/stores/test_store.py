@@ -14,8 +14,8 @@ from tests.support.object_store import (
     CUT_CONNECTION,
     Bucket,
     bucket,
-    run_failing_proxy,
     fail_first,
+    run_failing_proxy,
     s3_server,
 )
 

@@ -24,11 +24,11 @@ from tests.support.object_store import (
     CUT_CONNECTION,
     Bucket,
     bucket,
-    run_failing_proxy,
     fail_first,
+    run_failing_proxy,
     s3_server,
 )
-from tests.support.runs import RunFolder, wait_for_end, has_uncommitted_rows, make_photos, wait_for
+from tests.support.runs import RunFolder, has_uncommitted_rows, make_photos, wait_for, wait_for_end
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 

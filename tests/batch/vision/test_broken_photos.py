@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode, decode_bytes
-from tests.support.decoded import NAME, encode, decode_failure, heif, decode_photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode, heif
 
 __all__ = ["heif"]
 

@@ -23,12 +23,12 @@ from batch.vision.pillow import has_reader
 from tests.support.decoded import (
     NAME,
     SIDE,
-    mean_difference,
-    encode,
-    decode_failure,
-    heif,
-    decode_photo,
     are_pixels_close,
+    decode_failure,
+    decode_photo,
+    encode,
+    heif,
+    mean_difference,
 )
 
 __all__ = ["heif"]

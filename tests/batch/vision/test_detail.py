@@ -31,7 +31,7 @@ from batch.vision.yunet_graph import build_detector_graph
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
-from tests.support.decoded import mean_difference, encode, heif, decode_photo
+from tests.support.decoded import decode_photo, encode, heif, mean_difference
 
 __all__ = ["heif"]
 

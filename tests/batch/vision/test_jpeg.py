@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
 from batch.vision.jpeg import SCAN, has_all_scans, iter_segments, read_frame
-from tests.support.decoded import NAME, encode, decode_failure, decode_photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode
 
 
 @pytest.mark.parametrize("size", [(512, 512), (1700, 1300)])

@@ -15,10 +15,10 @@ from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
 from batch.vision.yunet_graph import build_detector_graph
 from tests.support.tiny_models import (
-    downgrade_to_schema_1,
     bright_model,
     bright_outputs,
     bright_spec,
+    downgrade_to_schema_1,
     save_model,
 )
 

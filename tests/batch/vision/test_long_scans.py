@@ -15,7 +15,7 @@ from batch.errors import ExitCode
 from batch.options import Search
 from batch.records import Reason
 from tests.batch.discovery.test_discover import find, without_privileges
-from tests.support.runs import REPORT, RunFolder, wait_for_end, wait_for
+from tests.support.runs import REPORT, RunFolder, wait_for, wait_for_end
 
 MANY = 60_000
 OFTEN = 10  # calls of a check before it ends the scan

@@ -15,7 +15,7 @@ from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
 from batch.vision.tiff import MIN_PREVIEW_SIDE, find_preview
-from tests.support.decoded import mean_difference, encode, decode_failure, decode_photo
+from tests.support.decoded import decode_failure, decode_photo, encode, mean_difference
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)
 

@@ -11,7 +11,7 @@ from batch.options import MAX_FILE_BYTES
 from batch.records import Failure, Photo, Reason, Stage
 from batch.vision.decode import decode
 from batch.vision.read_file import read_file
-from tests.support.decoded import encode, are_pixels_close
+from tests.support.decoded import are_pixels_close, encode
 
 NOBODY = 65534
 

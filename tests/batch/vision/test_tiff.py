@@ -15,7 +15,7 @@ from PIL import Image
 from batch.records import Failure, Photo, Reason
 from batch.vision.decode import decode_bytes
 from batch.vision.tiff import COMPRESSIONS, iter_directories, read_first_directory
-from tests.support.decoded import NAME, encode, decode_failure, decode_photo
+from tests.support.decoded import NAME, decode_failure, decode_photo, encode
 from tests.support.tiff_variants import RIGHT, Variant, list_variants
 
 SIZE = (61, 47)  # of which neither is a multiple of a tile's

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batch.errors import ExitCode
-from tests.support.runs import REPORT, RunFolder, list_children, wait_for_end, make_photos, wait_for
+from tests.support.runs import REPORT, RunFolder, list_children, make_photos, wait_for, wait_for_end
 
 NUMBER = 1200
 LOST = 2

@@ -24,11 +24,11 @@ from tests.conftest import REPOSITORY
 from tests.support.hostile_photos import (
     TIGHT_LIMITS,
     Deed,
-    is_decoded,
     deed,
     get_failure,
-    hostile,
     has_process_ended,
+    hostile,
+    is_decoded,
     open_descriptors,
     wait_for_process_end,
 )

@@ -24,7 +24,7 @@ from batch.workers.process import LaunchedWorker
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import MAX_IN_FLIGHT, Worker, WorkerTask
 from tests.batch.workers.test_labelling_child import photo, plan, workers
-from tests.support.hostile_photos import Deed, is_decoded, deed, hostile, wait_for_process_end
+from tests.support.hostile_photos import Deed, deed, hostile, is_decoded, wait_for_process_end
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
 

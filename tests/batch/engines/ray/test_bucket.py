@@ -13,7 +13,7 @@ import pytest
 from bench.memory import list_process_tree
 from tests.support.object_store import CUT_CONNECTION, Bucket, bucket, run_failing_proxy, s3_server
 from tests.support.ray_cluster import ACTOR
-from tests.support.runs import REPORT, RunFolder, wait_for_end, make_photos, wait_for
+from tests.support.runs import REPORT, RunFolder, make_photos, wait_for, wait_for_end
 
 __all__ = ["bucket", "s3_server"]
 

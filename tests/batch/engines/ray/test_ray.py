@@ -19,10 +19,10 @@ from tests.support.runs import (
     JOURNAL,
     REPORT,
     RunFolder,
-    wait_for_end,
     kill_run,
     make_photos,
     wait_for,
+    wait_for_end,
 )
 
 __all__ = ["ray_cluster"]
