@@ -12,13 +12,13 @@ from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from bench.tables import Table
 from trainer.datasets.duplicates import compute_perceptual_hash, group_near_duplicates
 from trainer.datasets.ferplus import load_ferplus
-from trainer.datasets.folders import load_folders
-from trainer.evaluate import match_to_model
-from trainer.evaluation.calibrate import softmax
-from trainer.evaluation.folds import assign_folds
-from trainer.exporting.models import derive_framing, open_model
-from trainer.reviewing.adjust import refit_head
-from trainer.reviewing.head import compute_features, find_head
+from trainer.datasets.labelled_files import load_folders
+from trainer.evaluation.calibration import softmax
+from trainer.evaluation.evaluate import match_to_model
+from trainer.evaluation.exported_models import derive_framing, open_model
+from trainer.evaluation.out_of_fold import assign_folds
+from trainer.exporting.adjust import refit_head
+from trainer.exporting.linear_head import compute_features, find_head
 
 MODEL = "happy-sad"
 

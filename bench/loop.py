@@ -24,10 +24,10 @@ from bench.forgetting import face_tables
 from bench.nights import LabelledPhotos, LoopSplit, split_alike, split_by_face
 from bench.right_answers import FIRST, RightAnswers, find_least_certain
 from bench.tables import Table
-from trainer.efficientnet import PhotoNet
-from trainer.evaluation.calibrate import softmax
-from trainer.reviewing.adjust import DECAY, refit_head
-from trainer.reviewing.head import LinearHead
+from trainer.evaluation.calibration import softmax
+from trainer.exporting.adjust import DECAY, refit_head
+from trainer.exporting.linear_head import LinearHead
+from trainer.networks import PhotoNet
 
 WEIGHTS = (1, 2, 3)
 DECAYS = (0.1, DECAY, 1.0)

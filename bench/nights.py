@@ -15,14 +15,14 @@ from batch.records import Failure, Region
 from batch.vision.crop import resize_photo
 from batch.vision.decode import decode
 from batch.vision.faces import Detector
-from trainer.config import load_config
-from trainer.data import Framing, Pixels
+from trainer.datasets.dataset import Framing, Pixels
 from trainer.datasets.duplicates import compute_perceptual_hash, group_near_duplicates
-from trainer.datasets.folders import load_folders
-from trainer.efficientnet import PhotoNet
-from trainer.evaluation.folds import assign_folds, name_sample
+from trainer.datasets.labelled_files import load_folders
 from trainer.evaluation.metrics import Targets
-from trainer.reviewing.head import Floats, LinearHead
+from trainer.evaluation.out_of_fold import assign_folds, name_sample
+from trainer.exporting.linear_head import Floats, LinearHead
+from trainer.networks import PhotoNet
+from trainer.training.config import load_config
 from trainer.training.pretrained import build_network, initialise_network
 from trainer.training.probe import compute_channel_means, fit_classifier, standardise_features
 

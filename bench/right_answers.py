@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bench.tables import Table
-from trainer.evaluation.bootstrap import Estimate, estimate_from_means
-from trainer.evaluation.metrics import Figures, Targets
+from trainer.evaluation.metrics import Estimate, Figures, Targets, estimate_from_means
 from trainer.evaluation.tables import format_difference, format_interval
-from trainer.reviewing.head import Floats
+from trainer.exporting.linear_head import Floats
 
 FIRST = "nothing: the first model"
 

@@ -7,7 +7,7 @@ import functools
 from tests.fuzz.breaking import BYTES, LINES, make_broken_case
 from tests.fuzz.cases import Case
 from tests.fuzz.place import check_line, check_message, get_case_folder, write_case
-from trainer.reviewing.review import (
+from trainer.datasets.review import (
     REVIEW_COLUMNS,
     Review,
     ReviewError,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.datasets.drawn import Mood, draw_snapshot
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.datasets.review import REVIEW_COLUMNS
 from trainer.datasets.samples import assign_split
-from trainer.reviewing.review import REVIEW_COLUMNS
 
 Row = dict[str, object]
 

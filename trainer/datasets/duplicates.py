@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data import Dataset, Pixels, Split, Texts, select_samples
+from trainer.datasets.dataset import Dataset, Pixels, Split, Texts, select_samples
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]

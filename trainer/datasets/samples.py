@@ -16,7 +16,7 @@ from batch.vision.crop import crop, resize_photo
 from batch.vision.decode import decode_bytes
 from batch.vision.faces import Detector
 from batch.vision.read_file import read_file
-from trainer.data import Dataset, Framing, Pixels, Split
+from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.duplicates import drop_near_duplicates
 
 # A picture no larger than this on both sides (pixels) is a face crop already.

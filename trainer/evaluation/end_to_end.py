@@ -13,10 +13,17 @@ import batch
 from batch.errors import InputError, ModelError
 from batch.options import Options, Provider
 from batch.records import ABSTAIN_OUTPUTS, LABELLED_STATUSES, Answer, Row, Status
-from trainer.data import canonical_label, select_abstain_classes
-from trainer.evaluate import Evaluation, evaluate, evaluation_to_json
-from trainer.evaluation.bootstrap import Estimate, estimate_from_counts, estimate_to_json
-from trainer.evaluation.metrics import Counts, Figures, safe_divide
+from trainer.datasets.dataset import canonical_label, select_abstain_classes
+from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
+from trainer.evaluation.exported_models import resolve_default_name
+from trainer.evaluation.metrics import (
+    Counts,
+    Estimate,
+    Figures,
+    estimate_from_counts,
+    estimate_to_json,
+    safe_divide,
+)
 from trainer.evaluation.selective import (
     NO_ANSWER,
     Decisions,
@@ -25,7 +32,6 @@ from trainer.evaluation.selective import (
     measure_selective,
     selective_to_json,
 )
-from trainer.exporting.models import resolve_default_name
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,20 @@ import numpy.typing as npt
 from batch.models.ensemble import Thresholds
 from batch.records import Status
 from batch.vision.decide import decide
-from trainer.data import Texts
-from trainer.evaluation.bootstrap import (
+from trainer.datasets.dataset import Texts
+from trainer.evaluation.metrics import (
     INTERVAL_QUANTILES,
     RESAMPLES,
     SEED,
+    Counts,
     Estimate,
+    Figures,
+    Probabilities,
+    Targets,
     estimate_from_counts,
     estimate_to_json,
+    safe_divide,
 )
-from trainer.evaluation.metrics import Counts, Figures, Probabilities, Targets, safe_divide
 
 # Outcomes beside the labels and abstain outputs: a label below its threshold, and no answer at all.
 UNSURE, NO_ANSWER = Status.UNSURE.value, "none"
@@ -157,7 +161,7 @@ def measure_selective(
         targets: int64 [n], the true classes, labels first.
         labels: the K labels.
         abstain: the A classes without a label.
-        kinds: text [n], see ``trainer.data.Part``; an empty one is the class's name.
+        kinds: text [n], see ``trainer.datasets.dataset.Part``; an empty one is the class's name.
     """
     names, count = list_outcomes(labels, abstain), len(labels)
     classes = (*labels, *abstain)

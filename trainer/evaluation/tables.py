@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from batch.path_text import printable_text
-from trainer.evaluate import Evaluation
-from trainer.evaluation.bootstrap import Estimate
 from trainer.evaluation.end_to_end import EndToEndEvaluation
+from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.gate import Comparison
+from trainer.evaluation.metrics import Estimate
+from trainer.evaluation.review_evaluation import ReviewEvaluation
 from trainer.evaluation.selective import SelectiveMetrics
-from trainer.gate import Comparison
-from trainer.reviewing.retrial import ReviewEvaluation
 
 CORNER = "true / answer"
 OUTCOME_CORNER = "true / outcome"

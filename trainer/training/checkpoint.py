@@ -18,11 +18,11 @@ from torch import Tensor
 from batch.errors import InputError, OutputError
 from batch.models.shipped import find_model
 from batch.records import Region
-from trainer.augment import Augmentation
-from trainer.config import Config
-from trainer.data import Dataset, Framing
-from trainer.evaluation.folds import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
+from trainer.training.augment import Augmentation
+from trainer.training.config import Config
 from trainer.training.pretrained import build_network
 
 CHECKPOINT_FILE = "checkpoint.pt"

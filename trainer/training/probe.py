@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.data import Pixels, Split
-from trainer.efficientnet import PhotoNet
+from trainer.datasets.dataset import Pixels, Split
+from trainer.networks import PhotoNet
 
 # A feature that hardly varies is not blown up: this share of its stage's spread is added.
 MIN_SPREAD = 0.3

@@ -20,9 +20,9 @@ from tests.conftest import REPOSITORY, Command
 from tests.support.browser import open_page
 from tests.support.review_data import is_held
 from tests.support.trainer_data import write_folders
-from trainer.data import Framing
-from trainer.reviewing.review import BOX_COLUMNS, Review
-from trainer.reviewing.reviewed import ReviewedData, read_reviewed
+from trainer.datasets.dataset import Framing
+from trainer.datasets.review import BOX_COLUMNS, Review
+from trainer.datasets.reviewed_samples import ReviewedData, read_reviewed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
