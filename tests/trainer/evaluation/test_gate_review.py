@@ -122,7 +122,7 @@ def test_a_model_that_can_not_abstain_is_wrong_on_what_shows_no_label(
             return both.astype(np.float32)
         return np.hstack([both * (1 - grey), grey]).astype(np.float32)
 
-    monkeypatch.setattr("trainer.evaluation.gate.answers", answer)
+    monkeypatch.setattr("trainer.evaluation.gate.predict_model", answer)
     found = compare_reviewed(able, bright, held, labels)
     assert (found.samples, found.won, found.lost) == (4, 1, 0), "neither has anger"
     found = compare_reviewed(bright, able, held, labels)
