@@ -45,8 +45,8 @@ def softmax(logits: Logits, temperature: float) -> Probabilities:
 def fit_temperature(logits: Logits, targets: Targets, groups: Votes | None = None) -> float:
     """Find the temperature with the least log loss (Guo et al. 2017, arXiv 1706.04599).
 
-    A normal prior on the logarithm of the temperature (``PRIOR_SPREAD``) keeps it away from the ends
-    of its range if there are few answers or none of them is wrong.
+    A normal prior on its logarithm (``PRIOR_SPREAD``) keeps it away from the ends of its range if
+    there are few answers or none of them is wrong.
 
     Args:
         logits: float32 [n, classes].

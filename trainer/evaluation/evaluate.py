@@ -153,8 +153,7 @@ def match_to_model(part: Split, labels: tuple[str, ...], model: Model) -> Split:
 def map_classes(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Groups:
     """Map each class of the data to an output of the model: int64 [classes], -1 for none.
 
-    ``neither`` is the right output for the data's ``neither`` and for labels that the model does not
-    have.
+    ``neither`` is the right output for the data's ``neither`` and for labels that the model lacks.
 
     Raises:
         ModelError: the data lack a label of the model.

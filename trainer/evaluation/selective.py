@@ -1,8 +1,8 @@
 """Metrics of selective classification: accuracy of the labels that count, and coverage.
 
 A label counts if its status is ``ok``. The metrics are the share of right labels among those that
-count, the share of each label's samples that get their label, and the share of the samples without a
-label that get one. AUGRC (Traub et al. 2024, arXiv 2407.01032) needs no threshold: the area under
+count, the share of each label's samples that get their label, and the share of the samples without
+a label that get one. AUGRC (Traub et al. 2024, arXiv 2407.01032) needs no threshold: the area under
 the curve of the share of answered and wrong samples over the share of answered samples.
 """
 

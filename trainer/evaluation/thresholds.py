@@ -1,8 +1,8 @@
 """Chooses the thresholds that give the most answers at a stated risk.
 
-Selective classification with guaranteed risk (Geifman and El-Yaniv 2017, arXiv 1705.08500): the share
-of wrong labels among those that count stays within the risk, with a one-sided 95 % confidence bound
-on held-out samples.
+Selective classification with guaranteed risk (Geifman and El-Yaniv 2017, arXiv 1705.08500): a
+one-sided 95 % confidence bound of the share of wrong labels among those that count, on held-out
+samples, stays within the risk.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def test_other_data_and_unknown_labels_are_refused() -> None:
     data = drawn_dataset()
     with pytest.raises(InputError, match="not the data of this training"):
         export_model(tiny_training(), replace(data, train=data.test), OPTIONS)
-    with pytest.raises(UsageError, match="no label joy; there are: happiness, sadness, neutral"):
+    with pytest.raises(UsageError, match="no label joy; choose from happiness, sadness, neutral"):
         export_model(tiny_training(), data, replace(OPTIONS, labels={"a": "joy", "b": "sadness"}))
     with pytest.raises(UsageError, match="two or more labels"):
         export_model(
