@@ -45,15 +45,15 @@ def format_evaluation(evaluation: Evaluation) -> str:
 def format_selective(found: SelectiveMetrics) -> str:
     """Format the metrics of a model's decisions, with tables by class and by kind."""
     rows = [
-        (f"right, if all {found.labelled} with a label get one", format_interval(found.always)),
-        ("right, of the labels that count", format_interval(found.accuracy)),
+        (f"accuracy, if all {found.labelled} with a label get one", format_interval(found.always)),
+        ("accuracy of the labels that count", format_interval(found.accuracy)),
         *(
-            (f"{label}: gets its label, and it counts", format_interval(estimate))
+            (f"coverage of {label}", format_interval(estimate))
             for label, estimate in zip(found.labels, found.coverage, strict=True)
             if not math.isnan(estimate.value)
         ),
         *(
-            (f"{name}: gets a label that counts", format_interval(estimate))
+            (f"{name} with a label that counts", format_interval(estimate))
             for name, estimate in zip(found.abstain, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),

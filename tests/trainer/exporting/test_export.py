@@ -375,7 +375,9 @@ def test_a_risk_that_no_thresholds_keep_is_told(caplog: pytest.LogCaptureFixture
     exported = export_model(tiny_training(), drawn_dataset(), replace(OPTIONS, risk=1e-4))
     assert exported.chosen.bound > 1e-4
     assert "no thresholds keep the risk of 0.0001" in caplog.text
-    assert "No thresholds keep the risk there" in card(exported, tiny_training(), drawn_dataset())
+    assert "No thresholds keep this risk on these samples" in card(
+        exported, tiny_training(), drawn_dataset()
+    )
 
 
 def test_labels_in_doubt_choose_no_thresholds() -> None:
@@ -475,7 +477,9 @@ def test_a_cross_validated_model_may_join_its_other_labels() -> None:
     )
     assert exported.test.accuracy.value == 1
     assert exported.test.labels == ("sad", "happy", "neither")
-    with pytest.raises(UsageError, match="with some labels only; drop --labels, or add --rest"):
+    with pytest.raises(
+        UsageError, match="without some of its labels; drop --labels, or add --rest"
+    ):
         export_model(crossed, data, replace(OPTIONS, labels=turned))
 
 
