@@ -98,7 +98,7 @@ def test_the_gate_stays_shut(
 
 
 def test_few_reviewed_samples_prove_no_model_as_good() -> None:
-    with pytest.raises(UsageError, match="give --data, too"):
+    with pytest.raises(UsageError, match="add --data"):
         check_reviewed(BETTER, None, Requirement.AS_GOOD, HERE)
 
 

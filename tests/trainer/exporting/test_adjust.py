@@ -117,7 +117,7 @@ def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
     card = write_adjusted_card(found, tiny, read_card(tiny))
     assert found.digest in card
     assert f"Adjusted from | version 1, SHA-256 `{tiny.digest}`" in card
-    assert "20 reviewed answers, and its own answers on 100 other photos" in card
+    assert "20 reviewed answers, and the model's own answers on 100 other photos" in card
     assert "### tiny" in card
     assert "#### Data" in card
     publish_model(found.graph, card, tmp_path / "new.onnx")

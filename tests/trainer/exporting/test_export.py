@@ -259,7 +259,7 @@ def test_other_data_and_unknown_labels_are_refused() -> None:
         export_model(tiny_training(), replace(data, train=data.test), OPTIONS)
     with pytest.raises(UsageError, match="no label joy; choose from happiness, sadness, neutral"):
         export_model(tiny_training(), data, replace(OPTIONS, labels={"a": "joy", "b": "sadness"}))
-    with pytest.raises(UsageError, match="two or more labels"):
+    with pytest.raises(UsageError, match="two or more different labels"):
         export_model(
             tiny_training(), data, replace(OPTIONS, labels={"a": "sadness", "b": "sadness"})
         )

@@ -72,8 +72,8 @@ def test_samples_are_those_of_the_selected_classes() -> None:
     [
         ({"a": "joy", "b": "sadness"}, None, WIDE, "no label joy; choose from happiness"),
         ({"a": "neither", "b": "sad"}, None, ABSTAINING, "no label neither"),
-        ({"a": "sadness", "b": "sadness"}, None, WIDE, "two or more labels"),
-        ({"a": "sadness"}, None, WIDE, "two or more labels"),
+        ({"a": "sadness", "b": "sadness"}, None, WIDE, "two or more different labels"),
+        ({"a": "sadness"}, None, WIDE, "two or more different labels"),
         ({"neither": "sadness", "b": "anger"}, None, WIDE, "neither is the name of an abstain"),
         (None, Abstain.NEITHER, WIDE, "--rest needs labels that are not in --labels"),
     ],
