@@ -43,7 +43,7 @@ from trainer.exporting.onnx_graph import (
     store_as_float16,
 )
 from trainer.exporting.publish_model import list_checksums, publish_model, read_card
-from trainer.exporting.weight_formats import WeightFormat
+from trainer.exporting.weight_formats import BuiltGraph, WeightFormat, build_graph, quantize
 from trainer.networks import FaceNet
 from trainer.training.loop import predict_logits
 from trainer.training.pretrained import build_network, initialise_network
@@ -245,6 +245,28 @@ def test_calibration_and_thresholds_come_from_validation_alone() -> None:
     # The same samples in the validation part do change it, so the comparison could fail.
     assert found[""][0].temperature != found["validation"][0].temperature
     assert found[""][2] != found["validation"][2]
+
+
+def test_weight_formats_see_validation_and_training_samples_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, chosen_on, ranges = drawn_dataset(), [], []
+
+    def spy_on_choice(deployed: Any, how: Any, data: Any, validation: Split) -> BuiltGraph:
+        chosen_on.append(validation.pixels)
+        return build_graph(deployed, how, data, validation)
+
+    def spy_on_ranges(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
+        ranges.append(pixels)
+        return quantize(graph, pixels)
+
+    monkeypatch.setattr("trainer.exporting.export.build_graph", spy_on_choice)
+    monkeypatch.setattr("trainer.exporting.weight_formats.quantize", spy_on_ranges)
+    export_model(tiny_training(), data, replace(OPTIONS, weights=WeightFormat.INT8))
+    assert np.array_equal(ranges[0], data.train.pixels)
+    names = {name_sample(pixels) for pixels in data.validation.pixels}
+    assert len(chosen_on[0])
+    assert {name_sample(pixels) for pixels in chosen_on[0]} <= names
 
 
 def test_the_file_names_the_data_that_the_training_saw() -> None:
