@@ -1,4 +1,4 @@
-"""How right the runner is on whole photos: decoding, faces, model, thresholds, all of it."""
+"""Evaluates the runner end to end on folders of photos, a sub-folder per class."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from trainer.evaluation.selective import (
 
 @dataclass(frozen=True)
 class EndToEndEvaluation:
-    """A whole run against the truth, over every file that it found.
+    """Metrics of a run over every file that it found.
 
     Attributes:
-        photos: number of files that show a label.
+        photos: number of files whose class is a label.
         statuses: number of files by status.
-        coverage: share of ``photos`` that got a label, sure or not.
-        accuracy: share of ``photos`` with the right label, so that none counts as wrong.
+        coverage: share of ``photos`` with a label, sure or not.
+        accuracy: share of ``photos`` with the right label; no label counts as wrong.
         sure: share of ``photos`` with a label that counts.
         sure_accuracy: share of right labels among those that count, over all files.
-        answered: figures of the files with an answer alone.
-        selective: what became of the files of each class.
+        answered: metrics of the files with an answer.
+        selective: metrics of the decisions, per class and kind.
     """
 
     photos: int
@@ -62,17 +62,18 @@ class EndToEndEvaluation:
 def run_end_to_end(
     root: Path, model: str, abstain: Mapping[str, str] | None = None
 ) -> EndToEndEvaluation:
-    """Label a folder that has a sub-folder of photos for each class, as ``batch-label`` does.
+    """Label a folder as ``batch-label`` does, and compare the rows with the sub-folders' names.
 
-    ``model`` is what the runner's own ``--model`` takes, or ``default`` for its default.
-    Folders are matched with the model's labels by name or synonym; a label without a folder
-    can only be a wrong answer. Photos in the folders ``neither`` and ``no_person``, and in those
-    that ``abstain`` names, are right without a label.
+    Args:
+        root: folder with a sub-folder of photos per class. A sub-folder is named like a label of
+            the model or a synonym, ``neither`` or ``no_person``.
+        model: as for the runner's ``--model``, or ``default``.
+        abstain: the abstain class of sub-folders with other names.
 
     Raises:
-        InputError: the folder has no classes, or nothing in it gets an answer.
-        ModelError: the model has no label for one of the folders.
-        BatchLabelError: the run can't go on.
+        InputError: the folder has no sub-folders, or no photo gets an answer.
+        ModelError: the model has no label for one of the sub-folders.
+        BatchLabelError: the run fails.
     """
     folders = _list_class_folders(root)
     names = abstain or {}
@@ -80,7 +81,7 @@ def run_end_to_end(
     rows: list[Row] = []
     for row in batch.label(folders, options):
         if row.answer and not any(earlier.answer for earlier in rows):
-            # Before hours of work are done that have no meaning.
+            # Fail before hours of pointless work.
             _match_class_names([names.get(f.name, f.name) for f in folders], _outputs(row.answer))
         rows.append(row)
     paths = [PurePath(row.path).relative_to(root) for row in rows]
@@ -97,15 +98,18 @@ def compare_rows(
 ) -> EndToEndEvaluation:
     """Compare rows with the true class of each.
 
-    ``kinds`` name the kinds of pictures for the table by kind, the classes by default.
+    Args:
+        truth: the true class of each row.
+        rows: the rows of a run.
+        kinds: the kind of picture of each row; the class by default.
 
     Raises:
         InputError: no row has an answer.
-        ModelError: a class is none of the answers' labels.
+        ModelError: the model has no label for a class.
     """
     answers = [row.answer for row in rows if row.answer]
     if not answers:
-        raise InputError("no photo got an answer", "give photos that the model can judge")
+        raise InputError("no photo got an answer", "give photos that the model can label")
     outputs = _outputs(answers[0])
     labels = tuple(name for name in outputs if name not in ABSTAIN_OUTPUTS)
     places = _match_class_names(sorted(set(truth)), outputs)
@@ -116,11 +120,11 @@ def compare_rows(
         right = row.answer is not None and row.answer.label == classes[target]
         counts[int(target >= len(labels)), [*Status].index(row.status), int(right)] += 1
     coverage, accuracy, sure, sure_accuracy = estimate_from_counts(_compute_shares, counts)
-    told = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
+    has_answer = np.asarray([bool(row.answer) for row in rows]) & (targets < len(outputs))
     probabilities = np.asarray(
         [
             [row.answer.probabilities.get(name, 0.0) for name in outputs]
-            for row, chosen in zip(rows, told.tolist(), strict=True)
+            for row, chosen in zip(rows, has_answer.tolist(), strict=True)
             if chosen and row.answer
         ],
         dtype=np.float32,
@@ -133,7 +137,7 @@ def compare_rows(
         accuracy=accuracy,
         sure=sure,
         sure_accuracy=sure_accuracy,
-        answered=evaluate(probabilities, targets[told], outputs),
+        answered=evaluate(probabilities, targets[has_answer], outputs),
         selective=measure_selective(
             _collect_decisions(rows, labels, classes[len(labels) :]),
             targets,
@@ -145,7 +149,7 @@ def compare_rows(
 
 
 def end_to_end_to_json(found: EndToEndEvaluation) -> dict[str, Any]:
-    """Write them as plain values for JSON, rounded to 4 digits."""
+    """Convert the metrics to plain values for JSON, rounded to 4 digits."""
     return {
         "photos": found.photos,
         "statuses": dict(found.statuses),
@@ -162,17 +166,17 @@ def _collect_decisions(
     rows: Sequence[Row], labels: tuple[str, ...], abstain: tuple[str, ...]
 ) -> Decisions:
     names = list_outcomes(labels, abstain)
-    likelier, confidence, outcome = [], [], []
+    labels_at, confidence, outcome = [], [], []
     for row in rows:
         best = -1
         if row.answer:
             best = int(np.argmax([row.answer.probabilities[label] for label in labels]))
-        likelier.append(best)
+        labels_at.append(best)
         confidence.append(row.answer.probabilities[labels[best]] if row.answer else 0.0)
-        said = row.answer.label if row.answer and row.status is Status.OK else row.status.value
-        outcome.append(names.index(said if said in names else NO_ANSWER))
+        name = row.answer.label if row.answer and row.status is Status.OK else row.status.value
+        outcome.append(names.index(name if name in names else NO_ANSWER))
     return Decisions(
-        np.asarray(likelier, dtype=np.int64),
+        np.asarray(labels_at, dtype=np.int64),
         np.asarray(confidence, dtype=np.float64),
         np.asarray(outcome, dtype=np.int64),
     )
@@ -184,15 +188,18 @@ def _outputs(answer: Answer) -> tuple[str, ...]:
 
 def _list_class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder", "give a folder with a sub-folder a class")
+        raise InputError(f"{root} is not a folder", "give a folder with a sub-folder per class")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
-        raise InputError(f"{root} has no sub-folders, and each is a class", "make happy and sad")
+        raise InputError(
+            f"{root} has no sub-folders",
+            "put the photos in a sub-folder per class, such as happy and sad",
+        )
     return folders
 
 
 def _match_class_names(folders: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
-    """Give the model's name of each class of photos."""
+    """Map the name of each class folder to the model's name of that class."""
     known = {canonical_label(name): name for name in (*outputs, *ABSTAIN_OUTPUTS)}
     foreign = [folder for folder in folders if canonical_label(folder) not in known]
     if foreign:
@@ -204,7 +211,7 @@ def _match_class_names(folders: Sequence[str], outputs: Sequence[str]) -> dict[s
 
 
 def _compute_shares(counts: Counts) -> Figures:
-    """Coverage, accuracy, sure and sure accuracy from [..., no label, status, wrong or right]."""
+    """Coverage, accuracy, sure, sure accuracy from [..., is no label, status, is right]."""
     order = [*Status]
     ok = counts[..., order.index(Status.OK), :]
     labelled = counts[..., [order.index(status) for status in LABELLED_STATUSES], :].sum(-2)

@@ -1,4 +1,4 @@
-"""How right a model's answers are, and how far its probabilities can be believed."""
+"""Evaluates models: accuracy, recall, calibration, and their decisions."""
 
 from __future__ import annotations
 
@@ -49,12 +49,20 @@ from trainer.evaluation.selective import (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers against the truth, over samples people agreed on.
+    """Metrics of a model on samples with an agreed class.
 
-    ``recall`` has one share a label, in the order of ``labels``; ``confusion`` counts
-    samples, a row for each true label and a column for each answer; ``log_loss`` is in nats.
-    The ``labels`` include the abstain outputs of a model that has some, and ``selective`` tells
-    what its decisions come to.
+    Attributes:
+        labels: the labels and abstain outputs.
+        samples: number of samples.
+        accuracy: share of right answers.
+        balanced_accuracy: mean recall.
+        macro_f1: mean F1.
+        recall: one share per label.
+        confusion: samples by true label (rows) and answer (columns).
+        calibration_error: expected calibration error, 0 to 1.
+        log_loss: in nats.
+        reliability: the reliability diagram.
+        selective: metrics of the decisions of a model with abstain outputs.
     """
 
     labels: tuple[str, ...]
@@ -71,10 +79,7 @@ class Evaluation:
 
 
 def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, ...]) -> Evaluation:
-    """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n is not 0.
-
-    The intervals are from 2,000 bootstrap samples, always the same ones.
-    """
+    """Compare probabilities, float32 [n, K], with true classes, int64 [n]; n > 0."""
     counts = confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
     error = estimate_from_means(calibration_error, calibration_gaps(probabilities, targets))
     return Evaluation(
@@ -92,21 +97,24 @@ def evaluate(probabilities: Probabilities, targets: Targets, labels: tuple[str, 
 
 
 def evaluate_model(model: Model, part: Split, labels: tuple[str, ...]) -> Evaluation:
-    """Run a model file as the runner does, on the samples people agreed on.
+    """Run a model as the runner does on the samples with an agreed class.
 
-    ``labels`` are the classes of ``part``, which is mapped to the model's outputs.
+    Args:
+        model: the model.
+        part: the samples.
+        labels: the classes of ``part``, which are mapped to the model's outputs.
 
     Raises:
-        ModelError: the model takes other pictures, or knows a label the data lack.
+        ModelError: the model's input has another shape, or the data lack one of its labels.
     """
     part = match_to_model(part, labels, model)
     return evaluate_outputs(predict_model(model, part), part, model.spec)
 
 
 def evaluate_outputs(probabilities: Probabilities, part: Split, spec: ModelSpec) -> Evaluation:
-    """Compare a model's answers, float32 [n, K + A], with a part of its own classes.
+    """Evaluate answers, float32 [n, K + A], to samples of the model's own classes.
 
-    If it has abstain outputs, its decisions by its own thresholds are measured as well.
+    The decisions of a model with abstain outputs are evaluated with its own thresholds.
     """
     evaluation = evaluate(probabilities, part.targets, spec.outputs)
     if not spec.abstain:
@@ -117,21 +125,21 @@ def evaluate_outputs(probabilities: Probabilities, part: Split, spec: ModelSpec)
 
 
 def get_thresholds(spec: ModelSpec) -> Thresholds:
-    """Give the thresholds that a model brings along."""
+    """Return the thresholds in a model's metadata."""
     return Thresholds(spec.unsure_below, spec.abstain_from)
 
 
 def match_to_model(part: Split, labels: tuple[str, ...], model: Model) -> Split:
-    """Keep what a model can be measured on: certain samples, of its outputs in their order.
+    """Keep the samples with an agreed class, with the model's outputs as classes.
 
     Raises:
-        ModelError: the model takes other pictures, or knows a label the data lack.
+        ModelError: the model's input has another shape, or the data lack one of its labels.
     """
     shape = (model.height, model.width, model.channels)
     if part.pixels.shape[1:] != shape:
         raise ModelError(
             f"model {model.path} takes pictures of {shape}, the data are {part.pixels.shape[1:]}",
-            "give data of the model's own kind",
+            "give data of the model's side and colours",
         )
     groups = map_classes(model.spec, labels, model.path)
     kept = keep_agreed(merge_classes(part, groups, len(model.spec.outputs)))
@@ -143,10 +151,9 @@ def match_to_model(part: Split, labels: tuple[str, ...], model: Model) -> Split:
 
 
 def map_classes(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> Groups:
-    """Find the output of a model for each class of the data: int64 [classes], -1 for none.
+    """Map each class of the data to an output of the model: int64 [classes], -1 for none.
 
-    The output ``neither`` is right for the data's ``neither`` and for every label that the model
-    does not know.
+    ``neither`` is the right output for the data's ``neither`` and for labels that the model lacks.
 
     Raises:
         ModelError: the data lack a label of the model.
@@ -164,23 +171,23 @@ def map_classes(spec: ModelSpec, labels: tuple[str, ...], model: Path | str) -> 
 def find_columns(
     wanted: tuple[str, ...], labels: tuple[str, ...], model: Path | str
 ) -> tuple[int, ...]:
-    """Find each label of a model among the data's, by its name or by a synonym.
+    """Find the index of each wanted label among the data's labels, by name or synonym.
 
     Raises:
-        ModelError: the data have no such label.
+        ModelError: the data lack one of them.
     """
     known = [canonical_label(label) for label in labels]
     missing = [label for label in wanted if canonical_label(label) not in known]
     if missing:
         raise ModelError(
-            f"model {model} knows {', '.join(missing)}, the data only {', '.join(labels)}",
-            "give data that show all labels of the model",
+            f"model {model} has the label {', '.join(missing)}, the data only {', '.join(labels)}",
+            "give data with all labels of the model",
         )
     return tuple(known.index(canonical_label(label)) for label in wanted)
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Write an evaluation as plain values for JSON, rounded to 4 digits."""
+    """Convert an evaluation to plain values for JSON, rounded to 4 digits."""
     return {
         "samples": evaluation.samples,
         "accuracy": estimate_to_json(evaluation.accuracy),

@@ -1,4 +1,4 @@
-"""Exported models as the trainer opens them: by name or path, with the data they need."""
+"""Opens exported models by name or path, runs them on samples, and times them."""
 
 from __future__ import annotations
 
@@ -22,60 +22,61 @@ from trainer.evaluation.metrics import Probabilities
 
 DEFAULT_NAME = "default"
 PREDICTION_BATCH = 64
+WARM_UP_RUNS, TIMED_RUNS = 10, 100
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def open_model(name: str) -> Model:
-    """Open a shipped model by its name, ``default``, or any model by its path.
+    """Open a model by the name of a shipped one, ``default``, or a path.
 
     Raises:
-        ModelError: there is none, it does not keep the model contract, or the name stands for
-            two models, which answer together in the runner alone.
+        ModelError: the model is missing or breaks the contract, or the name stands for two models,
+            which only the runner joins.
     """
     name = resolve_default_name(name)
     if NAME_SEPARATOR in name and not Path(name).is_file():
-        raise ModelError(f"{name} are two models", "add --end-to-end, or name one of them")
-    # A name that ends as a file's does is meant as one, so the message is about the file.
+        raise ModelError(f"{name} names two models", "add --end-to-end, or name one of them")
+    # A name with a file's suffix means a file, and so does the error message.
     return load_model(Path(name) if name.endswith(SUFFIX) else find_model(name))
 
 
 def resolve_default_name(name: str) -> str:
-    """Give what the runner's ``--model`` takes for a name that may be ``default``."""
+    """Replace ``default`` by the runner's default ``--model``."""
     return DEFAULT_MODEL if name == DEFAULT_NAME else name
 
 
 def derive_framing(model: Model) -> Framing:
-    """Say how samples are cut for a model."""
+    """Return the framing that a model's samples need."""
     return Framing(model.spec.region, model.spec.margin, model.width, model.channels)
 
 
 def predict_model(model: Model, part: Split) -> Probabilities:
-    """Run a model file on the CPU as the runner does: float32 [n, K + A]."""
+    """Run a model on the CPU as the runner does: float32 [n, K + A]."""
     return Classifier(model, Provider.CPU, PREDICTION_BATCH).classify(part.pixels)
 
 
 def predict_onnx(graph: bytes, pixels: Pixels, batch: int = PREDICTION_BATCH) -> Probabilities:
-    """Run an ONNX file's bytes on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
+    """Run an ONNX graph on the CPU: uint8 [n, H, W, C] to float32 [n, K]."""
     session = open_session(graph, Provider.CPU, pixels[:1])
     outputs = [session.run(pixels[at : at + batch])[0] for at in range(0, len(pixels), batch)]
     return np.concatenate(outputs)
 
 
-# == How long a model takes for one picture, on the processor at hand.
-
-WARM_UP_RUNS, TIMED_RUNS = 10, 100
-CPU_INFO = Path("/proc/cpuinfo")
-
-
 @dataclass(frozen=True)
 class InferenceTime:
-    """Median milliseconds for a batch of one picture on one thread of a processor."""
+    """Inference time for a batch of one picture on one thread.
+
+    Attributes:
+        milliseconds: the median.
+        processor: name of the CPU.
+    """
 
     milliseconds: float
     processor: str
 
 
 def measure_inference(graph: bytes, pixels: Pixels) -> InferenceTime:
-    """Time an ONNX file's bytes on the CPU, as the runner opens it, on the first picture."""
+    """Time an ONNX graph on the CPU, opened as the runner does, with the first picture."""
     session = open_session(graph, Provider.CPU, pixels[:1])
     times = []
     for _ in range(WARM_UP_RUNS + TIMED_RUNS):
@@ -86,7 +87,7 @@ def measure_inference(graph: bytes, pixels: Pixels) -> InferenceTime:
 
 
 def read_processor_name() -> str:
-    """Name the processor as its maker does, or by its architecture where it can't be read."""
+    """Return the CPU's model name, or its architecture if the name is unknown."""
     if CPU_INFO.is_file():
         for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")

@@ -1,4 +1,8 @@
-"""Whether a new model may take a shipped one's place: better on the same samples, or not."""
+"""The gate: a candidate replaces a model only if it is better, or as good, on the same samples.
+
+A paired bootstrap compares both on held-out samples of the data, and a sign test on held-out
+reviewed samples, which are few.
+"""
 
 from __future__ import annotations
 
@@ -33,40 +37,41 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.selective import Decisions, decide_all
 
-# The gain if no sample shows a label.
+# The gain if no sample has a label.
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
-# How much balanced accuracy a candidate that only has to be as good may at most have lost.
+# Largest loss of balanced accuracy of a candidate that must be as good.
 NON_INFERIORITY_MARGIN = 0.01
+# Of the one-sided sign test, so that both sides together have 5 %.
+SIGNIFICANCE_LEVEL = 0.025
+REJECTED_REMEDY = "the shipped model stays; review more photos, or train on more data"
 
 
 class Requirement(StrEnum):
-    """What a candidate must prove; ``as-good`` suits a smaller or a faster one."""
+    """What a candidate must prove; ``as-good`` is for smaller or faster models."""
 
     BETTER = "better"
     AS_GOOD = "as-good"
 
 
 class CandidateRejected(BatchLabelError):
-    """The candidate may not take the shipped model's place."""
+    """The candidate failed a check, and the shipped model stays."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against the shipped model on the same samples.
-
-    Differences are candidate minus shipped.
+    """Metrics of a candidate minus those of the shipped model, on the same samples.
 
     Attributes:
         samples: number of samples.
-        accuracy: gain in balanced accuracy; of models with abstain outputs, over the samples that
-            show a label, if all of them get one.
+        accuracy: gain in balanced accuracy. For models with abstain outputs: over the samples
+            with a label, if each gets its likeliest label.
         calibration: growth of the expected calibration error.
-        won: number of samples whose likeliest output the candidate alone got right.
-        lost: number that it alone got wrong.
-        risk: growth of the share of wrong labels among those that count, of models with abstain
+        won: number of samples that only the candidate gets right.
+        lost: number of samples that only the shipped model gets right.
+        risk: growth of the share of wrong labels among those that count; None for models without
+            abstain outputs.
+        coverage: gain in coverage, as a mean over the labels; None for models without abstain
             outputs.
-        coverage: gain in the share of samples that get their label, and it counts, as a mean over
-            the labels; of models with abstain outputs.
     """
 
     samples: int
@@ -79,16 +84,14 @@ class Comparison:
 
 
 def check_comparison(comparison: Comparison, require: Requirement, candidate: Path) -> None:
-    """Make sure that a candidate is good enough to take the shipped model's place.
+    """Require that a candidate is better than the shipped model, or as good.
 
-    Better means that the 95 % interval of the gain lies above 0, as good that it lies
-    above -``NON_INFERIORITY_MARGIN``. Calibration may not have become worse by more than chance explains:
-    the interval of its growth must not lie above 0. Of models with abstain outputs, the same holds
-    for the risk of the labels that count, and the coverage may not have fallen by more than chance
-    explains: a model that answers nothing has no risk.
+    Better means that the 95 % interval of the gain is above 0; as good, that it is above
+    -``NON_INFERIORITY_MARGIN``. The calibration error and the risk must not grow by more than
+    sampling error, and the coverage must not fall by more: a model that never answers has no risk.
 
     Raises:
-        Refused: it is not; the message says in what.
+        CandidateRejected: a check failed; the message names it.
     """
     floor = 0.0 if require is Requirement.BETTER else -NON_INFERIORITY_MARGIN
     if not comparison.accuracy.low > floor:
@@ -99,45 +102,45 @@ def check_comparison(comparison: Comparison, require: Requirement, candidate: Pa
         )
     if comparison.calibration.low > 0:
         raise CandidateRejected(
-            f"{candidate} has worse confidences: its calibration error grew by "
-            f"{comparison.calibration.value:+.4f}, more than chance explains",
+            f"{candidate} is worse calibrated: its calibration error grew by "
+            f"{comparison.calibration.value:+.4f}, more than sampling error",
             "the shipped model stays; export it with more validation data",
         )
     if comparison.risk and comparison.risk.low > 0:
         raise CandidateRejected(
-            f"{candidate} is wrong more often where it answers: the share of wrong labels among "
-            f"those that count grew by {comparison.risk.value:+.4f}, more than chance explains",
+            f"{candidate} is wrong more often: the share of wrong labels among those that count "
+            f"grew by {comparison.risk.value:+.4f}, more than sampling error",
             "the shipped model stays; export it with a smaller --risk",
         )
     if comparison.coverage and comparison.coverage.high < 0:
         raise CandidateRejected(
-            f"{candidate} answers less: the share of samples that get their label changed by "
-            f"{comparison.coverage.value:+.4f}, more than chance explains",
+            f"{candidate} answers less often: its coverage changed by "
+            f"{comparison.coverage.value:+.4f}, more than sampling error",
             "the shipped model stays; export it with a larger --risk",
         )
 
 
 def check_compatible(candidate: Model, shipped: Model) -> None:
-    """Make sure that one model can stand in for the other without anyone's noticing.
+    """Require that one model can replace the other without a change of reports or options.
 
     Raises:
-        Refused: they differ in name, labels, region, margin or input.
+        CandidateRejected: they differ in name, labels, region, margin or input.
     """
     for what, new, old in _list_properties(candidate, shipped):
         if new != old:
             raise CandidateRejected(
                 f"{candidate.path} can't replace {shipped.path}: its {what} is {new}, not {old}",
-                "export it for the same purpose, or ship it under another name",
+                "export it with the same properties, or give it another name",
             )
 
 
 def compare_models(
     candidate: Model, shipped: Model, part: Split, labels: tuple[str, ...]
 ) -> Comparison:
-    """Run both models on the same samples; ``labels`` are the data's.
+    """Compare two models on the same samples; ``labels`` are the classes of ``part``.
 
     Raises:
-        ModelError: the data don't suit the models.
+        ModelError: the models' input has another shape, or the data lack one of their labels.
     """
     part = match_to_model(part, labels, shipped)
     new, old = predict_model(candidate, part), predict_model(shipped, part)
@@ -155,10 +158,10 @@ def compare_models(
 def compare_predictions(
     candidate: Probabilities, shipped: Probabilities, targets: Targets, labels: int | None = None
 ) -> Comparison:
-    """Compare probabilities, float32 [n, K + A], of the same samples by a paired bootstrap.
+    """Compare probabilities, float32 [n, K + A], for the same samples by a paired bootstrap.
 
-    Each resample draws the same samples for both, so that what is hard for both cancels.
-    ``labels`` is K, all outputs by default.
+    Each resample draws the same samples for both. ``labels`` is K; by default all outputs are
+    labels.
     """
     count = candidate.shape[1] if labels is None else labels
     new, old = (p.argmax(axis=1) == targets for p in (candidate, shipped))
@@ -180,8 +183,8 @@ def compare_predictions(
 def _compare_decisions(
     new: Decisions, old: Decisions, targets: Targets, labels: int
 ) -> tuple[Estimate, Estimate]:
-    """Growth of the risk, and gain in coverage, by a paired bootstrap."""
-    # Of each model: no label that counts, a wrong one, a right one.
+    """Growth of the risk and gain in coverage, by a paired bootstrap."""
+    # Per model: 0 no label that counts, 1 a wrong one, 2 a right one.
     made = [
         np.where(d.outcome >= labels, 0, np.where(d.outcome == targets, 2, 1)) for d in (new, old)
     ]
@@ -192,13 +195,13 @@ def _compare_decisions(
 
 
 def _risk_and_coverage(counts: Counts) -> Figures:
-    """Differences from counts [..., class, candidate's answer, shipped one's]: [..., 2]."""
+    """Both differences from counts [..., class, candidate's answer, shipped one's]: [..., 2]."""
     figures = []
     for of_model in (counts.sum(-1), counts.sum(-2)):
         risk = safe_divide(of_model[..., 1].sum(-1), of_model[..., 1:].sum((-2, -1)))
         of_label = of_model[..., :-1, :]
         covered = np.nanmean(safe_divide(of_label[..., 2], of_label.sum(-1)), axis=-1)
-        # Without an answer nothing is wrong.
+        # Without answers there are no wrong ones.
         figures.append(np.stack([np.nan_to_num(risk), covered], axis=-1))
     growth: Figures = figures[0] - figures[1]
     return growth
@@ -227,20 +230,11 @@ def _list_properties(candidate: Model, shipped: Model) -> Iterator[tuple[str, ob
         yield f"input's {side}", getattr(candidate, side), getattr(shipped, side)
 
 
-# == The gate for a model that has learnt from a review: has it, and what has it forgotten?
-
-# What chance may explain of a difference, to either side: as the ends of a 95 % interval.
-SIGNIFICANCE_LEVEL = 0.025
-REJECTED_REMEDY = "the shipped model stays; review more photos, or train on more data"
-
-
 def read_held_out(review: Review, candidate: Model, shipped: Model) -> ReviewedData:
-    """Read a review as two models take it, which have the same labels.
-
-    Its classes are all that either of the two can answer.
+    """Read a review for two models with the same labels; its classes are the outputs of either.
 
     Raises:
-        BadReview, InputError: as ``read_reviewed`` does.
+        ReviewError, InputError: as ``read_reviewed`` does.
     """
     classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
     return read_reviewed(review, classes, derive_framing(shipped))
@@ -249,24 +243,26 @@ def read_held_out(review: Review, candidate: Model, shipped: Model) -> ReviewedD
 def compare_reviewed(
     candidate: Model, shipped: Model, held: Split | None, labels: tuple[str, ...]
 ) -> Comparison:
-    """Run both models on held-out reviewed samples.
+    """Compare two models on held-out reviewed samples.
 
-    A model that has no output for a class, as ``neither``, is wrong on all samples of that class.
+    A model without an output for a class, such as ``neither``, is wrong on all samples of it.
 
     Args:
         candidate: the new model.
-        shipped: the old one, with the same labels.
-        held: the samples, cut as both models take them.
-        labels: the classes of ``held``; samples of other classes than the models' are not compared.
+        shipped: the model to be replaced, with the same labels.
+        held: the samples, cropped for both models.
+        labels: the classes of ``held``; samples of classes that neither model has are ignored.
 
     Raises:
-        InputError: there are none.
-        ModelError: ``labels`` lack one of the models'.
+        InputError: there are no such samples.
+        ModelError: ``labels`` lack a label of the models.
     """
     classes = (*shipped.spec.labels, *_list_abstain_outputs(candidate, shipped))
     held = None if held is None else _select_classes(held, classes, labels, shipped)
     if held is None or not len(held):
-        raise InputError("no reviewed sample is held out", "review more photos: a fifth is held")
+        raise InputError(
+            "no reviewed sample is held out", "review more photos: a fifth of them is held out"
+        )
     new, old = (
         _spread_columns(predict_model(m, held), m.spec.outputs, classes)
         for m in (candidate, shipped)
@@ -275,7 +271,7 @@ def compare_reviewed(
 
 
 def _list_abstain_outputs(*models: Model) -> tuple[str, ...]:
-    """Name the abstain outputs that any of the models has."""
+    """List the abstain outputs of all models."""
     return tuple(
         name.value for name in Abstain if any(name in model.spec.abstain for model in models)
     )
@@ -295,7 +291,7 @@ def _select_classes(
 def _spread_columns(
     values: Probabilities, outputs: tuple[str, ...], classes: tuple[str, ...]
 ) -> Probabilities:
-    """Put the columns of float32 [n, outputs] in the order of ``classes``, 0 where it has none."""
+    """Reorder float32 [n, outputs] to the columns ``classes``, with 0 for absent outputs."""
     spread = np.zeros((len(values), len(classes)), dtype=np.float32)
     spread[:, [classes.index(output) for output in outputs]] = values
     return spread
@@ -304,29 +300,33 @@ def _spread_columns(
 def check_reviewed(
     reviewed: Comparison, usual: Comparison | None, require: Requirement, candidate: Path
 ) -> None:
-    """Make sure that a candidate has learnt from a review without forgetting what it knew.
+    """Require that a candidate has learnt from a review and forgotten nothing.
 
-    ``reviewed`` are held-out reviewed samples, ``usual`` those of the data, None where there are
-    none. Better means better on one of the two and not worse on the other. Reviewed samples are
-    few: there a sign test decides, which is exact for any number; the data must prove, as ever,
-    that at most ``gate.MARGIN`` is lost. People review the least certain answers, on which
-    confidences can't be judged.
+    Better means better on the reviewed samples or on the data, and not worse on the other.
+    Calibration is not judged on reviewed samples: people review the least certain answers.
+
+    Args:
+        reviewed: comparison on held-out reviewed samples.
+        usual: comparison on the data; None without data.
+        require: what the candidate must prove.
+        candidate: its path, for messages.
 
     Raises:
-        Refused: it is not; the message says in what.
-        UsageError: without data the candidate can't be proved to be as good.
+        CandidateRejected: a check failed; the message names it.
+        UsageError: ``as-good`` can't be proved without data.
     """
     if sign_test(reviewed.lost, reviewed.won) <= SIGNIFICANCE_LEVEL:
-        raise CandidateRejected(f"{candidate} is worse on what people reviewed", REJECTED_REMEDY)
+        raise CandidateRejected(f"{candidate} is worse on the reviewed samples", REJECTED_REMEDY)
     learnt = sign_test(reviewed.won, reviewed.lost) <= SIGNIFICANCE_LEVEL
     if usual is not None:
         as_good = learnt or require is Requirement.AS_GOOD
         check_comparison(usual, Requirement.AS_GOOD if as_good else Requirement.BETTER, candidate)
     elif require is Requirement.AS_GOOD:
-        raise UsageError("a few reviewed samples can't prove a model as good", "give --data, too")
+        raise UsageError("reviewed samples are too few to prove a model as good", "add --data")
     elif not learnt:
         raise CandidateRejected(
             f"{candidate} is not better: it is right on {reviewed.won} of {reviewed.samples} "
-            f"reviewed samples where {reviewed.lost} went wrong, which chance explains",
+            f"reviewed samples that the shipped model gets wrong, and wrong on {reviewed.lost} "
+            "that it gets right, a difference within sampling error",
             REJECTED_REMEDY,
         )

@@ -1,8 +1,11 @@
-"""Figures of answers against the truth, in numpy alone."""
+"""Classification metrics with 95 % bootstrap intervals, and a sign test for paired answers.
+
+The bootstrap is that of Efron and Tibshirani 1993, "An Introduction to the Bootstrap", with a fixed
+seed: the same input gives the same interval.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 BINS = 15
+RESAMPLES = 2000
+SEED = 1
+INTERVAL_QUANTILES = (0.025, 0.975)
 
 Counts = npt.NDArray[np.int64]
 Figures = npt.NDArray[np.float64]
@@ -20,7 +26,13 @@ Targets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Samples by confidence in equal bins: their number, mean confidence and accuracy."""
+    """A reliability diagram: samples in equal bins of confidence.
+
+    Attributes:
+        count: int64 [bins], samples in each bin.
+        confidence: float64 [bins], their mean confidence, NaN in an empty bin.
+        accuracy: float64 [bins], the share of them that is right, NaN in an empty bin.
+    """
 
     count: Counts
     confidence: Figures
@@ -28,18 +40,18 @@ class Reliability:
 
 
 def confusion_matrix(predicted: Targets, targets: Targets, classes: int) -> Counts:
-    """Count samples by true class (row) and answer (column): int64 [K, K]."""
+    """Count samples by true class (rows) and predicted class (columns): int64 [K, K]."""
     flat = np.bincount(targets * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes)
 
 
 def accuracy(confusion: Counts) -> Figures:
-    """Share of right answers, of one matrix [K, K] or of many [..., K, K]."""
+    """Share of right answers, from one confusion matrix [K, K] or many [..., K, K]."""
     return safe_divide(_count_right(confusion).sum(-1), confusion.sum((-2, -1)))
 
 
 def recall(confusion: Counts) -> Figures:
-    """Share of each class that was found, [..., K]; not a number for a class with no sample."""
+    """Recall of each class, [..., K]; NaN for a class without samples."""
     return safe_divide(_count_right(confusion), confusion.sum(-1))
 
 
@@ -50,14 +62,14 @@ def balanced_accuracy(confusion: Counts) -> Figures:
 
 
 def macro_f1(confusion: Counts) -> Figures:
-    """Mean F1 of the classes that occur in truth or answers."""
+    """Mean F1 of the classes that occur among targets or answers."""
     scores = safe_divide(2 * _count_right(confusion), confusion.sum(-1) + confusion.sum(-2))
     means: Figures = np.nanmean(scores, axis=-1)
     return means
 
 
 def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS) -> Reliability:
-    """Sort answers by confidence into equal bins over 0 to 1, each closed above."""
+    """Put answers into equal bins of confidence from 0 to 1; a bin includes its upper edge."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
     where = _assign_bins(confidence, bins)
@@ -70,7 +82,7 @@ def reliability(probabilities: Probabilities, targets: Targets, bins: int = BINS
 
 
 def calibration_gaps(probabilities: Probabilities, targets: Targets, bins: int = BINS) -> Figures:
-    """Right (1) or wrong (0) minus confidence, in the column of each answer's bin: [n, bins]."""
+    """Correctness (1 or 0) minus confidence, in the column of each answer's bin: [n, bins]."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     gaps = np.zeros((len(targets), bins))
     right = probabilities.argmax(axis=1) == targets
@@ -103,25 +115,21 @@ def _count_right(confusion: Counts) -> Counts:
 
 
 def safe_divide(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Figures:
-    """Divide a part by its whole, element by element; not a number where the whole is 0."""
+    """Divide element by element; NaN where the divisor is 0."""
     shares = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)
     return shares
 
 
-# == Sampling error of figures: 95 % bootstrap intervals, and a sign test.
-# ==
-# == Efron and Tibshirani 1993, "An Introduction to the Bootstrap". The same input always gives
-# == the same interval.
-
-RESAMPLES = 2000
-SEED = 1
-INTERVAL_QUANTILES = (0.025, 0.975)
-
-
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its 95 % interval."""
+    """A metric with its 95 % interval.
+
+    Attributes:
+        value: the metric on all samples.
+        low: lower end of the interval.
+        high: upper end.
+    """
 
     value: float
     low: float
@@ -131,13 +139,16 @@ class Estimate:
 def estimate_from_counts(
     figure: Callable[[Counts], Figures], counts: Counts
 ) -> tuple[Estimate, ...]:
-    """Estimate what depends on the number of samples in each cell alone.
+    """Bootstrap a metric that depends only on the number of samples in each cell.
 
-    ``figure`` takes int64 [..., *counts.shape] and gives [...] or, for several figures at
-    once, [..., F]; there is one estimate for each. A figure of cells that have no sample is
-    not a number, and neither are its ends.
+    Args:
+        figure: takes int64 [..., *counts.shape] and returns [...], or [..., F] for F metrics.
+        counts: int64, samples in each cell.
+
+    Returns:
+        One estimate per metric; NaN if its cells have no samples.
     """
-    # Drawing n samples anew is drawing new counts for the cells.
+    # To resample n samples is to draw new counts from a multinomial distribution.
     rng = np.random.default_rng(SEED)
     total = int(counts.sum())
     drawn = rng.multinomial(total, counts.ravel() / total, size=RESAMPLES)
@@ -149,11 +160,14 @@ def estimate_from_counts(
 
 
 def estimate_from_means(figure: Callable[[Figures], Figures], terms: Figures) -> Estimate:
-    """Estimate what depends on the means of each sample's terms, float64 [n, T], alone.
+    """Bootstrap a metric that depends only on the means of per-sample terms.
 
-    ``figure`` takes means [..., T] and gives [...]. The percentiles are moved so that their
-    middle is the value: a figure of absolute gaps comes out larger in nearly every resample,
-    and the interval would carry that excess along.
+    The percentiles are shifted so that their median is the value: a metric of absolute gaps is
+    larger in nearly every resample, and the interval would inherit that bias.
+
+    Args:
+        figure: takes means, float64 [..., T], and returns [...].
+        terms: float64 [n, T], the terms of each sample.
     """
     rng = np.random.default_rng(SEED)
     n = len(terms)
@@ -165,25 +179,26 @@ def estimate_from_means(figure: Callable[[Figures], Figures], terms: Figures) ->
 
 
 def estimate_to_json(estimate: Estimate) -> Mapping[str, float] | None:
-    """Write an estimate for JSON, which has no "not a number": that is None."""
+    """Convert an estimate for JSON, rounded to 4 digits; None for NaN."""
     if np.isnan(estimate.value):
         return None
     return {end: round(value, 4) for end, value in asdict(estimate).items()}
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Chance of so many wins or more where both are as likely: the one-sided sign test.
+    """p-value of the one-sided sign test: at least so many wins if both sides are equally likely.
 
-    It is McNemar's test of paired answers (Psychometrika 12, 1947) in its exact form.
+    This is the exact form of McNemar's test of paired answers (Psychometrika 12, 1947).
     """
+    from scipy.stats import binomtest
+
     n = wins + losses
-    ways: int = sum(math.comb(n, k) for k in range(wins, n + 1))
-    return float(ways / 2**n)
+    return float(binomtest(wins, n, alternative="greater").pvalue) if n else 1.0
 
 
 def _estimate_percentiles(value: float, resampled: Figures) -> Estimate:
     if np.isnan(value):
         return Estimate(value, value, value)
-    # A class of few samples may be missing from a resample, which then says nothing of it.
+    # A resample without samples of a rare class has no value for it.
     low, high = np.nanquantile(resampled, INTERVAL_QUANTILES)
     return Estimate(value, float(low), float(high))

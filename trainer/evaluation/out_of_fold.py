@@ -1,4 +1,4 @@
-"""Answers for samples that a network had not learnt from: what small data can be judged by."""
+"""Out-of-fold answers of a cross-validation, by which a model of few photos is judged."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ NAME_DIGITS = 16
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """One answer a sample, each by the network of the fold that held it out.
+    """One answer per sample, from the network that was trained without the sample's fold.
 
-    ``names`` are the samples', see ``name_sample``; ``targets`` and ``folds``: int64 [n];
-    ``logits``: float32 [n, K].
+    Attributes:
+        labels: the K classes.
+        names: the name of each sample (see ``name_sample``).
+        targets: int64 [n], the true classes.
+        folds: int64 [n], the fold of each sample.
+        logits: float32 [n, K].
     """
 
     labels: tuple[str, ...]
@@ -37,14 +41,23 @@ class OutOfFold:
 
 
 def name_sample(pixels: Pixels) -> str:
-    """Name a sample by its pixels, uint8 [H, W, C]: the start of their SHA-256."""
+    """Name a sample by its pixels, uint8 [H, W, C]: the first digits of their SHA-256."""
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:NAME_DIGITS]
 
 
 def assign_folds(groups: Targets, targets: Targets, folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """Deal samples out to folds, int64 [n], so that groups stay whole and classes even.
+    """Assign samples to folds, stratified by class, without splitting a group.
 
-    Groups, which are dealt in a random order of the seed, count by their first sample's class.
+    Groups are shuffled by ``seed`` and count as their first sample's class.
+
+    Args:
+        groups: int64 [n], a number for each group of samples that must share a fold.
+        targets: int64 [n], the true classes.
+        folds: the number of folds.
+        seed: of the shuffle.
+
+    Returns:
+        int64 [n], the fold of each sample.
     """
     rng = np.random.default_rng(seed)
     dealt = np.empty(len(groups), dtype=np.int64)
@@ -61,10 +74,15 @@ def assign_folds(groups: Targets, targets: Targets, folds: int, seed: int) -> np
 def cross_calibrate(
     answers: OutOfFold, outputs: OutputLayout | None = None, prior_correction: float | None = 0.0
 ) -> Probabilities:
-    """Probabilities of each fold, calibrated on the other folds: float32 [n, outputs].
+    """Calibrate each fold on the other folds.
 
-    ``outputs`` are the classes by default, else the targets are theirs; ``prior_correction`` is as
-    for ``Outputs.calibrate``.
+    Args:
+        answers: logits and targets; the targets are indices of ``outputs`` if it is given.
+        outputs: how outputs are composed of classes; None if every class is an output.
+        prior_correction: see ``OutputLayout.calibrate``.
+
+    Returns:
+        float32 [n, outputs], probabilities.
     """
     outputs = outputs or OutputLayout(np.zeros(len(answers.labels)))
     probabilities = np.empty((len(answers.targets), outputs.count), dtype=np.float32)
@@ -78,10 +96,7 @@ def cross_calibrate(
 
 
 def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
-    """Write the answers as CSV, a line a sample, in one piece.
-
-    What has these names in the folder of a run is the trainer's.
-    """
+    """Write answers as CSV, one line per sample, and replace an earlier file as a whole."""
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -94,10 +109,10 @@ def write_out_of_fold(path: Path, answers: OutOfFold) -> None:
 
 
 def read_out_of_fold(path: Path) -> OutOfFold:
-    """Read what ``write_out_of_fold`` wrote.
+    """Read the file that ``write_out_of_fold`` writes.
 
     Raises:
-        InputError: the file is missing or was not written by it.
+        InputError: the file is missing or damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -107,7 +122,7 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         remedy = f"run `trainer crossvalidate --run {path.parent}` first"
         raise InputError(f"{path} can't be read ({error.strerror})", remedy) from error
     except (ValueError, IndexError) as error:
-        raise InputError(f"{path} is damaged", "cross-validate anew") from error
+        raise InputError(f"{path} is damaged", "run `trainer crossvalidate` again") from error
 
 
 def _parse(labels: tuple[str, ...], rows: Sequence[Sequence[str]]) -> OutOfFold:

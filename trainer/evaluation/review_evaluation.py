@@ -1,4 +1,4 @@
-"""How right a model is on answers that people reviewed, beside what the report had said."""
+"""Evaluates a model on reviewed answers, and compares it with the answers of the report."""
 
 from __future__ import annotations
 
@@ -44,10 +44,17 @@ TEST_SPLIT, ALL_SPLITS = "test", "all"
 
 @dataclass(frozen=True)
 class ReviewEvaluation:
-    """Answers then, by the report, and now, by a model, on the same reviewed faces or photos.
+    """Accuracy of the report and of a model on the same reviewed faces or photos.
 
-    ``corrected`` and ``confirmed`` look at those where the report was wrong and right, with their
-    numbers ``corrections`` and ``confirmations``; no answer counts as wrong.
+    No answer counts as wrong.
+
+    Attributes:
+        corrections: number of samples that the report got wrong.
+        confirmations: number of samples that the report got right.
+        before: accuracy of the report.
+        now: accuracy of the model.
+        corrected: accuracy of the model on the corrections.
+        confirmed: accuracy of the model on the confirmations.
     """
 
     corrections: int
@@ -59,13 +66,16 @@ class ReviewEvaluation:
 
 
 def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluation:
-    """Ask a model again about what was reviewed: the held-out part, ``test``, or ``all``.
+    """Evaluate a model on reviewed samples, with its own thresholds.
 
-    Its answers are decided by its own thresholds, as the runner does for a model by itself.
+    Args:
+        model: the model.
+        review: the review files.
+        split: ``test`` for the held-out samples, ``all`` for all of them.
 
     Raises:
-        UsageError: there is no such part of a review.
-        InputError: the part is empty, or a label is none of the model's.
+        UsageError: the split is neither.
+        InputError: the split is empty, or the model lacks a label of the review.
     """
     _check_split(split)
     spec = model.spec
@@ -87,13 +97,17 @@ def evaluate_review(model: Model, review: Review, split: str) -> ReviewEvaluatio
 def evaluate_review_end_to_end(model: str, review: Review, split: str) -> ReviewEvaluation:
     """Label the reviewed photos again as ``batch-label`` does, on the CPU.
 
-    ``model`` is what the runner's own ``--model`` takes, or ``default``. Reviews of single faces
-    count as far as they say what the photo's answer is. Photos that are gone, or in stores
-    and archives, are passed over, and so are those whose right answer the models can't give.
+    Skipped are photos that are gone, in stores or in archives, reviews of single faces that do not
+    decide the photo's answer, and answers that the models can't give.
+
+    Args:
+        model: as for the runner's ``--model``, or ``default``.
+        review: the review files.
+        split: ``test`` or ``all``, as for ``evaluate_review``.
 
     Raises:
         UsageError, InputError: as ``evaluate_review`` does.
-        BatchLabelError: the run can't go on.
+        BatchLabelError: the run fails.
     """
     _check_split(split)
     options = Options(model=resolve_default_name(model), provider=Provider.CPU)
@@ -112,9 +126,11 @@ def evaluate_review_end_to_end(model: str, review: Review, split: str) -> Review
 
 
 def compare_with_report(confirms: Sequence[bool], right: Sequence[bool]) -> ReviewEvaluation:
-    """Compare what was right then with what is right now, sample by sample; there is one or more.
+    """Compare report and model on one or more samples.
 
-    The intervals are from 2,000 bootstrap samples, always the same ones.
+    Args:
+        confirms: whether the report was right on each sample.
+        right: whether the model is.
     """
     counts = np.zeros((2, 2), dtype=np.int64)
     np.add.at(counts, (np.asarray(confirms, dtype=int), np.asarray(right, dtype=int)), 1)
@@ -123,21 +139,21 @@ def compare_with_report(confirms: Sequence[bool], right: Sequence[bool]) -> Revi
     return ReviewEvaluation(corrections, confirmations, before, now, corrected, confirmed)
 
 
-def review_evaluation_to_json(retrial: ReviewEvaluation) -> dict[str, Any]:
-    """Write them as plain values for JSON, rounded to 4 digits."""
+def review_evaluation_to_json(found: ReviewEvaluation) -> dict[str, Any]:
+    """Convert the metrics to plain values for JSON, rounded to 4 digits."""
     return {
-        "reviewed": retrial.corrections + retrial.confirmations,
-        "corrections": retrial.corrections,
-        "confirmations": retrial.confirmations,
-        "before": estimate_to_json(retrial.before),
-        "now": estimate_to_json(retrial.now),
-        "corrected": estimate_to_json(retrial.corrected),
-        "confirmed": estimate_to_json(retrial.confirmed),
+        "reviewed": found.corrections + found.confirmations,
+        "corrections": found.corrections,
+        "confirmations": found.confirmations,
+        "before": estimate_to_json(found.before),
+        "now": estimate_to_json(found.now),
+        "corrected": estimate_to_json(found.corrected),
+        "confirmed": estimate_to_json(found.confirmed),
     }
 
 
 def _compute_shares(counts: Counts) -> Figures:
-    """Shares of right answers from counts [..., report right, model right]."""
+    """The four accuracies from counts [..., report is right, model is right]."""
     of_report, of_model = counts.sum(-1), counts.sum(-2)
     total = counts.sum((-2, -1))
     parts = (of_report[..., 1], of_model[..., 1], counts[..., 0, 1], counts[..., 1, 1])
@@ -150,7 +166,7 @@ def _compute_shares(counts: Counts) -> Figures:
 def _check_split(split: str) -> None:
     if split not in (TEST_SPLIT, ALL_SPLITS):
         raise UsageError(
-            f"a review has no {split} part", f"give --split {TEST_SPLIT} or {ALL_SPLITS}"
+            f"a review has no split {split}", f"give --split {TEST_SPLIT} or {ALL_SPLITS}"
         )
 
 
@@ -158,8 +174,8 @@ def _check_not_empty(found: int, review: Review) -> None:
     if not found:
         files = ", ".join(map(str, review.files))
         raise InputError(
-            f"{files} has nothing to judge by in this part",
-            f"review more photos, or give --split {ALL_SPLITS} for a model that learnt from none of them",
+            f"{files}: no sample can be used in this split",
+            f"review more photos, or give --split {ALL_SPLITS} if the model learnt from none",
         )
 
 
@@ -175,5 +191,5 @@ def _is_right(answer: Answer | None, verdict: Verdict) -> bool:
 
 
 def _answer_text(answer: Answer) -> str:
-    """Give an answer's label, or the status that takes its place."""
+    """Return an answer's label, or the status in its place."""
     return answer.status.value if answer.label is None else answer.label

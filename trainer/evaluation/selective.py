@@ -1,10 +1,9 @@
-"""How right a model is if it answers, and which samples it leaves without a label.
+"""Metrics of selective classification: accuracy of the labels that count, and coverage.
 
-Selective classification: a label counts if its status is ``ok``. Its figures are the share of right
-labels among those that count, how many samples of each label get theirs, and how many samples
-without a label get one all the same. AUGRC (Traub et al. 2024, arXiv 2407.01032) does without
-thresholds: it is the area under the share of samples that are answered and wrong, over the share
-that is answered.
+A label counts if its status is ``ok``. The metrics are the share of right labels among those that
+count, the share of each label's samples that get their label, and the share of the samples without
+a label that get one. AUGRC (Traub et al. 2024, arXiv 2407.01032) needs no threshold: the area under
+the curve of the share of answered and wrong samples over the share of answered samples.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from trainer.evaluation.metrics import (
     safe_divide,
 )
 
-# Outcomes beside the labels and abstain outputs: a label below its threshold, and no answer at all.
+# Outcomes besides the labels and abstain outputs: a label below its threshold, and no answer.
 UNSURE, NO_ANSWER = Status.UNSURE.value, "none"
-# Resamples that are sorted out at once, which bounds the memory.
+# Resamples per chunk, which bounds the memory.
 RESAMPLE_CHUNK = 50
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is made of samples.
+    """The runner's decisions on samples.
 
     Attributes:
-        label: int64 [n], the likelier label, or -1 without an answer.
+        label: int64 [n], the likeliest label, or -1 without an answer.
         confidence: float64 [n], its probability, 0 without an answer.
         outcome: int64 [n], an index of ``outcomes``.
     """
@@ -55,21 +54,21 @@ class Decisions:
     outcome: Targets
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Decisions:
-        """Keep those on the chosen samples, bool [n]."""
+        """Keep the decisions on the chosen samples, bool [n]."""
         return Decisions(self.label[chosen], self.confidence[chosen], self.outcome[chosen])
 
 
 @dataclass(frozen=True)
 class KindCounts:
-    """What happened to the samples of one kind.
+    """Outcomes of the samples of one kind of picture.
 
     Attributes:
         kind: its name.
         samples: their number.
         ok: number of labels that count.
         right: number of these that are right.
-        outcomes: number of samples by what they got instead of such a label.
-        always: share of right labels if every sample gets one, None for a kind without labels.
+        outcomes: number of samples by outcome, for the outcomes other than such a label.
+        always: accuracy if every sample gets a label; None for a kind without labels.
     """
 
     kind: str
@@ -82,22 +81,22 @@ class KindCounts:
 
 @dataclass(frozen=True)
 class SelectiveMetrics:
-    """Figures of a model's decisions.
+    """Metrics of a model's decisions.
 
     Attributes:
         labels: the K labels.
         abstain: the classes without a label.
         outcomes: the columns of ``confusion``.
         samples: number of samples.
-        labelled: number of samples that show a label.
-        always: share of right labels of those, if every sample gets its likelier label.
+        labelled: number of samples whose class is a label.
+        always: accuracy on those if every sample gets its likeliest label.
         accuracy: share of right labels among those that count, over all samples.
-        coverage: for each label the share of its samples that get it, and it counts.
-        answered: for each class of ``abstain`` the share of its samples that get a label which
+        coverage: for each label, the share of its samples that get this label and it counts.
+        answered: for each class of ``abstain``, the share of its samples that get a label that
             counts.
-        augrc: area under the generalised risk-coverage curve, 0 to 0.5, the less the better.
-        confusion: samples by true class (row) and outcome.
-        kinds: the same by kind of picture, if the kinds are known.
+        augrc: area under the generalised risk-coverage curve, 0 to 0.5; lower is better.
+        confusion: samples by true class (rows) and outcome (columns).
+        kinds: counts per kind of picture, if the kinds are known.
     """
 
     labels: tuple[str, ...]
@@ -115,12 +114,12 @@ class SelectiveMetrics:
 
 
 def list_outcomes(labels: Sequence[str], abstain: Sequence[str]) -> tuple[str, ...]:
-    """What may become of a sample: a label that counts, or what stands instead of one."""
+    """List the possible outcomes: labels that count, unsure, abstain outputs, no answer."""
     return (*labels, UNSURE, *abstain, NO_ANSWER)
 
 
 def decide_all(answers: Probabilities, labels: Sequence[str], thresholds: Thresholds) -> Decisions:
-    """Decide as the runner does, by probabilities float32 [n, K + A]."""
+    """Decide as the runner does, from probabilities float32 [n, K + A]."""
     names = list_outcomes(labels, tuple(thresholds.abstain_from))
     places = {name: n for n, name in enumerate(names)}
     made = [decide(row, labels, thresholds) for row in answers]
@@ -135,7 +134,7 @@ def decide_all(answers: Probabilities, labels: Sequence[str], thresholds: Thresh
 
 
 def merge_decisions(parts: Sequence[tuple[npt.NDArray[np.bool_], Decisions]]) -> Decisions:
-    """Put decisions on disjoint samples, bool [n] each, into the order of all samples."""
+    """Merge decisions on disjoint subsets, bool [n] each, in the order of all samples."""
     count = len(parts[0][0])
     joined = Decisions(
         np.empty(count, np.int64), np.empty(count, np.float64), np.empty(count, np.int64)
@@ -154,14 +153,14 @@ def measure_selective(
     abstain: tuple[str, ...],
     kinds: Texts | None = None,
 ) -> SelectiveMetrics:
-    """Compare decisions with the truth; the intervals are 95 % bootstrap intervals.
+    """Compare decisions with the true classes, with 95 % bootstrap intervals.
 
     Args:
-        made: whose outcomes are those of ``list_outcomes(labels, abstain)``.
+        made: decisions with the outcomes ``list_outcomes(labels, abstain)``.
         targets: int64 [n], the true classes, labels first.
         labels: the K labels.
         abstain: the A classes without a label.
-        kinds: text [n], see ``trainer.datasets.dataset.Part``; an empty one is the class's name.
+        kinds: text [n], see ``Split``; an empty one stands for the class's name.
     """
     names, count = list_outcomes(labels, abstain), len(labels)
     classes = (*labels, *abstain)
@@ -189,10 +188,15 @@ def measure_selective(
 def risk_coverage_curve(
     confidence: Figures, wrong: npt.NDArray[np.bool_]
 ) -> tuple[Figures, Figures]:
-    """Give the risk-coverage curve, from the most to the least confident answer.
+    """Compute the risk-coverage curve, from the most to the least confident answer.
 
-    Shapes: float64 [n] and bool [n] in. Out come, for each threshold that tells answers apart, the
-    share of samples that is answered and the share of wrong ones among those: float64 [t] each.
+    Args:
+        confidence: float64 [n].
+        wrong: bool [n].
+
+    Returns:
+        For each distinct confidence the share of samples that is answered, and the share of wrong
+        answers among these: float64 [t] each.
     """
     order, ends = _sort_by_confidence(confidence)
     errors = wrong[order].cumsum()[ends]
@@ -206,7 +210,7 @@ def augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> float:
 
 
 def estimate_augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> Estimate:
-    """Bound ``augrc`` by a bootstrap."""
+    """Compute ``augrc`` with its bootstrap interval."""
     rng = np.random.default_rng(SEED)
     n = len(wrong)
     areas = [
@@ -220,7 +224,7 @@ def estimate_augrc(confidence: Figures, wrong: npt.NDArray[np.bool_]) -> Estimat
 
 
 def selective_to_json(found: SelectiveMetrics) -> dict[str, Any]:
-    """Write them as plain values for JSON, rounded to 4 digits."""
+    """Convert the metrics to plain values for JSON, rounded to 4 digits."""
     return {
         "samples": found.samples,
         "labelled": found.labelled,
@@ -253,7 +257,7 @@ def selective_to_json(found: SelectiveMetrics) -> dict[str, Any]:
 def _compute_shares(counts: Counts, labels: int) -> Figures:
     """Always-answer accuracy, selective accuracy, coverage and answered shares.
 
-    ``counts``: int64 [..., class, outcome, likelier label wrong or right].
+    ``counts``: int64 [..., class, outcome, likeliest label wrong or right].
     """
     ok = counts[..., :labels, :]
     of_class = counts.sum((-2, -1))
@@ -306,7 +310,7 @@ def _count_by_kind(
 
 
 def _sort_by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
-    """The order of falling confidence, and the place of the last sample of each confidence."""
+    """Sort by falling confidence; also return the index of the last sample of each confidence."""
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     return order, np.flatnonzero(np.append(ordered[:-1] != ordered[1:], True))
@@ -315,7 +319,7 @@ def _sort_by_confidence(confidence: Figures) -> tuple[Targets, Targets]:
 def _compute_areas(
     confidence: Figures, wrong: npt.NDArray[np.bool_], times: npt.NDArray[Any]
 ) -> Figures:
-    """Areas for resamples, [r, n] numbers of times that each sample is drawn: float64 [r]."""
+    """Compute the area per resample; ``times`` [r, n] counts the draws of each sample."""
     order, ends = _sort_by_confidence(confidence)
     drawn = times[:, order].astype(np.float64)
     n = drawn.sum(axis=1, keepdims=True)

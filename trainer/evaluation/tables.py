@@ -1,4 +1,4 @@
-"""Evaluations as text for people."""
+"""Evaluations as text tables."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from trainer.evaluation.selective import SelectiveMetrics
 CORNER = "true / answer"
 OUTCOME_CORNER = "true / outcome"
 BIASED_SAMPLE_NOTE = (
-    "People review the least certain answers first: these are no sample of all photos."
+    "People review the least certain answers first: this is not a random sample of the photos."
 )
-
-# Characters of a kind that are shown.
-MAX_KIND_CHARACTERS = 60
+MAX_KIND_CHARACTERS = 60  # of a kind's name
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """Lay an evaluation out as text; a label without samples has no line of its own."""
+    """Format an evaluation; labels without samples have no line."""
     rows = [
         ("samples", str(evaluation.samples)),
         ("accuracy", format_interval(evaluation.accuracy)),
@@ -45,17 +43,17 @@ def format_evaluation(evaluation: Evaluation) -> str:
 
 
 def format_selective(found: SelectiveMetrics) -> str:
-    """Lay out what a model's decisions come to, with a line per class and per kind."""
+    """Format the metrics of a model's decisions, with tables by class and by kind."""
     rows = [
-        (f"right, if all {found.labelled} with a label get one", format_interval(found.always)),
-        ("right, of the labels that count", format_interval(found.accuracy)),
+        (f"accuracy, if all {found.labelled} with a label get one", format_interval(found.always)),
+        ("accuracy of the labels that count", format_interval(found.accuracy)),
         *(
-            (f"{label}: gets its label, and it counts", format_interval(estimate))
+            (f"coverage of {label}", format_interval(estimate))
             for label, estimate in zip(found.labels, found.coverage, strict=True)
             if not math.isnan(estimate.value)
         ),
         *(
-            (f"{name}: gets a label that counts", format_interval(estimate))
+            (f"{name} with a label that counts", format_interval(estimate))
             for name, estimate in zip(found.abstain, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),
@@ -75,7 +73,7 @@ def format_selective(found: SelectiveMetrics) -> str:
 
 
 def build_kind_rows(found: SelectiveMetrics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and rows of the table by kind; ``always`` is empty for a kind without labels."""
+    """Build head and rows of the table by kind; ``always`` is empty for a kind without labels."""
     others = tuple(found.kinds[0].outcomes) if found.kinds else ()
     rows = [
         (
@@ -92,7 +90,7 @@ def build_kind_rows(found: SelectiveMetrics) -> tuple[tuple[str, ...], list[tupl
 
 
 def format_grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table whose first column is text and whose others are numbers."""
+    """Format a table: the first column is text, the others are numbers."""
     lines = [head, *rows]
     widths = [max(len(line[n]) for line in lines) + 2 for n in range(len(head))]
     return "\n".join(
@@ -103,7 +101,7 @@ def format_grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_end_to_end(found: EndToEndEvaluation) -> str:
-    """Lay an evaluation of whole photos out as text of several lines."""
+    """Format an end-to-end evaluation."""
     rows = [
         ("photos", str(sum(found.statuses.values()))),
         *((f"  {status}", str(n)) for status, n in found.statuses.items()),
@@ -120,7 +118,7 @@ def format_end_to_end(found: EndToEndEvaluation) -> str:
 
 
 def format_comparison(comparison: Comparison) -> str:
-    """Lay a candidate's differences from the shipped model out as text."""
+    """Format a candidate's differences from the shipped model."""
     rows = [("growth of calibration error", format_difference(comparison.calibration))]
     if comparison.risk and comparison.coverage:
         rows.append(("growth of the risk of labels that count", format_difference(comparison.risk)))
@@ -131,7 +129,7 @@ def format_comparison(comparison: Comparison) -> str:
 
 
 def format_reviewed(comparison: Comparison) -> str:
-    """Lay the same out for reviewed samples, on which confidences can't be judged."""
+    """Format the differences on reviewed samples, without calibration."""
     rows = [
         ("samples", str(comparison.samples)),
         ("right by the candidate alone", str(comparison.won)),
@@ -141,33 +139,33 @@ def format_reviewed(comparison: Comparison) -> str:
     return format_columns(rows)
 
 
-def format_review_evaluation(retrial: ReviewEvaluation) -> str:
-    """Lay out what was right of reviewed answers then and now."""
+def format_review_evaluation(found: ReviewEvaluation) -> str:
+    """Format the accuracies of a report and a model on reviewed answers."""
     rows = [
-        ("reviewed", str(retrial.corrections + retrial.confirmations)),
-        ("right in the report", format_interval(retrial.before)),
-        ("right now", format_interval(retrial.now)),
+        ("reviewed", str(found.corrections + found.confirmations)),
+        ("right in the report", format_interval(found.before)),
+        ("right now", format_interval(found.now)),
     ]
-    if retrial.corrections:
-        rows.append((f"  of {retrial.corrections} corrected", format_interval(retrial.corrected)))
-    if retrial.confirmations:
-        rows.append((f"  of {retrial.confirmations} confirmed", format_interval(retrial.confirmed)))
+    if found.corrections:
+        rows.append((f"  of {found.corrections} corrected", format_interval(found.corrected)))
+    if found.confirmations:
+        rows.append((f"  of {found.confirmations} confirmed", format_interval(found.confirmed)))
     return f"{format_columns(rows)}\n\n{BIASED_SAMPLE_NOTE}"
 
 
 def format_columns(rows: list[tuple[str, str]]) -> str:
-    """Lay names and values out in two columns."""
+    """Format names and values in two columns."""
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
 
 
 def format_interval(estimate: Estimate) -> str:
-    """Write a figure with its 95 % interval in 4 decimals."""
+    """Format a metric with its 95 % interval."""
     return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
 def format_difference(estimate: Estimate) -> str:
-    """Write a difference with its sign and 95 % interval in 4 decimals."""
+    """Format a difference with its sign and 95 % interval."""
     return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
 
 

@@ -1,8 +1,8 @@
-"""Chooses when a model answers: the most answers at a stated risk.
+"""Chooses the thresholds that give the most answers at a stated risk.
 
-Selective classification with a guarantee (Geifman and El-Yaniv 2017, arXiv 1705.08500): thresholds
-are taken only if the share of wrong answers among all that count, with a one-sided bound of 95 %
-confidence on samples that were not learnt from, stays within the risk.
+Selective classification with guaranteed risk (Geifman and El-Yaniv 2017, arXiv 1705.08500): a
+one-sided 95 % confidence bound of the share of wrong labels among those that count, on held-out
+samples, stays within the risk.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from batch.records import Abstain
 from trainer.evaluation.metrics import Probabilities, Targets
 
 CONFIDENCE_LEVEL = 0.95
-# Thresholds that are tried: of a label, and of an abstain output, which must be as likely as all
-# else together before it is a reason.
+# Candidate thresholds for a label and for an abstain output, which takes a label's place only if it
+# is as likely as all other outputs together.
 LABEL_STEPS = tuple(round(step / 20, 2) for step in range(4, 20))
 ABSTAIN_STEPS = tuple(step for step in LABEL_STEPS if step >= 0.5)
-# Beside the risk over all answers, the share of the samples of each abstain class that may get a
-# label which counts: a folder may hold nothing else.
+# Largest share of the samples of each abstain class that may get a label that counts: a folder may
+# hold nothing but such photos.
 MAX_ANSWERED = {Abstain.NEITHER: 0.08, Abstain.NO_PERSON: 0.015}
-# Of each kind of picture that shows a person, the share that may come out as `no_person`.
+# Largest share of the pictures with a person, per kind, that may become `no_person`.
 MAX_OVERLOOKED = 0.05
 
 
 @dataclass(frozen=True)
 class ChosenThresholds:
-    """Thresholds and what they come to on the samples that they were chosen on.
+    """Thresholds, and their results on the samples that they were chosen on.
 
     Attributes:
         unsure_below: 0 to 1.
         abstain_from: 0 to 1 for each abstain output.
         risk: the stated risk, 0 to 1.
-        answered: number of samples that get a label which counts.
-        wrong: number of these whose label is wrong.
-        coverage: share of each label's samples that get it.
+        answered: number of samples that get a label that counts.
+        wrong: number of these with a wrong label.
+        coverage: share of each label's samples that get this label.
     """
 
     unsure_below: float
@@ -53,12 +53,12 @@ class ChosenThresholds:
 
     @property
     def thresholds(self) -> Thresholds:
-        """The thresholds as a decision takes them."""
+        """The thresholds as ``decide`` takes them."""
         return Thresholds(self.unsure_below, self.abstain_from)
 
     @property
     def bound(self) -> float:
-        """Upper bound of the share of wrong labels among those that count."""
+        """Upper confidence bound of the share of wrong labels among those that count."""
         return clopper_pearson_bound(self.wrong, self.answered)
 
 
@@ -70,19 +70,19 @@ def choose_thresholds(
     risk: float,
     least: Mapping[str, float] | None = None,
 ) -> ChosenThresholds:
-    """Find the thresholds within the risk that give most samples their label.
+    """Find the thresholds within the risk that have the highest mean coverage over the labels.
 
-    What counts is the mean over labels, so that a frequent label does not outvote a rare one. Few
-    samples prove nothing: if no bound keeps the risk, the share of wrong labels on these samples
-    has to, and if none does, the strictest thresholds are taken; ``Chosen.bound`` tells.
+    With few samples no confidence bound may stay within the risk. Then the observed share of wrong
+    labels must, and if that is impossible too, the strictest thresholds are returned;
+    ``ChosenThresholds.bound`` shows it.
 
     Args:
-        answers: float32 [n, K + A], of samples that were not learnt from.
+        answers: float32 [n, K + A], of held-out samples.
         targets: int64 [n], labels first.
         labels: the K labels.
         abstain: the A abstain outputs.
-        risk: 0 to 1, the largest share of labels that count and are wrong.
-        least: the lowest threshold that is tried for an abstain output, where it is not the usual.
+        risk: 0 to 1, the largest share of wrong labels among those that count.
+        least: the lowest candidate threshold of an abstain output, if it is not the usual one.
     """
     count = len(labels)
     lowest = least or {}
@@ -129,12 +129,12 @@ def find_person_threshold(
     shows_person: npt.NDArray[np.bool_],
     kinds: npt.NDArray[np.str_],
 ) -> float:
-    """Find the lowest threshold of ``no_person`` at which persons of every kind are seen.
+    """Find the lowest threshold of ``no_person`` that overlooks few persons of any kind.
 
     Args:
         no_person: float32 [n], the output's probability.
         shows_person: bool [n].
-        kinds: str [n]; of each kind at most ``MAX_OVERLOOKED`` of the persons may be overlooked.
+        kinds: str [n]; at most ``MAX_OVERLOOKED`` of the persons of each kind are overlooked.
     """
     for step in ABSTAIN_STEPS:
         called = no_person >= np.float32(step)
@@ -149,7 +149,7 @@ def find_person_threshold(
 def find_abstentions(
     reasons: Probabilities, abstain_from: Mapping[str, float]
 ) -> npt.NDArray[np.bool_]:
-    """Which samples get no label, as ``batch.vision.decide`` has it: float32 [n, A] to bool [n]."""
+    """Find the samples without a label by the rules of ``decide``: float32 [n, A] to bool [n]."""
     none = np.zeros(len(reasons))
     by_name = dict(zip(abstain_from, reasons.T.astype(np.float64), strict=True))
     no_person = by_name.get(Abstain.NO_PERSON, none)
@@ -162,12 +162,12 @@ def find_abstentions(
 
 
 def clopper_pearson_bound(wrong: int, answered: int) -> float:
-    """Bound a share from above with ``CONFIDENCE_LEVEL`` (Clopper and Pearson 1934); 1 of no samples."""
+    """Upper confidence bound of a share (Clopper and Pearson 1934); 1 without samples."""
     if wrong == answered:
         return 1.0
     return float(beta.ppf(CONFIDENCE_LEVEL, wrong + 1, answered - wrong))
 
 
 def compute_share(chosen: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
-    """Share of the samples ``of`` that are ``chosen``, 0 of none."""
+    """Share of the samples ``of`` that are ``chosen``; 0 if there are none."""
     return float((chosen & of).sum() / max(1, of.sum()))

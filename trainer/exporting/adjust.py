@@ -1,4 +1,10 @@
-"""Photos of a report that nobody reviewed, as samples: what a model is to hold on to."""
+"""Adjusts an exported model to a review, without its training data.
+
+The features stay. The last layer is fitted by logistic regression to the reviewed labels and,
+against forgetting, to the model's own answers on other photos of the report (Li and Hoiem 2016,
+"Learning without Forgetting", arXiv 1606.09282). Weight decay towards the earlier weights limits
+the change (Li et al. 2018, arXiv 1802.01483).
+"""
 
 from __future__ import annotations
 
@@ -49,26 +55,36 @@ from trainer.exporting.model_card import markdown_table, write_results
 from trainer.exporting.onnx_graph import serialise_with_metadata
 from trainer.training.probe import fit_logistic_regression
 
-# So many a reviewed sample are taken, as many as it was measured with: all of a large report
-# would outweigh what was reviewed.
+# Unreviewed samples per reviewed one, as in the measurements: a whole large report would outweigh
+# the review.
 OTHERS_PER_REVIEWED = 5
-# So many more are read, since some are gone, or near to what was reviewed.
+# Unreviewed samples to read per sample to use: some are gone or near duplicates of reviewed ones.
 SPARE_FACTOR = 2
+# Weight of half the squared change of the weights, in units of the features' length, against the
+# sum of losses.
+DECAY = 0.3
+
+ORIGINAL_SECTION = """## Before the adjustment
+
+This is the card of the original model; its metrics were not measured again.
+
+"""
+HEADING_PATTERN = re.compile(r"^(#+ )", flags=re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
 
 def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pixels:
-    """Cut some of a report's answers out of their photos: uint8 [n, side, side, channels].
+    """Crop a sample of a report's unreviewed answers: uint8 [n, side, side, channels].
 
-    They are cut as ``reviewed`` was, ``OTHERS_PER_REVIEWED`` times as many; which depends on their paths
-    alone. What is gone, or nearly the same as anything reviewed, is passed over.
+    It has ``OTHERS_PER_REVIEWED`` samples per reviewed one, cropped like these and chosen by a hash
+    of their paths. Photos that are gone and near duplicates of reviewed samples are skipped.
 
     Raises:
-        ReportError, InputError: it is no report, or damaged.
+        ReportError, InputError: the file is not a report, or damaged.
     """
-    said = {verdict.path for verdict in read_review(review)}
-    answers = [v for v in _read_answers(report, review.photos) if v.path not in said]
+    reviewed_paths = {verdict.path for verdict in read_review(review)}
+    answers = [v for v in _read_answers(report, review.photos) if v.path not in reviewed_paths]
     if reviewed.framing.region is Region.FACE:
         answers = [answer for answer in answers if answer.box]
     else:
@@ -81,12 +97,12 @@ def read_unreviewed(report: Path, review: Review, reviewed: ReviewedData) -> Pix
     pixels = reviewed.get_split(samples).pixels
     known = reviewed.get_split((*reviewed.learn, *reviewed.held)).pixels
     others = pixels[find_near_duplicates(pixels, known) < 0][:wanted]
-    logger.info("%s: %d answers to hold on to", report, len(others))
+    logger.info("%s: %d unreviewed answers to keep", report, len(others))
     return others
 
 
 def _read_answers(report: Path, photos: Path) -> Iterator[Verdict]:
-    """Read a report's answers as if each had been confirmed."""
+    """Read a report's answers as verdicts that confirm them."""
     with open_reader(report) as reader:
         wanted = ["path", "status", "label", *BOX_COLUMNS]
         wanted += ["face"] if "face" in reader.columns else []
@@ -112,24 +128,17 @@ def _random_sort_key(answer: Verdict) -> bytes:
     return hashlib.sha256(answer.name.encode()).digest()
 
 
-# == Lets an exported model learn from a review, without the data that it was trained on.
-# ==
-# == Its features stay; its last layer is fitted by logistic regression to the reviewed labels, and,
-# == so that it does not forget, to its own answers on other photos of the same report (Li and Hoiem
-# == 2016, "Learning without Forgetting", arXiv 1606.09282). How far it may go from where it was is
-# == bounded besides (Li et al. 2018, arXiv 1802.01483).
-
-# Half the squared change of the weights, in units of the features' length, weighs this much
-# against the sum of losses.
-DECAY = 0.3
-
-
 @dataclass(frozen=True)
 class AdjustedModel:
-    """A model file's bytes and what was found out on the way.
+    """An adjusted model and its evaluation.
 
-    ``test`` are figures of held-out reviewed samples, ``learnt`` the number of those that were
-    learnt from, ``kept`` that of the model's own answers beside them.
+    Attributes:
+        graph: the model file's bytes.
+        spec: its metadata.
+        test: metrics on held-out reviewed samples.
+        learnt: number of reviewed samples in the fit.
+        kept: number of unreviewed samples in the fit.
+        decay: the weight decay towards the earlier weights.
     """
 
     graph: bytes
@@ -156,33 +165,40 @@ def adjust_model(
 ) -> AdjustedModel:
     """Fit a model's last layer to reviewed samples and to its own answers on others.
 
-    ``learn`` and ``held`` have votes for the model's outputs in their order; the second gives the
-    figures. ``others``, uint8 [n, H, W, C], are samples that nobody reviewed. Threshold, fusion
-    and all features stay as they are; the confidences keep their scale, because most of what is
-    fitted are the model's own.
+    Thresholds, fusion and features do not change. The confidences keep their scale, because most
+    targets of the fit are the model's own answers.
+
+    Args:
+        model: the model to adjust.
+        learn: reviewed samples to learn from, with votes for the model's outputs.
+        held: held-out reviewed samples, for the metrics.
+        others: uint8 [n, H, W, C], unreviewed samples.
+        version: of the adjusted model.
+        created: date, YYYY-MM-DD.
+        decay: weight decay towards the earlier weights.
 
     Raises:
-        InputError: one of the three is empty.
-        ModelError: the model was not made by ``trainer export``.
+        InputError: there are no samples of one kind.
+        ModelError: the model was not exported by ``trainer export``.
     """
     if not len(learn) or not len(held):
         raise InputError(
-            f"{len(learn)} reviewed samples are there to learn from and {len(held)} to judge by",
-            "review more photos: of ten about two are held out",
+            f"there are {len(learn)} reviewed samples to learn from and {len(held)} held out",
+            "review more photos: about a fifth of them is held out",
         )
     if not len(others):
         raise InputError(
-            "the report has no photo but reviewed ones, and the model would forget all others",
-            "give the report of more photos",
+            "all photos of the report are reviewed, and the model would forget the others",
+            "give a report with more photos",
         )
     proto = onnx.load_from_string(model.graph)
     head = find_head(proto, model.path)
     pixels = np.concatenate([learn.pixels, others])
-    seen = compute_features(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
-    classes = softmax(head.logits(seen[: len(pixels)]), 1.0)
+    features = compute_features(model, proto, head, np.concatenate([pixels, pixels[:, :, ::-1]]))
+    classes = softmax(head.logits(features[: len(pixels)]), 1.0)
     reviewed = head.class_votes(classes[: len(learn)], learn.votes)
     votes = np.concatenate([reviewed, classes[len(learn) :]])
-    changed = replace_head(proto, refit_head(head, seen, np.concatenate([votes, votes]), decay))
+    changed = replace_head(proto, refit_head(head, features, np.concatenate([votes, votes]), decay))
     fingerprint = hashlib.sha256(model.spec.data_fingerprint.encode())
     for part in (learn.pixels, learn.votes, others):
         fingerprint.update(part.tobytes())
@@ -200,33 +216,26 @@ def adjust_model(
     return AdjustedModel(graph, spec, test, len(learn), len(others), decay)
 
 
-def refit_head(head: LinearHead, seen: Floats, votes: Floats, decay: float) -> LinearHead:
-    """Fit a head to votes, float32 [n, C], for features, float32 [n, D], near to where it is.
+def refit_head(head: LinearHead, features: Floats, votes: Floats, decay: float) -> LinearHead:
+    """Fit a head to votes, with weight decay towards its present weights.
 
-    Each sample counts half, since it comes as it is and mirrored. The features' mean square makes
-    ``decay`` free of units.
+    Args:
+        head: the present head.
+        features: float32 [n, D]; each sample comes twice, the second time mirrored.
+        votes: float32 [n, C].
+        decay: in units of the features' mean square.
     """
-    length = float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).mean()))
-    start = torch.from_numpy(head.logits(seen))
+    length = float(np.sqrt((features.astype(np.float64) ** 2).sum(axis=1).mean()))
+    start = torch.from_numpy(head.logits(features))
     change, shift = fit_logistic_regression(
-        torch.from_numpy(seen / length), torch.from_numpy(votes), decay, start
+        torch.from_numpy(features / length), torch.from_numpy(votes), decay, start
     )
     weight = (head.weight + change.numpy() / length).astype(np.float32)
     return replace(head, weight=weight, bias=head.bias + shift.numpy())
 
 
-# == The card of an adjusted model: what was changed, what was measured, and the card before it.
-
-ORIGINAL_SECTION = """## Before it was adjusted
-
-What follows is of the model before anything was adjusted; no figure in it was measured again.
-
-"""
-HEADING_PATTERN = re.compile(r"^(#+ )", flags=re.MULTILINE)
-
-
 def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> str:
-    """Write the Markdown card of a model that was adjusted; ``card`` is the one of ``before``."""
+    """Write the Markdown card of an adjusted model; ``card`` is the card of ``before``."""
     spec = adjusted.spec
     facts = (
         ("Version", spec.version),
@@ -235,12 +244,12 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
         ("Adjusted from", f"version {before.spec.version}, SHA-256 `{before.digest}`"),
     )
     return (
-        f"# {spec.name}\n\nA model whose last layer was adjusted to answers that people reviewed. "
-        f"All else is as it was, thresholds included.\n\n"
+        f"# {spec.name}\n\nA model whose last layer was adjusted to reviewed answers. Features and "
+        f"thresholds are unchanged.\n\n"
         f"{markdown_table(('', ''), facts)}\n\n"
-        f"## What it learnt from\n\n{adjusted.learnt:,} reviewed answers, and its own answers on "
-        f"{adjusted.kept:,} other photos, by logistic regression with a decay of "
-        f"{adjusted.decay:g} towards the weights that it had. Fingerprint: "
+        f"## Data\n\n{adjusted.learnt:,} reviewed answers, and the model's own answers on "
+        f"{adjusted.kept:,} other photos. Fitted by logistic regression with a weight decay of "
+        f"{adjusted.decay:g} towards the earlier weights. Fingerprint: "
         f"`{spec.data_fingerprint}`.\n\n"
         f"{write_results(adjusted.test, 'held-out')}\n\n{BIASED_SAMPLE_NOTE}\n\n"
         f"{ORIGINAL_SECTION}{_original_card(card)}"
@@ -248,6 +257,6 @@ def write_adjusted_card(adjusted: AdjustedModel, before: Model, card: str) -> st
 
 
 def _original_card(card: str) -> str:
-    """Give the card from before the first adjustment, two levels deeper."""
+    """Return the card from before the first adjustment, with headings two levels deeper."""
     _, found, first = card.partition(ORIGINAL_SECTION)
     return first if found else HEADING_PATTERN.sub("##\\1", card)

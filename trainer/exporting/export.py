@@ -1,4 +1,9 @@
-"""Turns a trained network into a model file's bytes, and proves that they answer alike."""
+"""Exports a trained network: calibration, thresholds, weight format, golden samples, metadata.
+
+Everything is chosen on the validation part, and the test part is used once, for the metrics. A
+cross-validated training uses its out-of-fold answers for both, each fold with the choices of the
+others.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +30,7 @@ from trainer.datasets.dataset import (
 )
 from trainer.evaluation.calibration import Calibration, Logits, OutputLayout
 from trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_to_json
-from trainer.evaluation.exported_models import InferenceTime, predict_onnx
-from trainer.evaluation.exported_models import measure_inference as measure_speed
+from trainer.evaluation.exported_models import InferenceTime, measure_inference, predict_onnx
 from trainer.evaluation.metrics import Probabilities, Targets, calibration_error, calibration_gaps
 from trainer.evaluation.out_of_fold import OutOfFold, cross_calibrate, name_sample
 from trainer.evaluation.selective import Decisions, decide_all, measure_selective, merge_decisions
@@ -38,9 +42,9 @@ from trainer.exporting.weight_formats import WeightFormat, build_graph
 from trainer.training.checkpoint import TrainedNetwork
 from trainer.training.loop import predict_logits
 
-# Largest share of wrong labels among those that count, unless another is asked for.
+# Default of the largest share of wrong labels among those that count.
 DEFAULT_RISK = 0.05
-# Keeps the logarithm of a class without samples finite.
+# Lower limit of a class's share, which keeps its logarithm finite.
 MIN_SHARE = 1e-6
 
 logger = logging.getLogger(__name__)
@@ -48,20 +52,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an exported model is called and how it answers.
+    """Options of an export.
 
     Attributes:
         name: the model's name.
         created: date, YYYY-MM-DD.
         version: any text.
-        labels: the training label that each label of the model stands for; empty for all, as they
-            are.
-        rest: the abstain output of the labels that ``labels`` does not name, None to leave them
-            out.
-        risk: 0 to 1, the largest share of labels that count and are wrong.
+        labels: maps each label of the model to a label of the training; None for all, unchanged.
+        rest: the abstain output of the other labels; None to drop them.
+        risk: 0 to 1, the largest share of wrong labels among those that count.
         prior_correction: 0 to 1, see ``Calibration``; None to choose it.
         weights: how weights are stored.
-        mirrored: look at every picture twice, see ``DeployedNetwork``.
+        mirrored: run every picture also mirrored, see ``DeployedNetwork``.
         fusion: joins a whole-photo model to a face model.
     """
 
@@ -79,20 +81,20 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model file's bytes and what was found out on the way.
+    """An exported model and its evaluation.
 
     Attributes:
-        graph: the file's bytes.
+        graph: the model file's bytes.
         spec: its metadata.
-        test: figures on the test part or, of a cross-validated training, on all samples.
-        validation: number of samples that calibration and thresholds were chosen on.
-        calibration: the temperature and the correction by class shares.
-        chosen: the thresholds and what they come to on those samples.
+        test: metrics on the test part or, for a cross-validated training, on all samples.
+        validation: number of samples used to choose calibration and thresholds.
+        calibration: the temperature and the correction for class shares.
+        chosen: the thresholds and their results on those samples.
         uncalibrated: calibration error of ``test`` without the temperature.
         weights: how weights are stored.
-        mirrored: whether it looks at every picture twice.
-        difference: largest between PyTorch and ONNX Runtime with float weights.
-        speed: time for a picture.
+        mirrored: whether every picture is also run mirrored.
+        difference: largest difference between PyTorch and ONNX Runtime, with float weights.
+        speed: inference time per picture.
     """
 
     graph: bytes
@@ -115,13 +117,13 @@ class ExportedModel:
 
 @dataclass(frozen=True)
 class HeldOutAnswers:
-    """Answers to samples that were not learnt from.
+    """Answers to held-out samples.
 
     Attributes:
         answers: float32 [n, K + A].
         targets: int64 [n], the true outputs.
         kinds: text [n], see ``Split``.
-        trusted: bool [n], False for labels in doubt: samples of another weight than 1.
+        trusted: bool [n], False for uncertain labels: samples with another weight than 1.
     """
 
     answers: Probabilities
@@ -131,17 +133,17 @@ class HeldOutAnswers:
 
 
 def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions) -> ExportedModel:
-    """Build a model file from a training and the data it was trained on.
+    """Export a training as a model file; the same arguments give the same bytes.
 
-    Calibration, thresholds and the storage of weights are chosen on the validation part; the test
-    part is used once, for the figures in the metadata. A training that learnt from all samples is
-    judged by its cross-validation in both places: each fold by the choices of the other folds.
-    The same arguments give the same bytes.
+    Args:
+        trained: the training.
+        data: the data that it was trained on.
+        options: the options.
 
     Raises:
-        InputError: ``data`` are not the ones of the training, or a part is empty.
+        InputError: ``data`` is not the data of the training, or a part is empty.
         UsageError: the training has no such label.
-        NotAlike: the exported file answers differently from the network.
+        ParityError: the exported file's answers differ from the network's.
     """
     if not data.matches_fingerprint(trained.fingerprint):
         raise InputError(
@@ -202,31 +204,29 @@ def export_model(trained: TrainedNetwork, data: Dataset, options: ExportOptions)
         weights=built.weights,
         mirrored=options.mirrored,
         difference=built.difference,
-        speed=measure_speed(bare, test.pixels),
+        speed=measure_inference(bare, test.pixels),
     )
 
 
 def name_figures_source(trained: TrainedNetwork) -> str:
-    """Name what a training's figures come from."""
+    """Name the samples that a training's metrics come from."""
     return "test" if trained.held_out is None else "cross-validation"
 
 
 def _select_out_of_fold(
     trained: TrainedNetwork, selection: LabelSelection, options: ExportOptions
 ) -> OutOfFold | None:
-    """Give a cross-validation's answers by the selected classes, None if there is none."""
+    """Select the classes of a cross-validation's answers; None without a cross-validation."""
     held = trained.held_out
     if held is None:
         return None
     if len(selection.columns) < len(trained.labels):
         raise UsageError(
-            "a cross-validated training can't be exported with some labels only",
+            "a cross-validated training can't be exported without some of its labels",
             "drop --labels, or add --rest neither",
         )
     if options.mirrored:
-        raise UsageError(
-            "a cross-validated training was not judged with mirrored pictures", "drop --mirrored"
-        )
+        raise UsageError("the cross-validation did not use mirrored pictures", "drop --mirrored")
     return replace(
         held,
         logits=held.logits[:, list(selection.columns)],
@@ -246,7 +246,7 @@ def _compute_logits(
 
 
 def _compute_log_shares(trained: TrainedNetwork, data: Dataset) -> npt.NDArray[np.float64]:
-    """Logarithm of each class's share in what was learnt from: float64 [classes]."""
+    """Compute the logarithm of each class's share in training: float64 [classes]."""
     logs: npt.NDArray[np.float64] = np.log(
         np.maximum(compute_class_shares(data.get_split(trained.config.learn_from)), MIN_SHARE)
     )
@@ -260,7 +260,7 @@ def _collect_answers(part: Split, answers: Probabilities) -> HeldOutAnswers:
 def _collect_out_of_fold(
     held: OutOfFold, outputs: OutputLayout, data: Dataset, options: ExportOptions
 ) -> HeldOutAnswers:
-    """Judge a cross-validation: each fold is calibrated on the others."""
+    """Collect a cross-validation's answers, each fold calibrated on the others."""
     pool = data.get_split("all")
     places = {name_sample(pixels): n for n, pixels in enumerate(pool.pixels)}
     at = np.asarray([places.get(name, -1) for name in held.names])
@@ -291,7 +291,7 @@ def _decide(
     selection: LabelSelection,
     held: OutOfFold | None,
 ) -> Decisions:
-    """Decide on samples that the thresholds were not chosen on."""
+    """Decide with thresholds that were not chosen on the same samples."""
     if held is None:
         return decide_all(judged.answers, selection.labels, chosen.thresholds)
     parts = []
@@ -322,8 +322,8 @@ def _build_spec(
 ) -> ModelSpec:
     if chosen.bound > chosen.risk:
         logger.warning(
-            "WARNING: no thresholds keep the risk of %.3g: of the labels that count up to %.3g may "
-            "be wrong; add validation samples, or accept more with --risk",
+            "WARNING: no thresholds keep the risk of %.3g: up to %.3g of the labels that count "
+            "may be wrong; add validation samples, or allow more with --risk",
             chosen.risk,
             chosen.bound,
         )
@@ -351,7 +351,7 @@ def _build_spec(
 
 
 def thresholds_to_json(chosen: ChosenThresholds) -> dict[str, Any]:
-    """Write how thresholds were chosen as plain values for JSON."""
+    """Convert the choice of thresholds to plain values for JSON."""
     return {
         "risk": chosen.risk,
         "bound": round(chosen.bound, 4),

@@ -1,8 +1,8 @@
 """Golden samples of an exported model: pictures that together exercise every output.
 
-They are drawn and rendered by the project: no one's photo travels inside a model. If none of
-them gets an output, one is changed until it does, by gradient ascent on its pixels (Simonyan et al.
-2013, arXiv 1312.6034).
+They are drawn and rendered, so that a model contains nobody's photo. If no picture exercises an
+output, gradient ascent changes the pixels of one until it does (Simonyan et al. 2013, arXiv
+1312.6034).
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting.onnx_graph import DeployedNetwork, predict_torch
 
 SEED = 2016
-# Faces of each mood in two styles, and rendered pictures, to choose from.
+# Size of the pool: faces per mood and style, and rendered pictures.
 FACES_PER_MOOD, RENDERED_PICTURES = 12, 26
-# An output counts as exercised where a sample gives it so much.
+# A sample exercises an output if its probability is at least this.
 MIN_EXERCISED = 0.6
-# Of gradient ascent: steps, and grey levels of the largest change in each.
+# Gradient ascent: steps, and the largest change per step in grey levels.
 ASCENT_STEPS, ASCENT_STEP = 60, 2.0
-# Share of an output's whole range that steady samples must show.
+# Share of an output's range that steady samples must cover.
 MIN_RANGE_SHARE = 0.5
 
 
 def choose_golden_samples(
     deployed: DeployedNetwork, graph: bytes, framing: Framing
 ) -> GoldenSamples:
-    """Choose, for every output, the picture that gets most of it and the one that gets least.
+    """Choose the pictures with the highest and the lowest probability of each output.
 
-    Pictures are preferred whose answers hardly depend on how a provider adds up: those to which
-    the network in PyTorch and the exported graph, which may compute in integers, answer alike.
+    Steady pictures are preferred, on which PyTorch and the exported graph (possibly with integers)
+    agree: their answers hardly depend on a provider's arithmetic.
 
     Args:
         deployed: the network in PyTorch.
-        graph: its exported form, whose answers are the samples'.
-        framing: the size and colours of a picture.
+        graph: the exported graph, which gives the golden answers.
+        framing: size and colours of a picture.
     """
     pool = _make_pictures(framing.side, framing.channels)
     answers = predict_onnx(graph, pool)
@@ -58,9 +58,11 @@ def choose_golden_samples(
 
 
 def rechoose_golden_samples(graph: bytes, known: Pixels) -> GoldenSamples:
-    """Choose samples for a graph without its network, among ``known`` ones and drawn pictures.
+    """Choose golden samples for a graph whose network is not at hand.
 
-    ``known``: uint8 [n, side, side, channels].
+    Args:
+        graph: the exported graph.
+        known: uint8 [n, side, side, channels], pictures to choose from besides the drawn ones.
     """
     pool = np.concatenate([known, _make_pictures(known.shape[1], known.shape[3])])
     return _choose_extremes(
@@ -71,7 +73,7 @@ def rechoose_golden_samples(graph: bytes, known: Pixels) -> GoldenSamples:
 def _choose_extremes(
     graph: bytes, pool: Pixels, answers: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
 ) -> GoldenSamples:
-    """Take the pictures that get most and least of every output, steady ones if these will do."""
+    """Choose the extremes of each output, among steady pictures if they suffice."""
     chosen = [place for output in answers.T for place in _find_extremes(output, steady)]
     inputs = pool[list(dict.fromkeys(chosen))]
     return GoldenSamples(inputs=inputs, outputs=predict_onnx(graph, inputs))
@@ -80,7 +82,7 @@ def _choose_extremes(
 def _find_extremes(
     output: npt.NDArray[np.float32], steady: npt.NDArray[np.bool_]
 ) -> tuple[int, int]:
-    """Places of an output's highest and lowest value, among steady samples if these will do."""
+    """Find the indices of an output's extremes, among steady samples if they suffice."""
     high, low = int(output.argmax()), int(output.argmin())
     if not steady.any():
         return high, low
@@ -113,13 +115,13 @@ def _make_pictures(side: int, channels: int) -> Pixels:
 
 
 def _ascend_gradient(deployed: DeployedNetwork, start: Pixels, output: int) -> Pixels:
-    """Change a picture, uint8 [side, side, C], until the network gives it an output."""
+    """Change a picture, uint8 [side, side, C], until it exercises an output."""
     pixels = torch.from_numpy(start[None].copy()).float()
     for _ in range(ASCENT_STEPS):
         pixels.requires_grad_(True)
         loss = F.nll_loss(deployed(pixels).clamp(min=1e-9).log(), torch.tensor([output]))
         (slope,) = torch.autograd.grad(loss, pixels)
-        # Rounded in each step, so that what is found survives as a picture.
+        # Rounded in each step, because the result is stored as uint8.
         pixels = (pixels.detach() - ASCENT_STEP * slope.sign()).clamp(0, 255).round()
     found: Pixels = pixels[0].to(torch.uint8).numpy()
     return found

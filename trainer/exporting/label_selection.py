@@ -1,4 +1,4 @@
-"""Which classes of a training an exported model answers with, and which of them it joins."""
+"""Selects and joins the classes of a training that become outputs of an exported model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from trainer.datasets.dataset import (
 
 @dataclass(frozen=True)
 class LabelSelection:
-    """What a model's outputs are made of.
+    """How an exported model's outputs are composed of classes.
 
     Attributes:
         labels: the model's labels.
         abstain: its abstain outputs.
-        columns: the training's classes whose logits are compared.
-        groups: int64 [classes of the training], the output of each, -1 for none.
+        columns: the classes in use.
+        groups: int64 [classes], the output of each class, -1 for none.
         joined: float32 [outputs, columns] of 0 and 1; an output is the sum of its columns'
             probabilities. None if every column is an output.
     """
@@ -46,27 +46,27 @@ class LabelSelection:
         return (*self.labels, *self.abstain)
 
     def samples(self, part: Split) -> Split:
-        """Keep the samples of the selected classes, by the model's outputs."""
+        """Keep the samples of the classes in use, with the outputs as their classes."""
         return merge_classes(part, self.groups, len(self.outputs))
 
     def select_agreed(self, part: Split) -> Split:
-        """The same, of the samples that people agreed on."""
+        """Like ``samples``, without the samples on whose class people disagreed."""
         return keep_agreed(self.samples(part))
 
 
 def select_labels(
     wanted: Mapping[str, str] | None, rest: Abstain | None, classes: tuple[str, ...]
 ) -> LabelSelection:
-    """Choose labels of a training; its abstain classes always stay.
+    """Select labels of a training; its abstain classes are always kept.
 
     Args:
-        wanted: the training's label for each label of the model, None for all as they are.
-        rest: the output of the labels that are not wanted, None to leave them out.
+        wanted: maps each label of the model to a label of the training; None for all, unchanged.
+        rest: the abstain output of the other labels; None to drop them.
         classes: the training's classes.
 
     Raises:
-        UsageError: the training has no such label, two names are one label, or there are fewer
-            than two.
+        UsageError: the training has no such label, a label is used twice, or there are fewer than
+            two.
     """
     abstain = select_abstain_classes(classes)
     known = tuple(name for name in classes if name not in abstain)
@@ -74,18 +74,18 @@ def select_labels(
     unknown = [source for source in names.values() if source not in known]
     if unknown:
         raise UsageError(
-            f"the training has no label {', '.join(unknown)}", f"there are: {', '.join(known)}"
+            f"the training has no label {', '.join(unknown)}", f"choose from {', '.join(known)}"
         )
     if len(names) < 2 or len(set(names.values())) < len(names):
-        raise UsageError("a model needs two or more labels of their own", "name others in --labels")
+        raise UsageError("a model needs two or more different labels", "change --labels")
     reserved = select_abstain_classes(tuple(names))
     if reserved:
         raise UsageError(
-            f"{reserved[0]} is the name of an abstain output, not of a label", "name it otherwise"
+            f"{reserved[0]} is the name of an abstain output, not of a label", "choose another name"
         )
     left = [name for name in known if name not in names.values()]
     if rest and not left:
-        raise UsageError("--rest needs labels that --labels does not name", "drop --rest")
+        raise UsageError("--rest needs labels that are not in --labels", "drop --rest")
     outputs = order_outputs(tuple(names), (*abstain, *([str(rest)] if rest else [])))
     sources = {source: name for name, source in names.items()}
     groups = np.array(
@@ -116,5 +116,5 @@ def select_labels(
 
 
 def order_outputs(labels: tuple[str, ...], abstain: tuple[str, ...]) -> tuple[str, ...]:
-    """Put the abstain outputs, each once, behind the labels in the order of the contract."""
+    """Append the abstain outputs, each once, in the order of the contract."""
     return (*labels, *sort_classes(abstain))

@@ -1,4 +1,4 @@
-"""The last layer of an exported model, which turns features into logits: read and replaced."""
+"""Reads and replaces the last layer of an exported model, which maps features to logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.datasets.dataset import Pixels
 from trainer.evaluation.exported_models import predict_onnx
 
 BATCH_SIZE = 64
-# A logit that is so far above all others leaves them no probability.
+# A logit this far above the others leaves them no probability.
 CERTAIN_LOGIT = 60.0
 
 Floats = npt.NDArray[np.float32]
@@ -26,15 +26,15 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A linear layer that gives logits of classes: ``x @ weight.T + bias``.
+    """A linear layer for the logits of classes: ``x @ weight.T + bias``.
 
     Attributes:
         weight: float32 [C, D].
         bias: float32 [C].
-        input_name: the name of what it sees in the graph.
-        names: those of its two constants.
-        class_outputs: float32 [C, K + A], 1 for the output that a class counts for, where some outputs
-            are sums of classes; None if each class is an output.
+        input_name: the name of its input in the graph.
+        names: the names of weight and bias in the graph.
+        class_outputs: float32 [C, K + A] of 0 and 1, the output of each class if some outputs are
+            sums of classes; None if each class is an output.
     """
 
     weight: Floats
@@ -43,20 +43,19 @@ class LinearHead:
     names: tuple[str, str]
     class_outputs: Floats | None = None
 
-    def logits(self, seen: Floats) -> Floats:
+    def logits(self, features: Floats) -> Floats:
         """Run the layer: float32 [n, D] to [n, C]."""
-        logits: Floats = seen @ self.weight.T + self.bias
+        logits: Floats = features @ self.weight.T + self.bias
         return logits
 
     def outputs(self, classes: Floats) -> Floats:
-        """Sum probabilities of classes, float32 [n, C], to those of outputs, [n, K + A]."""
+        """Sum probabilities of classes, float32 [n, C], to outputs, [n, K + A]."""
         return classes if self.class_outputs is None else classes @ self.class_outputs
 
     def class_votes(self, classes: Floats, votes: Floats) -> Floats:
-        """Give votes for outputs to the classes behind them: float32 [n, C].
+        """Distribute votes for outputs to their classes: float32 [n, C].
 
-        A vote is divided as the probabilities of these classes are, so that it says nothing of one
-        against the other.
+        A vote is split in proportion to the classes' probabilities, which prefers none of them.
 
         Args:
             classes: float32 [n, C], probabilities.
@@ -71,10 +70,10 @@ class LinearHead:
 
 
 def find_head(graph: onnx.ModelProto, path: Path) -> LinearHead:
-    """Find the 1x1 convolution in front of the softmax, as ``trainer export`` writes it.
+    """Find the 1x1 convolution before the softmax, as ``trainer export`` writes it.
 
     Raises:
-        ModelError: the model has none.
+        ModelError: the graph has none.
     """
     makers = {name: node for node in graph.graph.node for name in node.output}
     softmax = [node for node in graph.graph.node if node.op_type == "Softmax"]
@@ -84,7 +83,7 @@ def find_head(graph: onnx.ModelProto, path: Path) -> LinearHead:
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     values = []
     for name in node.input[1:]:
-        # Weights in halves have a cast behind them.
+        # float16 weights are followed by a cast.
         stored = makers[name].input[0] if name in makers else name
         if stored not in constants:
             raise _not_adjustable(path)
@@ -102,7 +101,7 @@ def find_head(graph: onnx.ModelProto, path: Path) -> LinearHead:
 
 
 def _find_class_outputs(graph: onnx.ModelProto, head: LinearHead, path: Path) -> Floats:
-    """Find out which output each class counts for, by the answers if it is certain."""
+    """Determine the output of each class from the answers to a certain logit."""
     _, *shape = (d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim)
     picture = np.zeros((1, *shape), np.uint8)
     rows = []
@@ -118,7 +117,7 @@ def _find_class_outputs(graph: onnx.ModelProto, head: LinearHead, path: Path) ->
 def compute_features(
     model: Model, graph: onnx.ModelProto, head: LinearHead, pixels: Pixels
 ) -> Floats:
-    """Run a model up to its head, as the runner does: uint8 [n, H, W, C] to float32 [n, D]."""
+    """Run a model up to its head: uint8 [n, H, W, C] to float32 [n, D]."""
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     watched.graph.output.append(
@@ -126,12 +125,12 @@ def compute_features(
     )
     session = open_session(watched.SerializeToString(), Provider.CPU)
     batches = [pixels[at : at + BATCH_SIZE] for at in range(0, len(pixels), BATCH_SIZE)]
-    seen = [session.run(batch)[1].reshape(len(batch), -1) for batch in batches]
-    return np.concatenate([np.empty((0, head.weight.shape[1]), np.float32), *seen])
+    features = [session.run(batch)[1].reshape(len(batch), -1) for batch in batches]
+    return np.concatenate([np.empty((0, head.weight.shape[1]), np.float32), *features])
 
 
 def replace_head(graph: onnx.ModelProto, head: LinearHead) -> onnx.ModelProto:
-    """Copy a graph with another head in the place of the one that ``head`` was found as."""
+    """Copy a graph and replace the head that has the names of ``head``."""
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
     for name, values in zip(head.names, (head.weight[:, :, None, None], head.bias), strict=True):
@@ -148,5 +147,5 @@ def replace_head(graph: onnx.ModelProto, head: LinearHead) -> onnx.ModelProto:
 def _not_adjustable(path: Path) -> ModelError:
     return ModelError(
         f"{path} has no last layer that can be adjusted",
-        "give a model that `trainer export` wrote, or train the network anew",
+        "give a model from `trainer export`, or train the network again",
     )

@@ -1,4 +1,4 @@
-"""A model's card: what it does, how well, on what data, and what it must not be used for.
+"""Writes model cards: purpose, data, training, metrics and intended use of an exported model.
 
 After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993).
 """
@@ -20,11 +20,10 @@ from trainer.exporting.export import ExportedModel, name_figures_source
 from trainer.training.checkpoint import TrainedNetwork
 
 _SAMPLES_OF = {
-    "test": "the {:,} samples of the test part that people agreed on and that show one of the "
-    "labels",
-    "held-out": "{:,} reviewed samples that were held out",
-    "cross-validation": "{:,} samples, each answered by a network of the same recipe that had "
-    "learnt neither from it nor from a near duplicate",
+    "test": "the {:,} test samples with an agreed class among the labels",
+    "held-out": "{:,} held-out reviewed samples",
+    "cross-validation": "{:,} samples, each answered by a network that was trained with the same "
+    "settings, but not on the sample or a near duplicate (cross-validation)",
 }
 NETWORK_TEXT = {
     "residual": "A residual network",
@@ -32,21 +31,20 @@ NETWORK_TEXT = {
     "efficientnet-lite2": "An EfficientNet-Lite2, pretrained on ImageNet",
 }
 ABSTAIN_TEXT = {
-    Abstain.NEITHER: "The output `neither` is for a face or person that shows none of them.",
-    Abstain.NO_PERSON: "The output `no_person` is for a picture that shows nobody.",
+    Abstain.NEITHER: "The output `neither` is for faces and persons that show none of them.",
+    Abstain.NO_PERSON: "The output `no_person` is for pictures without a person.",
 }
 REGION_TEXT = {Region.FACE: "a face cut out of a photo", Region.IMAGE: "a whole photo"}
 USE_HEADING = "Use and misuse"
 USE_TEXT = """\
-It is meant for sorting one's own photos by how people look in them. What it names is the
-look of a face at one moment, as other people would name it; it does not know what a person
-feels, wants or will do. Don't use it to judge, watch, rank or select people: not at work, at
-school, in health care, at borders or by the police, and not to tell a person's health or
-honesty.
+Intended use: sorting your own photos by the expressions in them. The model names the expression
+of a face at one moment, as other people would name it. It does not know what a person feels,
+wants or will do. Do not use it to judge, monitor, rank or select people: not at work, at school,
+in health care, at borders or by the police, and not to assess a person's health or honesty.
 
-How right it is differs between groups of people, ages, cultures, light and camera angles.
-Its data say nothing on who is shown, so these differences were not measured. Measure it on
-photos like your own before you rely on it."""
+Accuracy differs between groups of people, ages, cultures, lighting and camera angles. The data
+do not say who is shown, so these differences were not measured. Measure the model on photos like
+your own before you rely on it."""
 
 
 def card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str:
@@ -66,7 +64,7 @@ def card(exported: ExportedModel, trained: TrainedNetwork, data: Dataset) -> str
 
 def _opening(exported: ExportedModel, warning: str) -> str:
     spec = exported.spec
-    # In front of everything, because who reads one sentence must have read this one.
+    # First, so that nobody misses it.
     loud = f"> **Warning: {warning}**\n\n" if warning else ""
     reasons = "".join(f" {ABSTAIN_TEXT[Abstain(name)]}" for name in spec.abstain)
     return (
@@ -86,7 +84,7 @@ def _facts(exported: ExportedModel) -> str:
             ("Version", spec.version),
             ("Created", spec.created),
             ("Input", f"uint8 [N, {height}, {width}, {channels}], {colour}"),
-            ("Looks", "twice, the second time in a mirror" if exported.mirrored else "once"),
+            ("Passes", "2, the second on the mirrored picture" if exported.mirrored else "1"),
             ("Face margin", f"{spec.margin:g} of the face's side on each side"),
             (
                 "Output",
@@ -96,12 +94,12 @@ def _facts(exported: ExportedModel) -> str:
             ("SHA-256", f"`{exported.digest}`"),
             (
                 "Speed",
-                f"{exported.speed.milliseconds:.2f} ms a picture, one at a time on one thread of "
+                f"{exported.speed.milliseconds:.2f} ms per picture, batch size 1, one thread of "
                 f"{exported.speed.processor}",
             ),
             (
-                "PyTorch against ONNX Runtime",
-                f"at most {exported.difference:.1e} apart, with float weights",
+                "Largest difference from PyTorch",
+                f"{exported.difference:.1e}, with float weights",
             ),
         ),
     )
@@ -116,20 +114,20 @@ def _data(data: Dataset, trained: TrainedNetwork) -> str:
             ("test", data.test),
         )
     ]
-    sizes = markdown_table(("Part", "Samples", "of which people agreed on"), rows)
-    # A training from before near duplicates were left out is measured without them.
+    sizes = markdown_table(("Part", "Samples", "With an agreed class"), rows)
+    # An earlier training with near duplicates is evaluated without them.
     more = (
         ""
         if data.fingerprint == trained.fingerprint
-        else " The training saw near duplicates as well, which the table leaves out."
+        else " The training also used near duplicates, which the table does not count."
     )
     if data.pseudo_labelled is not None:
         more += (
-            f" Beside them it learnt from {len(data.pseudo_labelled):,} photos whose labels are a face "
-            f"model's sure answers."
+            f" The training also used {len(data.pseudo_labelled):,} photos with pseudo-labels, the "
+            f"sure answers of a face model."
         )
     if data.reviewed is not None:
-        more += f" Beside them it learnt from {len(data.reviewed):,} answers that people reviewed."
+        more += f" The training also used {len(data.reviewed):,} reviewed answers."
     return (
         f"## Data\n\n{data.credit}\n\n{sizes}\n\n"
         f"Fingerprint of the pixels and labels of the training: `{trained.fingerprint}`.{more}"
@@ -139,7 +137,7 @@ def _data(data: Dataset, trained: TrainedNetwork) -> str:
 def _training(trained: TrainedNetwork) -> str:
     settings = asdict(trained.config)
     augmentation = settings.pop("augmentation")
-    settings.pop("threads")  # changes nothing of what is learnt
+    settings.pop("threads")  # has no influence on the result
     rows = [(f"`{name}`", _setting_text(value)) for name, value in settings.items()]
     rows += [
         (f"`augmentation.{name}`", _setting_text(value)) for name, value in augmentation.items()
@@ -157,7 +155,7 @@ def _training(trained: TrainedNetwork) -> str:
 
 
 def write_results(test: Evaluation, split: str) -> str:
-    """Write a card's section of figures; ``split`` names what they come from."""
+    """Write the section of metrics; ``split`` names the samples that they come from."""
     figures = (
         ("Accuracy", _interval_text(test.accuracy)),
         ("Balanced accuracy", _interval_text(test.balanced_accuracy)),
@@ -170,7 +168,7 @@ def write_results(test: Evaluation, split: str) -> str:
     return (
         f"## Results\n\nOn {_SAMPLES_OF[split].format(test.samples)}; 95 % bootstrap "
         f"intervals.\n\n"
-        f"{markdown_table(('Figure', 'Value'), figures)}\n\n"
+        f"{markdown_table(('Metric', 'Value'), figures)}\n\n"
         f"Answers (columns) for each true label (rows):\n\n"
         f"{markdown_table(('', *test.labels, 'recall'), counts)}"
     )
@@ -186,48 +184,45 @@ def _calibration(exported: ExportedModel) -> str:
         )
     return (
         f"## Confidence\n\n{corrected}The logits are divided by a temperature of "
-        f"{calibration.temperature:g}, fitted on {exported.validation:,} samples that the network "
-        f"had not learnt from, with a normal prior on its logarithm (mean 0, standard deviation "
-        f"{PRIOR_SPREAD:g}). Without it the expected calibration error is "
-        f"{exported.uncalibrated:.1%}, with it {_interval_text(test.calibration_error)}; the log loss "
-        f"is {test.log_loss:.4f} nats."
+        f"{calibration.temperature:g}, fitted on {exported.validation:,} held-out samples with a "
+        f"normal prior on its logarithm (mean 0, standard deviation {PRIOR_SPREAD:g}). Without it "
+        f"the expected calibration error is {exported.uncalibrated:.1%}, with it "
+        f"{_interval_text(test.calibration_error)}; the log loss is {test.log_loss:.4f} nats."
     )
 
 
 def _thresholds(exported: ExportedModel) -> str:
     spec, chosen = exported.spec, exported.chosen
     reasons = "".join(
-        f" Where `{name}` has {least:g} or more, that is the status and there is no label."
+        f" If `{name}` has {least:g} or more, it is the status, and there is no label."
         for name, least in spec.abstain_from.items()
     )
     kept = (
-        "That keeps the risk"
-        if chosen.bound <= chosen.risk
-        else "**No thresholds keep the risk there**"
+        "" if chosen.bound <= chosen.risk else " **No thresholds keep this risk on these samples.**"
     )
     text = (
-        f"## When a label counts\n\nLabels with a probability below {spec.unsure_below:g} count "
-        f"as unsure.{reasons} The thresholds were chosen so that of the labels that count at most "
-        f"{chosen.risk:.1%} are wrong, and as many as possible count. On the "
-        f"{exported.validation:,} samples that they were chosen on {chosen.wrong:,} of "
+        f"## When a label counts\n\nA label with a probability below {spec.unsure_below:g} is "
+        f"unsure.{reasons} The thresholds were chosen so that at most {chosen.risk:.1%} of the "
+        f"labels that count are wrong, and as many as possible count. On the "
+        f"{exported.validation:,} samples used for this choice, {chosen.wrong:,} of "
         f"{chosen.answered:,} are wrong, at most {chosen.bound:.1%} with 95 % confidence (Clopper "
-        f"and Pearson). {kept}."
+        f"and Pearson).{kept}"
     )
     found = exported.test.selective
     return text if found is None else f"{text}\n\n{write_selective_section(found)}"
 
 
 def write_selective_section(found: SelectiveMetrics) -> str:
-    """Write what a model's decisions come to, with the tables by outcome and by kind."""
+    """Write the metrics of a model's decisions, with tables by outcome and by kind."""
     figures = [
-        (f"Right, if all {found.labelled:,} with a label get one", _interval_text(found.always)),
-        ("Right, of the labels that count", _interval_text(found.accuracy)),
+        (f"Accuracy, if all {found.labelled:,} with a label get one", _interval_text(found.always)),
+        ("Accuracy of the labels that count", _interval_text(found.accuracy)),
         *(
-            (f"{label}: gets its label, and it counts", _interval_text(estimate))
+            (f"Coverage of {label}", _interval_text(estimate))
             for label, estimate in zip(found.labels, found.coverage, strict=True)
         ),
         *(
-            (f"{name}: gets a label that counts", _interval_text(estimate))
+            (f"{name} with a label that counts", _interval_text(estimate))
             for name, estimate in zip(found.abstain, found.answered, strict=True)
             if not math.isnan(estimate.value)
         ),
@@ -242,11 +237,12 @@ def write_selective_section(found: SelectiveMetrics) -> str:
     ]
     head, kinds = build_kind_rows(found)
     return (
-        f"On the samples of the results:\n\n{markdown_table(('Figure', 'Value'), figures)}\n\n"
+        f"On the samples of the results:\n\n{markdown_table(('Metric', 'Value'), figures)}\n\n"
         f"Outcomes (columns) for each true class (rows):\n\n"
         f"{markdown_table(('', *found.outcomes), counts)}\n\n"
-        f"By kind of picture; `ok` have a label that counts, `right` of these are right, and "
-        f"`always` is the share of right labels if all get one:\n\n{markdown_table(head, kinds)}"
+        f"By kind of picture: `ok` is the number of labels that count, `right` of these are right, "
+        f"and `always` is the accuracy if every picture gets a label:\n\n"
+        f"{markdown_table(head, kinds)}"
     )
 
 
@@ -259,7 +255,7 @@ def _setting_text(value: object) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

@@ -1,4 +1,8 @@
-"""The network as it is served: pixels in, calibrated probabilities out."""
+"""Exports a trained network as an ONNX graph: pixels in, calibrated probabilities out.
+
+Batch norms, temperature, softmax and the sums of joined classes are part of the graph, which has
+only standard operators. A parity check compares it with PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +28,28 @@ from trainer.evaluation.exported_models import PREDICTION_BATCH, predict_onnx
 from trainer.evaluation.metrics import Probabilities
 from trainer.networks import Network, average_pool
 
+OPSET = 18
+INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
+# Largest difference of a probability between PyTorch and ONNX Runtime.
+MAX_DIFFERENCE = 1e-4
+PARITY_BATCHES = (1, 2, 33)
+PARITY_SAMPLES = 66
+
 
 class DeployedNetwork(nn.Module):
-    """Calibrated probabilities of some of a network's classes, or of groups of them.
+    """A network with calibration and softmax, for some of its classes or groups of them.
 
     Shapes: uint8 [N, H, W, C] in, float32 [N, outputs] out.
 
     Args:
         network: the trained network.
-        columns: the classes that are compared, in the order of the answer. An eight-class network
-            may answer happy or sad by the logits of these two alone.
+        columns: the classes to use, in the order of the outputs. An eight-class network can answer
+            happy or sad from the logits of these two classes.
         temperature: divides the logits.
-        mirrored: look at every picture a second time, in a mirror, and take the mean of both
-            logits.
+        mirrored: run every picture also mirrored, and average the logits.
         groups: float32 [outputs, len(columns)] of 0 and 1; an output is the sum of its classes'
             probabilities. None if every class is an output.
-        offsets: float [len(columns)], subtracted from the logits before they are divided.
+        offsets: float [len(columns)], subtracted from the logits before the division.
     """
 
     def __init__(
@@ -60,12 +70,12 @@ class DeployedNetwork(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        seen = pixels.permute(0, 3, 1, 2).float()
+        images = pixels.permute(0, 3, 1, 2).float()
         if self.mirrored:
-            seen = torch.cat([seen, seen.flip(3)])
-        means = average_pool(self.features(seen))
+            images = torch.cat([images, images.flip(3)])
+        means = average_pool(self.features(images))
         if self.mirrored:
-            # The head is linear: the mean of its inputs gives the mean of its logits.
+            # The head is linear, so the mean of its inputs gives the mean of its logits.
             pairs = means.reshape(2, -1, *means.shape[1:])
             means = (pairs[0] + pairs[1]) / 2
         probabilities: Tensor = self.joined(torch.softmax(self.head(means), dim=1))
@@ -73,7 +83,7 @@ class DeployedNetwork(nn.Module):
 
 
 def round_to_float16(deployed: DeployedNetwork) -> DeployedNetwork:
-    """Round every weight to what float16 can hold; the copy still computes in float32."""
+    """Copy the network with weights rounded to float16; it still computes in float32."""
     rounded = copy.deepcopy(deployed)
     for weights in rounded.parameters():
         weights.copy_(weights.half().float())
@@ -86,10 +96,10 @@ def _build_head(
     temperature: float,
     offsets: npt.NDArray[np.float64] | None,
 ) -> nn.Conv2d:
-    """Turn the classifier into a 1x1 convolution of the chosen classes.
+    """Convert the classifier to a 1x1 convolution for the chosen classes.
 
-    A matrix product may add up in another order in another batch, a convolution takes
-    every picture by itself. The temperature divides the logits, and so the weights.
+    The order of additions in a matrix product depends on the batch; a convolution computes each
+    picture by itself.
     """
     head = nn.Conv2d(classifier.in_features, len(columns), 1)
     chosen = list(columns)
@@ -103,7 +113,7 @@ def _build_head(
 
 
 def _build_sums(groups: Votes) -> nn.Conv2d:
-    """Add up probabilities by groups, as a 1x1 convolution for the same reason."""
+    """Build the sums of probabilities by group, also as a 1x1 convolution."""
     sums = nn.Conv2d(groups.shape[1], groups.shape[0], 1, bias=False)
     with torch.no_grad():
         sums.weight.copy_(torch.from_numpy(groups)[:, :, None, None])
@@ -111,7 +121,7 @@ def _build_sums(groups: Votes) -> nn.Conv2d:
 
 
 def _fuse_norms(layers: nn.Sequential) -> nn.Sequential:
-    """Fold every batch norm into the convolution in front of it, at any depth."""
+    """Fuse every batch norm with the convolution before it, at any depth."""
     fused: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d) and isinstance(fused[-1], nn.Conv2d):
@@ -124,15 +134,9 @@ def _fuse_norms(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*fused)
 
 
-# == The ONNX graph of a deployed network: standard operators and nothing about its maker.
-
-OPSET = 18
-INPUT_NAME, OUTPUT_NAME, BATCH_AXIS = "pixels", "probabilities", "N"
-
-
 def export_graph(deployed: DeployedNetwork, framing: Framing) -> onnx.ModelProto:
-    """Export a network for any number of pictures: uint8 [N, H, W, C] to float [N, K]."""
-    # Two pictures, because a batch of one is taken for a constant.
+    """Export a network for any batch size: uint8 [N, H, W, C] to float32 [N, K]."""
+    # Two pictures: the exporter treats a batch of one as a constant.
     example = torch.zeros((2, framing.side, framing.side, framing.channels), dtype=torch.uint8)
     with _silence_exporter():
         program = torch.onnx.export(
@@ -146,7 +150,7 @@ def export_graph(deployed: DeployedNetwork, framing: Framing) -> onnx.ModelProto
             opset_version=OPSET,
             verbose=False,
         )
-    assert program is not None  # it is what dynamo=True returns
+    assert program is not None  # dynamo=True returns one
     graph = program.model_proto
     _strip_notes(graph)
     onnx.checker.check_model(graph, full_check=True)
@@ -154,20 +158,19 @@ def export_graph(deployed: DeployedNetwork, framing: Framing) -> onnx.ModelProto
 
 
 def serialise_with_metadata(graph: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Write a graph with ``metadata_props`` as the bytes of an ONNX file."""
+    """Serialise a graph with ``metadata_props`` to the bytes of an ONNX file."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph)
     onnx.helper.set_model_props(proto, dict(metadata))
-    # Protobuf promises one order of bytes only where it is asked to.
+    # Without this flag the order of bytes may vary.
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
 
 
 def store_as_float16(model: onnx.ModelProto) -> None:
-    """Store float32 weights as float16 with a cast in front, where none loses a digit.
+    """Store float32 weights as float16 with a cast, if float16 represents them exactly.
 
-    That halves the file. ONNX Runtime folds the casts as it opens it, so they cost nothing
-    later.
+    This halves the file. ONNX Runtime folds the casts when it opens the model.
     """
     graph = model.graph
     casts = []
@@ -194,7 +197,7 @@ def store_as_float16(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Keep the exporter's progress, notes and warnings of its own parts from the user."""
+    """Suppress the exporter's progress, notes and warnings."""
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
     noisy.setLevel(logging.ERROR)
@@ -207,10 +210,7 @@ def _silence_exporter() -> Iterator[None]:
 
 
 def _strip_notes(message: Any) -> None:
-    """Remove notes and stack traces, which hold the paths of the exporting machine.
-
-    ``message`` is a protobuf message; it is searched to any depth.
-    """
+    """Remove notes and stack traces, with paths of this machine, from a protobuf message."""
     for field, value in list(message.ListFields()):
         if field.name in ("doc_string", "metadata_props"):
             message.ClearField(field.name)
@@ -219,25 +219,18 @@ def _strip_notes(message: Any) -> None:
                 _strip_notes(part)
 
 
-# == The proof that an exported graph answers as the network does, in any batch.
-
-# What PyTorch and ONNX Runtime may differ by in a probability.
-MAX_DIFFERENCE = 1e-4
-PARITY_BATCHES = (1, 2, 33)
-PARITY_SAMPLES = 66
-
-
 class ParityError(BatchLabelError):
-    """The exported model does not answer as the network does."""
+    """The exported model's answers differ from the network's."""
 
 
 def check_parity(deployed: nn.Module, graph: bytes, pixels: Pixels) -> float:
-    """Compare PyTorch with ONNX Runtime on pictures in batches of several sizes.
+    """Compare PyTorch with ONNX Runtime in batches of several sizes.
 
-    Returns the largest difference of a probability.
+    Returns:
+        The largest difference of a probability.
 
     Raises:
-        NotAlike: it is more than ``MAX_DIFFERENCE``.
+        ParityError: it is more than ``MAX_DIFFERENCE``.
     """
     pixels = pixels[:PARITY_SAMPLES]
     wanted = predict_torch(deployed, pixels)

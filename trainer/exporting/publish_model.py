@@ -1,4 +1,4 @@
-"""Puts a model file, its card and the folder's checksums in place, each in one piece."""
+"""Publishes a model file with its card and the folder's checksums, each atomically."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from trainer.exporting.model_card import USE_HEADING
 
 
 def publish_model(graph: bytes, card: str, output: Path) -> None:
-    """Write a model file's bytes and, beside it, its card and the folder's ``SHA256SUMS``.
+    """Write a model file, its card and the folder's ``SHA256SUMS``.
 
-    The file is read back as the runner reads it, and must answer its golden samples,
-    before it takes the place of an earlier one. A card is replaced if it is one, and the checksums
-    if they are of models alone: these two are named by no user.
+    Before it replaces an earlier file, the model is loaded as the runner does and must reproduce
+    its golden answers. An existing card or checksum file is replaced only if its content shows that
+    it is one.
 
     Raises:
-        OutputError: the name does not end in .onnx, the folder can't be written, or another's file
-            is in the place of the card or of the checksums.
-        ModelError: the file does not keep the model contract.
+        OutputError: the name does not end in .onnx, the folder can't be written, or a foreign file
+            has the name of the card or of the checksums.
+        ModelError: the file breaks the model contract.
     """
     if output.suffix != SUFFIX:
-        raise OutputError(f"{output} is no name for a model", f"give one that ends in {SUFFIX}")
+        raise OutputError(f"{output} is not a model's name", f"give a name that ends in {SUFFIX}")
     beside, sums = output.with_suffix(".md"), output.parent / CHECKSUMS_FILE
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -52,10 +52,10 @@ def publish_model(graph: bytes, card: str, output: Path) -> None:
 
 
 def read_card(model: Model) -> str:
-    """Read the card that lies beside a model file.
+    """Read the card beside a model file.
 
     Raises:
-        InputError: there is none, or it is of another file.
+        InputError: it is missing, or describes another file.
     """
     path = model.path.with_suffix(".md")
     card = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -67,7 +67,7 @@ def read_card(model: Model) -> str:
 
 
 def list_checksums(folder: Path) -> str:
-    """List the models of a folder as ``sha256sum`` does: digest, two spaces, name."""
+    """List the checksums of a folder's models in the format of ``sha256sum``."""
     models = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name)
     return "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in models
@@ -75,10 +75,10 @@ def list_checksums(folder: Path) -> str:
 
 
 def _check_card(path: Path, model: Path) -> None:
-    """Make sure that a file is a card: of the model beside it, by its digest, or by its form.
+    """Require that a file is a card, by its text or by the digest of the model beside it.
 
     Raises:
-        OutputError: it is another's.
+        OutputError: it is a foreign file.
     """
     text = path.read_text("utf-8", "replace") if path.exists() else None
     if text is None or f"## {USE_HEADING}\n" in text:
@@ -88,10 +88,10 @@ def _check_card(path: Path, model: Path) -> None:
 
 
 def _check_sums(path: Path) -> None:
-    """Make sure that a file has the checksums of models and nothing else.
+    """Require that a file contains only checksums of models.
 
     Raises:
-        OutputError: it is another's.
+        OutputError: it is a foreign file.
     """
     lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
     if not all(re.fullmatch(rf"[0-9a-f]{{64}}  .*\{SUFFIX}", line) for line in lines):
@@ -100,17 +100,14 @@ def _check_sums(path: Path) -> None:
 
 def _foreign_file(path: Path) -> OutputError:
     return OutputError(
-        f"{path} would be replaced, and the trainer did not write it",
+        f"{path} was not written by the trainer and would be replaced",
         "move it away, or choose another --output",
     )
 
 
 @contextmanager
 def _open_model_draft(target: Path, data: bytes) -> Iterator[Path]:
-    """Make a file with this content beside ``target``, which the block may rename.
-
-    It proves itself as ``batch.files.drafts`` says.
-    """
+    """Create a draft with this content beside ``target``; the block may rename it."""
     folder, stem = target.parent, draft_stem(target)
     remove_abandoned(folder, draft_pattern(stem))
     path, stream = open_draft(folder, stem)

@@ -1,4 +1,7 @@
-"""Integer arithmetic for a graph's convolutions (Jacob et al. 2017, arXiv 1712.05877)."""
+"""Weight formats of an exported model: float32, float16, or int8 with integer convolutions.
+
+Static quantisation after Jacob et al. 2017 (arXiv 1712.05877).
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ def _list_float_nodes(graph: onnx.GraphProto) -> list[str]:
 
 @contextlib.contextmanager
 def _silence_quantizer() -> Iterator[None]:
-    """Keep advice on preparing the graph from the user, who can't act on it."""
+    """Suppress advice on preparing the graph, which users can't follow."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -106,18 +109,16 @@ def _silence_quantizer() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-# == How a model's weights are stored: in full, in half, or as integers that compute as such.
-
-# Share of the validation part that integers may cost in right answers, and the chance from which
-# on a larger loss is taken for chance.
+# Largest share of validation samples that int8 may newly get wrong, and the p-value from which on a
+# larger loss is within sampling error.
 MAX_INT8_LOSS = 0.002
 SIGNIFICANCE_LEVEL = 0.05
 
 
 class WeightFormat(StrEnum):
-    """How weights are stored; ``auto`` is float16 where validation shows no loss.
+    """How weights are stored; ``auto`` is float16 if validation shows no loss, else float32.
 
-    With ``int8`` the convolutions compute in integers as well, with the others in float32.
+    With ``int8`` convolutions compute with integers, with the other formats in float32.
     """
 
     AUTO = "auto"
@@ -128,7 +129,13 @@ class WeightFormat(StrEnum):
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """A graph without metadata, and its largest difference from PyTorch with float weights."""
+    """A graph without metadata.
+
+    Attributes:
+        graph: the graph.
+        weights: how its weights are stored.
+        difference: largest difference of a probability from PyTorch, before int8 quantisation.
+    """
 
     graph: onnx.ModelProto
     weights: WeightFormat
@@ -138,12 +145,16 @@ class BuiltGraph:
 def build_graph(
     deployed: DeployedNetwork, how: WeightFormat, data: Dataset, validation: Split
 ) -> BuiltGraph:
-    """Make the graph with weights as they are asked for.
+    """Export a network with the given weight format.
 
-    ``validation`` holds the samples that say what a way of storing them costs.
+    Args:
+        deployed: the network.
+        how: the weight format.
+        data: its training part gives the ranges of int8 activations.
+        validation: samples that measure the loss of a format.
 
     Raises:
-        NotAlike: the graph answers differently from the network.
+        ParityError: the graph's answers differ from the network's.
     """
     deployed, weights = _round_weights(deployed, how, validation)
     graph = export_graph(deployed, data.framing)
@@ -157,7 +168,7 @@ def build_graph(
 
 
 def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: Split) -> None:
-    """Refuse integers that cost right answers, unless chance explains it (a sign test)."""
+    """Refuse int8 if it costs right answers beyond sampling error (a sign test)."""
     before, after = (
         _is_right(predict_onnx(serialise_with_metadata(graph, {}), validation.pixels), validation)
         for graph in (exact, quantized)
@@ -174,7 +185,7 @@ def _check_loss(exact: onnx.ModelProto, quantized: onnx.ModelProto, validation: 
 def _round_weights(
     deployed: DeployedNetwork, how: WeightFormat, validation: Split
 ) -> tuple[DeployedNetwork, WeightFormat]:
-    """Round the weights to float16 where that is asked for, or costs no right answer."""
+    """Round the weights to float16 if that is asked for, or if it costs no right answer."""
     if how in (WeightFormat.FLOAT32, WeightFormat.INT8):
         return deployed, how
     rounded = round_to_float16(deployed)

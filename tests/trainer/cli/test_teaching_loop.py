@@ -106,7 +106,7 @@ def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for model in ("models/mine.onnx", "new.onnx"):
         arguments = ("evaluate", model, "--review", reviewed, "--json", "figures.json")
         result = trainer(*arguments)
-        assert "no sample of all photos" in result.stdout
+        assert "not a random sample" in result.stdout
         found[model] = json.loads(Path("figures.json").read_text())
     before, after = found["models/mine.onnx"], found["new.onnx"]
     # The old model says again what the report has of it.

@@ -63,7 +63,7 @@ def test_other_pictures_and_missing_labels_are_refused(model: Model) -> None:
     part = make_drawn_split(6, 0)
     with pytest.raises(ModelError, match=r"takes pictures of \(24, 24, 1\)"):
         evaluate_model(model, replace(part, pixels=part.pixels[:, :20, :20]), ("a", "b", "c"))
-    with pytest.raises(ModelError, match="knows happy, sad, the data only a, b, c"):
+    with pytest.raises(ModelError, match="has the label happy, sad, the data only a, b, c"):
         evaluate_model(model, part, ("a", "b", "c"))
 
 

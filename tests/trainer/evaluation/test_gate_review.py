@@ -76,9 +76,14 @@ def test_the_gate_opens(
 @pytest.mark.parametrize(
     ("reviewed", "usual", "require", "said"),
     [
-        (WORSE, None, Requirement.BETTER, "is worse on what people reviewed"),
-        (WORSE, DATA_BETTER, Requirement.BETTER, "is worse on what people reviewed"),
-        (SAME, None, Requirement.BETTER, "right on 2 of 13 reviewed samples where 1 went wrong"),
+        (WORSE, None, Requirement.BETTER, "is worse on the reviewed samples"),
+        (WORSE, DATA_BETTER, Requirement.BETTER, "is worse on the reviewed samples"),
+        (
+            SAME,
+            None,
+            Requirement.BETTER,
+            "right on 2 of 13 reviewed samples that the shipped model gets wrong, and wrong on 1",
+        ),
         (SAME, DATA_SAME, Requirement.BETTER, "is not better"),
         (BETTER, DATA_WORSE, Requirement.BETTER, "is not as good"),
         (BETTER, paired(20, 0, 1), Requirement.BETTER, "is not as good"),
@@ -93,7 +98,7 @@ def test_the_gate_stays_shut(
 
 
 def test_few_reviewed_samples_prove_no_model_as_good() -> None:
-    with pytest.raises(UsageError, match="give --data, too"):
+    with pytest.raises(UsageError, match="add --data"):
         check_reviewed(BETTER, None, Requirement.AS_GOOD, HERE)
 
 
@@ -122,7 +127,7 @@ def test_a_model_that_can_not_abstain_is_wrong_on_what_shows_no_label(
             return both.astype(np.float32)
         return np.hstack([both * (1 - grey), grey]).astype(np.float32)
 
-    monkeypatch.setattr("trainer.evaluation.gate.answers", answer)
+    monkeypatch.setattr("trainer.evaluation.gate.predict_model", answer)
     found = compare_reviewed(able, bright, held, labels)
     assert (found.samples, found.won, found.lost) == (4, 1, 0), "neither has anger"
     found = compare_reviewed(bright, able, held, labels)

@@ -30,7 +30,7 @@ def test_then_and_now_are_counted_apart() -> None:
     assert found.now.low < 0.8 < found.now.high
     text = format_review_evaluation(found)
     assert "  of 4 corrected     0.7500" in text
-    assert "no sample of all photos" in text
+    assert "not a random sample" in text
 
 
 def test_what_nobody_corrected_has_no_line_of_its_own() -> None:
@@ -77,13 +77,13 @@ def test_a_model_is_asked_about_the_held_out_part_or_all(bright: Path, tmp_path:
     assert (held.before.value, held.now.value, held.corrections) == (0.5, 1.0, 1)
     both = evaluate_review(open_model(str(bright)), review, "all")
     assert (both.corrections, both.corrected.value) == (2, 0.5)
-    with pytest.raises(UsageError, match="a review has no validation part"):
+    with pytest.raises(UsageError, match="a review has no split validation"):
         evaluate_review(open_model(str(bright)), review, "validation")
 
 
 def test_nothing_to_judge_by_is_an_error(bright: Path, tmp_path: Path) -> None:
     review = review_of(tmp_path, (plain(tmp_path, 240, held=False), "happy", "sad"))
-    with pytest.raises(InputError, match=r"review\.csv has nothing to judge by"):
+    with pytest.raises(InputError, match=r"review\.csv: no sample can be used"):
         evaluate_review(open_model(str(bright)), review, "test")
 
 

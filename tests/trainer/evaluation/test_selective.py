@@ -81,7 +81,7 @@ def test_figures_of_decisions_by_hand() -> None:
     assert written["kinds"]["bored"]["unsure"] == 1
     assert written["coverage"]["sad"]["value"] == 0.5
     text = format_selective(found)
-    assert "right, if all 6 with a label get one" in text
+    assert "accuracy, if all 6 with a label get one" in text
     assert "shouting" in text
 
 

@@ -117,13 +117,13 @@ def test_the_card_tells_both_models_apart(tiny: Model, tmp_path: Path) -> None:
     card = write_adjusted_card(found, tiny, read_card(tiny))
     assert found.digest in card
     assert f"Adjusted from | version 1, SHA-256 `{tiny.digest}`" in card
-    assert "20 reviewed answers, and its own answers on 100 other photos" in card
+    assert "20 reviewed answers, and the model's own answers on 100 other photos" in card
     assert "### tiny" in card
     assert "#### Data" in card
     publish_model(found.graph, card, tmp_path / "new.onnx")
     once = load_model(tmp_path / "new.onnx")
     again = write_adjusted_card(adjusted(once), once, read_card(once))
-    assert again.count("## Before it was adjusted") == again.count("### tiny") == 1
+    assert again.count("## Before the adjustment") == again.count("### tiny") == 1
     assert f"SHA-256 `{once.digest}`" in again
 
 
@@ -197,11 +197,11 @@ def test_a_model_of_another_make_is_refused(tmp_path: Path) -> None:
 def test_too_little_is_an_error(tiny: Model) -> None:
     some, none = faces(Mood.SAD, 3, 0), build_split([], 2, derive_framing(tiny))
     arguments = {"version": "2", "created": "2026-05-06", "decay": 1.0}
-    with pytest.raises(InputError, match="0 reviewed samples are there to learn from and 3"):
+    with pytest.raises(InputError, match="there are 0 reviewed samples to learn from and 3"):
         adjust_model(tiny, none, some, some.pixels, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="3 reviewed samples are there to learn from and 0"):
+    with pytest.raises(InputError, match="there are 3 reviewed samples to learn from and 0"):
         adjust_model(tiny, some, none, some.pixels, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no photo but reviewed ones"):
+    with pytest.raises(InputError, match="all photos of the report are reviewed"):
         adjust_model(tiny, some, some, none.pixels, **arguments)  # type: ignore[arg-type]
 
 

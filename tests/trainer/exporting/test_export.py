@@ -43,7 +43,7 @@ from trainer.exporting.onnx_graph import (
     store_as_float16,
 )
 from trainer.exporting.publish_model import list_checksums, publish_model, read_card
-from trainer.exporting.weight_formats import WeightFormat
+from trainer.exporting.weight_formats import BuiltGraph, WeightFormat, build_graph, quantize
 from trainer.networks import FaceNet
 from trainer.training.loop import predict_logits
 from trainer.training.pretrained import build_network, initialise_network
@@ -247,6 +247,28 @@ def test_calibration_and_thresholds_come_from_validation_alone() -> None:
     assert found[""][2] != found["validation"][2]
 
 
+def test_weight_formats_see_validation_and_training_samples_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, chosen_on, ranges = drawn_dataset(), [], []
+
+    def spy_on_choice(deployed: Any, how: Any, data: Any, validation: Split) -> BuiltGraph:
+        chosen_on.append(validation.pixels)
+        return build_graph(deployed, how, data, validation)
+
+    def spy_on_ranges(graph: onnx.ModelProto, pixels: Pixels) -> onnx.ModelProto:
+        ranges.append(pixels)
+        return quantize(graph, pixels)
+
+    monkeypatch.setattr("trainer.exporting.export.build_graph", spy_on_choice)
+    monkeypatch.setattr("trainer.exporting.weight_formats.quantize", spy_on_ranges)
+    export_model(tiny_training(), data, replace(OPTIONS, weights=WeightFormat.INT8))
+    assert np.array_equal(ranges[0], data.train.pixels)
+    names = {name_sample(pixels) for pixels in data.validation.pixels}
+    assert len(chosen_on[0])
+    assert {name_sample(pixels) for pixels in chosen_on[0]} <= names
+
+
 def test_the_file_names_the_data_that_the_training_saw() -> None:
     elder = replace(tiny_training(), fingerprint="0" * 64)
     exported = export_model(elder, replace(drawn_dataset(), original_fingerprint="0" * 64), OPTIONS)
@@ -257,9 +279,9 @@ def test_other_data_and_unknown_labels_are_refused() -> None:
     data = drawn_dataset()
     with pytest.raises(InputError, match="not the data of this training"):
         export_model(tiny_training(), replace(data, train=data.test), OPTIONS)
-    with pytest.raises(UsageError, match="no label joy; there are: happiness, sadness, neutral"):
+    with pytest.raises(UsageError, match="no label joy; choose from happiness, sadness, neutral"):
         export_model(tiny_training(), data, replace(OPTIONS, labels={"a": "joy", "b": "sadness"}))
-    with pytest.raises(UsageError, match="two or more labels"):
+    with pytest.raises(UsageError, match="two or more different labels"):
         export_model(
             tiny_training(), data, replace(OPTIONS, labels={"a": "sadness", "b": "sadness"})
         )
@@ -375,7 +397,9 @@ def test_a_risk_that_no_thresholds_keep_is_told(caplog: pytest.LogCaptureFixture
     exported = export_model(tiny_training(), drawn_dataset(), replace(OPTIONS, risk=1e-4))
     assert exported.chosen.bound > 1e-4
     assert "no thresholds keep the risk of 0.0001" in caplog.text
-    assert "No thresholds keep the risk there" in card(exported, tiny_training(), drawn_dataset())
+    assert "No thresholds keep this risk on these samples" in card(
+        exported, tiny_training(), drawn_dataset()
+    )
 
 
 def test_labels_in_doubt_choose_no_thresholds() -> None:
@@ -475,7 +499,9 @@ def test_a_cross_validated_model_may_join_its_other_labels() -> None:
     )
     assert exported.test.accuracy.value == 1
     assert exported.test.labels == ("sad", "happy", "neither")
-    with pytest.raises(UsageError, match="with some labels only; drop --labels, or add --rest"):
+    with pytest.raises(
+        UsageError, match="without some of its labels; drop --labels, or add --rest"
+    ):
         export_model(crossed, data, replace(OPTIONS, labels=turned))
 
 

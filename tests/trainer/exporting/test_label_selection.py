@@ -70,12 +70,12 @@ def test_samples_are_those_of_the_selected_classes() -> None:
 @pytest.mark.parametrize(
     ("wanted", "rest", "classes", "why"),
     [
-        ({"a": "joy", "b": "sadness"}, None, WIDE, "no label joy; there are: happiness"),
+        ({"a": "joy", "b": "sadness"}, None, WIDE, "no label joy; choose from happiness"),
         ({"a": "neither", "b": "sad"}, None, ABSTAINING, "no label neither"),
-        ({"a": "sadness", "b": "sadness"}, None, WIDE, "two or more labels"),
-        ({"a": "sadness"}, None, WIDE, "two or more labels"),
+        ({"a": "sadness", "b": "sadness"}, None, WIDE, "two or more different labels"),
+        ({"a": "sadness"}, None, WIDE, "two or more different labels"),
         ({"neither": "sadness", "b": "anger"}, None, WIDE, "neither is the name of an abstain"),
-        (None, Abstain.NEITHER, WIDE, "--rest needs labels that --labels does not name"),
+        (None, Abstain.NEITHER, WIDE, "--rest needs labels that are not in --labels"),
     ],
 )
 def test_what_can_not_be_chosen_is_refused(

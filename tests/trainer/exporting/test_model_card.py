@@ -31,7 +31,7 @@ def test_the_card_says_what_the_file_says() -> None:
         f"calibration error is {exported.uncalibrated:.1%}, with it",
         f"temperature of {exported.calibration.temperature:g}",
         "mean 0, standard deviation 0.5",
-        f"below {exported.spec.unsure_below:g} count as unsure",
+        f"below {exported.spec.unsure_below:g} is unsure",
         f"of {exported.chosen.answered:,} are wrong, at most {exported.chosen.bound:.1%} with 95 %",
         "| train | 180 | 162 |",
         "4 of 4 epochs",
@@ -50,9 +50,9 @@ def test_a_card_of_a_model_that_abstains_says_what_its_decisions_come_to() -> No
     found = exported.test.selective
     assert found is not None
     for said in (
-        "The output `neither` is for a face or person that shows none of them.",
+        "The output `neither` is for faces and persons that show none of them.",
         "probabilities of happiness, sadness, neither, no_person",
-        f"Where `no_person` has {exported.spec.abstain_from['no_person']:g} or more",
+        f"If `no_person` has {exported.spec.abstain_from['no_person']:g} or more",
         f"| AUGRC (Traub et al. 2024) | {found.augrc.value:.4f} (",
         "| kind | samples | ok | right | unsure | neither | no_person | none | always |",
     ):
@@ -86,5 +86,5 @@ def test_tables_have_as_many_cells_in_every_row() -> None:
 def test_a_training_with_duplicates_is_told_from_one_without() -> None:
     elder = replace(tiny_training(), fingerprint="0" * 64)
     text = card(tiny_export(), elder, drawn_dataset())
-    assert "`" + "0" * 64 + "`. The training saw near duplicates" in text
+    assert "`" + "0" * 64 + "`. The training also used near duplicates" in text
     assert "duplicates" not in card(tiny_export(), tiny_training(), drawn_dataset())

@@ -122,7 +122,7 @@ def test_a_loss_that_chance_explains_is_none(
     exact[:won] = wrong[part.targets[:won]]
     quantized[won : won + lost] = wrong[part.targets[won : won + lost]]
     answers = iter([exact, quantized])
-    monkeypatch.setattr(storage, "onnx_answers", lambda *_: next(answers))
+    monkeypatch.setattr(storage, "predict_onnx", lambda *_: next(answers))
     if refused:
         with pytest.raises(ParityError, match=f"with int8 {800 - lost} of 800"):
             storage._check_loss(onnx.ModelProto(), onnx.ModelProto(), part)
