@@ -16,9 +16,8 @@ from PIL import Image
 from trainer.datasets.dataset import Dataset, Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_face, draw_snapshot
 from trainer.exporting.export import ExportedModel, ExportOptions, export_model
-from trainer.training.augment import Augmentation
 from trainer.training.checkpoint import TrainedNetwork, load_trained_network
-from trainer.training.config import Config
+from trainer.training.config import Augmentation, Config
 from trainer.training.loop import train
 
 SIDE = 24

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,60 +16,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.training.config import Augmentation
+
 # Samples that share one random resolution; each sample its own would mean one
 # resize call a sample.
 RESOLUTION_GROUP = 16
 # From where compression shows to where it no longer does, on PIL's scale.
 JPEG_QUALITIES = (20, 90)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far each random change goes; the defaults suit 48 pixel faces.
-
-    Rotation in degrees; scale as a factor (1.22 means 1/1.22 to 1.22); shift as a
-    share of the side; ``crop`` as the least share of the area that a cut-out keeps and
-    ``aspect`` as the factor it is stretched by; ``min_side`` in pixels; contrast and
-    saturation as factors; ``tint`` as the spread of each colour's own factor;
-    brightness and noise in grey levels; the others are probabilities.
-    """
-
-    rotation: float = 20.0
-    scale: float = 1.22
-    shift: float = 0.08
-    low_resolution: float = 0.4
-    min_side: int = 16
-    contrast: float = 1.5
-    brightness: float = 25.0
-    noise: float = 10.0
-    erase: float = 0.3
-    erase_side: float = 0.45
-    crop: float = 1.0
-    aspect: float = 1.0
-    saturation: float = 1.0
-    grey: float = 0.0
-    tint: float = 0.0
-    jpeg: float = 0.0
-
-    def halve(self) -> Augmentation:
-        """Go half as far, and as often, in everything but the size of what is erased."""
-        return replace(
-            self,
-            rotation=self.rotation / 2,
-            scale=math.sqrt(self.scale),
-            shift=self.shift / 2,
-            low_resolution=self.low_resolution / 2,
-            contrast=math.sqrt(self.contrast),
-            brightness=self.brightness / 2,
-            noise=self.noise / 2,
-            erase=self.erase / 2,
-            crop=(1 + self.crop) / 2,
-            aspect=math.sqrt(self.aspect),
-            saturation=math.sqrt(self.saturation),
-            grey=self.grey / 2,
-            tint=self.tint / 2,
-            jpeg=self.jpeg / 2,
-        )
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

@@ -21,8 +21,7 @@ from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
-from trainer.training.augment import Augmentation
-from trainer.training.config import Config
+from trainer.training.config import Augmentation, Config
 from trainer.training.pretrained import build_network
 
 CHECKPOINT_FILE = "checkpoint.pt"

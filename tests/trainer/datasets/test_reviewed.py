@@ -292,7 +292,9 @@ def test_the_weight_says_how_often_they_count(
         train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
     assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
     assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
-    with pytest.raises(ConfigError, match="'review_weight' must be above 0"):
+    with pytest.raises(
+        ConfigError, match="review_weight must be a whole number from 1 to 1,000, not 0"
+    ):
         load_config(None, {"review_weight": 0})
 
 

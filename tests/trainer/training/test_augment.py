@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from trainer.datasets.drawn_faces import Mood, draw_face
-from trainer.training.augment import Augmentation, augment, jitter_boxes
+from trainer.training.augment import augment, jitter_boxes
+from trainer.training.config import Augmentation
 
 NOTHING = Augmentation(
     rotation=0, scale=1, shift=0, low_resolution=0, contrast=1, brightness=0, noise=0, erase=0
