@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import pickle
@@ -16,13 +15,13 @@ import torch
 from torch import Tensor
 
 from batch.errors import InputError, OutputError
-from batch.models.shipped import find_model
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
 from trainer.training.config import Augmentation, Config
 from trainer.training.pretrained import build_network
+from trainer.training.teacher import hash_teacher
 
 CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_FILE = "history.csv"
@@ -179,10 +178,3 @@ def _describe_training(data: Dataset, config: Config) -> str:
     if data.reviewed is None:  # then it changes nothing, and older trainings go on
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)
-
-
-def hash_teacher(config: Config) -> str:
-    """SHA-256 of the teacher's file, empty without one."""
-    if not config.teacher:
-        return ""
-    return hashlib.sha256(find_model(config.teacher).read_bytes()).hexdigest()

@@ -19,7 +19,7 @@ from trainer.exporting.onnx_graph import DeployedNetwork
 from trainer.networks import HEAD_WIDTH, NETWORK_SIZES, FaceNet, InvertedResidual, PhotoNet
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import Config
-from trainer.training.loop import optimizer, predict_logits, set_learning_rate, train
+from trainer.training.loop import build_optimizer, predict_logits, set_learning_rate, train
 from trainer.training.pretrained import (
     build_network,
     find_imagenet_weights,
@@ -124,9 +124,9 @@ def test_only_the_last_blocks_learn() -> None:
 
 def test_pretrained_weights_learn_more_slowly() -> None:
     network = FaceNet(2, (4, 8))
-    groups = optimizer(network, Config(pretrained_rate=0.1))
-    set_learning_rate(groups, 0.5)
-    rates = {id(p): group["lr"] for group in groups.param_groups for p in group["params"]}
+    optimizer = build_optimizer(network, Config(pretrained_rate=0.1))
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(network.classifier.weight)] == 0.5
     assert rates[id(network.features[1].weight)] == pytest.approx(0.05)
     assert len(rates) == len(list(network.parameters()))
@@ -172,8 +172,6 @@ def test_a_probe_may_be_all_there_is(tmp_path: Path) -> None:
 
 
 def test_a_drawn_data_set_is_too_grey_for_it(tmp_path: Path) -> None:
-    from trainer.training.loop import train
-
     with pytest.raises(UsageError, match="looks at RGB samples"):
         train(drawn_dataset(), PHOTO, tmp_path)
 

@@ -12,7 +12,8 @@ from trainer.datasets.dataset import Dataset
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.training.config import Config
-from trainer.training.loop import mix_teacher_votes, train
+from trainer.training.loop import train
+from trainer.training.teacher import mix_teacher_votes
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_a_teacher_of_other_labels_or_pictures_is_refused(teacher: Path, tmp_pat
     data = drawn_dataset()
     two = tmp_path / "two.onnx"
     two.write_bytes(tiny_export().graph)
-    with pytest.raises(UsageError, match="knows happy, sad; the data have happiness"):
+    with pytest.raises(UsageError, match="has the labels happy, sad, the data have happiness"):
         mix_teacher_votes(data.train, data, taught_by(two, 0.5))
     small = replace(data.train, pixels=data.train.pixels[:, :16, :16])
     with pytest.raises(UsageError, match="another size or colour"):
