@@ -90,9 +90,9 @@ def test_a_model_that_can_not_be_fused_is_refused(root: Path, tmp_path: Path) ->
     with pytest.raises(ModelError, match="needs a face model"):
         evidence_of(root, answers, str(whole_photos))
     other = replace(answers, labels=("day", "night", "neither", "no_person"))
-    with pytest.raises(ModelError, match="answers happy, sad, not day, night"):
+    with pytest.raises(ModelError, match="has the labels happy, sad, not day, night"):
         evidence_of(root, other)
-    with pytest.raises(ModelError, match="no photos of them all"):
+    with pytest.raises(ModelError, match="do not have photos of each"):
         evidence_of(root, replace(answers, labels=("happy", "sad", "no_person")))
 
 

@@ -117,7 +117,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_a_run_of_other_settings_is_not_overwritten() -> None:
     before = (tiny_run() / CHECKPOINT_FILE).read_bytes()
-    with pytest.raises(OutputError, match="other data or settings; give this one another --run"):
+    with pytest.raises(OutputError, match="other data or settings; choose another --run"):
         train(drawn_dataset(), replace(CONFIG, epochs=5), tiny_run())
     assert (tiny_run() / CHECKPOINT_FILE).read_bytes() == before
 

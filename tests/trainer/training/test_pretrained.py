@@ -172,7 +172,7 @@ def test_a_probe_may_be_all_there_is(tmp_path: Path) -> None:
 
 
 def test_a_drawn_data_set_is_too_grey_for_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="looks at RGB samples"):
+    with pytest.raises(UsageError, match="takes RGB samples"):
         train(drawn_dataset(), PHOTO, tmp_path)
 
 
