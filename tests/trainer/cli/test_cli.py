@@ -154,7 +154,11 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
         (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),
-        (("export", "--output", "x.onnx", "--prior-correction", "2"), 2, "is not auto or 0 to 1"),
+        (
+            ("export", "--output", "x.onnx", "--prior-correction", "2"),
+            2,
+            "is not auto or a number from 0 to 1",
+        ),
         (("train", "--abstain", "neither=a,neither=b"), 2, "does not name each class once"),
         (("train", "--abstain", "nobody=empty"), 2, "with the classes neither and no_person"),
         (("export",), 2, "give --name, or a file with --output"),

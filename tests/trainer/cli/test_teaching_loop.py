@@ -117,7 +117,7 @@ def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "gate", "new.onnx", "models/mine.onnx", "--review", reviewed, "--data", "data",
         "--split", "all", "--dry-run",
     )  # fmt: skip
-    assert "On what people reviewed, held out:" in gate.stdout
+    assert "On held-out reviewed answers:" in gate.stdout
     opened = trainer("gate", "new.onnx", "models/mine.onnx", "--review", reviewed)
     assert opened.exit_code == 0, opened.output
     assert Path("models/mine.onnx").read_bytes() == Path("new.onnx").read_bytes()
@@ -156,7 +156,7 @@ def test_a_turn_without_the_data(
 
 def test_what_does_not_go_together_is_a_wrong_argument(home: Path) -> None:
     for arguments, said in (
-        (("evaluate", "m", "--review", "r", "--data", "d"), "--review stands alone"),
+        (("evaluate", "m", "--review", "r", "--data", "d"), "--review can't be combined"),
         (("adjust", "m", "--report", "r", "--output", "o"), "give --review REVIEW.csv"),
         (
             ("train", "--review", home / "none.csv", "--data", home / "data"),

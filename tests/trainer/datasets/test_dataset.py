@@ -107,6 +107,6 @@ def test_an_empty_part_is_an_error_with_a_remedy() -> None:
     nobody = make_drawn_split(3, 0)
     nobody = Split(nobody.pixels[:0], nobody.votes[:0], nobody.certain[:0])
     data = replace(data, validation=nobody)
-    with pytest.raises(InputError, match="validation part of drawn is empty"):
+    with pytest.raises(InputError, match="validation split of drawn is empty"):
         data.get_split("validation")
     assert len(data.get_split("all")) == len(data.train) + len(data.test)

@@ -126,10 +126,10 @@ def test_no_twin_is_in_two_parts_and_no_test_sample_is_lost() -> None:
     apart = drop_near_duplicates(data, names)
     assert apart.skipped == (
         ("torn.png", "broken"),
-        ("validation2", "nearly the same as test5 of the test part"),
-        ("train4", "nearly the same as test1 of the test part"),
-        ("train6", "nearly the same as validation3 of the validation part"),
-        ("train9", "nearly the same as test5 of the test part"),
+        ("validation2", "nearly the same as test5 of the test split"),
+        ("train4", "nearly the same as test1 of the test split"),
+        ("train6", "nearly the same as validation3 of the validation split"),
+        ("train9", "nearly the same as test5 of the test split"),
     )
     np.testing.assert_array_equal(apart.train.pixels, np.delete(train, [4, 6, 9], axis=0))
     np.testing.assert_array_equal(apart.validation.pixels, np.delete(validation, 2, axis=0))

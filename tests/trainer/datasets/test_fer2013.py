@@ -13,7 +13,7 @@ from trainer.datasets.ferplus import (
     USAGES,
     VOTE_COLUMNS,
     VOTE_FILE,
-    NotFerPlus,
+    FerplusError,
     is_fer2013,
     load_fer2013,
     load_ferplus,
@@ -87,20 +87,20 @@ def test_a_wrong_cell_is_named_by_its_line(
     table = read(tables / file)
     table[row][column] = cell
     write(tables / file, table)
-    with pytest.raises(NotFerPlus, match=why):
+    with pytest.raises(FerplusError, match=why):
         load_fer2013(tables)
 
 
 @pytest.mark.parametrize("file", [PIXEL_FILE, VOTE_FILE])
 def test_a_table_that_ends_early_is_refused(tables: Path, file: str) -> None:
     write(tables / file, read(tables / file)[:-1])
-    with pytest.raises(NotFerPlus, match="one has more rows than the other"):
+    with pytest.raises(FerplusError, match="one has more rows than the other"):
         load_fer2013(tables)
 
 
 def test_a_table_that_is_no_text_is_refused(tables: Path) -> None:
     (tables / VOTE_FILE).write_bytes(b"\xff\xfe" * 100)
-    with pytest.raises(NotFerPlus, match=r"fer2013new\.csv can't be read"):
+    with pytest.raises(FerplusError, match=r"fer2013new\.csv can't be read"):
         load_fer2013(tables)
 
 

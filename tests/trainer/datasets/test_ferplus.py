@@ -10,7 +10,7 @@ from PIL import Image
 from tests.support.trainer_data import find_real_data, write_ferplus
 from trainer.datasets.dataset import keep_classes
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
-from trainer.datasets.ferplus import FERPLUS_LABELS, NotFerPlus, is_ferplus, load_ferplus
+from trainer.datasets.ferplus import FERPLUS_LABELS, FerplusError, is_ferplus, load_ferplus
 
 HAPPY = [0, 9, 1, 0, 0, 0, 0, 0, 0, 0]
 SPLIT = [3, 3, 2, 2, 0, 0, 0, 0, 0, 0]
@@ -43,28 +43,28 @@ def test_a_zip_file_gives_the_same_as_its_folder(tmp_path: Path) -> None:
 def test_another_size_of_picture_is_refused_by_name(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, ROWS)
     Image.new("L", (40, 48)).save(root / "FER2013Valid" / "fer0000000.png")
-    with pytest.raises(NotFerPlus, match=r"FER2013Valid/fer0000000\.png"):
+    with pytest.raises(FerplusError, match=r"FER2013Valid/fer0000000\.png"):
         load_ferplus(root)
 
 
 def test_a_broken_picture_is_refused_by_name(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, ROWS)
     (root / "FER2013Valid" / "fer0000000.png").write_bytes(b"no picture")
-    with pytest.raises(NotFerPlus, match=r"FER2013Valid/fer0000000\.png"):
+    with pytest.raises(FerplusError, match=r"FER2013Valid/fer0000000\.png"):
         load_ferplus(root)
 
 
 def test_a_missing_picture_is_refused_by_name(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, ROWS)
     (root / "FER2013Train" / "fer0000000.png").unlink()
-    with pytest.raises(NotFerPlus, match=r"FER2013Train/fer0000000\.png"):
+    with pytest.raises(FerplusError, match=r"FER2013Train/fer0000000\.png"):
         load_ferplus(root)
 
 
 def test_a_missing_part_is_refused_by_name(tmp_path: Path) -> None:
     root = write_ferplus(tmp_path, ROWS)
     shutil.rmtree(root / "FER2013Test")
-    with pytest.raises(NotFerPlus, match=r"FER2013Test/label\.csv"):
+    with pytest.raises(FerplusError, match=r"FER2013Test/label\.csv"):
         load_ferplus(root)
 
 
@@ -72,7 +72,7 @@ def test_anything_else_is_not_ferplus(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no archive")
     for source in (tmp_path, tmp_path / "absent", tmp_path / "text.zip"):
         assert not is_ferplus(source)
-        with pytest.raises(NotFerPlus, match=source.name):
+        with pytest.raises(FerplusError, match=source.name):
             load_ferplus(source)
 
 

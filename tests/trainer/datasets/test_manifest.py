@@ -78,7 +78,7 @@ def test_rows_that_can_not_be_used_are_listed_by_line_or_name(tmp_path: Path) ->
     ]
     data = load_label_table(write_manifest(tmp_path, lines), FACE)
     reasons = dict(data.skipped)
-    assert reasons["photos.csv, line 14"].startswith("split 'training' is none of train, ")
+    assert reasons["photos.csv, line 14"].startswith("split 'training' is not one of train, ")
     assert reasons["photos.csv, line 15"] == "no label"
     assert reasons["photos.csv, line 16"] == "no path"
     assert reasons["photos.csv, line 17"].startswith("the row has more or fewer cells")
@@ -156,7 +156,7 @@ def test_abstain_classes_come_last_whatever_they_are_called(tmp_path: Path) -> N
         (["path,label,label"], "has the columns path, label, label"),
         ([""], r"has the columns \(none\)"),
         (["path,label"], "has 0 labels"),
-        (["path,label", "a.png,sad"], "has 1 labels; a training needs two or more"),
+        (["path,label", "a.png,sad"], "has 1 labels; a training needs at least two"),
         (["path,label", '"a.png,sad'], "can't be read as a table"),
     ],
 )

@@ -74,14 +74,14 @@ def test_what_was_said_last_counts(tmp_path: Path) -> None:
     [
         ({"path": "", "label": "sad"}, "line 2 has no path"),
         ({"path": "a", "label": ""}, "line 2 has no label"),
-        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 can't be understood \(invalid"),
-        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 can't be understood"),
-        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are no face"),
-        ({"path": "a", "label": "sad", "face": 10**12}, "is no number of a face"),
-        ({"path": "a", "label": "sad", "face": -1}, "is no number of a face"),
+        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 is invalid \(invalid"),
+        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 is invalid"),
+        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", "face": 10**12}, "is not the number of a face"),
+        ({"path": "a", "label": "sad", "face": -1}, "is not the number of a face"),
         ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
         ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
         ({"path": "a\\q", "label": "sad"}, "is no escape"),
@@ -97,7 +97,7 @@ def test_what_is_no_review_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReviewError, match=r"results\.csv can't be read \(No such file"):
         read_review(Review((file,), tmp_path))
     file.write_text("path,status,label\na,ok,sad\n")
-    with pytest.raises(ReviewError, match=r"results\.csv has not the columns path,face"):
+    with pytest.raises(ReviewError, match=r"results\.csv does not have the columns path,face"):
         read_review(Review((file,), tmp_path))
     file.write_text(",".join(REVIEW_COLUMNS) + "\na,b\n")
     with pytest.raises(ReviewError, match="line 2 has 2 cells, not 9"):
@@ -132,7 +132,8 @@ def test_a_box_that_is_no_face_says_nothing_of_the_photo(tmp_path: Path) -> None
     photos, left_out = select_photo_verdicts(read_review(review(tmp_path, *rows)))
     assert {v.path.name: v.label for v in photos} == {"photo": "no_person", "both": "happy"}
     assert [reason for _, reason in left_out] == [
-        "a box that is no face says nothing of the photo", "the photo's main face was not reviewed",
+        "a box that is not a face says nothing about the photo",
+        "the photo's main face was not reviewed",
         "the photo's faces have different labels",
     ]  # fmt: skip
 

@@ -40,7 +40,9 @@ def test_every_layout_is_told_by_what_is_there(tmp_path: Path) -> None:
     for source in (pictures, tables):
         with pytest.raises(UsageError, match="grey faces 48 pixels wide"):
             load_dataset(source, Framing(side=64))
-    with pytest.raises(InputError, match=r"no data at .*absent; give --data PATH, or get FER"):
+    with pytest.raises(
+        InputError, match=r"absent does not exist; give --data PATH, or download FER"
+    ):
         load_dataset(tmp_path / "absent", None)
 
 
@@ -87,7 +89,7 @@ def test_without_a_network_the_starter_set_is_taken_with_a_warning(
 ) -> None:
     assert choose_source(None, tmp_path / "run", tmp_path / "ferplus", fail) == STARTER
     assert caplog.messages[0] == "there is no network; do it by hand"
-    assert caplog.messages[1].startswith("WARNING: without FER+")
+    assert caplog.messages[1].startswith("WARNING: FER+ is not available")
 
 
 @pytest.mark.parametrize("source", [STARTER, Path("photos")])
@@ -114,7 +116,9 @@ def test_what_is_left_out_is_listed_in_the_run(
         newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:
         assert list(csv.reader(file)) == [["name", "reason"], *map(list, left_out)]
-    assert f"{tmp_path / 'left-out.csv'} says which, and why" in caplog.messages
+    assert (
+        f"{tmp_path / 'left-out.csv'} lists the skipped files with the reasons" in caplog.messages
+    )
     record_source(tmp_path, tmp_path, drawn_dataset())
     assert (tmp_path / "left-out.csv").read_text() == "name,reason\n"
 
@@ -124,7 +128,7 @@ def test_how_many_are_left_out_is_said(tmp_path: Path, caplog: pytest.LogCapture
     write_folders(tmp_path, 12)
     (tmp_path / "sad" / "torn.png").write_bytes(b"torn")
     assert len(load_dataset(tmp_path, Framing(side=24)).skipped) == 1
-    assert f"{tmp_path.name}: 1 left out" in caplog.messages
+    assert f"{tmp_path.name}: 1 skipped" in caplog.messages
     assert (tmp_path / "sad" / "torn.png").exists()
 
 

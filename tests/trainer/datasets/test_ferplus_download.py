@@ -159,14 +159,14 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(site: Site, tmp_
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert len(site.requests) == 3
     site.statuses = [404]
-    with pytest.raises(DownloadError, match="the server answers 404"):
+    with pytest.raises(DownloadError, match="HTTP status 404"):
         download(site.url, tmp_path / "other", REMEDY, QUICK)
     assert len(site.requests) == 4
 
 
 @pytest.mark.parametrize(
     ("url", "why"),
-    [("http://127.0.0.1:9/x", "refused"), ("file:///etc/hosts", "no address of a download")],
+    [("http://127.0.0.1:9/x", "refused"), ("file:///etc/hosts", "not an http or https address")],
 )
 def test_without_a_server_the_remedy_is_said(tmp_path: Path, url: str, why: str) -> None:
     with pytest.raises(DownloadError, match=f"{why}.*; {REMEDY}") as raised:

@@ -19,6 +19,7 @@ from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_fold
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood
 from trainer.datasets.labelled_files import load_folders
+from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import (
     ELSEWHERE_REASON,
@@ -26,7 +27,7 @@ from trainer.datasets.reviewed_samples import (
     add_review,
     read_reviewed,
 )
-from trainer.datasets.sources import add_pseudo_labels, load_dataset
+from trainer.datasets.sources import load_dataset
 from trainer.evaluation.exported_models import derive_framing, open_model, predict_model
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import ConfigError, load_config
@@ -157,25 +158,25 @@ def test_what_can_not_be_used_is_told(
         found = reviewed(tmp_path, *rows, framing=Framing(side=24))
     reasons = {Path(name).name: reason for name, reason in found.skipped}
     assert len(found.learn) + len(found.held) == 1
-    assert reasons[first.name] == "the answer rests on no face"
+    assert reasons[first.name] == "the label was not derived from a face"
     assert reasons["gone.jpg"] == "No such file or directory"
-    assert reasons[second.name] == "its face lies outside of the photo, which has changed"
+    assert reasons[second.name] == "the face is outside of the photo, which has changed"
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
-    assert reasons["other.png"] == "the same photo is said to be happy and sad"
-    assert reasons[rest[0].name] == "the answer rests on no face"
+    assert reasons["other.png"] == "the same photo is labelled happy and sad"
+    assert reasons[rest[0].name] == "the label was not derived from a face"
     assert len(found.skipped) == 7
-    assert "held out, 7 left out" in caplog.text
+    assert "held out, 7 skipped" in caplog.text
     assert "1: No such file or directory (" in caplog.text
 
 
 def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
     with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
-    with pytest.raises(InputError, match=r"nothing in .*review\.csv can be used, it has no rows"):
+    with pytest.raises(InputError, match=r"no photo of .*review\.csv can be used, it has no rows"):
         reviewed(tmp_path)
-    with pytest.raises(InputError, match="the answer rests on no face"):
+    with pytest.raises(InputError, match="the label was not derived from a face"):
         reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
-    with pytest.raises(InputError, match="no_person is none of happy, sad"):
+    with pytest.raises(InputError, match="no_person is not one of happy, sad"):
         reviewed(tmp_path, *rows_of(pictures, label="no_person"))
 
 
@@ -197,11 +198,13 @@ def test_abstentions_are_learnt_from_where_they_are_classes(
             less = read_reviewed(review, ("happy", "sad"), framing)
         assert len(less.learn) + len(less.held) == 1
         assert len(less.skipped) == 8
-        assert f"  8: {label} is none of happy, sad ({pictures[1]}, " in caplog.text
+        assert f"  8: {label} is not one of happy, sad ({pictures[1]}, " in caplog.text
 
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 2 says 'angry', which is none of happy, sad"):
+    with pytest.raises(
+        InputError, match=r"line 2 has the label 'angry', which is not one of happy, sad"
+    ):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
 
 
@@ -260,7 +263,7 @@ def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> 
 def test_photos_beside_the_data_are_none_of_the_review(
     tmp_path: Path, data: Dataset, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 1.0)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 1.0)
     happy = write_snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
     report = tmp_path / "report.csv"
     lines = [f"{p},ok,sad" for p in pictures] + [f"{p},ok,happy" for p in happy]
@@ -269,7 +272,7 @@ def test_photos_beside_the_data_are_none_of_the_review(
     beside = add_pseudo_labels(add_review(data, review_of(tmp_path, held)), report).pseudo_labelled
     assert beside is not None
     assert len(beside) == 4
-    with pytest.raises(InputError, match="has no sure photo for each"):
+    with pytest.raises(InputError, match="does not have a photo with status ok for each"):
         add_pseudo_labels(add_review(data, review_of(tmp_path, pictures)), report)
 
 
@@ -290,7 +293,7 @@ def test_the_weight_says_how_often_they_count(
     more = add_review(data, review_of(tmp_path, pictures))
     with caplog.at_level(logging.INFO):
         train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
-    assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
+    assert f"{len(data.train) + 3 * 6} samples to train on, " in caplog.text
     assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
     with pytest.raises(
         ConfigError, match="review_weight must be a whole number from 1 to 1,000, not 0"
@@ -313,7 +316,7 @@ def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     review = review_of(tmp_path, pictures)
-    with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
+    with pytest.raises(UsageError, match=r"review\.csv is a review, .*give it as --review"):
         load_dataset(tmp_path / "review.csv", None)
-    with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
+    with pytest.raises(UsageError, match="reviews can't be added to drawn faces"):
         load_dataset(Path("drawn"), None, review=review)

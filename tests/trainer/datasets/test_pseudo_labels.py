@@ -15,7 +15,7 @@ from tests.support.trainer_data import CONFIG, write_folders
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.labelled_files import load_folders
-from trainer.datasets.sources import add_pseudo_labels
+from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.training.cross_validation import cross_validate
 
 WHOLE = Framing(Region.IMAGE, 0.0, 32, 3)
@@ -58,13 +58,13 @@ def report(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 1.0)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 1.0)
 
 
 def test_they_are_few_against_the_data(
     data: Dataset, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 0.1)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 0.1)
     beside = add_pseudo_labels(data, report).pseudo_labelled
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [2.0, 2.0]
@@ -90,7 +90,7 @@ def test_a_photo_of_the_data_s_own_is_passed_over(
     own.save(tmp_path / "own.png")
     rows = [(tmp_path / "own.png", "ok", "sad")]
     rows += [(p, "ok", "happy") for p in snapshots(tmp_path, Mood.HAPPY, 2, 8000)]
-    with pytest.raises(InputError, match="no sure photo for each of happy, sad"):
+    with pytest.raises(InputError, match="not have a photo with status ok for each of happy, sad"):
         add_pseudo_labels(data, write_report(tmp_path, rows))
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_report_is_named(data: Dataset, tmp_path: Path) -> None:
         add_pseudo_labels(data, tmp_path / "gone.csv")
     table = tmp_path / "table.csv"
     table.write_text("path,label\na.png,happy\n")
-    with pytest.raises(InputError, match="lacks the columns"):
+    with pytest.raises(InputError, match="not have the columns"):
         add_pseudo_labels(data, table)
 
 
