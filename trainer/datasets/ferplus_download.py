@@ -1,6 +1,6 @@
 """Download of FER+: resumed, repeated on transient errors, and checked by its content.
 
-It downloads a single file, for which the standard library suffices.
+The standard library suffices for a single file; pooch does not resume downloads.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def obtain_ferplus(
     except OSError as error:
         raise DownloadError(
             f"{home} can't be written ({error.strerror})",
-            "free space on its file system, or choose another folder with --to",
+            "free space on its file system, or run `trainer data --to DIR`",
         ) from error
     logger.info("%s now has all %s faces of FER+", home, faces)
 
@@ -187,8 +187,8 @@ def download(url: str, target: Path, remedy: str, policy: RetryPolicy | None = N
         try:
             _fetch(url, target, policy.timeout)
         except NETWORK_ERRORS as error:
-            last = attempt == policy.attempts - 1
-            if last or (
+            is_last = attempt == policy.attempts - 1
+            if is_last or (
                 isinstance(error, urllib.error.HTTPError) and error.code not in TRANSIENT_STATUSES
             ):
                 raise DownloadError(

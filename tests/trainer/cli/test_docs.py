@@ -21,7 +21,7 @@ TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, with the smaller headings there."""
+    """Return the text under a heading, with its smaller headings."""
     after = text.split(f"\n{heading}\n", 1)[1]
     level = len(heading.split()[0])
     return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
