@@ -98,7 +98,14 @@ def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> 
         reviewed, learn, reviewed.get_split(held), "a held-out sample of the review"
     )
     skipped += near
-    _log_summary(review, learn, held, skipped)
+    logger.info(
+        "%s: %d reviewed samples to train on, %d held out, %d skipped",
+        ", ".join(map(str, review.files)),
+        len(learn),
+        len(held),
+        len(skipped),
+    )
+    log_skipped(skipped)
     return replace(reviewed, learn=learn, skipped=tuple(skipped))
 
 
@@ -144,7 +151,7 @@ def read_reviewed_samples(
         return str(verdict.path)
 
     def load(wanted: list[Verdict]) -> list[ReviewedSample | Skipped]:
-        return list(_cut_samples(wanted, labels, framing))
+        return list(_crop_samples(wanted, labels, framing))
 
     photos = [list(group) for _, group in groupby(sorted(verdicts, key=by_path), by_path)]
     with ThreadPoolExecutor() as pool:
@@ -212,7 +219,7 @@ def _select_for_region(
     return [verdict for verdict in verdicts if verdict.box is not None], faceless
 
 
-def _cut_samples(
+def _crop_samples(
     verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
 ) -> Iterator[ReviewedSample | Skipped]:
     """Crop the reviewed faces of one photo, or resize the photo."""
@@ -235,17 +242,20 @@ def _cut_samples(
                 label=find_label(verdict.label, labels) or 0,
                 split=assign_split(digest),
                 digest=digest,
-                pixels=crop(photo, _mark_detail(photo, box), framing.margin, side, side, channels)
+                pixels=crop(
+                    photo,
+                    # As the runner, which crops small faces from the photo's detail.
+                    replace(box, in_detail=is_small(photo, box)),
+                    framing.margin,
+                    side,
+                    side,
+                    channels,
+                )
                 if box
                 else resize_photo(photo, side, side, channels),
                 box=box,
                 confirms=verdict.confirms,
             )
-
-
-def _mark_detail(photo: Photo, box: Box) -> Box:
-    """Mark a face that the runner crops from the photo's detail."""
-    return replace(box, in_detail=is_small(photo, box))
 
 
 def _contains_box(photo: Photo, box: Box) -> bool:
@@ -296,19 +306,3 @@ def _unusable_error(review: Review, skipped: Sequence[Skipped]) -> InputError:
         f"give --photos the folder that the report's paths start from, if not "
         f"{review.photos.resolve()}; or review more answers",
     )
-
-
-def _log_summary(
-    review: Review,
-    learn: Sequence[ReviewedSample],
-    held: Sequence[ReviewedSample],
-    skipped: Sequence[Skipped],
-) -> None:
-    logger.info(
-        "%s: %d reviewed samples to train on, %d held out, %d skipped",
-        ", ".join(map(str, review.files)),
-        len(learn),
-        len(held),
-        len(skipped),
-    )
-    log_skipped(skipped)

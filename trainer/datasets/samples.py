@@ -24,7 +24,7 @@ MAX_FACE_CROP_SIDE = 64
 SPLIT_NAMES = ("train", "validation", "test")
 # Shares of all photos; the others are the test split.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
-OWN_PHOTOS_CREDIT = "Photos of whoever trained the model, who also knows their licence."
+OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
 
 Cropper = Callable[[Photo], Pixels | None]
 # Name of a file, and the reason why it can't be used.

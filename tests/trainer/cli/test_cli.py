@@ -145,7 +145,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("train", "--data", "nowhere"), 2, "there are no data at nowhere; give --data PATH"),
+        (("train", "--data", "nowhere"), 2, "nowhere does not exist; give --data PATH"),
         (("train", "--config", "none.toml"), 2, "none.toml can't be read"),
         (("train", "--epochs", "0"), 2, "--epochs"),
         (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
