@@ -58,10 +58,10 @@ def adjust(
     model_version: str | None,
     created: datetime | None,
 ) -> None:
-    """Train a model on a review, without the data that it was trained on.
+    """Fit a model to a review without its data.
 
     MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only its
-    last layer changes.
+    last layer changes, so that the data it was trained on are not needed.
     """
     from trainer.datasets.reviewed_samples import read_reviewed
     from trainer.evaluation.exported_models import derive_framing, open_model

@@ -59,9 +59,9 @@ def crossvalidate(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Evaluate the settings of a training on a small data set by cross-validation.
+    """Evaluate settings by cross-validation.
 
-    Each photo is held out once; near duplicates are held out together.
+    Each photo of a small data set is held out once; near duplicates are held out together.
     """
     from trainer.datasets.sources import load_dataset, make_framing
     from trainer.evaluation.evaluate import evaluate

@@ -21,7 +21,10 @@ from trainer.cli.shared_options import FERPLUS_FOLDER, show_progress
 )
 @click.option("--url", metavar="URL", help="Another address of the same archive.")
 def data(home: Path, url: str | None) -> None:
-    """Download FER+, the faces and votes that the shipped face models were trained on."""
+    """Download FER+.
+
+    These are the faces and votes that the shipped face models were trained on.
+    """
     from trainer.datasets.ferplus_download import ARCHIVE_URL, obtain_ferplus
 
     show_progress()

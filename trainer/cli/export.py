@@ -126,7 +126,7 @@ def export(
     credit: str | None,
     created: datetime | None,
 ) -> None:
-    """Export a trained network as a model file for batch-label."""
+    """Export a trained network as a model file."""
     from trainer.datasets.sources import choose_source, load_dataset
     from trainer.evaluation.tables import format_evaluation
     from trainer.exporting.export import ExportOptions

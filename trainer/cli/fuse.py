@@ -50,9 +50,10 @@ def fuse(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Fit the rules that fuse a face model and a whole-photo model, and print their metrics.
+    """Fit the fusion of two models.
 
-    Metrics are nested: each fold is predicted by rules and thresholds of the other folds.
+    Fits the rules that fuse a face model and a whole-photo model, and prints their metrics. These
+    are nested: each fold is predicted by rules and thresholds of the other folds.
     """
     from batch.models.fusion import pack_fusion
     from trainer.datasets.dataset import Framing

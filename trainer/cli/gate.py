@@ -45,11 +45,13 @@ def gate(
     require: str,
     dry_run: bool,
 ) -> None:
-    """Replace a model by a candidate if that is better on the same samples.
+    """Replace a model by a better candidate.
+
+    The candidate must be better on the same samples; if it is not, the command says why and exits
+    with code 1.
 
     MODEL is the name of your own or of a shipped model, or a path. A shipped model is not replaced:
-    the candidate becomes one of your own, under its file's name. If it is not good enough, the
-    command says why and exits with code 1.
+    the candidate becomes one of your own, under its file's name.
     """
     from batch.models.contract import load_model
     from batch.models.shipped import list_shipped_models

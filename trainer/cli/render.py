@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     help="Seed of all random numbers.",
 )
 def render(folder: Path, count: int, seed: int) -> None:
-    """Render pictures without a person: pages, screenshots, charts, codes.
+    """Render pictures without a person.
 
-    DIR gets a sub-folder of PNG files for each kind; the same seed gives the same pictures.
+    They are pages, screenshots, charts, codes and the like. DIR gets a sub-folder of PNG files for
+    each kind; the same seed gives the same pictures.
     """
     from trainer.datasets.rendered_pictures import render_pictures
 

@@ -57,7 +57,8 @@ def beside_option(command: Command) -> Command:
         "--beside",
         type=click.Path(path_type=Path),
         metavar="REPORT.csv",
-        help="Also train on photos of this report with status ok, the same number for each label.",
+        help="Pseudo-labelled training photos: those of this report with status ok, the same "
+        "number for each label.",
     )(command)
 
 
@@ -186,7 +187,7 @@ def framing_options(command: Command) -> Command:
         help="Margin around faces, as a share of their side, 0 by default; for folders of photos.",
     )(command)
     command = click.option(
-        "--rgb", is_flag=True, help="Train on colour, not grey; for folders of photos."
+        "--rgb", is_flag=True, help="Samples in colour, not grey; for folders of photos."
     )(command)
     command = click.option(
         "--side",
@@ -197,7 +198,7 @@ def framing_options(command: Command) -> Command:
     return click.option(
         "--region",
         type=click.Choice(["face", "image"]),
-        help="Train on the largest face (default) or the whole photo; for folders of photos.",
+        help="Samples of the largest face (default) or the whole photo; for folders of photos.",
     )(command)
 
 
