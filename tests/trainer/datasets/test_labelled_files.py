@@ -291,13 +291,13 @@ def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
 
 def test_abstain_classes_come_last_under_any_name(tmp_path: Path) -> None:
     write_folders(tmp_path, 4)
-    table = [
+    lines = [
         f"{row.split(',')[0]},{label}"
         for row, label in zip(
             list_rows(tmp_path), ["zest", "empty", "neither", "able"] * 2, strict=True
         )
     ]
-    table = write_table(tmp_path, ["path,label", *table])
+    table = write_table(tmp_path, ["path,label", *lines])
     data = load_label_table(table, FACE, {"empty": "no_person"})
     assert data.labels == ("able", "zest", "neither", "no_person")
     assert data.abstain == ("neither", "no_person")

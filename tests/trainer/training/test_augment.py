@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -62,6 +63,16 @@ def test_without_augmentation_faces_are_only_mirrored() -> None:
 def test_each_change_has_an_effect(how: Augmentation) -> None:
     difference = (augment_pixels(how, draw_faces()) - augment_pixels(NOTHING, draw_faces())).abs()
     assert difference.mean() > 0.5
+
+
+@pytest.mark.parametrize("bound", ["ge", "le"])
+def test_pictures_stay_in_range_at_the_bounds_of_all_settings(bound: str) -> None:
+    hints = get_type_hints(Augmentation, include_extras=True)
+    values = {name: getattr(hint.__metadata__[0], bound) for name, hint in hints.items()}
+    for how in (Augmentation(**values), Augmentation(**values).halve()):
+        after = augment_pixels(how, draw_faces())
+        assert bool(after.isfinite().all())
+        assert 0 <= float(after.min()) <= float(after.max()) <= 255
 
 
 def test_erased_is_one_box_in_the_faces_mean() -> None:

@@ -43,7 +43,7 @@ def draw_probabilities(targets: Targets, outputs: int, strength: float, seed: in
     chance = np.random.default_rng(seed)
     truth = np.eye(max(outputs, 4))[targets][:, :outputs]
     logits = strength * truth + chance.normal(0, 1, (len(targets), outputs))
-    return softmax(logits, 1.0).astype(np.float32)
+    return softmax(logits.astype(np.float32), 1.0)
 
 
 def draw_evidence(count: int, seed: int) -> FusionEvidence:
