@@ -1,1 +1,1 @@
-"""Fits, evaluates and exports the networks that ``batch-label`` runs."""
+"""Trains, evaluates and exports the models that ``batch-label`` runs."""

@@ -1,4 +1,9 @@
-"""The networks' common shape, and the one that looks at a face: a small residual CNN."""
+"""The networks: a small residual CNN for faces, and EfficientNet-Lite for whole photos.
+
+EfficientNet: Tan and Le 2019, arXiv 1905.11946. The Lite variant is Google's of 2020: without
+squeeze-and-excitation, with ReLU6 instead of swish, and with stem, head, first and last stage of
+the same size in all variants.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Added to the standard deviation (in grey levels, 0..255) so that a flat
-# picture is not blown up to noise.
+# Added to the standard deviation, in grey levels, so that the noise of a flat picture is not
+# amplified.
 MIN_CONTRAST = 8.0
 
 
 class Standardise(nn.Module):
-    """Bring pixels 0..255 to zero mean and unit spread, each image by itself.
+    """Normalise each image to zero mean and unit standard deviation.
 
-    Shapes: float [N, C, H, W] in and out. Light and contrast of a photo say
-    nothing about its expression, so they are taken out before the first layer.
+    The brightness and contrast of a photo say nothing about the expression.
+
+    Shapes: float [N, C, H, W] in and out, 0..255 in.
     """
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -28,17 +34,17 @@ class Standardise(nn.Module):
 
 
 def average_pool(maps: Tensor) -> Tensor:
-    """Mean of each channel, [N, C, H, W] to [N, C, 1, 1].
+    """Compute the mean of each channel, [N, C, H, W] to [N, C, 1, 1].
 
-    As a pooling over the whole map, because ONNX Runtime pools every image by itself: a
-    reduction may add up in another order in another batch, and the last digits of an
-    answer with it. PyTorch's adaptive pooling is exported as such a reduction.
+    This is a pooling over the whole map and not a reduction, such as PyTorch's adaptive pooling is
+    exported as: ONNX Runtime pools every image by itself, but a reduction may add up in another
+    order in another batch, which changes the last digits of an output.
     """
     return F.avg_pool2d(maps, (maps.shape[2], maps.shape[3]))
 
 
 def _image_mean(pixels: Tensor) -> Tensor:
-    """Mean of each image, [N, 1, 1, 1]."""
+    """Compute the mean of each image, [N, 1, 1, 1]."""
     means = average_pool(pixels)
     return means if means.shape[1] == 1 else means.mean(dim=1, keepdim=True)
 
@@ -68,7 +74,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Logits of a picture's classes: features, their mean over the picture, a linear layer.
+    """Base of both networks: features, their mean over the picture, and a linear classifier.
 
     Shapes: float [N, channels, H, W] with pixels 0..255 in, float [N, classes] out.
     """
@@ -89,10 +95,10 @@ class Network(nn.Module):
 
 
 class FaceNet(Network):
-    """Looks at a small face crop, grey (``channels`` 1) or RGB (3).
+    """Residual CNN for small face crops, grey (``channels`` 1) or RGB (3).
 
-    A 5x5 stem of stride 2, then one residual block a width; each block after the
-    first halves the picture.
+    A 5x5 stem of stride 2, then one residual block per width; each block after the first halves
+    the picture.
     """
 
     def __init__(
@@ -112,37 +118,13 @@ class FaceNet(Network):
         super().__init__(nn.Sequential(*stem, *blocks), widths[-1], classes, dropout)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Count the trainable numbers of a network."""
-    return sum(p.numel() for p in network.parameters())
-
-
-def update_average(ema: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged copy ``ema`` a step towards ``network``.
-
-    Batch-norm statistics are averaged too, so that the copy needs no second pass
-    over the data.
-    """
-    with torch.no_grad():
-        for mean, now in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1.0 - decay)
-            else:
-                mean.copy_(now)
-
-
-# == EfficientNet-Lite, the network that looks at a whole photo, in the sizes that have weights.
-# ==
-# == Tan, Le 2019, "EfficientNet" (arXiv 1905.11946); the Lite variant is Google's of 2020: no
-# == squeeze-and-excitation, ReLU6 for swish, and stem, head, first and last stage of one size.
-
-# What the published weights were trained with, pixels 0..255.
+# Normalisation that the published weights were trained with, in grey levels 0..255.
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 STEM_WIDTH, HEAD_WIDTH = 32, 1280
 
 
 class StageSpec(NamedTuple):
-    """Blocks of one width; the first has the stride."""
+    """A stage of blocks of the same width; the first block has the stride."""
 
     repeats: int
     kernel: int
@@ -160,16 +142,20 @@ STAGES = (
     StageSpec(4, 5, 2, 6, 192),
     StageSpec(1, 3, 1, 6, 320),
 )
-# The classifier sees what comes out of this many stages, out of all, and out of the head.
+# The classifier's features come from this stage, from the last one, and from the head.
 TAPPED_STAGES = 5
-# Widths are whole multiples of this, which processors like.
+# Widths are multiples of this, which processors compute faster.
 WIDTH_STEP = 8
 
 
 class NetworkSize(NamedTuple):
-    """Factors on the stages' widths and repeats, and where the ImageNet weights lie.
+    """Scale of a network, and the location of its ImageNet weights.
 
-    ``package`` is installed from the registry, ``weights`` a file in it.
+    Attributes:
+        width: factor on the stages' widths.
+        depth: factor on the stages' repeats.
+        package: the Python package that has the weights.
+        weights: path of their file in the package.
     """
 
     width: float
@@ -195,7 +181,7 @@ NETWORK_SIZES = {
 
 
 def scale_stages(size: NetworkSize) -> tuple[StageSpec, ...]:
-    """Widen and lengthen the stages; the first and the last keep their one block."""
+    """Scale the stages to a network's size; the first and the last keep their one block."""
     return tuple(
         stage._replace(
             width=_scale_width(stage.width * size.width),
@@ -208,14 +194,14 @@ def scale_stages(size: NetworkSize) -> tuple[StageSpec, ...]:
 
 
 class Scale(nn.Module):
-    """Bring pixels 0..255 to about -1..1, as the published weights want them."""
+    """Scale pixels 0..255 to about -1..1, as the published weights expect."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         return (pixels - PIXEL_MEAN) / PIXEL_SCALE
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow (Sandler et al. 2018, arXiv 1801.04381)."""
+    """Inverted residual block: expand, depthwise convolution, project (arXiv 1801.04381)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -231,7 +217,7 @@ class InvertedResidual(nn.Module):
 
 
 class Tap(nn.Module):
-    """Channel means of what comes in, followed by those of what ``rest`` makes of it.
+    """Channel means of the input, followed by those of the output of ``rest``.
 
     Shapes: float [N, C, H, W] in, [N, C + D, 1, 1] out.
     """
@@ -245,11 +231,11 @@ class Tap(nn.Module):
 
 
 class PhotoNet(Network):
-    """Looks at a whole photo, RGB, with sides that are multiples of 32 pixels.
+    """EfficientNet-Lite for whole photos, RGB, with sides that are multiples of 32 pixels.
 
-    The classifier sees the channel means of earlier stages beside the head's: how sad a
-    photo looks is also a matter of its light and texture, which the head, made to name
-    things, has forgotten. The features' last layer standardises these means.
+    The classifier gets the channel means of earlier stages beside the head's: light and texture
+    also tell how sad a photo looks, and the head, trained to name objects, does not keep them. The
+    last layer of the features standardises these means.
     """
 
     def __init__(
@@ -274,14 +260,32 @@ class PhotoNet(Network):
 
     @property
     def standard(self) -> nn.BatchNorm2d:
-        """The layer that standardises the features."""
+        """Layer that standardises the features."""
         layer = self.features[-1]
         assert isinstance(layer, nn.BatchNorm2d)
         return layer
 
 
+def count_parameters(network: nn.Module) -> int:
+    """Count the parameters of a network."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def update_average(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged copy ``ema`` one step towards ``network``.
+
+    Batch-norm statistics are averaged too, so that the copy needs no second pass over the data.
+    """
+    with torch.no_grad():
+        for mean, now in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(now, 1.0 - decay)
+            else:
+                mean.copy_(now)
+
+
 def _scale_width(width: float) -> int:
-    """Round to the nearest step, but not down by more than a tenth."""
+    """Round a width to the nearest step, but not down by more than a tenth."""
     rounded = max(WIDTH_STEP, int(width + WIDTH_STEP / 2) // WIDTH_STEP * WIDTH_STEP)
     return rounded + WIDTH_STEP if rounded < 0.9 * width else rounded
 
@@ -298,7 +302,7 @@ def _build_stage(inputs: int, stage: StageSpec) -> list[nn.Module]:
 def _build_convolution(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, ...]:
-    """Convolution and batch norm; TensorFlow pads an even picture one more at its far side."""
+    """Build a convolution with batch norm, padded as in TensorFlow: one more at the far side."""
     space = kernel - stride
     padding = (space // 2, space - space // 2)
     uneven = padding[0] != padding[1]

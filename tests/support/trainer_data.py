@@ -15,10 +15,10 @@ from PIL import Image
 
 from trainer.datasets.dataset import Dataset, Framing, Split
 from trainer.datasets.drawn_faces import Mood, draw_face, draw_snapshot
+from trainer.datasets.ferplus import PIXEL_FILE, USAGES, VOTE_COLUMNS, VOTE_FILE, read_ferplus
 from trainer.exporting.export import ExportedModel, ExportOptions, export_model
-from trainer.training.augment import Augmentation
 from trainer.training.checkpoint import TrainedNetwork, load_trained_network
-from trainer.training.config import Config
+from trainer.training.config import Augmentation, Config
 from trainer.training.loop import train
 
 SIDE = 24
@@ -136,6 +136,35 @@ def write_ferplus(root: Path, votes: dict[str, list[list[int]]]) -> Path:
                 csv.writer(file).writerow([name, "(0, 0, 48, 48)", *row])
                 face = draw_snapshot(Mood.HAPPY, 48, 1, 1000 * part + n)[:, :, 0]
                 Image.fromarray(face).save(root / folder / name)
+    return root
+
+
+# Votes for each of ``VOTE_COLUMNS`` of FER+.
+HAPPY_VOTES = [0, 9, 1, 0, 0, 0, 0, 0, 0, 0]
+UNCERTAIN_VOTES = [3, 3, 2, 2, 0, 0, 0, 0, 0, 0]
+NOT_A_FACE_VOTES = [0, 2, 0, 0, 0, 0, 0, 0, 0, 8]
+SINGLE_VOTES = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+FERPLUS_ROWS = {
+    "FER2013Train": [HAPPY_VOTES, UNCERTAIN_VOTES, NOT_A_FACE_VOTES, SINGLE_VOTES],
+    "FER2013Valid": [HAPPY_VOTES],
+    "FER2013Test": [UNCERTAIN_VOTES, HAPPY_VOTES],
+}
+
+
+def write_fer2013_tables(root: Path, pictures: Path) -> Path:
+    """Write FER+ as its two tables, with a row that FERPlus removed after each split."""
+    pixels = [["emotion", "pixels", "Usage"]]
+    votes = [["Usage", "Image name", *VOTE_COLUMNS]]
+    for split, faces in read_ferplus(pictures).items():
+        for name, counts, face in zip(faces.names, faces.counts, faces.pixels, strict=True):
+            pixels.append(["3", " ".join(map(str, face.ravel())), USAGES[split]])
+            votes.append([USAGES[split], name, *map(str, counts)])
+        pixels.append(["0", " ".join(["7"] * 48 * 48), USAGES[split]])
+        votes.append([USAGES[split], "", *["0"] * 10])
+    root.mkdir()
+    for file_name, table in ((PIXEL_FILE, pixels), (VOTE_FILE, votes)):
+        with (root / file_name).open("w", newline="") as file:
+            csv.writer(file).writerows(table)
     return root
 
 

@@ -9,12 +9,12 @@ from trainer.networks import FaceNet, Standardise, count_parameters, update_aver
 
 
 @pytest.mark.parametrize(("side", "channels"), [(48, 1), (24, 3), (33, 1)])
-def test_any_size_and_colour_gives_one_logit_a_class(side: int, channels: int) -> None:
+def test_any_size_and_colour_gives_one_logit_per_class(side: int, channels: int) -> None:
     network = FaceNet(5, (4, 8, 8), channels).eval()
     assert network(torch.rand(2, channels, side, side) * 255).shape == (2, 5)
 
 
-def test_light_and_contrast_hardly_change_the_answer() -> None:
+def test_light_and_contrast_hardly_change_the_logits() -> None:
     torch.manual_seed(1)
     network = FaceNet(3, (4, 8)).eval()
     face = torch.rand(1, 1, 24, 24) * 80 + 40
@@ -23,7 +23,7 @@ def test_light_and_contrast_hardly_change_the_answer() -> None:
     assert not torch.allclose(network(face), network(face.flip(2)), atol=1e-4)
 
 
-def test_standardise_knows_each_image_by_itself_and_stands_a_flat_one() -> None:
+def test_each_image_is_standardised_by_itself_even_a_flat_one() -> None:
     images = torch.stack([torch.rand(3, 8, 8) * 255, torch.full((3, 8, 8), 200.0)])
     out = Standardise()(images)
     assert torch.allclose(out.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5)

@@ -1,1 +1,1 @@
-"""The command line, a module per command."""
+"""Command line of the trainer, one module per command."""

@@ -1,4 +1,4 @@
-"""``trainer adjust``."""
+"""The command ``trainer adjust``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ ADJUSTED_SUFFIX = ", adjusted"
 
 @click.command()
 @click.argument("model", metavar="MODEL", callback=resolve_model)
-@review_options("Learn from what people said of answers")
+@review_options("Train on reviewed answers")
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     required=True,
     metavar="REPORT",
-    help="The report that was reviewed; the model holds on to its own answers on other photos of "
-    "it.",
+    help="The reviewed report; the model keeps its own answers on other photos of it.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE.onnx",
-    help="The model file; its card and SHA256SUMS are written beside it.",
+    help="The new model file; its card and SHA256SUMS are written beside it.",
 )
 @click.option(
     "--decay",
@@ -38,7 +37,7 @@ ADJUSTED_SUFFIX = ", adjusted"
     default=0.3,
     show_default=True,
     metavar="NUMBER",
-    help="How hard the model is held where it was.",
+    help="Weight decay towards the old weights.",
 )
 @click.option(
     "--model-version", metavar="TEXT", help="The new version.  [default: the old one, adjusted]"
@@ -59,10 +58,10 @@ def adjust(
     model_version: str | None,
     created: datetime | None,
 ) -> None:
-    """Let a model learn from a review without the data that it was trained on.
+    """Fit a model to a review without its data.
 
     MODEL is the path of an .onnx file, or the name of a shipped model or of your own. Only its
-    last layer changes.
+    last layer changes, so that the data it was trained on are not needed.
     """
     from trainer.datasets.reviewed_samples import read_reviewed
     from trainer.evaluation.exported_models import derive_framing, open_model
@@ -74,7 +73,7 @@ def adjust(
     show_progress()
     review = make_review(review_files, photos)
     if review is None:
-        raise UsageError("there is no review to learn from", "give --review REVIEW.csv")
+        raise UsageError("no review is given", "give --review REVIEW.csv")
     old = open_model(model)
     card = read_card(old)
     reviewed = read_reviewed(review, old.spec.outputs, derive_framing(old))

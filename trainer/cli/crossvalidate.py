@@ -1,4 +1,4 @@
-"""``trainer crossvalidate``."""
+"""The command ``trainer crossvalidate``."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ from trainer.cli.shared_options import (
 @click.command()
 @data_option
 @beside_option
-@review_options("Learn from what people said of answers as well")
+@review_options("Also train on reviewed answers")
 @config_option
 @run_option(
     "runs/crossvalidation",
-    "Where the folds' trainings and out-of-fold.csv go; what was cut off goes on.",
+    "The folder for the folds' trainings and out-of-fold.csv; interrupted ones are resumed.",
 )
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, metavar="N")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of folds.",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0),
     metavar="N",
-    help="Start of all random numbers, those that deal out the photos among them.",
+    help="Seed of all random numbers, including the assignment to folds.",
 )
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
 @framing_options
@@ -52,9 +59,9 @@ def crossvalidate(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Judge a training's settings on small data: hold each photo out once.
+    """Evaluate settings by cross-validation.
 
-    Near duplicates are held out together.
+    Each photo of a small data set is held out once; near duplicates are held out together.
     """
     from trainer.datasets.sources import load_dataset, make_framing
     from trainer.evaluation.evaluate import evaluate

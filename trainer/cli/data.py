@@ -1,4 +1,4 @@
-"""``trainer data``."""
+"""The command ``trainer data``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.cli.shared_options import show_progress
+from trainer.cli.shared_options import FERPLUS_FOLDER, show_progress
 
 
 @click.command()
@@ -14,14 +14,17 @@ from trainer.cli.shared_options import show_progress
     "--to",
     "home",
     type=click.Path(path_type=Path),
-    default=Path("data/ferplus"),
+    default=FERPLUS_FOLDER,
     show_default=True,
     metavar="DIR",
-    help="The folder that it comes to; if it is there, it is checked.",
+    help="The folder to download to; if it exists, it is only checked.",
 )
-@click.option("--url", metavar="URL", help="Another place of the same archive.")
+@click.option("--url", metavar="URL", help="Another address of the same archive.")
 def data(home: Path, url: str | None) -> None:
-    """Download FER+, the faces and votes that the shipped face models learnt from."""
+    """Download FER+.
+
+    These are the faces and votes that the shipped face models were trained on.
+    """
     from trainer.datasets.ferplus_download import ARCHIVE_URL, obtain_ferplus
 
     show_progress()

@@ -1,4 +1,4 @@
-"""``trainer evaluate``."""
+"""The command ``trainer evaluate``."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="MODEL", callback=resolve_model)
-@optional_data_option(f"{FERPLUS_FOLDER}, or with --review none")
-@review_options("See how right the model is on answers that people reviewed")
+@optional_data_option(f"{FERPLUS_FOLDER}, or none with --review")
+@review_options("Evaluate on reviewed answers")
 @abstain_option
-@split_option("The part to use; all suits data that the model never saw.")
+@split_option("The split to use; all is for data that the model was not trained on.")
 @click.option(
     "--end-to-end",
     is_flag=True,
     help="Label whole photos as batch-label does; DATA has a sub-folder for each class.",
 )
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Also as JSON."
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Also write JSON."
 )
 @click.option(
     "--plots",
@@ -57,14 +57,17 @@ def evaluate(
     json_file: Path | None,
     plots: Path | None,
 ) -> None:
-    """Run a model on labelled pictures and print how right it is.
+    """Run a model on labelled pictures and print its metrics.
 
     MODEL is the path of an .onnx file, the name of a shipped model or of your own, or "default".
     """
     show_progress()
     review = make_review(review_files, photos)
     if review and (data or plots):
-        raise UsageError("--review stands alone", "drop --data and --plots, or evaluate twice")
+        raise UsageError(
+            "--review can't be combined with --data or --plots",
+            "omit --data and --plots, or evaluate twice",
+        )
     values: dict[str, Any]
     if review:
         text, values = _evaluate_review(model, review, split, end_to_end)

@@ -1,4 +1,4 @@
-"""``trainer export``."""
+"""The command ``trainer export``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def _parse_correction(
     _context: click.Context, _parameter: click.Parameter, value: str
 ) -> float | None:
-    """Read ``--prior-correction``: None for auto."""
+    """Parse ``--prior-correction``; None for auto."""
     if value == "auto":
         return None
     try:
@@ -39,7 +39,9 @@ def _parse_correction(
     except ValueError:
         strength = math.nan
     if not 0 <= strength <= 1:
-        raise UsageError(f"--prior-correction {value} is not auto or 0 to 1", "leave it out for 0")
+        raise UsageError(
+            f"--prior-correction {value} is not auto or a number from 0 to 1", "omit it for 0"
+        )
     return strength
 
 
@@ -48,25 +50,25 @@ def _parse_correction(
 @optional_data_option("the data of the run")
 @abstain_option
 @beside_option
-@review_options("As for `train`, the same reviews")
+@review_options("The same reviews as for `train`")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE.onnx",
     help="The model file; its card and SHA256SUMS are written beside it.  [default: NAME.onnx in "
-    "~/.local/share/batch-label/models, where --model finds it by its name]",
+    "~/.local/share/batch-label/models, where --model finds it by name]",
 )
 @click.option("--name", help="The model's name.  [default: the output file's]")
 @click.option("--model-version", default="1", show_default=True, help="The model's version.")
 @click.option(
     "--labels",
     metavar="NEW=OLD,...",
-    help="Only these labels of the training, under new names: happy=happiness,sad=sadness.",
+    help="Export only these labels, with new names: happy=happiness,sad=sadness.",
 )
 @click.option(
     "--rest",
     type=click.Choice(["neither"]),
-    help="Answer neither for the labels of the training that --labels does not name.",
+    help="Output neither for the labels that --labels does not name.",
 )
 @risk_option(0.05)
 @click.option(
@@ -75,29 +77,29 @@ def _parse_correction(
     show_default=True,
     metavar="NUMBER|auto",
     callback=_parse_correction,
-    help="Favour rare classes: subtract this much, 0 to 1, of the logarithm of each class's share "
-    "in training; auto chooses it on held-out samples.",
+    help="Favour rare classes: subtract this share, 0 to 1, of the logarithm of each class's share "
+    "in the training data; auto chooses it on held-out samples.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["auto", "float16", "float32", "int8"]),
     default="auto",
     show_default=True,
-    help="How weights are stored; auto takes float16 where it costs no right answer, int8 also "
-    "computes in integers.",
+    help="Format of the weights; auto chooses float16 unless it costs accuracy, int8 also computes "
+    "in integers.",
 )
 @click.option(
     "--mirrored",
     is_flag=True,
-    help="Look at every picture a second time, in a mirror: more right answers in twice the time.",
+    help="Also run the model on the mirror image: more accurate, in twice the time.",
 )
 @click.option(
     "--fusion",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The fusion.json of `trainer fuse`, for a model that speaks together with a face model.",
+    help="The fusion.json of `trainer fuse`, for a model that is fused with a face model.",
 )
-@click.option("--credit", metavar="TEXT", help="What the card says of the data and their licence.")
+@click.option("--credit", metavar="TEXT", help="Authors and licence of the data, for the card.")
 @click.option(
     "--created",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -124,7 +126,7 @@ def export(
     credit: str | None,
     created: datetime | None,
 ) -> None:
-    """Write a trained network as a model file for batch-label."""
+    """Export a trained network as a model file."""
     from trainer.datasets.sources import choose_source, load_dataset
     from trainer.evaluation.tables import format_evaluation
     from trainer.exporting.export import ExportOptions
@@ -177,7 +179,7 @@ def _read_fusion(path: Path) -> Fusion:
 
 
 def _parse_labels(labels: str | None) -> dict[str, str] | None:
-    """Read ``new=old,...``; a name by itself stays as it is."""
+    """Parse ``new=old,...``; a single name is not changed."""
     if labels is None:
         return None
     pairs = [pair.partition("=") for pair in labels.split(",")]

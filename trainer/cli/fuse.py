@@ -1,4 +1,4 @@
-"""``trainer fuse``."""
+"""The command ``trainer fuse``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ FUSION_FILE = "fusion.json"
     type=click.Path(path_type=Path),
     required=True,
     metavar="PATH",
-    help="The photos that were cross-validated: a folder or a table.",
+    help="The photos of the cross-validation: a folder or a table.",
 )
-@run_option("runs/crossvalidation", "The folder of the cross-validation; fusion.json goes there.")
+@run_option(
+    "runs/crossvalidation", "The folder of the cross-validation; fusion.json is written there."
+)
 @click.option(
     "--face",
     default="happy-sad",
@@ -48,9 +50,10 @@ def fuse(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Fit the rules by which face and whole photo answer together, and print how right they are.
+    """Fit the fusion of two models.
 
-    The figures are nested: each fold is answered by rules and thresholds of the other folds.
+    Fits the rules that fuse a face model and a whole-photo model, and prints their metrics. These
+    are nested: each fold is predicted by rules and thresholds of the other folds.
     """
     from batch.models.fusion import pack_fusion
     from trainer.datasets.dataset import Framing
@@ -74,23 +77,23 @@ def fuse(
     )
     name = open_model(face).spec.name
     held_out = cross_fit(name, evidence, risk)
-    for weighed, heading in (
+    for selected, heading in (
         (evidence.weights == 1, "Photos of weight 1:"),
         (evidence.weights != 1, "Photos of other weights:"),
     ):
-        if weighed.any():
+        if selected.any():
             found = measure_selective(
-                held_out.decisions.take(weighed),
-                evidence.targets[weighed],
+                held_out.decisions.take(selected),
+                evidence.targets[selected],
                 evidence.labels,
                 evidence.abstain,
-                evidence.kinds[weighed],
+                evidence.kinds[selected],
             )
             click.echo(f"{heading}\n\n{format_selective(found)}\n")
     fusion = fit_fusion(name, evidence)
     chosen = choose_fusion_thresholds(fusion, evidence, risk)
     click.echo(
-        f"of {chosen.answered:,} labels that count {chosen.wrong:,} are wrong: at most "
+        f"of {chosen.answered:,} labels with status ok {chosen.wrong:,} are wrong: at most "
         f"{chosen.bound:.1%}, for a risk of {risk:.1%}"
     )
     if chosen.bound > risk:

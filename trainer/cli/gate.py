@@ -1,4 +1,4 @@
-"""``trainer gate``."""
+"""The command ``trainer gate``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from trainer.cli.shared_options import (
 @click.command()
 @click.argument("candidate", type=click.Path(path_type=Path), metavar="CANDIDATE.onnx")
 @click.argument("model", metavar="MODEL", callback=resolve_model)
-@optional_data_option(f"{FERPLUS_FOLDER}, or with --review none")
-@review_options("Compare both on held-out reviewed answers as well")
+@optional_data_option(f"{FERPLUS_FOLDER}, or none with --review")
+@review_options("Also compare both on held-out reviewed answers")
 @abstain_option
-@split_option("The part to use, which neither model may have learnt from.")
+@split_option("The split to use, on which neither model may have been trained.")
 @click.option(
     "--require",
     type=click.Choice(["better", "as-good"]),
     default="better",
     show_default=True,
-    help="What the candidate must prove; as-good suits a smaller or a faster one.",
+    help="What the candidate must prove; as-good is for a smaller or faster one.",
 )
 @click.option("--dry-run", is_flag=True, help="Only compare; replace nothing.")
 def gate(
@@ -45,11 +45,13 @@ def gate(
     require: str,
     dry_run: bool,
 ) -> None:
-    """Put a model in another one's place if it is better on the same samples.
+    """Replace a model by a better candidate.
 
-    MODEL is the name of your own or of a shipped model, or a path. A shipped model stays where it
-    is: the candidate becomes one of your own, under its file's name. If it is not good enough, the
-    command says why and ends with exit code 1.
+    The candidate must be better on the same samples; if it is not, the command says why and exits
+    with code 1.
+
+    MODEL is the name of your own or of a shipped model, or a path. A shipped model is not replaced:
+    the candidate becomes one of your own, under its file's name.
     """
     from batch.models.contract import load_model
     from batch.models.shipped import list_shipped_models
@@ -73,7 +75,7 @@ def gate(
     check_compatible(new, old)
     card = read_card(new)
     review = make_review(review_files, photos)
-    usual, held, labels = None, None, old.spec.outputs
+    comparison, held, labels = None, None, old.spec.outputs
     if review and not data:
         reviewed = read_held_out(review, new, old)
         held, labels = reviewed.get_split(reviewed.held), reviewed.labels
@@ -82,14 +84,14 @@ def gate(
             data or FERPLUS_FOLDER, derive_framing(old), review=review, abstain=abstain
         )
         held, labels = labelled.held, labelled.labels
-        usual = compare_models(new, old, labelled.get_split(split), labels)
-        click.echo(format_comparison(usual))
+        comparison = compare_models(new, old, labelled.get_split(split), labels)
+        click.echo(format_comparison(comparison))
     if review:
         found = compare_reviewed(new, old, held, labels)
-        click.echo(f"\nOn what people reviewed, held out:\n\n{format_reviewed(found)}")
-        check_reviewed(found, usual, Requirement(require), new.path)
-    elif usual:
-        check_comparison(usual, Requirement(require), new.path)
+        click.echo(f"\nOn held-out reviewed answers:\n\n{format_reviewed(found)}")
+        check_reviewed(found, comparison, Requirement(require), new.path)
+    elif comparison:
+        check_comparison(comparison, Requirement(require), new.path)
     if not dry_run:
         publish_model(new.graph, card, place)
         click.echo(f"{place} is now {new.path}")

@@ -1,4 +1,4 @@
-"""The command line of the trainer: its commands, and how errors end them."""
+"""Entry point of the command line: the group of commands, and error handling."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from trainer.cli.render import render
 from trainer.cli.train import train
 
 PROGRAM = "trainer"
-# Modules of the extra `train`, and what to do where one of them is missing.
-TRAIN_MODULES = ("matplotlib", "onnxscript", "tensorboard", "torch", "tqdm")
+# Modules of the extra `train`.
+TRAIN_MODULES = ("matplotlib", "onnxscript", "scipy", "tensorboard", "torch", "tqdm")
 EXTRA_REMEDY = "run `pip install 'batch-label[train]'`"
 
 
 class MissingExtra(BatchLabelError):
-    """A module that only training needs is not installed."""
+    """A module of the extra ``train`` is not installed."""
 
 
 class TrainerGroup(click.Group):
-    """Commands whose expected errors are one line on stderr and an exit code."""
+    """Command group that turns expected errors into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,11 +50,11 @@ class TrainerGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def cli() -> None:
-    """Fit, evaluate and export the networks that batch-label runs."""
+    """Train, evaluate and export the models that batch-label runs."""
 
 
 def main() -> None:
-    """Run the program and end the process with the exit code of what happened."""
+    """Run the command line and exit."""
     cli.main(prog_name=PROGRAM)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a training and of an evaluation, drawn without a screen."""
+"""Plots of a training and of an evaluation, as PNG files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import Reliability
 
-if TYPE_CHECKING:  # it needs PyTorch, an evaluation does not
+if TYPE_CHECKING:  # this module needs PyTorch, which an evaluation does not
     from trainer.training.checkpoint import EpochMetrics
 
-PLOT_DPI = 120  # dots an inch
+PLOT_DPI = 120  # dots per inch
 
 
 def plot_curves(history: Sequence[EpochMetrics], path: Path) -> None:
-    """Draw loss and accuracy of both parts over the epochs, as PNG."""
+    """Plot loss and accuracy of both splits over the epochs."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [epoch.epoch for epoch in history]
     for axes, name, unit in zip(
@@ -33,7 +33,7 @@ def plot_curves(history: Sequence[EpochMetrics], path: Path) -> None:
 
 
 def plot_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Draw the confusion matrix as PNG: tone by share of the true label, counts as text."""
+    """Plot the confusion matrix: counts as text, shares of the true label as colour."""
     counts = np.asarray(evaluation.confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = 2 + 0.8 * len(counts)
@@ -51,7 +51,7 @@ def plot_confusion(evaluation: Evaluation, path: Path) -> None:
 
 
 def plot_reliability(bins: Reliability, path: Path) -> None:
-    """Draw accuracy over confidence as PNG; a calibrated model lies on the diagonal."""
+    """Plot accuracy over confidence; a calibrated model is on the diagonal."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     filled = bins.count > 0

@@ -1,4 +1,4 @@
-"""``trainer render``."""
+"""The command ``trainer render``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     default=130,
     show_default=True,
     metavar="N",
-    help="Number of pictures, as many of each kind.",
+    help="Number of pictures, the same number of each kind.",
 )
 @click.option(
     "--seed",
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     default=0,
     show_default=True,
     metavar="N",
-    help="Start of all random numbers.",
+    help="Seed of all random numbers.",
 )
 def render(folder: Path, count: int, seed: int) -> None:
-    """Write pictures without a person that are no photos: pages, screenshots, charts, codes.
+    """Render pictures without a person.
 
-    DIR gets a sub-folder of PNG files for each kind; the same seed gives the same pictures.
+    They are pages, screenshots, charts, codes and the like. DIR gets a sub-folder of PNG files for
+    each kind; the same seed gives the same pictures.
     """
     from trainer.datasets.rendered_pictures import render_pictures
 
@@ -52,7 +53,7 @@ def render(folder: Path, count: int, seed: int) -> None:
 
 
 def _write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture, unless it is there; another one of the same name is not replaced."""
+    """Write a picture, unless it exists; another file of the same name is not replaced."""
     png = BytesIO()
     picture.save(png, "PNG")
     try:
@@ -61,5 +62,5 @@ def _write_picture(path: Path, picture: Image.Image) -> None:
     except FileExistsError:
         if path.read_bytes() != png.getvalue():
             raise OutputError(
-                f"{path} is there and is another picture", "remove it, or choose another folder"
+                f"{path} exists and is another picture", "remove it, or choose another folder"
             ) from None

@@ -1,4 +1,4 @@
-"""What several commands have in common: the option of the data, files, progress."""
+"""Options and helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 
-# Where `trainer data` brings it.
+# The folder that `trainer data` downloads to.
 FERPLUS_FOLDER = Path("data/ferplus")
 DATA_HELP = (
     "FER+ (folder or zip file), a folder with a sub-folder of photos for each class, or a table "
@@ -42,7 +42,7 @@ def data_option(command: Command) -> Command:
 
 
 def optional_data_option(default: str) -> Callable[[Command], Command]:
-    """Add ``--data`` for a command that knows what to take where nothing is given: None."""
+    """Add ``--data``, passed as ``data``, None by default; ``default`` is the text in the help."""
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
@@ -57,8 +57,8 @@ def beside_option(command: Command) -> Command:
         "--beside",
         type=click.Path(path_type=Path),
         metavar="REPORT.csv",
-        help="Learn from some sure answers of this report of batch-label as well, as many photos "
-        "of each label.",
+        help="Pseudo-labelled training photos: those of this report with status ok, the same "
+        "number for each label.",
     )(command)
 
 
@@ -70,20 +70,20 @@ def review_options(purpose: str) -> Callable[[Command], Command]:
         type=click.Path(path_type=Path),
         multiple=True,
         metavar="REVIEW.csv",
-        help=f"{purpose}; may be given more than once.",
+        help=f"{purpose}; repeatable.",
     )
     photos = click.option(
         "--photos",
         type=click.Path(path_type=Path),
         default=Path(),
         metavar="DIR",
-        help="Where the paths of the reviews start.  [default: the current folder]",
+        help="The folder that paths in the reviews start from.  [default: the current folder]",
     )
     return lambda command: files(photos(command))
 
 
 def make_review(review_files: tuple[Path, ...], photos: Path) -> Review | None:
-    """Put what ``review_options`` gives together, None where nothing was given."""
+    """Build a review of the values of ``review_options``; None without ``--review``."""
     from trainer.datasets.review import Review
 
     return Review(review_files, photos) if review_files else None
@@ -121,7 +121,7 @@ def risk_option(default: float) -> Callable[[Command], Command]:
         default=default,
         show_default=True,
         metavar="SHARE",
-        help="Largest share of the labels that count, status ok, which may be wrong.",
+        help="Largest share of wrong labels among those with status ok.",
     )
 
 
@@ -137,40 +137,38 @@ def split_option(purpose: str) -> Callable[[Command], Command]:
 
 
 def resolve_model(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    """Replace the name of a model of the user's own by its path; all else stays as it is."""
+    """Replace the name of the user's own model by its path; other names are not changed."""
     return str(list_own_models(find_models_folder()).get(name, name))
 
 
 def own_model_path(name: str) -> Path:
-    """Name the file of a model of the user's own.
+    """Return the path of the user's own model of a name.
 
     Raises:
-        UsageError: the name is a shipped model's, or the user has no home.
+        UsageError: the name is that of a shipped model, or the user has no home folder.
     """
     if name in list_shipped_models():
         raise UsageError(
             f"{name} is the name of a shipped model",
-            "choose another --name, or name a file with --output",
+            "choose another --name, or give a file with --output",
         )
     folder = find_models_folder()
     if folder is None:
-        raise UsageError(
-            "this user has no home, and so no folder of models", "name a file with --output"
-        )
+        raise UsageError("this user has no home folder for models", "give a file with --output")
     return folder / f"{name}{SUFFIX}"
 
 
 def show_progress() -> None:
-    """Let the trainer's own messages reach stderr."""
+    """Send the trainer's log messages to stderr."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("trainer").setLevel(logging.INFO)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that the user asked for.
+    """Write a text file.
 
     Raises:
-        UsageError: it can't be written.
+        UsageError: the file can't be written.
     """
     try:
         path.write_text(text, encoding="utf-8")
@@ -181,36 +179,36 @@ def write_text(path: Path, text: str) -> None:
 
 
 def framing_options(command: Command) -> Command:
-    """Add what says how samples are cut from photos: what ``framing_of`` takes."""
+    """Add ``--region``, ``--side``, ``--rgb`` and ``--margin``, which ``make_framing`` takes."""
     command = click.option(
         "--margin",
         type=RealRange(0, 10),
         metavar="SHARE",
-        help="Widen faces by this share of their side, 0 by default; for folders of photos.",
+        help="Margin around faces, as a share of their side, 0 by default; for folders of photos.",
     )(command)
     command = click.option(
-        "--rgb", is_flag=True, help="Learn from colours, not grey; for folders of photos."
+        "--rgb", is_flag=True, help="Samples in colour, not grey; for folders of photos."
     )(command)
     command = click.option(
         "--side",
         type=click.IntRange(16, 512),
         metavar="PIXELS",
-        help="Size of a sample, 48 by default; for folders of photos.",
+        help="Side of a sample, 48 by default; for folders of photos.",
     )(command)
     return click.option(
         "--region",
         type=click.Choice(["face", "image"]),
-        help="Learn from the largest face (default) or the whole photo; for folders of photos.",
+        help="Samples of the largest face (default) or the whole photo; for folders of photos.",
     )(command)
 
 
 def abstain_option(command: Command) -> Command:
-    """Add ``--abstain``, passed as ``abstain``: the class by the name that the data use for it."""
+    """Add ``--abstain``, passed as ``abstain``: abstain classes by the data's names for them."""
     return click.option(
         "--abstain",
         callback=_parse_abstain_names,
         metavar="CLASS=NAME,...",
-        help="What folders or tables call the classes neither and no_person: "
+        help="Names in folders or tables of the classes neither and no_person: "
         "neither=others,no_person=empty.",
     )(command)
 
@@ -218,7 +216,7 @@ def abstain_option(command: Command) -> Command:
 def _parse_abstain_names(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> dict[str, str]:
-    """Read ``class=name,...`` as classes by their names."""
+    """Parse ``class=name,...`` to classes by name."""
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     names = {name.strip(): class_.strip() for class_, _, name in pairs}
     known = all(class_ in ABSTAIN_OUTPUTS for class_ in names.values())

@@ -1,4 +1,4 @@
-"""``trainer train``."""
+"""The command ``trainer train``."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CURVES_FILE = "curves.png"
 
 
 @click.command()
-@optional_data_option("data/ferplus, downloaded if need be; without it, drawn faces")
+@optional_data_option("data/ferplus, downloaded if need be, or else drawn faces")
 @beside_option
-@review_options("Learn from what people said of answers as well")
+@review_options("Also train on reviewed answers")
 @config_option
 @run_option(
     "runs/face",
-    "Where checkpoint, figures and logs go; a training that was cut off goes on from there.",
+    "The folder for checkpoint, metrics and logs; an interrupted training is resumed from it.",
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the data.")
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Start of all random numbers.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of all random numbers.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of PyTorch.")
 @framing_options
 @abstain_option
@@ -49,7 +49,7 @@ def train(
     abstain: dict[str, str],
     **framing: Any,
 ) -> None:
-    """Fit a network to labelled pictures."""
+    """Train a network on labelled pictures."""
     from trainer.cli.plots import plot_curves
     from trainer.datasets.sources import choose_source, load_dataset, make_framing, record_source
     from trainer.training.checkpoint import CHECKPOINT_FILE
@@ -62,7 +62,7 @@ def train(
     source = choose_source(data, run_folder)
     review = make_review(review_files, photos)
     labelled = load_dataset(source, make_framing(**framing), beside, review, abstain)
-    if not (run_folder / CHECKPOINT_FILE).exists():  # else a training with other data is refused
+    if not (run_folder / CHECKPOINT_FILE).exists():  # otherwise the data must be the same
         record_source(run_folder, source, labelled)
     history = fit(labelled, config, run_folder)
     if history:

@@ -1,1 +1,1 @@
-"""Labelled pictures: where they come from, and how they are read and made into data."""
+"""Labelled pictures: the layouts they are read from, and the data sets made of them."""

@@ -1,4 +1,4 @@
-"""Data sets as the trainer sees them: pixels, votes and a fingerprint, split in three."""
+"""Data sets: pixels and votes in three splits, with a fingerprint."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ SampleWeights = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
 Groups = npt.NDArray[np.int64]
 
+# Short names that models use for classes of FER+.
+LABEL_SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
+
 
 @dataclass(frozen=True)
 class Split:
@@ -26,12 +29,12 @@ class Split:
     Attributes:
         pixels: uint8 [n, side, side, channels].
         votes: float32 [n, classes]; each row sums to 1.
-        certain: bool [n]; False if people did not agree on a class. Such samples are used for
-            training, not for accuracy.
-        weights: float32 [n]; how much a sample counts in the training loss, 1 by default.
-        kinds: text [n]; what kind of picture it is, for tables. Empty by default.
-        groups: text [n]; samples of one group, such as photos of one person, share a split and a
-            fold. An empty text, the default, is no group.
+        certain: bool [n]; False if people did not agree on a class. Such samples count in the
+            loss, not in the accuracy.
+        weights: float32 [n]; weight of each sample in the training loss, 1 by default.
+        kinds: text [n]; kind of each picture, for tables; empty by default.
+        groups: text [n]; group of each sample, empty by default for no group. Samples of a group,
+            such as photos of one person, share a split and a fold.
     """
 
     pixels: Pixels
@@ -54,23 +57,26 @@ class Split:
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
-        """Index of the class with most votes, int64 [n]."""
+        """Index of the class with the most votes, int64 [n]."""
         winners: npt.NDArray[np.int64] = self.votes.argmax(axis=1)
         return winners
 
     @property
     def normalised_weights(self) -> SampleWeights:
-        """The weights, scaled so that their mean is 1: float32 [n]."""
+        """Weights scaled to a mean of 1, float32 [n]."""
         scaled: SampleWeights = (self.weights / self.weights.mean()).astype(np.float32)
         return scaled
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How a photo becomes a sample: a face cut out of it, or the whole of it.
+    """How a photo is turned into a sample.
 
-    ``margin`` widens a face by that share of its side on each side; ``side`` is the
-    sample's height and width in pixels; ``channels`` 1 is grey, 3 is RGB.
+    Attributes:
+        region: the largest face, or the whole photo.
+        margin: the margin on each side of a face, as a share of the face's side.
+        side: height and width of a sample, in pixels.
+        channels: 1 for grey, 3 for RGB.
     """
 
     region: Region = Region.FACE
@@ -81,16 +87,23 @@ class Framing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled data set whose three parts share no sample.
+    """A labelled data set whose three splits share no sample.
 
-    ``labels`` names the classes: first the labels, then those of ``abstain``, which are classes to
-    learn like any other but no labels, ``neither`` before ``no_person``.
-    ``skipped`` names what could not be used, each with the reason; ``credit`` is a
-    sentence on who made the data and under which licence; ``warning``, where it is not
-    empty, says why a model of these data is not to be relied on. ``pseudo_labelled`` are samples to
-    learn from whatever part is learnt from, see ``pseudo_labelled``, and so are ``reviewed``; ``held``
-    are reviewed samples that are never learnt from, see ``reviewed``. ``original_fingerprint`` is the
-    fingerprint from before near duplicates were left out, where there were any.
+    Attributes:
+        name: name of the data set.
+        labels: the classes: first the labels, then the abstain classes.
+        framing: how photos are turned into samples.
+        train: samples to train on.
+        validation: held-out samples to choose temperature and thresholds on.
+        test: held-out samples to evaluate on.
+        skipped: files that can't be used, each with the reason.
+        credit: a sentence on the authors and the licence of the data.
+        warning: why a model of these data must not be relied on; empty if it may.
+        original_fingerprint: the fingerprint before near duplicates were skipped; empty if there
+            were none.
+        pseudo_labelled: training-only samples that a model has labelled.
+        reviewed: training-only samples that people have reviewed.
+        held: reviewed samples that are held out.
     """
 
     name: str
@@ -109,14 +122,14 @@ class Dataset:
 
     @property
     def abstain(self) -> tuple[str, ...]:
-        """The classes that are no labels, in the order of a model's abstain outputs."""
+        """Abstain classes, in the order of a model's abstain outputs."""
         return select_abstain_classes(self.labels)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the labels and the pixels and votes of all that may be learnt from.
+        """SHA-256 over the labels, and over the pixels and votes of all splits.
 
-        Weights and groups count if there are any.
+        Training-only samples, weights and groups count if there are any.
         """
         digest = hashlib.sha256("\0".join(self.labels).encode())
         parts = (self.train, self.validation, self.test, self.pseudo_labelled, self.reviewed)
@@ -134,42 +147,42 @@ class Dataset:
         return digest.hexdigest()
 
     def matches_fingerprint(self, fingerprint: str) -> bool:
-        """Tell whether a training with that fingerprint saw these data.
+        """Tell whether a training with this fingerprint used these data.
 
-        Trainings of release 0.1.0 saw them with their near duplicates.
+        Trainings of release 0.1.0 used them with their near duplicates.
         """
         return fingerprint in (self.fingerprint, self.original_fingerprint or self.fingerprint)
 
     def get_split(self, split: str) -> Split:
-        """One part by its name, or ``all`` of them as one.
+        """Return a split by its name, or the three splits as one for ``all``.
 
         Raises:
-            InputError: that part is empty.
+            InputError: the split is empty.
         """
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         chosen = concatenate(tuple(parts.values())) if split == "all" else parts[split]
         if not len(chosen):
             raise InputError(
-                f"the {split} part of {self.name} is empty",
+                f"the {split} split of {self.name} is empty",
                 "add photos: about a tenth of them goes to validation and a tenth to test",
             )
         return chosen
 
 
 def select_abstain_classes(labels: Sequence[str]) -> tuple[str, ...]:
-    """Those of a data set's classes that are no labels: ``neither`` and ``no_person``."""
+    """Select the abstain classes of a data set: ``neither`` and ``no_person``."""
     return tuple(name for name in ABSTAIN_OUTPUTS if name in labels)
 
 
 def sort_classes(classes: Iterable[str]) -> tuple[str, ...]:
-    """Sort the names of classes: labels by the alphabet, then ``neither`` and ``no_person``."""
+    """Sort classes: labels in alphabetical order, then ``neither`` and ``no_person``."""
     different = set(classes)
     abstain = select_abstain_classes(tuple(different))
     return (*sorted(different - set(abstain)), *abstain)
 
 
 def concatenate(parts: tuple[Split, ...]) -> Split:
-    """Put parts of one data set one after the other."""
+    """Concatenate splits of one data set."""
     return Split(
         pixels=np.concatenate([part.pixels for part in parts]),
         votes=np.concatenate([part.votes for part in parts]),
@@ -181,7 +194,7 @@ def concatenate(parts: tuple[Split, ...]) -> Split:
 
 
 def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Split:
-    """Keep the chosen samples: bool [n], or their indices."""
+    """Select samples by a mask, bool [n], or by their indices."""
     return Split(
         pixels=part.pixels[chosen],
         votes=part.votes[chosen],
@@ -192,6 +205,11 @@ def select_samples(part: Split, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.i
     )
 
 
+def keep_agreed(part: Split) -> Split:
+    """Keep the certain samples."""
+    return select_samples(part, part.certain)
+
+
 def keep_classes(part: Split, columns: tuple[int, ...]) -> Split:
     """Keep the samples whose winning class is among ``columns``, and only those classes."""
     kept = select_samples(part, np.isin(part.targets, columns))
@@ -200,10 +218,14 @@ def keep_classes(part: Split, columns: tuple[int, ...]) -> Split:
 
 
 def merge_classes(part: Split, groups: Groups, count: int) -> Split:
-    """Join classes, and keep the samples whose winning class has a group.
+    """Merge classes into groups, and keep the samples whose winning class has a group.
 
-    ``groups``: int64 [classes], the index of each class's group among ``count``, or -1 for none.
     The votes of a group are the sum of its classes' votes.
+
+    Args:
+        part: the samples.
+        groups: index of each class's group, -1 for none: int64 [classes].
+        count: number of groups.
     """
     kept = select_samples(part, groups[part.targets] >= 0)
     votes = kept.votes @ membership_matrix(groups, count).T
@@ -211,13 +233,13 @@ def merge_classes(part: Split, groups: Groups, count: int) -> Split:
 
 
 def membership_matrix(groups: Groups, count: int) -> Votes:
-    """Which classes (columns) are in which group (rows): float32 [count, classes] of 0 and 1."""
+    """Build the matrix that is 1 if a class (column) is in a group (row), else 0: float32."""
     members: Votes = (np.arange(count)[:, None] == groups).astype(np.float32)
     return members
 
 
 def compute_class_shares(part: Split) -> npt.NDArray[np.float64]:
-    """Share of each class in the votes, by the samples' weights: float64 [classes]."""
+    """Compute the share of each class in the weighted votes: float64 [classes]."""
     shares: npt.NDArray[np.float64] = (
         part.votes * part.normalised_weights[:, None].astype(np.float64)
     ).mean(axis=0)
@@ -225,9 +247,11 @@ def compute_class_shares(part: Split) -> npt.NDArray[np.float64]:
 
 
 def compute_label_shares(part: Split, labels: tuple[str, ...]) -> dict[str, float]:
-    """Share of each label among the samples people agreed on that show one, to 4 digits.
+    """Compute the share of each label among the certain samples of a label, to 4 digits.
 
-    ``labels`` are the first classes of ``get_split``; the others, which are no labels, don't count.
+    Args:
+        part: the samples, whose first classes are the labels.
+        labels: the labels, without the abstain classes.
     """
     counts = np.bincount(part.targets[part.certain], minlength=len(labels))[: len(labels)]
     total = max(1, int(counts.sum()))
@@ -236,15 +260,6 @@ def compute_label_shares(part: Split, labels: tuple[str, ...]) -> dict[str, floa
     }
 
 
-# The short names that models use for these classes.
-LABEL_SYNONYMS = {"happy": "happiness", "sad": "sadness", "angry": "anger", "surprised": "surprise"}
-
-
 def canonical_label(label: str) -> str:
-    """Give the one name that a label and its synonyms share."""
+    """Return the name that a label and its synonyms share."""
     return LABEL_SYNONYMS.get(label, label)
-
-
-def keep_agreed(part: Split) -> Split:
-    """Keep the samples whose class people agreed on."""
-    return select_samples(part, part.certain)

@@ -1,6 +1,7 @@
-"""Faces that the project draws itself: nobody's photo, the same for everyone.
+"""Cartoon faces drawn from a seed, and the starter data set made of them.
 
-They are among the golden samples inside a model file, and the data of quick tests.
+They are free of rights and the same on every machine. They are among the golden samples of a model
+file, and the starter set shows the way from data to a model without any photos.
 """
 
 from __future__ import annotations
@@ -13,22 +14,42 @@ from PIL import Image, ImageChops, ImageDraw
 
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 
-# Drawn this many times larger and then shrunk, which smooths the edges.
+# Faces are drawn larger by this factor and then shrunk, which smooths the edges.
 OVERSAMPLING = 4
+
+STARTER_NAME = "drawn"
+# Samples of each split, half of them happy, and the seed of its first face.
+SPLIT_SIZES = {"train": (400, 10_000), "validation": (100, 20_000), "test": (100, 30_000)}
+# Standard deviation of the noise in grey levels, as that of a camera.
+NOISE_LEVEL = 8.0
+STARTER_CREDIT = "Faces that this project draws itself."
+STARTER_WARNING = (
+    "These are drawn faces, not photos: they only show the way from data to a model. "
+    "Do not use a model of them for anything else."
+)
 
 
 class Mood(StrEnum):
-    """What a drawn face looks like."""
+    """Expression of a drawn face."""
 
     HAPPY = "happy"
     SAD = "sad"
 
 
-def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
-    """Draw one cartoon face that fills its picture.
+STARTER_LABELS = tuple(mood.value for mood in Mood)
 
-    Shapes: uint8 [side, side, channels]; ``channels`` is 1 (grey) or 3 (RGB). The seed
-    sets the tones, the light and where everything sits.
+
+def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
+    """Draw a cartoon face that fills its picture.
+
+    Args:
+        mood: the expression.
+        side: height and width in pixels.
+        channels: 1 for grey, 3 for RGB.
+        seed: seed of the tones and of the position of each part.
+
+    Returns:
+        uint8 [side, side, channels].
     """
     rng = random.Random(f"{mood.value} {seed}")
     size = side * OVERSAMPLING
@@ -39,10 +60,10 @@ def draw_face(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
 
 
 def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
-    """Draw one cartoon face as a bad camera may catch it: tilted, off centre, in uneven light.
+    """Draw a cartoon face like a bad snapshot: tilted, off-centre, in uneven light.
 
-    Shapes: uint8 [side, side, channels], as for ``draw_face``. No two seeds give near
-    duplicates, so that a data set can be made of them.
+    Arguments and result are those of ``draw_face``. Different seeds never give near duplicates, so
+    that a data set can be made of them.
     """
     rng = random.Random(f"snapshot {mood.value} {seed}")
     size = side * OVERSAMPLING
@@ -52,6 +73,24 @@ def draw_snapshot(mood: Mood, side: int, channels: int, seed: int) -> Pixels:
     tilted = image.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR)
     light = _draw_patches(rng, 3, 110, 255).resize((size, size), Image.Resampling.BICUBIC)
     return _shrink(ImageChops.multiply(tilted, light), side, channels)
+
+
+def load_starter(framing: Framing) -> Dataset:
+    """Draw the starter set: happy and sad faces, the same every time."""
+    parts = {
+        split: _draw_split(count, first_seed, framing)
+        for split, (count, first_seed) in SPLIT_SIZES.items()
+    }
+    return Dataset(
+        name=STARTER_NAME,
+        labels=STARTER_LABELS,
+        framing=framing,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        credit=STARTER_CREDIT,
+        warning=STARTER_WARNING,
+    )
 
 
 def _draw_head(
@@ -69,7 +108,7 @@ def _draw_head(
 
 
 def _draw_patches(rng: random.Random, count: int, low: int, high: int) -> Image.Image:
-    """Make ``count`` x ``count`` pixels of random tones."""
+    """Draw ``count`` x ``count`` pixels of random tones."""
     image = Image.new("RGB", (count, count))
     image.putdata([_random_tone(rng, low, high) for _ in range(count * count)])
     return image
@@ -91,7 +130,7 @@ def _draw_eyes(
 ) -> None:
     apart = radius * rng.uniform(0.34, 0.42)
     height = centre[1] - radius * rng.uniform(0.18, 0.28)
-    # A sad brow climbs towards the nose, a happy one lies level.
+    # Sad brows rise towards the nose, happy ones are level.
     slope = radius * rng.uniform(0.08, 0.16) * (mood is Mood.SAD)
     for sign in (-1, 1):
         eye = (centre[0] + sign * apart, height)
@@ -134,39 +173,6 @@ def _bounding_box(centre: tuple[float, float], across: float, down: float) -> tu
 def _random_tone(rng: random.Random, low: int, high: int) -> tuple[int, int, int]:
     level = rng.randint(low, high)
     return (level, max(0, level - rng.randint(0, 20)), max(0, level - rng.randint(0, 30)))
-
-
-# == The starter set: drawn faces, to see the way from data to a model where there are no data.
-
-STARTER_NAME = "drawn"
-STARTER_LABELS = tuple(mood.value for mood in Mood)
-# Samples of each part, half of them happy, and the seed of its first face.
-SPLIT_SIZES = {"train": (400, 10_000), "validation": (100, 20_000), "test": (100, 30_000)}
-# Grey levels: cameras give no clean surfaces, and noise makes the set less of a toy.
-NOISE_LEVEL = 8.0
-STARTER_CREDIT = "Faces that this project draws itself."
-STARTER_WARNING = (
-    "These are drawn faces, not photos: they only show the way from data to a model. "
-    "Do not use a model of them for anything else."
-)
-
-
-def load_starter(framing: Framing) -> Dataset:
-    """Draw the starter set, the same every time: happy and sad faces, none in two parts."""
-    parts = {
-        split: _draw_split(count, first_seed, framing)
-        for split, (count, first_seed) in SPLIT_SIZES.items()
-    }
-    return Dataset(
-        name=STARTER_NAME,
-        labels=STARTER_LABELS,
-        framing=framing,
-        train=parts["train"],
-        validation=parts["validation"],
-        test=parts["test"],
-        credit=STARTER_CREDIT,
-        warning=STARTER_WARNING,
-    )
 
 
 def _draw_split(count: int, first_seed: int, framing: Framing) -> Split:

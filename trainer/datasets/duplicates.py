@@ -1,4 +1,4 @@
-"""Finds pictures that show the same thing: copies that were scaled, compressed or mirrored."""
+"""Perceptual-hash detection of near duplicates: copies that were scaled, compressed or mirrored."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Levels = npt.NDArray[np.float32]
 
 HASH_SIDE = 8
 HASH_BITS = HASH_SIDE * HASH_SIDE
-# Copies differ in at most so many bits of their hashes, and their low frequencies correlate
-# at least so much. Judged by eye: among FER+'s faces, which all look somewhat alike, 170 of
-# the 176 pairs that barely pass (0.950 to 0.964) were copies, but only half of those at 12
-# bits from 0.93 to 0.95. Among 900 portraits without copies no pair passes.
+# Largest difference of near duplicates in bits of their hashes, and smallest correlation of their
+# low frequencies. Checked by eye: among FER+'s faces, which look alike, 170 of the 176 pairs that
+# barely pass (0.950 to 0.964) were copies, but only half of those at 12 bits from 0.93 to 0.95.
+# Among 900 portraits without copies no pair passes.
 MAX_HASH_DISTANCE = 12
 MIN_CORRELATION = 0.95
 # ITU-R BT.601.
@@ -28,24 +28,32 @@ BATCH_SIZE = 512
 
 
 def compute_perceptual_hash(pixels: Pixels) -> Hashes:
-    """Hash pictures so that copies differ in few bits: pHash (Zauner 2010).
+    """Compute the perceptual hash of pictures (pHash, Zauner 2010): copies differ in few bits.
 
-    Shapes: uint8 [n, H, W, C] in, uint64 [n] out. A bit tells whether one of the 64 lowest
-    frequencies of the two-dimensional DCT-II, without those that are constant in a
-    direction, is above their median; brightness and contrast change nothing.
+    A bit tells whether one of the 64 lowest frequencies of the two-dimensional DCT-II, without
+    those that are constant in one direction, is above their median. Brightness and contrast do not
+    matter.
+
+    Shapes: uint8 [n, H, W, C] in, uint64 [n] out.
     """
     return _hash_dct(_compute_dct(pixels))
 
 
 def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
-    """Find for each picture one that it is a near duplicate of, as it is or mirrored.
+    """Find for each picture the first near duplicate among others.
 
-    Shapes: uint8 [n, H, W, C] and [m, H, W, C] in, int64 [n] out: the index of the first such
-    among the others, or -1. Mirrored ones count because the trainer mirrors its samples.
+    Mirror images count, because the trainer mirrors its samples.
+
+    Args:
+        pixels: uint8 [n, H, W, C].
+        others: uint8 [m, H, W, C].
+
+    Returns:
+        The index of the first near duplicate among the others, or -1: int64 [n].
     """
     found = np.full(len(pixels), len(others))
     waves, other_waves = _compute_dct(pixels), _compute_dct(others)
-    # A mirrored wave is the same wave, or its negative where it is odd.
+    # Mirroring negates the odd frequencies.
     mirrored = other_waves * np.float32(-1) ** np.arange(HASH_SIDE + 1)
     for turned in (other_waves, mirrored):
         shapes, other_shapes = _normalise_dct(waves), _normalise_dct(turned)
@@ -59,22 +67,25 @@ def find_near_duplicates(pixels: Pixels, others: Pixels) -> Indices:
 
 
 def drop_near_duplicates(data: Dataset, names: Mapping[str, Sequence[str]]) -> Dataset:
-    """Leave out what would let a network be tested on pictures that it learnt from.
+    """Skip samples that are near duplicates of held-out ones, so that no test sample is trained on.
 
-    These are validation samples that are near duplicates of a test sample, and training
-    samples that are one of a validation or test sample; no test sample is ever left out.
-    ``names`` has the samples' names for each part, for the list of what was left out.
+    Validation samples are compared with the test split, training samples with both. Test samples
+    are never skipped.
+
+    Args:
+        data: the data set.
+        names: the names of each split's samples, for the list of skipped ones.
     """
     validation, from_validation = _drop_from_split(data, names, "validation", ("test",))
     train, from_train = _drop_from_split(data, names, "train", ("test", "validation"))
-    left_out = (*from_validation, *from_train)
-    if not left_out:
+    skipped = (*from_validation, *from_train)
+    if not skipped:
         return data
     return replace(
         data,
         train=train,
         validation=validation,
-        skipped=(*data.skipped, *left_out),
+        skipped=(*data.skipped, *skipped),
         original_fingerprint=data.fingerprint,
     )
 
@@ -88,50 +99,61 @@ def _drop_from_split(
         found = find_near_duplicates(part.pixels, getattr(data, other).pixels)
         for n in np.flatnonzero(found >= 0):
             twin = names[other][found[n]]
-            reasons.setdefault(int(n), f"nearly the same as {twin} of the {other} part")
+            reasons.setdefault(int(n), f"nearly the same as {twin} of the {other} split")
     keep = np.ones(len(part), np.bool_)
     keep[list(reasons)] = False
     return select_samples(part, keep), [(names[split][n], reasons[n]) for n in sorted(reasons)]
 
 
 def group_near_duplicates(hashes: Hashes, distance: int = MAX_HASH_DISTANCE) -> Indices:
-    """Number pictures so that near duplicates, even by way of others, share a number.
+    """Group photos by their hashes, so that near duplicates are in the same group.
 
-    Shapes: uint64 [n] in, int64 [n] out; a group's number is the index of its first picture.
-    It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the
-    first that were none had 14. Pictures that all look alike, such as faces, need ``find_near_duplicates``.
+    It is for photos: among 570 from the web all 24 pairs up to 12 bits were copies, and the first
+    pair that was not had 14. Pictures that look alike, such as faces, need
+    ``find_near_duplicates``.
+
+    Args:
+        hashes: uint64 [n].
+        distance: largest difference of near duplicates, in bits.
+
+    Returns:
+        The index of the first picture of each one's group, int64 [n].
     """
     return _connect_components(len(hashes), list(_find_close_hashes(hashes, hashes, distance)))
 
 
 def merge_groups(numbers: Indices, names: Texts) -> Indices:
-    """Join groups of near duplicates that share a named group: int64 [n] and text [n] in.
+    """Merge groups of near duplicates whose samples share a named group.
 
-    An empty name is no group. A group's number is the index of its first sample, as for
-    ``group_near_duplicates``.
+    Args:
+        numbers: groups as from ``group_near_duplicates``, int64 [n].
+        names: name of each sample's group, empty for no group, text [n].
+
+    Returns:
+        The index of the first sample of each one's group, int64 [n].
     """
     _, firsts, of_name = np.unique(names, return_index=True, return_inverse=True)
     places = np.arange(len(numbers))
     named = np.where(names == "", places, firsts[of_name])
-    pairs = [(places, numbers), (numbers, places), (places, named), (named, places)]
+    pairs = [(places, numbers), (places, named)]
     return _connect_components(len(numbers), pairs)
 
 
 def _connect_components(count: int, pairs: Sequence[tuple[Indices, Indices]]) -> Indices:
-    """Number ``count`` things so that those of a pair share a number, the lowest index."""
-    groups = np.arange(count)
-    while True:
-        lowest = groups.copy()
-        for left, right in pairs:
-            np.minimum.at(lowest, left, groups[right])
-        lowest = lowest[lowest]
-        if np.array_equal(lowest, groups):
-            return groups
-        groups = lowest
+    """Number items so that those of a pair share a number, the lowest index among them."""
+    # Imported late, because it is slow and only cross-validation needs it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = np.concatenate([np.empty((2, 0), np.int64), *map(np.stack, pairs)], axis=1)
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    _, components = connected_components(graph, directed=False)
+    _, firsts = np.unique(components, return_index=True)
+    return np.asarray(firsts[components], np.int64)
 
 
 def _compute_dct(pixels: Pixels) -> Levels:
-    """The lowest frequencies of the orthonormal DCT-II of grey levels, float32 [n, 9, 9]."""
+    """Compute the lowest frequencies of the DCT-II of grey levels: float32 [n, 9, 9]."""
     down, across = (_dct_matrix(side) for side in pixels.shape[1:3])
     waves = np.empty((len(pixels), HASH_SIDE + 1, HASH_SIDE + 1), np.float32)
     for at in range(0, len(pixels), BATCH_SIZE):
@@ -156,9 +178,9 @@ def _hash_dct(waves: Levels) -> Hashes:
 
 
 def _normalise_dct(waves: Levels) -> Levels:
-    """Waves without the mean, of length 1: their product is the correlation, float32 [n, 80].
+    """Remove the mean and scale to length 1, so that products are correlations: float32 [n, 80].
 
-    They are 0 where nothing but the mean is there.
+    Flat pictures give zeros.
     """
     shapes = waves.reshape(len(waves), (HASH_SIDE + 1) ** 2)[:, 1:]
     return np.asarray(shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), 1))
@@ -167,9 +189,10 @@ def _normalise_dct(waves: Levels) -> Levels:
 def _find_close_hashes(
     hashes: Hashes, others: Hashes, distance: int
 ) -> Iterator[tuple[Indices, Indices]]:
-    """Compare each with each, as rows of 1 and -1 whose product counts the equal bits.
+    """Yield the indices of all pairs within a distance, in batches.
 
-    That is exact, needs no index, and takes seconds for 30,000 against 7,000 on one core.
+    Hashes are compared as rows of 1 and -1, whose product counts the equal bits. That is exact,
+    needs no index, and takes seconds for 30,000 against 7,000 hashes on one core.
     """
     rows, columns = _to_signs(hashes), _to_signs(others).T
     for at in range(0, len(rows), BATCH_SIZE):

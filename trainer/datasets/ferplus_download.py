@@ -1,6 +1,6 @@
-"""Downloads a file over HTTP: with patience, and on from where it was cut off.
+"""Download of FER+: resumed, repeated on transient errors, and checked by its content.
 
-It needs one file at a time and nothing else of HTTP, so the standard library does.
+The standard library suffices for a single file; pooch does not resume downloads.
 """
 
 from __future__ import annotations
@@ -24,15 +24,30 @@ from batch.files.drafts import DraftFolder, draft_stem, remove_contents
 from trainer.datasets.ferplus import (
     LABEL_FILE,
     SPLIT_FOLDERS,
-    NotFerPlus,
+    FerplusError,
     PublishedSplit,
     read_ferplus,
 )
 
+FERPLUS_FOLDER = Path("data/ferplus")
+# The pictures and votes together, as published in one repository; the commit pins the content.
+COMMIT = "95c07555f685e8b776d03c66406b49faa402a349"
+ARCHIVE_URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
+MANUAL_REMEDY = (
+    f"get {ARCHIVE_URL} with a browser, unpack it, and put its folder `data` at {FERPLUS_FOLDER}, "
+    "or give its path: `make train DATA=PATH`, `trainer train --data PATH`"
+)
+REPLACE_REMEDY = "move it away to download it again"
+# No file of FER+ is larger, in bytes.
+MAX_FILE_BYTES = 8 << 20
+MEMBER_PATTERN = re.compile(
+    rf"({'|'.join(SPLIT_FOLDERS.values())})/({re.escape(LABEL_FILE)}|fer\d{{7}}\.png)"
+)
+
 BLOCK_BYTES = 1 << 16
-# Status codes (RFC 9110) that may be other ones a little later.
+# HTTP statuses that may go away (RFC 9110).
 TRANSIENT_STATUSES = (408, 416, 429, 500, 502, 503, 504)
-# What the network can do to a download. Other OSErrors, such as a full disk, stay.
+# Errors of the network; other OSErrors, such as a full disk, are not retried.
 NETWORK_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -45,14 +60,17 @@ logger = logging.getLogger(__name__)
 
 
 class DownloadError(BatchLabelError):
-    """The file can't be had, or is not the one that was wanted."""
+    """The file can't be downloaded, or has other content than expected."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to try: ``timeout`` seconds for the next bytes, so many ``attempts``.
+    """Limits of retries.
 
-    ``pause`` is the seconds after the first failed attempt, twice as many after each other.
+    Attributes:
+        timeout: seconds to wait for the next bytes.
+        attempts: number of attempts in all.
+        pause: seconds to wait after the first failed attempt; doubled after each further one.
     """
 
     timeout: float = 30.0
@@ -60,108 +78,15 @@ class RetryPolicy:
     pause: float = 1.0
 
 
-def download(url: str, target: Path, remedy: str, patience: RetryPolicy | None = None) -> None:
-    """Fetch a file; it is at ``target`` when it is complete, and not before.
-
-    What was cut off stays beside it and is gone on from, by this call or a later one, where
-    the server can continue and says by a strong ETag that the file is still the same
-    (RFC 9110, Range and If-Range); where not, the file is fetched from its beginning.
-
-    Raises:
-        DownloadError: it can't be had; ``remedy`` says what to do then.
-    """
-    patience = patience or RetryPolicy()
-    if not url.startswith(("http://", "https://")):
-        raise DownloadError(f"{url} is no address of a download", remedy)
-    for attempt in range(patience.attempts):
-        try:
-            _fetch(url, target, patience.timeout)
-        except NETWORK_ERRORS as error:
-            last = attempt == patience.attempts - 1
-            if last or (
-                isinstance(error, urllib.error.HTTPError) and error.code not in TRANSIENT_STATUSES
-            ):
-                raise DownloadError(
-                    f"{url} can't be downloaded ({_describe_error(error)})", remedy
-                ) from error
-            wait = patience.pause * 2**attempt
-            logger.info("%s; next attempt in %.0f s", _describe_error(error), wait)
-            time.sleep(wait)
-        else:
-            return
-
-
-def _fetch(url: str, target: Path, timeout: float) -> None:
-    part, tag = (target.with_name(target.name + suffix) for suffix in (".part", ".etag"))
-    request = urllib.request.Request(url, headers={"User-Agent": "batch-label"})
-    if part.exists() and tag.exists():
-        request.add_header("Range", f"bytes={part.stat().st_size}-")
-        request.add_header("If-Range", tag.read_text())
-    try:
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            tag.unlink()
-        raise
-    with response:
-        _receive(response, part, tag)
-    part.replace(target)
-    tag.unlink(missing_ok=True)
-
-
-def _receive(response: http.client.HTTPResponse, part: Path, tag: Path) -> None:
-    goes_on = response.status == http.client.PARTIAL_CONTENT
-    have = part.stat().st_size if goes_on else 0
-    etag = response.headers.get("ETag", "")
-    if etag.startswith('"'):
-        tag.write_text(etag)
-    elif not goes_on:  # a weak one does not promise the same bytes
-        tag.unlink(missing_ok=True)
-    length = response.headers.get("Content-Length")
-    total = have + int(length) if length else None
-    from tqdm import tqdm  # of the extra `train`, which evaluation does without
-
-    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download", disable=None)
-    with bar, part.open("ab" if goes_on else "wb") as file:
-        while block := response.read(BLOCK_BYTES):
-            file.write(block)
-            bar.update(len(block))
-    size = part.stat().st_size
-    if total is not None and size != total:
-        raise ConnectionError(f"cut off after {size:,} of {total:,} bytes")
-
-
-def _describe_error(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        return str(error.reason)
-    return str(error) or type(error).__name__
-
-
-# == FER+'s public home: where it is, what must be in it, and how it comes from there.
-
-FERPLUS_FOLDER = Path("data/ferplus")
-# Pictures and votes together, as one person published them; the commit pins the content.
-COMMIT = "95c07555f685e8b776d03c66406b49faa402a349"
-ARCHIVE_URL = f"https://github.com/tessav/crowd-emotion/archive/{COMMIT}.zip"
-MANUAL_REMEDY = (
-    f"get {ARCHIVE_URL} with a browser, unpack it, and put its folder `data` at {FERPLUS_FOLDER}, "
-    "or give its path: `make train DATA=PATH`, `trainer train --data PATH`"
-)
-REPLACE_REMEDY = "move it away, then it is downloaded anew"
-# No file of FER+ has as many bytes: what claims to is no part of it.
-MAX_FILE_BYTES = 8 << 20
-MEMBER_PATTERN = re.compile(
-    rf"({'|'.join(SPLIT_FOLDERS.values())})/({re.escape(LABEL_FILE)}|fer\d{{7}}\.png)"
-)
-
-logger = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True)
 class SplitDigest:
-    """What one part must be: how many faces, and SHA-256 digests as by ``digest_split``."""
+    """Content of a split.
+
+    Attributes:
+        faces: number of faces.
+        votes: SHA-256 over the names and votes, see ``digest_split``.
+        pixels: SHA-256 over the names and grey levels.
+    """
 
     faces: int
     votes: str
@@ -188,11 +113,10 @@ PUBLISHED_DIGESTS: Mapping[str, SplitDigest] = {
 
 
 def digest_split(part: PublishedSplit) -> SplitDigest:
-    """Sum up a part by its content, however it is packed, ordered or compressed.
+    """Compute the digest of a split, which does not depend on packing, order or compression.
 
-    Faces go into the digests in the order of their names. ``votes`` is over lines of the
-    name and the ten votes, separated by commas; ``pixels`` over each name and its 48 x 48
-    grey levels.
+    Faces are taken in the order of their names. ``votes`` is over lines of the name and the ten
+    votes, separated by commas; ``pixels`` is over each name and its 48 x 48 grey levels.
     """
     votes, pixels = hashlib.sha256(), hashlib.sha256()
     for n in sorted(range(len(part.names)), key=lambda n: part.names[n]):
@@ -207,52 +131,81 @@ def obtain_ferplus(
     home: Path = FERPLUS_FOLDER,
     url: str = ARCHIVE_URL,
     contents: Mapping[str, SplitDigest] = PUBLISHED_DIGESTS,
-    patience: RetryPolicy | None = None,
+    policy: RetryPolicy | None = None,
 ) -> None:
-    """Bring FER+ to a folder, unless it is there; what is there is checked.
+    """Download FER+ to a folder, or check the folder if it exists.
 
-    The archive is downloaded, unpacked beside ``home``, checked and removed; then the
-    folder takes its place in one step.
+    The archive is unpacked beside ``home``, checked and removed; then the folder is renamed to
+    ``home``.
+
+    Args:
+        home: the folder.
+        url: address of the archive.
+        contents: the expected content of each split.
+        policy: limits of retries.
 
     Raises:
-        DownloadError: it can't be had, or what is there or comes is something else.
+        DownloadError: the archive can't be downloaded, or the folder or archive has other content.
     """
+    faces = f"{sum(split.faces for split in contents.values()):,}"
     if home.exists():
         _check_contents(home, contents, REPLACE_REMEDY)
-        logger.info("%s holds all %s faces of FER+", home, f"{_count_faces(contents):,}")
+        logger.info("%s has all %s faces of FER+", home, faces)
         return
     logger.info("downloading FER+ from %s", url)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        _download_and_unpack(home, url, contents, patience)
+        _download_and_unpack(home, url, contents, policy)
     except OSError as error:
-        raise DownloadError(f"{home} can't be written ({error.strerror})", "make room") from error
-    logger.info("%s now holds all %s faces of FER+", home, f"{_count_faces(contents):,}")
+        raise DownloadError(
+            f"{home} can't be written ({error.strerror})",
+            "free space on its file system, or run `trainer data --to DIR`",
+        ) from error
+    logger.info("%s now has all %s faces of FER+", home, faces)
 
 
-def _download_and_unpack(
-    home: Path, url: str, contents: Mapping[str, SplitDigest], patience: RetryPolicy | None
-) -> None:
-    # A name that nobody else would choose, and the same every time: a download can go on.
-    archive = home.with_name(f".{home.name}.batch-label-download.zip")
-    download(url, archive, MANUAL_REMEDY, patience)
-    stem = draft_stem(home)
-    for left in DraftFolder.take_over_abandoned(home.parent, stem):
-        left.remove(remove_contents)
-    draft = DraftFolder.make(home.parent, stem)
-    try:
-        unpack_archive(archive, draft.content)
-        _check_contents(draft.content, contents, MANUAL_REMEDY)
-        draft.content.replace(home)  # over an empty folder at most
-    finally:  # a wrong archive would be as wrong the next time
-        archive.unlink()
-        draft.remove(remove_contents)
+def download(url: str, target: Path, remedy: str, policy: RetryPolicy | None = None) -> None:
+    """Download a file, which appears at ``target`` once it is complete.
+
+    An interrupted download stays beside it and is resumed, by this call or a later one, if the
+    server supports ranges and proves by a strong ETag that the file is unchanged (RFC 9110, Range
+    and If-Range); otherwise it starts again.
+
+    Args:
+        url: address of the file, http or https.
+        target: path of the file.
+        remedy: advice for error messages.
+        policy: limits of retries.
+
+    Raises:
+        DownloadError: the file can't be downloaded.
+    """
+    policy = policy or RetryPolicy()
+    if not url.startswith(("http://", "https://")):
+        raise DownloadError(f"{url} is not an http or https address", remedy)
+    for attempt in range(policy.attempts):
+        try:
+            _fetch(url, target, policy.timeout)
+        except NETWORK_ERRORS as error:
+            is_last = attempt == policy.attempts - 1
+            if is_last or (
+                isinstance(error, urllib.error.HTTPError) and error.code not in TRANSIENT_STATUSES
+            ):
+                raise DownloadError(
+                    f"{url} can't be downloaded ({_describe_error(error)})", remedy
+                ) from error
+            wait = policy.pause * 2**attempt
+            logger.info("%s; retrying in %.0f s", _describe_error(error), wait)
+            time.sleep(wait)
+        else:
+            return
 
 
 def unpack_archive(archive: Path, folder: Path) -> None:
-    """Unpack FER+'s label files and pictures, and nothing else, from a zip file.
+    """Unpack the label files and pictures of FER+ from a zip file, and nothing else.
 
-    Every file's place is made of the two names that FER+ knows, so none can be elsewhere.
+    Paths are built from FER+'s own folder and file names, so that no file can get out of the
+    folder.
 
     Raises:
         DownloadError: the archive is damaged, or a file in it is too large.
@@ -274,21 +227,84 @@ def unpack_archive(archive: Path, folder: Path) -> None:
         raise DownloadError(f"the archive of FER+ is damaged ({error})", MANUAL_REMEDY) from error
 
 
+def _download_and_unpack(
+    home: Path, url: str, contents: Mapping[str, SplitDigest], policy: RetryPolicy | None
+) -> None:
+    # A fixed name, so that another call can resume the download.
+    archive = home.with_name(f".{home.name}.batch-label-download.zip")
+    download(url, archive, MANUAL_REMEDY, policy)
+    stem = draft_stem(home)
+    for left in DraftFolder.take_over_abandoned(home.parent, stem):
+        left.remove(remove_contents)
+    draft = DraftFolder.make(home.parent, stem)
+    try:
+        unpack_archive(archive, draft.content)
+        _check_contents(draft.content, contents, MANUAL_REMEDY)
+        draft.content.replace(home)  # which fails unless home is absent or empty
+    finally:  # also a wrong archive, which would fail again
+        archive.unlink()
+        draft.remove(remove_contents)
+
+
 def _check_contents(folder: Path, contents: Mapping[str, SplitDigest], remedy: str) -> None:
     try:
         faces = read_ferplus(folder)
-    except NotFerPlus as error:
+    except FerplusError as error:
         raise DownloadError(f"{folder} is not FER+: {error.problem}", remedy) from error
     for split, wanted in contents.items():
         found = digest_split(faces[split])
         if found.faces != wanted.faces:
-            how = f"{found.faces:,} faces, not {wanted.faces:,}"
+            problem = f"{found.faces:,} faces, not {wanted.faces:,}"
         elif found != wanted:
-            how = f"other {'votes' if found.votes != wanted.votes else 'pictures'} than FER+"
+            problem = f"other {'votes' if found.votes != wanted.votes else 'pictures'} than FER+"
         else:
             continue
-        raise DownloadError(f"{folder / SPLIT_FOLDERS[split]} has {how}", remedy)
+        raise DownloadError(f"{folder / SPLIT_FOLDERS[split]} has {problem}", remedy)
 
 
-def _count_faces(contents: Mapping[str, SplitDigest]) -> int:
-    return sum(part.faces for part in contents.values())
+def _fetch(url: str, target: Path, timeout: float) -> None:
+    part, tag = (target.with_name(target.name + suffix) for suffix in (".part", ".etag"))
+    request = urllib.request.Request(url, headers={"User-Agent": "batch-label"})
+    if part.exists() and tag.exists():
+        request.add_header("Range", f"bytes={part.stat().st_size}-")
+        request.add_header("If-Range", tag.read_text())
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            tag.unlink()
+        raise
+    with response:
+        _receive(response, part, tag)
+    part.replace(target)
+    tag.unlink(missing_ok=True)
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, tag: Path) -> None:
+    resumes = response.status == http.client.PARTIAL_CONTENT
+    have = part.stat().st_size if resumes else 0
+    etag = response.headers.get("ETag", "")
+    if etag.startswith('"'):
+        tag.write_text(etag)
+    elif not resumes:  # a weak ETag does not guarantee the same bytes
+        tag.unlink(missing_ok=True)
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    from tqdm import tqdm  # imported late, because evaluation works without the extra `train`
+
+    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download", disable=None)
+    with bar, part.open("ab" if resumes else "wb") as file:
+        while block := response.read(BLOCK_BYTES):
+            file.write(block)
+            bar.update(len(block))
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise ConnectionError(f"cut off after {size:,} of {total:,} bytes")
+
+
+def _describe_error(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP status {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""A folder of photos for each class: the data layout anyone can make."""
+"""Labelled photo files, listed from a folder per class or from a CSV table."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from batch.errors import InputError
 from trainer.datasets.dataset import Dataset, Framing, select_abstain_classes, sort_classes
 from trainer.datasets.samples import SPLIT_NAMES, LabelledFile, Skipped, build_dataset
 
-# Names given to the abstain classes: the class by the name that the data use for it.
+# Abstain class by the name that the data use for it.
 AbstainNames = Mapping[str, str]
+TableRow = dict[str, str]
+
+SUFFIX = ".csv"
+REQUIRED_COLUMNS = ("path", "label")
+SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
+OPTIONAL_COLUMNS = (SPLIT, WEIGHT, KIND, GROUP)
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
+
+
+class LabelTableError(InputError):
+    """A table as a whole can't be used."""
 
 
 def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
-    """Read a folder whose sub-folders are the classes, each searched to any depth.
+    """Read a folder whose sub-folders are the classes, see ``list_folder_files``.
 
-    Its photos are those of ``list_folder_files``. The digest of a file's bytes alone decides its part
-    (80 % train, 10 % validation, 10 % test), so more photos move none that were there.
+    The digest of a file's bytes decides its split (80 % train, 10 % validation, 10 % test), so that
+    more photos do not change the splits of those before.
 
     Raises:
-        InputError: no such folder, fewer than two labels, or a class with no photo.
+        InputError: the folder does not exist, there are fewer than two labels, or a class has no
+            usable photo.
     """
     classes, files = list_folder_files(root, abstain)
     return build_dataset(root.resolve().name, classes, files, framing)
@@ -30,24 +42,27 @@ def load_folders(root: Path, framing: Framing, abstain: AbstainNames | None = No
 def list_folder_files(
     root: Path, abstain: AbstainNames | None = None
 ) -> tuple[tuple[str, ...], list[LabelledFile]]:
-    """List the classes of a folder and the files of each.
+    """List the classes of a folder, which are its sub-folders, and all files in them.
 
-    The folders ``neither`` and ``no_person``, and those that ``abstain`` names, are the abstain
-    classes. A file's kind is its class and the sub-folder that it lies in, such as
+    The folders ``neither`` and ``no_person``, and those named by ``abstain``, are the abstain
+    classes. A file's kind is its class and the sub-folder that it is in, such as
     ``no_person/pets``.
 
     Raises:
-        InputError: no such folder, or fewer than two labels.
+        InputError: the folder does not exist, or there are fewer than two labels.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder", "give a folder with a sub-folder a class")
+        raise InputError(
+            f"{root} is not a folder", "give a folder with a sub-folder for each class"
+        )
     names = abstain or {}
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     classes = sort_classes(names.get(folder.name, folder.name) for folder in folders)
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
         raise InputError(
-            f"{root} has {labels} sub-folders that are labels", "make two or more, happy and sad"
+            f"{root} has {labels} sub-folders that are labels",
+            "make at least two, such as happy and sad",
         )
     files = [
         LabelledFile(
@@ -63,50 +78,23 @@ def list_folder_files(
     return classes, files
 
 
-def _list_files(folder: Path) -> list[Path]:
-    inside = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path
-        for path in inside
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-# == A table of photos and their labels, for photos that lie elsewhere or have a split of their own.
-# ==
-# == Its columns are ``path``, ``label`` and, optionally, ``split``, ``weight``, ``kind`` and ``group``.
-
-SUFFIX = ".csv"
-REQUIRED_COLUMNS = ("path", "label")
-SPLIT, WEIGHT, KIND, GROUP = "split", "weight", "kind", "group"
-OPTIONAL_COLUMNS = (SPLIT, WEIGHT, KIND, GROUP)
-# A weight lies between these.
-MIN_WEIGHT, MAX_WEIGHT = 0.001, 100.0
-
-TableRow = dict[str, str]
-
-
-class LabelTableError(InputError):
-    """The table as a whole can't be used."""
-
-
 def is_label_table(source: Path) -> bool:
-    """Tell a table of photos from other sources by the file's name."""
+    """Tell by the file's name whether a source is a table of photos."""
     return source.suffix.lower() == SUFFIX and source.is_file()
 
 
 def load_label_table(path: Path, framing: Framing, abstain: AbstainNames | None = None) -> Dataset:
-    """Read the photos that a table lists, see ``list_table_files``.
+    """Read the photos of a table, see ``list_table_files``.
 
-    If the table names no split for a photo, its group's name decides or else the digest of the
-    file's bytes, as for folders. A row that can't be used is in ``left_out`` by its line.
+    If the table gives no split for a photo, its group's name decides, or without a group the digest
+    of the file's bytes, as for folders. Unusable rows are in ``skipped``.
 
     Raises:
-        BadManifest: it is no such table.
+        LabelTableError: the file is not such a table.
         InputError: a class has no usable photo.
     """
-    classes, files, left_out = list_table_files(path, abstain)
-    return build_dataset(path.resolve().stem, classes, files, framing, left_out)
+    classes, files, skipped = list_table_files(path, abstain)
+    return build_dataset(path.resolve().stem, classes, files, framing, skipped)
 
 
 def list_table_files(
@@ -114,20 +102,23 @@ def list_table_files(
 ) -> tuple[tuple[str, ...], list[LabelledFile], list[Skipped]]:
     """List the classes and photos of a CSV table (UTF-8) whose first line names the columns.
 
-    Paths are relative to the table's folder. The labels ``neither`` and ``no_person``, and those
-    that ``abstain`` names, are the abstain classes. ``split`` is train, validation or test;
-    ``weight`` is how much a photo counts in the training loss, 1 by default; ``kind`` is what
-    tables by kind call it, the class by default. Rows that can't be used come with the reason.
+    The columns are ``path``, relative to the table's folder, ``label``, and optionally ``split``
+    (train, validation or test), ``weight`` (in the training loss, 1 by default), ``kind`` (for
+    tables by kind, the class by default) and ``group`` (of photos that share a split). The labels
+    ``neither`` and ``no_person``, and those named by ``abstain``, are the abstain classes.
+
+    Returns:
+        The classes, the photos, and the unusable rows with the reason.
 
     Raises:
-        BadManifest: it is no such table, has fewer than two labels, or puts one group into two
-            splits.
+        LabelTableError: the file is not such a table, has fewer than two labels, or puts a group
+            into two splits.
     """
-    left_out, rows = [], []
+    skipped, rows = [], []
     for line, row in _read_table_rows(path):
         problem = _find_problem(row)
         if problem:
-            left_out.append((f"{path.name}, line {line}", problem))
+            skipped.append((f"{path.name}, line {line}", problem))
         else:
             rows.append(row)
     names = abstain or {}
@@ -136,7 +127,7 @@ def list_table_files(
     classes = sort_classes(row["label"] for row in rows)
     labels = len(classes) - len(select_abstain_classes(classes))
     if labels < 2:
-        raise LabelTableError(f"{path} has {labels} labels", "a training needs two or more")
+        raise LabelTableError(f"{path} has {labels} labels", "a training needs at least two")
     splits = _group_splits(path, rows)
     files = [
         LabelledFile(
@@ -150,11 +141,20 @@ def list_table_files(
         )
         for row in rows
     ]
-    return classes, files, left_out
+    return classes, files, skipped
+
+
+def _list_files(folder: Path) -> list[Path]:
+    inside = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path
+        for path in inside
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _group_splits(path: Path, rows: Iterable[TableRow]) -> dict[str, str]:
-    """The split that the table itself names for each group."""
+    """Return the split that the table gives for each group."""
     splits: dict[str, str] = {}
     for row in rows:
         group, split = row.get(GROUP, ""), row.get(SPLIT, "")
@@ -167,9 +167,9 @@ def _group_splits(path: Path, rows: Iterable[TableRow]) -> dict[str, str]:
 
 
 def _read_table_rows(path: Path) -> list[tuple[int, TableRow]]:
-    """All rows with the line each ends on, their cells freed of blanks around them."""
+    """Read all rows, with stripped cells, and the number of each one's last line."""
     try:
-        # With or without the mark that spreadsheets put in front.
+        # With or without the byte order mark that spreadsheets write.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             columns = [cell.strip() for cell in next(reader, [])]
@@ -197,7 +197,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 
 def _to_row(columns: list[str], cells: list[str]) -> TableRow:
-    """A row of another length is empty, and so has no path."""
+    """Build a row; it is empty if its length is wrong."""
     return dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else {}
 
 
@@ -209,7 +209,7 @@ def _find_problem(row: TableRow) -> str:
             return f"no {column}"
     split, weight = row.get(SPLIT, ""), row.get(WEIGHT, "")
     if split not in ("", *SPLIT_NAMES):
-        return f"split {split!r} is none of {', '.join(SPLIT_NAMES)}"
+        return f"split {split!r} is not one of {', '.join(SPLIT_NAMES)}"
     if weight and not _is_weight(weight):
         return f"weight {weight!r} is not a number from {MIN_WEIGHT} to {MAX_WEIGHT:g}"
     return ""

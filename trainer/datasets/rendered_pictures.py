@@ -1,7 +1,7 @@
-"""Pictures without a person that are no photos: pages, screenshots, charts, codes, blank frames.
+"""Rendered pictures without a person: pages, screenshots, charts, codes, blank frames.
 
-Folders of photos are full of them and no photo collection teaches them, so they are rendered: the
-same for everyone, from a seed.
+Folders of photos contain many such pictures, but photo collections for training do not. They are
+rendered from a seed and are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import cycle, islice
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-# Pixels of the longer side.
+# Smallest and largest longer side, in pixels.
 SIDES = (240, 900)
 SYLLABLES = "ba co de fi gu la me ni or pa qui re sa ti un ver wo xy za tion ing est er al".split()
 
@@ -24,7 +24,7 @@ Pen = ImageDraw.ImageDraw
 
 
 class PictureKind(StrEnum):
-    """What is rendered."""
+    """Kind of a rendered picture."""
 
     BLANK = "blank"
     GRADIENT = "gradient"
@@ -42,7 +42,7 @@ class PictureKind(StrEnum):
 
 
 def render_picture(kind: PictureKind, seed: int) -> Image.Image:
-    """Render one picture, RGB; kind and seed decide every pixel."""
+    """Render one RGB picture, which depends only on kind and seed."""
     rng = random.Random(f"{kind.value} {seed}")
     side = rng.randint(*SIDES)
     other = max(120, int(side * rng.uniform(0.5, 1.0)))
@@ -51,7 +51,7 @@ def render_picture(kind: PictureKind, seed: int) -> Image.Image:
 
 
 def render_pictures(count: int, seed: int = 0) -> Iterator[tuple[PictureKind, Image.Image]]:
-    """Render ``count`` pictures one after the other, as many of each kind as of any other."""
+    """Render ``count`` pictures, the same number of each kind."""
     for n, kind in enumerate(islice(cycle(PictureKind), count)):
         yield kind, render_picture(kind, seed + n)
 
@@ -193,7 +193,7 @@ def _render_screenshot(rng: random.Random, size: tuple[int, int]) -> Image.Image
 
 
 def _render_chart(rng: random.Random, size: tuple[int, int]) -> Image.Image:
-    # Here, as matplotlib takes a second to import.
+    # Imported late, because matplotlib takes a second to import.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -280,7 +280,7 @@ def _render_code(rng: random.Random, size: tuple[int, int]) -> Image.Image:
     finder[2:5, 2:5] = True
     for row, column in ((0, 0), (0, modules - 7), (modules - 7, 0)):
         cells[row : row + 7, column : column + 7] = finder
-    if rng.random() < 0.25:  # a bar code
+    if rng.random() < 0.25:  # a barcode
         cells = np.broadcast_to(cells[:1], cells.shape)
     side = int(min(size) * rng.uniform(0.4, 0.95))
     code = Image.fromarray(np.where(cells, 0, 255).astype(np.uint8))
@@ -310,7 +310,7 @@ def _render_map(rng: random.Random, size: tuple[int, int]) -> Image.Image:
 
 
 def _simulate_scan(rng: random.Random, image: Image.Image) -> Image.Image:
-    """Tilt, blur or speckle a page, as a scanner or a phone does."""
+    """Tilt, blur or add noise to a page, as a scanner or phone does."""
     if rng.random() < 0.5:
         image = image.rotate(
             rng.uniform(-8, 8), Image.Resampling.BILINEAR, fillcolor=_random_grey(rng)
@@ -329,7 +329,7 @@ def _add_noise(rng: random.Random, image: Image.Image, strength: float) -> Image
 
 
 def _make_paper(rng: random.Random, size: tuple[int, int]) -> tuple[Image.Image, Pen, Colour]:
-    """Make a sheet, its pen and an ink that shows on it."""
+    """Make a blank picture, its pen, and a visible ink."""
     ground = rng.choice([(255, 255, 255), (250, 247, 238), _random_grey(rng), _random_colour(rng)])
     image = Image.new("RGB", size, ground)
     light = sum(ground) > 380
@@ -341,7 +341,7 @@ def _make_paper(rng: random.Random, size: tuple[int, int]) -> tuple[Image.Image,
 def _write_line(
     rng: random.Random, pen: Pen, start: tuple[int, int], end: int, ink: Colour, letter: int
 ) -> None:
-    """Write words from ``start`` on, as many as fit before ``end``."""
+    """Write words from ``start``, as many as fit before ``end``."""
     font, text = _load_font(letter), ""
     while True:
         longer = f"{text} {_random_words(rng, 1)}".strip()

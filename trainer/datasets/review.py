@@ -1,4 +1,4 @@
-"""A review: what people said of a report's answers, as the report page's ``review.csv``."""
+"""Reader of reviews: people's verdicts on a report's labels, saved by the report page."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ REVIEW_COLUMNS = tuple(
     "path,face,face_left,face_top,face_width,face_height,said,confidence,label".split(",")
 )
 BOX_COLUMNS = REVIEW_COLUMNS[2:6]
-# Answers of earlier releases, and what they are called now.
+# Current names of labels that earlier releases wrote.
 FORMER_ANSWERS = {"not_a_person": Abstain.NO_PERSON.value}
-MAX_SHOWN_CHARACTERS = 300  # characters of what is wrong with a cell
-REVIEW_REMEDY = "give the review.csv that the report page saved, as it is"
+MAX_SHOWN_CHARACTERS = 300  # of an invalid cell, in a message
+REVIEW_REMEDY = "give a review.csv as the report page saved it"
 
 
 class ReviewError(InputError):
-    """A file is no review, or damaged."""
+    """A file is not a review, or is damaged."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """Review files, the later ones said later, and the folder that their paths start from."""
+    """Review files.
+
+    Attributes:
+        files: the files; verdicts of later ones override those of earlier ones.
+        photos: the folder that relative paths in them start from.
+    """
 
     files: tuple[Path, ...]
     photos: Path
@@ -38,16 +43,16 @@ class Review:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person said of one answer of a report.
+    """A person's verdict on one label of a report.
 
     Attributes:
-        path: where the photo lies: a file, or a URL, also that of an archive's member.
-        face: the face's number, None if the answer is the photo's.
-        box: the face that the answer rests on, in pixels of the upright photo; None if it rests on
-            the whole photo.
-        reported: the report's answer, a label, ``neither`` or ``no_person``; empty if it had none.
-        label: the right answer, likewise.
-        where: names the file and line.
+        path: location of the photo, a file or a URL, such as that of an archive's member. face:
+        number of the face, None for a label of the photo. box: the face that the label was derived
+        from, in pixels of the upright photo; None if it was
+            derived from the whole photo.
+        reported: the report's label, ``neither`` or ``no_person``; empty if it had none.
+        label: the right label, ``neither`` or ``no_person``.
+        where: file and line of the verdict, for messages.
     """
 
     path: Location
@@ -59,18 +64,18 @@ class Verdict:
 
     @property
     def confirms(self) -> bool:
-        """Whether the report was right."""
+        """Whether the report's label is right."""
         return self.reported == self.label
 
     @property
     def name(self) -> str:
-        """What the verdict is about, for people."""
+        """Photo and face of the verdict, for messages."""
         photo = printable_text(str(self.path))
         return photo if self.face is None else f"{photo}, face {self.face}"
 
 
 def is_review(source: Path) -> bool:
-    """Tell a review from other tables by its first line."""
+    """Tell by its first line whether a file is a review."""
     if not source.is_file():
         return False
     with source.open("rb") as file:
@@ -80,15 +85,15 @@ def is_review(source: Path) -> bool:
 
 
 def read_review(review: Review) -> list[Verdict]:
-    """Read all files; of several verdicts on the same face or photo the last one counts.
+    """Read all files; the last of several verdicts on the same face or photo counts.
 
     Raises:
-        BadReview: a file can't be read, has other columns, or a line can't be understood.
+        ReviewError: a file can't be read, has other columns, or has an invalid line.
     """
     latest: dict[tuple[Location, int | None], Verdict] = {}
     for file in review.files:
         for verdict in _read_verdicts(file, review.photos):
-            # Taken out first, so that it goes to where it was said last.
+            # Removed first, so that verdicts are in the order of their last mention.
             latest.pop((verdict.path, verdict.face), None)
             latest[verdict.path, verdict.face] = verdict
     return list(latest.values())
@@ -97,53 +102,58 @@ def read_review(review: Review) -> list[Verdict]:
 def select_photo_verdicts(
     verdicts: Sequence[Verdict],
 ) -> tuple[list[Verdict], list[tuple[str, str]]]:
-    """Give one verdict for each photo, and the photos without one, each with the reason.
+    """Select one verdict per photo.
 
-    What was said of the photo counts; where its faces were reviewed one by one, what was said of
-    the first, which is the main one, if nothing else was said of the others. That a box is no
-    face does not tell what the photo shows, and counts for nothing.
+    It is the verdict on the photo or, if its faces were reviewed one by one, that on the first,
+    which is the main face, unless another face has another label. A verdict that a box is not a
+    face says nothing about the photo and is ignored.
+
+    Returns:
+        The verdicts, and the photos without one with the reason.
     """
     photos: dict[Location, list[Verdict]] = {}
     for verdict in verdicts:
         photos.setdefault(verdict.path, []).append(verdict)
     kept: list[Verdict] = []
-    left_out: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str]] = []
     for of_photo in photos.values():
         shown = [v for v in of_photo if v.face is None or v.label != Abstain.NO_PERSON]
         if not shown:
-            left_out.append((of_photo[0].name, "a box that is no face says nothing of the photo"))
+            skipped.append(
+                (of_photo[0].name, "a box that is not a face says nothing about the photo")
+            )
             continue
         first = min(shown, key=lambda verdict: verdict.face or 0)
         labels = {verdict.label for verdict in shown}
         if first.face is not None and first.face > 1:
-            left_out.append((first.name, "the photo's main face was not reviewed"))
+            skipped.append((first.name, "the photo's main face was not reviewed"))
         elif first.face is not None and len(labels) > 1:
-            left_out.append((first.name, "the photo's faces have different labels"))
+            skipped.append((first.name, "the photo's faces have different labels"))
         else:
             kept.append(first)
-    return kept, left_out
+    return kept, skipped
 
 
 def parse_box(sides: Sequence[float]) -> Box | None:
-    """Make a box of its left, top, width and height in pixels; None of nothing.
+    """Build a box of its left, top, width and height in pixels; None if all are empty.
 
     Raises:
-        ValueError: they are no box.
+        ValueError: the numbers are not a box.
     """
     if not sides:
         return None
     left, top, width, height = sides
-    # False for what is no number.
+    # A comparison with NaN is false.
     if not all(abs(side) <= MAX_PHOTO_SIDE for side in sides) or min(width, height) <= 0:
-        raise ValueError(f"{width:g} x {height:g} pixels are no face")
+        raise ValueError(f"{width:g} x {height:g} pixels are not a face")
     return Box(left, top, width, height, score=1.0)
 
 
 def resolve_location(text: str, photos: Path) -> Location:
-    """Tell where a photo of a report lies whose relative paths start in the folder ``photos``.
+    """Resolve a path of a report, relative to the folder ``photos``.
 
     Raises:
-        ValueError: the text is no path of a report.
+        ValueError: the text is not a path as reports write it.
     """
     path = parse_path_text(text)
     return path if isinstance(path, Url) else photos / path
@@ -153,18 +163,18 @@ def _parse_face(text: str) -> int | None:
     if not text:
         return None
     if not 1 <= (face := int(text)) <= MAX_PHOTO_SIDE:
-        raise ValueError(f"{text} is no number of a face")
+        raise ValueError(f"{text} is not the number of a face")
     return face
 
 
 def _read_verdicts(file: Path, photos: Path) -> Iterator[Verdict]:
     try:
-        # With or without the mark that spreadsheets put in front.
+        # With or without the byte order mark that spreadsheets write.
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True)
             if tuple(next(rows, ())) != REVIEW_COLUMNS:
                 raise ReviewError(
-                    f"{file} has not the columns {','.join(REVIEW_COLUMNS)}", REVIEW_REMEDY
+                    f"{file} does not have the columns {','.join(REVIEW_COLUMNS)}", REVIEW_REMEDY
                 )
             for cells in rows:
                 if cells:
@@ -194,4 +204,4 @@ def _parse_verdict(cells: Sequence[str], where: str, photos: Path) -> Verdict:
         )
     except ValueError as error:
         why = printable_text(str(error))[:MAX_SHOWN_CHARACTERS]
-        raise ReviewError(f"{where} can't be understood ({why})", REVIEW_REMEDY) from error
+        raise ReviewError(f"{where} is invalid ({why})", REVIEW_REMEDY) from error

@@ -1,4 +1,4 @@
-"""Samples of reviewed faces and photos: read, cut by the review's boxes, freed of repetitions."""
+"""Samples of reviewed faces and photos, some for training and the others held out."""
 
 from __future__ import annotations
 
@@ -22,52 +22,136 @@ from trainer.datasets.duplicates import find_near_duplicates
 from trainer.datasets.review import Review, Verdict, read_review, select_photo_verdicts
 from trainer.datasets.samples import Sample, Skipped, assign_split, build_split
 
-# Why a photo that was labelled where it lay can't be learnt from there.
-ELSEWHERE_REASON = "it lies in a store or an archive: label and review a copy in a folder"
+ELSEWHERE_REASON = "it is in a store or an archive: label and review a copy in a folder"
+# Names of skipped samples that are logged for each reason.
+MAX_NAMES = 5
+TRAIN_SPLIT = "train"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReviewedSample(Sample):
-    """A reviewed face, or a whole photo without a ``box``; ``confirms`` if the report was right."""
+    """A sample of a reviewed face or photo.
+
+    Attributes:
+        box: the face, in pixels of the photo; None for a whole photo.
+        confirms: whether the report's label was right.
+    """
 
     box: Box | None = None
     confirms: bool = False
 
 
-def find_label(label: str, labels: tuple[str, ...]) -> int | None:
-    """Find a label as a report writes it, by its name or a synonym."""
-    return {canonical_label(label_text(own)): n for n, own in enumerate(labels)}.get(
-        canonical_label(label)
-    )
+@dataclass(frozen=True)
+class ReviewedData:
+    """Reviewed samples for training and held-out ones, which share no photo or near duplicate.
+
+    Attributes:
+        labels: the classes.
+        framing: how photos are turned into samples.
+        learn: training-only samples.
+        held: held-out samples.
+        skipped: photos that can't be used, each with the reason.
+    """
+
+    labels: tuple[str, ...]
+    framing: Framing
+    learn: tuple[ReviewedSample, ...]
+    held: tuple[ReviewedSample, ...]
+    skipped: tuple[Skipped, ...]
+
+    def get_split(self, samples: Sequence[ReviewedSample]) -> Split:
+        """Build a split of some of the samples, each with all votes for its label."""
+        return build_split(samples, len(self.labels), self.framing)
 
 
-def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
-    """Make sure that every label of a review is among ``labels``; abstentions need not be.
+def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> ReviewedData:
+    """Read the samples of a review, cropped by its boxes.
+
+    A face model gets the faces that labels were derived from, a whole-photo model the photos. As
+    for folders of photos, the SHA-256 of a file's bytes decides its split: about 80 % are for
+    training, the others are held out. Skipped are photos that are missing or changed, near
+    duplicates of held-out samples, and ``neither`` or ``no_person`` if it is not a class.
+
+    Args:
+        review: the files.
+        labels: the classes of the data, or a model's outputs: labels, then abstain classes.
+        framing: how photos are turned into samples.
 
     Raises:
-        InputError: one is not; the message names its line.
+        ReviewError: a file is not a review.
+        InputError: a label is not one of ``labels``, or no photo can be used.
     """
-    for verdict in verdicts:
-        if verdict.label not in ABSTAIN_OUTPUTS and find_label(verdict.label, labels) is None:
-            raise InputError(
-                f"{verdict.where} says {verdict.label!r}, which is none of {', '.join(labels)}",
-                "correct the review, or take data and a model that have the label",
-            )
+    verdicts = read_review(review)
+    check_labels(verdicts, labels)
+    suited, unsuited = _select_for_region(verdicts, framing.region)
+    known, unknown = select_known_labels(suited, labels)
+    samples, unusable = read_reviewed_samples(known, labels, framing)
+    skipped = [*unsuited, *unknown, *unusable]
+    if not samples:
+        raise _unusable_error(review, skipped)
+    held = tuple(sample for sample in samples if sample.split != TRAIN_SPLIT)
+    learn = tuple(sample for sample in samples if sample.split == TRAIN_SPLIT)
+    reviewed = ReviewedData(labels, framing, learn, held, ())
+    learn, near = _drop_near_duplicates(
+        reviewed, learn, reviewed.get_split(held), "a held-out sample of the review"
+    )
+    skipped += near
+    logger.info(
+        "%s: %d reviewed samples to train on, %d held out, %d skipped",
+        ", ".join(map(str, review.files)),
+        len(learn),
+        len(held),
+        len(skipped),
+    )
+    log_skipped(skipped)
+    return replace(reviewed, learn=learn, skipped=tuple(skipped))
+
+
+def add_review(data: Dataset, review: Review) -> Dataset:
+    """Add reviewed samples to a data set; near duplicates of the data's own samples are skipped.
+
+    Raises:
+        UsageError: the data are drawn faces.
+        ReviewError: a file is not a review.
+        InputError: a label is not a class of the data, or no photo can be used.
+    """
+    if data.warning:
+        raise UsageError(
+            "reviews can't be added to drawn faces",
+            "give the --data that the model was trained on, or use `trainer adjust`, which needs "
+            "none",
+        )
+    reviewed = read_reviewed(review, data.labels, data.framing)
+    own = concatenate((data.train, data.validation, data.test))
+    learn, known = _drop_near_duplicates(reviewed, reviewed.learn, own, "a sample of the data")
+    held, known_too = _drop_near_duplicates(reviewed, reviewed.held, own, "a sample of the data")
+    if known or known_too:
+        logger.info("%d of them are already in the data", len(known) + len(known_too))
+    return replace(
+        data,
+        reviewed=reviewed.get_split(learn),
+        held=reviewed.get_split(held),
+        skipped=(*data.skipped, *reviewed.skipped, *known, *known_too),
+    )
 
 
 def read_reviewed_samples(
     verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
 ) -> tuple[list[ReviewedSample], list[Skipped]]:
-    """Read each photo once and cut out what was reviewed; the rest comes with the reason.
+    """Read each photo once, and crop the faces that were reviewed.
 
-    The samples are in the order of their photos' bytes. One with two labels is left out.
+    Returns:
+        The samples, sorted by the digest of their photos, and the skipped ones with the reason,
+        such as those with two labels.
     """
 
     def by_path(verdict: Verdict) -> str:
         return str(verdict.path)
 
     def load(wanted: list[Verdict]) -> list[ReviewedSample | Skipped]:
-        return list(_cut_samples(wanted, labels, framing))
+        return list(_crop_samples(wanted, labels, framing))
 
     photos = [list(group) for _, group in groupby(sorted(verdicts, key=by_path), by_path)]
     with ThreadPoolExecutor() as pool:
@@ -78,10 +162,67 @@ def read_reviewed_samples(
     return samples, [*(one for one in found if not isinstance(one, ReviewedSample)), *repeated]
 
 
-def _cut_samples(
+def find_label(label: str, labels: tuple[str, ...]) -> int | None:
+    """Find the index of a report's label by its name or a synonym; None if it is absent."""
+    return {canonical_label(label_text(own)): n for n, own in enumerate(labels)}.get(
+        canonical_label(label)
+    )
+
+
+def check_labels(verdicts: Iterable[Verdict], labels: tuple[str, ...]) -> None:
+    """Check that every label of a review is one of ``labels``; abstain classes may be missing.
+
+    Raises:
+        InputError: a label is not; the message names the line.
+    """
+    for verdict in verdicts:
+        if verdict.label not in ABSTAIN_OUTPUTS and find_label(verdict.label, labels) is None:
+            raise InputError(
+                f"{verdict.where} has the label {verdict.label!r}, which is not one of "
+                f"{', '.join(labels)}",
+                "correct the review, or use data and a model with this label",
+            )
+
+
+def select_known_labels(
+    verdicts: Sequence[Verdict], labels: tuple[str, ...]
+) -> tuple[list[Verdict], list[Skipped]]:
+    """Select the verdicts whose label is a class; the others are returned with the reason."""
+    known: list[Verdict] = []
+    unknown: list[Skipped] = []
+    for verdict in verdicts:
+        if find_label(verdict.label, labels) is None:
+            unknown.append((verdict.name, f"{verdict.label} is not one of {', '.join(labels)}"))
+        else:
+            known.append(verdict)
+    return known, unknown
+
+
+def log_skipped(skipped: Sequence[Skipped]) -> None:
+    """Log the number of skipped samples for each reason, with some of their names."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        names.setdefault(reason, []).append(name)
+    for reason, those in names.items():
+        more = ", ..." if len(those) > MAX_NAMES else ""
+        logger.info("  %d: %s (%s%s)", len(those), reason, ", ".join(those[:MAX_NAMES]), more)
+
+
+def _select_for_region(
+    verdicts: Sequence[Verdict], region: Region
+) -> tuple[list[Verdict], list[Skipped]]:
+    if region is Region.IMAGE:
+        photos, skipped = select_photo_verdicts(verdicts)
+        return [replace(verdict, box=None) for verdict in photos], skipped
+    reason = "the label was not derived from a face"
+    faceless = [(v.name, reason) for v in verdicts if v.box is None]
+    return [verdict for verdict in verdicts if verdict.box is not None], faceless
+
+
+def _crop_samples(
     verdicts: Sequence[Verdict], labels: tuple[str, ...], framing: Framing
 ) -> Iterator[ReviewedSample | Skipped]:
-    """Cut out what was reviewed of one photo."""
+    """Crop the reviewed faces of one photo, or resize the photo."""
     path, side, channels = verdicts[0].path, framing.side, framing.channels
     if isinstance(path, Url):
         yield from ((verdict.name, ELSEWHERE_REASON) for verdict in verdicts)
@@ -93,7 +234,7 @@ def _cut_samples(
         if isinstance(data, Failure) or isinstance(photo, Failure):
             yield verdict.name, photo.detail if isinstance(photo, Failure) else ""
         elif box and not _contains_box(photo, box):
-            yield verdict.name, "its face lies outside of the photo, which has changed"
+            yield verdict.name, "the face is outside of the photo, which has changed"
         else:
             digest = hashlib.sha256(data).hexdigest()
             yield ReviewedSample(
@@ -101,17 +242,20 @@ def _cut_samples(
                 label=find_label(verdict.label, labels) or 0,
                 split=assign_split(digest),
                 digest=digest,
-                pixels=crop(photo, _mark_detail(photo, box), framing.margin, side, side, channels)
+                pixels=crop(
+                    photo,
+                    # As the runner, which crops small faces from the photo's detail.
+                    replace(box, in_detail=is_small(photo, box)),
+                    framing.margin,
+                    side,
+                    side,
+                    channels,
+                )
                 if box
                 else resize_photo(photo, side, side, channels),
                 box=box,
                 confirms=verdict.confirms,
             )
-
-
-def _mark_detail(photo: Photo, box: Box) -> Box:
-    """Have a face cut out of the photo's detail if a run, which has found it, does."""
-    return replace(box, in_detail=is_small(photo, box))
 
 
 def _contains_box(photo: Photo, box: Box) -> bool:
@@ -126,130 +270,20 @@ def _deduplicate(
     for sample in samples:
         same.setdefault((sample.digest, sample.box), []).append(sample)
     kept: list[ReviewedSample] = []
-    left_out: list[Skipped] = []
+    skipped: list[Skipped] = []
     for group in same.values():
-        said = sorted({labels[sample.label] for sample in group})
-        if len(said) > 1:
-            reason = f"the same photo is said to be {' and '.join(said)}"
-            left_out += [(sample.name, reason) for sample in group]
+        classes = sorted({labels[sample.label] for sample in group})
+        if len(classes) > 1:
+            reason = f"the same photo is labelled {' and '.join(classes)}"
+            skipped += [(sample.name, reason) for sample in group]
         else:
             kept.append(group[0])
-            left_out += [(s.name, f"the same photo as {group[0].name}") for s in group[1:]]
-    return sorted(kept, key=_sample_sort_key), left_out
+            skipped += [(s.name, f"the same photo as {group[0].name}") for s in group[1:]]
+    return sorted(kept, key=_sample_sort_key), skipped
 
 
 def _sample_sort_key(sample: ReviewedSample) -> tuple[str, float, float]:
     return sample.digest, sample.box.left if sample.box else 0, sample.box.top if sample.box else 0
-
-
-# == What people reviewed, as data: samples to learn from, and others held out to judge by.
-
-# So many names are told of those that are left out for one reason.
-MAX_NAMES = 5
-TRAIN_SPLIT = "train"
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReviewedData:
-    """Samples to learn from and to judge by, which share no photo and no near duplicate."""
-
-    labels: tuple[str, ...]
-    framing: Framing
-    learn: tuple[ReviewedSample, ...]
-    held: tuple[ReviewedSample, ...]
-    skipped: tuple[Skipped, ...]
-
-    def get_split(self, samples: Sequence[ReviewedSample]) -> Split:
-        """Put some of the samples together, each with all its votes for its label."""
-        return build_split(samples, len(self.labels), self.framing)
-
-
-def read_reviewed(review: Review, labels: tuple[str, ...], framing: Framing) -> ReviewedData:
-    """Cut what was reviewed out of its photos, by the review's boxes.
-
-    A model of faces gets the faces that answers rest on, a model of whole photos the photos. As
-    for folders of photos, the SHA-256 of a file's bytes decides its part: about 80 % are learnt
-    from, the others are held out. What is gone, changed, or nearly the same as a held-out sample is
-    left out, and so is ``neither`` or ``no_person`` if it is not a class.
-
-    Args:
-        review: the files.
-        labels: the classes of the data, or a model's outputs: labels, then abstain classes.
-        framing: how samples are cut.
-
-    Raises:
-        BadReview: a file is no review.
-        InputError: a label is none of ``labels``, or nothing can be used.
-    """
-    verdicts = read_review(review)
-    check_labels(verdicts, labels)
-    suited, unsuited = _select_for_region(verdicts, framing.region)
-    known, unknown = select_known_labels(suited, labels)
-    samples, unusable = read_reviewed_samples(known, labels, framing)
-    left_out = [*unsuited, *unknown, *unusable]
-    if not samples:
-        raise _unusable_error(review, left_out)
-    held = tuple(sample for sample in samples if sample.split != TRAIN_SPLIT)
-    learn = tuple(sample for sample in samples if sample.split == TRAIN_SPLIT)
-    reviewed = ReviewedData(labels, framing, learn, held, ())
-    learn, near = _drop_near_duplicates(
-        reviewed, learn, reviewed.get_split(held), "a held-out sample of the review"
-    )
-    left_out += near
-    _log_summary(review, learn, held, left_out)
-    return replace(reviewed, learn=learn, skipped=tuple(left_out))
-
-
-def add_review(data: Dataset, review: Review) -> Dataset:
-    """Put what was reviewed beside data; what these hold already is left out.
-
-    Raises:
-        UsageError: the data are drawn faces.
-        BadReview, InputError: as ``read_reviewed`` does.
-    """
-    if data.warning:
-        raise UsageError(
-            "drawn faces and reviewed photos don't go together",
-            "give the --data that the model learnt from, or see `trainer adjust`, which needs none",
-        )
-    reviewed = read_reviewed(review, data.labels, data.framing)
-    own = concatenate((data.train, data.validation, data.test))
-    learn, known = _drop_near_duplicates(reviewed, reviewed.learn, own, "a sample of the data")
-    held, known_too = _drop_near_duplicates(reviewed, reviewed.held, own, "a sample of the data")
-    if known or known_too:
-        logger.info("%d of them are in the data already", len(known) + len(known_too))
-    return replace(
-        data,
-        reviewed=reviewed.get_split(learn),
-        held=reviewed.get_split(held),
-        skipped=(*data.skipped, *reviewed.skipped, *known, *known_too),
-    )
-
-
-def select_known_labels(
-    verdicts: Sequence[Verdict], labels: tuple[str, ...]
-) -> tuple[list[Verdict], list[Skipped]]:
-    """Keep the verdicts whose right answer is a class; the others come with the reason."""
-    known: list[Verdict] = []
-    unknown: list[Skipped] = []
-    for verdict in verdicts:
-        if find_label(verdict.label, labels) is None:
-            unknown.append((verdict.name, f"{verdict.label} is none of {', '.join(labels)}"))
-        else:
-            known.append(verdict)
-    return known, unknown
-
-
-def _select_for_region(
-    verdicts: Sequence[Verdict], region: Region
-) -> tuple[list[Verdict], list[Skipped]]:
-    if region is Region.IMAGE:
-        photos, left_out = select_photo_verdicts(verdicts)
-        return [replace(verdict, box=None) for verdict in photos], left_out
-    faceless = [(v.name, "the answer rests on no face") for v in verdicts if v.box is None]
-    return [verdict for verdict in verdicts if verdict.box is not None], faceless
 
 
 def _drop_near_duplicates(
@@ -263,38 +297,12 @@ def _drop_near_duplicates(
     ]
 
 
-def _unusable_error(review: Review, left_out: Sequence[Skipped]) -> InputError:
+def _unusable_error(review: Review, skipped: Sequence[Skipped]) -> InputError:
     files = ", ".join(map(str, review.files))
-    name, reason = left_out[-1] if left_out else ("", "it has no rows")
+    name, reason = skipped[-1] if skipped else ("", "it has no rows")
     example = f"such as {name}: {reason}" if name else reason
     return InputError(
-        f"nothing in {files} can be used, {example}",
+        f"no photo of {files} can be used, {example}",
         f"give --photos the folder that the report's paths start from, if not "
         f"{review.photos.resolve()}; or review more answers",
     )
-
-
-def _log_summary(
-    review: Review,
-    learn: Sequence[ReviewedSample],
-    held: Sequence[ReviewedSample],
-    left_out: Sequence[Skipped],
-) -> None:
-    logger.info(
-        "%s: %d reviewed to learn from, %d held out, %d left out",
-        ", ".join(map(str, review.files)),
-        len(learn),
-        len(held),
-        len(left_out),
-    )
-    log_skipped(left_out)
-
-
-def log_skipped(left_out: Sequence[Skipped]) -> None:
-    """Log how many were left out for each reason, with some of their names."""
-    names: dict[str, list[str]] = {}
-    for name, reason in left_out:
-        names.setdefault(reason, []).append(name)
-    for reason, those in names.items():
-        more = ", ..." if len(those) > MAX_NAMES else ""
-        logger.info("  %d: %s (%s%s)", len(those), reason, ", ".join(those[:MAX_NAMES]), more)

@@ -1,4 +1,4 @@
-"""Labelled photo files made into a data set: read, cut, freed of repetitions and split."""
+"""Samples of labelled photo files: read, cropped, deduplicated and split into a data set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from batch.vision.read_file import read_file
 from trainer.datasets.dataset import Dataset, Framing, Pixels, Split
 from trainer.datasets.duplicates import drop_near_duplicates
 
-# A picture no larger than this on both sides (pixels) is a face crop already.
+# A picture of at most this many pixels on both sides is taken for a face crop.
 MAX_FACE_CROP_SIDE = 64
 SPLIT_NAMES = ("train", "validation", "test")
-# Shares of all photos; the rest is for testing.
+# Shares of all photos; the others are the test split.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
-OWN_PHOTOS_CREDIT = "Photos of whoever trained the model, who also knows their licence."
+OWN_PHOTOS_CREDIT = "Photos of the author of the model; their licence is not recorded."
 
 Cropper = Callable[[Photo], Pixels | None]
+# Name of a file, and the reason why it can't be used.
 Skipped = tuple[str, str]
 
 
@@ -35,13 +36,13 @@ class LabelledFile:
     """A photo file to read.
 
     Attributes:
-        path: where it is.
-        name: what messages call it.
+        path: path of the file.
+        name: name in messages.
         label: index of its class.
         split: train, validation or test; if empty, the group or else the file's bytes decide.
-        weight: how much it counts in the training loss.
-        kind: what kind of picture it is, for tables.
-        group: name of the group that it shares a split and a fold with, empty for none.
+        weight: weight in the training loss.
+        kind: kind of picture, for tables.
+        group: group whose samples share a split and a fold; empty for none.
     """
 
     path: Path
@@ -55,7 +56,18 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo that can be learnt from; ``digest`` is the SHA-256 of its file's bytes."""
+    """A photo that was read and cropped.
+
+    Attributes:
+        name: name in messages.
+        label: index of its class.
+        split: train, validation or test.
+        digest: SHA-256 of the file's bytes.
+        pixels: uint8 [side, side, channels].
+        weight: weight in the training loss.
+        kind: kind of picture, for tables.
+        group: group whose samples share a split and a fold; empty for none.
+    """
 
     name: str
     label: int
@@ -72,13 +84,20 @@ def build_dataset(
     labels: tuple[str, ...],
     files: Sequence[LabelledFile],
     framing: Framing,
-    left_out: Iterable[Skipped] = (),
+    skipped: Iterable[Skipped] = (),
 ) -> Dataset:
-    """Read photos and put each into its part.
+    """Read photos and build a data set of them.
 
-    A face sample is the photo's largest face, found and cut as the runner does it. A file
-    that can't be read, shows no face, repeats another, or lies in two classes goes to
-    ``skipped``, and so do near duplicates of held-out photos.
+    A face sample is the photo's largest face, detected and cropped as by the runner. Skipped are
+    files that can't be read, show no face, are copies of another or are in two classes, and near
+    duplicates of held-out photos.
+
+    Args:
+        name: name of the data set.
+        labels: its classes.
+        files: the photos.
+        framing: how photos are turned into samples.
+        skipped: files that were skipped before.
 
     Raises:
         InputError: a class has no usable photo.
@@ -88,7 +107,7 @@ def build_dataset(
     for n, label in enumerate(labels):
         if not any(sample.label == n for sample in samples):
             raise InputError(f"{label} in {name} has no usable photo", "add photos or remove it")
-    # By digest, so that a renamed file changes nothing of what is learnt.
+    # Sorted by digest, so that renaming a file does not change the training.
     samples.sort(key=lambda sample: sample.digest)
     split = {split: [s for s in samples if s.split == split] for split in SPLIT_NAMES}
     data = Dataset(
@@ -98,7 +117,7 @@ def build_dataset(
         train=build_split(split["train"], len(labels), framing),
         validation=build_split(split["validation"], len(labels), framing),
         test=build_split(split["test"], len(labels), framing),
-        skipped=(*left_out, *unusable, *repeated),
+        skipped=(*skipped, *unusable, *repeated),
         credit=OWN_PHOTOS_CREDIT,
     )
     return drop_near_duplicates(
@@ -107,7 +126,7 @@ def build_dataset(
 
 
 def assign_split(digest: str) -> str:
-    """Name the part by a SHA-256 (hex): that of a file's bytes, or of a group's name."""
+    """Assign a split by a SHA-256 (hex), of a file's bytes or of a group's name."""
     at = int(digest[:16], 16) / 16**16
     if at < TRAIN_SHARE:
         return "train"
@@ -115,22 +134,26 @@ def assign_split(digest: str) -> str:
 
 
 def hash_group(group: str) -> str:
-    """SHA-256 (hex) of a group's name, which decides the part of all its samples."""
+    """Compute the SHA-256 (hex) of a group's name, which decides the split of its samples."""
     return hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_samples(
     files: Sequence[LabelledFile], framing: Framing
 ) -> tuple[list[Sample], list[Skipped]]:
-    """Read and cut photos; those that can't be used come with the reason."""
-    find = _make_cropper(framing)
+    """Read and crop photos, in parallel.
+
+    Returns:
+        The samples, and the files that can't be used with the reason.
+    """
+    crop_photo = _make_cropper(framing)
 
     def load(file: LabelledFile) -> Sample | Skipped:
         data = read_file(file.path)
         photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
         if isinstance(data, Failure) or isinstance(photo, Failure):
             return file.name, photo.detail if isinstance(photo, Failure) else ""
-        pixels = find(photo)
+        pixels = crop_photo(photo)
         if pixels is None:
             return file.name, "no face found"
         digest = hashlib.sha256(data).hexdigest()
@@ -157,39 +180,39 @@ def _make_cropper(framing: Framing) -> Cropper:
         return lambda photo: resize_photo(photo, side, side, channels)
     detector = Detector()
 
-    def find(photo: Photo) -> Pixels | None:
+    def crop_face(photo: Photo) -> Pixels | None:
         if max(photo.width, photo.height) <= MAX_FACE_CROP_SIDE:
             return resize_photo(photo, side, side, channels)
         boxes = detector.detect(photo)
         return crop(photo, boxes[0], framing.margin, side, side, channels) if boxes else None
 
-    return find
+    return crop_face
 
 
 def _deduplicate(
     samples: Iterable[Sample], labels: tuple[str, ...]
 ) -> tuple[list[Sample], list[Skipped]]:
-    """Keep one of each photo, the most held-out one, and none of those in two classes."""
+    """Keep one copy of each photo, preferably a held-out one, and none if it is in two classes."""
     same: dict[str, list[Sample]] = {}
     for sample in samples:
         same.setdefault(sample.digest, []).append(sample)
     kept: list[Sample] = []
-    left_out: list[Skipped] = []
+    skipped: list[Skipped] = []
     for group in same.values():
         classes = sorted({labels[sample.label] for sample in group})
         if len(classes) > 1:
             reason = f"the same photo is in {' and '.join(classes)}"
-            left_out.extend((sample.name, reason) for sample in group)
+            skipped.extend((sample.name, reason) for sample in group)
         else:
             first = max(group, key=lambda sample: SPLIT_NAMES.index(sample.split))
             kept.append(first)
             reason = f"the same photo as {first.name}"
-            left_out.extend((s.name, reason) for s in group if s is not first)
-    return kept, left_out
+            skipped.extend((s.name, reason) for s in group if s is not first)
+    return kept, skipped
 
 
 def build_split(samples: Sequence[Sample], classes: int, framing: Framing) -> Split:
-    """Put samples together as a part, each with all its votes for its label."""
+    """Build a split of samples, each with all votes for its label."""
     shape = (len(samples), framing.side, framing.side, framing.channels)
     pixels = np.stack([s.pixels for s in samples]) if samples else np.empty(shape, np.uint8)
     return Split(

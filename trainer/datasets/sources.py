@@ -1,35 +1,17 @@
-"""Photos that a model has labelled, not a person: learnt from beside the data, never judged by.
-
-Lee 2013, "Pseudo-Label". A network that looks at whole photos learns from few; what it has
-never seen, such as close portraits, it takes for what looks alike by chance. A face model's sure
-answers show it such photos.
-"""
+"""Data sources: recognises the layout of the given data, and chooses data if none are given."""
 
 from __future__ import annotations
 
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from batch.errors import InputError, UsageError
-from batch.path_text import parse_path_text
-from batch.records import Abstain, Region, Status
-from trainer.datasets.dataset import (
-    Dataset,
-    Framing,
-    Split,
-    canonical_label,
-    concatenate,
-    select_samples,
-)
-from trainer.datasets.drawn_faces import STARTER_NAME as STARTER
-from trainer.datasets.drawn_faces import load_starter
-from trainer.datasets.duplicates import find_near_duplicates
+from batch.records import Abstain, Region
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.datasets.drawn_faces import STARTER_NAME, load_starter
 from trainer.datasets.ferplus import (
     FERPLUS_FRAMING,
     is_fer2013,
@@ -46,85 +28,15 @@ from trainer.datasets.labelled_files import (
     load_folders,
     load_label_table,
 )
+from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review, is_review
 from trainer.datasets.reviewed_samples import add_review
-from trainer.datasets.samples import LabelledFile, build_split, read_samples
-
-REPORT_COLUMNS = {"path", "status", "label"}
-# Of the data's own number. Measured on 564 photos of people: 30 portraits beside them keep a
-# whole-photo model from overruling sure faces in 865 others (1 of 422, without them 24 of 444) and
-# cost nothing; 80 cost 0.8 points, 212 a point.
-MAX_PSEUDO_SHARE = 0.05
-REPORT_REMEDY = "give a CSV report that batch-label wrote, and start where it was written"
-
-logger = logging.getLogger(__name__)
-
-
-def add_pseudo_labels(data: Dataset, report: Path) -> Dataset:
-    """Add photos of a report (CSV) whose answers are sure, as many of each label.
-
-    At most ``MAX_PSEUDO_SHARE`` of the data's own number are taken; which depends on their bytes alone.
-    Near duplicates of the data's own photos, and of reviewed ones, are passed over.
-
-    Raises:
-        InputError: it is no report, or one of the labels has no photo.
-    """
-    labels = {canonical_label(label): n for n, label in enumerate(data.labels)}
-    files = [
-        LabelledFile(path, str(path), labels[canonical_label(label)], "train")
-        for path, label in _read_sure_labels(report)
-        if canonical_label(label) in labels
-    ]
-    samples, _ = read_samples(files, data.framing)
-    unique = {sample.digest: sample for sample in samples}
-    ordered = [unique[digest] for digest in sorted(unique)]
-    part = build_split(ordered, len(labels), data.framing)
-    own = len(data.train) + len(data.validation) + len(data.test)
-    count = len(data.labels) - len(data.abstain)
-    part = _balance_labels(
-        _drop_near_duplicates(part, data), count, most=max(1, int(own * MAX_PSEUDO_SHARE / count))
-    )
-    if not len(part):
-        raise InputError(
-            f"{report} has no sure photo for each of {', '.join(data.labels)}", REPORT_REMEDY
-        )
-    logger.info("%s: %s photos beside the data", report, f"{len(part):,}")
-    return replace(data, pseudo_labelled=part)
-
-
-def _read_sure_labels(report: Path) -> Iterator[tuple[Path, str]]:
-    try:
-        with report.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            if REPORT_COLUMNS - set(rows.fieldnames or ()):
-                raise InputError(f"{report} lacks the columns of a report", REPORT_REMEDY)
-            for row in rows:
-                if row["status"] == Status.OK:
-                    yield Path(parse_path_text(row["path"])), row["label"]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{report} can't be read as a report ({error})", REPORT_REMEDY) from error
-
-
-def _drop_near_duplicates(part: Split, data: Dataset) -> Split:
-    others = (data.train, data.validation, data.test, data.reviewed, data.held)
-    own = concatenate(tuple(part for part in others if part is not None))
-    return select_samples(part, find_near_duplicates(part.pixels, own.pixels) < 0)
-
-
-def _balance_labels(part: Split, labels: int, most: int) -> Split:
-    """Keep as many samples of each label as the rarest has, the first of each, but not more."""
-    classes = [np.flatnonzero(part.targets == n) for n in range(labels)]
-    fewest = min(most, *map(len, classes))
-    return select_samples(part, np.sort(np.concatenate([chosen[:fewest] for chosen in classes])))
-
-
-# == Where labelled pictures come from: tells the layouts apart, and chooses where none is given.
+from trainer.datasets.samples import LabelledFile
 
 SOURCE_FILE = "source.txt"
 SKIPPED_FILE = "left-out.csv"
-NO_DATA_REMEDY = "give --data PATH, or get FER+ with `trainer data`"
-
-# Reasons for leaving files out that are logged, the most frequent ones.
+NO_DATA_REMEDY = "give --data PATH, or download FER+ with `trainer data`"
+# Reasons for skipped files that are logged, the most frequent ones.
 MAX_REASONS = 5
 
 logger = logging.getLogger(__name__)
@@ -137,28 +49,32 @@ def load_dataset(
     review: Review | None = None,
     abstain: AbstainNames | None = None,
 ) -> Dataset:
-    """Read FER+ (pictures or tables), a table of photos, folders of them, or the starter set.
+    """Read FER+ (pictures or tables), a table of photos, folders of photos, or the starter set.
 
-    The starter set goes by the name ``drawn`` where no file has it. ``framing`` says how
-    samples are cut, None leaves it to the data. ``beside`` is a report, see there, and
-    ``review`` what people said of one. ``abstain`` has names that photos in folders or tables use
-    for the abstain classes, each with its class. How many files are left out is logged, and so is
-    the data's warning.
+    Skipped files and the data's warning are logged.
+
+    Args:
+        source: the path, or ``drawn`` for the starter set, if there is no file of that name.
+        framing: how photos are turned into samples; None for the data's default.
+        beside: a report whose confident labels are added, see ``add_pseudo_labels``.
+        review: reviews whose samples are added, see ``add_review``.
+        abstain: abstain class by the name that folders or tables use for it.
 
     Raises:
-        InputError: there is nothing, or it is none of these.
-        UsageError: FER+ can't be had in that framing, or the starter set with a review.
+        InputError: the source does not exist, or is not one of these layouts.
+        UsageError: FER+ does not have samples of that framing, the source is a review, or reviews
+            are added to the starter set.
     """
     data = _load_by_layout(source, framing, abstain)
     if data.skipped:
-        logger.info("%s: %s left out", data.name, f"{len(data.skipped):,}")
+        logger.info("%s: %s skipped", data.name, f"{len(data.skipped):,}")
         reasons = Counter(reason for _, reason in data.skipped)
         for reason, count in reasons.most_common(MAX_REASONS):
             logger.info("  %s: %s", f"{count:,}", reason)
     if data.framing.region is Region.FACE and Abstain.NO_PERSON in data.labels:
         logger.warning(
-            "WARNING: samples are faces, so %s pictures without a face teach nothing; for a model "
-            "of whole photos give --region image",
+            "WARNING: samples are faces, so %s pictures without a face are skipped; give --region "
+            "image for a model of whole photos",
             Abstain.NO_PERSON,
         )
     if data.warning:
@@ -172,7 +88,7 @@ def list_photo_files(source: Path, abstain: AbstainNames | None = None) -> list[
     """List the photos of a table or of folders without reading them.
 
     Raises:
-        InputError: it is neither.
+        InputError: the source is neither.
     """
     if is_label_table(source):
         return list_table_files(source, abstain)[1]
@@ -183,12 +99,18 @@ def choose_source(
     given: Path | None,
     run: Path,
     home: Path = FERPLUS_FOLDER,
-    bring: Callable[[Path], None] = obtain_ferplus,
+    download: Callable[[Path], None] = obtain_ferplus,
 ) -> Path:
-    """Choose what a run learns from: never nothing.
+    """Choose the data of a run.
 
-    It is what is given; else what the run has learnt from so far; else FER+ at ``home``,
-    which ``bring`` downloads if it is not there; else, where it can't be had, the starter set.
+    They are, in this order: the given ones; those recorded in the run's folder; FER+ at ``home``,
+    which is downloaded if need be; and the starter set, if the download fails.
+
+    Args:
+        given: path of the data, None if the user gave none.
+        run: the run's folder.
+        home: the folder of FER+.
+        download: function that downloads FER+ to a folder.
     """
     recorded = run / SOURCE_FILE
     if given is not None:
@@ -198,16 +120,16 @@ def choose_source(
     if home.exists():
         return home
     try:
-        bring(home)
+        download(home)
     except DownloadError as error:
         logger.warning("%s", error)
-        logger.warning("WARNING: without FER+, the drawn starter set takes its place")
-        return Path(STARTER)
+        logger.warning("WARNING: FER+ is not available, so the drawn starter set is used")
+        return Path(STARTER_NAME)
     return home
 
 
 def record_source(run: Path, source: Path, data: Dataset) -> None:
-    """Note in a run's folder what it learns from, and in ``left-out.csv`` what it does not."""
+    """Record a run's data in its folder, and the skipped files in ``left-out.csv``."""
     run.mkdir(parents=True, exist_ok=True)
     place = source.resolve() if source.exists() else source
     (run / SOURCE_FILE).write_text(f"{place}\n", encoding="utf-8")
@@ -217,44 +139,42 @@ def record_source(run: Path, source: Path, data: Dataset) -> None:
         rows.writerow(("name", "reason"))
         rows.writerows(data.skipped)
     if data.skipped:
-        logger.info("%s says which, and why", listed)
+        logger.info("%s lists the skipped files with the reasons", listed)
 
 
 def make_framing(
     region: str | None, side: int | None, rgb: bool, margin: float | None
 ) -> Framing | None:
-    """Fill up what was said of the samples with the usual, None where nothing was said."""
+    """Build a framing of options and defaults; None if no option is given."""
     if region is None and side is None and margin is None and not rgb:
         return None
-    usual = Framing()
+    default = Framing()
     return Framing(
-        region=usual.region if region is None else Region(region),
-        margin=usual.margin if margin is None else margin,
-        side=side or usual.side,
-        channels=3 if rgb else usual.channels,
+        region=default.region if region is None else Region(region),
+        margin=default.margin if margin is None else margin,
+        side=side or default.side,
+        channels=3 if rgb else default.channels,
     )
 
 
 def _load_by_layout(source: Path, framing: Framing | None, abstain: AbstainNames | None) -> Dataset:
     if not source.exists():
-        if source == Path(STARTER):
+        if source == Path(STARTER_NAME):
             return load_starter(framing or Framing())
-        raise InputError(
-            f"there are no data at {source}", "give --data PATH, or get FER+ with `trainer data`"
-        )
-    for known, load in ((is_ferplus, load_ferplus), (is_fer2013, load_fer2013)):
-        if known(source):
+        raise InputError(f"{source} does not exist", NO_DATA_REMEDY)
+    for is_layout, load in ((is_ferplus, load_ferplus), (is_fer2013, load_fer2013)):
+        if is_layout(source):
             if framing not in (None, FERPLUS_FRAMING):
                 raise UsageError(
-                    f"{source} is FER+, whose samples are grey faces {FERPLUS_FRAMING.side} pixels wide",
-                    "give photos in folders for other samples",
+                    f"{source} is FER+, whose samples are grey faces {FERPLUS_FRAMING.side} pixels "
+                    "wide",
+                    "omit --region, --side, --rgb and --margin, or give folders of photos",
                 )
             return load(source)
     if is_review(source):
         raise UsageError(
-            f"{source} is a review: a network that learns from it alone knows the least certain "
-            f"photos and no others",
-            "give it as --review beside --data, or see `trainer adjust`, which needs no data",
+            f"{source} is a review, which has only the least certain photos",
+            "give it as --review beside --data, or use `trainer adjust`, which needs no data",
         )
     if is_label_table(source):
         return load_label_table(source, framing or Framing(), abstain)

@@ -1,1 +1,1 @@
-"""What the training loop is made of."""
+"""Training a network: settings, initial weights, augmentation, the loop, cross-validation."""

@@ -1,15 +1,14 @@
-"""Random changes that turn a training picture into one more photo of the same.
+"""Random augmentation of training pictures.
 
-They follow what real photos and a detector's crops of them look like: tilted, a little
-off-centre, cut otherwise, taken from few pixels, under- or over-exposed, in another
-light, noisy, compressed, half covered.
+The changes imitate real photos and a detector's crops of them: tilted, off-centre, cropped
+differently, of low resolution, under- or over-exposed, in another light, noisy, compressed, partly
+covered.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,67 +16,24 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-# Samples that share one random resolution; each sample its own would mean one
-# resize call a sample.
+from trainer.training.config import Augmentation
+
+# Samples that share one random resolution, because each resolution costs a resize call.
 RESOLUTION_GROUP = 16
-# From where compression shows to where it no longer does, on PIL's scale.
+# From visible to invisible compression, on Pillow's scale.
 JPEG_QUALITIES = (20, 90)
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How far each random change goes; the defaults suit 48 pixel faces.
-
-    Rotation in degrees; scale as a factor (1.22 means 1/1.22 to 1.22); shift as a
-    share of the side; ``crop`` as the least share of the area that a cut-out keeps and
-    ``aspect`` as the factor it is stretched by; ``min_side`` in pixels; contrast and
-    saturation as factors; ``tint`` as the spread of each colour's own factor;
-    brightness and noise in grey levels; the others are probabilities.
-    """
-
-    rotation: float = 20.0
-    scale: float = 1.22
-    shift: float = 0.08
-    low_resolution: float = 0.4
-    min_side: int = 16
-    contrast: float = 1.5
-    brightness: float = 25.0
-    noise: float = 10.0
-    erase: float = 0.3
-    erase_side: float = 0.45
-    crop: float = 1.0
-    aspect: float = 1.0
-    saturation: float = 1.0
-    grey: float = 0.0
-    tint: float = 0.0
-    jpeg: float = 0.0
-
-    def halve(self) -> Augmentation:
-        """Go half as far, and as often, in everything but the size of what is erased."""
-        return replace(
-            self,
-            rotation=self.rotation / 2,
-            scale=math.sqrt(self.scale),
-            shift=self.shift / 2,
-            low_resolution=self.low_resolution / 2,
-            contrast=math.sqrt(self.contrast),
-            brightness=self.brightness / 2,
-            noise=self.noise / 2,
-            erase=self.erase / 2,
-            crop=(1 + self.crop) / 2,
-            aspect=math.sqrt(self.aspect),
-            saturation=math.sqrt(self.saturation),
-            grey=self.grey / 2,
-            tint=self.tint / 2,
-            jpeg=self.jpeg / 2,
-        )
-
-
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change every picture of a batch at random.
+    """Augment every picture of a batch at random.
 
-    Shapes: float [N, C, H, W] with pixels 0..255, in and out. The same generator
-    state gives the same batch.
+    Args:
+        pixels: float [N, C, H, W], 0..255.
+        augmentation: the strength of each change.
+        generator: the source of all random numbers.
+
+    Returns:
+        Pictures of the same shape and range.
     """
     pixels = _warp(pixels, augmentation, generator)
     pixels = _reduce_resolution(pixels, augmentation, generator)
@@ -88,12 +44,17 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def jitter_boxes(pixels: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
-    """Cut each face out again with a box that lies and measures a little differently.
+    """Crop each face again with its box moved and resized at random.
 
-    A detector's box for one face moves between two looks; ``jitter`` bounds the move of its centre
-    and the change of its side, both as a share of the side.
+    A detector's boxes for the same face differ from one photo to the next.
 
-    Shapes: float [N, C, H, W], in and out.
+    Args:
+        pixels: float [N, C, H, W].
+        jitter: largest move of the centre and largest change of the side, as shares of the side.
+        generator: the source of all random numbers.
+
+    Returns:
+        Pictures of the same shape.
     """
     n = len(pixels)
     scale = 1 + _sample_uniform(n, -jitter, jitter, generator)
@@ -116,7 +77,7 @@ def _warp(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator
     log_scale = math.log(augmentation.scale)
     scale = torch.exp(_sample_uniform(n, -log_scale, log_scale, generator))
     flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    # affine_grid counts in half sides, hence the factor 2.
+    # affine_grid measures in half sides, hence the factor 2.
     shift = torch.rand(n, 2, generator=generator) * 4 * augmentation.shift - 2 * augmentation.shift
     sides, middle = _sample_crops(n, augmentation, generator)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -131,10 +92,13 @@ def _warp(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator
 def _sample_crops(
     n: int, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Sides of cut-outs, as shares of the picture's, and their middles, in half sides: [n, 2]."""
-    if (
-        augmentation.crop == 1 and augmentation.aspect == 1
-    ):  # nothing is drawn, so that older runs repeat
+    """Sample the sides of crops, as shares of the picture's, and their centres, in half sides.
+
+    Returns:
+        Sides and centres, float [n, 2] each.
+    """
+    # Without random numbers, so that trainings of earlier releases repeat.
+    if augmentation.crop == 1 and augmentation.aspect == 1:
         return torch.ones(n, 2), torch.zeros(n, 2)
     side = _sample_uniform(n, augmentation.crop, 1, generator).sqrt()
     log_aspect = math.log(augmentation.aspect)
@@ -209,7 +173,7 @@ def _recompress_jpeg(picture: Tensor, quality: int) -> Tensor:
 
 
 def _erase(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Paint one box a chosen sample in its mean grey (Zhong et al. 2017, arXiv 1708.04896)."""
+    """Paint a box of the mean grey into chosen samples (Zhong et al. 2017, arXiv 1708.04896)."""
     n, _, height, width = pixels.shape
     chosen = (torch.rand(n, generator=generator) < augmentation.erase).view(n, 1, 1)
     size = _sample_uniform(n, 0.1, augmentation.erase_side, generator).view(n, 1, 1)

@@ -1,13 +1,12 @@
-"""A training's state on disk: written after every epoch, read to go on or to export."""
+"""Checkpoints: the state of a training on disk, written after every epoch."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ import torch
 from torch import Tensor
 
 from batch.errors import InputError, OutputError
-from batch.models.shipped import find_model
 from batch.records import Region
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.evaluation.out_of_fold import OUT_OF_FOLD_FILE, OutOfFold, read_out_of_fold
 from trainer.networks import Network
-from trainer.training.augment import Augmentation
-from trainer.training.config import Config
+from trainer.training.config import Augmentation, Config
 from trainer.training.pretrained import build_network
+from trainer.training.teacher import hash_teacher
 
 CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_FILE = "history.csv"
@@ -31,7 +29,16 @@ HISTORY_FILE = "history.csv"
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Figures of one pass: losses in nats, accuracies as shares of 1."""
+    """Metrics of one epoch.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        learning_rate: learning rate of the last step.
+        train_loss: mean loss over the training samples, in nats.
+        train_accuracy: accuracy over them, 0 to 1.
+        validation_loss: loss of the averaged weights over the validation split, in nats.
+        validation_accuracy: accuracy over its certain samples, 0 to 1.
+    """
 
     epoch: int
     learning_rate: float
@@ -43,10 +50,15 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that changes while a network learns.
+    """Everything that changes during a training.
 
-    ``ema`` is its averaged copy, ``best`` the one of these with the least validation loss
-    so far, which only a training with ``patience`` keeps.
+    Attributes:
+        network: the network.
+        ema: copy of the network with averaged weights.
+        optimizer: its optimizer.
+        history: the metrics of each epoch so far.
+        best: averaged weights of the epoch with the lowest validation loss; empty without
+            ``patience``.
     """
 
     network: Network
@@ -58,10 +70,17 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with averaged weights and all that is known of how it came to be.
+    """A trained network and the record of its training.
 
-    ``held_out`` are the answers of a cross-validation with the same settings, which judge
-    a network that has learnt from all samples; None for one that has not.
+    Attributes:
+        network: the network, with averaged weights.
+        labels: its classes.
+        framing: the framing of its samples.
+        config: the settings.
+        history: the metrics of each epoch.
+        fingerprint: the fingerprint of the data.
+        held_out: predictions of a cross-validation with the same settings, which evaluate a network
+            that was trained on all samples; None for any other.
     """
 
     network: Network
@@ -73,83 +92,82 @@ class TrainedNetwork:
     held_out: OutOfFold | None = None
 
 
-def save_checkpoint(run: Path, data: Dataset, config: Config, progress: TrainingState) -> None:
-    """Write the checkpoint and ``history.csv`` of a run, each in one piece.
-
-    What has these names in the folder of a run is the trainer's.
-    """
-    state = {
+def save_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingState) -> None:
+    """Write the checkpoint and ``history.csv`` of a run, each atomically."""
+    stored = {
         "identity": _describe_training(data, config),
-        "network": progress.network.state_dict(),
-        "ema": progress.ema.state_dict(),
-        "best": progress.best,
-        "optimizer": progress.optimizer.state_dict(),
-        "history": [asdict(epoch) for epoch in progress.history],
+        "network": state.network.state_dict(),
+        "ema": state.ema.state_dict(),
+        "best": state.best,
+        "optimizer": state.optimizer.state_dict(),
+        "history": [asdict(epoch) for epoch in state.history],
         "labels": list(data.labels),
         "config": asdict(config),
         "framing": asdict(data.framing) | {"region": data.framing.region.value},
     }
     partial = run / f"{CHECKPOINT_FILE}.partial"
     with partial.open("wb") as file:
-        torch.save(state, file)
+        torch.save(stored, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(run / CHECKPOINT_FILE)
-    write_history(run, progress.history)
+    write_history(run, state.history)
 
 
-def restore_checkpoint(run: Path, data: Dataset, config: Config, progress: TrainingState) -> None:
-    """Bring ``progress`` to where the run's checkpoint stands, if there is one.
+def restore_checkpoint(run: Path, data: Dataset, config: Config, state: TrainingState) -> None:
+    """Load a run's checkpoint, if there is one, into ``state``.
 
     Raises:
-        OutputError: the checkpoint is of other data or settings, or can't be read.
+        InputError: the checkpoint can't be read.
+        OutputError: the checkpoint is of other data or settings.
     """
     path = run / CHECKPOINT_FILE
     if not path.exists():
         return
-    state = _read_checkpoint(path)
-    if state["identity"] != _describe_training(data, config):
+    stored = _read_checkpoint(path)
+    if stored["identity"] != _describe_training(data, config):
         raise OutputError(
             f"{path} is of a training with other data or settings",
-            "give this one another --run folder, or remove that one",
+            "choose another --run folder, or remove this one",
         )
-    progress.network.load_state_dict(state["network"])
-    progress.ema.load_state_dict(state["ema"])
-    progress.best.update(state.get("best", {}))
-    progress.optimizer.load_state_dict(state["optimizer"])
-    progress.history.extend(EpochMetrics(**epoch) for epoch in state["history"])
-    write_history(run, progress.history)
+    state.network.load_state_dict(stored["network"])
+    state.ema.load_state_dict(stored["ema"])
+    state.best.update(stored.get("best", {}))
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.history.extend(EpochMetrics(**epoch) for epoch in stored["history"])
+    write_history(run, state.history)
 
 
 def load_trained_network(run: Path) -> TrainedNetwork:
-    """Read the averaged network of a run, after its last or, with ``patience``, best epoch.
+    """Read the averaged weights of a run, of its last or, with ``patience``, its best epoch.
 
     Raises:
-        InputError: there is no checkpoint, or it can't be read, or the run learnt from all
-            samples and has no cross-validation to judge it by.
+        InputError: there is no checkpoint, it can't be read, or the run trained on all samples and
+            has no cross-validation.
     """
     path = run / CHECKPOINT_FILE
     if not path.exists():
         raise InputError(f"{path} does not exist", f"run `trainer train --run {run}` first")
-    state = _read_checkpoint(path)
-    config = _parse_config(state["config"])
-    framing = Framing(**state["framing"]) if "framing" in state else Framing()
-    network = build_network(config, len(state["labels"]), framing.channels)
-    network.load_state_dict(state.get("best") or state["ema"])
+    stored = _read_checkpoint(path)
+    augmentation = Augmentation(**stored["config"]["augmentation"])
+    config = Config(**{**stored["config"], "augmentation": augmentation})
+    framing = Framing(**stored["framing"]) if "framing" in stored else Framing()
+    network = build_network(config, len(stored["labels"]), framing.channels)
+    network.load_state_dict(stored.get("best") or stored["ema"])
     network.eval().requires_grad_(False)
     return TrainedNetwork(
         network=network,
-        labels=tuple(state["labels"]),
+        labels=tuple(stored["labels"]),
         framing=Framing(Region(framing.region), framing.margin, framing.side, framing.channels),
         config=config,
-        history=tuple(EpochMetrics(**epoch) for epoch in state["history"]),
-        fingerprint=json.loads(state["identity"])[0],
+        history=tuple(EpochMetrics(**epoch) for epoch in stored["history"]),
+        fingerprint=json.loads(stored["identity"])[0],
         held_out=read_out_of_fold(run / OUT_OF_FOLD_FILE) if config.learn_from == "all" else None,
     )
 
 
 def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
-    """Write the figures of all epochs so far as CSV, one line an epoch."""
+    """Write the metrics of all epochs so far as CSV, one row per epoch."""
     if not history:
         return
     partial = run / f"{HISTORY_FILE}.partial"
@@ -162,28 +180,16 @@ def write_history(run: Path, history: Sequence[EpochMetrics]) -> None:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is not a readable checkpoint", "train anew") from error
-    return state
-
-
-def _parse_config(settings: Mapping[str, Any]) -> Config:
-    augmentation = Augmentation(**settings["augmentation"])
-    return Config(**{**settings, "augmentation": augmentation})
+        raise InputError(f"{path} is not a readable checkpoint", "train again") from error
+    return stored
 
 
 def _describe_training(data: Dataset, config: Config) -> str:
-    """What must be equal for a training to go on: all but threads and the teacher's path."""
+    """Describe what must be equal to resume: all but the threads and the teacher's path."""
     settings = {k: v for k, v in asdict(config).items() if k != "threads"}
     settings["teacher"] = hash_teacher(config)
-    if data.reviewed is None:  # then it changes nothing, and older trainings go on
+    if data.reviewed is None:  # it has no effect, and trainings of earlier releases lack it
         settings.pop("review_weight")
     return json.dumps([data.fingerprint, settings], sort_keys=True)
-
-
-def hash_teacher(config: Config) -> str:
-    """SHA-256 of the teacher's file, empty without one."""
-    if not config.teacher:
-        return ""
-    return hashlib.sha256(find_model(config.teacher).read_bytes()).hexdigest()

@@ -1,160 +1,261 @@
-"""What a training run is told, as one frozen record read from TOML."""
+"""Settings of a training: read from TOML, checked against the range of each.
+
+The ranges stand in the annotations of ``Config`` and ``Augmentation``, from which values are
+checked, error messages are written and the table in docs/training.md is tested.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from batch.errors import UsageError
-from trainer.training.augment import Augmentation
 
-Record = TypeVar("Record", "Config", Augmentation)
+MAX_SEED = 2**32 - 1
+MAX_EPOCHS = 100_000
 
-ARCHITECTURES = ("residual", "efficientnet-lite0", "efficientnet-lite2")
-# Which part learns: everything, the classifier, or the last N blocks with what follows them.
-TRAINABLE_PATTERN = re.compile(r"all|head|last-[1-9]\d*")
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+# Of a factor f, a random one from 1 / f to f is taken; 1 changes nothing.
+Factor = Annotated[float, Meta(ge=1, le=10)]
+GreyLevels = Annotated[float, Meta(ge=0, le=255)]
+EpochCount = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 
 SETTINGS_REMEDY = "docs/training.md lists all settings"
 
+Record = TypeVar("Record", "Config", "Augmentation")
+
 
 class ConfigError(UsageError):
-    """A setting does not exist or has a value of the wrong kind."""
+    """The settings can't be read, or one is unknown or out of its range."""
 
-    def __init__(self, problem: str, remedy: str = SETTINGS_REMEDY) -> None:
-        super().__init__(problem, remedy)
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, SETTINGS_REMEDY)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The strength of each random change; the defaults suit faces of 48 pixels.
+
+    Attributes:
+        rotation: largest angle, in degrees to either side.
+        scale: largest factor of the size.
+        shift: largest shift, as a share of the side, in each direction.
+        low_resolution: probability of shrinking and enlarging again.
+        min_side: smallest side after shrinking, in pixels.
+        contrast: largest factor of the contrast.
+        brightness: largest change of the brightness, in grey levels up or down.
+        noise: largest standard deviation of the noise, in grey levels.
+        erase: probability of painting over a box.
+        erase_side: largest side of that box, as a share of the side; the smallest is 0.1.
+        crop: smallest share of the area that is kept; 1 keeps all.
+        aspect: largest factor by which what is kept is stretched, in either direction.
+        saturation: largest factor of the saturation.
+        grey: probability of removing all colour.
+        tint: standard deviation of the logarithm of each colour's factor.
+        jpeg: probability of a JPEG compression.
+    """
+
+    rotation: Annotated[float, Meta(ge=0, le=180)] = 20.0
+    scale: Factor = 1.22
+    shift: Probability = 0.08
+    low_resolution: Probability = 0.4
+    min_side: Annotated[int, Meta(ge=1, le=512)] = 16
+    contrast: Factor = 1.5
+    brightness: GreyLevels = 25.0
+    noise: GreyLevels = 10.0
+    erase: Probability = 0.3
+    erase_side: Annotated[float, Meta(ge=0.1, le=1)] = 0.45
+    crop: Annotated[float, Meta(ge=0.01, le=1)] = 1.0
+    aspect: Factor = 1.0
+    saturation: Factor = 1.0
+    grey: Probability = 0.0
+    tint: Probability = 0.0
+    jpeg: Probability = 0.0
+
+    def halve(self) -> Augmentation:
+        """Halve the strength and probability of all changes but the size of erased boxes."""
+        return replace(
+            self,
+            rotation=self.rotation / 2,
+            scale=math.sqrt(self.scale),
+            shift=self.shift / 2,
+            low_resolution=self.low_resolution / 2,
+            contrast=math.sqrt(self.contrast),
+            brightness=self.brightness / 2,
+            noise=self.noise / 2,
+            erase=self.erase / 2,
+            crop=(1 + self.crop) / 2,
+            aspect=math.sqrt(self.aspect),
+            saturation=math.sqrt(self.saturation),
+            grey=self.grey / 2,
+            tint=self.tint / 2,
+            jpeg=self.jpeg / 2,
+        )
 
 
 @dataclass(frozen=True)
 class Config:
     """All settings of one training.
 
-    ``learn_from`` is a part of the data, or ``all`` where figures come from cross-validation;
-    ``widths`` are the channels of the residual network's stages; ``init`` and
-    ``trainable`` are explained in ``pretrained``; ``pretrained_rate`` is the factor on the
-    learning rate of all but the classifier; ``probe`` is the decay of a first logistic
-    regression, 0 leaves the first classifier random, and with ``epochs`` 0 it is all;
-    ``warm_up`` is a share of all steps, ``settle`` the share of the last epochs, in which the
-    augmentation goes half as far; ``ema`` is the decay a step of the averaged weights;
-    ``teacher`` is explained in ``distill``; with ``box_jitter`` above 0 every sample is seen twice,
-    the second time by a box that has moved by up to that share of its side, and ``consistency``
-    weighs the divergence of the two answers against the loss; ``review_weight`` is how often each
-    reviewed sample counts; ``patience`` is a number of epochs, 0 means to
-    the end; ``threads`` 0 leaves the number to PyTorch.
+    Attributes:
+        learn_from: the split to train on, or ``all`` if the model is evaluated by
+            cross-validation.
+        network: the architecture.
+        widths: channels of each stage of the residual network.
+        init: initial weights: empty for random ones, ``imagenet``, or the path of a checkpoint or
+            an exported model, see ``initialise_network``.
+        trainable: the layers that are trained: ``all``, ``head`` for the classifier, or ``last-N``
+            for the last N blocks and the classifier.
+        pretrained_rate: factor on the learning rate of all layers but the classifier.
+        probe: weight decay of the logistic regression that initialises the classifier; 0 leaves it
+            random.
+        dropout: share of features dropped in front of the classifier.
+        label_smoothing: share of each sample's votes that is spread over all classes.
+        teacher: name or path of a model to learn from, empty for none, see ``mix_teacher_votes``.
+        teacher_share: weight of the teacher's probabilities against the votes.
+        box_jitter: if above 0, every sample is seen a second time with its box moved and resized by
+            up to this share of its side.
+        consistency: weight of the divergence between the two predictions of such a pair.
+        review_weight: number of times that each reviewed sample counts.
+        balanced: give every class the same weight in the loss.
+        patience: epochs without a lower validation loss after which training stops; 0 never stops
+            early.
+        epochs: passes over the samples; 0 only fits the probe.
+        batch_size: samples per step.
+        learning_rate: largest learning rate, at the end of the warm-up.
+        weight_decay: decay of kernels and matrices in AdamW.
+        warm_up: share of all steps in which the learning rate rises.
+        settle: share of the epochs, at the end, with half the augmentation.
+        ema: decay per step of the averaged weights.
+        seed: seed of all random numbers.
+        threads: PyTorch's threads; 0 leaves the number to PyTorch.
+        augmentation: random changes of each training sample.
     """
 
-    learn_from: str = "train"
-    network: str = "residual"
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    learn_from: Literal["train", "all"] = "train"
+    network: Literal["residual", "efficientnet-lite0", "efficientnet-lite2"] = "residual"
+    widths: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(min_length=1, max_length=16)
+    ] = (32, 64, 128, 192)
     init: str = ""
-    trainable: str = "all"
-    pretrained_rate: float = 1.0
-    probe: float = 0.0
-    dropout: float = 0.2
-    label_smoothing: float = 0.0
+    trainable: Annotated[
+        str,
+        Meta(pattern=r"^(all|head|last-[1-9][0-9]*)\Z", description='"all", "head" or "last-N"'),
+    ] = "all"
+    pretrained_rate: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    probe: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    dropout: Share = 0.2
+    label_smoothing: Share = 0.0
     teacher: str = ""
-    teacher_share: float = 0.5
-    box_jitter: float = 0.0
-    consistency: float = 1.0
-    review_weight: int = 1
+    teacher_share: Share = 0.5
+    box_jitter: Share = 0.0
+    consistency: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    review_weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     balanced: bool = False
-    patience: int = 0
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warm_up: float = 0.05
-    settle: float = 0.1
-    ema: float = 0.998
-    seed: int = 1
-    threads: int = 0
+    patience: EpochCount = 0
+    epochs: EpochCount = 60
+    batch_size: Annotated[int, Meta(ge=1, le=65_536)] = 128
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 2e-3
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.05
+    warm_up: Share = 0.05
+    settle: Share = 0.1
+    ema: Share = 0.998
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] = 1
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a TOML file (or take the defaults) and apply overrides that are not None.
+    """Read settings from a TOML file and apply options of the command line.
+
+    Args:
+        path: the file; None for the defaults.
+        overrides: values by setting, where None is no override.
 
     Raises:
-        BadConfig: an unknown setting or a value of the wrong kind; the message names it.
+        ConfigError: the file can't be read, or a setting is unknown or out of its range.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} can't be read ({error.strerror})") from error
-        except ValueError as error:  # neither UTF-8 nor TOML
-            raise ConfigError(f"{path} is not TOML ({error})") from error
-    values.update({k: v for k, v in (overrides or {}).items() if v is not None})
-    augmentation = values.pop("augmentation", {})
-    config = _apply_settings(Config(), values, where="setting")
-    if not isinstance(augmentation, dict):
-        raise ConfigError("augmentation must be a table")
-    _check_ranges(config)
-    return replace(
-        config,
-        augmentation=_apply_settings(Augmentation(), augmentation, where="augmentation setting"),
-    )
-
-
-def _check_ranges(config: Config) -> None:
-    for name in ("batch_size", "learning_rate", "pretrained_rate", "review_weight"):
-        # Not `value <= 0`, which is False for what is not a number.
-        if not 0 < getattr(config, name) < math.inf:
-            raise ConfigError(f"setting {name!r} must be above 0, not {getattr(config, name)}")
-    for name in (
-        "dropout",
-        "warm_up",
-        "settle",
-        "ema",
-        "label_smoothing",
-        "teacher_share",
-        "box_jitter",
-    ):
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(
-                f"setting {name!r} must be at least 0 and below 1, not {getattr(config, name)}"
-            )
-    if config.learn_from not in ("train", "all"):
-        raise ConfigError(f"setting 'learn_from' must be train or all, not {config.learn_from!r}")
-    if config.network not in ARCHITECTURES:
-        raise ConfigError(f"setting 'network' must be one of: {', '.join(ARCHITECTURES)}")
-    if not TRAINABLE_PATTERN.fullmatch(config.trainable):
-        raise ConfigError(
-            f"setting 'trainable' must be all, head or last-N, not {config.trainable!r}"
-        )
-    for name in ("epochs", "patience", "probe", "consistency"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ConfigError(f"setting {name!r} must be at least 0, not {getattr(config, name)}")
+    settings = {} if path is None else _read_toml(path)
+    config = _apply_settings(Config(), settings, f"{path}: ")
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    config = _apply_settings(config, given, "--")
     if not config.epochs and not config.probe:
-        raise ConfigError("setting 'epochs' must be above 0 where there is no probe")
+        raise ConfigError("setting 'epochs' must be above 0 if there is no 'probe'")
     if config.probe and config.network == "residual":
         raise ConfigError(
             'setting \'probe\' needs network = "efficientnet-lite0" or "efficientnet-lite2"'
         )
+    return config
 
 
-def _apply_settings(record: Record, values: Mapping[str, Any], where: str) -> Record:
-    known = {f.name: getattr(record, f.name) for f in fields(record)}
+def list_settings(record: type[Config | Augmentation] = Config, prefix: str = "") -> dict[str, str]:
+    """List all settings by name, those of the augmentation too, with the range of each as text."""
+    ranges: dict[str, str] = {}
+    for name, hint in get_type_hints(record, include_extras=True).items():
+        if hint is Augmentation:
+            ranges |= list_settings(Augmentation, f"{name}.")
+        else:
+            ranges[f"{prefix}{name}"] = _describe_range(hint)
+    return ranges
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({error.strerror})") from error
+    except ValueError as error:  # neither UTF-8 nor TOML
+        raise ConfigError(f"{path} is not TOML ({error})") from error
+
+
+def _apply_settings(record: Record, values: Mapping[str, Any], source: str) -> Record:
+    """Replace settings by checked values; ``source`` begins an error message."""
+    hints = get_type_hints(type(record), include_extras=True)
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"unknown {where} {name!r}; there are: {', '.join(sorted(known))}")
-        changes[name] = _coerce_value(known[name], value, f"{where} {name!r}")
+        if name not in hints:
+            known = ", ".join(sorted(f.name for f in fields(record)))
+            raise ConfigError(f"{source}{name} is not a setting; the settings are {known}")
+        if hints[name] is Augmentation:
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}{name} must be a table, not {value!r}")
+            changes[name] = _apply_settings(Augmentation(), value, f"{source}{name}.")
+            continue
+        try:
+            changes[name] = msgspec.convert(value, hints[name])
+        except msgspec.ValidationError as error:
+            raise ConfigError(
+                f"{source}{name} must be {_describe_range(hints[name])}, not {value!r}"
+            ) from error
     return replace(record, **changes)
 
 
-def _coerce_value(default: Any, value: Any, what: str) -> Any:
-    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
-        if value and all(type(v) is int and v > 0 for v in value):
-            return tuple(value)
-        raise ConfigError(f"{what} must be a list of positive whole numbers, not {value!r}")
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(default):
-        raise ConfigError(f"{what} must be {type(default).__name__}, not {value!r}")
-    return value
+def _describe_range(hint: Any) -> str:
+    """Describe the values that an annotation allows, such as ``a number from 0 to 180``."""
+    if get_origin(hint) is Literal:
+        *others, last = (f'"{value}"' for value in get_args(hint))
+        return f"{', '.join(others)} or {last}"
+    if get_origin(hint) is not Annotated:
+        return {bool: "true or false", str: "text"}[hint]
+    kind, limits = get_args(hint)
+    if limits.description:
+        return str(limits.description)
+    if limits.max_length:
+        limits_of_each = get_args(get_args(kind)[0])[1]
+        return (
+            f"a list of {limits.min_length} to {limits.max_length} whole numbers from "
+            f"{limits_of_each.ge} to {limits_of_each.le:,}"
+        )
+    number = "a whole number" if kind is int else "a number"
+    if limits.gt is not None:
+        return f"{number} above {limits.gt}, at most {limits.le:,}"
+    high = f"below {limits.lt}" if limits.lt is not None else f"{limits.le:,}"
+    return f"{number} from {limits.ge} to {high}"

@@ -1,4 +1,4 @@
-"""Cross-validation: every photo of a small data set is once held out and once answered."""
+"""Cross-validation: predict every photo by a network that was not trained on it."""
 
 from __future__ import annotations
 
@@ -32,38 +32,42 @@ logger = logging.getLogger(__name__)
 
 
 def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: int) -> OutOfFold:
-    """Train a network a fold on the other folds and collect its answers for its own.
+    """Train a network for each fold on the other folds, and predict the fold with it.
 
-    All parts of the data take part; near duplicates, and samples of one group, share a fold. The
-    folder ``run`` gets ``out-of-fold.csv`` and a training per fold, which goes on if it was cut
-    off. If nothing but the classifier learns there are no trainings to keep: all folds share the
-    features, which are computed once.
+    All splits of the data are used. Near duplicates and samples of a group share a fold. The folder
+    ``run`` gets ``out-of-fold.csv`` and a training per fold, which resumes if it was interrupted.
+    If only the classifier is fitted, the features are computed once for all folds.
+
+    Args:
+        data: the data set.
+        config: the settings.
+        run: the folder.
+        folds: number of folds.
+        seed: seed of the assignment to folds.
 
     Raises:
-        UsageError: the training would choose an epoch by the fold it is judged on, or there
-            are fewer groups of photos than folds.
+        UsageError: with ``patience`` an epoch would be chosen by the held-out fold, or there are
+            fewer groups of photos than folds.
         InputError: the data are empty.
     """
     if config.patience:
-        raise UsageError(
-            "with patience a fold would choose the epoch that it is judged by", "set patience = 0"
-        )
+        raise UsageError("patience would choose the epoch by the held-out fold", "set patience = 0")
     pool = data.get_split("all")
     groups = merge_groups(group_near_duplicates(compute_perceptual_hash(pool.pixels)), pool.groups)
     if len(np.unique(groups)) < folds:
-        raise UsageError(f"{data.name} has fewer photos than {folds} folds", "take fewer --folds")
-    dealt = assign_folds(groups, pool.targets, folds, seed)
-    beside = data.pseudo_labelled is not None or data.reviewed is not None or config.teacher
-    if config.epochs or beside:
-        logits = _train_folds(data, pool, dealt, config, run)
+        raise UsageError(f"{data.name} has fewer photos than {folds} folds", "choose fewer --folds")
+    fold_of = assign_folds(groups, pool.targets, folds, seed)
+    has_more = data.pseudo_labelled is not None or data.reviewed is not None or config.teacher
+    if config.epochs or has_more:
+        logits = _train_folds(data, pool, fold_of, config, run)
     else:
-        logits = _probe_folds(data, pool, dealt, config)
+        logits = _probe_folds(data, pool, fold_of, config)
     run.mkdir(parents=True, exist_ok=True)
     answers = OutOfFold(
         labels=data.labels,
         names=tuple(map(name_sample, pool.pixels)),
         targets=pool.targets,
-        folds=dealt,
+        folds=fold_of,
         logits=logits,
     )
     write_out_of_fold(run / OUT_OF_FOLD_FILE, answers)
@@ -71,26 +75,27 @@ def cross_validate(data: Dataset, config: Config, run: Path, folds: int, seed: i
 
 
 def _train_folds(
-    data: Dataset, pool: Split, dealt: npt.NDArray[np.int64], config: Config, run: Path
+    data: Dataset, pool: Split, fold_of: npt.NDArray[np.int64], config: Config, run: Path
 ) -> Logits:
-    """Train a network per fold and run it on the fold: float32 [n, K]."""
+    """Train a network for each fold and run it on the fold: float32 [n, K]."""
     logits = np.empty(pool.votes.shape, dtype=np.float32)
-    for fold in range(int(dealt.max()) + 1):
-        held = select_samples(pool, dealt == fold)
-        part = replace(data, train=select_samples(pool, dealt != fold), validation=held, test=held)
+    for fold in range(int(fold_of.max()) + 1):
+        held_out = select_samples(pool, fold_of == fold)
+        others = select_samples(pool, fold_of != fold)
+        part = replace(data, train=others, validation=held_out, test=held_out)
         folder = run / f"fold-{fold + 1}"
         train(part, replace(config, learn_from="train"), folder)
-        logits[dealt == fold] = predict_logits(
-            load_trained_network(folder).network, held.pixels
+        logits[fold_of == fold] = predict_logits(
+            load_trained_network(folder).network, held_out.pixels
         ).numpy()
-        logger.info("fold %d of %d is done", fold + 1, int(dealt.max()) + 1)
+        logger.info("fold %d of %d is done", fold + 1, int(fold_of.max()) + 1)
     return logits
 
 
 def _probe_folds(
-    data: Dataset, pool: Split, dealt: npt.NDArray[np.int64], config: Config
+    data: Dataset, pool: Split, fold_of: npt.NDArray[np.int64], config: Config
 ) -> Logits:
-    """Fit a classifier per fold to features of all samples: float32 [n, K]."""
+    """Fit a classifier for each fold to shared features: float32 [n, K]."""
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -102,17 +107,17 @@ def _probe_folds(
         compute_channel_means(network, pixels) for pixels in (pool.pixels, pool.pixels[:, :, ::-1])
     )
     logits = np.empty(pool.votes.shape, dtype=np.float32)
-    for fold in range(int(dealt.max()) + 1):
-        learn, held = (torch.from_numpy(chosen) for chosen in (dealt != fold, dealt == fold))
-        part = select_samples(pool, dealt != fold)
+    for fold in range(int(fold_of.max()) + 1):
+        others, held_out = (torch.from_numpy(m) for m in (fold_of != fold, fold_of == fold))
+        part = select_samples(pool, fold_of != fold)
         fit_classifier(
             network,
-            torch.cat([means[learn], mirrored[learn]]),
+            torch.cat([means[others], mirrored[others]]),
             torch.from_numpy(part.votes).repeat(2, 1),
             config.probe,
             torch.from_numpy(part.normalised_weights).repeat(2),
         )
         with torch.inference_mode():
-            answers = network.classifier(standardise_features(network, means[held]))
-        logits[dealt == fold] = answers.numpy()
+            answers = network.classifier(standardise_features(network, means[held_out]))
+        logits[fold_of == fold] = answers.numpy()
     return logits

@@ -1,7 +1,8 @@
-"""Fits the rules by which a face model and a whole-photo model answer together.
+"""Fits the rules that fuse the probabilities of a face model and a whole-photo model.
 
-The formula is that of ``batch.models.fusion``: multinomial logistic regression on the logarithms of both
-models' probabilities. The whole-photo model's come from networks that had not learnt the photo.
+The formula, multinomial logistic regression on the logarithms of both models' probabilities, is
+that of ``batch.models.fusion``. The whole-photo model's probabilities come from a cross-validation,
+from networks that were not trained on the photo.
 """
 
 from __future__ import annotations
@@ -35,44 +36,47 @@ from trainer.evaluation.out_of_fold import OutOfFold, name_sample
 from trainer.evaluation.selective import Decisions, decide_all, merge_decisions
 from trainer.evaluation.thresholds import ChosenThresholds, choose_thresholds, find_person_threshold
 
-# What surrounds a face, and the light on it, must not outweigh it: the bound of what the photo says
-# for a label, with a face and without one.
+# Bounds of the whole photo's term for a label, with a face and without one, so that surroundings
+# and light do not outweigh the face.
 LABEL_LIMIT, LABEL_LIMIT_ALONE = 1.25, 2.0
 ABSTAIN_LIMIT = 6.0
-# Beside a face the photo may speak for a label and against `neither`, with this much at most, and
-# never for `neither`: its examples of that are close portraits, and what they look like as a whole
-# says nothing of an expression. The weight is not fitted for the same reason.
+# Bounds of the whole photo's term for `neither` beside a face: it may lower the probability but not
+# raise it. The examples of `neither` are close portraits, which as whole photos say nothing about
+# an expression. For the same reason the weight is not fitted.
 NEITHER_LIMITS = (-2.0, 0.0)
 NEITHER_WEIGHT = 1.0
-# A face whose box is this long, over the photo's longer side, leaves nothing else to see.
+# A face whose longer side is this share of the photo's longer side fills the photo.
 ALONE_SHARE = 0.75
-# Of 64 faces that the detector found in pictures without a person, 57 scored less.
+# Detector score of a sure face: of 64 false detections in pictures without a person, 57 scored
+# less.
 ALONE_SCORE = 0.85
-# Of 1,143 faces in web photos with such a score and a label this likely, the whole photo changed
-# the label of 23; in 20 of these the face alone was right.
+# Probability of a sure label. Of 1,143 faces in web photos with such a score and probability, the
+# whole photo changed the label of 23; in 20 of these the face alone was right.
 ALONE_FROM = 0.9
-# Half the squared distance of the weights from their start counts this much against the loss.
+# Weight, against the loss, of half the squared distance of the weights from their start.
 RULE_DECAY = 1.0
 MAX_ITERATIONS = 200
+
+CROSS_VALIDATE_REMEDY = "cross-validate on the same photos, with --region image"
 
 
 @dataclass(frozen=True)
 class FusionEvidence:
-    """What is known of labelled photos.
+    """The predictions of both models for labelled photos.
 
     Attributes:
         labels: the K labels.
-        abstain: the A abstain outputs; targets count on after the labels.
+        abstain: the A abstain outputs.
         face_abstain: the face model's abstain outputs.
-        face: float32 [n, outputs of the face model], the mean over a photo's faces; not a number
-            for a photo without a face.
-        score: float64 [n], the detector's score of the main face.
-        share: float64 [n], the main face's longer side over the photo's.
-        photo: float32 [n, K + A], by networks that had not learnt the photo.
-        targets: int64 [n].
-        folds: int64 [n], photos of one fold were held out together.
-        weights: float32 [n], how much a photo counts.
-        kinds: str [n], what kind of picture each is, for tables.
+        face: the face model's probabilities, the mean over a photo's faces, NaN for a photo without
+            a face: float32 [n, outputs of the face model].
+        score: the detector's score of the main face, float64 [n].
+        share: the main face's longer side over the photo's, float64 [n].
+        photo: out-of-fold probabilities of the whole-photo model, float32 [n, K + A].
+        targets: index of the right class among labels, then abstain outputs, int64 [n].
+        folds: fold of the cross-validation, int64 [n].
+        weights: weight of each photo, float32 [n].
+        kinds: kind of each picture, for tables, str [n].
     """
 
     labels: tuple[str, ...]
@@ -89,17 +93,72 @@ class FusionEvidence:
 
     @property
     def has_face(self) -> npt.NDArray[np.bool_]:
-        """Which photos have a face, bool [n]."""
+        """Whether each photo has a face, bool [n]."""
         return ~np.isnan(self.face[:, 0])
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> FusionEvidence:
-        """Keep the chosen photos, bool [n]."""
+        """Select photos by a mask, bool [n]."""
         arrays = ("face", "score", "share", "photo", "targets", "folds", "weights", "kinds")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
+def gather_evidence(
+    files: Sequence[LabelledFile], face_model: str, answers: OutOfFold, framing: Framing
+) -> FusionEvidence:
+    """Run a face model, as the runner does, over the photos of a cross-validation.
+
+    Args:
+        files: the photos; those that are not in the cross-validation are skipped.
+        face_model: name or path of the face model.
+        answers: the out-of-fold predictions.
+        framing: the framing of the cross-validation.
+
+    Raises:
+        InputError: photos of the cross-validation are missing.
+        ModelError: the face model has other labels.
+    """
+    ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
+    labels, abstain = _split_outputs(answers)
+    spec = _check_face_model(ensemble, labels, abstain)
+    labeller = Labeller(
+        LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
+    )
+
+    def predict(file: LabelledFile) -> tuple[str, _FacePrediction] | None:
+        data = read_file(file.path)
+        photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
+        if not isinstance(photo, Photo):
+            return None
+        name = name_sample(resize_photo(photo, framing.side, framing.side, framing.channels))
+        return name, _collect_faces(labeller, photo, file)
+
+    with ThreadPoolExecutor() as pool:
+        seen = dict(filter(None, pool.map(predict, files)))
+    missing = [name for name in answers.names if name not in seen]
+    if missing:
+        raise InputError(
+            f"{len(missing)} cross-validated photos are missing", CROSS_VALIDATE_REMEDY
+        )
+    photos = [seen[name] for name in answers.names]
+    nothing = np.full(len(spec), np.nan, dtype=np.float32)
+    return FusionEvidence(
+        labels=labels,
+        abstain=abstain,
+        face_abstain=spec[len(labels) :],
+        face=np.stack([nothing if photo.face is None else photo.face for photo in photos]),
+        score=np.asarray([photo.score for photo in photos]),
+        share=np.asarray([photo.share for photo in photos]),
+        # Calibrated, as the probabilities of the exported model are.
+        photo=softmax(answers.logits, fit_temperature(answers.logits, answers.targets)),
+        targets=answers.targets,
+        folds=answers.folds,
+        weights=np.asarray([photo.weight for photo in photos], dtype=np.float32),
+        kinds=np.asarray([photo.kind for photo in photos], dtype=np.str_),
+    )
+
+
 def predict_fused(fusion: Fusion, evidence: FusionEvidence) -> Probabilities:
-    """Answer every photo as the runner does: float32 [n, K + A]."""
+    """Compute the fused probabilities of every photo, as the runner does: float32 [n, K + A]."""
     answers = []
     for has_face, face, score, share, photo in zip(
         evidence.has_face,
@@ -117,7 +176,7 @@ def predict_fused(fusion: Fusion, evidence: FusionEvidence) -> Probabilities:
 
 
 def fit_fusion(face_model: str, evidence: FusionEvidence) -> Fusion:
-    """Find both rules of least loss. Every label counts; thresholds are not chosen yet."""
+    """Fit the rules for photos with and without a face; thresholds are left at their defaults."""
     return Fusion(
         face_model=face_model,
         face_abstain=evidence.face_abstain,
@@ -132,16 +191,21 @@ def fit_fusion(face_model: str, evidence: FusionEvidence) -> Fusion:
 
 
 def set_thresholds(fusion: Fusion, chosen: ChosenThresholds) -> Fusion:
-    """Give a fusion the thresholds that were chosen for it."""
+    """Return the fusion with the chosen thresholds."""
     return replace(fusion, unsure_below=chosen.unsure_below, abstain_from=chosen.abstain_from)
 
 
 def choose_fusion_thresholds(
     fusion: Fusion, evidence: FusionEvidence, risk: float
 ) -> ChosenThresholds:
-    """Choose the thresholds on the photos of weight 1: the labels of others are in doubt.
+    """Choose the thresholds on photos of weight 1, because the labels of others are uncertain.
 
-    That a photo shows a person is beyond doubt in all of them.
+    The threshold for ``no_person`` is chosen on all photos: whether one shows a person is certain.
+
+    Args:
+        fusion: the fitted rules.
+        evidence: the photos.
+        risk: largest share of wrong labels among those that count.
     """
     answers = predict_fused(fusion, evidence)
     least = {}
@@ -165,11 +229,11 @@ def choose_fusion_thresholds(
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Answers of each fold by rules and thresholds that were fitted on the other folds.
+    """Predictions for each fold by rules and thresholds that were fitted on the other folds.
 
     Attributes:
-        probabilities: float32 [n, K + A].
-        decisions: what the runner makes of them, by the fold's thresholds.
+        probabilities: the fused probabilities, float32 [n, K + A].
+        decisions: the runner's decisions by the fold's thresholds.
         fusions: the rules by fold.
     """
 
@@ -179,24 +243,79 @@ class CrossFit:
 
 
 def cross_fit(face_model: str, evidence: FusionEvidence, risk: float) -> CrossFit:
-    """Answer each fold by what was fitted on the other folds."""
+    """Predict each fold by rules and thresholds that are fitted on the other folds."""
     probabilities = np.empty_like(evidence.photo)
     fusions: dict[int, Fusion] = {}
     parts: list[tuple[npt.NDArray[np.bool_], Decisions]] = []
     for fold in np.unique(evidence.folds):
-        held = evidence.folds == fold
-        others = evidence.take(~held)
+        held_out = evidence.folds == fold
+        others = evidence.take(~held_out)
         fusion = fit_fusion(face_model, others)
         chosen = choose_fusion_thresholds(fusion, others, risk)
         fusions[int(fold)] = set_thresholds(fusion, chosen)
-        probabilities[held] = predict_fused(fusion, evidence.take(held))
-        made = decide_all(probabilities[held], evidence.labels, chosen.thresholds)
-        parts.append((held, made))
+        probabilities[held_out] = predict_fused(fusion, evidence.take(held_out))
+        decisions = decide_all(probabilities[held_out], evidence.labels, chosen.thresholds)
+        parts.append((held_out, decisions))
     return CrossFit(probabilities, merge_decisions(parts), fusions)
 
 
+@dataclass(frozen=True)
+class _FacePrediction:
+    """The face model's predictions for one photo.
+
+    Attributes:
+        face: mean probabilities of the faces, float32 [outputs]; None without a face.
+        score: the detector's score of the main face.
+        share: the main face's longer side over the photo's.
+        weight: the photo's weight in its data set.
+        kind: the photo's kind in its data set.
+    """
+
+    face: Probabilities | None
+    score: float
+    share: float
+    weight: float
+    kind: str
+
+
+def _collect_faces(labeller: Labeller, photo: Photo, file: LabelledFile) -> _FacePrediction:
+    evidence = labeller.collect_evidence(photo)
+    if not evidence.boxes:
+        return _FacePrediction(None, 0.0, 0.0, file.weight, file.kind)
+    return _FacePrediction(
+        average_faces(evidence), *measure_main_face(photo, evidence), file.weight, file.kind
+    )
+
+
+def _split_outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the classes of a cross-validation into labels and abstain outputs."""
+    abstain = select_abstain_classes(answers.labels)
+    return answers.labels[: len(answers.labels) - len(abstain)], abstain
+
+
+def _check_face_model(
+    ensemble: Ensemble, labels: tuple[str, ...], abstain: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Check the face model's labels; return its outputs: the labels, then its abstain outputs."""
+    face = ensemble.face
+    if face is None or ensemble.image is not None:
+        raise ModelError("the fusion needs a face model", "give --face the name of one")
+    if tuple(map(canonical_label, face.spec.labels)) != tuple(map(canonical_label, labels)):
+        raise ModelError(
+            f"the face model has the labels {', '.join(face.spec.labels)}, not {', '.join(labels)}",
+            "give --face a model of the same labels in the same order",
+        )
+    if not set(face.spec.abstain) <= set(abstain):
+        raise ModelError(
+            f"the face model has the outputs {', '.join(face.spec.abstain)}, and the data do not "
+            "have photos of each",
+            "add a folder of such photos to the data",
+        )
+    return face.spec.outputs
+
+
 def _fit_rule(evidence: FusionEvidence, with_face: bool) -> FusionWeights:
-    """Minimise the weighted log loss plus the pull towards equal trust, by L-BFGS."""
+    """Fit a rule by L-BFGS: weighted log loss, and a decay towards equal weights of both models."""
     label_limit = LABEL_LIMIT if with_face else LABEL_LIMIT_ALONE
     limits = dict.fromkeys(evidence.abstain, (-ABSTAIN_LIMIT, ABSTAIN_LIMIT))
     fitted = list(evidence.abstain)
@@ -254,7 +373,11 @@ def _fit_rule(evidence: FusionEvidence, with_face: bool) -> FusionWeights:
 class _Terms:
     """The formula's terms without their weights.
 
-    ``face``: [n, K + A]; ``label``: [n, K]; ``abstain``: [n] each; ``score``: [n].
+    Attributes:
+        face: the face model's term, [n, K + A].
+        label: the whole photo's term for each label, [n, K].
+        abstain: the whole photo's term for each abstain output, [n].
+        score: log-odds of the detector's score, [n].
     """
 
     face: Tensor
@@ -292,108 +415,3 @@ def _compute_terms(
         },
         score=torch.tensor(scores, dtype=torch.float64),
     )
-
-
-# == What the face model and the whole-photo model say of the same labelled photos.
-
-REMEDY = "cross-validate on the same photos, with --region image"
-
-
-@dataclass(frozen=True)
-class FaceEvidence:
-    """The faces of one photo: their mean, float32 [outputs], and the main one's score and share.
-
-    ``weight`` and ``kind`` are the photo's in its data set.
-    """
-
-    face: Probabilities | None
-    score: float
-    share: float
-    weight: float
-    kind: str
-
-
-def gather_evidence(
-    files: Sequence[LabelledFile], face_model: str, answers: OutOfFold, framing: Framing
-) -> FusionEvidence:
-    """Run a face model, as the runner does, over the photos of a cross-validation.
-
-    ``framing`` is the one that was cross-validated; photos that took no part, such as
-    near duplicates, are passed over.
-
-    Raises:
-        InputError: the photos are not those of the cross-validation.
-        ModelError: the face model has other labels.
-    """
-    ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
-    labels, abstain = _split_outputs(answers)
-    spec = _check_face_model(ensemble, labels, abstain)
-    labeller = Labeller(
-        LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
-    )
-
-    def look(file: LabelledFile) -> tuple[str, FaceEvidence] | None:
-        data = read_file(file.path)
-        photo = data if isinstance(data, Failure) else decode_bytes(file.path, data)
-        if not isinstance(photo, Photo):
-            return None
-        name = name_sample(resize_photo(photo, framing.side, framing.side, framing.channels))
-        return name, _collect_faces(labeller, photo, file)
-
-    with ThreadPoolExecutor() as pool:
-        seen = dict(filter(None, pool.map(look, files)))
-    missing = [name for name in answers.names if name not in seen]
-    if missing:
-        raise InputError(f"{len(missing)} cross-validated photos are missing", REMEDY)
-    photos = [seen[name] for name in answers.names]
-    nothing = np.full(len(spec), np.nan, dtype=np.float32)
-    return FusionEvidence(
-        labels=labels,
-        abstain=abstain,
-        face_abstain=spec[len(labels) :],
-        face=np.stack([nothing if photo.face is None else photo.face for photo in photos]),
-        score=np.asarray([photo.score for photo in photos]),
-        share=np.asarray([photo.share for photo in photos]),
-        # The exported model, whose probabilities will be fused, has its logits divided by this.
-        photo=softmax(answers.logits, fit_temperature(answers.logits, answers.targets)),
-        targets=answers.targets,
-        folds=answers.folds,
-        weights=np.asarray([photo.weight for photo in photos], dtype=np.float32),
-        kinds=np.asarray([photo.kind for photo in photos], dtype=np.str_),
-    )
-
-
-def _collect_faces(labeller: Labeller, photo: Photo, file: LabelledFile) -> FaceEvidence:
-    evidence = labeller.collect_evidence(photo)
-    if not evidence.boxes:
-        return FaceEvidence(None, 0.0, 0.0, file.weight, file.kind)
-    return FaceEvidence(
-        average_faces(evidence), *measure_main_face(photo, evidence), file.weight, file.kind
-    )
-
-
-def _split_outputs(answers: OutOfFold) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part the classes of a cross-validation into labels and abstain outputs."""
-    abstain = select_abstain_classes(answers.labels)
-    return answers.labels[: len(answers.labels) - len(abstain)], abstain
-
-
-def _check_face_model(
-    ensemble: Ensemble, labels: tuple[str, ...], abstain: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Give the face model's outputs: the labels, then its abstain outputs."""
-    face = ensemble.face
-    if face is None or ensemble.image is not None:
-        raise ModelError("the fusion needs a face model", "give --face the name of one")
-    if tuple(map(canonical_label, face.spec.labels)) != tuple(map(canonical_label, labels)):
-        raise ModelError(
-            f"the face model answers {', '.join(face.spec.labels)}, not {', '.join(labels)}",
-            "give --face a model of the same labels in the same order",
-        )
-    if not set(face.spec.abstain) <= set(abstain):
-        raise ModelError(
-            f"the face model has the outputs {', '.join(face.spec.abstain)}, the data have no "
-            "photos of them all",
-            "add a folder of such photos to the data",
-        )
-    return face.spec.outputs

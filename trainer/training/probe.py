@@ -1,7 +1,7 @@
-"""The first classifier on pretrained features: logistic regression, before anything is tuned.
+"""Initial classifier on pretrained features, fitted by logistic regression before training.
 
-A random classifier would tear at good features in its first steps (Kumar et al. 2022,
-"Fine-tuning can distort pretrained features", arXiv 2202.10054).
+With a random classifier the first steps would distort the pretrained features (Kumar et al. 2022,
+arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from torch.nn import functional as F
 from trainer.datasets.dataset import Pixels, Split
 from trainer.networks import PhotoNet
 
-# A feature that hardly varies is not blown up: this share of its stage's spread is added.
+# This share of its stage's standard deviation is added to a feature's own, so that features that
+# hardly vary are not amplified.
 MIN_SPREAD = 0.3
-# Brings features to the size at which one learning rate suits classifier and kernels.
+# Scales the features so that one learning rate suits classifier and kernels.
 FEATURE_GAIN = 10.0
 BATCH_SIZE = 64
 MAX_ITERATIONS = 100
 
 
 def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
-    """Standardise a network's features on samples and fit its classifier to them.
+    """Standardise a network's features on samples, and fit its classifier to them.
 
-    Every tapped stage counts alike, however many channels it has. ``decay`` weighs half
-    the squared weights against the sum of the samples' losses. The pictures are seen as
-    they are and mirrored.
+    Every tapped stage has the same weight, however many channels it has. The classifier is fitted
+    to the pictures and their mirror images.
+
+    Args:
+        network: the network, which is changed in place.
+        part: the samples.
+        decay: weight of half the squared weights against the sum of the samples' losses.
     """
     network.eval()
     pixels = np.concatenate([part.pixels, part.pixels[:, :, ::-1]])
@@ -39,9 +44,14 @@ def fit_probe(network: PhotoNet, part: Split, decay: float) -> None:
 def fit_classifier(
     network: PhotoNet, means: Tensor, votes: Tensor, decay: float, weights: Tensor | None = None
 ) -> None:
-    """Do as ``fit_probe`` does with what ``compute_channel_means`` gives of pictures and their mirror images.
+    """Standardise features and fit the classifier, as ``fit_probe``, to given channel means.
 
-    Shapes: float [2 n, D], [2 n, K] and [2 n].
+    Args:
+        network: the network, which is changed in place.
+        means: ``compute_channel_means`` of the pictures and their mirror images, float [2 n, D].
+        votes: float [2 n, K].
+        decay: weight of half the squared weights against the sum of the samples' losses.
+        weights: weight of each sample in the loss, float [2 n], 1 by default.
     """
     stages = torch.split(means, list(network.tapped_widths), dim=1)
     spread = [(s.std(0) + MIN_SPREAD * s.std()) * s.shape[1] ** 0.5 / FEATURE_GAIN for s in stages]
@@ -49,7 +59,7 @@ def fit_classifier(
     standard.running_mean = means.mean(0)
     standard.running_var = torch.cat(spread) ** 2
     standard.eval()
-    # The gain must not change how strong the decay is.
+    # The gain must not change the strength of the decay.
     weight, bias = fit_logistic_regression(
         standardise_features(network, means), votes, decay * FEATURE_GAIN**2, weights=weights
     )
@@ -59,14 +69,14 @@ def fit_classifier(
 
 
 def standardise_features(network: PhotoNet, means: Tensor) -> Tensor:
-    """Give what the classifier sees of channel means: float [n, D] in and out."""
+    """Turn channel means into the classifier's features: float [n, D] in and out."""
     with torch.inference_mode():
         features: Tensor = network.standard(means[:, :, None, None]).flatten(1)
     return features.clone()
 
 
 def compute_channel_means(network: PhotoNet, pixels: Pixels) -> Tensor:
-    """Channel means of the tapped stages, before they are standardised: float [n, D]."""
+    """Compute the channel means of the tapped stages, not yet standardised: float [n, D]."""
     layers = network.features[:-1]
     batches = []
     with torch.no_grad():
@@ -83,15 +93,20 @@ def fit_logistic_regression(
     start: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weights [K, D] and biases [K] of least loss; both pictures of a sample count half.
+    """Fit multinomial logistic regression with weight decay by L-BFGS.
+
+    A picture and its mirror image count half each.
 
     Args:
         features: float [n, D].
         votes: float [n, K].
-        decay: weighs half the squared weights against the sum of losses.
-        start: logits [n, K]; what is found is then to be added to the weights and biases that gave
-            these, and both decay.
-        weights: float [n], how much each sample counts, 1 by default.
+        decay: weight of half the squared weights against the sum of losses.
+        start: logits [n, K] of an existing classifier; the result is then a change of its weights
+            and biases, and both decay.
+        weights: weight of each sample in the loss, float [n], 1 by default.
+
+    Returns:
+        The weights [K, D] and biases [K].
     """
     begun = torch.zeros(()) if start is None else start
     weight = torch.zeros(votes.shape[1], features.shape[1], requires_grad=True)

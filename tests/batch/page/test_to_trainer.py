@@ -124,14 +124,14 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
         names[COLLINS]: (right[COLLINS], box_in(rows[COLLINS]), False),
         names[HOPPER]: (right[HOPPER], box_in(rows[HOPPER]), True),
     }
-    assert of_faces.skipped == ((names["coffee.jpg"], "the answer rests on no face"),)
+    assert of_faces.skipped == ((names["coffee.jpg"], "the label was not derived from a face"),)
 
     said = _train(tmp_path, review)
     known = [name for name, label in right.items() if label in HAPPY_SAD]
     held, more = sum(is_held(photos / name) for name in known), len(right) - len(known)
-    counts = f"{len(known) - held} reviewed to learn from, {held} held out, {more} left out"
+    counts = f"{len(known) - held} reviewed samples to train on, {held} held out, {more} skipped"
     assert f"{review.files[0]}: {counts}\n" in said
-    assert f"  1: no_person is none of happy, sad ({names['coffee.jpg']})\n" in said
+    assert f"  1: no_person is not one of happy, sad ({names['coffee.jpg']})\n" in said
 
 
 def test_faces_that_were_reviewed_are_each_learnt_from(

@@ -70,7 +70,7 @@ def test_from_photos_to_a_model_that_is_evaluated(run: Path, photos: Path) -> No
     assert digest in output.with_suffix(".md").read_text()
 
 
-def test_a_model_by_its_name_is_the_user_s_own(
+def test_a_model_of_the_user_is_found_by_its_name(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
@@ -91,7 +91,7 @@ def test_a_model_by_its_name_is_the_user_s_own(
     assert record["settings"]["model"] == str(own)
 
 
-def test_the_labels_that_are_not_named_answer_neither(photos: Path, tmp_path: Path) -> None:
+def test_labels_that_are_not_named_become_neither(photos: Path, tmp_path: Path) -> None:
     folders = tmp_path / "photos"
     shutil.copytree(photos, folders)
     (folders / "happy").rename(folders / "cheerful")
@@ -145,7 +145,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("train", "--data", "nowhere"), 2, "there are no data at nowhere; give --data PATH"),
+        (("train", "--data", "nowhere"), 2, "nowhere does not exist; give --data PATH"),
         (("train", "--config", "none.toml"), 2, "none.toml can't be read"),
         (("train", "--epochs", "0"), 2, "--epochs"),
         (("evaluate", "none.onnx"), 1, "none.onnx can't be read"),
@@ -154,7 +154,11 @@ def test_evaluate_prints_a_table_and_writes_json_and_plots(run: Path, photos: Pa
         (("gate", "none.onnx", "happy-sad"), 1, "none.onnx can't be read"),
         (("export", "--run", "none", "--output", "x.onnx"), 2, "run `trainer train --run none`"),
         (("export", "--output", "x.onnx", "--labels", "a,a"), 2, "empty or repeated name"),
-        (("export", "--output", "x.onnx", "--prior-correction", "2"), 2, "is not auto or 0 to 1"),
+        (
+            ("export", "--output", "x.onnx", "--prior-correction", "2"),
+            2,
+            "is not auto or a number from 0 to 1",
+        ),
         (("train", "--abstain", "neither=a,neither=b"), 2, "does not name each class once"),
         (("train", "--abstain", "nobody=empty"), 2, "with the classes neither and no_person"),
         (("export",), 2, "give --name, or a file with --output"),
@@ -176,11 +180,10 @@ def test_a_wrong_argument_is_one_line_and_an_exit_code(
     assert not list(tmp_path.iterdir())
 
 
-def test_ferplus_has_one_framing_only(tmp_path: Path) -> None:
-    from tests.support.trainer_data import write_ferplus
-    from tests.trainer.datasets.test_ferplus import ROWS
+def test_ferplus_has_a_single_framing(tmp_path: Path) -> None:
+    from tests.support.trainer_data import FERPLUS_ROWS, write_ferplus
 
-    result = trainer("train", "--data", write_ferplus(tmp_path / "f", ROWS), "--side", "64")
+    result = trainer("train", "--data", write_ferplus(tmp_path / "f", FERPLUS_ROWS), "--side", "64")
     assert result.exit_code == 2
     assert "whose samples are grey faces 48 pixels wide" in result.stderr
 
@@ -203,7 +206,7 @@ def test_without_torch_one_line_says_what_to_install(tmp_path: Path) -> None:
     "command",
     [(), ("data",), ("render",), ("train",), ("evaluate",), ("export",), ("adjust",), ("gate",)],
 )
-def test_help_needs_nothing_heavy(command: tuple[str, ...]) -> None:
+def test_help_imports_no_heavy_package(command: tuple[str, ...]) -> None:
     code = (
         "import sys; from trainer.cli.main import cli\n"
         "try: cli.main(sys.argv[1:])\n"

@@ -14,14 +14,14 @@ from batch.records import Abstain
 from tests.support.trainer_data import REPOSITORY, tiny_export, wide_dataset, wide_training
 from trainer.cli.main import cli
 from trainer.exporting.export import ExportOptions, export_model
-from trainer.training.config import Config, load_config
+from trainer.training.config import Config, list_settings, load_config
 
 MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
 TRAINING = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, with the smaller headings there."""
+    """Return the text under a heading, with its smaller headings."""
     after = text.split(f"\n{heading}\n", 1)[1]
     level = len(heading.split()[0])
     return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
@@ -39,15 +39,18 @@ def test_every_metadata_key_is_documented_in_order() -> None:
     assert documented[: len(to_metadata(spec))] == list(to_metadata(spec))
 
 
-def test_every_setting_is_documented_with_its_default() -> None:
+def test_every_setting_is_documented_with_its_default_and_range() -> None:
     settings = asdict(Config())
     augmentation = settings.pop("augmentation")
     settings |= {f"augmentation.{name}": value for name, value in augmentation.items()}
-    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", TRAINING, flags=re.MULTILINE)
-    assert len({name for name, _ in rows}) == len(rows)
-    documented = {name: tomllib.loads(f"value = {value}")["value"] for name, value in rows}
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]+) \|", TRAINING, flags=re.MULTILINE)
+    assert len({name for name, _, _ in rows}) == len(rows)
+    documented = {name: tomllib.loads(f"value = {value}")["value"] for name, value, _ in rows}
     assert documented == {
         name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()
+    }
+    assert {name: values for name, _, values in rows} == {
+        name: values.removeprefix("a ") for name, values in list_settings().items()
     }
 
 

@@ -1,4 +1,4 @@
-"""One turn from a night's report by way of a review to a model that takes the old one's place."""
+"""From a report through a review to a model that replaces the old one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def label(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A first model, and a night of negatives, which it takes all for happy."""
+    """A first model, and a folder of negatives, which it labels happy."""
     home = tmp_path_factory.mktemp("loop")
     (home / "mine.toml").write_text(SETTINGS)
     data = write_folders(home / "data", 120)
@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def invert(path: Path) -> None:
-    """Make a picture a negative, which stays in its part."""
+    """Invert a picture so that it stays in its split."""
     before = is_held(path)
     with Image.open(path) as image:
         negative = ImageChops.invert(image)
@@ -77,7 +77,7 @@ def invert(path: Path) -> None:
 
 
 def review(report: Path, home: Path) -> Path:
-    """Say of every answer what is right, as the names of the pictures have it."""
+    """Write a review with the right label of every row, from the names of the pictures."""
     with report.open(newline="", encoding="utf-8") as file:
         rows: list[Row] = [
             {
@@ -91,7 +91,9 @@ def review(report: Path, home: Path) -> Path:
     return write_review(home / "review.csv", rows)
 
 
-def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_learns_from_a_review_and_replaces_the_old_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(home)
     label("night", "-o", "results.csv", "--model", "models/mine.onnx")
     reviewed = review(home / "results.csv", home)
@@ -117,7 +119,7 @@ def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "gate", "new.onnx", "models/mine.onnx", "--review", reviewed, "--data", "data",
         "--split", "all", "--dry-run",
     )  # fmt: skip
-    assert "On what people reviewed, held out:" in gate.stdout
+    assert "On held-out reviewed answers:" in gate.stdout
     opened = trainer("gate", "new.onnx", "models/mine.onnx", "--review", reviewed)
     assert opened.exit_code == 0, opened.output
     assert Path("models/mine.onnx").read_bytes() == Path("new.onnx").read_bytes()
@@ -127,7 +129,7 @@ def test_a_turn_of_the_loop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(right) / len(right) > after["before"]["value"]
 
 
-def test_a_turn_without_the_data(
+def test_a_model_is_adjusted_without_its_data(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -154,9 +156,9 @@ def test_a_turn_without_the_data(
     assert "right by the candidate alone" in gate.stdout
 
 
-def test_what_does_not_go_together_is_a_wrong_argument(home: Path) -> None:
+def test_options_that_exclude_each_other_are_a_usage_error(home: Path) -> None:
     for arguments, said in (
-        (("evaluate", "m", "--review", "r", "--data", "d"), "--review stands alone"),
+        (("evaluate", "m", "--review", "r", "--data", "d"), "--review can't be combined"),
         (("adjust", "m", "--report", "r", "--output", "o"), "give --review REVIEW.csv"),
         (
             ("train", "--review", home / "none.csv", "--data", home / "data"),

@@ -17,28 +17,28 @@ from trainer.datasets.dataset import (
 )
 
 
-def some_part() -> Split:
+def make_split() -> Split:
     votes = np.array([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [0.1, 0.8, 0.1]], dtype=np.float32)
     pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
     return Split(pixels=pixels, votes=votes, certain=np.array([True, False, True]))
 
 
-def test_narrow_keeps_winners_of_the_chosen_classes_in_the_chosen_order() -> None:
-    part = keep_classes(some_part(), (2, 0))
+def test_keep_classes_keeps_winners_of_the_chosen_classes_in_the_chosen_order() -> None:
+    part = keep_classes(make_split(), (2, 0))
     assert part.pixels.ravel().tolist() == [0, 1]
     assert part.targets.tolist() == [1, 0]
     assert part.certain.tolist() == [True, False]
     np.testing.assert_allclose(part.votes, [[1 / 7, 6 / 7], [7 / 9, 2 / 9]], rtol=1e-6)
 
 
-def test_join_puts_parts_in_a_row() -> None:
-    part = concatenate((some_part(), some_part()))
+def test_concatenate_keeps_the_order_of_splits() -> None:
+    part = concatenate((make_split(), make_split()))
     assert part.targets.tolist() == [0, 2, 1, 0, 2, 1]
     assert len(part) == 6
 
 
-def test_weights_kinds_and_groups_go_with_their_samples() -> None:
-    plain = some_part()
+def test_weights_kinds_and_groups_stay_with_their_samples() -> None:
+    plain = make_split()
     assert plain.weights.tolist() == [1, 1, 1]
     assert plain.kinds.tolist() == plain.groups.tolist() == ["", "", ""]
     part = replace(
@@ -58,7 +58,7 @@ def test_weights_kinds_and_groups_go_with_their_samples() -> None:
     assert part.normalised_weights.tolist() == [0.5, 1, 1.5]
 
 
-def test_abstain_classes_are_told_by_their_names_and_come_last() -> None:
+def test_abstain_classes_come_last() -> None:
     assert sort_classes(["no_person", "sad", "happy", "neither", "sad"]) == (
         "happy",
         "sad",
@@ -84,7 +84,7 @@ def test_weights_and_groups_are_in_the_fingerprint_if_there_are_any() -> None:
 
 
 def test_label_shares_count_only_what_people_agreed_on() -> None:
-    assert compute_label_shares(some_part(), ("a", "b", "c")) == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert compute_label_shares(make_split(), ("a", "b", "c")) == {"a": 0.5, "b": 0.5, "c": 0.0}
 
 
 def test_fingerprint_changes_with_one_pixel_one_vote_and_one_name() -> None:
@@ -101,12 +101,12 @@ def test_fingerprint_changes_with_one_pixel_one_vote_and_one_name() -> None:
     assert replace(data, name="renamed").fingerprint == data.fingerprint
 
 
-def test_an_empty_part_is_an_error_with_a_remedy() -> None:
+def test_an_empty_split_is_an_error_with_a_remedy() -> None:
     data = replace(drawn_dataset(), validation=keep_classes(make_drawn_split(2, 0), (2, 0, 1)))
     assert len(data.get_split("validation")) == 2
     nobody = make_drawn_split(3, 0)
     nobody = Split(nobody.pixels[:0], nobody.votes[:0], nobody.certain[:0])
     data = replace(data, validation=nobody)
-    with pytest.raises(InputError, match="validation part of drawn is empty"):
+    with pytest.raises(InputError, match="validation split of drawn is empty"):
         data.get_split("validation")
     assert len(data.get_split("all")) == len(data.train) + len(data.test)

@@ -21,7 +21,7 @@ from trainer.datasets.reviewed_samples import read_reviewed_samples
 BOXED: Row = {"face_left": "-1.5", "face_top": 2, "face_width": "30.5", "face_height": 40}
 
 
-def review(folder: Path, *rows: Row) -> Review:
+def make_review(folder: Path, *rows: Row) -> Review:
     return Review((write_review(folder / "review.csv", rows),), folder / "photos")
 
 
@@ -32,7 +32,7 @@ def test_the_columns_are_those_of_the_contract() -> None:
 
 def test_a_face_and_a_photo_are_read(tmp_path: Path) -> None:
     face, photo = read_review(
-        review(
+        make_review(
             tmp_path,
             {"path": "a.jpg", "face": 2, **BOXED, "said": "sad", "label": "happy"},
             {"path": "b.jpg", "said": "sad", "confidence": "0.6", "label": "sad"},
@@ -47,13 +47,13 @@ def test_a_face_and_a_photo_are_read(tmp_path: Path) -> None:
 
 def test_paths_are_the_report_s_texts(tmp_path: Path) -> None:
     odd = Path('=1+1;\n\\ ,"x".jpg')
-    (verdict,) = read_review(review(tmp_path, {"path": path_text(odd), "label": "sad"}))
+    (verdict,) = read_review(make_review(tmp_path, {"path": path_text(odd), "label": "sad"}))
     assert verdict.path == tmp_path / "photos" / odd
     absolute = Review((write_review(tmp_path / "r.csv", [{"path": "/x/a", "label": "l"}]),), odd)
     assert read_review(absolute)[0].path == Path("/x/a")
 
 
-def test_what_was_said_last_counts(tmp_path: Path) -> None:
+def test_the_last_verdict_counts(tmp_path: Path) -> None:
     first = write_review(
         tmp_path / "1.csv",
         [
@@ -74,30 +74,30 @@ def test_what_was_said_last_counts(tmp_path: Path) -> None:
     [
         ({"path": "", "label": "sad"}, "line 2 has no path"),
         ({"path": "a", "label": ""}, "line 2 has no label"),
-        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 can't be understood \(invalid"),
-        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 can't be understood"),
-        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are no face"),
-        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are no face"),
-        ({"path": "a", "label": "sad", "face": 10**12}, "is no number of a face"),
-        ({"path": "a", "label": "sad", "face": -1}, "is no number of a face"),
+        ({"path": "a", "label": "sad", "face": "first"}, r"line 2 is invalid \(invalid"),
+        ({"path": "a", "label": "sad", "face_left": 1}, "line 2 is invalid"),
+        ({"path": "a", "label": "sad", **BOXED, "face_width": 0}, "0 x 40 pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_top": "nan"}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_left": 1e308}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", **BOXED, "face_height": 1e10}, "pixels are not a face"),
+        ({"path": "a", "label": "sad", "face": 10**12}, "is not the number of a face"),
+        ({"path": "a", "label": "sad", "face": -1}, "is not the number of a face"),
         ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
         ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
         ({"path": "a\\q", "label": "sad"}, "is no escape"),
     ],
 )
-def test_a_line_that_can_not_be_understood_is_named(tmp_path: Path, row: Row, said: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, row: Row, said: str) -> None:
     with pytest.raises(ReviewError, match=said):
-        read_review(review(tmp_path, row))
+        read_review(make_review(tmp_path, row))
 
 
-def test_what_is_no_review_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_review_is_named(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     with pytest.raises(ReviewError, match=r"results\.csv can't be read \(No such file"):
         read_review(Review((file,), tmp_path))
     file.write_text("path,status,label\na,ok,sad\n")
-    with pytest.raises(ReviewError, match=r"results\.csv has not the columns path,face"):
+    with pytest.raises(ReviewError, match=r"results\.csv does not have the columns path,face"):
         read_review(Review((file,), tmp_path))
     file.write_text(",".join(REVIEW_COLUMNS) + "\na,b\n")
     with pytest.raises(ReviewError, match="line 2 has 2 cells, not 9"):
@@ -113,12 +113,12 @@ def test_reviews_of_earlier_releases_are_read(tmp_path: Path) -> None:
         {"path": "b", "said": "no_person", "label": "no_person"},
         {"path": "c", "said": "happy", "label": "neither"},
     ]
-    verdicts = read_review(review(tmp_path, *rows))
+    verdicts = read_review(make_review(tmp_path, *rows))
     assert [v.label for v in verdicts] == ["no_person", "no_person", "neither"]
     assert [v.confirms for v in verdicts] == [False, True, False]
 
 
-def test_a_box_that_is_no_face_says_nothing_of_the_photo(tmp_path: Path) -> None:
+def test_a_box_that_is_not_a_face_says_nothing_about_the_photo(tmp_path: Path) -> None:
     rows: list[Row] = [
         {"path": "photo", "label": "no_person"},
         {"path": "box", "face": 1, **BOXED, "label": "no_person"},
@@ -129,21 +129,22 @@ def test_a_box_that_is_no_face_says_nothing_of_the_photo(tmp_path: Path) -> None
         {"path": "different", "face": 1, **BOXED, "label": "happy"},
         {"path": "different", "face": 2, **BOXED, "label": "neither"},
     ]
-    photos, left_out = select_photo_verdicts(read_review(review(tmp_path, *rows)))
+    photos, left_out = select_photo_verdicts(read_review(make_review(tmp_path, *rows)))
     assert {v.path.name: v.label for v in photos} == {"photo": "no_person", "both": "happy"}
     assert [reason for _, reason in left_out] == [
-        "a box that is no face says nothing of the photo", "the photo's main face was not reviewed",
+        "a box that is not a face says nothing about the photo",
+        "the photo's main face was not reviewed",
         "the photo's faces have different labels",
     ]  # fmt: skip
 
 
-def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Path) -> None:
+def test_the_label_of_a_photo_is_that_of_the_photo_or_of_its_main_face(tmp_path: Path) -> None:
     faces = [
         ("photo", "", "sad"), ("photo", 1, "happy"), ("one", 1, "sad"), ("alike", 2, "sad"),
         ("alike", 1, "sad"), ("two", 1, "sad"), ("two", 2, "happy"), ("second", 2, "sad"),
     ]  # fmt: skip
     verdicts = read_review(
-        review(tmp_path, *({"path": p, "face": n, "label": label} for p, n, label in faces))
+        make_review(tmp_path, *({"path": p, "face": n, "label": label} for p, n, label in faces))
     )
     photos, left_out = select_photo_verdicts(verdicts)
     assert {verdict.path.name: verdict.label for verdict in photos} == {
@@ -154,11 +155,13 @@ def test_a_photo_s_label_is_what_was_said_of_it_or_of_its_main_face(tmp_path: Pa
     ]  # fmt: skip
 
 
-def test_a_face_of_any_size_is_cut_out_of_the_photo_alone(tmp_path: Path) -> None:
+def test_a_face_of_any_size_is_cropped_from_the_photo_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (64, 64), "white").save(tmp_path / "photos" / "a.png")
     sides = {"face_left": -1e8, "face_top": -1e8, "face_width": 2e8, "face_height": 2e8}
-    verdicts = read_review(review(tmp_path, {"path": "a.png", "face": 1, **sides, "label": "sad"}))
+    verdicts = read_review(
+        make_review(tmp_path, {"path": "a.png", "face": 1, **sides, "label": "sad"})
+    )
     framing = Framing(side=8, channels=1, margin=0.5)
     (sample,), left_out = read_reviewed_samples(verdicts, ("happy", "sad"), framing)
     assert sample.pixels.shape == (8, 8, 1)

@@ -123,4 +123,4 @@ def test_abstentions_are_asked_again_where_the_model_can_give_them(
     with caplog.at_level(logging.INFO):
         alone = evaluate_review_end_to_end("happy-sad", review, "all")
     assert (alone.confirmations, alone.corrections) == (0, 1)
-    assert "no_person is none of happy, sad, neither (" in caplog.text
+    assert "no_person is not one of happy, sad, neither (" in caplog.text

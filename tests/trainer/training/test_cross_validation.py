@@ -42,7 +42,7 @@ def test_groups_stay_whole_and_classes_even() -> None:
     assert np.array_equal(dealt, assign_folds(groups, targets, 2, seed=1))
 
 
-def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Path) -> None:
+def test_every_sample_is_predicted_by_a_network_that_was_not_trained_on_it(tmp_path: Path) -> None:
     data = small()
     answers = cross_validate(data, SHORT, tmp_path, folds=2, seed=1)
     pool = data.get_split("all")
@@ -58,7 +58,7 @@ def test_every_sample_is_answered_by_the_network_that_never_saw_it(tmp_path: Pat
 
 
 def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
-    """Collect what each fold's training gets, by the folder of the fold."""
+    """Collect the training data of each fold, by the folder of the fold."""
     seen: dict[str, Dataset] = {}
 
     def spy(data: Dataset, config: Config, run: Path) -> object:
@@ -69,7 +69,7 @@ def spy_on_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Dataset]:
     return seen
 
 
-def test_no_fold_learns_from_a_sample_that_it_holds_out(
+def test_no_fold_is_trained_on_a_sample_that_it_holds_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spy_on_training(monkeypatch)
@@ -82,7 +82,7 @@ def test_no_fold_learns_from_a_sample_that_it_holds_out(
         assert learnt | held == set(answers.names)
 
 
-def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
+def test_a_group_is_held_out_as_a_whole_and_weights_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No two snapshots are near duplicates, so that only their groups keep them together.
@@ -106,7 +106,7 @@ def test_a_group_is_held_out_as_a_whole_and_weights_are_learnt_from(
         assert len(learnt) >= 32
 
 
-def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
+def test_out_of_fold_predictions_are_read_back_as_written(tmp_path: Path) -> None:
     answers = cross_validate(small(), SHORT, tmp_path, folds=2, seed=1)
     again = read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
     assert (again.labels, again.names) == (answers.labels, answers.names)
@@ -115,14 +115,14 @@ def test_the_answers_are_read_back_as_written(tmp_path: Path) -> None:
     assert np.allclose(again.logits, answers.logits, atol=1e-6)
 
 
-def test_what_can_not_be_judged_honestly_is_refused(tmp_path: Path) -> None:
+def test_settings_that_leak_held_out_samples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="set patience = 0"):
         cross_validate(small(), replace(SHORT, patience=2), tmp_path, folds=2, seed=1)
     with pytest.raises(UsageError, match="fewer photos than 5000 folds"):
         cross_validate(small(), SHORT, tmp_path, folds=5000, seed=1)
 
 
-def test_missing_or_damaged_answers_are_named(tmp_path: Path) -> None:
+def test_missing_or_damaged_predictions_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer crossvalidate --run"):
         read_out_of_fold(tmp_path / OUT_OF_FOLD_FILE)
     (tmp_path / OUT_OF_FOLD_FILE).write_text("sample,label,fold,a,b\nx,c,0,1,2\n")

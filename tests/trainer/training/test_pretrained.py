@@ -19,7 +19,7 @@ from trainer.exporting.onnx_graph import DeployedNetwork
 from trainer.networks import HEAD_WIDTH, NETWORK_SIZES, FaceNet, InvertedResidual, PhotoNet
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import Config
-from trainer.training.loop import optimizer, predict_logits, set_learning_rate, train
+from trainer.training.loop import build_optimizer, predict_logits, set_learning_rate, train
 from trainer.training.pretrained import (
     build_network,
     find_imagenet_weights,
@@ -41,14 +41,14 @@ def pretrained(request: pytest.FixtureRequest) -> PhotoNet:
     return network.eval()
 
 
-def drawn_photos(count: int) -> Split:
+def draw_photos(count: int) -> Split:
     moods = [Mood.HAPPY if n % 2 else Mood.SAD for n in range(count)]
     pixels = np.stack([draw_face(mood, 64, 3, n) for n, mood in enumerate(moods)])
     votes = np.eye(2, dtype=np.float32)[[int(mood is Mood.SAD) for mood in moods]]
     return Split(pixels, votes, np.ones(count, dtype=np.bool_))
 
 
-def test_the_published_weights_still_know_a_cat(pretrained: PhotoNet) -> None:
+def test_the_published_weights_recognise_a_cat(pretrained: PhotoNet) -> None:
     data = pytest.importorskip("skimage.data")
     published = torch.load(find_imagenet_weights(NETWORK_SIZES[pretrained.name]), weights_only=True)
     cat = torch.from_numpy(data.chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None].float()
@@ -74,7 +74,7 @@ def test_the_network_computes_what_the_published_one_does(pretrained: PhotoNet) 
 
 
 def test_folding_the_norms_for_serving_changes_no_answer(pretrained: PhotoNet) -> None:
-    pixels = torch.from_numpy(drawn_photos(4).pixels)
+    pixels = torch.from_numpy(draw_photos(4).pixels)
     with torch.inference_mode():
         logits = pretrained(pixels.permute(0, 3, 1, 2).float())
         served = DeployedNetwork(pretrained, (0, 1), 1.0)(pixels)
@@ -86,7 +86,7 @@ def test_grey_samples_are_refused_by_a_network_for_colours() -> None:
         build_network(PHOTO, 2, channels=1)
 
 
-def test_the_weights_of_a_run_are_taken_but_for_a_classifier_of_other_classes() -> None:
+def test_weights_of_a_run_are_used_except_a_classifier_of_other_classes() -> None:
     path = tiny_run() / CHECKPOINT_FILE
     learnt = torch.load(path, weights_only=True)["ema"]
     network = FaceNet(5, CONFIG.widths)
@@ -107,7 +107,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
         initialise_network(FaceNet(2, (4,)), "imagenet")
 
 
-def test_only_the_last_blocks_learn() -> None:
+def test_only_the_last_blocks_are_trained() -> None:
     network = PhotoNet(2)
     freeze_layers(network, "last-2")
     blocks = [m for m in network.modules() if isinstance(m, InvertedResidual)]
@@ -124,15 +124,15 @@ def test_only_the_last_blocks_learn() -> None:
 
 def test_pretrained_weights_learn_more_slowly() -> None:
     network = FaceNet(2, (4, 8))
-    groups = optimizer(network, Config(pretrained_rate=0.1))
-    set_learning_rate(groups, 0.5)
-    rates = {id(p): group["lr"] for group in groups.param_groups for p in group["params"]}
+    optimizer = build_optimizer(network, Config(pretrained_rate=0.1))
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(network.classifier.weight)] == 0.5
     assert rates[id(network.features[1].weight)] == pytest.approx(0.05)
     assert len(rates) == len(list(network.parameters()))
 
 
-def test_kept_norms_learn_no_statistics(pretrained: PhotoNet) -> None:
+def test_frozen_norms_keep_their_statistics(pretrained: PhotoNet) -> None:
     network = PhotoNet(2, name=pretrained.name)
     network.load_state_dict(pretrained.state_dict())
     network.train()
@@ -145,7 +145,7 @@ def test_kept_norms_learn_no_statistics(pretrained: PhotoNet) -> None:
 def test_a_probe_tells_drawn_moods_apart_before_any_training() -> None:
     network = PhotoNet(2)
     initialise_network(network, "imagenet")
-    fit_probe(network, drawn_photos(24), decay=1.0)
+    fit_probe(network, draw_photos(24), decay=1.0)
     unseen = draw_face(Mood.SAD, 64, 3, 999), draw_face(Mood.HAPPY, 64, 3, 999)
     with torch.inference_mode():
         logits = network.eval()(torch.from_numpy(np.stack(unseen)).permute(0, 3, 1, 2).float())
@@ -154,14 +154,14 @@ def test_a_probe_tells_drawn_moods_apart_before_any_training() -> None:
     assert bool(features.isfinite().all())
 
 
-def test_a_probe_may_be_all_there_is(tmp_path: Path) -> None:
+def test_a_training_may_consist_of_a_probe(tmp_path: Path) -> None:
     data = replace(
         drawn_dataset(),
         labels=("happy", "sad"),
         framing=Framing(Region.IMAGE, 0.0, 64, 3),
-        train=drawn_photos(24),
-        validation=drawn_photos(4),
-        test=drawn_photos(4),
+        train=draw_photos(24),
+        validation=draw_photos(4),
+        test=draw_photos(4),
     )
     config = replace(PHOTO, probe=1.0, epochs=0, threads=1)
     assert train(data, config, tmp_path) == ()
@@ -171,15 +171,13 @@ def test_a_probe_may_be_all_there_is(tmp_path: Path) -> None:
     assert "its classifier fitted by logistic regression" in card(exported, trained, data)
 
 
-def test_a_drawn_data_set_is_too_grey_for_it(tmp_path: Path) -> None:
-    from trainer.training.loop import train
-
-    with pytest.raises(UsageError, match="looks at RGB samples"):
+def test_grey_samples_are_refused_by_a_training(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes RGB samples"):
         train(drawn_dataset(), PHOTO, tmp_path)
 
 
 def test_a_probe_has_the_least_loss_for_its_decay(pretrained: PhotoNet) -> None:
-    network, photos, decay = copy.deepcopy(pretrained), drawn_photos(16), 3.0
+    network, photos, decay = copy.deepcopy(pretrained), draw_photos(16), 3.0
     fit_probe(network, photos, decay)
     both = np.concatenate([photos.pixels, photos.pixels[:, :, ::-1]])
     pixels = torch.from_numpy(both).permute(0, 3, 1, 2).float()
@@ -209,8 +207,8 @@ def test_the_probe_counts_a_sample_by_its_weight() -> None:
     assert not torch.allclose(weight, fit_logistic_regression(features, votes, 1.0)[0], atol=1e-3)
 
 
-def test_probing_uses_the_weights_of_the_part() -> None:
-    part = drawn_photos(12)
+def test_a_probe_uses_the_weights_of_the_split() -> None:
+    part = draw_photos(12)
     networks = []
     for weights in (np.ones(12), np.where(np.arange(12) % 2, 1, 50)):
         torch.manual_seed(1)

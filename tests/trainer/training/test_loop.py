@@ -40,16 +40,16 @@ from trainer.training.loop import (
 COMMAND = [sys.executable, "-m", "trainer", "train"]
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
+def read_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_trained_network(run).network.state_dict()
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    for (name, a), b in zip(weights(one).items(), weights(other).values(), strict=True):
+    for (name, a), b in zip(read_weights(one).items(), read_weights(other).values(), strict=True):
         assert torch.equal(a, b), name
 
 
-def test_a_training_learns_and_leaves_its_figures() -> None:
+def test_a_training_lowers_the_loss_and_records_its_metrics() -> None:
     run, trained = tiny_run(), tiny_training()
     first, last = trained.history[0], trained.history[-1]
     assert last.train_loss < first.train_loss
@@ -65,7 +65,7 @@ def test_a_training_learns_and_leaves_its_figures() -> None:
     assert not list(run.glob("*.partial"))
 
 
-def test_the_checkpoint_knows_all_that_an_export_needs() -> None:
+def test_a_checkpoint_has_everything_that_an_export_needs() -> None:
     trained, data = tiny_training(), drawn_dataset()
     assert trained.labels == data.labels
     assert trained.framing == data.framing
@@ -80,7 +80,7 @@ def test_a_checkpoint_without_framing_is_of_ferplus(tmp_path: Path) -> None:
     assert load_trained_network(tmp_path).framing == Framing()
 
 
-def test_going_on_after_two_epochs_gives_the_same_weights(
+def test_a_resumed_training_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Cut(Exception):
@@ -111,13 +111,13 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     train(drawn_dataset(), replace(CONFIG, seed=2), tmp_path)
     assert not torch.equal(
-        weights(tmp_path)["classifier.weight"], weights(tiny_run())["classifier.weight"]
+        read_weights(tmp_path)["classifier.weight"], read_weights(tiny_run())["classifier.weight"]
     )
 
 
 def test_a_run_of_other_settings_is_not_overwritten() -> None:
     before = (tiny_run() / CHECKPOINT_FILE).read_bytes()
-    with pytest.raises(OutputError, match="other data or settings; give this one another --run"):
+    with pytest.raises(OutputError, match="other data or settings; choose another --run"):
         train(drawn_dataset(), replace(CONFIG, epochs=5), tiny_run())
     assert (tiny_run() / CHECKPOINT_FILE).read_bytes() == before
 
@@ -141,7 +141,7 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert rates[9:] == sorted(rates[9:], reverse=True)
 
 
-def test_the_average_starts_short_and_grows_long() -> None:
+def test_the_average_spans_few_steps_at_first_and_many_later() -> None:
     assert limit_ema_decay(0) == 0.1
     assert limit_ema_decay(10_000) > 0.999
 
@@ -158,7 +158,7 @@ def test_patience_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert train(drawn_dataset(), config, tmp_path) == history
 
 
-def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
+def test_balanced_raises_the_weight_of_a_rare_class(tmp_path: Path) -> None:
     data = drawn_dataset()
     rare = data.train.targets == 1
     rare[np.flatnonzero(rare)[:4]] = False
@@ -175,7 +175,7 @@ def test_balance_lets_a_rare_class_weigh_as_much(tmp_path: Path) -> None:
     assert found[True] > found[False]
 
 
-def test_a_sample_counts_by_its_weight(tmp_path: Path) -> None:
+def test_the_weight_of_a_sample_changes_the_training(tmp_path: Path) -> None:
     data = drawn_dataset()
     sad = data.train.targets == 1
     counts: dict[float, int] = {}
@@ -188,7 +188,7 @@ def test_a_sample_counts_by_its_weight(tmp_path: Path) -> None:
     assert counts[0.02] < counts[1.0] < counts[50.0]
 
 
-def test_only_weights_relative_to_each_other_matter(tmp_path: Path) -> None:
+def test_only_relative_weights_matter(tmp_path: Path) -> None:
     data = drawn_dataset()
     heavy = replace(data.train, weights=np.full(len(data.train), 4, np.float32))
     history = train(replace(data, train=heavy), CONFIG, tmp_path)
@@ -206,7 +206,7 @@ def test_the_divergence_of_two_answers_is_symmetric_and_0_for_the_same() -> None
     assert found[1].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_consistency_makes_answers_depend_less_on_the_box(tmp_path: Path) -> None:
+def test_consistency_makes_predictions_depend_less_on_the_box(tmp_path: Path) -> None:
     data = drawn_dataset()
     pixels = torch.from_numpy(data.test.pixels).permute(0, 3, 1, 2).float()
     moved = jitter_boxes(pixels, 0.2, torch.Generator().manual_seed(9))
@@ -229,7 +229,7 @@ def test_a_training_with_jitter_has_losses_of_the_same_scale(tmp_path: Path) -> 
     assert 0 < history[-1].train_accuracy <= 1
 
 
-def test_a_training_on_all_parts_needs_a_cross_validation_to_be_judged(tmp_path: Path) -> None:
+def test_a_training_on_all_splits_needs_a_cross_validation(tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=1, learn_from="all")
     train(drawn_dataset(), config, tmp_path)
     with pytest.raises(InputError, match="trainer crossvalidate --run"):

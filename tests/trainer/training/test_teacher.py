@@ -12,7 +12,8 @@ from trainer.datasets.dataset import Dataset
 from trainer.evaluation.exported_models import predict_onnx
 from trainer.exporting.export import ExportOptions, export_model
 from trainer.training.config import Config
-from trainer.training.loop import mix_teacher_votes, train
+from trainer.training.loop import train
+from trainer.training.teacher import mix_teacher_votes
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,13 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def taught_by(teacher: Path | str, share: float) -> Config:
+def make_config(teacher: Path | str, share: float) -> Config:
     return replace(CONFIG, teacher=str(teacher), teacher_share=share)
 
 
 def test_the_teacher_gets_its_share_of_the_vote(teacher: Path) -> None:
     data = drawn_dataset()
-    mixed = mix_teacher_votes(data.train, data, taught_by(teacher, 0.25))
+    mixed = mix_teacher_votes(data.train, data, make_config(teacher, 0.25))
     pixels = data.train.pixels
     graph = teacher.read_bytes()
     answers = (predict_onnx(graph, pixels) + predict_onnx(graph, pixels[:, :, ::-1].copy())) / 2
@@ -38,7 +39,7 @@ def test_the_teacher_gets_its_share_of_the_vote(teacher: Path) -> None:
     np.testing.assert_array_equal(mixed.pixels, pixels)
 
 
-def test_without_a_teacher_people_alone_vote() -> None:
+def test_without_a_teacher_votes_do_not_change() -> None:
     data = drawn_dataset()
     assert mix_teacher_votes(data.train, data, CONFIG) is data.train
 
@@ -47,20 +48,20 @@ def test_a_teacher_of_other_labels_or_pictures_is_refused(teacher: Path, tmp_pat
     data = drawn_dataset()
     two = tmp_path / "two.onnx"
     two.write_bytes(tiny_export().graph)
-    with pytest.raises(UsageError, match="knows happy, sad; the data have happiness"):
-        mix_teacher_votes(data.train, data, taught_by(two, 0.5))
+    with pytest.raises(UsageError, match="has the labels happy, sad, the data have happiness"):
+        mix_teacher_votes(data.train, data, make_config(two, 0.5))
     small = replace(data.train, pixels=data.train.pixels[:, :16, :16])
     with pytest.raises(UsageError, match="another size or colour"):
-        mix_teacher_votes(small, data, taught_by(teacher, 0.5))
+        mix_teacher_votes(small, data, make_config(teacher, 0.5))
     with pytest.raises(UsageError, match="there is no model nobody"):
-        mix_teacher_votes(data.train, data, taught_by("nobody", 0.5))
+        mix_teacher_votes(data.train, data, make_config("nobody", 0.5))
 
 
-def test_a_run_is_not_gone_on_with_by_another_teacher(teacher: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_teacher(teacher: Path, tmp_path: Path) -> None:
     data: Dataset = drawn_dataset()
     moved = tmp_path / "moved.onnx"
     moved.write_bytes(teacher.read_bytes())
-    once = replace(taught_by(teacher, 0.5), epochs=1)
+    once = replace(make_config(teacher, 0.5), epochs=1)
     history = train(data, once, tmp_path / "run")
     assert train(data, replace(once, teacher=str(moved)), tmp_path / "run") == history
     options = ExportOptions(name="other", created="2026-01-03")

@@ -19,6 +19,7 @@ from tests.support.trainer_data import CONFIG, LABELS, drawn_dataset, write_fold
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood
 from trainer.datasets.labelled_files import load_folders
+from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.datasets.review import Review
 from trainer.datasets.reviewed_samples import (
     ELSEWHERE_REASON,
@@ -26,7 +27,7 @@ from trainer.datasets.reviewed_samples import (
     add_review,
     read_reviewed,
 )
-from trainer.datasets.sources import add_pseudo_labels, load_dataset
+from trainer.datasets.sources import load_dataset
 from trainer.evaluation.exported_models import derive_framing, open_model, predict_model
 from trainer.training.checkpoint import CHECKPOINT_FILE, load_trained_network
 from trainer.training.config import ConfigError, load_config
@@ -47,15 +48,15 @@ def pictures(tmp_path: Path) -> list[Path]:
     return write_snapshots(tmp_path / "night", Mood.SAD, learn=6, held=3, first_seed=500)
 
 
-def rows_of(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
+def make_rows(pictures: list[Path], said: str = "happy", label: str = "sad") -> list[Row]:
     return [{"path": str(p), "said": said, "label": label} for p in pictures]
 
 
-def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
+def test_photos_in_stores_and_archives_are_skipped_under_their_own_names(
     tmp_path: Path, pictures: list[Path]
 ) -> None:
     urls = ["s3://bucket/a.jpg", "zip://inner/b.jpg::photos.zip"]
-    rows = rows_of(pictures[:1])
+    rows = make_rows(pictures[:1])
     rows += ({"path": url, "label": "sad"} for url in urls)
     found = reviewed(tmp_path, *rows)
     assert len(found.learn) + len(found.held) == 1
@@ -63,7 +64,7 @@ def test_photos_in_stores_and_archives_are_left_out_under_their_own_names(
     assert {reason for _, reason in found.skipped} == {ELSEWHERE_REASON}
 
 
-def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_a_face_is_cropped_as_by_the_runner(tmp_path: Path, astronaut: Image.Image) -> None:
     path = tmp_path / "astronaut.jpg"
     astronaut.save(path, quality=92)
     (row,) = batch.label([path], batch.Options(model="happy-sad"))
@@ -86,7 +87,7 @@ def test_a_face_is_cut_as_the_runner_cuts_it(tmp_path: Path, astronaut: Image.Im
     assert (sample.label, sample.confirms, bool(found.held)) == (1, False, is_held(path))
 
 
-def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
+def test_a_small_face_of_a_large_photo_is_cropped_from_its_detail(
     tmp_path: Path, astronaut: Image.Image
 ) -> None:
     scene = Image.new("RGB", (4000, 3000), (120, 130, 120))
@@ -110,17 +111,17 @@ def test_a_small_face_of_a_large_photo_is_cut_out_of_its_detail(
     assert np.abs(sample.pixels.astype(int) - seen).mean() < 2
 
 
-def test_the_bytes_of_a_photo_decide_its_part(tmp_path: Path, pictures: list[Path]) -> None:
-    found = reviewed(tmp_path, *rows_of(pictures))
+def test_the_split_depends_on_the_bytes_of_a_photo(tmp_path: Path, pictures: list[Path]) -> None:
+    found = reviewed(tmp_path, *make_rows(pictures))
     assert {sample.name for sample in found.learn} == {str(p) for p in pictures if not is_held(p)}
     assert {sample.name for sample in found.held} == {str(p) for p in pictures if is_held(p)}
-    fewer = reviewed(tmp_path, *rows_of(pictures[::-1][:5]))
+    fewer = reviewed(tmp_path, *make_rows(pictures[::-1][:5]))
     assert {s.digest for s in fewer.held} <= {s.digest for s in found.held}
     assert {s.digest for s in fewer.learn} <= {s.digest for s in found.learn}
     assert not found.skipped
 
 
-def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
+def test_a_near_duplicate_of_a_held_out_photo_is_not_trained_on(
     tmp_path: Path, pictures: list[Path]
 ) -> None:
     held = next(path for path in pictures if is_held(path))
@@ -130,12 +131,12 @@ def test_a_near_duplicate_of_a_held_out_photo_is_not_learnt_from(
             image.save(copy, quality=quality)
             if not is_held(copy):
                 break
-    found = reviewed(tmp_path, *rows_of([*pictures, copy]))
+    found = reviewed(tmp_path, *make_rows([*pictures, copy]))
     assert found.skipped == ((str(copy), "nearly the same as a held-out sample of the review"),)
     assert (len(found.learn), len(found.held)) == (6, 3)
 
 
-def test_what_can_not_be_used_is_told(
+def test_skipped_samples_are_logged_with_the_reason(
     tmp_path: Path, pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, third, fourth, *rest = pictures
@@ -157,34 +158,34 @@ def test_what_can_not_be_used_is_told(
         found = reviewed(tmp_path, *rows, framing=Framing(side=24))
     reasons = {Path(name).name: reason for name, reason in found.skipped}
     assert len(found.learn) + len(found.held) == 1
-    assert reasons[first.name] == "the answer rests on no face"
+    assert reasons[first.name] == "the label was not derived from a face"
     assert reasons["gone.jpg"] == "No such file or directory"
-    assert reasons[second.name] == "its face lies outside of the photo, which has changed"
+    assert reasons[second.name] == "the face is outside of the photo, which has changed"
     assert [r for r in reasons.values() if r.startswith("the same photo as")]
-    assert reasons["other.png"] == "the same photo is said to be happy and sad"
-    assert reasons[rest[0].name] == "the answer rests on no face"
+    assert reasons["other.png"] == "the same photo is labelled happy and sad"
+    assert reasons[rest[0].name] == "the label was not derived from a face"
     assert len(found.skipped) == 7
-    assert "held out, 7 left out" in caplog.text
+    assert "held out, 7 skipped" in caplog.text
     assert "1: No such file or directory (" in caplog.text
 
 
-def test_a_review_of_nothing_usable_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_review_without_a_usable_photo_is_an_error(tmp_path: Path, pictures: list[Path]) -> None:
     with pytest.raises(InputError, match=r"a\.jpg: No such file or directory; give --photos"):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "sad"})
-    with pytest.raises(InputError, match=r"nothing in .*review\.csv can be used, it has no rows"):
+    with pytest.raises(InputError, match=r"no photo of .*review\.csv can be used, it has no rows"):
         reviewed(tmp_path)
-    with pytest.raises(InputError, match="the answer rests on no face"):
-        reviewed(tmp_path, *rows_of(pictures), framing=Framing(side=24))
-    with pytest.raises(InputError, match="no_person is none of happy, sad"):
-        reviewed(tmp_path, *rows_of(pictures, label="no_person"))
+    with pytest.raises(InputError, match="the label was not derived from a face"):
+        reviewed(tmp_path, *make_rows(pictures), framing=Framing(side=24))
+    with pytest.raises(InputError, match="no_person is not one of happy, sad"):
+        reviewed(tmp_path, *make_rows(pictures, label="no_person"))
 
 
 @pytest.mark.parametrize("label", ["neither", "no_person"])
-def test_abstentions_are_learnt_from_where_they_are_classes(
+def test_reviewed_abstain_classes_are_used_if_the_data_have_them(
     tmp_path: Path, pictures: list[Path], label: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     boxed = {"face_left": 0, "face_top": 0, "face_width": 30, "face_height": 30}
-    rows = [row | boxed for row in rows_of(pictures, label=label)]
+    rows = [row | boxed for row in make_rows(pictures, label=label)]
     rows[:1] = [rows[0] | {"label": "sad"}]
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     classes = ("happy", "sad", label)
@@ -197,11 +198,13 @@ def test_abstentions_are_learnt_from_where_they_are_classes(
             less = read_reviewed(review, ("happy", "sad"), framing)
         assert len(less.learn) + len(less.held) == 1
         assert len(less.skipped) == 8
-        assert f"  8: {label} is none of happy, sad ({pictures[1]}, " in caplog.text
+        assert f"  8: {label} is not one of happy, sad ({pictures[1]}, " in caplog.text
 
 
 def test_a_label_that_the_model_lacks_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 2 says 'angry', which is none of happy, sad"):
+    with pytest.raises(
+        InputError, match=r"line 2 has the label 'angry', which is not one of happy, sad"
+    ):
         reviewed(tmp_path, {"path": "a.jpg", "said": "sad", "label": "angry"})
 
 
@@ -210,14 +213,14 @@ def data(tmp_path: Path) -> Dataset:
     return load_folders(write_folders(tmp_path / "data", 25), PHOTO)
 
 
-def review_of(folder: Path, pictures: list[Path]) -> Review:
-    return Review((write_review(folder / "review.csv", rows_of(pictures)),), folder)
+def make_review(folder: Path, pictures: list[Path]) -> Review:
+    return Review((write_review(folder / "review.csv", make_rows(pictures)),), folder)
 
 
-def test_data_know_what_is_learnt_from_and_what_is_held(
+def test_data_have_training_and_held_out_reviewed_samples(
     tmp_path: Path, data: Dataset, pictures: list[Path]
 ) -> None:
-    more = add_review(data, review_of(tmp_path, pictures))
+    more = add_review(data, make_review(tmp_path, pictures))
     assert more.reviewed is not None
     assert more.held is not None
     assert (len(more.reviewed), len(more.held)) == (6, 3)
@@ -227,76 +230,78 @@ def test_data_know_what_is_learnt_from_and_what_is_held(
     assert replace(more, held=None).fingerprint == more.fingerprint
 
 
-def test_a_class_that_gives_no_label_is_taught_by_a_review(
-    tmp_path: Path, pictures: list[Path]
-) -> None:
+def test_a_review_adds_samples_of_an_abstain_class(tmp_path: Path, pictures: list[Path]) -> None:
     folders = write_folders(tmp_path / "data", 25)
     (folders / "neither").mkdir()
     for path in sorted((folders / "sad").iterdir())[:10]:
         path.rename(folders / "neither" / path.name)
-    rows = rows_of(pictures, label="neither")
+    rows = make_rows(pictures, label="neither")
     review = Review((write_review(tmp_path / "review.csv", rows),), tmp_path)
     more = add_review(load_folders(folders, PHOTO), review)
     assert more.reviewed is not None
     assert set(more.reviewed.targets.tolist()) == {more.labels.index("neither")}
 
 
-def test_what_the_data_hold_already_is_left_out(tmp_path: Path, data: Dataset) -> None:
+def test_samples_that_are_already_in_the_data_are_skipped(tmp_path: Path, data: Dataset) -> None:
     own = [*sorted((tmp_path / "data" / "sad").iterdir())]
-    more = add_review(data, review_of(tmp_path, own))
+    more = add_review(data, make_review(tmp_path, own))
     assert more.reviewed is not None
     assert more.held is not None
     assert len(more.reviewed) == len(more.held) == 0
     assert more.skipped[-1][1] == "nearly the same as a sample of the data"
 
 
-def test_a_label_may_go_by_its_synonym(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_label_may_have_a_synonym(tmp_path: Path, pictures: list[Path]) -> None:
     gray = replace(drawn_dataset(), framing=Framing(Region.IMAGE, side=24, channels=1))
-    more = add_review(gray, review_of(tmp_path, pictures))
+    more = add_review(gray, make_review(tmp_path, pictures))
     assert more.reviewed is not None
     assert set(more.reviewed.targets.tolist()) == {LABELS.index("sadness")}
 
 
-def test_photos_beside_the_data_are_none_of_the_review(
+def test_pseudo_labelled_photos_are_not_reviewed_ones(
     tmp_path: Path, data: Dataset, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 1.0)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 1.0)
     happy = write_snapshots(tmp_path / "night", Mood.HAPPY, learn=2, held=0, first_seed=900)
     report = tmp_path / "report.csv"
     lines = [f"{p},ok,sad" for p in pictures] + [f"{p},ok,happy" for p in happy]
     report.write_text("path,status,label\n" + "\n".join(lines) + "\n")
     held = [path for path in pictures if is_held(path)]
-    beside = add_pseudo_labels(add_review(data, review_of(tmp_path, held)), report).pseudo_labelled
+    beside = add_pseudo_labels(
+        add_review(data, make_review(tmp_path, held)), report
+    ).pseudo_labelled
     assert beside is not None
     assert len(beside) == 4
-    with pytest.raises(InputError, match="has no sure photo for each"):
-        add_pseudo_labels(add_review(data, review_of(tmp_path, pictures)), report)
+    with pytest.raises(InputError, match="does not have a photo with status ok for each"):
+        add_pseudo_labels(add_review(data, make_review(tmp_path, pictures)), report)
 
 
-def test_every_fold_learns_from_them_and_none_is_judged_by_them(
+def test_reviewed_samples_are_in_every_fold_and_never_held_out(
     tmp_path: Path, data: Dataset, pictures: list[Path]
 ) -> None:
     config = replace(CONFIG, epochs=1)
     plain = cross_validate(data, config, tmp_path / "plain", folds=2, seed=1)
-    more = add_review(data, review_of(tmp_path, pictures))
+    more = add_review(data, make_review(tmp_path, pictures))
     other = cross_validate(more, config, tmp_path / "more", folds=2, seed=1)
     assert other.names == plain.names
     assert not np.array_equal(other.logits, plain.logits)
 
 
-def test_the_weight_says_how_often_they_count(
+def test_review_weight_is_how_often_reviewed_samples_count(
     tmp_path: Path, data: Dataset, pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    more = add_review(data, review_of(tmp_path, pictures))
+    more = add_review(data, make_review(tmp_path, pictures))
     with caplog.at_level(logging.INFO):
         train(more, replace(CONFIG, epochs=1, review_weight=3), tmp_path / "run")
-    assert f"{len(data.train) + 3 * 6} samples to learn from" in caplog.text
+    assert f"{len(data.train) + 3 * 6} samples to train on, " in caplog.text
     assert load_trained_network(tmp_path / "run").fingerprint == more.fingerprint
-    with pytest.raises(ConfigError, match="'review_weight' must be above 0"):
+    with pytest.raises(
+        ConfigError, match="review_weight must be a whole number from 1 to 1,000, not 0"
+    ):
         load_config(None, {"review_weight": 0})
 
 
-def test_a_training_without_a_review_goes_on_whatever_the_weight(
+def test_a_training_without_a_review_resumes_with_any_review_weight(
     tmp_path: Path, data: Dataset
 ) -> None:
     config = replace(CONFIG, epochs=1)
@@ -306,12 +311,12 @@ def test_a_training_without_a_review_goes_on_whatever_the_weight(
     assert (tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns == before
 
 
-def test_neither_a_review_alone_nor_one_beside_drawn_faces_will_do(
+def test_a_review_alone_or_beside_drawn_faces_is_refused(
     tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    review = review_of(tmp_path, pictures)
-    with pytest.raises(UsageError, match=r"review\.csv is a review: .*give it as --review"):
+    review = make_review(tmp_path, pictures)
+    with pytest.raises(UsageError, match=r"review\.csv is a review, .*give it as --review"):
         load_dataset(tmp_path / "review.csv", None)
-    with pytest.raises(UsageError, match="drawn faces and reviewed photos don't go together"):
+    with pytest.raises(UsageError, match="reviews can't be added to drawn faces"):
         load_dataset(Path("drawn"), None, review=review)

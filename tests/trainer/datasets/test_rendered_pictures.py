@@ -15,7 +15,7 @@ from trainer.datasets.rendered_pictures import SIDES, PictureKind, render_pictur
 
 
 @pytest.mark.parametrize("kind", PictureKind)
-def test_kind_and_seed_decide_every_pixel(kind: PictureKind) -> None:
+def test_a_picture_depends_only_on_kind_and_seed(kind: PictureKind) -> None:
     first, again, other = render_picture(kind, 3), render_picture(kind, 3), render_picture(kind, 4)
     assert first.mode == "RGB"
     assert max(first.size) <= SIDES[1]
@@ -24,17 +24,17 @@ def test_kind_and_seed_decide_every_pixel(kind: PictureKind) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(PictureKind) - {PictureKind.BLANK}))
-def test_a_kind_shows_something(kind: PictureKind) -> None:
+def test_each_kind_is_not_blank(kind: PictureKind) -> None:
     spreads = [np.asarray(render_picture(kind, seed).convert("L")).std() for seed in range(3)]
     assert max(spreads) > 5
 
 
-def test_kinds_are_as_many_of_each() -> None:
+def test_there_are_equal_numbers_of_each_kind() -> None:
     counts = Counter(kind for kind, _ in render_pictures(2 * len(PictureKind), seed=7))
     assert counts == dict.fromkeys(PictureKind, 2)
 
 
-def test_the_detector_finds_a_face_in_hardly_any() -> None:
+def test_the_detector_hardly_finds_faces_in_rendered_pictures() -> None:
     detector = Detector()
     found = 0
     pictures = list(render_pictures(2 * len(PictureKind), seed=100))
@@ -76,5 +76,5 @@ def test_another_picture_of_the_same_name_is_not_replaced(tmp_path: Path) -> Non
     mine.write_bytes(b"mine")
     result = trainer("render", tmp_path, "--count", 1, "--seed", 9)
     assert result.exit_code != 0
-    assert "is there and is another picture; remove it" in result.stderr
+    assert "exists and is another picture; remove it" in result.stderr
     assert mine.read_bytes() == b"mine"

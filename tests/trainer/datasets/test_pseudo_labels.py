@@ -15,7 +15,7 @@ from tests.support.trainer_data import CONFIG, write_folders
 from trainer.datasets.dataset import Dataset, Framing
 from trainer.datasets.drawn_faces import Mood, draw_snapshot
 from trainer.datasets.labelled_files import load_folders
-from trainer.datasets.sources import add_pseudo_labels
+from trainer.datasets.pseudo_labels import add_pseudo_labels
 from trainer.training.cross_validation import cross_validate
 
 WHOLE = Framing(Region.IMAGE, 0.0, 32, 3)
@@ -30,7 +30,7 @@ def write_report(folder: Path, rows: list[tuple[Path, str, str]]) -> Path:
     return report
 
 
-def snapshots(folder: Path, mood: Mood, count: int, first: int) -> list[Path]:
+def draw_snapshots(folder: Path, mood: Mood, count: int, first: int) -> list[Path]:
     paths = [folder / f"{mood.value} {n}\n.png" for n in range(first, first + count)]
     for n, path in enumerate(paths, start=first):
         Image.fromarray(draw_snapshot(mood, 40, 3, n)).save(path)
@@ -44,9 +44,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    happy = snapshots(tmp_path, Mood.HAPPY, 9, 5000)
-    sad = snapshots(tmp_path, Mood.SAD, 4, 6000)
-    unsure = snapshots(tmp_path, Mood.SAD, 3, 7000)
+    happy = draw_snapshots(tmp_path, Mood.HAPPY, 9, 5000)
+    sad = draw_snapshots(tmp_path, Mood.SAD, 4, 6000)
+    unsure = draw_snapshots(tmp_path, Mood.SAD, 3, 7000)
     return write_report(
         tmp_path,
         [(p, "ok", "happy") for p in happy]
@@ -58,43 +58,43 @@ def report(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 1.0)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 1.0)
 
 
-def test_they_are_few_against_the_data(
+def test_pseudo_labels_are_a_small_share_of_the_data(
     data: Dataset, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.datasets.sources.MAX_PSEUDO_SHARE", 0.1)
+    monkeypatch.setattr("trainer.datasets.pseudo_labels.MAX_PSEUDO_SHARE", 0.1)
     beside = add_pseudo_labels(data, report).pseudo_labelled
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [2.0, 2.0]
 
 
-def test_sure_answers_come_in_even_numbers(data: Dataset, report: Path) -> None:
+def test_each_label_gets_the_same_number_of_pseudo_labels(data: Dataset, report: Path) -> None:
     beside = add_pseudo_labels(data, report).pseudo_labelled
     assert beside is not None
     assert beside.votes.sum(axis=0).tolist() == [4.0, 4.0]
     assert beside.pixels.shape == (8, 32, 32, 3)
 
 
-def test_they_are_part_of_what_a_model_is_known_by(data: Dataset, report: Path) -> None:
+def test_pseudo_labels_are_part_of_the_fingerprint(data: Dataset, report: Path) -> None:
     more = add_pseudo_labels(data, report)
     assert more.fingerprint != data.fingerprint
     assert len(more.get_split("all")) == len(data.get_split("all"))
 
 
-def test_a_photo_of_the_data_s_own_is_passed_over(
+def test_a_photo_that_is_already_in_the_data_is_skipped(
     data: Dataset, report: Path, tmp_path: Path
 ) -> None:
     own = Image.fromarray(data.test.pixels[0]).resize((64, 64))
     own.save(tmp_path / "own.png")
     rows = [(tmp_path / "own.png", "ok", "sad")]
-    rows += [(p, "ok", "happy") for p in snapshots(tmp_path, Mood.HAPPY, 2, 8000)]
-    with pytest.raises(InputError, match="no sure photo for each of happy, sad"):
+    rows += [(p, "ok", "happy") for p in draw_snapshots(tmp_path, Mood.HAPPY, 2, 8000)]
+    with pytest.raises(InputError, match="not have a photo with status ok for each of happy, sad"):
         add_pseudo_labels(data, write_report(tmp_path, rows))
 
 
-def test_they_are_learnt_from_in_every_fold_and_never_judged(
+def test_pseudo_labels_are_in_every_fold_and_never_held_out(
     data: Dataset, report: Path, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=1)
@@ -106,16 +106,16 @@ def test_they_are_learnt_from_in_every_fold_and_never_judged(
     assert not np.array_equal(more.logits, plain.logits)
 
 
-def test_what_is_no_report_is_named(data: Dataset, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_report_is_named(data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.csv can't be read as a report"):
         add_pseudo_labels(data, tmp_path / "gone.csv")
     table = tmp_path / "table.csv"
     table.write_text("path,label\na.png,happy\n")
-    with pytest.raises(InputError, match="lacks the columns"):
+    with pytest.raises(InputError, match="not have the columns"):
         add_pseudo_labels(data, table)
 
 
-def test_only_labels_need_sure_photos(data: Dataset, report: Path) -> None:
+def test_only_labels_need_pseudo_labels(data: Dataset, report: Path) -> None:
     abstaining = replace(data, labels=("happy", "sad", "neither"))
     wider = {
         name: replace(part, votes=np.hstack([part.votes, np.zeros((len(part), 1), np.float32)]))

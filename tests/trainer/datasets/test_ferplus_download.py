@@ -11,8 +11,7 @@ from threading import Thread
 
 import pytest
 
-from tests.support.trainer_data import find_real_data, write_ferplus
-from tests.trainer.datasets.test_ferplus import ROWS
+from tests.support.trainer_data import FERPLUS_ROWS, find_real_data, write_ferplus
 from trainer.datasets.ferplus import FERPLUS_LABELS, load_ferplus, read_ferplus
 from trainer.datasets.ferplus_download import (
     FERPLUS_FOLDER,
@@ -32,7 +31,7 @@ REMEDY = "do it by hand"
 
 @dataclass
 class Site:
-    """A small web site that can be told how to fail; ``requests`` are the Range headers it got."""
+    """A web server's state and planned failures; ``requests`` are the Range headers it received."""
 
     body: bytes = b""
     etag: str = '"1"'
@@ -86,31 +85,31 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """A small FER+ packed like an archive of the repository, with more in it."""
-    write_ferplus(tmp_path / "made" / "repository-1" / "data", ROWS)
+    """An archive of a small FER+ with other files, like one of the repository."""
+    write_ferplus(tmp_path / "made" / "repository-1" / "data", FERPLUS_ROWS)
     (tmp_path / "made" / "repository-1" / "program.py").write_text("not wanted")
     archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "made")
     return Path(archive)
 
 
-def contents(archive: Path) -> dict[str, SplitDigest]:
+def digest_all(archive: Path) -> dict[str, SplitDigest]:
     return {split: digest_split(faces) for split, faces in read_ferplus(archive).items()}
 
 
-def test_a_whole_download_is_one_file_and_nothing_beside_it(site: Site, tmp_path: Path) -> None:
+def test_a_complete_download_leaves_one_file(site: Site, tmp_path: Path) -> None:
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_was_cut_off_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(site: Site, tmp_path: Path) -> None:
     site.cut_after = 100_000
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
     assert site.requests == [None, "bytes=100000-"]
 
 
-def test_another_call_goes_on_too(site: Site, tmp_path: Path) -> None:
+def test_another_call_resumes_too(site: Site, tmp_path: Path) -> None:
     site.cut_after = 300_000
     once = RetryPolicy(timeout=5, attempts=1)
     with pytest.raises(DownloadError, match=r"cut off after 300,000 of 512,000 bytes.*; do it by"):
@@ -121,23 +120,21 @@ def test_another_call_goes_on_too(site: Site, tmp_path: Path) -> None:
     assert site.requests == [None, "bytes=300000-"]
 
 
-def test_a_server_without_ranges_starts_over(site: Site, tmp_path: Path) -> None:
+def test_a_download_without_ranges_starts_again(site: Site, tmp_path: Path) -> None:
     site.ranges, site.cut_after = False, 100_000
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"1"'])
-def test_without_a_strong_etag_nothing_is_gone_on_from(
-    site: Site, tmp_path: Path, etag: str
-) -> None:
+def test_without_a_strong_etag_nothing_is_resumed(site: Site, tmp_path: Path, etag: str) -> None:
     site.etag, site.cut_after = etag, 100_000
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
     assert site.requests == [None, None]
 
 
-def test_a_file_that_changed_meanwhile_starts_over(site: Site, tmp_path: Path) -> None:
+def test_a_changed_file_is_downloaded_again(site: Site, tmp_path: Path) -> None:
     site.cut_after = 100_000
     with pytest.raises(DownloadError):
         download(site.url, tmp_path / "file", REMEDY, RetryPolicy(timeout=5, attempts=1))
@@ -147,60 +144,66 @@ def test_a_file_that_changed_meanwhile_starts_over(site: Site, tmp_path: Path) -
     assert site.requests == [None, "bytes=100000-"]
 
 
-def test_a_part_as_long_as_the_file_starts_over(site: Site, tmp_path: Path) -> None:
+def test_a_partial_file_as_long_as_the_whole_is_downloaded_again(
+    site: Site, tmp_path: Path
+) -> None:
     (tmp_path / "file.part").write_bytes(b"x" * len(site.body))
     (tmp_path / "file.etag").write_text(site.etag)
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert (tmp_path / "file").read_bytes() == site.body
 
 
-def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(site: Site, tmp_path: Path) -> None:
+def test_a_transient_status_is_retried_and_a_missing_file_is_not(
+    site: Site, tmp_path: Path
+) -> None:
     site.statuses = [503, 429]
     download(site.url, tmp_path / "file", REMEDY, QUICK)
     assert len(site.requests) == 3
     site.statuses = [404]
-    with pytest.raises(DownloadError, match="the server answers 404"):
+    with pytest.raises(DownloadError, match="HTTP status 404"):
         download(site.url, tmp_path / "other", REMEDY, QUICK)
     assert len(site.requests) == 4
 
 
 @pytest.mark.parametrize(
     ("url", "why"),
-    [("http://127.0.0.1:9/x", "refused"), ("file:///etc/hosts", "no address of a download")],
+    [("http://127.0.0.1:9/x", "refused"), ("file:///etc/hosts", "not an http or https address")],
 )
-def test_without_a_server_the_remedy_is_said(tmp_path: Path, url: str, why: str) -> None:
+def test_the_error_without_a_server_has_the_remedy(tmp_path: Path, url: str, why: str) -> None:
     with pytest.raises(DownloadError, match=f"{why}.*; {REMEDY}") as raised:
         download(url, tmp_path / "file", REMEDY, QUICK)
     assert raised.value.exit_code == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_ferplus_comes_is_checked_and_stays(site: Site, packed: Path, tmp_path: Path) -> None:
+def test_ferplus_is_downloaded_once_and_then_checked(
+    site: Site, packed: Path, tmp_path: Path
+) -> None:
     site.body = packed.read_bytes()
     home = tmp_path / "data" / "ferplus"
-    obtain_ferplus(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, digest_all(packed), QUICK)
     assert load_ferplus(home).fingerprint == load_ferplus(packed).fingerprint
     names = sorted(path.relative_to(home).as_posix() for path in home.rglob("*.*"))
     assert len(names) == 3 + 7
     assert [path.name for path in home.parent.iterdir()] == ["ferplus"]
-    obtain_ferplus(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, digest_all(packed), QUICK)
     assert len(site.requests) == 1
 
 
-def test_what_lies_beside_ferplus_stays(site: Site, packed: Path, tmp_path: Path) -> None:
+def test_other_files_beside_ferplus_are_kept(site: Site, packed: Path, tmp_path: Path) -> None:
     site.body = packed.read_bytes()
     home = tmp_path / "ferplus"
     mine = [tmp_path / ".ferplus.zip", tmp_path / ".ferplus.unpacked" / "photo.jpg"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"mine")
-    obtain_ferplus(home, site.url, contents(packed), QUICK)
+    obtain_ferplus(home, site.url, digest_all(packed), QUICK)
     assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
 
 
 @pytest.mark.parametrize("change", ["pixels", "votes", "missing"])
 def test_other_content_is_refused(site: Site, packed: Path, tmp_path: Path, change: str) -> None:
-    wanted = contents(packed)
+    wanted = digest_all(packed)
     part = tmp_path / "made" / "repository-1" / "data" / "FER2013Train"
     table = (part / "label.csv").read_text().splitlines(keepends=True)
     if change == "pixels":
@@ -223,9 +226,9 @@ def test_other_content_is_refused(site: Site, packed: Path, tmp_path: Path, chan
     assert not list(home.parent.iterdir())
 
 
-def test_the_order_of_labels_and_the_packing_change_nothing(packed: Path, tmp_path: Path) -> None:
+def test_a_digest_does_not_depend_on_order_or_packing(packed: Path, tmp_path: Path) -> None:
     root = tmp_path / "made" / "repository-1" / "data"
-    wanted = contents(packed)
+    wanted = digest_all(packed)
     for table in root.glob("*/label.csv"):
         lines = table.read_text().splitlines()
         table.write_bytes("\r\n".join(reversed(lines)).encode())
@@ -240,11 +243,11 @@ def test_a_truncated_archive_is_refused_and_removed(
     site.body = body[: int(len(body) * share)]
     home = tmp_path / "data" / "ferplus"
     with pytest.raises(DownloadError, match=r"archive of FER.* is damaged"):
-        obtain_ferplus(home, site.url, contents(packed), QUICK)
+        obtain_ferplus(home, site.url, digest_all(packed), QUICK)
     assert not list(home.parent.iterdir())
 
 
-def test_no_entry_of_an_archive_gets_out(tmp_path: Path) -> None:
+def test_no_entry_of_an_archive_is_written_outside_the_folder(tmp_path: Path) -> None:
     archive = tmp_path / "evil.zip"
     with zipfile.ZipFile(archive, "w") as evil:
         for name in (
@@ -268,22 +271,22 @@ def test_an_entry_larger_than_any_of_ferplus_is_refused(tmp_path: Path) -> None:
         unpack_archive(archive, tmp_path / "inside")
 
 
-def test_what_is_there_already_is_never_touched(site: Site, packed: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_changed(site: Site, packed: Path, tmp_path: Path) -> None:
     home = tmp_path / "ferplus"
     home.mkdir()
     (home / "notes.txt").write_text("mine")
     with pytest.raises(DownloadError, match=r"ferplus is not FER.*move it away"):
-        obtain_ferplus(home, site.url, contents(packed), QUICK)
+        obtain_ferplus(home, site.url, digest_all(packed), QUICK)
     assert (home / "notes.txt").read_text() == "mine"
     assert not site.requests
 
 
 def test_the_real_ferplus_is_what_is_published() -> None:
-    assert contents(find_real_data("ferplus.zip")) == PUBLISHED_DIGESTS
+    assert digest_all(find_real_data("ferplus.zip")) == PUBLISHED_DIGESTS
     assert sum(part.faces for part in PUBLISHED_DIGESTS.values()) == 35_710
 
 
-def test_digests_are_over_what_they_say(packed: Path) -> None:
+def test_digests_are_over_the_documented_bytes(packed: Path) -> None:
     faces = read_ferplus(packed)["validation"]
     assert len(faces.counts[0]) == len(FERPLUS_LABELS) + 2
     line = b"fer0000000.png,0,9,1,0,0,0,0,0,0,0\n"

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from batch.errors import InputError
+from batch.records import Photo, Region
+from batch.vision.crop import crop, resize_photo
+from batch.vision.decode import decode_bytes
+from batch.vision.faces import Detector
+from tests.support.trainer_data import find_real_data, write_folders
+from trainer.datasets.dataset import Dataset, Framing
+from trainer.datasets.drawn_faces import Mood, draw_snapshot
+from trainer.datasets.labelled_files import (
+    LabelTableError,
+    is_label_table,
+    load_folders,
+    load_label_table,
+)
+from trainer.datasets.samples import assign_split, hash_group
+
+FACE = Framing(side=24)
+
+
+def list_reasons(data: Dataset) -> dict[str, str]:
+    return dict(data.skipped)
+
+
+def test_classes_are_sub_folders_and_small_pictures_are_faces(tmp_path: Path) -> None:
+    data = load_folders(write_folders(tmp_path, 20), FACE)
+    assert data.labels == ("happy", "sad")
+    assert len(data.get_split("all")) == 40
+    assert data.train.pixels.shape[1:] == (24, 24, 1)
+    assert not data.skipped
+    path = tmp_path / "sad" / "003.png"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    photo = decode_bytes(path, path.read_bytes())
+    assert isinstance(photo, Photo)
+    part = data.get_split(assign_split(digest))
+    where = np.flatnonzero((part.pixels == resize_photo(photo, 24, 24, 1)).all(axis=(1, 2, 3)))
+    assert part.targets[where].tolist() == [1]
+
+
+def test_more_photos_do_not_change_the_splits_of_others(tmp_path: Path) -> None:
+    few = load_folders(write_folders(tmp_path / "few", 20), FACE)
+    many = load_folders(write_folders(tmp_path / "many", 60), FACE)
+    for split in ("train", "validation", "test"):
+        before, after = (
+            {face.tobytes() for face in getattr(data, split).pixels} for data in (few, many)
+        )
+        assert before <= after
+    shares = [len(many.get_split(split)) / 120 for split in ("train", "validation", "test")]
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.08)
+
+
+def test_a_split_depends_only_on_the_digest() -> None:
+    assert assign_split("0" * 64) == "train"
+    assert assign_split("cc" + "0" * 62) == "train"
+    assert assign_split("cd" + "0" * 62) == "validation"
+    assert assign_split("e6" + "0" * 62) == "validation"
+    assert assign_split("e7" + "0" * 62) == "test"
+    assert assign_split("f" * 64) == "test"
+
+
+def test_names_of_files_do_not_matter(tmp_path: Path) -> None:
+    before = load_folders(write_folders(tmp_path, 20), FACE).fingerprint
+    (tmp_path / "sad" / "deep").mkdir()
+    (tmp_path / "sad" / "003.png").rename(tmp_path / "sad" / "deep" / "zzz.png")
+    assert load_folders(tmp_path, FACE).fingerprint == before
+
+
+def test_unusable_files_are_listed_with_the_reason(tmp_path: Path) -> None:
+    write_folders(tmp_path, 20)
+    shutil.copy(tmp_path / "sad" / "001.png", tmp_path / "sad" / "copy.png")
+    shutil.copy(tmp_path / "sad" / "002.png", tmp_path / "happy" / "both.png")
+    (tmp_path / "sad" / "torn.png").write_bytes((tmp_path / "sad" / "004.png").read_bytes()[:90])
+    (tmp_path / "happy" / "notes.txt").write_text("no picture")
+    (tmp_path / "happy" / ".hidden.png").write_text("nor looked at")
+    Image.new("RGB", (200, 100), "grey").save(tmp_path / "happy" / "wall.png")
+    data = load_folders(tmp_path, FACE)
+    left_out = list_reasons(data)
+    assert set(left_out) == {
+        "sad/copy.png",
+        "sad/002.png",
+        "happy/both.png",
+        "sad/torn.png",
+        "happy/notes.txt",
+        "happy/wall.png",
+    }
+    assert left_out["sad/copy.png"] == "the same photo as sad/001.png"
+    assert left_out["sad/002.png"] == "the same photo is in happy and sad"
+    assert left_out["happy/wall.png"] == "no face found"
+    assert all(left_out.values())
+    assert len(data.get_split("all")) == 39
+    assert (tmp_path / "sad" / "torn.png").exists()
+
+
+def test_whole_photos_need_no_face(tmp_path: Path) -> None:
+    write_folders(tmp_path, 20)
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "happy" / "wall.png")
+    data = load_folders(tmp_path, Framing(region=Region.IMAGE, side=24, channels=3))
+    assert not data.skipped
+    assert len(data.get_split("all")) == 41
+    assert (data.get_split("all").pixels == (255, 0, 0)).all(axis=(1, 2, 3)).sum() == 1
+
+
+def test_abstain_folders_come_last_and_sub_folders_are_kinds(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    for name, sub_folder, seed in (("neither", "", 50), ("empty", "pets/dogs", 60)):
+        (tmp_path / name / sub_folder).mkdir(parents=True)
+        for n in range(3):
+            face = draw_snapshot(Mood.HAPPY, 32, 3, seed + n)
+            Image.fromarray(face).save(tmp_path / name / sub_folder / f"{n}.png")
+    (tmp_path / "zest").mkdir()
+    (tmp_path / "sad" / "000.png").rename(tmp_path / "zest" / "000.png")
+    data = load_folders(tmp_path, FACE, {"empty": "no_person"})
+    assert data.labels == ("happy", "sad", "zest", "neither", "no_person")
+    assert data.abstain == ("neither", "no_person")
+    part = data.get_split("all")
+    kinds = {
+        (data.labels[target], kind)
+        for target, kind in zip(part.targets.tolist(), part.kinds.tolist(), strict=True)
+    }
+    assert kinds == {
+        ("happy", "happy"),
+        ("sad", "sad"),
+        ("zest", "zest"),
+        ("neither", "neither"),
+        ("no_person", "no_person/pets/dogs"),
+    }
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_fewer_than_two_labels_are_an_error(tmp_path: Path, classes: int) -> None:
+    for n in range(classes):
+        (tmp_path / f"class{n}").mkdir()
+    (tmp_path / "neither").mkdir()
+    with pytest.raises(InputError, match=f"has {classes} sub-folders"):
+        load_folders(tmp_path, FACE)
+
+
+def test_an_empty_class_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
+    write_folders(tmp_path, 3)
+    (tmp_path / "angry").mkdir()
+    with pytest.raises(InputError, match=r"angry in .* has no usable photo"):
+        load_folders(tmp_path, FACE)
+    with pytest.raises(InputError, match="absent is not a folder"):
+        load_folders(tmp_path / "absent", FACE)
+
+
+def test_a_real_face_is_cropped_as_by_the_runner(tmp_path: Path) -> None:
+    from zipfile import ZipFile
+
+    framing = Framing(margin=0.2, side=48, channels=3)
+    detector = Detector()
+    with ZipFile(find_real_data("people.zip")) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")]
+        chosen = [n for n in names if n.startswith("happy/")][:6]
+        chosen += [n for n in names if n.startswith("sad/")][:6]
+        archive.extractall(tmp_path, chosen)
+    data = load_folders(tmp_path, framing)
+    samples = {sample.tobytes() for sample in data.get_split("all").pixels}
+    assert len(samples) + len(data.skipped) == 12
+    for name in chosen:
+        photo = decode_bytes(tmp_path / name, (tmp_path / name).read_bytes())
+        assert isinstance(photo, Photo)
+        boxes = detector.detect(photo)
+        if boxes:
+            assert crop(photo, boxes[0], 0.2, 48, 48, 3).tobytes() in samples
+        else:
+            assert list_reasons(data)[name] == "no face found"
+
+
+def write_table(root: Path, lines: list[str], encoding: str = "utf-8") -> Path:
+    path = root / "photos.csv"
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def list_rows(root: Path) -> list[str]:
+    return [
+        f"{path.relative_to(root).as_posix()},{path.parent.name}"
+        for path in sorted(root.glob("*/*.png"))
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_without_a_split_it_is_the_same_as_folders(tmp_path: Path, encoding: str) -> None:
+    write_folders(tmp_path, 12)
+    table = write_table(tmp_path, ["path, label", *list_rows(tmp_path)], encoding)
+    assert is_label_table(table)
+    assert not is_label_table(tmp_path)
+    data, same = load_label_table(table, FACE), load_folders(tmp_path, FACE)
+    assert data.fingerprint == same.fingerprint
+    assert data.name == "photos"
+
+
+def test_a_given_split_is_used_and_an_empty_one_depends_on_the_file(tmp_path: Path) -> None:
+    write_folders(tmp_path, 10)
+    splits = ["train", "validation", "test", "", ""] * 4
+    lines = [f"{split},{row}" for split, row in zip(splits, list_rows(tmp_path), strict=True)]
+    data = load_label_table(write_table(tmp_path, ["split,path,label", *lines]), FACE)
+    free = [
+        assign_split(hashlib.sha256((tmp_path / row.split(",")[0]).read_bytes()).hexdigest())
+        for row, split in zip(list_rows(tmp_path), splits, strict=True)
+        if not split
+    ]
+    for name in ("train", "validation", "test"):
+        assert len(getattr(data, name)) == 4 + free.count(name)
+
+
+def test_unusable_rows_are_listed_by_line_or_name(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "sad" / "000.png").read_bytes()[:70])
+    shutil.copy(tmp_path / "sad" / "001.png", tmp_path / "both.png")
+    shutil.copy(tmp_path / "sad" / "002.png", tmp_path / "held-out.png")
+    lines = [
+        "path,label,split",
+        *(f"{row},train" for row in list_rows(tmp_path)),
+        "sad/003.png,sad,training",
+        "sad/003.png,,train",
+        ",sad,train",
+        "sad/003.png,sad",
+        "",
+        "gone.png,sad,",
+        "torn.png,sad,test",
+        "both.png,happy,test",
+        "held-out.png,sad,test",
+    ]
+    data = load_label_table(write_table(tmp_path, lines), FACE)
+    reasons = dict(data.skipped)
+    assert reasons["photos.csv, line 14"].startswith("split 'training' is not one of train, ")
+    assert reasons["photos.csv, line 15"] == "no label"
+    assert reasons["photos.csv, line 16"] == "no path"
+    assert reasons["photos.csv, line 17"].startswith("the row has more or fewer cells")
+    assert reasons["both.png"] == reasons["sad/001.png"] == "the same photo is in happy and sad"
+    assert reasons["sad/002.png"] == "the same photo as held-out.png"
+    assert reasons["gone.png"]
+    assert reasons["torn.png"]
+    assert len(reasons) == 9
+    assert (len(data.train), len(data.test)) == (10, 1)
+
+
+def test_a_group_stays_in_one_split(tmp_path: Path) -> None:
+    write_folders(tmp_path, 30)
+    lines = [f"{row},person {n % 5}" for n, row in enumerate(list_rows(tmp_path))]
+    data = load_label_table(write_table(tmp_path, ["path,label,group", *lines]), FACE)
+    splits = {
+        split: set(getattr(data, split).groups.tolist())
+        for split in ("train", "validation", "test")
+    }
+    assert set.union(*splits.values()) == {f"person {n}" for n in range(5)}
+    assert sum(map(len, splits.values())) == 5
+    for split, groups in splits.items():
+        assert all(assign_split(hash_group(group)) == split for group in groups)
+
+
+def test_the_split_of_one_row_holds_for_its_group(tmp_path: Path) -> None:
+    write_folders(tmp_path, 6)
+    first, *others = list_rows(tmp_path)
+    lines = [f"{first},validation,all", *(f"{row},,all" for row in others)]
+    data = load_label_table(write_table(tmp_path, ["path,label,split,group", *lines]), FACE)
+    assert (len(data.train), len(data.validation), len(data.test)) == (0, 12, 0)
+
+
+def test_weights_and_kinds_come_from_the_table(tmp_path: Path) -> None:
+    write_folders(tmp_path, 4)
+    weights = ["0.5", "", "1e-60", "101", "100", "1", "nan", "x"]
+    kinds = ["indoors", *[""] * 7]
+    lines = [
+        f"{row},{w},{k}" for row, w, k in zip(list_rows(tmp_path), weights, kinds, strict=True)
+    ]
+    data = load_label_table(write_table(tmp_path, ["path,label,weight,kind", *lines]), FACE)
+    part = data.get_split("all")
+    assert sorted(zip(part.weights.tolist(), part.kinds.tolist(), strict=True)) == [
+        (0.5, "indoors"),
+        (1.0, "happy"),
+        (1.0, "sad"),
+        (100.0, "sad"),
+    ]
+    reasons = [reason for _, reason in data.skipped]
+    assert reasons == [
+        f"weight {w!r} is not a number from 0.001 to 100" for w in ("1e-60", "101", "nan", "x")
+    ]
+
+
+def test_abstain_classes_come_last_under_any_name(tmp_path: Path) -> None:
+    write_folders(tmp_path, 4)
+    lines = [
+        f"{row.split(',')[0]},{label}"
+        for row, label in zip(
+            list_rows(tmp_path), ["zest", "empty", "neither", "able"] * 2, strict=True
+        )
+    ]
+    table = write_table(tmp_path, ["path,label", *lines])
+    data = load_label_table(table, FACE, {"empty": "no_person"})
+    assert data.labels == ("able", "zest", "neither", "no_person")
+    assert data.abstain == ("neither", "no_person")
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["path,label,mood"], "has the columns path, label, mood; its first line must name"),
+        (["path,label", "a.png,sad", "b.png,neither"], "has 1 labels"),
+        (
+            ["path,label,split,group", "a.png,sad,train,ann", "b.png,happy,test,ann"],
+            "puts the group 'ann' into train and test",
+        ),
+        (["path,mood"], "has the columns path, mood"),
+        (["path,label,label"], "has the columns path, label, label"),
+        ([""], r"has the columns \(none\)"),
+        (["path,label"], "has 0 labels"),
+        (["path,label", "a.png,sad"], "has 1 labels; a training needs at least two"),
+        (["path,label", '"a.png,sad'], "can't be read as a table"),
+    ],
+)
+def test_other_tables_are_refused(tmp_path: Path, lines: list[str], why: str) -> None:
+    with pytest.raises(LabelTableError, match=why):
+        load_label_table(write_table(tmp_path, lines), FACE)
+
+
+def test_another_encoding_is_refused(tmp_path: Path) -> None:
+    table = write_table(tmp_path, ["path,label", "ä.png,sad"], "latin-1")
+    with pytest.raises(LabelTableError, match="save it as CSV, UTF-8"):
+        load_label_table(table, FACE)
+
+
+def test_a_label_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
+    write_folders(tmp_path, 3)
+    table = write_table(tmp_path, ["path,label", *list_rows(tmp_path), "gone.png,angry"])
+    with pytest.raises(InputError, match="angry in photos has no usable photo"):
+        load_label_table(table, FACE)
