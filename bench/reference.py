@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from batch.inference.providers import ort
 from batch.models.shipped import find_models
-from batch.vision.yunet import MODEL_FILE, MODEL_PACKAGE
+from batch.vision.detector_file import MODEL_FILE, MODEL_PACKAGE
 
 SIDES = (640,)
 LEAST_SCORE, MOST_OVERLAP = 0.6, 0.3

@@ -113,18 +113,6 @@ def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, 
 
 
 @dataclass(frozen=True)
-class LabellingPlan:
-    """Models and the rules by which they answer; ``detector`` is the face detector's graph.
-
-    ``batch_size`` counts the crops of one call of a model.
-    """
-
-    ensemble: Ensemble
-    detector: bytes
-    batch_size: int
-
-
-@dataclass(frozen=True)
 class Thresholds:
     """When an answer counts.
 

@@ -145,3 +145,7 @@ class Model:
     height: int
     width: int
     channels: int
+
+    def make_blank_input(self) -> npt.NDArray[np.uint8]:
+        """Make a black input, uint8 [1, height, width, channels], to try out the model."""
+        return np.zeros((1, self.height, self.width, self.channels), dtype=np.uint8)

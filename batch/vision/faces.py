@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from batch.inference.devices import Array, Shape
+from batch.inference.batcher import Array, Shape
 from batch.inference.session import Session, open_session
 from batch.options import Device, Provider
 from batch.records import Box, Photo
-from batch.vision.yunet import SIDE_MULTIPLE, STRIDES
+from batch.vision.detector_file import SIDE_MULTIPLE, STRIDES
 
 # Pixels of the longer side at a first and a second glance and at a close look, at most; never
 # enlarged. The close look finds small faces, the first glance those that fill the frame.
@@ -82,7 +82,7 @@ class Detector:
     ) -> None:
         if graph is None:
             # Here, as a process that labels is given the graph and has no use for package onnx.
-            from batch.vision.yunet_graph import build_detector_graph
+            from batch.vision.detector_graph import build_detector_graph
 
             graph = build_detector_graph()
         frames = (np.zeros((1, side, side, 3), np.uint8) for side in SIDES)

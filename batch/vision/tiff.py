@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
-
-from batch.vision.jpeg import read_frame
 
 # Tags: TIFF 6.0, supplements 1 and 2, TIFF/EP, DNG 1.7.
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -197,17 +194,6 @@ def read_first_directory(data: bytes) -> Directory | None:
         return None
 
 
-def is_raw(data: bytes) -> bool:
-    """Tell a camera raw from a TIFF: it holds what a sensor has seen."""
-    try:
-        for directory in iter_directories(data):
-            if DNG_VERSION in directory.tags or directory.first(PHOTOMETRIC, 0) in MOSAIC:
-                return True
-    except (struct.error, OverflowError):
-        pass
-    return False
-
-
 def read_8_bit_palette(data: bytes) -> bytes:
     """Give the colors of a palette whose values were written as 8 bits instead of 16, else b"".
 
@@ -285,75 +271,3 @@ def _describe_layout(directory: Directory, compression: int) -> str:
         COMPRESSIONS[compression],
     )
     return ", ".join(filter(None, parts))
-
-
-# == The preview inside a camera raw: the JPEG that the camera made of the same shot.
-# ==
-# == Every maker keeps it elsewhere, in directories, maker notes or boxes. So it is looked for by what
-# == all have in common: it is a JPEG. Lossless JPEG, as which sensors' data are kept, is none of them.
-
-MIN_PREVIEW_SIDE = 320  # pixels of its longer side: thumbnails are smaller
-USABLE_PREVIEW = (
-    f"a preview of {MIN_PREVIEW_SIDE} pixels or more that can be read here"
-    " (a JPEG of 8 bits, grey or YCbCr, not lossless)"
-)
-MAX_PREVIEWS = 256  # starts of JPEGs that are looked at in a file; there are a handful
-_START = b"\xff\xd8\xff"
-_SETTINGS = b"CMT1"  # of a CR3: the box with the tags that a TIFF has in its first directory
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Where a preview begins, and the EXIF orientation of the shot (None: the preview knows)."""
-
-    start: int
-    orientation: int | None
-
-
-def find_preview(data: bytes) -> Preview | None:
-    """Find the largest JPEG in a camera raw, None if there is but a thumbnail."""
-    parts = _find_parts(data)
-    best, start, looked_at = (0, -1), -1, 0
-    while looked_at < MAX_PREVIEWS and (start := data.find(_START, start + 1)) >= 0:
-        if start in parts:
-            continue
-        looked_at += 1
-        frame = read_frame(data, start)
-        if frame and frame.is_photo and max(frame.width, frame.height) >= MIN_PREVIEW_SIDE:
-            best = max(best, (frame.width * frame.height, -start))
-    return Preview(-best[1], _read_orientation(data)) if best[0] else None
-
-
-def is_shown_by_tiff(data: bytes) -> bool:
-    """Tell whether the first picture of a raw's directories is a photo that a TIFF reader shows."""
-    directory = read_first_directory(data)
-    if directory is None or describe_unsupported(data, directory):
-        return False
-    return max(directory.first(WIDTH, 0), directory.first(HEIGHT, 0)) >= MIN_PREVIEW_SIDE
-
-
-def _find_parts(data: bytes) -> set[int]:
-    """Give the places of tiles and strips: each may be a JPEG by itself, but is not a preview.
-
-    The only strip of a picture is one, unless it is what a sensor has seen.
-    """
-    places: set[int] = set()
-    try:
-        for directory in iter_directories(data):
-            strips = directory.tags.get(STRIP_OFFSETS, ())
-            if len(strips) > 1 or directory.first(PHOTOMETRIC, 0) in MOSAIC:
-                places.update(strips)
-            places.update(directory.tags.get(TILE_OFFSETS, ()))
-    except (struct.error, OverflowError):  # no directories, or those of another kind
-        pass
-    return places
-
-
-def _read_orientation(data: bytes) -> int | None:
-    """Give the orientation that a raw's own tags say; its preview mostly has no tags."""
-    at = data.find(_SETTINGS, 0, 1 << 16) if data[4:8] == b"ftyp" else 0
-    start = at + len(_SETTINGS) if data[4:8] == b"ftyp" else 0
-    if at < 0 or data[start : start + 2] not in (b"II", b"MM"):
-        return None
-    directory = read_first_directory(data[start : start + (1 << 20)])
-    return directory.first(ORIENTATION, 1) if directory else None

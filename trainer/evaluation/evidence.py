@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from batch.errors import InputError, ModelError
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import DEFAULT_BATCH_SIZE, Device, Options, Provider
 from batch.records import Failure, Photo, Probabilities
 from batch.vision.crop import resize_photo
 from batch.vision.decide import average_faces, measure_main_face
 from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
+from batch.vision.plan import make_plan
 from batch.vision.read_file import read_file
-from batch.vision.yunet_graph import build_detector_graph
 from trainer.data import Framing, abstain_classes
 from trainer.datasets.samples import Labelled
 from trainer.evaluate import canonical
@@ -57,9 +57,7 @@ def gather(
     ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
     labels, abstain = _outputs(answers)
     spec = _face_spec(ensemble, labels, abstain)
-    labeller = Labeller(
-        LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
-    )
+    labeller = Labeller(make_plan(ensemble, DEFAULT_BATCH_SIZE), Device(Provider.CPU))
 
     def look(file: Labelled) -> tuple[str, Seen] | None:
         data = read_file(file.path)

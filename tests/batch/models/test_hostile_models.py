@@ -221,7 +221,7 @@ def test_a_model_that_runs_on_one_picture_and_not_on_three_is_refused(tmp_path: 
     model = bright_model()
     model.graph.node[3].op_type = "Mean"
     path = save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match=r"m\.onnx fails on 3 pictures at a time") as caught:
+    with pytest.raises(ModelError, match=r"m\.onnx fails on a batch of 3") as caught:
         Classifier(load_model(path), Provider.CPU, batch_size=32)
     assert len(str(caught.value).splitlines()) == 1
 

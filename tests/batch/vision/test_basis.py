@@ -46,7 +46,7 @@ def test_all_that_answers_depend_on_counts(
         compute_basis([other, model], Options()),
         compute_basis([replace(model, digest=other.digest[::-1])], Options()),
     ]
-    monkeypatch.setattr(batch.vision.basis, "detector_digest", lambda: "another detector")
+    monkeypatch.setattr(batch.vision.basis, "hash_detector", lambda: "another detector")
     bases.append(compute_basis([model], Options()))
     monkeypatch.setattr(
         batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.basis.PREPROCESSING_VERSION + 1

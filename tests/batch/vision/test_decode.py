@@ -17,9 +17,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from batch.options import MAX_SIDE
 from batch.records import Reason
-from batch.vision import decode as decode_module
 from batch.vision.decode import WORKING_SIDE
 from batch.vision.pillow import has_reader
+from batch.vision.pixels import TRANSPOSES
 from tests.support.decoded import NAME, SIDE, distance, encoded, failure, heif, photo, pixels_like
 
 __all__ = ["heif"]
@@ -241,7 +241,7 @@ class TestOrientation:
         upright = astronaut.crop((60, 0, 380, 240))
         # The inverse of each turn is itself, but for the two quarter turns.
         inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-        turn = inverse.get(orientation, decode_module.TRANSPOSES.get(orientation))
+        turn = inverse.get(orientation, TRANSPOSES.get(orientation))
         stored = upright if turn is None else upright.transpose(turn)
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation

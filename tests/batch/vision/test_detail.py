@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 import batch
 from batch import Options, Provider
 from batch.location import Url
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.options import MAX_DETAIL_PIXELS, Device, FileLimits
 from batch.records import Failure, Photo, Reason, Stage, Status
 from batch.vision.crop import crop
@@ -27,7 +27,7 @@ from batch.vision.decode import (
 )
 from batch.vision.faces import CLOSE_SIDE, MIN_CLOSE_FACE_SIDE, Detector, are_all_small
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
@@ -151,7 +151,7 @@ class TestDetail:
             raise MemoryError
 
         whole = large(astronaut.resize((3000, 500)), "PNG")
-        monkeypatch.setattr("batch.vision.decode._resize", resize)
+        monkeypatch.setattr("batch.vision.pixels._resize", resize)
         assert isinstance(whole.detail, Failure)
         assert whole.detail.reason is Reason.TOO_LARGE
 
@@ -229,9 +229,7 @@ class TestFaces:
         picture = crowd(astronaut, (3000, 2000), 400, 900, 2)
         whole = replace(large(picture), load_detail=load_detail)
         assert len(detector.detect(whole)) == 2
-        labeller = Labeller(
-            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
-        )
+        labeller = Labeller(make_plan(load_ensemble(CPU), 32), Device(Provider.CPU))
         assert labeller.label(whole).status is Status.OK
 
     def test_per_face_those_beside_a_large_one_are_found(
@@ -309,9 +307,7 @@ class TestElsewhere:
 
     def test_a_detail_that_fails_is_the_photo_s_row(self, astronaut: Image.Image) -> None:
         failure = Failure(Path("p"), Stage.READ, Reason.VANISHED, "it is gone")
-        labeller = Labeller(
-            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
-        )
+        labeller = Labeller(make_plan(load_ensemble(CPU), 32), Device(Provider.CPU))
         blank = Photo(
             Path("p"),
             Image.new("RGB", (640, 480), (99,) * 3),

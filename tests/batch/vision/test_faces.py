@@ -11,6 +11,8 @@ import batch
 from batch import Options, Provider
 from batch.inference.session import open_session
 from batch.records import Box, Photo
+from batch.vision.detector_file import STRIDES, read_detector
+from batch.vision.detector_graph import DELTAS, SCORES, build_detector_graph
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
@@ -19,8 +21,6 @@ from batch.vision.faces import (
     Boxes,
     Detector,
 )
-from batch.vision.yunet import STRIDES, read_detector
-from batch.vision.yunet_graph import DELTAS, SCORES, build_detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from batch.errors import ProviderError
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.options import Device, Options, Provider
 from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.timings import CLASSIFY, CROP, FACES
 from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from tests.support.tiny_models import as_schema_1, bright_model, bright_outputs, bright_spec, save
 
 CPU = Device(Provider.CPU)
@@ -21,9 +21,7 @@ CPU = Device(Provider.CPU)
 
 def _labeller(model: str = "happy-sad+people", always_answer: bool = False) -> Labeller:
     options = Options(model=model, always_answer=always_answer)
-    return Labeller(
-        LabellingPlan(load_ensemble(options), build_detector_graph(), batch_size=32), CPU
-    )
+    return Labeller(make_plan(load_ensemble(options), batch_size=32), CPU)
 
 
 @pytest.fixture
@@ -164,5 +162,5 @@ def test_a_device_that_fails_ends_the_run(
 
 def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo) -> None:
     model = save(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
-    plan = LabellingPlan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
+    plan = make_plan(load_ensemble(Options(model=str(model))), batch_size=1)
     assert Labeller(plan, CPU).label(photo).source is Source.IMAGE

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
-from batch.vision.tiff import MIN_PREVIEW_SIDE, find_preview
+from batch.vision.raw import MIN_PREVIEW_SIDE, find_preview
 from tests.support.decoded import distance, encoded, failure, photo
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)

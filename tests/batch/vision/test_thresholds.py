@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Device, Options, Provider
 from batch.records import Photo, Row, Source, Status
 from batch.row_json import pack_row, unpack_row
 from batch.vision.decide import apply_thresholds
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from tests.support.runs import Place as RunPlace
 from tests.support.runs import make_photos
 
@@ -44,9 +44,7 @@ def _photos() -> tuple[Photo, ...]:
 
 @cache
 def _labeller() -> Labeller:
-    return Labeller(
-        LabellingPlan(load_ensemble(Options()), build_detector_graph(), 32), Device(Provider.CPU)
-    )
+    return Labeller(make_plan(load_ensemble(Options()), 32), Device(Provider.CPU))
 
 
 def _rows(ensemble: Ensemble) -> list[Row]:
