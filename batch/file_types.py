@@ -106,7 +106,7 @@ FILE_TYPES = (
         _compile_pattern(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
         decoder="BMP",
     ),
-    # The raws of most makers begin like a TIFF: its tags tell them apart, see ``vision.raw.is_raw``.
+    # The raws of most makers begin like a TIFF: see ``vision.raw.is_raw``.
     FileType(
         "camera raw",
         tuple(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnxruntime as ort
 
 from batch.inference.batcher import Array, Shape
 from batch.inference.providers import (
     check_provider_loads,
     check_provider_used,
     open_ort_session,
-    ort,
 )
 from batch.options import Device, Provider
 

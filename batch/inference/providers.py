@@ -117,7 +117,7 @@ def check_provider_used(inference: ort.InferenceSession, provider: Provider) -> 
 
 
 def load_libraries(provider: Provider) -> None:
-    """Load the CUDA, cuDNN and TensorRT libraries that pip installed, so that ONNX Runtime finds them."""
+    """Load CUDA, cuDNN and TensorRT, if pip installed them, so that ONNX Runtime finds them."""
     if provider is Provider.CPU:
         return
     # It prints what is missing, but stdout is reserved for the report.

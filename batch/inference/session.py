@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnxruntime as ort
+
 from batch.errors import ProviderError
 from batch.inference.batcher import Array, DynamicBatcher, Shape
 from batch.inference.device_model import DeviceModel
@@ -15,7 +17,6 @@ from batch.inference.providers import (
     PROVIDER_REMEDIES,
     describe_ort_error,
     open_ort_session,
-    ort,
 )
 from batch.options import DEFAULT_BATCH_SIZE, Device, Provider
 

@@ -60,7 +60,8 @@ class Classifier:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(
-                f"model {self._path} fails on a batch of {len(batch)} ({describe_ort_error(error)})",
+                f"model {self._path} fails on a batch of {len(batch)}"
+                f" ({describe_ort_error(error)})",
                 "try a smaller --batch-size; if that fails too, another model",
             ) from error
         return answers

@@ -12,8 +12,8 @@ from PIL import Image
 
 from batch.records import Box, Photo, Pixels
 
-# Before it is resized, an image is reduced by a whole factor, to no fewer pixels than this per pixel
-# of the model's input along each side.
+# Before it is resized, an image is reduced by a whole factor to at least this many pixels per pixel
+# of the model's input, along each side.
 REDUCING_GAP = 3.0
 
 # Left, top, right and bottom in pixels.

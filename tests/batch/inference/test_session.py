@@ -84,7 +84,8 @@ def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     code = (
-        "from batch import Options; from batch.engines.local import LocalEngine; LocalEngine(Options()).close()"
+        "from batch import Options; from batch.engines.local import LocalEngine; "
+        "LocalEngine(Options()).close()"
     )
     subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True)
     assert not list(tmp_path.rglob("*.db"))

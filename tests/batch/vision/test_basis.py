@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import batch.vision
 import batch.vision.basis
 from batch.models.contract import load_model
 from batch.models.model import Model
@@ -49,7 +50,7 @@ def test_all_that_answers_depend_on_counts(
     monkeypatch.setattr(batch.vision.basis, "hash_detector", lambda: "another detector")
     bases.append(compute_basis([model], Options()))
     monkeypatch.setattr(
-        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.basis.PREPROCESSING_VERSION + 1
+        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.PREPROCESSING_VERSION + 1
     )
     bases.append(compute_basis([model], Options()))
     assert len(set(bases)) == len(bases)

@@ -68,10 +68,10 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
         looks.append(glance)
         return look_closely(photo, glance)
 
-    def ask(region: Region, views: Pixels) -> Probabilities:
+    def ask(region: Region, crops: Pixels) -> Probabilities:
         asked.append(region)
         said = (0.6, 0.1, 0.3) if region is Region.FACE else answer
-        return np.asarray([said] * len(views), dtype=np.float32)
+        return np.asarray([said] * len(crops), dtype=np.float32)
 
     detector.look_closely = look  # type: ignore[method-assign]
     labeller.classify = ask  # type: ignore[method-assign]
