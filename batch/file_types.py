@@ -29,7 +29,8 @@ class FileType:
         extra: the extra of this package that installs the decoder, "" if none is needed.
         picture: which picture is decoded of a file that holds several, for the docs.
         end_mark: matches in every complete file; None if the format has no such mark.
-        bytes_per_pixel: memory that decoding takes at most, measured and rounded up.
+        bytes_per_pixel: peak memory of decoding per pixel, in bytes: the most measured for any mode
+            and compression, with noise as pixels, rounded up.
     """
 
     name: str
@@ -64,7 +65,7 @@ def _find_skip_reason(kind: FileType) -> str | None:
     return None if kind.decoder else "unsupported format"
 
 
-FIRST_FRAME = "The first frame, as it is shown first: laid on the animation's whole area."
+FIRST_FRAME = "The first frame, on the animation's full canvas."
 # The first match counts: camera raws are before TIFF, and AVIF is before HEIC.
 FILE_TYPES = (
     FileType("JPEG-LS", (".jls",), _compile_pattern(rb"\xff\xd8\xff\xf7")),
@@ -73,6 +74,7 @@ FILE_TYPES = (
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
         _compile_pattern(rb"\xff\xd8\xff"),
         decoder="JPEG",
+        bytes_per_pixel=9,
         picture="The first, of several (MPO).",
         end_mark=_compile_pattern(rb"\xff\xd9"),
     ),
@@ -81,7 +83,8 @@ FILE_TYPES = (
         (".png", ".apng"),
         _compile_pattern(rb"\x89PNG\r\n\x1a\n"),
         decoder="PNG",
-        picture="The one that a program shows which knows no animations; mostly the first frame.",
+        bytes_per_pixel=9,
+        picture="The one that programs without support for animations show; mostly the first frame.",
         end_mark=_compile_pattern(rb"IEND"),
     ),
     FileType(
@@ -89,6 +92,7 @@ FILE_TYPES = (
         (".webp",),
         _compile_pattern(rb"RIFF.{4}WEBP"),
         decoder="WEBP",
+        bytes_per_pixel=20,
         picture=FIRST_FRAME,
     ),
     FileType(
@@ -96,6 +100,7 @@ FILE_TYPES = (
         (".gif",),
         _compile_pattern(rb"GIF8[79]a"),
         decoder="GIF",
+        bytes_per_pixel=6,
         picture=FIRST_FRAME,
         end_mark=_compile_pattern(rb";\Z"),
     ),
@@ -105,6 +110,7 @@ FILE_TYPES = (
         (".bmp", ".dib"),
         _compile_pattern(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
         decoder="BMP",
+        bytes_per_pixel=5,
     ),
     # The raws of most makers begin like a TIFF: see ``vision.raw.is_raw``.
     FileType(
@@ -119,13 +125,15 @@ FILE_TYPES = (
         ),
         brands=_parse_brands("crx"),
         decoder=PREVIEW,
-        picture="The largest JPEG that the camera has put into it.",
+        bytes_per_pixel=9,
+        picture="The largest JPEG inside it.",
     ),
     FileType(
         "TIFF",
         (".tif", ".tiff"),
         _compile_pattern(rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"),
         decoder="TIFF",
+        bytes_per_pixel=18,
         picture="The first page.",
     ),
     FileType(
@@ -133,6 +141,7 @@ FILE_TYPES = (
         (".avif", ".avifs"),
         brands=_parse_brands("avif avis"),
         decoder="AVIF",
+        bytes_per_pixel=11,
         picture=FIRST_FRAME,
     ),
     FileType(
@@ -140,14 +149,16 @@ FILE_TYPES = (
         (".heic", ".heics", ".heif", ".heifs", ".hif"),
         brands=_parse_brands("heic heix heim heis hevc hevx hevm hevs mif1 msf1"),
         decoder="HEIF",
+        bytes_per_pixel=10,
         extra="heic",
-        picture="The one that the file names as its primary.",
+        picture="The primary picture.",
     ),
     FileType(
         "JPEG XL",
         (".jxl",),
         _compile_pattern(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
         decoder="JXL",
+        bytes_per_pixel=13,
         extra="jxl",
         picture="The first frame.",
     ),
@@ -180,6 +191,8 @@ SKIP_REASONS = {
     if (why := _find_skip_reason(kind))
     for suffix in kind.suffixes
 }
+# Peak memory of decoding per pixel, of any format; a limit of a worker's memory depends on it.
+MAX_BYTES_PER_PIXEL = max(kind.bytes_per_pixel for kind in FILE_TYPES)
 # Decoders that Pillow includes.
 DECODERS = tuple(
     kind.decoder

@@ -67,7 +67,8 @@ def _sample(pixels: Pixels) -> Pixels:
     """Pick pixels on a grid of 8 x 12, without mixing any."""
     rows = np.linspace(0, pixels.shape[0] - 1, 8).astype(int)
     columns = np.linspace(0, pixels.shape[1] - 1, 12).astype(int)
-    return pixels[rows][:, columns]
+    sampled: Pixels = pixels[rows][:, columns]
+    return sampled
 
 
 def _make_pixels() -> dict[str, Pixels]:
