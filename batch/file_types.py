@@ -84,7 +84,7 @@ FILE_TYPES = (
         _compile_pattern(rb"\x89PNG\r\n\x1a\n"),
         decoder="PNG",
         bytes_per_pixel=9,
-        picture="The one that programs without support for animations show; mostly the first frame.",
+        picture="The one shown by programs without animation support; mostly the first frame.",
         end_mark=_compile_pattern(rb"IEND"),
     ),
     FileType(

@@ -20,7 +20,7 @@ PATIENCE = 20.0
 
 
 class Doubler:
-    """A device that doubles every input, remembers its batches, and stops where it is told to."""
+    """A device that doubles every input, records its batches, and can be paused."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -54,7 +54,7 @@ def _rows(*values: int, width: int = 3) -> Array:
     return np.asarray(values, dtype=np.float32)[:, None] * np.ones(width, np.float32)
 
 
-def test_every_caller_gets_its_part(batcher: DynamicBatcher, device: Doubler) -> None:
+def test_every_caller_gets_its_own_outputs(batcher: DynamicBatcher, device: Doubler) -> None:
     inputs = [_rows(*range(n, n + n % 3)) for n in range(60)]
     with ThreadPoolExecutor(8) as pool:
         outputs = list(pool.map(batcher.run, inputs))
@@ -65,7 +65,7 @@ def test_every_caller_gets_its_part(batcher: DynamicBatcher, device: Doubler) ->
     assert any(len(batch) > 1 for batch in device.batches), "nobody shared a batch"
 
 
-def test_what_waits_while_the_device_works_goes_together(
+def test_inputs_that_wait_for_the_device_share_a_batch(
     batcher: DynamicBatcher, device: Doubler
 ) -> None:
     device.may_run.clear()
@@ -80,7 +80,7 @@ def test_what_waits_while_the_device_works_goes_together(
     assert device.batches == [[1], [1, 1, 1, 1]]
 
 
-def test_a_full_batch_waits_for_nobody() -> None:
+def test_a_full_batch_does_not_wait() -> None:
     batcher = DynamicBatcher([Doubler()], batch=2, longest_wait=PATIENCE)
     started = time.monotonic()
     batcher.run(_rows(1, 2))
@@ -88,7 +88,7 @@ def test_a_full_batch_waits_for_nobody() -> None:
     batcher.close()
 
 
-def test_a_single_input_waits_no_longer_than_it_should(
+def test_a_single_input_waits_for_the_longest_wait(
     batcher: DynamicBatcher, device: Doubler
 ) -> None:
     started = time.monotonic()
@@ -97,14 +97,14 @@ def test_a_single_input_waits_no_longer_than_it_should(
     assert device.batches == [[1]]
 
 
-def test_more_than_a_batch_is_cut(batcher: DynamicBatcher, device: Doubler) -> None:
+def test_inputs_larger_than_a_batch_are_split(batcher: DynamicBatcher, device: Doubler) -> None:
     doubled, sums = batcher.run(_rows(*range(10)))
     np.testing.assert_array_equal(doubled, _rows(*range(10)) * 2)
     assert sums.shape == (10,)
     assert device.batches == [[4], [4], [2]]
 
 
-def test_nothing_has_an_empty_answer(batcher: DynamicBatcher) -> None:
+def test_an_empty_input_has_an_empty_output(batcher: DynamicBatcher) -> None:
     doubled, sums = batcher.run(np.empty((0, 5), np.float32))
     assert doubled.shape == (0, 5)
     assert sums.shape == (0,)
@@ -120,7 +120,7 @@ def test_shapes_and_types_do_not_mix(batcher: DynamicBatcher, device: Doubler) -
     assert set(device.shapes) == {(2,), (3,), (4,)}
 
 
-def test_an_error_reaches_all_who_shared_the_batch_and_nobody_else(
+def test_an_error_reaches_exactly_the_callers_of_its_batch(
     batcher: DynamicBatcher, device: Doubler
 ) -> None:
     device.may_run.clear()
@@ -158,7 +158,7 @@ def test_all_devices_take_from_the_same_queue() -> None:
     batcher.close()
 
 
-def test_closing_answers_who_waits_and_refuses_who_comes_later(device: Doubler) -> None:
+def test_closing_finishes_waiting_inputs_and_refuses_later_ones(device: Doubler) -> None:
     batcher = DynamicBatcher([device], batch=4, longest_wait=PATIENCE)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(batcher.run, _rows(3))

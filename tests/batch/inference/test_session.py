@@ -41,7 +41,7 @@ def test_the_session_says_which_provider_runs() -> None:
 
 @needs_no_cuda
 @pytest.mark.parametrize("provider", [Provider.CUDA, Provider.TENSORRT])
-def test_a_provider_by_name_is_that_or_an_error(
+def test_a_provider_by_name_has_no_fallback(
     provider: Provider, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert choose_device(Device(provider), GRAPH, PICTURE) == (Device(provider, devices=(0,)), "")
@@ -69,7 +69,7 @@ def test_auto_takes_the_cpu_and_says_why() -> None:
     assert "cuda" in why
 
 
-def test_cpu_by_name_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_by_name_does_not_try_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", None)
     assert choose_device(Device(Provider.CPU), GRAPH, PICTURE) == (Device(Provider.CPU), "")
 
@@ -91,7 +91,7 @@ def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.db"))
 
 
-def test_a_folder_that_can_keep_no_engines_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_an_unusable_engine_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     device = Device(Provider.TENSORRT, (0,), tmp_path / "file" / "engines")
     with pytest.raises(ProviderError, match=r"can't be kept in .*file/engines.*--engine-cache"):

@@ -24,7 +24,7 @@ def other(tmp_path: Path) -> Model:
     return load_model(save(bright_model(bright_spec(version="1.0.1")), tmp_path / "other.onnx"))
 
 
-def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> None:
+def test_the_basis_depends_on_nothing_else(model: Model, tmp_path: Path) -> None:
     copy = load_model(save(bright_model(), tmp_path / "copy-elsewhere.onnx"))
     options = Options()
     assert compute_basis([model], options) == compute_basis(
@@ -35,7 +35,7 @@ def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> No
     assert len(compute_basis([model], Options())) == 32
 
 
-def test_all_that_answers_depend_on_counts(
+def test_everything_that_a_row_depends_on_changes_the_basis(
     model: Model, other: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bases = [

@@ -24,13 +24,13 @@ from tests.support.decoded import NAME, SIDE, distance, encoded, failure, heif, 
 
 __all__ = ["heif"]
 
-# How far lossy formats may be off, in grey levels on average.
+# Mean difference that lossy formats may have, in grey levels.
 LOSSY = {"JPEG": 3.0, "MPO": 3.0, "WEBP": 4.0, "AVIF": 4.0, "HEIF": 4.0}
 LOSSLESS = ("PNG", "BMP", "TIFF")
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of that size and no pixels."""
+    """A PNG of this size without pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -201,7 +201,7 @@ class TestModes:
         pixels = photo(encoded(Image.fromarray(ramp), "TIFF")).pixels
         assert np.abs(pixels[..., 0].ravel() - np.arange(256.0)).max() <= 1
 
-    def test_floats_that_are_no_numbers_harm_nothing(self) -> None:
+    def test_nan_and_infinite_floats_are_ignored(self) -> None:
         values = np.array([[np.nan, np.inf], [-np.inf, 2.0], [1.0, 1.5]], dtype=np.float32)
         pixels = photo(encoded(Image.fromarray(values), "TIFF")).pixels
         assert pixels[..., 0].tolist() == [[0, 255], [0, 255], [0, 128]]
@@ -235,7 +235,7 @@ class TestModes:
 class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-    def test_every_turn_is_undone(
+    def test_every_orientation_is_applied(
         self, form: str, orientation: int, astronaut: Image.Image, heif: None
     ) -> None:
         upright = astronaut.crop((60, 0, 380, 240))
@@ -250,7 +250,7 @@ class TestOrientation:
         assert result.pixels.shape == (240, 320, 3)
         assert distance(result.pixels, upright) < 6
 
-    def test_sizes_are_the_files_own_where_a_jpeg_is_turned_and_scaled(
+    def test_sizes_are_the_file_s_own_if_a_jpeg_is_turned_and_scaled(
         self, astronaut: Image.Image
     ) -> None:
         exif = Image.Exif()
@@ -260,7 +260,7 @@ class TestOrientation:
         assert result.pixels.shape == (650, 325, 3)
 
     @pytest.mark.parametrize("value", [0, 9, 65535])
-    def test_unknown_turns_are_none(self, value: int, astronaut: Image.Image) -> None:
+    def test_unknown_orientations_are_ignored(self, value: int, astronaut: Image.Image) -> None:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = value
         assert pixels_like(photo(encoded(astronaut, "PNG", exif=exif)).pixels, astronaut)
@@ -314,7 +314,7 @@ class TestSize:
         ("width", "height", "factor"),
         [(1280, 960, 1), (1281, 700, 2), (100, 2560, 2), (3000, 2000, 3), (3841, 1, 4)],
     )
-    def test_any_other_is_shrunk_by_a_whole_factor(
+    def test_other_formats_are_shrunk_by_a_whole_factor(
         self, width: int, height: int, factor: int, astronaut: Image.Image
     ) -> None:
         picture = astronaut.resize((width, height))
@@ -335,7 +335,7 @@ class TestSize:
         assert "20000 x 20000 = 400,000,000" in result.detail
         assert "100,000,000" in result.detail
 
-    def test_a_huge_jpeg_counts_as_it_is_scaled(self) -> None:
+    def test_a_huge_jpeg_counts_after_scaling(self) -> None:
         # Of one colour, so that the file is small: what counts is its size in pixels.
         data = encoded(Image.new("L", (20_000, 10_000), 99), "JPEG")
         result = photo(data)
@@ -348,7 +348,7 @@ class TestSize:
         assert failure(data, max_pixels=SIDE * SIDE - 1).reason is Reason.TOO_LARGE
         photo(data, max_pixels=SIDE * SIDE)
 
-    def test_a_progressive_jpeg_counts_whole(self, astronaut: Image.Image) -> None:
+    def test_a_progressive_jpeg_counts_before_scaling(self, astronaut: Image.Image) -> None:
         large = astronaut.resize((1280, 1280))
         photo(encoded(large, "JPEG"), max_pixels=640 * 640)
         data = encoded(large, "JPEG", progressive=True)

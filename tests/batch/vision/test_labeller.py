@@ -34,7 +34,7 @@ def photo(astronaut: Image.Image) -> Photo:
     return Photo(Path("p"), astronaut.convert("RGB"), *astronaut.size)
 
 
-def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
+def test_a_sure_face_needs_no_close_look_and_no_photo_model(photo: Photo) -> None:
     labeller = _labeller()
     closer: list[Photo] = []
     assert labeller._detector is not None
@@ -54,7 +54,7 @@ def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
         ((0.4, 0.3, 0.2, 0.1), 1, Source.BOTH),
     ],
 )
-def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
+def test_a_close_look_is_taken_if_the_fused_answer_is_near_a_threshold(
     photo: Photo, answer: tuple[float, ...], close_looks: int, source: Source
 ) -> None:
     labeller = _labeller()
@@ -81,7 +81,7 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
     assert asked.count(Region.FACE) == 1 + close_looks
 
 
-def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
+def test_without_a_face_the_photo_model_decides(photo: Photo) -> None:
     labeller = _labeller()
     blank = Photo(photo.path, Image.new("RGB", (512, 512), (200,) * 3), 512, 512)
     row = labeller.label(blank)
@@ -116,7 +116,7 @@ def test_abstain_outputs_of_the_graph_become_a_status(
     )
 
 
-def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> None:
+def test_a_model_of_schema_1_still_labels(tmp_path: Path, photo: Photo) -> None:
     old = _labeller(str(save(as_schema_1(bright_model()), tmp_path / "old.onnx")))
     row = old.label(photo)
     assert row == _labeller(str(save(bright_model(), tmp_path / "new.onnx"))).label(photo)
@@ -126,7 +126,7 @@ def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> Non
     assert list(row.answer.probabilities) == ["happy", "sad"]
 
 
-def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Photo) -> None:
+def test_a_nan_answer_is_a_failure(labeller: Labeller, photo: Photo) -> None:
     classifier = labeller._classifiers[Region.FACE]
     real = classifier.classify
     classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Pho
     assert row.failure.reason is Reason.INTERNAL
 
 
-def test_a_defect_costs_one_row(
+def test_an_internal_error_fails_one_row(
     labeller: Labeller, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def glance(photo: Photo) -> Glance:
