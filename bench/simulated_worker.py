@@ -89,7 +89,7 @@ def run_command(figures: Path, arguments: list[str]) -> None:
         figures.write_text(json.dumps({"rows": rows, "seconds": seconds, "spent": spent}), "utf-8")
 
     for module in (pipeline, process):
-        vars(module)["LABELLING"] = PROGRAM
+        vars(module)["LABELLING_PROGRAM"] = PROGRAM
     pipeline.LocalEngine.label = timed  # type: ignore[method-assign]
     sys.argv = ["batch-label", *arguments]
     run()

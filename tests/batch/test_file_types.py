@@ -21,7 +21,7 @@ from batch.file_types import (
 )
 from batch.records import Reason
 from tests.conftest import REPOSITORY
-from tests.support.decoded import encoded, failure
+from tests.support.decoded import decode_failure, encode
 
 USAGE = (REPOSITORY / "docs" / "usage.md").read_text(encoding="utf-8")
 
@@ -57,8 +57,8 @@ def test_the_table_is_consistent() -> None:
     ("form", "name"), [("JPEG2000", "JPEG 2000"), ("PPM", "Netpbm"), ("QOI", "QOI")]
 )
 def test_a_format_without_a_decoder_is_named(form: str, name: str, astronaut: Image.Image) -> None:
-    data = encoded(astronaut, form)
-    result = failure(data)
+    data = encode(astronaut, form)
+    result = decode_failure(data)
     assert result.reason is Reason.UNSUPPORTED
     assert name in result.detail
     assert sniff_skip_reason(data[:HEAD_BYTES]) == "unsupported format"
