@@ -1,13 +1,18 @@
-"""The table of image formats: suffixes, first bytes, decoder, and what to say of each."""
+"""The table of image formats, one row per format.
+
+A new format needs a row, and if Pillow alone can't decode it correctly: how to register its reader
+(``vision.pillow``), what to check before it is opened (``vision.decode``), and how to tell that its
+end is missing (``vision.diagnosis``), each by ``FileType.decoder``.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-HEAD_BYTES = 64  # of a file, for `file_type_of`
+HEAD_BYTES = 64  # bytes of a file that ``detect_file_type`` needs
 CONVERT_REMEDY = "convert it, such as to JPEG"
-# The decoder of a camera raw: the JPEG that the camera has put into it, see `decoding/raw.py`.
+# The decoder of a camera raw: a JPEG inside it, see ``vision.raw``.
 PREVIEW = "preview"
 
 
@@ -16,13 +21,16 @@ class FileType:
     """An image format.
 
     Attributes:
-        name: what people call it.
-        suffixes: what its files' names end in, in lower case.
-        signature: what its files begin with; None where that says too little.
-        brands: of a format in an ISO base media file (ISO/IEC 14496-12): those that tell it.
-        decoder: Pillow's name of its reader, ``PREVIEW``, or "" if there is none.
-        extra: the extra of this package that brings the decoder, "" if none is needed.
-        picture: which picture of a file that holds several is decoded, for the docs.
+        name: for people.
+        suffixes: of file names, in lower case.
+        signature: the first bytes of a file; None if they do not tell the format.
+        brands: brands of an ISO base media file (ISO/IEC 14496-12) that tell the format.
+        decoder: Pillow's name of the reader, ``PREVIEW``, or "" if there is none.
+        extra: the extra of this package that installs the decoder, "" if none is needed.
+        picture: which picture is decoded of a file that holds several, for the docs.
+        end_mark: matches in every complete file; None if the format has no such mark.
+        bytes_per_pixel: peak memory of decoding per pixel, in bytes: the most measured for any mode
+            and compression, with noise as pixels, rounded up.
     """
 
     name: str
@@ -32,16 +40,18 @@ class FileType:
     decoder: str = ""
     extra: str = ""
     picture: str = "The only one."
+    end_mark: re.Pattern[bytes] | None = None
+    bytes_per_pixel: int = 0
 
     @property
     def unsupported_detail(self) -> str:
-        """What to tell somebody who has such a file, and no decoder for it."""
+        """Why such a file can't be decoded, and the remedy."""
         if self.extra:
             return f"{self.name} needs an extra: pip install 'batch-label[{self.extra}]'"
         return f"a {self.name} file, which can't be read here: {CONVERT_REMEDY}"
 
 
-def _compile_signature(pattern: bytes) -> re.Pattern[bytes]:
+def _compile_pattern(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern, re.DOTALL)
 
 
@@ -55,61 +65,75 @@ def _find_skip_reason(kind: FileType) -> str | None:
     return None if kind.decoder else "unsupported format"
 
 
-FIRST_FRAME = "The first frame, as it is shown first: laid on the animation's whole area."
-# The first that matches counts, so camera raws stand before TIFF, and AVIF before HEIF.
+FIRST_FRAME = "The first frame, on the animation's full canvas."
+# The first match counts: camera raws are before TIFF, and AVIF is before HEIC.
 FILE_TYPES = (
-    FileType("JPEG-LS", (".jls",), _compile_signature(rb"\xff\xd8\xff\xf7")),
+    FileType("JPEG-LS", (".jls",), _compile_pattern(rb"\xff\xd8\xff\xf7")),
     FileType(
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-        _compile_signature(rb"\xff\xd8\xff"),
+        _compile_pattern(rb"\xff\xd8\xff"),
         decoder="JPEG",
+        bytes_per_pixel=9,
         picture="The first, of several (MPO).",
+        end_mark=_compile_pattern(rb"\xff\xd9"),
     ),
     FileType(
         "PNG",
         (".png", ".apng"),
-        _compile_signature(rb"\x89PNG\r\n\x1a\n"),
+        _compile_pattern(rb"\x89PNG\r\n\x1a\n"),
         decoder="PNG",
-        picture="The one that a program shows which knows no animations; mostly the first frame.",
+        bytes_per_pixel=9,
+        picture="The one shown by programs without animation support; mostly the first frame.",
+        end_mark=_compile_pattern(rb"IEND"),
     ),
     FileType(
         "WebP",
         (".webp",),
-        _compile_signature(rb"RIFF.{4}WEBP"),
+        _compile_pattern(rb"RIFF.{4}WEBP"),
         decoder="WEBP",
+        bytes_per_pixel=20,
         picture=FIRST_FRAME,
     ),
     FileType(
-        "GIF", (".gif",), _compile_signature(rb"GIF8[79]a"), decoder="GIF", picture=FIRST_FRAME
+        "GIF",
+        (".gif",),
+        _compile_pattern(rb"GIF8[79]a"),
+        decoder="GIF",
+        bytes_per_pixel=6,
+        picture=FIRST_FRAME,
+        end_mark=_compile_pattern(rb";\Z"),
     ),
-    # "BM" alone begins many a text, so the size of the header that follows must be a known one.
+    # Many texts begin with "BM", so the size of the header that follows must be a known one.
     FileType(
         "BMP",
         (".bmp", ".dib"),
-        _compile_signature(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
+        _compile_pattern(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
         decoder="BMP",
+        bytes_per_pixel=5,
     ),
-    # Those of most makers begin like a TIFF and are told from one by its tags, see `decoding/tiff`.
+    # The raws of most makers begin like a TIFF: see ``vision.raw.is_raw``.
     FileType(
         "camera raw",
         tuple(
             ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf"
             " .rw2 .rwl .sr2 .srw .x3f".split()
         ),
-        _compile_signature(
+        _compile_pattern(
             rb"II\*\0.{4}(?:CR|IIII)|MM\0\*.{4}MMMM|II.{4}HEAPCCDR|IIR[OS]|MMOR|IIU\0"
             rb"|FUJIFILMCCD-RAW|\0MRM|FOVb"
         ),
         brands=_parse_brands("crx"),
         decoder=PREVIEW,
-        picture="The largest JPEG that the camera has put into it.",
+        bytes_per_pixel=9,
+        picture="The largest JPEG inside it.",
     ),
     FileType(
         "TIFF",
         (".tif", ".tiff"),
-        _compile_signature(rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"),
+        _compile_pattern(rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"),
         decoder="TIFF",
+        bytes_per_pixel=18,
         picture="The first page.",
     ),
     FileType(
@@ -117,6 +141,7 @@ FILE_TYPES = (
         (".avif", ".avifs"),
         brands=_parse_brands("avif avis"),
         decoder="AVIF",
+        bytes_per_pixel=11,
         picture=FIRST_FRAME,
     ),
     FileType(
@@ -124,32 +149,34 @@ FILE_TYPES = (
         (".heic", ".heics", ".heif", ".heifs", ".hif"),
         brands=_parse_brands("heic heix heim heis hevc hevx hevm hevs mif1 msf1"),
         decoder="HEIF",
+        bytes_per_pixel=10,
         extra="heic",
-        picture="The one that the file names as its primary.",
+        picture="The primary picture.",
     ),
     FileType(
         "JPEG XL",
         (".jxl",),
-        _compile_signature(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+        _compile_pattern(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
         decoder="JXL",
+        bytes_per_pixel=13,
         extra="jxl",
         picture="The first frame.",
     ),
     FileType(
         "JPEG 2000",
         (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-        _compile_signature(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+        _compile_pattern(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
     ),
-    FileType("JPEG XR", (".jxr", ".hdp", ".wdp"), _compile_signature(rb"II\xbc[\0\x01]")),
-    FileType("Photoshop", (".psd", ".psb"), _compile_signature(rb"8BPS\0[\x01\x02]")),
-    FileType("OpenEXR", (".exr",), _compile_signature(rb"v/1\x01")),
-    FileType("Radiance HDR", (".hdr",), _compile_signature(rb"#\?(?:RADIANCE|RGBE)\n")),
-    FileType("GIMP", (".xcf",), _compile_signature(rb"gimp xcf ")),
-    FileType("QOI", (".qoi",), _compile_signature(rb"qoif")),
-    FileType("Netpbm", (".pbm", ".pgm", ".ppm", ".pnm"), _compile_signature(rb"P[1-6]\s+[0-9#]")),
+    FileType("JPEG XR", (".jxr", ".hdp", ".wdp"), _compile_pattern(rb"II\xbc[\0\x01]")),
+    FileType("Photoshop", (".psd", ".psb"), _compile_pattern(rb"8BPS\0[\x01\x02]")),
+    FileType("OpenEXR", (".exr",), _compile_pattern(rb"v/1\x01")),
+    FileType("Radiance HDR", (".hdr",), _compile_pattern(rb"#\?(?:RADIANCE|RGBE)\n")),
+    FileType("GIMP", (".xcf",), _compile_pattern(rb"gimp xcf ")),
+    FileType("QOI", (".qoi",), _compile_pattern(rb"qoif")),
+    FileType("Netpbm", (".pbm", ".pgm", ".ppm", ".pnm"), _compile_pattern(rb"P[1-6]\s+[0-9#]")),
 )
 RAW_TYPE = next(kind for kind in FILE_TYPES if kind.decoder == PREVIEW)
-# Names that are those of photos in a folder. Mostly a JPEG lies beside a camera raw.
+# Camera raws in folders are skipped by default: mostly there is a JPEG beside them.
 RAW_SUFFIXES = frozenset(RAW_TYPE.suffixes)
 SUFFIXES = frozenset(
     suffix
@@ -157,14 +184,16 @@ SUFFIXES = frozenset(
     if kind.decoder and kind is not RAW_TYPE
     for suffix in kind.suffixes
 )
-# Why a file with another suffix is left out there.
+# Why other files in folders are skipped, by suffix.
 SKIP_REASONS = {
     suffix: why
     for kind in FILE_TYPES
     if (why := _find_skip_reason(kind))
     for suffix in kind.suffixes
 }
-# What Pillow brings itself.
+# Peak memory of decoding per pixel, of any format; a limit of a worker's memory depends on it.
+MAX_BYTES_PER_PIXEL = max(kind.bytes_per_pixel for kind in FILE_TYPES)
+# Decoders that Pillow includes.
 DECODERS = tuple(
     kind.decoder
     for kind in FILE_TYPES
@@ -173,7 +202,7 @@ DECODERS = tuple(
 
 
 def detect_file_type(data: bytes) -> FileType | None:
-    """Tell an image's format by a file's first ``HEAD_BYTES``, or by all of them."""
+    """Detect an image's format from a file's first ``HEAD_BYTES`` or more."""
     brands = _read_brands(data)
     for kind in FILE_TYPES:
         if (kind.signature and kind.signature.match(data)) or brands & kind.brands:
@@ -182,18 +211,18 @@ def detect_file_type(data: bytes) -> FileType | None:
 
 
 def sniff_skip_reason(head: bytes) -> str | None:
-    """Say why a file in a folder is no photo by its first bytes, None if it is one."""
+    """Say why a file in a folder is skipped, by its first bytes; None if it is a photo."""
     kind = detect_file_type(head)
     return _find_skip_reason(kind) if kind else "no image"
 
 
 def is_image(head: bytes) -> bool:
-    """Tell whether a file's first ``HEAD_BYTES`` are those of a known image format."""
+    """Whether a file's first ``HEAD_BYTES`` are those of a known image format."""
     return detect_file_type(head) is not None
 
 
 def _read_brands(data: bytes) -> set[bytes]:
-    """Brands that a container says it keeps to, none for any other file."""
+    """Read the brands of an ISO base media file; none of any other file."""
     if data[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(data[:4], "big"), len(data))

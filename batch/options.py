@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -177,6 +177,12 @@ class Device:
     devices: tuple[int, ...] = ()
     engine_cache: Path | None = None
     search: ConvolutionSearch = ConvolutionSearch.HEURISTIC
+
+    def with_default_device(self) -> Device:
+        """Select the first device if the provider needs one and none is named."""
+        if self.provider is Provider.CPU or self.devices:
+            return self
+        return replace(self, devices=(0,))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from batch.inference.providers import ort
 from batch.models.shipped import find_models
-from batch.vision.yunet import MODEL_FILE, MODEL_PACKAGE
+from batch.vision.detector_file import MODEL_FILE, MODEL_PACKAGE
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
+import onnxruntime as ort
 
 SIDES = (640,)
 MIN_SCORE, MAX_OVERLAP = 0.6, 0.3

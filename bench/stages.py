@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batch import timings
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.options import DEFAULT_MODEL, Device, Options, Provider
 from batch.records import Failure, Photo, Row
 from batch.reports.report import open_report
 from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
+from batch.vision.plan import make_plan
 from batch.vision.read_file import read_file_with_state
-from batch.vision.yunet_graph import build_detector_graph
 
 READ, DECODE, DETECT, CROP, CLASSIFY, WRITE = "read decode detect crop classify write".split()
 STAGES = (READ, DECODE, DETECT, CROP, CLASSIFY, WRITE)
@@ -32,7 +32,7 @@ class Stages:
     def __init__(self, model: str = DEFAULT_MODEL) -> None:
         options = Options(model=model)
         ensemble = load_ensemble(options)
-        plan = LabellingPlan(ensemble, build_detector_graph(), options.batch_size)
+        plan = make_plan(ensemble, options.batch_size)
         self._labels = ensemble.labels
         self._labeller = Labeller(plan, Device(Provider.CPU))
 

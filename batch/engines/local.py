@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
-import numpy as np
-
 from batch.discovery.fetching import PATIENCE_FACTOR, FetchedFile, Fetcher
-from batch.inference.placement import choose_device
 from batch.journal.journal import Journal
 from batch.location import Location, Url
 from batch.log import count_text
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Options
 from batch.parallel import available_cores, thread_map
 from batch.records import (
@@ -29,7 +26,7 @@ from batch.records import (
 from batch.stopping import StopCheck, never_stop
 from batch.timings import READ, Timings
 from batch.vision.decide import make_failed_row
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import choose_ensemble_device, make_plan
 from batch.workers.pool import WorkerPool
 from batch.workers.process import LABELLING_PROGRAM, LaunchedWorker, create_shared_file, write_plan
 from batch.workers.protocol import WorkerRequest
@@ -68,13 +65,10 @@ class LocalEngine:
         check_now: bool = True,
     ) -> None:
         self.ensemble = ensemble or load_ensemble(options)
-        first = self.ensemble.models[0]
-        warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-        self.place, self.provider_note = choose_device(options.place, first.graph, warm_up)
+        self.place, self.provider_note = choose_ensemble_device(self.ensemble, options.place)
         self.timings = Timings()
         self._salvage, self._check = options.salvage, check
-        detector = build_detector_graph() if self.ensemble.face else b""
-        plan = LabellingPlan(self.ensemble, detector, options.batch_size)
+        plan = make_plan(self.ensemble, options.batch_size)
         cores = available_cores()
         if self.place.devices:
             # Here, as it loads ONNX Runtime, which a run on the CPU leaves to its workers.

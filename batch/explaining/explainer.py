@@ -15,16 +15,15 @@ from batch.discovery.fetching import Fetcher
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation, View
 from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots
-from batch.inference.placement import choose_device
 from batch.location import Url, parse_location
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Options
 from batch.path_text import path_text
 from batch.records import Evidence, Failure, Photo, Pixels, Probabilities, Region, Row
 from batch.vision.crop import find_face_square
 from batch.vision.decide import decide_row
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import choose_ensemble_device, make_plan
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
@@ -90,11 +89,8 @@ def _photo_error(
 
 
 def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
-    first = ensemble.models[0]
-    warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-    place, _ = choose_device(options.place, first.graph, warm_up)
-    detector = build_detector_graph() if ensemble.face else b""
-    return Labeller(LabellingPlan(ensemble, detector, options.batch_size), place)
+    device, _ = choose_ensemble_device(ensemble, options.place)
+    return Labeller(make_plan(ensemble, options.batch_size), device)
 
 
 class _Explainer:

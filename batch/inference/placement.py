@@ -1,4 +1,4 @@
-"""Where a run's models are to be opened, found out before anything heavy is loaded."""
+"""Choice of the device that runs a model, made before any heavy package is imported."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from batch.errors import ProviderError
 from batch.options import Device, Provider
 
 if TYPE_CHECKING:
-    from batch.inference.devices import Array
+    from batch.inference.batcher import Array
 
-# NVIDIA's driver, without which there is no CUDA, whatever else is installed.
+# NVIDIA's driver library; without it CUDA can't run, whatever else is installed.
 DRIVER_LIBRARIES = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
 
 def choose_device(wanted: Device, graph: bytes, warm_up: Array) -> tuple[Device, str]:
-    """Find out where ``auto`` runs and, where that is not CUDA, say why.
+    """Choose the device of a run: for ``auto`` CUDA if it works, else the CPU.
 
-    ``graph`` (an ONNX file's bytes) is opened and run once on ``warm_up`` to know. A provider
-    that was asked for by name is taken at its word: what is opened on it is proved then.
+    A provider asked for by name is returned unchecked: opening a model on it checks it.
+
+    Args:
+        wanted: what the options ask for.
+        graph: an ONNX file's bytes; for ``auto`` it is opened and run once on CUDA.
+        warm_up: the input of that run, [n, ...].
+
+    Returns:
+        The device, and the reason why ``auto`` does not use CUDA ("" otherwise).
     """
     if wanted.provider is not Provider.AUTO:
-        return add_default_device(wanted), ""
+        return wanted.with_default_device(), ""
     if not has_nvidia_driver():
         return Device(Provider.CPU), "no NVIDIA driver is installed, so cuda can't run"
-    # Here, as it loads ONNX Runtime, which a run on the CPU leaves to its workers.
+    # Imported late: it loads ONNX Runtime, which the main process of a run on the CPU never uses.
     from batch.inference.session import open_session
 
-    cuda = add_default_device(replace(wanted, provider=Provider.CUDA))
+    cuda = replace(wanted, provider=Provider.CUDA).with_default_device()
     try:
         open_session(graph, cuda, warm_up, batch=len(warm_up))
     except ProviderError as error:
@@ -39,18 +46,9 @@ def choose_device(wanted: Device, graph: bytes, warm_up: Array) -> tuple[Device,
 
 
 def has_nvidia_driver() -> bool:
-    """Whether NVIDIA's driver can be loaded."""
+    """Whether NVIDIA's driver library can be loaded."""
     try:
         ctypes.CDLL(DRIVER_LIBRARIES[sys.platform])
     except (KeyError, OSError):
         return False
     return True
-
-
-def add_default_device(place: Device | Provider) -> Device:
-    """Give a place its first device where it needs one and names none."""
-    if isinstance(place, Provider):
-        place = Device(place)
-    if place.provider is Provider.CPU or place.devices:
-        return place
-    return replace(place, devices=(0,))

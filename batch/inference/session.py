@@ -1,4 +1,4 @@
-"""Models opened on a place that was proved to work."""
+"""Sessions: models opened on a device, with the provider verified."""
 
 from __future__ import annotations
 
@@ -7,51 +7,54 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnxruntime as ort
+
 from batch.errors import ProviderError
-from batch.inference.devices import Array, DeviceModel, DynamicBatcher, Shape
-from batch.inference.placement import add_default_device
+from batch.inference.batcher import Array, DynamicBatcher, Shape
+from batch.inference.device_model import DeviceModel
 from batch.inference.providers import (
     PROVIDER_NAMES,
     PROVIDER_REMEDIES,
     describe_ort_error,
     open_ort_session,
-    ort,
 )
 from batch.options import DEFAULT_BATCH_SIZE, Device, Provider
-
-__all__ = ["Array", "Session", "open_session"]
 
 
 @dataclass(frozen=True)
 class Session:
-    """An open model, safe to share between threads; ``place`` is where it really runs.
+    """An open model; safe to share between threads.
 
-    On devices ``batcher`` runs it, at its fastest for inputs of ``shapes``.
+    Attributes:
+        inference: the ONNX Runtime session.
+        device: where the model really runs.
+        shapes: on devices, the input shapes that are ready and fastest.
+        batcher: on devices, what runs the model; None on the CPU.
     """
 
     inference: ort.InferenceSession
-    place: Device
+    device: Device
     shapes: tuple[Shape, ...] = ()
     batcher: DynamicBatcher | None = None
 
     @property
     def provider(self) -> Provider:
-        """What runs the model."""
-        return self.place.provider
+        """The provider that runs the model."""
+        return self.device.provider
 
     def run(self, inputs: Array) -> list[Array]:
         """Run the model on inputs [n, ...] and return all its outputs.
 
         Raises:
-            ProviderError: a device has failed, which no photo is to blame for.
+            ProviderError: a device failed, which is not the photo's fault.
         """
         if self.batcher is not None:
             try:
                 return self.batcher.run(inputs)
-            except Exception as error:  # of ONNX Runtime's making
+            except Exception as error:  # ONNX Runtime's exceptions have no common base class
                 raise ProviderError(
                     f"{self.provider.value} has failed at a batch ({describe_ort_error(error)})",
-                    "run the same command again, or use --provider cpu; what is done is kept",
+                    "run the same command again, or use --provider cpu; finished photos are kept",
                 ) from error
         outputs: list[Array] = self.inference.run(None, {self._input_name: inputs})
         return outputs
@@ -62,9 +65,10 @@ class Session:
         return name
 
     def choose_shape(self, shape: Shape) -> Shape:
-        """Give the shape that an input, without its first dimension, is to be padded to.
+        """Choose the shape that an input is to be padded to.
 
-        The smallest of the session's shapes that has room for it; its own where there is none.
+        Returns:
+            The smallest of ``shapes`` that the input fits into; ``shape`` itself if there is none.
         """
         fitting = [
             fixed
@@ -75,35 +79,39 @@ class Session:
 
 
 def open_session(
-    graph: bytes, place: Device | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
+    graph: bytes, device: Device | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
 ) -> Session:
-    """Open a model on exactly one provider and run it on each of the warm-ups.
+    """Open a model on exactly one provider and run it once on each warm-up input.
 
-    ``place`` may be a provider alone; that of CUDA and TensorRT is their first device. On devices
-    inputs are gathered into batches of ``batch``, and the warm-ups' shapes are those made ready.
+    ONNX Runtime silently falls back to the CPU if a provider does not load, and moves single
+    nodes there. Both are refused, so that the provider on record is the one that ran.
 
-    ONNX Runtime falls back to the CPU without a word when a provider does not load, and
-    moves single nodes there; both are refused, so that the provider on record is the one
-    that ran.
+    Args:
+        graph: an ONNX file's bytes.
+        device: a provider alone stands for its first device.
+        warm_ups: inputs [n, ...]; on devices, their shapes are made ready.
+        batch: on devices, rows of a batch.
 
     Raises:
         ProviderError: the provider is not in this build, does not load, or fails to run.
     """
-    place = add_default_device(place)
-    provider = place.provider
+    if isinstance(device, Provider):
+        device = Device(device)
+    device = device.with_default_device()
+    provider = device.provider
     if PROVIDER_NAMES[provider] not in ort.get_available_providers():
         raise ProviderError(
             f"{provider.value} is not in the installed ONNX Runtime", PROVIDER_REMEDIES[provider]
         )
     try:
-        if place.devices:
-            return _open_on_devices(graph, place, warm_ups, batch)
-        session = Session(open_ort_session(graph, place), place)
+        if device.devices:
+            return _open_on_devices(graph, device, warm_ups, batch)
+        session = Session(open_ort_session(graph, device), device)
         for warm_up in warm_ups:
             session.run(warm_up)
     except ProviderError:
         raise
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise ProviderError(
             f"the model does not run on {provider.value} ({describe_ort_error(error)})",
             PROVIDER_REMEDIES[provider],
@@ -111,11 +119,13 @@ def open_session(
     return session
 
 
-def _open_on_devices(graph: bytes, place: Device, warm_ups: Sequence[Array], batch: int) -> Session:
-    models = [DeviceModel(graph, place, device, batch) for device in place.devices]
+def _open_on_devices(
+    graph: bytes, device: Device, warm_ups: Sequence[Array], batch: int
+) -> Session:
+    models = [DeviceModel(graph, device, device_id, batch) for device_id in device.devices]
     for model in models:
         for warm_up in warm_ups:
             model.run([warm_up[:batch]])
     first = models[0]
-    gathering = DynamicBatcher([model.run for model in models], batch)
-    return Session(first.inference, place, first.shapes, gathering)
+    batcher = DynamicBatcher([model.run for model in models], batch)
+    return Session(first.inference, device, first.shapes, batcher)

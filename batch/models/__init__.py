@@ -1,1 +1,1 @@
-"""Models: the contract, its checks, the shipped models, and ensembles."""
+"""Models: the contract and its checks, shipped models, ensembles and fusion."""

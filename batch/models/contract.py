@@ -1,4 +1,4 @@
-"""The model contract: what an .onnx file must be and say for the runner to take it."""
+"""The model contract: reads an .onnx file and checks everything that labelling relies on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Region
 from batch.reports.dataset import MAX_FOLDER_NAME_BYTES, NULL_PARTITION, label_folder
 
 SCHEMA_VERSION = 2
-# From this schema on, a model names its abstain outputs, a fusion has numbers for them, and golden
-# samples tell the model from others.
+# First schema in which a model names its abstain outputs, a fusion has weights for them, and golden
+# samples must differ from each other.
 ABSTAIN_SCHEMA = 2
-MAX_NAME_CHARS = 200  # characters of a label, a name or a version
+MAX_NAME_CHARS = 200  # of a label, a name or a version
 RESIZE_RULES = ("stretch",)
 
 
@@ -36,15 +36,15 @@ def load_model(path: Path) -> Model:
     """Read a model file and check it against the contract.
 
     Raises:
-        ModelError: the file is missing, no ONNX, or breaks the contract; the message says
-            which rule and why it matters.
+        ModelError: the file is missing, is not an ONNX file, or breaks the contract; the message
+            names the rule.
     """
     graph = read_model(path)
     proto = parse_model(path, graph)
     check_self_contained(path, proto)
     check_bounded(path, proto, len(graph))
     props = {entry.key: entry.value for entry in proto.metadata_props}
-    # Protobuf gives bytes for a text that is no UTF-8.
+    # Protobuf returns bytes for text that is not UTF-8.
     if not all(isinstance(text, str) for entry in props.items() for text in entry):
         raise make_contract_error(path, "its metadata are not all text")
     spec = _parse_spec(path, props)
@@ -64,7 +64,7 @@ def load_model(path: Path) -> Model:
 
 
 def to_metadata(spec: ModelSpec) -> dict[str, str]:
-    """Write a spec as the ``metadata_props`` of a model."""
+    """Convert a spec to the ``metadata_props`` of a model."""
     return {
         "schema_version": str(SCHEMA_VERSION),
         "name": spec.name,
@@ -102,7 +102,7 @@ def _parse_spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
             created=props["created"],
             golden=unpack_golden(props["golden"]),
             abstain_from=_parse_abstain_from(props) if has_abstain else {},
-            # An older fusion has other numbers, and none for abstain outputs.
+            # In schema 1 a fusion has other weights, and none for abstain outputs.
             fusion=unpack_fusion(props["fusion"]) if has_abstain and "fusion" in props else None,
         )
     except KeyError as error:
@@ -119,14 +119,14 @@ def _parse_spec(path: Path, props: Mapping[str, str]) -> ModelSpec:
 def _parse_labels(text: str) -> tuple[str, ...]:
     labels = json.loads(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise TypeError("the labels are no list of texts")
+        raise TypeError("the labels are not a list of texts")
     return tuple(labels)
 
 
 def _parse_shares(text: str) -> dict[str, float]:
     shares = json.loads(text)
     if not isinstance(shares, dict):
-        raise TypeError("the label_shares are no object")
+        raise TypeError("label_shares is not an object")
     return {label: float(share) for label, share in shares.items()}
 
 
@@ -172,7 +172,7 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
         raise make_contract_error(
             path, f"a label, its name or its version is longer than {MAX_NAME_CHARS} characters"
         )
-    # As reports have them: in a cell, a label that begins a formula may look like another one.
+    # Compared as reports show them: escaping formulas may make two labels look alike.
     if len(spec.labels) < 2 or len(set(map(label_text, spec.labels))) != len(spec.labels):
         shown = printable_text(str(list(spec.labels)))[:MAX_NAME_CHARS]
         raise make_contract_error(path, f"its labels {shown} are not two or more different names")
@@ -213,7 +213,7 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
 
 
 def _check_label(path: Path, label: str) -> None:
-    """Refuse a label that a report, a dataset or a terminal can't show as it is."""
+    """Reject a label that a report, a dataset or a terminal can't show as it is."""
     shown = repr(printable_text(label))
     if not label or label != label.strip() or not is_printable(label):
         raise make_contract_error(
@@ -238,9 +238,9 @@ def _check_label(path: Path, label: str) -> None:
 
 
 def _check_golden(path: Path, spec: ModelSpec) -> None:
-    """Refuse golden samples that a graph with a constant answer would pass."""
+    """Reject golden samples that a model with a constant answer would pass."""
     spread = spec.golden.outputs.max(axis=0) - spec.golden.outputs.min(axis=0)
-    # Not `<=`, which is False for an answer that is not a number.
+    # Not `<=`, which is False for NaN.
     alike = [
         name for name, far in zip(spec.outputs, spread, strict=True) if not far > MIN_GOLDEN_SPREAD
     ]

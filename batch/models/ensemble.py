@@ -1,4 +1,4 @@
-"""The model, or the pair of models, that answer for a photo, and the rules by which they do."""
+"""Ensembles: the model, or the pair of models, that labels photos, and its decision rules."""
 
 from __future__ import annotations
 
@@ -14,19 +14,51 @@ from batch.records import Region
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of an answer.
+
+    Attributes:
+        unsure_below: 0 to 1; a label less likely than this is unsure.
+        abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
+            likely as this replaces a label. For ``neither``, the probability given a person
+            counts, see ``decide``.
+        always_answer: always give the likeliest label and ignore the abstain outputs.
+    """
+
+    unsure_below: float
+    abstain_from: Mapping[str, float] = field(default_factory=dict)
+    always_answer: bool = False
+
+
+class DecisionRules(Protocol):
+    """The rules of a decision; an ``Ensemble`` has them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def fusion(self) -> Fusion | None: ...
+    @property
+    def photo_thresholds(self) -> Thresholds: ...
+    @property
+    def face_thresholds(self) -> Thresholds: ...
+    @property
+    def model_thresholds(self) -> Thresholds: ...
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """A face model, a whole-photo model, or one of each with the fusion that joins them.
 
     Attributes:
-        models: those below that are not None, the face model first.
+        models: the models below that are not None, the face model first.
         face: the face model.
         image: the whole-photo model.
         fusion: joins the two.
-        photo_thresholds: when a photo's answer counts.
-        face_thresholds: when a single face's answer counts.
-        model_thresholds: the photo's as the models carry them, whatever the options say; an
-            answer that is near none of them needs no closer look.
-        per_face: look closer in any case.
+        photo_thresholds: decide a photo's answer.
+        face_thresholds: decide a single face's answer.
+        model_thresholds: a photo's thresholds in the models' metadata, without the options; an
+            answer that is close to none of them needs no close look.
+        per_face: report every face, so always look closely.
     """
 
     models: tuple[Model, ...]
@@ -40,26 +72,26 @@ class Ensemble:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels, which all models have."""
+        """The labels, the same for all models."""
         return self.models[0].spec.labels
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The labels, then the abstain outputs that a photo can have, as reports name them."""
+        """The labels, then a photo's abstain outputs, as reports name them."""
         return (*self.labels, *self.photo_thresholds.abstain_from)
 
     def describe(self) -> str:
-        """Name the models and their versions for people."""
+        """Describe the models for people: names and versions."""
         return " + ".join(f"{model.spec.name} {model.spec.version}" for model in self.models)
 
 
 def load_ensemble(options: Options) -> Ensemble:
-    """Read the models that are asked for and see how they go together.
+    """Load the models of the options and combine them.
 
     Raises:
-        ModelError: a model is missing or breaks the contract, or the two do not go together.
+        ModelError: a model is missing or breaks the contract, or the two do not fit together.
     """
-    # Here, as a process that labels is given its models and has no use for the package onnx.
+    # Imported late: they load the package onnx, which a worker never needs.
     from batch.models.contract import load_model
     from batch.models.shipped import find_models
 
@@ -96,7 +128,9 @@ def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, 
         return face, image, None
     remedy = "give one model, or a face model and the whole-photo model fitted to it"
     if len(models) > 2 or face is None or image is None or models[0] is not face:
-        raise ModelError("only a face model and a whole-photo model go together", remedy)
+        raise ModelError(
+            "only a face model and a whole-photo model can be combined, in this order", remedy
+        )
     fusion = image.spec.fusion
     if fusion is None or fusion.face_model != face.spec.name:
         fitted = f"only to {fusion.face_model}" if fusion else "to no face model"
@@ -110,48 +144,3 @@ def _assign_roles(models: Sequence[Model]) -> tuple[Model | None, Model | None, 
             remedy,
         )
     return face, image, fusion
-
-
-@dataclass(frozen=True)
-class LabellingPlan:
-    """Models and the rules by which they answer; ``detector`` is the face detector's graph.
-
-    ``batch_size`` counts the crops of one call of a model.
-    """
-
-    ensemble: Ensemble
-    detector: bytes
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When an answer counts.
-
-    Attributes:
-        unsure_below: 0 to 1; a label less likely than this is unsure.
-        abstain_from: 0 to 1 for each abstain output, in the model's order; an output at least as
-            likely as this takes the place of a label, ``neither`` by its share in what
-            ``no_person`` leaves.
-        always_answer: whether every view gets its likeliest label; the abstain outputs are then
-            ignored.
-    """
-
-    unsure_below: float
-    abstain_from: Mapping[str, float] = field(default_factory=dict)
-    always_answer: bool = False
-
-
-class DecisionRules(Protocol):
-    """What a decision depends on besides probabilities; an ``Ensemble`` has it."""
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def fusion(self) -> Fusion | None: ...
-    @property
-    def photo_thresholds(self) -> Thresholds: ...
-    @property
-    def face_thresholds(self) -> Thresholds: ...
-    @property
-    def model_thresholds(self) -> Thresholds: ...

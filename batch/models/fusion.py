@@ -1,4 +1,4 @@
-"""Joins a face model's and a whole-photo model's probabilities.
+"""Fusion of a face model's and a whole-photo model's probabilities.
 
 Multinomial logistic regression on the logarithms of both (Platt 1999; stacking, Wolpert 1992). For
 label ``k`` and abstain output ``a``
@@ -6,13 +6,12 @@ label ``k`` and abstain output ``a``
     logit[k] = bias[k] + face * log face[k] + label * (log photo[k] - mean over labels)
     logit[a] = bias[a] + face * log face[a] + abstain[a] * log(photo[a] / sum over labels)
 
-A term is 0 if there is no face, or if the model does not have the output. From ``no_person``
-``score`` times the log-odds of the detector's score is subtracted. The two terms of the whole photo
-are bounded: beyond the limits lies more certainty than the photos that the numbers were fitted on
-can support.
+A term is 0 if there is no face, or if the model does not have the output. ``score`` times the
+log-odds of the detector's score is subtracted from the logit of ``no_person``. The two terms of the
+whole photo are clipped: the photos that the weights were fitted on do not support more certainty.
 
-A face answers alone if it is certain to be one and either fills the photo, so that the whole photo
-would show nothing else, or is sure of a label.
+A face answers alone if the detector is certain of it and it either fills the photo, so that the
+whole photo shows nothing else, or has a sure label.
 """
 
 from __future__ import annotations
@@ -29,17 +28,16 @@ from batch.records import ABSTAIN_OUTPUTS, Abstain, Probabilities
 
 # Keeps the logarithm of a probability of 0 finite.
 MIN_PROBABILITY = 1e-6
-# Largest number of a fusion; those that are fitted are far smaller.
+# Largest weight of a fusion; fitted weights are far smaller.
 MAX_FUSION_NUMBER = 100
-# Characters of a face model's name.
-MAX_FACE_MODEL_CHARS = 200
-# Log-odds beyond which a detector's score says no more.
+MAX_FACE_MODEL_CHARS = 200  # of a face model's name
+# Log-odds to which a detector's score is clipped.
 MAX_SCORE_LOG_ODDS = 4.0
 
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """The numbers of the formula.
+    """The weights of the formula.
 
     Attributes:
         bias: one for each label, then for each abstain output of the photo.
@@ -47,9 +45,9 @@ class FusionWeights:
         label: weight of the photo's log-probabilities of the labels, less their mean.
         abstain: weight of each abstain output of the whole-photo model, in its order.
         score: weight of the detector's score against ``no_person``.
-        label_limit: largest size of a label's photo term before it is weighted.
-        abstain_limits: least and largest value of each abstain output's photo term before it is
-            weighted.
+        label_limit: largest absolute value of a label's photo term, before weighting.
+        abstain_limits: smallest and largest value of each abstain output's photo term, before
+            weighting.
     """
 
     bias: tuple[float, ...]
@@ -63,14 +61,14 @@ class FusionWeights:
 
 @dataclass(frozen=True)
 class Fusion:
-    """How a whole-photo model and a face model answer together.
+    """Weights and thresholds that combine a whole-photo model with a face model.
 
     Attributes:
-        face_model: name of the face model that the numbers were fitted with.
+        face_model: name of the face model that the weights were fitted with.
         face_abstain: the face model's abstain outputs, in its order.
-        both: the rule for photos with a face.
-        photo: the rule for photos without one.
-        alone_score: 0 to 1; a face with a lower detector's score never answers alone.
+        both: weights for photos with a face.
+        photo: weights for photos without a face.
+        alone_score: 0 to 1; a face with a lower score of the detector never answers alone.
         alone_share: a face answers alone if its longer side is at least this share of the photo's.
         alone_from: 0 to 1; a face with a label at least as likely as this answers alone.
         unsure_below: 0 to 1; a label less likely than this is unsure.
@@ -88,12 +86,12 @@ class Fusion:
     abstain_from: Mapping[str, float]
 
     def answers_alone(self, face: Probabilities, score: float, share: float) -> bool:
-        """Whether a photo's faces give its answer without the whole-photo model.
+        """Whether a photo's faces decide its answer without the whole-photo model.
 
         Args:
             face: float32 [K + A], the mean over the photo's faces.
             score: the detector's score of the main face.
-            share: the main face's longer side over the photo's.
+            share: the main face's longer side as a share of the photo's.
         """
         if score < self.alone_score:
             return False
@@ -101,9 +99,9 @@ class Fusion:
         return share >= self.alone_share or float(labels.max()) >= self.alone_from
 
     def spread_face(self, face: Probabilities) -> Probabilities:
-        """Give a face's probabilities the photo's outputs: float32 [K + A].
+        """Arrange a face's probabilities by the photo's outputs: float32 [K + A].
 
-        An output that the face model does not have gets 0.
+        An output that the face model does not have is 0.
         """
         labels = len(face) - len(self.face_abstain)
         own = dict(zip(self.face_abstain, face[labels:].tolist(), strict=True))
@@ -111,57 +109,59 @@ class Fusion:
         return np.concatenate([face[:labels], np.asarray(abstain, dtype=np.float32)])
 
     def fuse(self, face: Probabilities | None, score: float, photo: Probabilities) -> Probabilities:
-        """Join both models' probabilities: float32 [K + A].
+        """Fuse both models' probabilities: float32 [K + A].
 
         Args:
-            face: float32 [K + outputs of ``face_abstain``], None without a face.
-            score: the detector's score of the main face, not used without one.
-            photo: float32 [K + outputs of the whole-photo model].
+            face: float32 [K + length of ``face_abstain``], None without a face.
+            score: the detector's score of the main face; ignored without a face.
+            photo: float32 [K + abstain outputs of the whole-photo model].
         """
-        rule = self.photo if face is None else self.both
-        labels = len(photo) - len(rule.abstain)
+        weights = self.photo if face is None else self.both
+        labels = len(photo) - len(weights.abstain)
         at = {name: labels + number for number, name in enumerate(self.abstain_from)}
-        logits = np.array(rule.bias, dtype=np.float64)
+        logits = np.array(weights.bias, dtype=np.float64)
 
         logs = _log_probabilities(photo)
         centred = logs[:labels] - logs[:labels].mean()
-        logits[:labels] += rule.label * np.clip(centred, -rule.label_limit, rule.label_limit)
+        logits[:labels] += weights.label * np.clip(
+            centred, -weights.label_limit, weights.label_limit
+        )
         any_label = math.log(max(float(photo[:labels].sum(dtype=np.float64)), MIN_PROBABILITY))
-        for (name, weight), log in zip(rule.abstain.items(), logs[labels:], strict=True):
-            low, high = rule.abstain_limits[name]
+        for (name, weight), log in zip(weights.abstain.items(), logs[labels:], strict=True):
+            low, high = weights.abstain_limits[name]
             logits[at[name]] += weight * min(max(float(log) - any_label, low), high)
 
         if face is not None:
-            weighted = rule.face * _log_probabilities(face)
+            weighted = weights.face * _log_probabilities(face)
             logits[:labels] += weighted[:labels]
             for name, log in zip(self.face_abstain, weighted[labels:], strict=True):
                 logits[at[name]] += log
             if Abstain.NO_PERSON in at:
-                logits[at[Abstain.NO_PERSON]] -= rule.score * score_log_odds(score)
+                logits[at[Abstain.NO_PERSON]] -= weights.score * score_log_odds(score)
 
         powers = np.exp(logits - logits.max())
-        joined: Probabilities = (powers / powers.sum()).astype(np.float32)
-        return joined
+        fused: Probabilities = (powers / powers.sum()).astype(np.float32)
+        return fused
 
 
 def log_odds(probability: float) -> float:
-    """Turn a probability into log-odds, finite for 0 and 1 too."""
+    """Convert a probability to log-odds, finite for 0 and 1 too."""
     inside = min(max(probability, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
     return math.log(inside / (1 - inside))
 
 
 def score_log_odds(score: float) -> float:
-    """Turn a detector's score into log-odds of a face, 0 to ``MAX_SCORE_LOG_ODDS``."""
+    """Convert a detector's score to log-odds, clipped to 0 to ``MAX_SCORE_LOG_ODDS``."""
     return min(max(log_odds(score), 0.0), MAX_SCORE_LOG_ODDS)
 
 
 def pack_fusion(fusion: Fusion) -> str:
-    """Write a fusion as the text of a model's metadata."""
+    """Serialize a fusion for a model's metadata."""
     return json.dumps(asdict(fusion))
 
 
 def unpack_fusion(text: str) -> Fusion:
-    """Read a fusion from the text of a model's metadata.
+    """Parse a fusion in a model's metadata.
 
     Raises:
         ValueError, TypeError, KeyError, OverflowError: the text is not what ``pack_fusion`` writes.
@@ -199,7 +199,7 @@ def _parse_weights(values: object) -> FusionWeights:
         raise TypeError("a rule of the fusion has no list of biases or no limits")
     if set(values) != {field.name for field in fields(FusionWeights)}:
         raise ValueError(f"a rule of the fusion has the entries {', '.join(map(str, values))[:99]}")
-    rule = FusionWeights(
+    weights = FusionWeights(
         bias=tuple(map(_parse_number, bias)),
         face=_parse_number(values["face"]),
         label=_parse_number(values["label"]),
@@ -208,9 +208,9 @@ def _parse_weights(values: object) -> FusionWeights:
         label_limit=_parse_number(values["label_limit"]),
         abstain_limits={str(name): _parse_limits(ends) for name, ends in limits.items()},
     )
-    if rule.label_limit < 0 or set(rule.abstain_limits) != set(rule.abstain):
+    if weights.label_limit < 0 or set(weights.abstain_limits) != set(weights.abstain):
         raise ValueError("a rule of the fusion lacks limits")
-    return rule
+    return weights
 
 
 def _parse_names(values: object) -> tuple[str, ...]:
@@ -237,7 +237,7 @@ def _parse_numbers(values: object) -> dict[str, float]:
 
 
 def _parse_number(value: object) -> float:
-    """Check one of the fusion's numbers: at most ``MAX_FUSION_NUMBER``, with either sign."""
+    """Check one of the fusion's numbers: an absolute value of at most ``MAX_FUSION_NUMBER``."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)

@@ -1,4 +1,4 @@
-"""What the contract asks of a model's graph: one file, standard operators, known shapes."""
+"""A model's file and graph: read, parse, and check against the contract."""
 
 from __future__ import annotations
 
@@ -15,22 +15,62 @@ from batch.files.regular_file import open_nonblocking
 from batch.os_errors import describe_failed_access
 from batch.path_text import printable_text
 
+MAX_MODEL_BYTES = 512 * 1024 * 1024
+_PATH_REMEDY = "give the name of a shipped model or the path of an .onnx file"
 STANDARD_DOMAINS = ("", "ai.onnx")
-# The smallest type of a constant has two bits.
+# Values per byte of a constant: the smallest type has two bits.
 MAX_VALUES_PER_BYTE = 4
 CONTRACT_REMEDY = (
-    "export it anew with this project's trainer, or see docs/models.md for the contract"
+    "export it again with this project's trainer, or see docs/models.md for the contract"
 )
 
 
-def check_self_contained(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse what would make the model more than the one file, or run code of its own.
+def read_model(path: Path) -> bytes:
+    """Read a model's file, without blocking on a pipe or reading a device.
 
     Raises:
-        ModelError: the model has external data, functions, training steps or foreign operators.
+        ModelError: it can't be read, is not a regular file, or has more than ``MAX_MODEL_BYTES``.
+    """
+    try:
+        with open(path, "rb", opener=open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            if not S_ISREG(status.st_mode):
+                raise ModelError(f"model {path} is not a regular file", _PATH_REMEDY)
+            if status.st_size > MAX_MODEL_BYTES:
+                raise make_contract_error(
+                    path, f"it has {status.st_size:,} bytes, more than {MAX_MODEL_BYTES:,}"
+                )
+            # At most one byte more than its size, so that a growing file is not read forever.
+            return file.read(status.st_size + 1)
+    except OSError as error:
+        what = describe_failed_access(f"model {path}", "read", error, path)
+        raise ModelError(what, _PATH_REMEDY) from error
+
+
+def parse_model(path: Path, graph: bytes) -> onnx.ModelProto:
+    """Parse a model's bytes, without checking the graph.
+
+    Raises:
+        ModelError: they are not an ONNX file.
+    """
+    not_onnx = ModelError(f"model {path} is not an ONNX file", "give the path of an .onnx file")
+    try:
+        proto = onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's own exception types differ between releases
+        raise not_onnx from error
+    if not proto.graph.node or not proto.opset_import:
+        raise not_onnx
+    return proto
+
+
+def check_self_contained(path: Path, proto: onnx.ModelProto) -> None:
+    """Check that a model is one file of standard operators, without code of its own.
+
+    Raises:
+        ModelError: the model has external data, functions, training steps or other operators.
     """
     if any(map(_is_external, _iter_tensors(proto))):
-        raise make_contract_error(path, "its weights lie in another file (external data)")
+        raise make_contract_error(path, "its weights are in another file (external data)")
     foreign = {
         f"{node.domain}.{node.op_type}"
         for graph in _list_graphs(proto)
@@ -45,13 +85,13 @@ def check_self_contained(path: Path, proto: onnx.ModelProto) -> None:
 
 
 def check_bounded(path: Path, proto: onnx.ModelProto, size: int) -> None:
-    """Refuse what lets a model of ``size`` bytes run without end or take any memory.
+    """Check that a model of ``size`` bytes has bounded run time and memory.
 
-    A loop's end can depend on its data, and the steps from pixels to probabilities need none,
-    nor a branch. A constant can't have more values than its bytes hold.
+    A loop may run forever, and no step from pixels to probabilities needs a loop or a branch. A
+    constant can't have more values than its bytes hold.
 
     Raises:
-        ModelError: the model has inner graphs, or constants larger than itself.
+        ModelError: the model has subgraphs, or constants larger than itself.
     """
     inner = sorted(
         {node.op_type for node in proto.graph.node if any(map(_has_graph, node.attribute))}
@@ -111,10 +151,10 @@ def _is_external(tensor: onnx.TensorProto) -> bool:
 
 
 def read_input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]:
-    """Give the height, width and channels of a model's input, uint8 [N, H, W, C].
+    """Read height, width and channels of a model's input, uint8 [N, H, W, C].
 
     Raises:
-        ModelError: the input is of another kind.
+        ModelError: the input has another type or shape.
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in constants]
@@ -126,7 +166,7 @@ def read_input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]
     batch, height, width, channels = (dim.dim_value for dim in kind.shape.dim)
     if batch:
         raise make_contract_error(
-            path, f"it takes exactly {batch} pictures at a time, not any number"
+            path, f"it takes exactly {batch} pictures per call, not any number"
         )
     if not (height > 0 and width > 0 and channels in (1, 3)):
         raise make_contract_error(
@@ -136,10 +176,10 @@ def read_input_shape(path: Path, proto: onnx.ModelProto) -> tuple[int, int, int]
 
 
 def check_output(path: Path, proto: onnx.ModelProto, count: int) -> None:
-    """Make sure that a model's output is float [N, count], for labels and abstain outputs.
+    """Check that a model's output is float [N, count], for labels and abstain outputs.
 
     Raises:
-        ModelError: the output is of another kind.
+        ModelError: the output has another type or shape.
     """
     outputs = proto.graph.output
     kind = outputs[0].type.tensor_type if len(outputs) == 1 else None
@@ -158,47 +198,3 @@ def check_output(path: Path, proto: onnx.ModelProto, count: int) -> None:
 def make_contract_error(path: Path, why: str) -> ModelError:
     """Make the error for a model that breaks a rule of the contract."""
     return ModelError(f"model {path} breaks the model contract: {why}", CONTRACT_REMEDY)
-
-
-# == A model's file: read whole, if it is one of a sensible size, and parsed.
-
-MAX_MODEL_BYTES = 512 * 1024 * 1024
-REMEDY = "give the name of a shipped model or the path of an .onnx file"
-
-
-def read_model(path: Path) -> bytes:
-    """Read a model's file, without ever waiting for a pipe or reading a device.
-
-    Raises:
-        ModelError: it can't be read, is no regular file, or has more than ``MAX_MODEL_BYTES``.
-    """
-    try:
-        with open(path, "rb", opener=open_nonblocking) as file:
-            status = os.fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                raise ModelError(f"model {path} is no regular file", REMEDY)
-            if status.st_size > MAX_MODEL_BYTES:
-                raise make_contract_error(
-                    path, f"it has {status.st_size:,} bytes, more than {MAX_MODEL_BYTES:,}"
-                )
-            # It may grow meanwhile, and is then no sound model.
-            return file.read(status.st_size + 1)
-    except OSError as error:
-        what = describe_failed_access(f"model {path}", "read", error, path)
-        raise ModelError(what, REMEDY) from error
-
-
-def parse_model(path: Path, graph: bytes) -> onnx.ModelProto:
-    """Parse a model's bytes; what they hold is not checked yet.
-
-    Raises:
-        ModelError: they are no ONNX file.
-    """
-    no_onnx = ModelError(f"model {path} is not an ONNX file", "give the path of an .onnx file")
-    try:
-        proto = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's own exception types differ between releases
-        raise no_onnx from error
-    if not proto.graph.node or not proto.opset_import:
-        raise no_onnx
-    return proto

@@ -1,4 +1,4 @@
-"""The models that come with the program, and where a user's own are."""
+"""Shipped models and a user's own: find them by name or path."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ NAME_SEPARATOR = "+"
 
 
 def find_models_folder() -> Path:
-    """Find the shipped models: inside the installed package, or beside it in a checkout."""
+    """Find the folder of shipped models: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "shipped"
     return installed if installed.is_dir() else package.parent / "models"
 
 
 def list_shipped_models() -> dict[str, Path]:
-    """Paths of the shipped models by name."""
+    """List the shipped models: paths by name."""
     return {path.stem: path for path in sorted(find_models_folder().glob(f"*{SUFFIX}"))}
 
 
 def find_models(names: str) -> list[Path]:
-    """Find one model, or the two whose names or paths are joined by ``+``.
+    """Find one model, or two whose names or paths are joined by ``+``.
 
     Raises:
         UsageError, ModelError: as ``find_model`` does.
     """
-    # Not Path.exists, which raises where the current folder may not be read.
+    # Not Path.exists: it raises if the current folder can't be read.
     if names in list_shipped_models() or os.path.exists(names):  # noqa: PTH110
         return [find_model(names)]
     return [find_model(name) for name in names.split(NAME_SEPARATOR)]
 
 
 def find_model(name: str) -> Path:
-    """Find a model by a shipped model's name or by its path.
+    """Find a model by the name of a shipped model or by its path.
 
     Raises:
-        UsageError: there is neither.
-        ModelError: a shipped file is not what was shipped.
+        UsageError: there is no such name or file.
+        ModelError: a shipped model's file was changed.
     """
     shipped = list_shipped_models().get(name)
     if shipped is not None:
@@ -57,9 +57,9 @@ def find_model(name: str) -> Path:
 
 
 def list_own_models(folder: Path | None) -> dict[str, Path]:
-    """Paths of a user's own models by name: those in a folder, without the shipped ones' names.
+    """List a user's own models in a folder, except those named like shipped ones: paths by name.
 
-    Empty if the folder can't be read: with `sudo -u`, HOME may still be another user's.
+    The result is empty if the folder can't be read: with `sudo -u`, HOME may be another user's.
     """
     try:
         files = sorted(os.listdir(folder)) if folder else []  # noqa: PTH208 - glob checks more
@@ -70,7 +70,7 @@ def list_own_models(folder: Path | None) -> dict[str, Path]:
 
 
 def resolve_models(names: str, folder: Path | None) -> str:
-    """Replace the names of a user's own models by their paths, as ``find_models`` takes them.
+    """Replace the names of a user's own models by paths, for ``find_models``.
 
     Raises:
         UsageError: a name is unknown.
@@ -93,14 +93,14 @@ def resolve_models(names: str, folder: Path | None) -> str:
 
 
 def make_unknown_model_error(name: str, known: Iterable[str]) -> UsageError:
-    """Make the error of a name that no model has."""
+    """Make the error for an unknown model name, with the closest known one."""
     known = list(known)
     near = get_close_matches(name.lower(), known, n=1)
     meant = f" (did you mean {near[0]}?)" if near else ""
     names = ", ".join(known) or "none is shipped"
     return UsageError(
         f"there is no model {name}{meant}",
-        f"give the path of an .onnx file or a name of these: {names}",
+        f"give the path of an .onnx file or one of these names: {names}",
     )
 
 

@@ -42,7 +42,7 @@ from batch.shard import ShardedFiles
 from batch.stopping import mark_record_written
 from batch.tally import Tally
 from batch.vision.basis import compute_basis
-from batch.vision.yunet import hash_detector
+from batch.vision.detector_file import hash_detector
 
 # What the record is called of a run that Python itself gave up on.
 UNEXPECTED_ERROR = "an error in batch-label: "

@@ -1,4 +1,4 @@
-"""What a photo's answer depends on, besides its bytes, as one digest."""
+"""The basis of a photo's row: everything that the row depends on besides the file's bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,29 @@ from collections.abc import Mapping, Sequence
 
 from batch.models.model import Model
 from batch.options import Options
-from batch.vision.yunet import hash_detector
+from batch.vision import PREPROCESSING_VERSION
+from batch.vision.detector_file import hash_detector
 
-# To be raised whenever decoding, the search for faces, cropping or the making of an answer
-# changes what comes out: then every photo is labelled anew.
-PREPROCESSING_VERSION = 5
+
+def compute_basis(models: Sequence[Model], options: Options) -> bytes:
+    """Digest models, face detector, settings and the version of preprocessing: 32 bytes.
+
+    Provider, batch size and number of workers are left out: a run without a GPU must not label
+    everything again. So are thresholds: they are applied to the probabilities in the journal, see
+    ``decide.apply_thresholds``.
+    """
+    parts = {
+        "preprocessing": PREPROCESSING_VERSION,
+        "models": [model.digest for model in models],
+        "detector": hash_detector(),
+        "every_face": options.per_face,
+        "salvage": options.salvage,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 
 def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
-    """Tell people what ``compute_basis`` digests: by its name, how it is."""
+    """Describe for people what ``compute_basis`` digests: the value of each part by its name."""
     specs = (f"{m.spec.name} {m.spec.version} ({m.digest[:8]})" for m in models)
     return {
         "models": " + ".join(specs),
@@ -28,27 +42,10 @@ def describe_basis(models: Sequence[Model], options: Options) -> dict[str, str]:
 
 
 def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Tell what differs between what two runs' ``describe_basis`` gave."""
+    """Describe the differences between the ``describe_basis`` of two runs."""
     changes = [
         f"{name} changed from {before[name]} to {value}"
         for name, value in now.items()
         if before.get(name, value) != value
     ]
     return " and ".join(changes) or "the models or settings changed"
-
-
-def compute_basis(models: Sequence[Model], options: Options) -> bytes:
-    """Digest models, detector, settings and the way of preparing photos: 32 bytes.
-
-    The provider, batch size and number of workers are no part of it: a run without a GPU must
-    not label everything anew. Thresholds are none either: they are applied to the probabilities
-    that the journal holds, see ``decide_again``.
-    """
-    parts = {
-        "preprocessing": PREPROCESSING_VERSION,
-        "models": [model.digest for model in models],
-        "detector": hash_detector(),
-        "every_face": options.per_face,
-        "salvage": options.salvage,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -1,4 +1,4 @@
-"""Runs the model over batches of crops."""
+"""Classification: a model's probabilities for crops or whole photos."""
 
 from __future__ import annotations
 
@@ -13,28 +13,39 @@ from batch.records import Pixels, Probabilities
 
 
 class Classifier:
-    """A model on one place, proved to answer its golden samples rightly.
+    """A model on a device, verified with its golden samples.
+
+    Args:
+        model: the model.
+        device: where it runs; a provider alone stands for its first device.
+        batch_size: crops per call of the model.
 
     Raises:
         ProviderError: the model does not run on the provider.
-        ModelError: it runs, but its golden samples come out wrong.
+        ModelError: its answers to its golden samples are wrong.
     """
 
-    def __init__(self, model: Model, place: Device | Provider, batch_size: int) -> None:
+    def __init__(self, model: Model, device: Device | Provider, batch_size: int) -> None:
         self._outputs = len(model.spec.outputs)
         self._path = model.path
         self._batch_size = batch_size
-        warm_up = np.zeros((1, model.height, model.width, model.channels), dtype=np.uint8)
-        self._session = open_session(model.graph, place, warm_up, batch=batch_size)
+        self._session = open_session(
+            model.graph, device, model.make_blank_input(), batch=batch_size
+        )
         self._check_golden(model)
 
     def classify(self, crops: Pixels) -> Probabilities:
-        """Give the probability of each output for each crop.
+        """Compute the probability of each output for each crop.
 
-        Shapes: uint8 [n, H, W, C] in, float32 [n, K + A] out.
+        Args:
+            crops: uint8 [n, H, W, C].
+
+        Returns:
+            float32 [n, K + A].
 
         Raises:
-            ModelError: the model does not run on so many.
+            ModelError: the model fails, such as on batches of this size.
+            ProviderError: the device failed.
         """
         outputs = [
             self._run_batch(crops[at : at + self._batch_size])
@@ -45,11 +56,12 @@ class Classifier:
     def _run_batch(self, batch: Pixels) -> Probabilities:
         try:
             answers: Probabilities = self._session.run(batch)[0]
-        except BatchLabelError:  # such as a device that has failed
+        except BatchLabelError:  # such as a failed device
             raise
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(
-                f"model {self._path} fails on {len(batch)} pictures at a time ({describe_ort_error(error)})",
+                f"model {self._path} fails on a batch of {len(batch)}"
+                f" ({describe_ort_error(error)})",
                 "try a smaller --batch-size; if that fails too, another model",
             ) from error
         return answers
@@ -58,7 +70,7 @@ class Classifier:
         golden = model.spec.golden
         outputs = self.classify(golden.inputs)
         right = outputs.shape == golden.outputs.shape
-        # Not `worst > tolerance`, which is False where an answer is not a number.
+        # Not `worst > tolerance`, which is False for NaN.
         if right and np.abs(outputs - golden.outputs).max() <= GOLDEN_TOLERANCE:
             return
         raise ModelError(

@@ -1,4 +1,7 @@
-"""The pixels that a model sees of a photo: the same in training and in serving."""
+"""Cropping: the pixels that a model sees of a photo, the same in training and in serving.
+
+A change to the pixels needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,29 @@ from PIL import Image
 
 from batch.records import Box, Photo, Pixels
 
-# An image is reduced by whole factors to no fewer pixels than this for each of the model's along a
-# side, before it is resized.
+# Before it is resized, an image is reduced by a whole factor to at least this many pixels per pixel
+# of the model's input, along each side.
 REDUCING_GAP = 3.0
 
-# Left, top, right and bottom.
+# Left, top, right and bottom in pixels.
 CropFrame = tuple[float, float, float, float]
 
 
 def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channels: int) -> Pixels:
-    """Cut out a face as its ``find_face_square`` and bring it to a model's size.
+    """Crop a face and resize it to a model's input.
 
-    Where the square reaches over the photo's edge the edge pixels go on. Shapes: uint8
-    [height, width, channels]; ``channels`` 1 is grey (ITU-R BT.601).
+    Beyond the photo's edge, the edge pixels are repeated.
+
+    Args:
+        photo: the photo.
+        box: the face.
+        margin: as in ``find_face_square``.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+        channels: 3 for RGB, 1 for grey (ITU-R BT.601).
+
+    Returns:
+        uint8 [height, width, channels].
     """
     if box.in_detail and isinstance(photo.detail, Photo):
         photo = photo.detail
@@ -30,11 +43,19 @@ def crop(photo: Photo, box: Box, margin: float, height: int, width: int, channel
 
 
 def find_face_square(photo: Photo, box: Box, margin: float) -> tuple[float, float, float]:
-    """Give left, top and side, in pixels of ``Photo.image``, of the square that is a face.
+    """Compute the square that is cropped for a face.
 
-    It stands on the centre of the part of the box that lies in the photo: how far a face goes on
-    beyond the edge is a guess, which changes with the detector's view. Its side is that part's
-    longer side, wider by ``margin`` of it on each side.
+    Its centre is that of the part of the box inside the photo: how far a face extends beyond the
+    edge is a guess that changes with the detector's input. Its side is the longer side of that
+    part, extended on each end.
+
+    Args:
+        photo: the photo.
+        box: the face.
+        margin: how far the square is extended on each end, as a share of the longer side.
+
+    Returns:
+        Left, top and side in pixels of ``photo.image``.
     """
     scale_x = photo.image.width / photo.width
     scale_y = photo.image.height / photo.height
@@ -47,15 +68,16 @@ def find_face_square(photo: Photo, box: Box, margin: float) -> tuple[float, floa
 
 
 def _clip_span(start: float, length: float, end: float) -> tuple[float, float]:
-    """Keep the part of a span that lies between 0 and ``end``, of one pixel at least."""
+    """Clip a span to 0 and ``end``, keeping at least one pixel."""
     low = min(max(start, 0.0), end - 1.0)
     return low, max(min(start + length, end), low + 1.0)
 
 
 def resize_photo(photo: Photo, height: int, width: int, channels: int) -> Pixels:
-    """Bring a whole photo to a model's size, stretched.
+    """Resize a whole photo to a model's input, ignoring its aspect ratio.
 
-    Shapes: uint8 [height, width, channels].
+    Returns:
+        uint8 [height, width, channels].
     """
     frame = (0.0, 0.0, float(photo.image.width), float(photo.image.height))
     return _resize_frame(photo.image, frame, height, width, channels)
@@ -64,7 +86,7 @@ def resize_photo(photo: Photo, height: int, width: int, channels: int) -> Pixels
 def _resize_frame(
     image: Image.Image, frame: CropFrame, height: int, width: int, channels: int
 ) -> Pixels:
-    """Resize the part of an image in a frame: by whole factors first, then to a model's size."""
+    """Resize the part of an image inside a frame, first by whole factors."""
     left, top, right, bottom = frame
     across = _find_reduction(right - left, width)
     down = _find_reduction(bottom - top, height)
@@ -85,13 +107,13 @@ def _find_reduction(length: float, target: int) -> int:
 
 
 def _round_outwards(start: float, end: float, length: int) -> tuple[int, int]:
-    """Give the whole pixels of a side of ``length`` that a span touches, one at least."""
+    """Round a span outwards to whole pixels of a side of ``length``, at least one."""
     first = min(max(math.floor(start), 0), length - 1)
     return first, max(min(math.ceil(end), length), first + 1)
 
 
 def _extend_edges(part: Image.Image, frame: CropFrame) -> tuple[Image.Image, CropFrame]:
-    """Repeat the edge pixels of an image as far as a frame reaches over them."""
+    """Repeat an image's edge pixels as far as a frame extends beyond them."""
     left, top, right, bottom = frame
     x, y = max(-math.floor(left), 0), max(-math.floor(top), 0)
     width, height = part.size

@@ -1,4 +1,4 @@
-"""From probabilities to a photo's label, or to the reason not to give one."""
+"""The decision: from probabilities to a photo's label, or to the reason why it gets none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from batch.records import (
     Status,
 )
 
-# Log-odds, the distance of 0.5 from 0.6: a probability nearer than this to a threshold may lie on
-# its other side by another box of the same face. From a glance to a close look it moves by 0.2 on
+# Log-odds, about the distance from 0.5 to 0.6. A probability closer than this to a threshold may
+# cross it with another box of the same face: from a glance to a close look it moves by 0.2 on
 # average in portraits, by 0.4 in web photos.
 NEAR_LOG_ODDS = 0.4
 
@@ -34,10 +34,15 @@ def make_failed_row(failure: Failure) -> Row:
 
 
 def is_settled(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
-    """Whether the faces found at a glance need no closer look.
+    """Whether the faces found at a glance need no close look.
 
-    ``evidence`` is complete, with the whole photo if ``needs_image_model``. A closer look moves a box a
-    little, which can carry an answer over a near threshold, but not over a distant one.
+    A close look moves boxes slightly, which may carry an answer over a close threshold, but not
+    over a distant one.
+
+    Args:
+        photo: the photo.
+        evidence: complete: with the whole photo if ``needs_image_model``.
+        rules: the labels and thresholds.
     """
     if not evidence.boxes:
         return False
@@ -48,7 +53,7 @@ def is_settled(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
 
 
 def needs_image_model(photo: Photo, evidence: Evidence, rules: DecisionRules) -> bool:
-    """Whether the whole-photo model has a part in the answer."""
+    """Whether the whole-photo model contributes to the answer."""
     if not evidence.boxes or not rules.fusion:
         return True
     return not rules.fusion.answers_alone(
@@ -57,7 +62,7 @@ def needs_image_model(photo: Photo, evidence: Evidence, rules: DecisionRules) ->
 
 
 def _is_far_from_thresholds(answer: Answer, thresholds: Thresholds) -> bool:
-    """Whether an answer is far from every threshold that it was compared with."""
+    """Whether an answer is far from every threshold it was compared with."""
     if any(
         abs(log_odds(_abstain_share(answer.probabilities, name)) - log_odds(least)) < NEAR_LOG_ODDS
         for name, least in thresholds.abstain_from.items()
@@ -69,11 +74,11 @@ def _is_far_from_thresholds(answer: Answer, thresholds: Thresholds) -> bool:
 
 
 def decide_row(photo: Photo, evidence: Evidence, rules: DecisionRules) -> Row:
-    """Make a photo's row from what the detector and the models say of it.
+    """Make a photo's row from the results of the detector and the models.
 
-    The faces' probabilities are averaged, each face weighted by its area times the detector's
-    score: a photo is about the person who fills it, and a box with a low score may be no face. If
-    there is a whole-photo model as well, the fusion joins both.
+    The faces' probabilities are averaged, each weighted by its area times the detector's score:
+    the person who fills a photo counts most, and a box with a low score may not be a face. With a
+    whole-photo model, the fusion joins both.
     """
     faces = tuple(
         decide(probabilities, rules.labels, rules.face_thresholds, box)
@@ -108,13 +113,13 @@ def decide(
     thresholds: Thresholds,
     box: Box | None = None,
 ) -> Answer:
-    """Turn one view's probabilities into its answer.
+    """Decide the answer of one face or photo.
 
     Args:
-        probabilities: float32 [K + A], of the K labels and then of the abstain outputs.
+        probabilities: float32 [K + A], first of the K labels, then of the A abstain outputs.
         labels: the K labels.
-        thresholds: their ``abstain_from`` names the A abstain outputs.
-        box: the face, None for a whole photo.
+        thresholds: ``abstain_from`` names the A abstain outputs.
+        box: the face; None for a whole photo.
     """
     outputs = (*labels, *thresholds.abstain_from)
     by_name = {name: float(p) for name, p in zip(outputs, probabilities, strict=True)}
@@ -122,10 +127,10 @@ def decide(
 
 
 def apply_thresholds(row: Row, rules: DecisionRules) -> Row:
-    """Apply thresholds to a row's own probabilities, which other thresholds may have decided.
+    """Decide a row again from its own probabilities, with other thresholds.
 
-    The row is the one that ``decide_row`` makes of the same photo with these ``rules``, as the
-    thresholds have no part in what detector and models are asked.
+    The result is the row that ``decide_row`` makes of the same photo with these ``rules``, because
+    thresholds do not change what the detector and the models are asked.
     """
     if row.answer is None:
         return row
@@ -147,7 +152,7 @@ def _decide_by_name(
     best = max(labels, key=lambda label: by_name.get(label, 0.0))
     confidence = by_name.get(best, 0.0)
     if thresholds.always_answer:
-        # The outputs of a model that is certain of a reason leave nothing for the labels.
+        # If a model is certain of an abstain output, the labels' probabilities may all be 0.
         total = sum(by_name.get(label, 0.0) for label in labels)
         confidence = confidence / total if total > 0 else 1 / len(labels)
     status = Status.OK if confidence >= thresholds.unsure_below else Status.UNSURE
@@ -155,7 +160,7 @@ def _decide_by_name(
 
 
 def _find_abstain(by_name: Mapping[str, float], abstain_from: Mapping[str, float]) -> str | None:
-    """Name the abstain output that takes the place of a label, if one does; no_person first."""
+    """Find the abstain output that replaces a label, ``no_person`` first; None if none does."""
     for name in (Abstain.NO_PERSON, Abstain.NEITHER):
         if name in abstain_from and _abstain_share(by_name, name) >= abstain_from[name]:
             return name
@@ -163,9 +168,9 @@ def _find_abstain(by_name: Mapping[str, float], abstain_from: Mapping[str, float
 
 
 def _abstain_share(by_name: Mapping[str, float], name: str) -> float:
-    """Give what an abstain output's threshold is compared with.
+    """Compute the value that is compared with an abstain output's threshold.
 
-    ``neither`` is judged among pictures of persons: by its share in what ``no_person`` leaves.
+    For ``neither``, this is the probability given that there is a person.
     """
     probability = by_name.get(name, 0.0)
     if name != Abstain.NEITHER:
@@ -174,7 +179,7 @@ def _abstain_share(by_name: Mapping[str, float], name: str) -> float:
 
 
 def average_faces(evidence: Evidence) -> Probabilities:
-    """Average the faces' probabilities, weighted by area and score: float32 [outputs]."""
+    """Average the faces' probabilities, weighted by area times score: float32 [K + A]."""
     if len(evidence.boxes) == 1:
         only: Probabilities = evidence.faces[0]
         return only
@@ -184,7 +189,7 @@ def average_faces(evidence: Evidence) -> Probabilities:
 
 
 def measure_main_face(photo: Photo, evidence: Evidence) -> tuple[float, float]:
-    """Give the main face's score, and its longer side over the photo's."""
+    """Return the main face's score, and its longer side as a share of the photo's."""
     box = evidence.boxes[0]
     return box.score, max(box.width, box.height) / max(photo.width, photo.height)
 

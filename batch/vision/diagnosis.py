@@ -1,9 +1,10 @@
-"""Why a file can't be decoded: which format it has, and whether its end is missing."""
+"""Diagnosis of files that can't be decoded: their format, and whether their end is missing."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -13,24 +14,28 @@ from batch.vision import jpeg, tiff
 from batch.vision.isobmff import iter_boxes
 
 DETAIL_LENGTH = 200  # characters
-# What Pillow's readers say of a sound file that they were not made for.
+# Words of Pillow's readers for an intact file that they do not support.
 UNSUPPORTED_WORDS = ("unknown pixel mode", "unsupported", "cannot handle", "not supported")
-# What libavif says of coded pictures, rather than of how they are put together.
+# Words of libavif for damaged pixel data, as opposed to an unsupported structure.
 _DAMAGED_CODE = re.compile("planes failed|truncated", re.IGNORECASE)
-_PIECE_TYPES = (b"grid", b"iovl", b"auxC")  # pictures made of others, and alpha channels
-_FULL_BOX = 4  # bytes of version and flags, which a meta box has before the boxes in it
+_PIECE_TYPES = (b"grid", b"iovl", b"auxC")  # composed pictures, and alpha channels
+_FULL_BOX = 4  # bytes of version and flags, before the boxes in a meta box
 _READABLE_FORMATS = ", ".join(kind.name for kind in FILE_TYPES if kind.decoder)
 
 
 def diagnose(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[Reason, str]:
-    """Say why Pillow could not decode a file's bytes as one of ``formats``, in one line."""
+    """Find out why Pillow could not decode a file's bytes as one of ``formats``.
+
+    Returns:
+        The reason, and one line of explanation.
+    """
     frame = jpeg.read_frame(data) if data.startswith(b"\xff\xd8") else None
     if frame and (process := jpeg.PROCESSES.get(frame.marker)):
         return Reason.UNSUPPORTED, f"a {process} file, which can't be read here: {CONVERT_REMEDY}"
-    if formats == ("JXL",):  # whose decoder gives no reasons
+    if formats == ("JXL",):  # its decoder gives no reasons
         return Reason.CORRUPT, "its JPEG XL data are cut off or damaged"
     text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, UnidentifiedImageError):  # its text is but an object's address
+    if isinstance(error, UnidentifiedImageError):  # its text is only an object's address
         claimed = [name for name in formats if _accepts(name, data[:16])]
         if not claimed:
             return Reason.NOT_AN_IMAGE, f"its content is none of {_READABLE_FORMATS}"
@@ -38,22 +43,22 @@ def diagnose(data: bytes, formats: tuple[str, ...], error: Exception) -> tuple[R
             f"its {claimed[0]} header can't be understood ({_find_reader_error(claimed[0], data)})"
         )
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    if "truncated" in text.lower() or _is_cut_short(data):
+    if "truncated" in text.lower() or _is_cut_short(data, formats):
         return Reason.TRUNCATED, text[:DETAIL_LENGTH]
     if formats == ("AVIF",) and _is_composed(data) and not _DAMAGED_CODE.search(text):
-        text = f"an AVIF file that is put together in a way not known here: {text}"
+        text = f"an AVIF file with a structure that is not supported here: {text}"
         return Reason.UNSUPPORTED, text[:DETAIL_LENGTH]
     unsupported = any(words in text.lower() for words in UNSUPPORTED_WORDS)
     return (Reason.UNSUPPORTED if unsupported else Reason.CORRUPT), text[:DETAIL_LENGTH]
 
 
 def _find_reader_error(name: str, data: bytes) -> str:
-    """Ask a format's own reader, whose error `Image.open` keeps to itself."""
+    """Return the error of a format's own reader, which ``Image.open`` hides."""
     try:
         Image.OPEN[name][0](io.BytesIO(data), "")
     except Exception as error:
         return str(error) or type(error).__name__
-    return "its content is not what its first bytes say"
+    return "its content does not match its first bytes"
 
 
 def _accepts(name: str, prefix: bytes) -> bool:
@@ -61,26 +66,19 @@ def _accepts(name: str, prefix: bytes) -> bool:
     return accept is None or bool(accept(prefix))
 
 
-def _is_cut_short(data: bytes) -> bool:
-    """Tell from a broken file's own marks whether its end is missing."""
-    if data.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in data
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    if data.startswith(b"GIF8"):
-        return not data.endswith(b";")
-    if data.startswith(b"RIFF"):
-        return 8 + int.from_bytes(data[4:8], "little") > len(data)
-    if data[4:8] == b"ftyp":
-        return _find_boxes_end(data) > len(data)
-    if data[:2] in (b"II", b"MM"):
-        directory = tiff.read_first_directory(data)
-        return directory is None or tiff.find_end(directory) > len(data)
-    return False
+def _is_cut_short(data: bytes, formats: tuple[str, ...]) -> bool:
+    """Tell from a broken file's structure whether its end is missing."""
+    if len(formats) > 1:  # an unknown format
+        return False
+    end_mark = next(kind.end_mark for kind in FILE_TYPES if kind.decoder == formats[0])
+    if end_mark:
+        return not end_mark.search(data)
+    ends_early = _END_CHECKS.get(formats[0])
+    return ends_early is not None and ends_early(data)
 
 
 def _is_composed(data: bytes) -> bool:
-    """Tell whether an AVIF is sound as a container, and made of several pieces or with alpha."""
+    """Whether an AVIF is intact as a container, and has several pieces or an alpha channel."""
     meta = next((box for box in iter_boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None or _find_boxes_end(data) != len(data):
         return False
@@ -96,5 +94,28 @@ def _is_composed(data: bytes) -> bool:
 
 
 def _find_boxes_end(data: bytes) -> int:
-    """Tell where the last top-level box of an ISO base media file should end."""
+    """Find where the last top-level box of an ISO base media file should end."""
     return max((end for _, _, end in iter_boxes(data, 0, len(data))), default=0)
+
+
+def _ends_before_boxes(data: bytes) -> bool:
+    return _find_boxes_end(data) > len(data)
+
+
+def _ends_before_riff(data: bytes) -> bool:
+    return 8 + int.from_bytes(data[4:8], "little") > len(data)
+
+
+def _ends_before_strips(data: bytes) -> bool:
+    directory = tiff.read_first_directory(data)
+    return directory is None or tiff.find_end(directory) > len(data)
+
+
+# How to tell that a file's end is missing, for formats without an end mark, by
+# ``FileType.decoder``.
+_END_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    "WEBP": _ends_before_riff,
+    "AVIF": _ends_before_boxes,
+    "HEIF": _ends_before_boxes,
+    "TIFF": _ends_before_strips,
+}

@@ -1,4 +1,9 @@
-"""Finds the faces in a photo with YuNet through ONNX Runtime, at first with a glance."""
+"""Face detection with YuNet, from a fast glance to a search of the photo's detail.
+
+A glance uses a small copy of the photo and suffices for portraits. A close look finds smaller
+faces, and the search of the detail those that only the file's resolution shows. A change to the
+boxes needs a new ``PREPROCESSING_VERSION`` (``batch/vision/__init__.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,44 +15,44 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from batch.inference.devices import Array, Shape
+from batch.inference.batcher import Array, Shape
 from batch.inference.session import Session, open_session
 from batch.options import Device, Provider
 from batch.records import Box, Photo
-from batch.vision.yunet import SIDE_MULTIPLE, STRIDES
+from batch.vision.detector_file import SIDE_MULTIPLE, STRIDES
 
-# Pixels of the longer side at a first and a second glance and at a close look, at most; never
-# enlarged. The close look finds small faces, the first glance those that fill the frame.
+# Largest longer side, in pixels, at a first and a second glance and at a close look; photos are
+# never enlarged. The first glance finds faces that fill the frame, the close look small ones.
 FIRST_GLANCE_SIDE = 128
 GLANCE_SIDE = 256
 CLOSE_SIDE = 640
 SIDES = (FIRST_GLANCE_SIDE, GLANCE_SIDE, CLOSE_SIDE)
-# Of web photos whose largest face scored less, the label was right little more often than by
-# chance (61 % of 33 photos from 0.5 to 0.7, 93 % of 366 from 0.8).
+# If the largest face of a web photo scores less, its label is hardly better than chance: right for
+# 61 % of 33 photos with 0.5 to 0.7, and for 93 % of 366 with 0.8 or more.
 MIN_SCORE = 0.6
-# A glance will do if each face's longer side has so many pixels in it, as smaller ones may have
-# others beside them that it can't see, and if the largest one scores so much.
+# A glance is clear if each face's longer side has this many pixels in it, because smaller ones may
+# have neighbours that it can't see, and if the largest face scores this much.
 MIN_GLANCE_FACE_SIDE = 32
 MIN_GLANCE_SCORE = 0.7
-# A photo's detail is looked through in tiles of at most CLOSE_SIDE pixels, which overlap by so many
-# that a face on an edge is seen by half at least.
+# Overlap in pixels of the tiles, of at most CLOSE_SIDE pixels, in which a photo's detail is
+# searched: at least half of a face on an edge is in one tile.
 TILE_OVERLAP = 96
-# What scores TILE_SCORE in a tile is looked at again, enlarged or shrunk to ZOOM_FACE pixels in a
-# picture of ZOOM_SIDE, and is a face if it then scores ZOOM_SCORE. Of 400 faces of 20 to 55 pixels
-# this finds 310, and 4 others in 1,700 pictures that show nobody, none of which gets a sure label;
-# tiles alone, with a score of 0.6, find fewer faces and ten times as many others.
+# A box that scores MIN_TILE_SCORE in a tile is examined again, scaled to ZOOM_FACE_SIDE pixels in a
+# picture of ZOOM_SIDE, and is a face if it then scores MIN_ZOOM_SCORE. This finds 310 of 400 faces
+# of 20 to 55 pixels, and 4 false ones in 1,700 pictures without people, none of which gets a sure
+# label. Tiles alone, with a score of 0.6, find fewer faces and ten times as many false ones.
 MIN_TILE_SCORE = 0.3
 ZOOM_SIDE = 128
 ZOOM_FACE_SIDE = 48
 MIN_ZOOM_SCORE = 0.85
-MAX_ZOOMED = 1024  # of a photo, those that score most
-# A face of fewer pixels at a close look is looked for in the detail, and cut out of it.
+MAX_ZOOMED = 1024  # boxes of a photo that are examined again, best score first
+# A face with fewer pixels at a close look is searched in the detail, and cropped from it.
 MIN_CLOSE_FACE_SIDE = 24
-# Photos in a batch on a device, where each is framed as a square of one of the two sides.
+# Photos in a batch on a device, where each is padded to a square of one of SIDES.
 DETECTOR_BATCH_SIZE = 16
-# Shapes of photos whose cells are remembered, of 100 kB at most each.
+# Photo shapes whose grid of cells is cached, at most 100 kB each.
 MAX_CACHED_GRIDS = 64
-# Boxes that overlap by more than this (intersection over union) are one face.
+# Boxes with a larger intersection over union are the same face.
 MAX_IOU = 0.3
 
 # float32 [n, 5] of left, top, width, height in pixels of Photo.image, and score.
@@ -56,10 +61,13 @@ Boxes = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Glance:
-    """What a glance found, the largest face first.
+    """The result of a glance.
 
-    ``is_full_size`` if a close look would see no more pixels, ``is_clear`` if it would hardly see more
-    faces. ``found`` is the same as ``boxes`` in pixels of ``Photo.image``, for the close look.
+    Attributes:
+        boxes: the faces, largest first.
+        is_full_size: a close look would see no more pixels.
+        is_clear: a close look would hardly find more faces.
+        found: the same as ``boxes``, in pixels of ``Photo.image``.
     """
 
     boxes: tuple[Box, ...]
@@ -69,32 +77,36 @@ class Glance:
 
 
 class Detector:
-    """YuNet on one place; safe to share between threads.
+    """The face detector on a device; safe to share between threads.
 
-    ``graph`` is what ``build_detector_graph`` gives, None to have it read.
+    Args:
+        device: where it runs; a provider alone stands for its first device.
+        min_score: the lowest score of a face, at a glance and at a close look.
+        graph: the network as an ONNX file's bytes; None to build it.
     """
 
     def __init__(
         self,
-        place: Device | Provider = Provider.CPU,
+        device: Device | Provider = Provider.CPU,
         min_score: float = MIN_SCORE,
         graph: bytes | None = None,
     ) -> None:
         if graph is None:
-            # Here, as a process that labels is given the graph and has no use for package onnx.
-            from batch.vision.yunet_graph import build_detector_graph
+            # Imported late: it loads the package onnx, which a worker never needs.
+            from batch.vision.detector_graph import build_detector_graph
 
             graph = build_detector_graph()
         frames = (np.zeros((1, side, side, 3), np.uint8) for side in SIDES)
-        self._session: Session = open_session(graph, place, *frames, batch=DETECTOR_BATCH_SIZE)
+        self._session: Session = open_session(graph, device, *frames, batch=DETECTOR_BATCH_SIZE)
         self._min_score = min_score
 
     def detect(self, photo: Photo) -> tuple[Box, ...]:
-        """Find the faces of a photo by a glance, a close look and one into its detail.
+        """Find the faces of a photo by a glance, a close look and a search of its detail.
 
-        The largest comes first. The detail is left alone if there are faces of some size.
+        The detail is searched only if all faces are small.
 
-        The boxes are in pixels of the upright file.
+        Returns:
+            Boxes in pixels of the upright file, largest first.
         """
         glance = self.glance(photo)
         if glance.is_full_size:
@@ -105,16 +117,16 @@ class Detector:
         return boxes
 
     def glance(self, photo: Photo) -> Glance:
-        """Find a photo's large faces; a second time with more pixels if the first is not clear."""
+        """Find a photo's large faces; repeat with more pixels if the first glance is not clear."""
         glance = self._glance(photo, FIRST_GLANCE_SIDE)
         if glance.is_clear or glance.is_full_size:
             return glance
         return self._glance(photo, GLANCE_SIDE)
 
     def look_closely(self, photo: Photo, glance: Glance) -> tuple[Box, ...]:
-        """Find all faces, those among them that were seen at a glance alone.
+        """Find faces in more pixels, and add those that only the glance found.
 
-        Of a face that both have seen the close look's box is taken.
+        If both found a face, the close look's box is kept.
         """
         found = self._find_distinct(photo.image, _shrink(photo.image, CLOSE_SIDE))
         return _to_file_boxes(
@@ -124,7 +136,7 @@ class Detector:
     def search_detail(self, detail: Photo, seen: Sequence[Box]) -> tuple[Box, ...]:
         """Find faces in a photo's detail and add them to those that a close look has ``seen``.
 
-        Of a face that both have seen the detail's box is taken if the face is small.
+        If both found a face, the detail's box is kept if the face is small.
         """
         image = detail.image
         tiles = [
@@ -149,7 +161,7 @@ class Detector:
         return tuple(sorted((*kept, *added), key=_size_order))
 
     def _glance(self, photo: Photo, side: int) -> Glance:
-        # By a whole factor, which takes a seventh of the time that any other takes.
+        # A whole factor takes a seventh of the time of any other.
         factor = -(-max(photo.image.size) // side)
         small = photo.image if factor == 1 else photo.image.reduce(factor)
         found = self._find_distinct(photo.image, small)
@@ -165,11 +177,11 @@ class Detector:
         return found
 
     def _zoom(self, image: Image.Image, candidate: Boxes) -> Boxes:
-        """Look again at what may be a face: float32 [1, 5], or [0, 5] if it is none."""
+        """Examine a candidate again: float32 [1, 5], or [0, 5] if it is not a face."""
         left, top, width, height, _ = candidate.tolist()
         side = max(1, round(max(width, height) * ZOOM_SIDE / ZOOM_FACE_SIDE))
         x, y = round(left + (width - side) / 2), round(top + (height - side) / 2)
-        part = image.crop((x, y, x + side, y + side))  # beyond the image it is black
+        part = image.crop((x, y, x + side, y + side))  # black beyond the image
         small = part.resize((ZOOM_SIDE, ZOOM_SIDE), Image.Resampling.BILINEAR)
         found = self._run_network(small, MIN_ZOOM_SCORE)
         found[:, :4] *= side / ZOOM_SIDE
@@ -185,13 +197,13 @@ class Detector:
         return found
 
     def _run_network(self, image: Image.Image, min_score: float) -> Boxes:
-        """Run the network on an image and give all boxes that score enough, in its pixels."""
+        """Run the network on an image and return the boxes that score enough, in its pixels."""
         framed = self._pad_image(image)
         scores, deltas = self._session.run(framed)
         return _decode_boxes(scores[0], deltas[0], framed.shape[1:], min_score)
 
     def _pad_image(self, image: Image.Image) -> Array:
-        """Make of an image what the network takes: black to the right and below."""
+        """Pad an image with black on the right and below: uint8 [1, H, W, 3]."""
         shape = self._session.choose_shape(_round_up((image.height, image.width, 3)))
         framed = np.zeros((1, *shape), dtype=np.uint8)
         framed[0, : image.height, : image.width] = np.asarray(image)
@@ -199,7 +211,7 @@ class Detector:
 
 
 def _split_into_tiles(length: int) -> list[tuple[int, int]]:
-    """Divide a side into overlapping spans of one length, ``CLOSE_SIDE`` at most."""
+    """Divide a side into overlapping spans of equal length, at most ``CLOSE_SIDE``."""
     count = max(1, -(-(length - TILE_OVERLAP) // (CLOSE_SIDE - TILE_OVERLAP)))
     span = -(-(length + (count - 1) * TILE_OVERLAP) // count)
     starts = [(length - span) * number // max(1, count - 1) for number in range(count)]
@@ -215,7 +227,7 @@ def _shrink(image: Image.Image, side: int) -> Image.Image:
 
 
 def _round_up(shape: Shape) -> Shape:
-    """The next multiples of the coarsest stride."""
+    """Round height and width up to multiples of the coarsest stride."""
     return (
         -(-shape[0] // SIDE_MULTIPLE) * SIDE_MULTIPLE,
         -(-shape[1] // SIDE_MULTIPLE) * SIDE_MULTIPLE,
@@ -224,7 +236,7 @@ def _round_up(shape: Shape) -> Shape:
 
 
 def _decode_boxes(scores: Array, deltas: Array, shape: Shape, min_score: float) -> Boxes:
-    """Decode the cells that saw a face: centre = corner + d * stride, size = exp(d) * stride."""
+    """Decode the cells with a face: centre = corner + d * stride, size = exp(d) * stride."""
     cells = np.flatnonzero(scores >= min_score)
     corners, strides = (each[cells] for each in _make_grid(shape))
     centres = corners + deltas[cells, :2] * strides
@@ -234,7 +246,7 @@ def _decode_boxes(scores: Array, deltas: Array, shape: Shape, min_score: float) 
 
 @functools.lru_cache(maxsize=MAX_CACHED_GRIDS)
 def _make_grid(shape: Shape) -> tuple[Boxes, Boxes]:
-    """Each cell's corner (float32 [cells, 2], left and top) and stride ([cells, 1]) in pixels."""
+    """Compute each cell's left and top (float32 [cells, 2]) and stride ([cells, 1]) in pixels."""
     corners, strides = [], []
     for stride in STRIDES:
         rows, columns = shape[0] // stride, shape[1] // stride
@@ -256,12 +268,12 @@ def _suppress_overlaps(boxes: Boxes) -> list[int]:
 
 
 def _drop_overlapping(boxes: Boxes, others: Boxes) -> Boxes:
-    """Those of ``boxes`` that are none of ``others``."""
+    """Drop the boxes that are the same face as one of ``others``."""
     return boxes[[bool((_compute_iou(box, others) <= MAX_IOU).all()) for box in boxes]]
 
 
 def _compute_iou(box: Boxes, others: Boxes) -> npt.NDArray[np.float32]:
-    """Intersection over union of one box with each of the others."""
+    """Compute the intersection over union of one box with each of the others."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[:2] + box[2:4], others[:, :2] + others[:, 2:4])
     sides = np.maximum(high - low, 0)
@@ -280,7 +292,7 @@ def _are_clear(found: Boxes, scale: float) -> bool:
 
 
 def _to_file_boxes(photo: Photo, found: Boxes) -> tuple[Box, ...]:
-    """Bring boxes to pixels of the upright file, the largest first."""
+    """Convert boxes to pixels of the upright file, largest first."""
     width, height = photo.image.size
     scale = np.asarray([photo.width / width, photo.height / height] * 2 + [1.0])
     boxes = [Box(*row) for row in (found * scale).tolist()]
@@ -288,18 +300,18 @@ def _to_file_boxes(photo: Photo, found: Boxes) -> tuple[Box, ...]:
 
 
 def are_all_small(photo: Photo, boxes: Sequence[Box]) -> bool:
-    """Whether a close look shows all faces of a photo with few pixels, if any."""
+    """Whether all faces of a photo, if any, are small; see ``is_small``."""
     return all(is_small(photo, box) for box in boxes)
 
 
 def is_small(photo: Photo, box: Box) -> bool:
-    """Whether a close look shows a face with too few pixels."""
+    """Whether a face has too few pixels at a close look."""
     scale = CLOSE_SIDE / max(photo.width, photo.height)
     return max(box.width, box.height) * scale < MIN_CLOSE_FACE_SIDE
 
 
 def _to_image_boxes(photo: Photo, boxes: Sequence[Box]) -> Boxes:
-    """Bring boxes to the pixels of a photo."""
+    """Convert boxes to pixels of ``photo.image``."""
     width, height = photo.image.size
     scale = np.asarray([width / photo.width, height / photo.height] * 2 + [1.0], np.float32)
     rows = [(box.left, box.top, box.width, box.height, box.score) for box in boxes]
@@ -307,5 +319,5 @@ def _to_image_boxes(photo: Photo, boxes: Sequence[Box]) -> Boxes:
 
 
 def _size_order(box: Box) -> tuple[float, float, float]:
-    """Order boxes by size, the largest first."""
+    """Sort key: largest box first."""
     return -box.area, box.left, box.top

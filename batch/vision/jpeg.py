@@ -1,4 +1,4 @@
-"""The markers of a JPEG (ITU-T T.81, annex B), and repairs of what every viewer puts up with."""
+"""JPEG markers (ITU-T T.81, annex B), and repairs of flaws that all viewers ignore."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 START, END, SCAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xDD
-# Start of frame: baseline, extended, progressive and the rest. 0xC4, 0xC8 and 0xCC are others.
+# Start of frame: baseline, extended, progressive and others; 0xC4, 0xC8 and 0xCC are not.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Coding processes that are not decoded here.
 PROCESSES = {
     0xC3: "lossless JPEG",
     0xC5: "hierarchical JPEG",
@@ -22,23 +23,24 @@ PROCESSES = {
 }
 _RESTARTS = range(0xD0, 0xD8)
 _STANDALONE = frozenset({0x01, START, *_RESTARTS})
-# The marker that ends a scan's coded data: neither a stuffed byte nor a restart marker.
+# A marker that ends a scan's coded data: not a stuffed byte, not a restart marker.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _PROGRESSIVE = 0xC2
-_COEFFICIENTS, _ALL_BITS = 64, 16  # of a block, and of a coefficient not yet coded
-_MAX_SEGMENTS = 1_024  # of a file that are looked at
-# What is needed of a file: its colours' meaning, orientation and tables. An application's segment
-# begins so, and a shorter one is none to libjpeg.
+_COEFFICIENTS = 64  # of a block
+_ALL_BITS = 16  # missing bits of a coefficient that was not coded yet
+_MAX_SEGMENTS = 1_024  # segments of a file that are read
+# Segments that decoding needs: colour space, orientation and tables. An application segment begins
+# with a name, and libjpeg ignores one that is shorter than this many bytes.
 _APPLICATIONS = {0xE0: (b"JFIF", 14), 0xE1: (b"Exif", 6), 0xEE: (b"Adobe", 12)}
 _NEEDED = FRAMES | {0xC4, 0xCC, 0xDB, RESTART_INTERVAL}
-# What decodes to different pixels.
+# Fillings for missing coded data that decode to different pixels.
 _FILLINGS = (b"\0" * 64, b"\xa5\x5a\x3c" * 64)
-_REMOVED_BYTES = 16  # bytes, more than what hides in one coefficient
-EOI = b"\xff\xd9"
+_REMOVED_BYTES = 16  # more than one coefficient takes
+EOI = b"\xff\xd9"  # the end marker
 
 
 class Segment(NamedTuple):
-    """A marker with its bytes from ``start`` (the marker's own) to ``end``."""
+    """A marker with its parameters: the bytes from ``start``, of the marker, to ``end``."""
 
     marker: int
     start: int
@@ -46,7 +48,7 @@ class Segment(NamedTuple):
 
 
 class FrameHeader(NamedTuple):
-    """What a start of frame says."""
+    """A start of frame: bits per sample, width and height in pixels, number of components."""
 
     marker: int
     bits: int
@@ -56,14 +58,17 @@ class FrameHeader(NamedTuple):
 
     @property
     def is_photo(self) -> bool:
-        """Tell whether it is one that any viewer shows: 8 bits, with or without colours."""
+        """Whether any viewer shows it: 8 bits, grey or colour."""
         return self.marker in (0xC0, 0xC1, 0xC2) and self.bits == 8 and self.components in (1, 3)
 
 
 def iter_segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator[Segment]:
-    """Give the segments, over fill bytes and garbage between them.
+    """Yield the segments, skipping fill bytes and garbage between them.
 
-    The first scan's is the last, unless ``to_end`` asks for those behind its coded data too.
+    Args:
+        data: bytes with a JPEG in them.
+        start: where the JPEG begins.
+        to_end: go on after the first scan's coded data; else its segment is the last.
     """
     at = start + 2
     for _ in range(_MAX_SEGMENTS):
@@ -89,7 +94,7 @@ def iter_segments(data: bytes, start: int = 0, to_end: bool = False) -> Iterator
 
 
 def read_frame(data: bytes, start: int = 0) -> FrameHeader | None:
-    """Give the first start of frame of a JPEG that begins at ``start``."""
+    """Read the first start of frame of a JPEG that begins at ``start``; None if it has none."""
     for marker, at, end in iter_segments(data, start):
         if (marker in FRAMES or marker == 0xF7) and end - at >= 10:
             body = data[at + 4 : at + 10]
@@ -101,7 +106,7 @@ def read_frame(data: bytes, start: int = 0) -> FrameHeader | None:
 
 
 def has_end(data: bytes) -> bool:
-    """Tell whether the mark of a JPEG's end is at the end of the file or anywhere in its scans."""
+    """Whether a JPEG's end marker is at the end of the file or anywhere in its scans."""
     if data.endswith(EOI):
         return True
     head = max((segment.end for segment in iter_segments(data)), default=2)
@@ -109,15 +114,15 @@ def has_end(data: bytes) -> bool:
 
 
 def strip_fill(data: bytes) -> bytes:
-    """Cut off the NULs of a file that was never fully written, and the first half of a marker."""
+    """Strip the NULs of a file that was not fully written, and half a marker before them."""
     return data.rstrip(b"\0\xff")
 
 
 def has_all_scans(data: bytes) -> bool:
-    """Tell whether a JPEG has scans of all its components, each with all restart intervals.
+    """Whether a JPEG has scans of all its components, each with all restart intervals.
 
-    Of a progressive JPEG, all coefficients must be there to their last bit. Markers don't tell
-    whether the last restart interval is complete, see ``make_endings``.
+    A progressive JPEG must have all coefficients to their last bit. Markers do not show whether
+    the last restart interval is complete; for that, see ``make_endings``.
 
     Raises:
         ValueError: a start of frame or of a scan is malformed.
@@ -145,10 +150,10 @@ def has_all_scans(data: bytes) -> bool:
 
 
 class _Shape(NamedTuple):
-    """What a start of frame says of the number of units (MCUs) in a scan.
+    """The part of a start of frame that determines the number of units (MCUs) in a scan.
 
     Attributes:
-        marker: that of the frame.
+        marker: the frame's marker.
         width: in pixels.
         height: in pixels.
         sampling: horizontal and vertical factor, by component.
@@ -165,7 +170,7 @@ class _Shape(NamedTuple):
         down = max(factors[1] for factors in self.sampling.values())
         if len(names) > 1:
             return -(-self.width // (8 * across)) * -(-self.height // (8 * down))
-        # The blocks of a single component are not padded to the units of all.
+        # The blocks of a single component are not padded to whole units.
         own_across, own_down = self.sampling[names[0]]
         columns = -(-self.width * own_across // across)
         rows = -(-self.height * own_down // down)
@@ -185,7 +190,7 @@ def _read_shape(marker: int, body: bytes) -> _Shape:
 
 
 def _read_scan(shape: _Shape, body: bytes) -> tuple[bytes, range, int]:
-    """Give a scan's components, the coefficients that it codes, and the low bits it withholds."""
+    """Read a scan's components, the coefficients it codes, and how many low bits it withholds."""
     names = body[1 : 1 + 2 * body[0] : 2] if body else b""
     if not names or len(body) < 4 + 2 * body[0] or not shape.sampling.keys() >= set(names):
         raise ValueError("not a start of a scan")
@@ -196,7 +201,7 @@ def _read_scan(shape: _Shape, body: bytes) -> tuple[bytes, range, int]:
 
 
 def tidy_head(data: bytes) -> bytes:
-    """Rewrite a JPEG's head without what no decoder needs, nor garbage between its segments."""
+    """Rewrite a JPEG's header without segments that decoding does not need, and without garbage."""
     kept = [data[:2]]
     for marker, start, end in iter_segments(data):
         if marker == SCAN:
@@ -209,10 +214,13 @@ def tidy_head(data: bytes) -> bytes:
 
 
 def make_endings(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Give a JPEG without an end two different ones, and another that takes some of its data away.
+    """Complete a JPEG without an end marker in three ways, to test whether its data are complete.
 
-    Decoders pass over what is left before the end. So if all coded data are there, and nothing
-    else, the first two give one picture and the third another.
+    Decoders skip anything left before the end marker. So if the file has all coded data, and
+    nothing else, the first two decode to the same pixels, and the third to others.
+
+    Returns:
+        The JPEG with one filling, with another, and with the last coded bytes removed.
     """
     data = strip_fill(data)
     return (

@@ -1,4 +1,4 @@
-"""From a decoded photo to its row: faces, crops, answers, label."""
+"""From a decoded photo to its row: the order of the stages, and how closely a photo is examined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from batch.errors import BatchLabelError
-from batch.models.ensemble import LabellingPlan
 from batch.models.model import Model
 from batch.options import Device
 from batch.records import (
@@ -27,10 +26,11 @@ from batch.vision.classify import Classifier
 from batch.vision.crop import crop, resize_photo
 from batch.vision.decide import decide_row, is_settled, make_failed_row, needs_image_model
 from batch.vision.faces import Detector, are_all_small
+from batch.vision.plan import LabellingPlan
 
 
 class _DetailError(Exception):
-    """A photo whose detail can't be decoded, though the photo could."""
+    """A photo was decoded, but not its detail."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.detail)
@@ -38,26 +38,27 @@ class _DetailError(Exception):
 
 
 class Labeller:
-    """Models and a detector, opened on a place and proved; safe to share between threads.
+    """Models and a face detector, opened on a device; safe to share between threads.
 
-    ``timings`` grow as photos pass.
+    Attributes:
+        timings: time spent in each stage so far.
 
     Raises:
         ModelError: a model answers its golden samples wrongly.
-        ProviderError: a model does not run on the place.
+        ProviderError: a model does not run on the device.
     """
 
-    def __init__(self, plan: LabellingPlan, place: Device) -> None:
+    def __init__(self, plan: LabellingPlan, device: Device) -> None:
         self.timings = Timings()
         self._ensemble = ensemble = plan.ensemble
         self._classifiers = {
-            model.spec.region: Classifier(model, place, plan.batch_size)
+            model.spec.region: Classifier(model, device, plan.batch_size)
             for model in ensemble.models
         }
-        self._detector = Detector(place, graph=plan.detector) if ensemble.face else None
+        self._detector = Detector(device, graph=plan.detector) if ensemble.face else None
 
     def label(self, photo: Photo) -> Row:
-        """Find a photo's faces, classify what there is to see and conclude its label."""
+        """Detect a photo's faces, classify them and the whole photo, and decide its row."""
         try:
             evidence = self.collect_evidence(photo)
             if np.isfinite(evidence.faces).all() and np.isfinite(evidence.image).all():
@@ -65,14 +66,14 @@ class Labeller:
             detail = "the model's answer is not a number"
         except _DetailError as error:
             return make_failed_row(error.failure)
-        except BatchLabelError:  # such as a device that has failed, whatever the photo
+        except BatchLabelError:  # such as a failed device: not the photo's fault
             raise
-        except Exception as error:  # one photo must not end a night, whatever is wrong with it
+        except Exception as error:  # one photo must not end a run
             detail = f"{type(error).__name__}: {error}"
         return make_failed_row(Failure(photo.path, Stage.CLASSIFY, Reason.INTERNAL, detail))
 
     def collect_evidence(self, photo: Photo) -> Evidence:
-        """Look no closer at a photo than its answer needs."""
+        """Detect faces and run the models, no more closely than the decision needs."""
         if self._detector is None:
             return self._run_models(photo, ())
         with self.timings.of(FACES):
@@ -90,7 +91,7 @@ class Labeller:
         return self._run_models(photo, boxes, image)
 
     def crop_faces(self, photo: Photo, boxes: tuple[Box, ...]) -> Pixels:
-        """Cut out what the face model sees of each face: uint8 [len(boxes), H, W, C]."""
+        """Crop each face for the face model: uint8 [len(boxes), H, W, C]."""
         face = self._ensemble.face
         assert face is not None
         with self.timings.of(CROP):
@@ -99,18 +100,18 @@ class Labeller:
             )
 
     def resize_image(self, photo: Photo) -> Pixels:
-        """Make what the whole-photo model sees: uint8 [1, H, W, C]."""
+        """Resize a photo for the whole-photo model: uint8 [1, H, W, C]."""
         assert self._ensemble.image is not None
         with self.timings.of(CROP):
             return resize_photo(photo, *_input_size(self._ensemble.image))[None]
 
-    def classify(self, region: Region, views: Pixels) -> Probabilities:
-        """Run the model of a region on views, uint8 [n, H, W, C] to float32 [n, outputs]."""
+    def classify(self, region: Region, crops: Pixels) -> Probabilities:
+        """Run a region's model on crops, uint8 [n, H, W, C], and return float32 [n, K + A]."""
         with self.timings.of(CLASSIFY):
-            return self._classifiers[region].classify(views)
+            return self._classifiers[region].classify(crops)
 
     def _add_detail(self, photo: Photo, boxes: tuple[Box, ...]) -> tuple[Box, ...]:
-        """Add the faces that are too small for a close look, if the photo has the pixels."""
+        """Add the faces of the photo's detail, if it has one."""
         assert self._detector is not None
         with self.timings.of(DECODE):
             detail = photo.detail
@@ -124,9 +125,12 @@ class Labeller:
     def _run_models(
         self, photo: Photo, boxes: tuple[Box, ...], image: Probabilities | None = None
     ) -> Evidence:
-        """Ask the models that have a part in the answer.
+        """Run the models that contribute to the decision.
 
-        ``image`` is what the whole-photo model has said of this photo, if it was asked before.
+        Args:
+            photo: the photo.
+            boxes: its faces.
+            image: the whole-photo model's probabilities, if it ran already.
         """
         none = np.empty((0, 0), dtype=np.float32)
         faces = self.classify(Region.FACE, self.crop_faces(photo, boxes)) if boxes else none

@@ -1,11 +1,11 @@
-"""Pillow's readers, without warnings, limits and threads of their own."""
+"""Pillow's readers, without their warnings, size limits and threads."""
 
 from __future__ import annotations
 
 import functools
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -22,18 +22,22 @@ from PIL import (
     WebPImagePlugin,
 )
 
+# Share of a photo's rows that must be readable to salvage it: with less, there is more sky in it
+# than people.
+MIN_ROW_SHARE = 0.5
+
 
 class _NoWarnings:
     @staticmethod
     def warn(*args: object, **kwargs: object) -> None: ...
 
 
-def _silence_warnings(modules: tuple[ModuleType, ...]) -> None:
-    """Keep Pillow from warning of a file's flaws: they become a Failure or do not matter.
+def _silence_warnings(*modules: ModuleType) -> None:
+    """Stop readers from warning about flaws of a file: they become a ``Failure`` or do not matter.
 
-    The filters of ``warnings`` belong to the whole process, so that to change them for a
-    call is not safe beside other threads, and to change them for good lasts only until
-    the next ``catch_warnings`` ends. So the name is taken out of the readers themselves.
+    The filters of the module ``warnings`` belong to the whole process: changing them for one call
+    is not thread-safe, and changing them for good lasts only until the next ``catch_warnings``
+    ends. So the name ``warnings`` is replaced in the readers.
     """
     for module in modules:
         if "warnings" in vars(module):
@@ -41,56 +45,57 @@ def _silence_warnings(modules: tuple[ModuleType, ...]) -> None:
 
 
 _silence_warnings(
-    (
-        Image,
-        ImageFile,
-        AvifImagePlugin,
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        MpoImagePlugin,
-        PngImagePlugin,
-        TiffImagePlugin,
-        WebPImagePlugin,
-    )
+    Image,
+    ImageFile,
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
 )
-# Pillow's limit counts a JPEG's pixels before DCT scaling; `decode.py` has one of its own.
+# Pillow's limit counts a JPEG's pixels before DCT scaling; ``decode`` has its own limit.
 Image.MAX_IMAGE_PIXELS = None
-# The cores have photos of their own; Pillow's AVIF reader would take them all for one.
+# Photos are decoded in parallel; Pillow's AVIF reader would use all cores for one.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def open_image(data: bytes, formats: tuple[str, ...]) -> ImageFile.ImageFile:
-    """Open a file's bytes as one of ``formats``; no pixel is decoded yet."""
+    """Open a file's bytes as one of ``formats``, without decoding pixels."""
     return Image.open(io.BytesIO(data), formats=formats)
 
 
 @functools.cache
-def has_reader(name: str) -> bool:
-    """Tell whether a format that needs an extra can be read here, and have Pillow read it."""
+def has_reader(decoder: str) -> bool:
+    """Register the reader of a format that needs an extra; False if the extra is not installed."""
     try:
-        if name == "HEIF":
-            import pillow_heif
-
-            pillow_heif.register_heif_opener()
-        else:
-            from pillow_jxl import JpegXLImagePlugin
-
-            _silence_warnings((JpegXLImagePlugin,))
-            JpegXLImagePlugin.DECODE_THREADS = 0  # as with AVIF
+        _REGISTER[decoder]()
     except ImportError:
         return False
     return True
 
 
-# == What is there of a truncated photo: Pillow told to go on, in one thread and for one call.
+def _register_heif() -> None:
+    import pillow_heif
 
-# Share of a photo's rows that must be there: with less it says more of its sky than of anybody.
-MIN_ROW_SHARE = 0.5
+    pillow_heif.register_heif_opener()
+
+
+def _register_jxl() -> None:
+    from pillow_jxl import JpegXLImagePlugin
+
+    _silence_warnings(JpegXLImagePlugin)
+    JpegXLImagePlugin.DECODE_THREADS = 0  # as for AVIF
+
+
+# Formats that need an extra, by ``FileType.decoder``.
+_REGISTER: dict[str, Callable[[], None]] = {"HEIF": _register_heif, "JXL": _register_jxl}
 
 
 class _Leniency(threading.local):
-    """True in a thread that is salvaging, and False in all others."""
+    """True in a thread that is salvaging, False in all others."""
 
     on = False
 
@@ -98,15 +103,15 @@ class _Leniency(threading.local):
         return self.on
 
 
-# Pillow has one switch for the whole process, of which it only asks whether it is true. In its
-# place this one keeps what other threads decode at the same time as strict as ever.
+# Pillow has one switch for the whole process, and only tests whether it is true. This replacement
+# keeps other threads strict while one is salvaging.
 _LENIENCY = _Leniency()
 vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = _LENIENCY
 
 
 @contextmanager
 def allow_truncated() -> Iterator[None]:
-    """Let Pillow make a picture of a truncated file, in this thread, while the block runs."""
+    """Make Pillow decode truncated files, in this thread, while the block runs."""
     _LENIENCY.on = True
     try:
         yield
@@ -115,12 +120,11 @@ def allow_truncated() -> Iterator[None]:
 
 
 def has_enough_rows(image: Image.Image) -> bool:
-    """Tell whether at least ``MIN_ROW_SHARE`` of a salvaged photo's rows are there.
+    """Whether at least ``MIN_ROW_SHARE`` of a salvaged photo's rows were decoded.
 
-    Workers leave what is missing in one colour: rows in the file, which are columns where
-    the photo was turned.
+    Decoders fill missing rows with one colour. They are columns if the photo was turned.
     """
-    # Here, as what starts for every worker needs no arrays, and numpy is half of its start.
+    # Imported late: numpy takes half of a worker's start-up time.
     import numpy as np
 
     pixels = np.asarray(image)

@@ -1,4 +1,4 @@
-"""A file's bytes, read as a whole, or the reason why they can't be had."""
+"""Reads a photo's file completely, or says why that fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batch.records import Failure, FileState, Reason, Stage
 
 
 def read_file(path: Path) -> bytes | Failure:
-    """Read a file of at most ``MAX_FILE_BYTES``, without ever waiting for a pipe."""
+    """Read a regular file of at most ``MAX_FILE_BYTES``, without blocking on a pipe."""
     read = read_file_with_state(path)
     return read if isinstance(read, Failure) else read[0]
 
@@ -22,9 +22,9 @@ def read_file(path: Path) -> bytes | Failure:
 def read_file_with_state(
     path: Path, max_bytes: int = MAX_FILE_BYTES
 ) -> tuple[bytes, FileState] | Failure:
-    """Read a file as ``read_file`` does, and say what it was just before.
+    """Read a file as ``read_file`` does, and return its state from just before.
 
-    If it is changed meanwhile, the next look at it finds another size or time.
+    If the file changes while it is read, the next run finds another size or time.
     """
     try:
         with open(path, "rb", opener=open_nonblocking) as file:
@@ -34,7 +34,7 @@ def read_file_with_state(
             if status.st_size > max_bytes:
                 detail = f"{status.st_size:,} bytes, more than --max-file-size {max_bytes:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
-            # A file that grows meanwhile is not read on and on: one byte more shows it.
+            # At most one byte more than its size, so that a growing file is not read forever.
             data = file.read(status.st_size + 1)
             ctime_ns, inode = read_change_key(status)
             state = FileState(status.st_size, status.st_mtime_ns, ctime_ns=ctime_ns, inode=inode)
@@ -46,10 +46,9 @@ def read_file_with_state(
 
 
 def _classify_error(error: OSError) -> Reason:
-    """Say why the system did not give a file's bytes."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Reason.VANISHED
-    # A socket answers ENXIO.
+    # Opening a socket fails with ENXIO.
     if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
         return Reason.NOT_A_FILE
     return Reason.UNREADABLE

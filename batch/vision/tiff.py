@@ -1,13 +1,10 @@
-"""The tags of a TIFF (TIFF 6.0, BigTIFF), and which TIFFs Pillow decodes to the right pixels."""
+"""TIFF tags (TIFF 6.0, BigTIFF), and which TIFFs Pillow decodes to the right pixels."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
-
-from batch.vision.jpeg import read_frame
 
 # Tags: TIFF 6.0, supplements 1 and 2, TIFF/EP, DNG 1.7.
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -21,15 +18,15 @@ _READ_TAGS = frozenset(
     | {SAMPLES, STRIP_SIZES, PLANAR, PREDICTOR, TILE_OFFSETS, TILE_SIZES, SUB_DIRECTORIES}
     | {COLOR_MAP, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, BLACK_WHITE, DNG_VERSION}
 )
-# Types of values that are whole numbers, of which a rational (5) is a pair.
+# Types of whole numbers; a rational (5) is a pair of them.
 _INTEGER_FORMATS = {1: "B", 3: "H", 4: "I", 5: "I", 13: "I", 16: "Q", 18: "Q"}
 _RATIONAL = 5
-_MAX_VALUES = 1_000_000  # of a tag that are read; a photo has a few thousand strips at most
-_MAX_DIRECTORIES = 32  # of a file that are read
-_MAX_ENTRIES = 65_535  # of a directory; only a BigTIFF could say more
+_MAX_VALUES = 1_000_000  # values of a tag that are read; a photo has a few thousand strips at most
+_MAX_DIRECTORIES = 32  # directories of a file that are read
+_MAX_ENTRIES = 65_535  # entries of a directory; only a BigTIFF can claim more
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
-MOSAIC = (32803, 34892)  # what a sensor has seen: a colour filter array, and linear raw
+MOSAIC = (32803, 34892)  # sensor data: a colour filter array, and linear raw
 PHOTOMETRICS = {
     WHITE_IS_ZERO: "grey (white is zero)",
     BLACK_IS_ZERO: "grey",
@@ -46,7 +43,7 @@ PHOTOMETRICS = {
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 _FORMATS = {UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "floating-point"}
 UNCOMPRESSED, JPEG = 1, 7
-# Which of them libtiff, as Pillow brings it along, unpacks.
+# Compressions that the libtiff in Pillow's wheels unpacks.
 _READ_COMPRESSIONS = {
     UNCOMPRESSED: "no compression",
     2: "CCITT RLE",
@@ -88,13 +85,13 @@ COMPRESSIONS = _READ_COMPRESSIONS | {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-_WHOLE_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
+_FULL_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
 # How pixels may be stored: interleaved (i) or in planes (p), plain, compressed (c) or as JPEG (j).
 _ANY = "i ic ij p pc pj"
 _COMPRESSED_PLANES = "i ic pc pj"
-# Photometric interpretation, sample format, bits of a sample, samples, extra samples: of these
-# Pillow was found to give the right pixels, as stored so. Compared pixel by pixel with what was
-# written, in both byte orders, strips and tiles; see tests/batch/vision/test_tiff.py.
+# Layouts that Pillow decodes to the right pixels: photometric interpretation, sample format, bits
+# per sample, samples, extra samples, and how the pixels may be stored. Verified pixel by pixel, in
+# both byte orders, strips and tiles, by tests/batch/vision/test_tiff.py.
 _SUPPORTED_LAYOUTS: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
     **{
         (photometric, UNSIGNED, bits, 1, ()): "i ic" if bits < 8 else "i ic ij"
@@ -132,23 +129,23 @@ _SUPPORTED_LAYOUTS: Mapping[tuple[int, int, int, int, tuple[int, ...]], str] = {
 
 
 class Directory(NamedTuple):
-    """Tags of one picture of a TIFF, those that are whole numbers and of interest here."""
+    """The tags of one picture of a TIFF that are needed here, all whole numbers."""
 
     tags: Mapping[int, tuple[int, ...]]
     little_endian: bool
 
     def first(self, tag: int, default: int) -> int:
-        """Give a tag's first value."""
+        """Return a tag's first value."""
         return (self.tags.get(tag) or (default,))[0]
 
 
 def iter_directories(data: bytes) -> Iterator[Directory]:
-    """Give the directories of a TIFF, and of camera raws that are built like one.
+    """Yield the directories of a TIFF, or of a camera raw that is built like one.
 
-    Those that a directory points to as its own (sub-directories) come after it.
+    A directory's sub-directories follow it.
 
     Raises:
-        struct.error: the file ends before a directory does.
+        struct.error: the file ends inside a directory.
     """
     order = "<" if data[:2] == b"II" else ">"
     is_big = data[2:4] in (b"+\0", b"\0+")
@@ -169,7 +166,7 @@ def iter_directories(data: bytes) -> Iterator[Directory]:
         directory = Directory(_read_tags(data, order, size, range(at, end, entry)), order == "<")
         yield directory
         waiting += directory.tags.get(SUB_DIRECTORIES, ())
-        if end + struct.calcsize(size) <= len(data):  # some programs leave out the last "no next"
+        if end + struct.calcsize(size) <= len(data):  # some programs omit the final "no next"
             waiting += struct.unpack_from(order + size, data, end)
 
 
@@ -190,29 +187,18 @@ def _read_tags(data: bytes, order: str, size: str, entries: range) -> dict[int, 
 
 
 def read_first_directory(data: bytes) -> Directory | None:
-    """Give the tags of a TIFF's first picture, None if the file ends before them."""
+    """Read the tags of a TIFF's first picture; None if the file ends before them."""
     try:
         return next(iter_directories(data), None)
     except (struct.error, OverflowError):
         return None
 
 
-def is_raw(data: bytes) -> bool:
-    """Tell a camera raw from a TIFF: it holds what a sensor has seen."""
-    try:
-        for directory in iter_directories(data):
-            if DNG_VERSION in directory.tags or directory.first(PHOTOMETRIC, 0) in MOSAIC:
-                return True
-    except (struct.error, OverflowError):
-        pass
-    return False
-
-
 def read_8_bit_palette(data: bytes) -> bytes:
-    """Give the colors of a palette whose values were written as 8 bits instead of 16, else b"".
+    """Read the colours of a palette whose values have 8 bits instead of 16, else return b"".
 
-    Pillow takes the high byte of each, which is 0. Like libtiff, take a palette without a value
-    of 256 or more for such a one.
+    Pillow uses the high byte of each value, which is 0 in such a palette. As in libtiff, a palette
+    has 8 bits if no value is over 255.
     """
     directory = read_first_directory(data)
     if directory is None or directory.first(PHOTOMETRIC, WHITE_IS_ZERO) != PALETTE:
@@ -225,7 +211,7 @@ def read_8_bit_palette(data: bytes) -> bytes:
 
 
 def find_end(directory: Directory) -> int:
-    """Tell where the last strip or tile of a picture should end."""
+    """Find where the last strip or tile of a picture should end."""
     tags = directory.tags
     starts = tags.get(STRIP_OFFSETS) or tags.get(TILE_OFFSETS) or ()
     sizes = tags.get(STRIP_SIZES) or tags.get(TILE_SIZES) or ()
@@ -233,7 +219,7 @@ def find_end(directory: Directory) -> int:
 
 
 def describe_unsupported(data: bytes, directory: Directory) -> str:
-    """Say what it is of a TIFF that Pillow does not decode to the right pixels, "" if it does."""
+    """Describe a TIFF that Pillow does not decode to the right pixels; "" if it does."""
     compression = directory.first(COMPRESSION, UNCOMPRESSED)
     if compression not in _READ_COMPRESSIONS:
         return f"a TIFF with {COMPRESSIONS.get(compression, f'compression {compression}')}"
@@ -257,17 +243,17 @@ def _is_supported(directory: Directory, compression: int) -> bool:
     stored = "ip"[planes] + {UNCOMPRESSED: "", JPEG: "j"}.get(compression, "c")
     if stored not in _SUPPORTED_LAYOUTS.get(key, "").split() or one(PREDICTOR, 1) not in (1, 2, 3):
         return False
-    # What libtiff unpacks is in the machine's order, but is taken for the file's.
-    if (form != UNSIGNED) and stored == "ic" and not directory.little_endian:
+    # libtiff unpacks to the machine's byte order, but Pillow assumes the file's.
+    if form != UNSIGNED and stored == "ic" and not directory.little_endian:
         return False
     if photometric == CMYK and one(INK_SET, 1) != 1:
         return False
     if one(FILL_ORDER, 1) != 1 and depth != 1:
         return False
     if photometric == YCBCR and stored not in ("ij", "ic"):
-        # Chroma at half the size is taken for whole, and so is a range that is not.
-        whole = directory.tags.get(SUBSAMPLING, (2, 2)) == (1, 1)
-        return whole and directory.tags.get(BLACK_WHITE, _WHOLE_RANGE) == _WHOLE_RANGE
+        # Pillow ignores chroma subsampling and a reduced range.
+        full_size = directory.tags.get(SUBSAMPLING, (2, 2)) == (1, 1)
+        return full_size and directory.tags.get(BLACK_WHITE, _FULL_RANGE) == _FULL_RANGE
     return True
 
 
@@ -285,75 +271,3 @@ def _describe_layout(directory: Directory, compression: int) -> str:
         COMPRESSIONS[compression],
     )
     return ", ".join(filter(None, parts))
-
-
-# == The preview inside a camera raw: the JPEG that the camera made of the same shot.
-# ==
-# == Every maker keeps it elsewhere, in directories, maker notes or boxes. So it is looked for by what
-# == all have in common: it is a JPEG. Lossless JPEG, as which sensors' data are kept, is none of them.
-
-MIN_PREVIEW_SIDE = 320  # pixels of its longer side: thumbnails are smaller
-USABLE_PREVIEW = (
-    f"a preview of {MIN_PREVIEW_SIDE} pixels or more that can be read here"
-    " (a JPEG of 8 bits, grey or YCbCr, not lossless)"
-)
-MAX_PREVIEWS = 256  # starts of JPEGs that are looked at in a file; there are a handful
-_START = b"\xff\xd8\xff"
-_SETTINGS = b"CMT1"  # of a CR3: the box with the tags that a TIFF has in its first directory
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Where a preview begins, and the EXIF orientation of the shot (None: the preview knows)."""
-
-    start: int
-    orientation: int | None
-
-
-def find_preview(data: bytes) -> Preview | None:
-    """Find the largest JPEG in a camera raw, None if there is but a thumbnail."""
-    parts = _find_parts(data)
-    best, start, looked_at = (0, -1), -1, 0
-    while looked_at < MAX_PREVIEWS and (start := data.find(_START, start + 1)) >= 0:
-        if start in parts:
-            continue
-        looked_at += 1
-        frame = read_frame(data, start)
-        if frame and frame.is_photo and max(frame.width, frame.height) >= MIN_PREVIEW_SIDE:
-            best = max(best, (frame.width * frame.height, -start))
-    return Preview(-best[1], _read_orientation(data)) if best[0] else None
-
-
-def is_shown_by_tiff(data: bytes) -> bool:
-    """Tell whether the first picture of a raw's directories is a photo that a TIFF reader shows."""
-    directory = read_first_directory(data)
-    if directory is None or describe_unsupported(data, directory):
-        return False
-    return max(directory.first(WIDTH, 0), directory.first(HEIGHT, 0)) >= MIN_PREVIEW_SIDE
-
-
-def _find_parts(data: bytes) -> set[int]:
-    """Give the places of tiles and strips: each may be a JPEG by itself, but is not a preview.
-
-    The only strip of a picture is one, unless it is what a sensor has seen.
-    """
-    places: set[int] = set()
-    try:
-        for directory in iter_directories(data):
-            strips = directory.tags.get(STRIP_OFFSETS, ())
-            if len(strips) > 1 or directory.first(PHOTOMETRIC, 0) in MOSAIC:
-                places.update(strips)
-            places.update(directory.tags.get(TILE_OFFSETS, ()))
-    except (struct.error, OverflowError):  # no directories, or those of another kind
-        pass
-    return places
-
-
-def _read_orientation(data: bytes) -> int | None:
-    """Give the orientation that a raw's own tags say; its preview mostly has no tags."""
-    at = data.find(_SETTINGS, 0, 1 << 16) if data[4:8] == b"ftyp" else 0
-    start = at + len(_SETTINGS) if data[4:8] == b"ftyp" else 0
-    if at < 0 or data[start : start + 2] not in (b"II", b"MM"):
-        return None
-    directory = read_first_directory(data[start : start + (1 << 20)])
-    return directory.first(ORIENTATION, 1) if directory else None

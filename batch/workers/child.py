@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batch.errors import BatchLabelError
+from batch.file_types import MAX_BYTES_PER_PIXEL
 from batch.location import Location, parse_location
 from batch.options import FileLimits
 from batch.records import Failure, FileState, Reason, Stage
@@ -35,8 +36,6 @@ from batch.workers.protocol import (
     pack_start_error,
 )
 
-# What lossless WebP, the hungriest format, takes while it is decoded: 18 bytes, measured.
-BYTES_PER_PIXEL = 20
 # For what does not grow with the picture: libraries that are loaded late, and their threads.
 HEADROOM_BYTES = 256 * 1024**2
 # Bytes of a file that is decoded while the run looks whether it knows it: as quickly done as asked.
@@ -85,7 +84,7 @@ def serve(connection: int, open_builder: Callable[[], PayloadBuilder], limits: F
 
 def compute_memory_limit(limits: FileLimits) -> int:
     """Bytes that decoding a file may take, besides what the process takes to start."""
-    return limits.max_pixels * BYTES_PER_PIXEL + limits.max_file_size + HEADROOM_BYTES
+    return limits.max_pixels * MAX_BYTES_PER_PIXEL + limits.max_file_size + HEADROOM_BYTES
 
 
 def serve_requests(

@@ -23,7 +23,7 @@ from batch.options import FileLimits
 
 if TYPE_CHECKING:
     # It loads numpy, and a worker is started before the run has time for that.
-    from batch.models.ensemble import LabellingPlan
+    from batch.vision.plan import LabellingPlan
 
 # Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
 OOM_SCORE = 500

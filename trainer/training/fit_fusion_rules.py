@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batch.errors import InputError, ModelError
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.models.fusion import MIN_PROBABILITY, Fusion, FusionWeights, score_log_odds
 from batch.options import DEFAULT_BATCH_SIZE, Device, Options, Provider
 from batch.records import Abstain, Failure, Photo
@@ -26,8 +26,8 @@ from batch.vision.crop import resize_photo
 from batch.vision.decide import average_faces, measure_main_face
 from batch.vision.decode import decode_bytes
 from batch.vision.labeller import Labeller
+from batch.vision.plan import make_plan
 from batch.vision.read_file import read_file
-from batch.vision.yunet_graph import build_detector_graph
 from trainer.datasets.dataset import Framing, canonical_label, select_abstain_classes
 from trainer.datasets.samples import LabelledFile
 from trainer.evaluation.calibration import fit_temperature, softmax
@@ -120,9 +120,7 @@ def gather_evidence(
     ensemble = load_ensemble(Options(model=face_model, provider=Provider.CPU))
     labels, abstain = _split_outputs(answers)
     spec = _check_face_model(ensemble, labels, abstain)
-    labeller = Labeller(
-        LabellingPlan(ensemble, build_detector_graph(), DEFAULT_BATCH_SIZE), Device(Provider.CPU)
-    )
+    labeller = Labeller(make_plan(ensemble, DEFAULT_BATCH_SIZE), Device(Provider.CPU))
 
     def predict(file: LabelledFile) -> tuple[str, _FacePrediction] | None:
         data = read_file(file.path)

@@ -122,7 +122,7 @@ def test_what_the_contract_does_not_know_is_a_note(command: Command, tmp_path: P
     [
         ("text.onnx", "text.onnx is not an ONNX file"),
         ("bare.onnx", "bare.onnx breaks the model contract"),
-        ("happy-sad+happy-sad", "only a face model and a whole-photo model go together"),
+        ("happy-sad+happy-sad", "only a face model and a whole-photo model can be combined"),
     ],
 )
 def test_what_is_no_model_is_refused_as_in_a_run(

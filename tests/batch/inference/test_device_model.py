@@ -1,4 +1,4 @@
-"""Real models on devices answer as they do alone. The CPU stands for any number of devices."""
+"""Models on devices give the same outputs as a single session; the CPU stands for devices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from batch.errors import ProviderError
-from batch.inference.devices import Array, DeviceModel
+from batch.inference.batcher import Array
+from batch.inference.device_model import DeviceModel
 from batch.inference.session import Session, open_session
 from batch.models.contract import load_model
 from batch.models.shipped import find_models
 from batch.options import Device, Provider
 from batch.records import Photo
+from batch.vision.detector_graph import build_detector_graph
 from batch.vision.faces import SIDES, Detector
-from batch.vision.yunet_graph import build_detector_graph
 from tests.support.tiny_models import SIDE, bright_model
 
 CPU = Device(Provider.CPU)
@@ -61,7 +62,7 @@ def test_the_face_model_answers_many_threads_as_it_does_alone(
     face_graph: bytes, astronaut: Image.Image
 ) -> None:
     faces = _faces(astronaut, 60)
-    # From no face in a photo to more of them than a batch has room for.
+    # From no face in a photo to more faces than a batch holds.
     inputs = [faces[n : n + n % 5] for n in range(40)] + [faces]
     alone = open_session(face_graph, CPU, faces[:1])
     shared = open_session(face_graph, ON_TWO, faces[:1], batch=8)
@@ -105,7 +106,7 @@ def test_a_detector_on_devices_finds_what_it_finds_on_the_cpu(astronaut: Image.I
 
 
 def test_the_model_is_run_on_full_batches_of_the_same_shape() -> None:
-    model = DeviceModel(TINY, ON_TWO, device=0, batch=5)
+    model = DeviceModel(TINY, ON_TWO, device_id=0, batch=5)
     seen: list[tuple[int, ...]] = []
     for n in (1, 5, 2, 0):
         (answer,) = model.run([np.full((n, SIDE, SIDE, 1), 51, np.uint8)])
@@ -117,9 +118,9 @@ def test_the_model_is_run_on_full_batches_of_the_same_shape() -> None:
     assert model.shapes == ((SIDE, SIDE, 1),)
 
 
-def test_nothing_is_left_of_an_earlier_batch() -> None:
-    """The sum over a batch gives away what lies behind its last input."""
-    model = DeviceModel(_batch_sum(), ON_TWO, device=0, batch=4)
+def test_no_input_of_an_earlier_batch_is_left() -> None:
+    """The sum over a batch shows what is after its last input."""
+    model = DeviceModel(_batch_sum(), ON_TWO, device_id=0, batch=4)
     ones = np.ones((3, 2), np.float32)
     assert model.run([ones])[0][0, 0] == 3
     assert model.run([ones[:1]])[0][0, 0] == 1
@@ -128,7 +129,7 @@ def test_nothing_is_left_of_an_earlier_batch() -> None:
 
 
 def test_an_answer_outlives_the_next_batch() -> None:
-    model = DeviceModel(TINY, ON_TWO, device=0, batch=2)
+    model = DeviceModel(TINY, ON_TWO, device_id=0, batch=2)
     (first,) = model.run([np.full((1, SIDE, SIDE, 1), 255, np.uint8)])
     model.run([np.zeros((1, SIDE, SIDE, 1), np.uint8)])
     np.testing.assert_allclose(first, [[1, 0]], atol=1e-6)
@@ -147,8 +148,8 @@ def test_a_model_that_does_not_run_on_a_device_is_found_at_the_start() -> None:
         open_session(TINY, ON_TWO, np.zeros((1, SIDE, SIDE, 3), np.uint8))
 
 
-def test_a_model_whose_outputs_are_not_one_an_input_is_refused() -> None:
-    with pytest.raises(ProviderError, match="one row an input"):
+def test_a_model_must_have_one_output_row_per_input() -> None:
+    with pytest.raises(ProviderError, match="one row per input"):
         open_session(_one_for_all(), ON_TWO, np.zeros((1, 2), np.float32), batch=4)
 
 

@@ -41,7 +41,7 @@ def test_the_session_says_which_provider_runs() -> None:
 
 @needs_no_cuda
 @pytest.mark.parametrize("provider", [Provider.CUDA, Provider.TENSORRT])
-def test_a_provider_by_name_is_that_or_an_error(
+def test_a_provider_by_name_has_no_fallback(
     provider: Provider, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert choose_device(Device(provider), GRAPH, PICTURE) == (Device(provider, devices=(0,)), "")
@@ -64,12 +64,12 @@ def test_the_device_that_does_not_work_is_named() -> None:
 
 @needs_no_cuda
 def test_auto_takes_the_cpu_and_says_why() -> None:
-    place, why = choose_device(Device(Provider.AUTO, devices=(0, 1)), GRAPH, PICTURE)
-    assert place == Device(Provider.CPU)
+    device, why = choose_device(Device(Provider.AUTO, devices=(0, 1)), GRAPH, PICTURE)
+    assert device == Device(Provider.CPU)
     assert "cuda" in why
 
 
-def test_cpu_by_name_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_by_name_does_not_try_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "InferenceSession", None)
     assert choose_device(Device(Provider.CPU), GRAPH, PICTURE) == (Device(Provider.CPU), "")
 
@@ -80,28 +80,29 @@ def test_a_model_that_does_not_run_is_found_at_the_start() -> None:
         open_session(GRAPH, Provider.CPU, wrong)
 
 
-def test_nothing_is_reported_to_the_makers_of_onnx_runtime(tmp_path: Path) -> None:
+def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     code = (
-        "from batch import Options; from batch.engines.local import Pipeline; Pipeline(Options())"
+        "from batch import Options; from batch.engines.local import LocalEngine; "
+        "LocalEngine(Options()).close()"
     )
     subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True)
     assert not list(tmp_path.rglob("*.db"))
 
 
-def test_a_folder_that_can_keep_no_engines_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_an_unusable_engine_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    place = Device(Provider.TENSORRT, (0,), tmp_path / "file" / "engines")
+    device = Device(Provider.TENSORRT, (0,), tmp_path / "file" / "engines")
     with pytest.raises(ProviderError, match=r"can't be kept in .*file/engines.*--engine-cache"):
-        open_ort_session(GRAPH, place)
+        open_ort_session(GRAPH, device)
 
 
 @needs_no_cuda
 def test_engines_of_other_models_and_shapes_have_folders_of_their_own(tmp_path: Path) -> None:
-    place = Device(Provider.TENSORRT, (0,), tmp_path)
+    device = Device(Provider.TENSORRT, (0,), tmp_path)
     trained_anew = bright_model(bright_spec(version="1.0.1")).SerializeToString()
     for graph, batch in ((GRAPH, 1), (GRAPH, 1), (GRAPH, 2), (trained_anew, 2)):
         with pytest.raises(Exception, match=r"TensorRT|Tensorrt"):
-            open_ort_session(graph, place, fixed={"n": batch})
+            open_ort_session(graph, device, fixed={"n": batch})
     assert len(list(tmp_path.iterdir())) == 3

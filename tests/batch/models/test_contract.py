@@ -52,7 +52,7 @@ ABSTAINING = bright_fusion(
     ],
     ids=["labels alone", "face", "whole photo"],
 )
-def test_a_model_comes_back_as_it_was_written(tmp_path: Path, spec: ModelSpec) -> None:
+def test_a_model_survives_a_round_trip(tmp_path: Path, spec: ModelSpec) -> None:
     model = load_model(save_model(bright_model(spec), tmp_path / "m.onnx"))
     assert (model.height, model.width, model.channels) == (SIDE, SIDE, 1)
     assert to_metadata(model.spec) == to_metadata(spec)
@@ -71,7 +71,7 @@ def test_abstain_outputs_come_in_the_order_of_the_list(tmp_path: Path) -> None:
 
 
 def test_a_model_of_schema_1_is_read(tmp_path: Path) -> None:
-    # Its golden samples may be alike, and its fusion, of another form, is not used.
+    # Its golden samples may be alike, and its fusion, of another form, is ignored.
     alike = GoldenSamples(bright_spec().golden.inputs[:1], bright_outputs(GREYS[:1]))
     spec = bright_spec(region=Region.IMAGE, golden=alike)
     old = downgrade_to_schema_1(bright_model(spec))
@@ -89,7 +89,7 @@ def test_a_model_of_schema_1_has_no_abstain_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", list(to_metadata(bright_spec())))
-def test_no_key_of_the_metadata_is_ever_guessed(tmp_path: Path, key: str) -> None:
+def test_no_key_of_the_metadata_is_guessed(tmp_path: Path, key: str) -> None:
     model = set_metadata(bright_model(), **{key: None})
     with pytest.raises(ModelError, match=key):
         load_model(save_model(model, tmp_path / "m.onnx"))
@@ -194,9 +194,7 @@ def test_a_graph_that_breaks_the_contract_is_refused(
         ("golden", '{"shape": [9999, 8, 8, 1], "inputs": "", "outputs": []}', "golden"),
     ],
 )
-def test_metadata_that_make_no_sense_are_refused(
-    tmp_path: Path, key: str, value: str, reason: str
-) -> None:
+def test_invalid_metadata_are_refused(tmp_path: Path, key: str, value: str, reason: str) -> None:
     model = set_metadata(bright_model(), **{key: value})
     with pytest.raises(ModelError, match=reason):
         load_model(save_model(model, tmp_path / "m.onnx"))
@@ -204,7 +202,7 @@ def test_metadata_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize("schema", [1, 2])
 @pytest.mark.parametrize("name", ["neither", "no_person"])
-def test_no_label_is_called_like_an_abstain_output(tmp_path: Path, schema: int, name: str) -> None:
+def test_no_label_has_the_name_of_an_abstain_output(tmp_path: Path, schema: int, name: str) -> None:
     model = bright_model(bright_spec(labels=("happy", name)))
     path = save_model(downgrade_to_schema_1(model) if schema == 1 else model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=f"'{name}' is the name of an abstain output"):
@@ -227,7 +225,7 @@ def test_no_label_is_called_like_an_abstain_output(tmp_path: Path, schema: int, 
         (["neither"], {"neither": 0.5}, "one probability for each output"),
     ],
 )
-def test_abstain_outputs_that_make_no_sense_are_refused(
+def test_invalid_abstain_outputs_are_refused(
     tmp_path: Path, abstain: list[str], abstain_from: dict[str, object], reason: str
 ) -> None:
     model = bright_model(bright_spec(abstain_from=ABSTAIN))

@@ -64,7 +64,7 @@ def _softmax(*logits: float) -> list[float]:
 
 def test_the_formula_for_face_and_photo() -> None:
     fused = FUSION.fuse(_p(0.5, 0.2, 0.3), 0.9, _p(0.3, 0.2, 0.1, 0.4))
-    # What the photo says for happy against sad, less their mean: half of log(0.3 / 0.2).
+    # The photo's log-probability of happy less the mean with sad: half of log(0.3 / 0.2).
     said = math.log(1.5) / 2
     expected = _softmax(
         0.25 + 0.5 * math.log(0.5) + 2.0 * said,
@@ -127,7 +127,7 @@ def test_abstain_outputs_of_the_face_are_found_by_name() -> None:
     assert fusion.spread_face(face) == pytest.approx([0.4, 0.3, 0.1, 0.2])
 
 
-def test_what_the_photo_says_is_bounded() -> None:
+def test_the_photo_s_terms_are_clipped() -> None:
     face = _p(0.5, 0.2, 0.3)
     happy = FUSION.fuse(face, 0.5, _p(0.5, 0.0, 0.25, 0.25))
     expected = _softmax(
@@ -152,7 +152,7 @@ def test_what_the_photo_says_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("certain", [0, 1, 2])
-def test_a_face_s_certainty_has_an_end(certain: int) -> None:
+def test_a_face_s_certainty_is_bounded(certain: int) -> None:
     face = np.zeros(3, dtype=np.float32)
     face[certain] = 1
     fused = FUSION.fuse(face, 1.0, _p(0.25, 0.25, 0.25, 0.25))
@@ -175,7 +175,7 @@ def test_a_face_s_certainty_has_an_end(certain: int) -> None:
         (7.0, MAX_SCORE_LOG_ODDS),
     ],
 )
-def test_a_score_speaks_for_a_face_only(score: float, odds: float) -> None:
+def test_a_score_never_counts_against_a_face(score: float, odds: float) -> None:
     assert score_log_odds(score) == pytest.approx(odds)
 
 
@@ -234,7 +234,7 @@ def test_any_numbers_give_probabilities() -> None:
                 assert fused.sum() == pytest.approx(1)
 
 
-def test_it_comes_back_as_it_was_written() -> None:
+def test_a_fusion_survives_a_round_trip() -> None:
     for fusion in (FUSION, bright_fusion()):
         back = unpack_fusion(pack_fusion(fusion))
         assert back == fusion
@@ -308,7 +308,7 @@ def _changed(**changes: Any) -> str:
         '"unsure_below": 0.6, "photo_limit": null, "alone": null}',
     ],
 )
-def test_what_makes_no_sense_is_refused(text: str) -> None:
+def test_invalid_values_are_refused(text: str) -> None:
     with pytest.raises((TypeError, ValueError, KeyError, OverflowError, RecursionError)):
         unpack_fusion(text)
 

@@ -48,7 +48,7 @@ def test_an_unknown_name_lists_the_known_ones(shelf: Path) -> None:
         shipped.find_model("gloomy")
 
 
-def test_a_name_may_be_that_of_a_model_of_the_user_s_own(shelf: Path, tmp_path: Path) -> None:
+def test_a_name_may_be_one_of_the_user_s_own_models(shelf: Path, tmp_path: Path) -> None:
     own = tmp_path / "a+b"
     own.mkdir()
     for name in ("mine", "bright", "c+d"):
@@ -65,7 +65,7 @@ def test_a_name_may_be_that_of_a_model_of_the_user_s_own(shelf: Path, tmp_path: 
         with pytest.raises(UsageError) as caught:
             shipped.resolve_models("bright+brigth", folder)
         assert caught.value.problem == "there is no model brigth (did you mean bright?)"
-        assert caught.value.remedy.endswith(f"of these: {known}")
+        assert caught.value.remedy.endswith(f"one of these names: {known}")
 
 
 def test_a_damaged_shipped_model_is_refused(shelf: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import batch.vision
 import batch.vision.basis
 from batch.models.contract import load_model
 from batch.models.model import Model
@@ -25,7 +26,7 @@ def other(tmp_path: Path) -> Model:
     )
 
 
-def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> None:
+def test_the_basis_depends_on_nothing_else(model: Model, tmp_path: Path) -> None:
     copy = load_model(save_model(bright_model(), tmp_path / "copy-elsewhere.onnx"))
     options = Options()
     assert compute_basis([model], options) == compute_basis(
@@ -36,7 +37,7 @@ def test_the_same_things_have_the_same_basis(model: Model, tmp_path: Path) -> No
     assert len(compute_basis([model], Options())) == 32
 
 
-def test_all_that_answers_depend_on_counts(
+def test_everything_that_a_row_depends_on_changes_the_basis(
     model: Model, other: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bases = [
@@ -48,10 +49,10 @@ def test_all_that_answers_depend_on_counts(
         compute_basis([other, model], Options()),
         compute_basis([replace(model, digest=other.digest[::-1])], Options()),
     ]
-    monkeypatch.setattr(batch.vision.basis, "detector_digest", lambda: "another detector")
+    monkeypatch.setattr(batch.vision.basis, "hash_detector", lambda: "another detector")
     bases.append(compute_basis([model], Options()))
     monkeypatch.setattr(
-        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.basis.PREPROCESSING_VERSION + 1
+        batch.vision.basis, "PREPROCESSING_VERSION", batch.vision.PREPROCESSING_VERSION + 1
     )
     bases.append(compute_basis([model], Options()))
     assert len(set(bases)) == len(bases)

@@ -43,14 +43,14 @@ def test_boxes_are_in_pixels_of_the_file_not_of_what_was_decoded(noise: Pixels) 
     np.testing.assert_array_equal(cut, noise[5:21, 10:26])
 
 
-def test_beyond_the_edge_the_edge_goes_on(noise: Pixels) -> None:
+def test_edge_pixels_are_repeated_beyond_the_edge(noise: Pixels) -> None:
     cut = crop(_photo(noise), Box(0, 0, 4, 4, 1.0), 0.5, 8, 8, 3)
     np.testing.assert_array_equal(cut[2:, 2:], noise[:6, :6])
     np.testing.assert_array_equal(cut[:2, 2:], np.broadcast_to(noise[0, :6], (2, 6, 3)))
     np.testing.assert_array_equal(cut[:2, :2], np.broadcast_to(noise[0, 0], (2, 2, 3)))
 
 
-def test_how_far_a_box_goes_on_beyond_the_edge_changes_nothing(noise: Pixels) -> None:
+def test_the_part_of_a_box_beyond_the_edge_is_ignored(noise: Pixels) -> None:
     inside = crop(_photo(noise), Box(0, 10, 12, 30, 1.0), 0.0, 16, 16, 3)
     for beyond in (5, 50):
         box = Box(-beyond, 10, 12 + beyond, 30 + beyond, 1.0)

@@ -157,7 +157,7 @@ def test_probabilities_of_other_outputs_are_a_defect() -> None:
         decide(np.asarray([0.5, 0.25, 0.25], dtype=np.float32), LABELS, Thresholds(0.5))
 
 
-def test_one_face_answers_for_the_photo() -> None:
+def test_a_single_face_decides_the_photo() -> None:
     box = Box(1, 2, 30, 40, 0.9)
     row = _row([box], _array((0.25, 0.75)))
     assert row.status is Status.OK
@@ -216,7 +216,7 @@ def test_a_whole_photo_without_a_person() -> None:
     assert (row.answer.label, row.answer.confidence) == (None, 0.625)
 
 
-def test_face_and_photo_are_joined() -> None:
+def test_face_and_photo_are_fused() -> None:
     image = _array((0.25, 0.25, 0.25, 0.25))
     row = _row([FACE], _array((0.5, 0.25, 0.25)), image, PAIR)
     assert row.source is Source.BOTH
@@ -231,7 +231,7 @@ def test_face_and_photo_are_joined() -> None:
     assert row.answer.box == FACE
 
 
-def test_without_a_face_the_photo_answers_by_its_own_rule() -> None:
+def test_without_a_face_the_photo_has_its_own_weights() -> None:
     image = _array((0.125, 0.625, 0.125, 0.125))
     row = _row([], _array(), image, PAIR)
     assert row.source is Source.IMAGE
@@ -315,7 +315,7 @@ def test_a_face_model_alone_looks_closer_if_a_threshold_is_near(
         (Box(0, 0, 480, 480, 0.79), (0.95, 0, 0.05), (0.125, 0.125, 0.125, 0.625), False),
     ],
 )
-def test_a_pair_looks_closer_if_its_joined_answer_is_near_a_threshold(
+def test_a_pair_looks_closer_if_its_fused_answer_is_near_a_threshold(
     box: Box, face: tuple[float, ...], image: tuple[float, ...] | None, settled: bool
 ) -> None:
     evidence = _evidence([box], _array(face), None if image is None else _array(image))
@@ -330,7 +330,7 @@ def test_a_pair_looks_closer_if_its_joined_answer_is_near_a_threshold(
         ((0.2, 0.2, 0.45, 0.15), False),  # 0.53
     ],
 )
-def test_neither_is_near_its_threshold_by_its_share_in_what_no_person_leaves(
+def test_neither_is_compared_with_its_threshold_given_a_person(
     probabilities: tuple[float, ...], settled: bool
 ) -> None:
     rules = Rules(model_thresholds=BOTH)

@@ -17,9 +17,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from batch.options import MAX_SIDE
 from batch.records import Reason
-from batch.vision import decode as decode_module
 from batch.vision.decode import WORKING_SIDE
 from batch.vision.pillow import has_reader
+from batch.vision.pixels import TRANSPOSES
 from tests.support.decoded import (
     NAME,
     SIDE,
@@ -33,13 +33,13 @@ from tests.support.decoded import (
 
 __all__ = ["heif"]
 
-# How far lossy formats may be off, in grey levels on average.
+# Mean difference that lossy formats may have, in grey levels.
 LOSSY = {"JPEG": 3.0, "MPO": 3.0, "WEBP": 4.0, "AVIF": 4.0, "HEIF": 4.0}
 LOSSLESS = ("PNG", "BMP", "TIFF")
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG of that size and no pixels."""
+    """A PNG of this size without pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -210,7 +210,7 @@ class TestModes:
         pixels = decode_photo(encode(Image.fromarray(ramp), "TIFF")).pixels
         assert np.abs(pixels[..., 0].ravel() - np.arange(256.0)).max() <= 1
 
-    def test_floats_that_are_no_numbers_harm_nothing(self) -> None:
+    def test_nan_and_infinite_floats_are_ignored(self) -> None:
         values = np.array([[np.nan, np.inf], [-np.inf, 2.0], [1.0, 1.5]], dtype=np.float32)
         pixels = decode_photo(encode(Image.fromarray(values), "TIFF")).pixels
         assert pixels[..., 0].tolist() == [[0, 255], [0, 255], [0, 128]]
@@ -244,13 +244,13 @@ class TestModes:
 class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-    def test_every_turn_is_undone(
+    def test_every_orientation_is_applied(
         self, form: str, orientation: int, astronaut: Image.Image, heif: None
     ) -> None:
         upright = astronaut.crop((60, 0, 380, 240))
         # The inverse of each turn is itself, but for the two quarter turns.
         inverse = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-        turn = inverse.get(orientation, decode_module.TRANSPOSES.get(orientation))
+        turn = inverse.get(orientation, TRANSPOSES.get(orientation))
         stored = upright if turn is None else upright.transpose(turn)
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
@@ -259,7 +259,7 @@ class TestOrientation:
         assert result.pixels.shape == (240, 320, 3)
         assert mean_difference(result.pixels, upright) < 6
 
-    def test_sizes_are_the_files_own_where_a_jpeg_is_turned_and_scaled(
+    def test_sizes_are_the_file_s_own_if_a_jpeg_is_turned_and_scaled(
         self, astronaut: Image.Image
     ) -> None:
         exif = Image.Exif()
@@ -269,7 +269,7 @@ class TestOrientation:
         assert result.pixels.shape == (650, 325, 3)
 
     @pytest.mark.parametrize("value", [0, 9, 65535])
-    def test_unknown_turns_are_none(self, value: int, astronaut: Image.Image) -> None:
+    def test_unknown_orientations_are_ignored(self, value: int, astronaut: Image.Image) -> None:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = value
         assert are_pixels_close(decode_photo(encode(astronaut, "PNG", exif=exif)).pixels, astronaut)
@@ -323,7 +323,7 @@ class TestSize:
         ("width", "height", "factor"),
         [(1280, 960, 1), (1281, 700, 2), (100, 2560, 2), (3000, 2000, 3), (3841, 1, 4)],
     )
-    def test_any_other_is_shrunk_by_a_whole_factor(
+    def test_other_formats_are_shrunk_by_a_whole_factor(
         self, width: int, height: int, factor: int, astronaut: Image.Image
     ) -> None:
         picture = astronaut.resize((width, height))
@@ -344,7 +344,7 @@ class TestSize:
         assert "20000 x 20000 = 400,000,000" in result.detail
         assert "100,000,000" in result.detail
 
-    def test_a_huge_jpeg_counts_as_it_is_scaled(self) -> None:
+    def test_a_huge_jpeg_counts_after_scaling(self) -> None:
         # Of one colour, so that the file is small: what counts is its size in pixels.
         data = encode(Image.new("L", (20_000, 10_000), 99), "JPEG")
         result = decode_photo(data)
@@ -357,7 +357,7 @@ class TestSize:
         assert decode_failure(data, max_pixels=SIDE * SIDE - 1).reason is Reason.TOO_LARGE
         decode_photo(data, max_pixels=SIDE * SIDE)
 
-    def test_a_progressive_jpeg_counts_whole(self, astronaut: Image.Image) -> None:
+    def test_a_progressive_jpeg_counts_before_scaling(self, astronaut: Image.Image) -> None:
         large = astronaut.resize((1280, 1280))
         decode_photo(encode(large, "JPEG"), max_pixels=640 * 640)
         data = encode(large, "JPEG", progressive=True)

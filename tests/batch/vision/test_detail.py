@@ -1,4 +1,4 @@
-"""Faces that are small in a large photo: its detail, and the look into it."""
+"""The detail of large photos, and the search for small faces in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 import batch
 from batch import Options, Provider
 from batch.location import Url
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.options import MAX_DETAIL_PIXELS, Device, FileLimits
 from batch.records import Failure, Photo, Reason, Stage, Status
 from batch.vision.crop import crop
@@ -27,7 +27,7 @@ from batch.vision.decode import (
 )
 from batch.vision.faces import CLOSE_SIDE, MIN_CLOSE_FACE_SIDE, Detector, are_all_small
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
@@ -36,14 +36,14 @@ from tests.support.decoded import decode_photo, encode, heif, mean_difference
 __all__ = ["heif"]
 
 CPU = Options(provider=Provider.CPU)
-# The astronaut's head and helmet: left, top, right, bottom. The face is 85 x 120 pixels of it.
+# The astronaut's head and helmet: left, top, right, bottom. The face has 85 x 120 pixels.
 HEAD = (140, 30, 310, 220)
 
 
 def crowd(
     astronaut: Image.Image, size: tuple[int, int], face: int, step: int, count: int
 ) -> Image.Image:
-    """Put heads whose faces are ``face`` pixels high into a grey picture, ``step`` apart."""
+    """Paste heads with faces of ``face`` pixels into a grey picture, ``step`` pixels apart."""
     scale = face / 120
     head = astronaut.convert("RGB").crop(HEAD)
     head = head.resize((round(head.width * scale), round(head.height * scale)))
@@ -106,7 +106,7 @@ class TestDetail:
         upright = picture.transpose(Image.Transpose.ROTATE_270).resize((1000, 1500))
         assert mean_difference(whole.detail.pixels, upright) < 3
 
-    def test_it_is_not_decoded_twice_where_the_pixels_are_there(
+    def test_it_is_not_decoded_again_if_its_pixels_are_in_memory(
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = large(astronaut.resize((2400, 1200)), "PNG")
@@ -144,14 +144,14 @@ class TestDetail:
         assert np.array_equal(whole.detail.pixels, np.asarray(again.image))
         assert (whole.detail.width, whole.detail.height) == (whole.width, whole.height)
 
-    def test_memory_that_does_not_suffice_for_it_is_a_failure(
+    def test_too_little_memory_for_it_is_a_failure(
         self, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def resize(*_: object, **__: object) -> None:
             raise MemoryError
 
         whole = large(astronaut.resize((3000, 500)), "PNG")
-        monkeypatch.setattr("batch.vision.decode._resize", resize)
+        monkeypatch.setattr("batch.vision.pixels._resize", resize)
         assert isinstance(whole.detail, Failure)
         assert whole.detail.reason is Reason.TOO_LARGE
 
@@ -162,7 +162,9 @@ class TestDetail:
         assert (detail.pixels == 255).all()
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-    def test_what_is_there_of_a_truncated_photo(self, form: str, astronaut: Image.Image) -> None:
+    def test_a_truncated_photo_has_a_truncated_detail(
+        self, form: str, astronaut: Image.Image
+    ) -> None:
         data = encode(astronaut.resize((2600, 1500)), form, quality=80, compress_level=1)
         cut = decode_bytes(Path("cut"), data[: len(data) * 4 // 5], salvage=True)
         assert isinstance(cut, Photo)
@@ -206,7 +208,7 @@ class TestFaces:
         assert isinstance(detail, Photo)
         assert len(detector.search_detail(detail, ())) == 400
 
-    def test_one_that_two_tiles_have_seen_in_part_is_found_once(
+    def test_one_that_is_partly_in_two_tiles_is_found_once(
         self, detector: Detector, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = large(crowd(astronaut, (3000, 2000), 60, 500, 1))
@@ -229,9 +231,7 @@ class TestFaces:
         picture = crowd(astronaut, (3000, 2000), 400, 900, 2)
         whole = replace(large(picture), load_detail=load_detail)
         assert len(detector.detect(whole)) == 2
-        labeller = Labeller(
-            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
-        )
+        labeller = Labeller(make_plan(load_ensemble(CPU), 32), Device(Provider.CPU))
         assert labeller.label(whole).status is Status.OK
 
     def test_per_face_those_beside_a_large_one_are_found(
@@ -246,7 +246,7 @@ class TestFaces:
         assert len(every.faces) >= 5
         assert every.faces[0].box == row.faces[0].box
 
-    def test_what_a_close_look_has_found_counts_once(
+    def test_one_that_a_close_look_has_found_counts_once(
         self, detector: Detector, astronaut: Image.Image
     ) -> None:
         whole = large(crowd(astronaut, (4000, 3000), 140, 400, 5))
@@ -278,7 +278,7 @@ class TestFaces:
         )
 
 
-class TestElsewhere:
+class TestCallers:
     def test_another_process_gives_the_same(self, tmp_path: Path, astronaut: Image.Image) -> None:
         path = tmp_path / "large.jpg"
         path.write_bytes(encode(astronaut.resize((4000, 3000)), "JPEG"))
@@ -295,7 +295,7 @@ class TestElsewhere:
                 assert max(here.detail.pixels.shape) > 2 * WORKING_SIDE
                 assert np.array_equal(here.detail.pixels, other.detail.pixels)
 
-    def test_a_file_that_changes_meanwhile_has_failed(
+    def test_a_file_that_changes_before_its_detail_is_read_fails(
         self, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         path = tmp_path / "large.jpg"
@@ -309,9 +309,7 @@ class TestElsewhere:
 
     def test_a_detail_that_fails_is_the_photo_s_row(self, astronaut: Image.Image) -> None:
         failure = Failure(Path("p"), Stage.READ, Reason.VANISHED, "it is gone")
-        labeller = Labeller(
-            LabellingPlan(load_ensemble(CPU), build_detector_graph(), 32), Device(Provider.CPU)
-        )
+        labeller = Labeller(make_plan(load_ensemble(CPU), 32), Device(Provider.CPU))
         blank = Photo(
             Path("p"),
             Image.new("RGB", (640, 480), (99,) * 3),

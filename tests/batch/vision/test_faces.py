@@ -11,6 +11,8 @@ import batch
 from batch import Options, Provider
 from batch.inference.session import open_session
 from batch.records import Box, Photo
+from batch.vision.detector_file import STRIDES, read_detector
+from batch.vision.detector_graph import DELTAS, SCORES, build_detector_graph
 from batch.vision.faces import (
     CLOSE_SIDE,
     FIRST_GLANCE_SIDE,
@@ -19,12 +21,10 @@ from batch.vision.faces import (
     Boxes,
     Detector,
 )
-from batch.vision.yunet import STRIDES, read_detector
-from batch.vision.yunet_graph import DELTAS, SCORES, build_detector_graph
 
 # Where the face is in the astronaut's picture, 512 pixels wide: left, top, right, bottom.
 FACE = (170, 60, 280, 210)
-# What a portrait shows of it.
+# Crop of a portrait around it.
 HEAD = (120, 20, 340, 240)
 
 
@@ -38,7 +38,7 @@ def _photo(image: Image.Image) -> Photo:
 
 
 def _crowd(astronaut: Image.Image, sizes: tuple[int, ...], side: int) -> Image.Image:
-    """Put copies of a picture of these sizes side by side, in rows, on grey."""
+    """Paste copies of a picture in these sizes in rows on grey."""
     crowd = Image.new("RGB", (side, side), "grey")
     x = y = row = 0
     for size in sizes:
@@ -49,8 +49,8 @@ def _crowd(astronaut: Image.Image, sizes: tuple[int, ...], side: int) -> Image.I
     return crowd
 
 
-def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
-    # 640 x 640 is the one size that the file itself takes.
+def test_the_rebuilt_network_gives_the_outputs_of_its_file(astronaut: Image.Image) -> None:
+    # The file itself takes only 640 x 640 pixels.
     pixels = np.asarray(astronaut.convert("RGB").resize((640, 640)))
     blue_first = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
     names = [value.name for value in onnx.load_model_from_string(read_detector()).graph.output]
@@ -69,7 +69,7 @@ def test_the_network_answers_as_its_file_says(astronaut: Image.Image) -> None:
     np.testing.assert_allclose(deltas, boxes, atol=1e-3)
 
 
-def test_photos_side_by_side_are_seen_as_each_alone(astronaut: Image.Image) -> None:
+def test_photos_in_a_batch_get_the_results_of_each_alone(astronaut: Image.Image) -> None:
     pixels = np.asarray(astronaut.convert("RGB").resize((192, 192)))
     both = np.stack([pixels, pixels[:, ::-1]])
     session = open_session(build_detector_graph(), Provider.CPU, both)
@@ -106,26 +106,28 @@ def test_a_face_that_fills_the_photo_is_found_at_the_first_glance(
     assert detector.glance(_photo(head)).is_clear
     assert sides == [FIRST_GLANCE_SIDE]
     del sides[:]
-    # Here the face is too small for the first glance, and not for the second.
+    # The face is too small for the first glance, but not for the second.
     assert detector.glance(_photo(astronaut)).is_clear
     assert sides == [FIRST_GLANCE_SIDE, GLANCE_SIDE]
 
 
-def test_the_network_does_no_work_that_is_not_used() -> None:
+def test_the_graph_has_no_unused_nodes() -> None:
     graph = onnx.load_model_from_string(build_detector_graph()).graph
     used = {SCORES, DELTAS}.union(*(node.input for node in graph.node))
     assert all(used & set(node.output) for node in graph.node)
     assert {tensor.name for tensor in graph.initializer} <= used
 
 
-def test_a_small_photo_has_no_more_to_show(detector: Detector, astronaut: Image.Image) -> None:
+def test_a_small_photo_needs_no_close_look(detector: Detector, astronaut: Image.Image) -> None:
     glance = detector.glance(_photo(astronaut.resize((GLANCE_SIDE, GLANCE_SIDE))))
     assert glance.is_full_size
     assert len(glance.boxes) == 1
 
 
-def test_what_a_glance_misses_is_looked_for(detector: Detector, astronaut: Image.Image) -> None:
-    # The face is a sixth of the picture: 15 pixels of 640, and too few of 256.
+def test_a_close_look_finds_what_a_glance_misses(
+    detector: Detector, astronaut: Image.Image
+) -> None:
+    # The face is a sixth of its copy: 15 pixels at a close look, too few at a glance.
     photo = _photo(_crowd(astronaut, (90,) * 4, CLOSE_SIDE))
     glance = detector.glance(photo)
     assert not glance.is_clear
@@ -166,7 +168,7 @@ def test_photos_of_any_shape_are_searched(detector: Detector, size: tuple[int, i
     assert boxes == ()
 
 
-def test_every_face_is_looked_for_if_asked(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_per_face_finds_every_face(tmp_path: Path, astronaut: Image.Image) -> None:
     crowd = _crowd(astronaut, (640, 80, 80, 80), 800)
     crowd.save(tmp_path / "crowd.png")
     models = Options(provider=Provider.CPU, model="happy-sad")

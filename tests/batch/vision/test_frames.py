@@ -1,4 +1,4 @@
-"""Of a file with several pictures one counts, by the rule of docs/usage.md."""
+"""Which picture is decoded of a file with several, as docs/usage.md says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pixels_of(data: bytes) -> Pixels:
 
 def encoded(image: Image.Image, form: str, later: list[Image.Image], **how: Any) -> bytes:
     file = io.BytesIO()
-    # Copies, since Pillow leaves in a picture how it was saved and goes by it the next time.
+    # Copies: Pillow stores how a picture was saved in it, and reuses that the next time.
     image, later = image.copy(), [picture.copy() for picture in later]
     image.save(file, form, save_all=True, append_images=later, **how)
     return file.getvalue()
@@ -69,7 +69,7 @@ def test_the_primary_picture_of_a_heif_counts(astronaut: Image.Image) -> None:
     assert distance(pixels_of(second), other) < 4
 
 
-def test_what_is_broken_behind_the_first_picture_does_not_matter(astronaut: Image.Image) -> None:
+def test_damage_after_the_first_picture_does_not_matter(astronaut: Image.Image) -> None:
     for form in ("GIF", "TIFF", "MPO"):
         alone = encoded(astronaut, form, [])
         data = encoded(astronaut, form, [ImageOps.invert(astronaut)])

@@ -1,4 +1,4 @@
-"""JPEGs that no program minds: without the mark of their end, and with an odd head."""
+"""JPEGs with flaws that all viewers ignore: a missing end marker, an odd header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.decoded import NAME, decode_failure, decode_photo, encode
     "how", [{}, {"quality": 30}, {"quality": 100}, {"progressive": True}, {"optimize": True}]
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_only_the_end_s_mark_may_be_missing(
+def test_only_the_end_marker_may_be_missing(
     size: tuple[int, int], how: dict[str, Any], mode: str, astronaut: Image.Image
 ) -> None:
     data = encode(astronaut.resize(size).convert(mode), "JPEG", **how)
@@ -50,7 +50,7 @@ def test_a_file_is_handed_to_the_decoder_at_once(
     assert sizes == [len(data)]
 
 
-def test_what_was_never_written_is_not_taken_for_pixels(astronaut: Image.Image) -> None:
+def test_unwritten_data_are_not_decoded_as_pixels(astronaut: Image.Image) -> None:
     data = encode(astronaut, "JPEG")
     half = len(data) // 2
     for rest in (bytes(half), b"\xff" * half, b"", b"\0\xff" * 100):
@@ -98,7 +98,7 @@ def test_a_progressive_photo_is_whole_only_with_its_last_scan(
             assert decode_failure(data[:end]).reason is Reason.TRUNCATED
 
 
-def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
+def test_a_malformed_frame_or_scan_is_not_complete() -> None:
     head = b"\xff\xd8"
     for body in (b"", b"\x08\0\x08\0\x08\1", b"\x08\0\x08\0\x08\1\1\0\0"):
         with pytest.raises(ValueError, match="start of frame"):
@@ -114,7 +114,7 @@ def test_a_frame_or_scan_that_makes_no_sense_is_no_end() -> None:
 @pytest.mark.parametrize("quality", [75, 100])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 @pytest.mark.parametrize("fill", [b"\0", b"\xf6", b"hello world\n"])
-def test_fill_that_becomes_pixels_without_an_error_is_found(
+def test_padding_that_decodes_without_an_error_is_detected(
     quality: int, share: float, fill: bytes, astronaut: Image.Image
 ) -> None:
     data = encode(astronaut, "JPEG", quality=quality)
@@ -127,7 +127,7 @@ def test_fill_that_becomes_pixels_without_an_error_is_found(
 
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
-def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
+def test_padding_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
     data = encode(astronaut, "JPEG", quality=100)
     at = int(share * len(data))
     result = decode_bytes(NAME, data[:at] + bytes(500_000), salvage=True)
@@ -157,7 +157,7 @@ def test_fill_is_not_salvaged(share: float, astronaut: Image.Image) -> None:
         b"\xff\xe2\0\x0eMPF\0II*\0\x08\0\0\0",
     ],
 )
-def test_an_odd_head_is_passed_over(odd: bytes, astronaut: Image.Image) -> None:
+def test_an_odd_header_is_skipped(odd: bytes, astronaut: Image.Image) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     data = encode(astronaut, "JPEG", exif=exif)
@@ -168,7 +168,7 @@ def test_an_odd_head_is_passed_over(odd: bytes, astronaut: Image.Image) -> None:
     assert decode_failure(data[:at] + odd + data[at : len(data) // 2]).reason is Reason.TRUNCATED
 
 
-def test_an_odd_head_does_not_keep_a_photo_from_being_salvaged(astronaut: Image.Image) -> None:
+def test_a_photo_with_an_odd_header_is_salvaged(astronaut: Image.Image) -> None:
     data = encode(astronaut, "JPEG")
     odd = data[:2] + b"\xff\xee\0\x08Adobe\0" + data[2 : int(0.9 * len(data))]
     result = decode_bytes(NAME, odd, salvage=True)
@@ -192,7 +192,7 @@ def test_other_processes_are_named(
     assert name in result.detail
 
 
-def test_a_frame_is_read_over_what_is_between_segments() -> None:
+def test_garbage_between_segments_is_skipped() -> None:
     body = struct.pack(">BHHB", 8, 20, 30, 3) + bytes(9)
     frame = b"\xff\xc2" + struct.pack(">H", 2 + len(body)) + body
     found = read_frame(b"\xff\xd8xx\xff\xff\xe0\0\4ab" + frame)

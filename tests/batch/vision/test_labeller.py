@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from batch.errors import ProviderError
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.options import Device, Options, Provider
 from batch.records import Box, Photo, Pixels, Probabilities, Reason, Region, Source, Status
 from batch.timings import CLASSIFY, CROP, FACES
 from batch.vision.faces import Glance
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from tests.support.tiny_models import (
     bright_model,
     bright_outputs,
@@ -27,9 +27,7 @@ CPU = Device(Provider.CPU)
 
 def _labeller(model: str = "happy-sad+people", always_answer: bool = False) -> Labeller:
     options = Options(model=model, always_answer=always_answer)
-    return Labeller(
-        LabellingPlan(load_ensemble(options), build_detector_graph(), batch_size=32), CPU
-    )
+    return Labeller(make_plan(load_ensemble(options), batch_size=32), CPU)
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def photo(astronaut: Image.Image) -> Photo:
     return Photo(Path("p"), astronaut.convert("RGB"), *astronaut.size)
 
 
-def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
+def test_a_sure_face_needs_no_close_look_and_no_photo_model(photo: Photo) -> None:
     labeller = _labeller()
     closer: list[Photo] = []
     assert labeller._detector is not None
@@ -62,7 +60,7 @@ def test_a_sure_face_is_looked_at_once_and_alone(photo: Photo) -> None:
         ((0.4, 0.3, 0.2, 0.1), 1, Source.BOTH),
     ],
 )
-def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
+def test_a_close_look_is_taken_if_the_fused_answer_is_near_a_threshold(
     photo: Photo, answer: tuple[float, ...], close_looks: int, source: Source
 ) -> None:
     labeller = _labeller()
@@ -76,10 +74,10 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
         looks.append(glance)
         return look_closely(photo, glance)
 
-    def ask(region: Region, views: Pixels) -> Probabilities:
+    def ask(region: Region, crops: Pixels) -> Probabilities:
         asked.append(region)
         said = (0.6, 0.1, 0.3) if region is Region.FACE else answer
-        return np.asarray([said] * len(views), dtype=np.float32)
+        return np.asarray([said] * len(crops), dtype=np.float32)
 
     detector.look_closely = look  # type: ignore[method-assign]
     labeller.classify = ask  # type: ignore[method-assign]
@@ -89,7 +87,7 @@ def test_a_closer_look_is_taken_if_face_and_photo_together_are_in_doubt(
     assert asked.count(Region.FACE) == 1 + close_looks
 
 
-def test_without_a_face_the_whole_photo_is_asked(photo: Photo) -> None:
+def test_without_a_face_the_photo_model_decides(photo: Photo) -> None:
     labeller = _labeller()
     blank = Photo(photo.path, Image.new("RGB", (512, 512), (200,) * 3), 512, 512)
     row = labeller.label(blank)
@@ -124,7 +122,7 @@ def test_abstain_outputs_of_the_graph_become_a_status(
     )
 
 
-def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> None:
+def test_a_model_of_schema_1_still_labels(tmp_path: Path, photo: Photo) -> None:
     old = _labeller(str(save_model(downgrade_to_schema_1(bright_model()), tmp_path / "old.onnx")))
     row = old.label(photo)
     assert row == _labeller(str(save_model(bright_model(), tmp_path / "new.onnx"))).label(photo)
@@ -134,7 +132,7 @@ def test_a_model_of_schema_1_labels_as_ever(tmp_path: Path, photo: Photo) -> Non
     assert list(row.answer.probabilities) == ["happy", "sad"]
 
 
-def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Photo) -> None:
+def test_a_nan_answer_is_a_failure(labeller: Labeller, photo: Photo) -> None:
     classifier = labeller._classifiers[Region.FACE]
     real = classifier.classify
     classifier.classify = lambda crops: real(crops) * float("nan")  # type: ignore[method-assign]
@@ -143,7 +141,7 @@ def test_an_answer_that_is_no_number_is_a_failure(labeller: Labeller, photo: Pho
     assert row.failure.reason is Reason.INTERNAL
 
 
-def test_a_defect_costs_one_row(
+def test_an_internal_error_fails_one_row(
     labeller: Labeller, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def glance(photo: Photo) -> Glance:
@@ -170,5 +168,5 @@ def test_a_device_that_fails_ends_the_run(
 
 def test_a_model_of_whole_photos_needs_no_detector(tmp_path: Path, photo: Photo) -> None:
     model = save_model(bright_model(bright_spec(region=Region.IMAGE)), tmp_path / "whole.onnx")
-    plan = LabellingPlan(load_ensemble(Options(model=str(model))), b"", batch_size=1)
+    plan = make_plan(load_ensemble(Options(model=str(model))), batch_size=1)
     assert Labeller(plan, CPU).label(photo).source is Source.IMAGE

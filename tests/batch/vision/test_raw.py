@@ -1,4 +1,4 @@
-"""Camera raws, by the previews inside them."""
+"""Previews in camera raws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from batch.file_types import RAW_TYPE, detect_file_type
 from batch.options import Search
 from batch.records import Reason
-from batch.vision.tiff import MIN_PREVIEW_SIDE, find_preview
+from batch.vision.raw import MIN_PREVIEW_SIDE, find_preview
 from tests.support.decoded import decode_failure, decode_photo, encode, mean_difference
 
 DNG = (50706, "B", 4, (1, 6, 0, 0), True)
@@ -26,13 +26,13 @@ def upright(astronaut: Image.Image) -> Image.Image:
 
 
 def preview(image: Image.Image, **how: Any) -> bytes:
-    """What a camera puts in: the shot as it lies on the sensor, and a thumbnail."""
+    """The JPEGs that a camera stores: a thumbnail, and the shot in the sensor's orientation."""
     small = image.resize((160, 128))
     return encode(small, "JPEG") + bytes(99) + encode(image, "JPEG", quality=92, **how)
 
 
 def tiff_raw(inside: bytes, orientation: int = 1, **how: Any) -> bytes:
-    """A raw as Nikon, Sony and others write it: a thumbnail, then what the sensor has seen."""
+    """A raw as Nikon, Sony and others write it: a thumbnail, then sensor data."""
     tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     thumbnail = np.zeros((12, 16, 3), "u1")
@@ -57,7 +57,7 @@ def boxes_raw(inside: bytes, orientation: int) -> bytes:
 
 
 def raf(inside: bytes, orientation: int) -> bytes:
-    """A raw as Fujifilm writes it, whose preview knows which side is up."""
+    """A raw as Fujifilm writes it, whose preview has the orientation."""
     return b"FUJIFILMCCD-RAW 0201FF383501X-T1".ljust(160, b"\0") + inside
 
 
@@ -86,7 +86,7 @@ def test_the_preview_is_decoded_upright(make: str, orientation: int, upright: Im
     assert mean_difference(result.pixels, upright) < 4
 
 
-def test_tiles_of_a_lossy_raw_are_no_preview(upright: Image.Image) -> None:
+def test_tiles_of_a_lossy_raw_are_not_previews(upright: Image.Image) -> None:
     pytest.importorskip("imagecodecs")
     tiles = {"photometric": 34892, "compression": "jpeg", "tile": (512, 512)}
     file = tiff_raw(b"", tags=[DNG])
@@ -103,7 +103,7 @@ def test_tiles_of_a_lossy_raw_are_no_preview(upright: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("how", [{"rowsperstrip": 96}, {"tile": (256, 256)}, {"tile": (1024, 512)}])
-def test_strips_and_tiles_of_a_preview_are_no_preview(
+def test_strips_and_tiles_of_a_preview_are_not_previews(
     how: dict[str, Any], upright: Image.Image
 ) -> None:
     pytest.importorskip("imagecodecs")
@@ -140,12 +140,12 @@ def test_a_preview_that_is_cut_off_is_truncated(upright: Image.Image) -> None:
     assert decode_failure(data[:-2000]).reason is Reason.TRUNCATED
 
 
-def test_an_ordinary_tiff_is_none(upright: Image.Image) -> None:
+def test_an_ordinary_tiff_is_not_a_raw(upright: Image.Image) -> None:
     data = encode(upright, "TIFF") + preview(upright.resize((999, 999)))
     assert decode_photo(data).width == upright.width
 
 
-def test_a_file_full_of_starts_costs_little() -> None:
+def test_a_file_full_of_jpeg_starts_is_fast() -> None:
     assert find_preview(b"IIRO" + b"\xff\xd8\xff\xe0\0\2" * 200_000) is None
 
 
@@ -162,11 +162,11 @@ def test_a_file_full_of_starts_costs_little() -> None:
         b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
     ],
 )
-def test_makers_are_known_by_their_first_bytes(head: bytes) -> None:
+def test_raws_of_each_maker_are_detected_by_their_first_bytes(head: bytes) -> None:
     assert detect_file_type(head) is RAW_TYPE
 
 
-def test_folders_give_their_raws_if_they_are_asked_for(tmp_path: Path) -> None:
+def test_raws_in_folders_are_found_on_request(tmp_path: Path) -> None:
     from batch.discovery.discover import discover
 
     (tmp_path / "a.NEF").write_bytes(b"II*\0\x08\0\0\0")

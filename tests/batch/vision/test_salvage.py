@@ -36,7 +36,7 @@ SAVED: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Asked:
-    """What an ensemble of one model of whole photos goes by."""
+    """Decision rules of a whole-photo model alone."""
 
     labels: tuple[str, ...] = ("happy", "sad")
     fusion: Fusion | None = None
@@ -62,7 +62,7 @@ def salvaged(data: bytes) -> Photo:
 
 
 @pytest.mark.parametrize("form", SAVED)
-def test_the_rows_that_are_there_are_the_photo_s(form: str, astronaut: Image.Image) -> None:
+def test_the_readable_rows_are_kept(form: str, astronaut: Image.Image) -> None:
     data = encoded(astronaut, form, **SAVED[form])
     whole, part = salvaged(data), salvaged(cut(data, 0.8))
     assert (part.width, part.height) == (whole.width, whole.height) == astronaut.size
@@ -76,7 +76,7 @@ def test_the_rows_that_are_there_are_the_photo_s(form: str, astronaut: Image.Ima
 
 
 @pytest.mark.parametrize("form", SAVED)
-def test_nothing_is_salvaged_unless_it_is_asked_for(form: str, astronaut: Image.Image) -> None:
+def test_nothing_is_salvaged_by_default(form: str, astronaut: Image.Image) -> None:
     failure = decode_bytes(NAME, cut(encoded(astronaut, form), 0.8))
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.TRUNCATED
@@ -91,7 +91,7 @@ def test_less_than_half_of_a_photo_stays_a_failure(form: str, astronaut: Image.I
     assert decode_bytes(NAME, data, salvage=True) == replace(failure, detail=detail)
 
 
-def test_a_photo_that_lies_on_its_side_is_measured_by_its_columns(astronaut: Image.Image) -> None:
+def test_a_photo_on_its_side_is_measured_by_its_columns(astronaut: Image.Image) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     data = encoded(astronaut, "JPEG", exif=exif)
@@ -101,7 +101,7 @@ def test_a_photo_that_lies_on_its_side_is_measured_by_its_columns(astronaut: Ima
 
 @pytest.mark.parametrize("form", ["WEBP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
-def test_formats_of_which_nothing_is_left_fail_and_say_so(
+def test_formats_that_can_not_be_salvaged_say_so(
     form: str, share: float, astronaut: Image.Image
 ) -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
@@ -146,7 +146,7 @@ def test_a_photo_is_enough_by_its_rows_or_columns() -> None:
         assert not has_enough_rows(Image.fromarray(part))
 
 
-def test_the_mark_goes_from_the_photo_to_the_row() -> None:
+def test_the_row_says_that_the_photo_is_salvaged() -> None:
     image = Image.new("RGB", (9, 9))
     nobody = np.empty((0, 2), dtype=np.float32)
     for asked in (nobody, np.asarray([[0.1, 0.9]], dtype=np.float32)):

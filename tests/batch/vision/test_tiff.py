@@ -1,4 +1,4 @@
-"""TIFFs of every kind: the right pixels or `unsupported`, and never any others."""
+"""TIFFs of every kind are decoded to the right pixels or are `unsupported`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def written(image: Image.Image | npt.NDArray[Any], **how: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["u2", "f4"])
-def test_grey_whose_white_is_zero_is_no_negative(kind: str, astronaut: Image.Image) -> None:
+def test_grey_with_white_as_zero_is_not_inverted(kind: str, astronaut: Image.Image) -> None:
     grey = np.asarray(astronaut.convert("L")).astype(kind)
     stored = (255 - grey) * 257 if kind == "u2" else (255 - grey) / 255
     pixels = decode_photo(written(stored.astype(kind), photometric="miniswhite")).pixels
@@ -105,12 +105,12 @@ def test_what_is_not_decoded_is_described(astronaut: Image.Image) -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_an_end_that_is_missing(share: float, compression: str, astronaut: Image.Image) -> None:
+def test_a_missing_end_is_detected(share: float, compression: str, astronaut: Image.Image) -> None:
     data = encode(astronaut, "TIFF", compression=compression)
     assert decode_failure(data[: int(share * len(data))]).reason is Reason.TRUNCATED
 
 
-def test_directories_that_lead_anywhere_end() -> None:
+def test_circular_and_broken_directories_end() -> None:
     loop = b"II*\0\x08\0\0\0" + struct.pack("<HI", 0, 8)
     assert len(list(iter_directories(loop))) == 1
     many = b"II*\0\x08\0\0\0" + b"".join(struct.pack("<HI", 0, 8 + 6 * n) for n in range(1, 999))

@@ -15,13 +15,13 @@ from batch.cli.label import _launch_early
 from batch.engines.local import LocalEngine
 from batch.errors import ModelError, OutputError
 from batch.location import Location
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import load_ensemble
 from batch.models.model import GoldenSamples
 from batch.options import Device, FileLimits, Job, JournalOptions, Options, Provider
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.vision.decode import decode
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import LabellingPlan, make_plan
 from batch.workers.child import SMALL_FILE_BYTES
 from batch.workers.pool import WorkerPool
 from batch.workers.process import (
@@ -42,9 +42,7 @@ KNOWN = Row(Path("known.jpg"), Status.NO_FACE, width=1, height=1)
 
 def _plan(folder: Path, **changes: object) -> LabellingPlan:
     model = save_model(bright_model(bright_spec(**changes)), folder / "bright.onnx")
-    return LabellingPlan(
-        load_ensemble(Options(model=str(model))), build_detector_graph(), batch_size=4
-    )
+    return make_plan(load_ensemble(Options(model=str(model))), batch_size=4)
 
 
 def _workers(plan: LabellingPlan) -> WorkerPool:

@@ -1,4 +1,7 @@
-"""The face detector's network, made ready for photos of any size."""
+"""The face detector's network, rebuilt for batches of photos of any size.
+
+This module loads the package onnx; workers receive its result in their plan.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,32 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.vision.yunet import STRIDES, read_detector
+from batch.vision.detector_file import STRIDES, read_detector
 
-# Names in the graph; FLAT is the shape of the scores, one per cell, CELLS that of a head.
+# Names in the graph. FLAT is the shape of the scores (one per cell), CELLS the shape of a head.
 PHOTOS, SCORES, DELTAS, FLAT, CELLS = "photos", "scores", "deltas", "flat", "cells"
-# The heads that are used, with the channels of each, and the channels of the one that they become:
-# ONNX Runtime's fast kernels take a multiple of four.
+# The heads that are used, with the channels of each, and the channels of the head they are merged
+# into: ONNX Runtime's fast kernels take multiples of four.
 HEADS = {"cls": 1, "obj": 1, "bbox": 4}
 HEAD_CHANNELS = 8
 UNUSED_CHANNELS = HEAD_CHANNELS - sum(HEADS.values())
 
-# Constants of a graph by their names.
+# Constants of a graph by name.
 Weights = dict[str, npt.NDArray[Any]]
 
 
 def build_detector_graph() -> bytes:
-    """Give the network with what stands before and behind it inside, as an ONNX file's bytes.
+    """Build the network with its pre- and postprocessing, as an ONNX file's bytes.
 
-    Input: uint8 RGB [N, H, W, 3], H and W multiples of ``MULTIPLE``. Outputs: ``scores``,
-    float32 [N, cells], the root of class times objectness; and ``deltas``, float32
-    [N, cells, 4], each cell's box in units of its stride. Cells run over the strides, the
-    finest first, and over rows and columns in each.
+    Input: uint8 RGB [N, H, W, 3], H and W multiples of ``SIDE_MULTIPLE``. Outputs: ``scores``,
+    float32 [N, cells], the square root of class times objectness; and ``deltas``, float32
+    [N, cells, 4], each cell's box in units of its stride. Cells are ordered by stride, finest
+    first, then by row and column.
     """
     proto = onnx.load_model_from_string(read_detector())
     graph = proto.graph
     network_input = graph.input[0].name
-    # The file's own heads reshape to a batch of one photo; those made here to any.
+    # The file's own heads reshape to a batch of one photo, the merged heads to any batch.
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     _swap_colours(graph, network_input, weights)
     heads = [_merge_heads(graph, level, weights) for level in range(len(STRIDES))]
@@ -62,16 +65,16 @@ def build_detector_graph() -> bytes:
 
 
 def _swap_colours(graph: onnx.GraphProto, network_input: str, weights: Weights) -> None:
-    """Let the first convolution, which was trained on BGR, take RGB."""
+    """Make the first convolution, which was trained on BGR, take RGB."""
     (first,) = (node for node in graph.node if network_input in node.input)
     weights[first.input[1]] = np.ascontiguousarray(weights[first.input[1]][:, ::-1])
 
 
 def _merge_heads(graph: onnx.GraphProto, level: int, weights: Weights) -> list[onnx.NodeProto]:
-    """Make one head, [N, cells, HEAD_CHANNELS], of those of a level that are used.
+    """Merge the used heads of a level into one, [N, cells, HEAD_CHANNELS].
 
-    Each is a pointwise and a depthwise convolution, whose few channels cost as much as sixteen.
-    Their channels do not mix, so that each is what it was.
+    A head is a pointwise and a depthwise convolution, whose few channels cost as much as sixteen.
+    Channels do not mix, so merging changes no result.
     """
     heads = [f"bbox_head.multi_level_{kind}.{level}" for kind in HEADS]
     (features,) = (node.input[0] for node in graph.node if f"{heads[0]}.conv1.weight" in node.input)
@@ -116,7 +119,7 @@ def _make_score_nodes() -> list[onnx.NodeProto]:
 
 
 def _drop_unused(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Leave out the nodes that no output depends on, which ONNX Runtime would run."""
+    """Remove nodes that no output depends on; ONNX Runtime would run them."""
     wanted = {SCORES, DELTAS}
     kept = []
     for node in reversed(nodes):

@@ -1,4 +1,4 @@
-"""Photos that can't be decoded: each is a value with its reason, and nothing is raised or said."""
+"""Photos that can't be decoded become failures with a reason, without exceptions or warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TestBroken:
     def test_no_image(self, data: bytes) -> None:
         assert decode_failure(data).reason is Reason.NOT_AN_IMAGE
 
-    def test_a_format_that_is_not_known_is_not_opened(self, astronaut: Image.Image) -> None:
+    def test_an_unknown_format_is_not_opened(self, astronaut: Image.Image) -> None:
         for form in ("ICO", "TGA", "PCX"):
             assert decode_failure(encode(astronaut, form)).reason is Reason.NOT_AN_IMAGE
 
@@ -97,7 +97,7 @@ class TestBroken:
             (OSError("x" * 10_000), Reason.CORRUPT),
         ],
     )
-    def test_what_pillow_may_raise_besides(
+    def test_any_exception_of_pillow_is_a_failure(
         self,
         error: Exception,
         reason: Reason,
@@ -114,11 +114,11 @@ class TestBroken:
 
 
 class TestWarnings:
-    """pytest makes each warning an error here, and so would ``python -W error``."""
+    """Warnings are errors in pytest, and with ``python -W error``."""
 
     @pytest.fixture
     def odd(self, astronaut: Image.Image) -> list[bytes]:
-        """Files that Pillow itself decodes, but warns about."""
+        """Files that Pillow decodes with a warning."""
         palette = Image.new("P", (8, 8), 3)
         palette.putpalette([7] * 768)
         exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x03\0"
@@ -149,7 +149,7 @@ class TestWarnings:
             list(pool.map(work, range(8)))
 
 
-def test_a_sound_file_of_a_kind_that_pillow_can_not_read_is_unsupported() -> None:
+def test_an_intact_file_that_pillow_does_not_support_is_unsupported() -> None:
     import skimage
 
     # A TIFF of RGB in 64-bit floating point.

