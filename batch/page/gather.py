@@ -16,7 +16,6 @@ from batch.files.publish import is_device
 from batch.path_text import escape_formula, path_text
 from batch.reading.dataset_reader import require_success
 from batch.reading.fields import read_checked_records
-from batch.reading.readers import RecordReader, translate_read_errors
 from batch.reading.saved import (
     REQUIRED_COLUMNS,
     SavedReport,
@@ -27,6 +26,8 @@ from batch.reading.saved import (
 )
 from batch.records import Abstain, Reason, Source, Status
 from batch.reports.columns import MISSING_PREFIX
+from batch.reports.readers import translate_read_errors
+from batch.reports.tabular import RecordReader
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")

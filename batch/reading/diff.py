@@ -15,14 +15,15 @@ from batch.files.lock import hold_lock
 from batch.files.publish import translate_write_errors
 from batch.location import parse_location
 from batch.path_text import guard_cell, path_text
-from batch.reading.readers import REMEDY
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.records import Status
 from batch.reports.columns import PROBABILITY_DECIMALS
 from batch.reports.dataset_place import check_outside_datasets
-from batch.reports.formats import Column, ColumnKind, Record, Value, open_writer
+from batch.reports.formats import open_writer
 from batch.reports.output import check_not_input, describe_output, publish_output
+from batch.reports.readers import REMEDY
 from batch.reports.report import check_output, report_format
+from batch.reports.tabular import Column, ColumnKind, Record, Value
 
 # KiB of pages that SQLite keeps in memory; what is more goes to a temporary file.
 CACHE_KIB = 16_384

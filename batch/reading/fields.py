@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from batch.errors import ReportError
 from batch.path_text import CONTROLS, UNPRINTABLE, printable_text
-from batch.reading.readers import MAX_LINE_BYTES, REMEDY, RecordReader, record_error
 from batch.records import MAX_LABELS, Source, Status
-from batch.reports.formats import Value
+from batch.reports.readers import MAX_LINE_BYTES, REMEDY, record_error
+from batch.reports.tabular import RecordReader, Value
 from batch.row_json import MAX_PHOTO_SIDE
 
 LAST_POSITION = 2**63 - 2

@@ -11,9 +11,9 @@ from typing import Any
 from batch.errors import InputError
 from batch.location import Location
 from batch.reading.fields import read_checked_records
-from batch.reading.readers import REMEDY, record_error
 from batch.reading.saved import open_reader
 from batch.records import ABSTAIN_OUTPUTS, Region
+from batch.reports.readers import REMEDY, record_error
 from trainer.data import Pixels
 from trainer.datasets.duplicates import twins
 from trainer.reviewing.review import BOX, Review, Verdict, box_of, placed, read_review

@@ -209,8 +209,8 @@ def test_the_summary_names_the_most_frequent_relabellings_only() -> None:
     [
         (HEADER, HEADER.replace("p_sad", "p_angry"), ["labels happy, sad", "has happy, angry"]),
         (HEADER, HEADER.replace(",error", ",face,error"), ["row a face", "--per-face"]),
-        (HEADER, "name\n", ["new.csv", "no report"]),
-        ("a,b\n", HEADER, ["old.csv", "no report"]),
+        (HEADER, "name\n", ["new.csv", "not a report"]),
+        ("a,b\n", HEADER, ["old.csv", "not a report"]),
         (HEADER + "a.jpg,ok\n", HEADER, ["old.csv, line 2", "damaged"]),
         (HEADER, HEADER + "a.jpg,ok,,,,,\n" * 2, ["new.csv has a.jpg twice"]),
         (HEADER, None, ["new.csv", "No such file"]),

@@ -20,8 +20,9 @@ from batch.errors import OutputError, UsageError
 from batch.path_text import parse_path_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.columns import column_names, flatten_row
-from batch.reports.formats import ROW_GROUP_ROWS, Format
+from batch.reports.formats import Format
 from batch.reports.report import check_output, open_report, report_format
+from batch.reports.tabular import ROW_GROUP_ROWS
 
 LABELS = ("happy", "sad")
 

@@ -19,8 +19,9 @@ from batch.errors import ExitCode, OutputError, UsageError
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import workbook
 from batch.reports.columns import column_names
-from batch.reports.formats import Column, ColumnKind, Value
+from batch.reports.formats import Format, open_writer
 from batch.reports.report import check_output, open_report
+from batch.reports.tabular import Column, ColumnKind, Value
 from batch.reports.workbook import WorkbookWriter
 from tests.conftest import REPOSITORY, Command
 
@@ -150,7 +151,7 @@ def test_a_workbook_that_is_given_up_is_silent_and_leaves_nothing(
 LIMITED = """
 import io, resource, sys
 from batch.errors import OutputError
-from batch.reports.formats import Column
+from batch.reports.tabular import Column
 from batch.reports.workbook import WorkbookWriter
 writer = WorkbookWriter(io.BytesIO(), [Column("path")])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
@@ -201,7 +202,7 @@ def test_a_missing_xlsxwriter_is_found_before_the_work(
     with pytest.raises(UsageError, match=r"pip install 'batch-label\[xlsx\]', or name a .csv"):
         check_output(str(tmp_path / "r.xlsx"))
     with pytest.raises(UsageError, match="XlsxWriter"):
-        WorkbookWriter(io.BytesIO(), [Column("path")])
+        open_writer(Format.XLSX, io.BytesIO(), [Column("path")])
 
 
 def test_the_command_writes_workbooks_and_reads_none(
@@ -214,4 +215,4 @@ def test_the_command_writes_workbooks_and_reads_none(
     ]  # fmt: skip
     refused = command("diff", "r.xlsx", "r.xlsx")
     assert refused.returncode == ExitCode.USAGE
-    assert "is a workbook, which is for people and is not read back" in refused.stderr
+    assert "is a workbook, which is not read back" in refused.stderr
