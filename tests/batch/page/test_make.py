@@ -302,7 +302,7 @@ def test_a_page_goes_to_standard_output(tmp_path: Path, command: Command) -> Non
     ("text", "words"),
     [
         (None, "No such file"),
-        ("a,b\n", "no report"),
+        ("a,b\n", "not a report"),
         ("path,status,label,confidence,error\na.jpg,odd,,,\n", "line 2"),
         ("path,status,label,confidence,error,source\na.jpg,ok,happy,0.9,,moon\n", "moon"),
         ("path,status,label,confidence,error,width,height\na.jpg,ok,happy,0.9,,x,1\n", "width x"),

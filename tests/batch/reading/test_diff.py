@@ -16,15 +16,14 @@ from click.testing import CliRunner, Result
 
 from batch.cli.diff import diff as command_diff
 from batch.errors import ExitCode
-from batch.reading import diff as pairs
+from batch.reading import pairs
 from batch.reading.diff import (
     CHANGE_MEANINGS,
     Change,
-    Pair,
     classify_change,
     diff_columns,
-    open_pairs,
 )
+from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import REQUIRED_COLUMNS, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.formats import READABLE_FORMATS, Format
@@ -208,7 +207,7 @@ def test_the_summary_names_the_most_frequent_relabellings_only() -> None:
     ("old", "new", "words"),
     [
         (HEADER, HEADER.replace("p_sad", "p_angry"), ["labels happy, sad", "has happy, angry"]),
-        (HEADER, HEADER.replace(",error", ",face,error"), ["row a face", "--per-face"]),
+        (HEADER, HEADER.replace(",error", ",face,error"), ["one row per face", "--per-face"]),
         (HEADER, "name\n", ["new.csv", "not a report"]),
         ("a,b\n", HEADER, ["old.csv", "not a report"]),
         (HEADER + "a.jpg,ok\n", HEADER, ["old.csv, line 2", "damaged"]),
@@ -279,7 +278,7 @@ def test_no_room_for_the_temporary_file_is_an_error_with_a_remedy(
             database.execute("PRAGMA max_page_count = 3")
 
     written(Path("old.csv"), many(2_000))
-    monkeypatch.setattr("batch.reading.diff.Pairs", Full)
+    monkeypatch.setattr("batch.reading.pairs.Pairs", Full)
     ran = diff("old.csv", "old.csv")
     assert ran.exit_code == 2
     assert "full" in ran.stderr

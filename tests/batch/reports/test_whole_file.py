@@ -98,7 +98,7 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path) -> None:
         file.write(b"# HELP ours 2")
     file.path.write_bytes(b"# HELP theirs")
     for call in (file.check, lambda: file.write(b"# HELP ours 3")):
-        with pytest.raises(OutputError, match=f"not one that batch-label wrote; {ELSEWHERE}"):
+        with pytest.raises(OutputError, match=f"was not written by batch-label; {ELSEWHERE}"):
             call()
     assert file.path.read_bytes() == b"# HELP theirs"
 
