@@ -18,7 +18,7 @@ from batch.merging.shard_checks import ListingCheck, check_shards_match
 from batch.merging.shard_report import NO_POSITION, ShardReport, open_shard_report
 from batch.path_text import label_text
 from batch.records import ABSTAIN_OUTPUTS, Reason, Status
-from batch.reports.columns import SALVAGED_NOTE, column_names
+from batch.reports.columns import column_names, is_salvaged, parse_reason
 from batch.reports.dataset import is_dataset
 from batch.reports.dataset_place import check_outside_datasets
 from batch.reports.formats import Format
@@ -150,7 +150,9 @@ def _count_photo(
         tally.missing += 1
         return
     status, error = Status(str(record["status"])), str(record["error"] or "")
-    if status is not Status.FAILED and SALVAGED_NOTE in error:
+    reason = None
+    if status is Status.FAILED:
+        reason = Reason(parse_reason(error))
+    elif is_salvaged(error):
         tally.salvaged += 1
-    reason = Reason(error.partition(":")[0]) if status is Status.FAILED else None
     tally.count(status, labels_by_cell.get(record["label"]), reason)

@@ -15,7 +15,7 @@ from batch.reading.dataset_reader import DatasetReader
 from batch.reading.fields import read_checked_records
 from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Abstain
 from batch.reports import formats
-from batch.reports.columns import MISSING_PREFIX
+from batch.reports.columns import is_missing
 from batch.reports.dataset import DATASET_SUFFIX
 from batch.reports.formats import READABLE_FORMATS, Format, find_format
 from batch.reports.readers import columns_error, translate_read_errors
@@ -168,8 +168,3 @@ def check_columns(columns: tuple[str, ...], display_name: str) -> None:
         raise columns_error(display_name, f"its column {odd[0]} can't be printed", columns)
     if len(outputs) > MAX_LABELS + len(ABSTAIN_OUTPUTS):
         raise columns_error(display_name, f"it names {len(outputs)} labels", columns)
-
-
-def is_missing(error: str | None) -> bool:
-    """Tell by the column `error` of a row whether its photo no longer exists."""
-    return error is not None and error.startswith(MISSING_PREFIX)

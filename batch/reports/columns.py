@@ -142,6 +142,24 @@ def _error_text(row: Row) -> str | None:
     return cell_text("; ".join(parts)) or None
 
 
+def is_missing(error: str | None) -> bool:
+    """Tell by the column `error` of a row whether it was kept for a missing photo."""
+    return error is not None and error.startswith(MISSING_PREFIX)
+
+
+def is_salvaged(error: str | None) -> bool:
+    """Tell by the column `error` of a row that did not fail whether its photo was truncated."""
+    return error is not None and SALVAGED_NOTE in error
+
+
+def parse_reason(error: str | None) -> str:
+    """Read the reason from the column `error` of a row that failed."""
+    text = error or ""
+    if is_missing(error):
+        text = text.partition("; ")[2]
+    return text.partition(":")[0]
+
+
 def make_frame(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
     """Collect rows in a data frame with the columns of a report.
 
