@@ -16,9 +16,9 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from batch.reports.formats import READABLE_FORMATS
-from tests.batch.reports.test_dataset import files
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
+from tests.support.datasets import files
 from tests.support.object_store import Bucket, bucket, s3_server
 from tests.support.runs import Place, drafts, ended, make_photos, wait_for
 from tests.support.tiny_models import bright_model, bright_spec, save

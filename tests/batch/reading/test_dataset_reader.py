@@ -23,8 +23,8 @@ from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.report import open_report
 from batch.reports.tabular import ROW_GROUP_ROWS, Value
 from tests.batch.reading.test_diff import LIST, NEW, OLD, failed, labelled
-from tests.batch.reports.test_dataset import rows
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS
+from tests.support.datasets import rows
 from tests.support.object_store import Bucket, bucket, s3_server
 
 __all__ = ["bucket", "s3_server"]  # fixtures

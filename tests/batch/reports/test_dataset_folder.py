@@ -18,8 +18,8 @@ from batch.reports import dataset_folder
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset
 from batch.reports.report import check_output, open_report
-from tests.batch.reports.test_dataset import files, fill, listed, read, rows, write
 from tests.conftest import REPOSITORY
+from tests.support.datasets import files, fill, listed, read, rows, write
 from tests.support.runs import drafts
 
 # A publication that stops where it is told to, as if it were killed there.
@@ -28,7 +28,7 @@ import os, sys
 from pathlib import Path
 from batch.reports import dataset_folder
 from batch.reports.dataset_folder import LocalDataset
-from tests.batch.reports.test_dataset import fill
+from tests.support.datasets import fill
 dataset_folder.exchange = lambda one, other: False
 rename, left, target = Path.rename, int(sys.argv[2]), Path(sys.argv[1])
 clear = dataset_folder._clear
@@ -239,7 +239,7 @@ def test_a_run_that_is_killed_leaves_the_earlier_dataset(tmp_path: Path) -> None
     before = files(tmp_path / "results")
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from tests.batch.reports.test_dataset import fill\n"
+        "from tests.support.datasets import fill\n"
         "from batch.reports.dataset_folder import LocalDataset\n"
         "fill(LocalDataset(Path(sys.argv[1])), 20)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
