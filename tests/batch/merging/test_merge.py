@@ -1,4 +1,4 @@
-"""The reports of all shards are joined into a single run's, to the byte, or not at all."""
+"""Reports of all shards are merged into the bytes of a single run's report, or not at all."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def abstaining(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
 @pytest.mark.parametrize("output", [".csv", DATASET])
 @pytest.mark.parametrize("form", [".csv", ".jsonl", DATASET])
-def test_what_has_no_label_is_joined_too(
+def test_photos_without_a_label_are_merged_too(
     abstaining: Place, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
 ) -> None:
     report = (abstaining.folder / f"whole-{_named('.csv', per_face)}").read_text()
@@ -177,7 +177,7 @@ def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: 
     assert found == files(tmp_path / "whole")
 
 
-def test_a_part_that_is_no_whole_dataset(place: Place) -> None:
+def test_a_part_that_is_an_incomplete_dataset(place: Place) -> None:
     next((place.folder / "2-photos").glob("part-*")).unlink()
     told = _refused(place, *_parts(DATASET))
     assert "report 2-photos is incomplete: part-00000-" in told
@@ -354,7 +354,7 @@ def test_a_part_of_which_a_later_run_was_interrupted(place: Place) -> None:
     assert "run its shard again" in told
 
 
-def test_reports_that_are_no_parts(place: Place) -> None:
+def test_reports_that_are_not_of_shards(place: Place) -> None:
     told = _refused(place, "whole-photos.csv")
     assert (
         "whole-photos.csv is not the report of a shard: it has no column `position`; give reports"
@@ -378,7 +378,7 @@ def test_the_report_may_not_be_one_of_the_parts(place: Place) -> None:
 
 @pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_torn_part_wherever_it_is_torn(
+def test_an_incomplete_part_wherever_it_is_cut(
     place: Place, form: str, per_face: tuple[str, ...]
 ) -> None:
     parts = _parts(form, per_face)
@@ -438,7 +438,7 @@ def test_a_part_that_was_edited(
     assert told in _refused(place, *_parts(".csv"))
 
 
-def test_a_status_that_is_none(place: Place) -> None:
+def test_an_unknown_status(place: Place) -> None:
     part = place.folder / "2-photos.jsonl"
     part.write_text(part.read_text().replace('"status": "ok"', '"status": "fine"', 1))
     assert "2-photos.jsonl, line" in (told := _refused(place, *_parts(".jsonl")))

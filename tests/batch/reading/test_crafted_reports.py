@@ -1,4 +1,4 @@
-"""Reports that nobody's run wrote: refused in one line, in bounded memory, and in no time."""
+"""Crafted reports: refused in one line, in bounded memory and time."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_texts_of_other_programs_are_read(large: bool, tmp_path: Path) -> None:
         assert [row.path for row in saved.rows()] == paths
 
 
-def test_values_that_are_no_text_and_no_number_are_refused(tmp_path: Path) -> None:
+def test_values_that_are_neither_text_nor_numbers_are_refused(tmp_path: Path) -> None:
     report = tmp_path / "r.parquet"
     columns = {name: [[1]] for name in ("path", "status", "label", "confidence", "error")}
     pyarrow.parquet.write_table(pyarrow.table(columns), report)
@@ -219,7 +219,7 @@ def test_values_that_are_no_text_and_no_number_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
-def test_columns_without_end_are_refused_at_once(form: Format, tmp_path: Path) -> None:
+def test_too_many_columns_are_refused_at_once(form: Format, tmp_path: Path) -> None:
     names = [f"p_{number}" for number in range(130_000 if form is Format.CSV else 20_000)]
     names = [*LABELLED.strip().split(","), *names]
     report = tmp_path / f"r{form}"
@@ -244,7 +244,7 @@ def test_a_record_of_many_lines_is_not_read_whole(tmp_path: Path) -> None:
     assert f"a record is longer than {MAX_LINE_BYTES} bytes" in refusal(report)
 
 
-def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_refused(tmp_path: Path) -> None:
     report = tmp_path / "r.jsonl"
     line = json.dumps({"path": "a", "status": "failed", "label": None, "confidence": None})
     report.write_text(
@@ -286,7 +286,7 @@ def test_the_longest_rows_that_a_run_writes_are_read(
         assert [row.path for row in saved.rows()] == [path_text(path)] * 3
 
 
-def test_words_about_a_failure_are_cut_off() -> None:
+def test_the_detail_of_a_failure_is_cut_off() -> None:
     failure = Failure(Path("a"), Stage.READ, Reason.UNREADABLE, "x" * 1_000_000)
     assert len(failure.detail) == MAX_DETAIL_CHARS
     assert failure.detail.endswith("x...")

@@ -1,4 +1,4 @@
-"""Datasets read back: the rows of the report as a file, in its order, or a refusal."""
+"""Datasets read back: the rows of the same report in one file, or an error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ FACES = [labelled("two.jpg", 0.9, faces=2), failed("b.jpg"), labelled("one.jpg",
 
 
 @pytest.mark.parametrize("per_face", [False, True], ids=["photos", "faces"])
-def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: bool) -> None:
+def test_rows_are_those_of_the_parquet_report_in_its_order(tmp_path: Path, per_face: bool) -> None:
     said = [*FACES, *ABSTAINED, *rows(40)]
     write(f"{tmp_path}/d/", said, per_face, OUTPUTS)
     write(f"{tmp_path}/r.parquet", said, per_face, OUTPUTS)
@@ -71,7 +71,7 @@ def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: b
     assert read(tmp_path / "d", some) == read(tmp_path / "r.parquet", some)
 
 
-def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "MAX_ROWS_PER_FILE", 7)
     labels = ("a/b", "50%", "größer 微笑")
     write(f"{tmp_path}/d/", rows(200, labels), outputs=labels)
@@ -82,7 +82,7 @@ def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("said", [[], [failed("a.jpg")]], ids=["no row", "no answer"])
-def test_one_without_an_answer_is_read(tmp_path: Path, said: list[Row]) -> None:
+def test_a_dataset_without_an_answer_is_read(tmp_path: Path, said: list[Row]) -> None:
     write(f"{tmp_path}/d/", said)
     assert len(read(tmp_path / "d", ("path", "error"))) == len(said)
 
@@ -153,7 +153,7 @@ def with_a_list_of_files_elsewhere(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(path="../../etc/passwd"))
 
 
-def with_a_list_of_files_that_are_none(folder: Path) -> None:
+def with_a_list_of_impossible_files(folder: Path) -> None:
     path = "part-00000\0\ud800-0123456789ab.parquet"
     changed(folder, lambda listed: listed["files"][0].update(path=path))
 
@@ -190,13 +190,13 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (with_a_damaged_file, r"file part-00003-\S+, is damaged \(not Parquet: "),
         (with_another_s_list, r"is not a dataset of batch-label: its _SUCCESS is another's; "),
         (with_a_list_of_files_elsewhere, "is not a dataset of batch-label: "),
-        (with_a_list_of_files_that_are_none, "is not a dataset of batch-label: "),
+        (with_a_list_of_impossible_files, "is not a dataset of batch-label: "),
         (with_a_list_of_more_rows, r"file part-00000-\S+, is damaged \(it has 30 rows, not 1000\)"),
         (with_a_list_without_files, "is not a dataset of batch-label: "),
         (with_a_file_of_other_columns, r"file part-00000-\S+, is damaged "),
     ],
 )
-def test_what_is_torn_or_foreign_is_refused(
+def test_an_incomplete_or_foreign_dataset_is_refused(
     folder: str, spoil: Callable[[Path], None], told: str
 ) -> None:
     spoil(Path(folder))
@@ -214,14 +214,14 @@ def test_a_file_that_goes_while_it_is_read_is_named(folder: str) -> None:
             list(records)
 
 
-def test_files_that_it_does_not_list_are_none_of_its(folder: str) -> None:
+def test_files_that_are_not_listed_are_ignored(folder: str) -> None:
     before = read(Path(folder), ("path", "label"))
     part = last_file(Path(folder))
     shutil.copy(part, part.with_name("part-00001-0123456789ab.parquet"))
     assert read(Path(folder), ("path", "label")) == before
 
 
-def test_a_torn_one_leaves_no_list_of_changes(folder: str, tmp_path: Path) -> None:
+def test_a_damaged_dataset_leaves_the_earlier_list_of_changes(folder: str, tmp_path: Path) -> None:
     write(f"{tmp_path}/old/", rows(90))
     (tmp_path / "changes.csv").write_text("earlier")
     with_a_damaged_file(Path(folder))
@@ -231,7 +231,7 @@ def test_a_torn_one_leaves_no_list_of_changes(folder: str, tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"changes.csv", "old", "results"}
 
 
-def test_nothing_is_written_into_one(folder: str, tmp_path: Path) -> None:
+def test_nothing_is_written_into_a_dataset(folder: str, tmp_path: Path) -> None:
     write(f"{tmp_path}/r.csv", rows(10))
     (tmp_path / "link").symlink_to(folder)
     for output in (f"{folder}changes.csv", f"{tmp_path}/link/changes.csv"):
@@ -245,7 +245,7 @@ def test_a_name_without_a_suffix_is_told_how_to_name_a_dataset(bucket: Bucket) -
         diff(bucket.url("r"), bucket.url("old/"), "-", io.BytesIO())
 
 
-def test_in_a_store_they_are_compared_as_in_folders(bucket: Bucket, tmp_path: Path) -> None:
+def test_datasets_in_a_store_are_compared_as_in_folders(bucket: Bucket, tmp_path: Path) -> None:
     for name, said in (("old", OLD), ("new", NEW)):
         write(f"{tmp_path}/{name}/", said)
         write(bucket.url(f"{name}/"), said)
@@ -255,7 +255,7 @@ def test_in_a_store_they_are_compared_as_in_folders(bucket: Bucket, tmp_path: Pa
         assert Path(output).read_text() == LIST
 
 
-def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
+def test_in_a_store_only_listed_files_are_read(bucket: Bucket) -> None:
     write(bucket.url("night/"), rows(100))
     place = parse_location(bucket.url("night/"))
     before = read(place, ("path", "label"))

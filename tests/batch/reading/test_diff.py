@@ -240,7 +240,7 @@ def test_what_can_t_be_compared_is_trouble_and_no_difference(
         ("no/such/folder/c.csv", "no/such/folder"),
     ],
 )
-def test_a_bad_output_is_refused_before_the_work(output: str, words: str) -> None:
+def test_a_bad_output_is_refused_before_the_run(output: str, words: str) -> None:
     before = Path("old.csv").read_bytes(), Path("new.csv").read_bytes()
     ran = diff("old.csv", "new.csv", "-o", output, "--exit-code")
     assert ran.exit_code == 2
@@ -319,7 +319,7 @@ def test_a_label_that_a_photo_has_no_more_is_a_change() -> None:
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl"])
-def test_a_report_of_a_version_without_abstain_outputs_is_compared(form: str) -> None:
+def test_a_report_of_a_model_without_abstain_outputs_is_compared(form: str) -> None:
     old = Path(f"old{form}")
     old.write_text(OLD_REPORTS[form])
     written(Path("new.csv"), [*ABSTAINED, abstained("a.jpg", Status.NEITHER, 0.6)], outputs=OUTPUTS)

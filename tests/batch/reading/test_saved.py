@@ -40,7 +40,7 @@ FACES = [
 ]
 HEADER = "path,status,label,confidence,p_happy,p_sad,error\n"
 GOOD = HEADER + "a.jpg,ok,happy,0.9,0.9,0.1,\n"
-# As written before models could abstain.
+# As written with a model without abstain outputs.
 OLD_COLUMNS = (
     "path,status,label,confidence,p_happy,p_sad,source,faces,"
     "face_left,face_top,face_width,face_height,face_score,width,height,error"
@@ -104,7 +104,7 @@ def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl"])
-def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
+def test_a_report_of_a_model_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
     report = saved_from(tmp_path, OLD_REPORTS[form], f"r{form}")
     assert read(report) == [SavedRow("a.jpg", "ok", "happy", 0.9), SavedRow("b.jpg", "no_face")]
     with open_saved_report(report) as saved:
@@ -112,7 +112,7 @@ def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_pa
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
-def test_a_report_without_rows_is_one(form: Format, tmp_path: Path) -> None:
+def test_a_report_without_rows_is_read(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, ())
     assert read(report) == []
@@ -130,7 +130,7 @@ def test_a_spreadsheet_s_csv_is_read(tmp_path: Path) -> None:
     assert read(saved_from(tmp_path, text)) == [SavedRow("a, b.jpg", "ok", "happy", 0.9)]
 
 
-def test_a_row_kept_for_a_photo_that_is_gone_is_marked(tmp_path: Path) -> None:
+def test_a_row_kept_for_a_missing_photo_is_marked(tmp_path: Path) -> None:
     text = GOOD + "b.jpg,ok,sad,0.8,0.2,0.8,missing: gone since the last run\n"
     assert [row.missing for row in read(saved_from(tmp_path, text))] == [False, True]
 
@@ -176,7 +176,7 @@ def test_a_damaged_line_of_csv_is_named(tmp_path: Path, line: str, words: str) -
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"line 3 is damaged \(not UTF-8\)"):
         read(saved_from(tmp_path, GOOD.encode() + b"\xff.jpg,ok,happy,0.9,0.9,0.1,\n"))
 
@@ -266,7 +266,9 @@ def test_parquet_without_its_package_says_what_to_install(
         (b"\x89PNG\r\n\x1a\n\x00", ["line 1", "not UTF-8"]),
     ],
 )
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
+def test_a_file_that_is_not_a_report_is_refused(
+    tmp_path: Path, text: str | bytes, words: list[str]
+) -> None:
     with pytest.raises(ReportError) as caught:
         read(saved_from(tmp_path, text))
     for word in ("r.csv", *words):

@@ -1,4 +1,4 @@
-"""A dataset in a folder takes its name in one step, and nothing that is not part of one is lost."""
+"""A local dataset is published in one step, and no other file is replaced or removed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def a_pipe_as_its_list(folder: Path) -> None:
      a_link_in_it, an_empty_folder_in_it, an_empty_folder_alone, a_folder_of_its_kind,
      a_file_of_its_kind, a_link_of_its_kind, a_list_without_end, a_pipe_as_its_list],
 )  # fmt: skip
-def test_what_is_no_dataset_is_refused_and_left_as_it_is(
+def test_a_folder_that_is_not_a_dataset_is_refused_and_left_as_it_is(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / "results")

@@ -1,4 +1,4 @@
-"""Places that a report can go to, and those that are refused before the work begins."""
+"""Destinations of a report, and those that are refused before the run."""
 
 from __future__ import annotations
 

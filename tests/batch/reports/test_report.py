@@ -285,7 +285,7 @@ def test_a_name_without_a_known_suffix_is_refused(output: str) -> None:
         check_output(output)
 
 
-def test_a_missing_pyarrow_is_found_before_the_work(
+def test_a_missing_pyarrow_is_found_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)

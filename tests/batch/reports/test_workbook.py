@@ -1,4 +1,4 @@
-"""Workbooks: what a spreadsheet finds in them, and what does not fit in."""
+"""Workbooks: their cells, and reports that do not fit into one."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_columns_beyond_z_have_their_names() -> None:
         ("zipfile.ZIP64_LIMIT", 3000, f"no more than {workbook.MAX_SHEET_BYTES:,} bytes"),
     ],
 )
-def test_what_does_not_fit_is_said_and_leaves_the_earlier_report(
+def test_a_report_that_does_not_fit_is_an_error_and_leaves_the_earlier_one(
     limit: str, value: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = tmp_path / "r.xlsx"
@@ -195,7 +195,7 @@ def test_a_full_disk_of_the_report_is_the_report_s(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_xlsxwriter_is_found_before_the_work(
+def test_a_missing_xlsxwriter_is_found_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
