@@ -18,7 +18,7 @@ from batch.reports import dataset
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.report import open_report
 from tests.support.datasets import files, listed, read, rows, write
-from tests.support.runs import Place, make_photos
+from tests.support.runs import RunFolder, make_photos
 
 
 def test_its_rows_are_those_of_the_parquet_report(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_only_reports_are_datasets(tmp_path: Path) -> None:
 
 def test_the_command_writes_one_night_after_night(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     for reused in (0, 3):
         ran = place.run("photos", "-o", "results/")
         assert ran.returncode == ExitCode.OK, ran.stderr

@@ -13,7 +13,7 @@ from batch.reports import dataset, dataset_store
 from batch.reports.dataset import SUCCESS_FILE, parse_success
 from batch.reports.report import check_output
 from tests.support.datasets import files, read, write
-from tests.support.object_store import Bucket, bucket, failing, s3_server
+from tests.support.object_store import Bucket, bucket, run_failing_proxy, s3_server
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -56,7 +56,7 @@ def changes_of(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]
 ) -> list[tuple[str, str]]:
     """Give the methods and names of the objects that an action puts or deletes."""
-    with failing(bucket.endpoint, lambda method, path: None) as proxy:
+    with run_failing_proxy(bucket.endpoint, lambda method, path: None) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         action()
@@ -76,7 +76,7 @@ def test_in_a_store_a_publication_that_failed_is_finished_by_the_next_run(
         left[0] -= method == "PUT"
         return 403 if method == "PUT" and left[0] < 0 else None
 
-    with failing(bucket.endpoint, fails) as proxy:
+    with run_failing_proxy(bucket.endpoint, fails) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         type(bucket.store).clear_instance_cache()
         with pytest.raises(OutputError, match="can't be written"):
