@@ -9,13 +9,8 @@ import duckdb
 
 
 def open_dataset(database: duckdb.DuckDBPyConnection, name: str, folder: str) -> None:
-    """Make a view of all files; their folders' names become the columns status and label."""
-    files = database.read_parquet(
-        f"{folder.rstrip('/')}/*/*/*.parquet",
-        hive_partitioning=True,
-        union_by_name=True,
-    )
-    files.create_view(name)
+    """Create a view of all files."""
+    database.read_parquet(f"{folder.rstrip('/')}/*.parquet").create_view(name)
 
 
 def show(title: str, table: duckdb.DuckDBPyRelation) -> None:

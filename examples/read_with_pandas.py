@@ -6,16 +6,12 @@ For as many photos as fit into memory: their paths do, of some millions.
 import sys
 
 import pandas as pd
-import pyarrow.dataset
 
 COLUMNS = ["path", "confidence", "status", "label"]
 
 
 def read(folder: str) -> pd.DataFrame:
-    # The types must be named: pandas can't make categories of labels of which some are missing.
-    types = pyarrow.schema([("status", pyarrow.string()), ("label", pyarrow.string())])
-    by_folders = pyarrow.dataset.partitioning(types, flavor="hive")
-    return pd.read_parquet(folder, columns=COLUMNS, partitioning=by_folders)
+    return pd.read_parquet(folder, columns=COLUMNS)
 
 
 def show(title: str, table: pd.DataFrame) -> None:

@@ -15,8 +15,6 @@ def show(title: str, table: DataFrame) -> None:
 
 def main(results: str, earlier: str | None = None) -> None:
     spark = SparkSession.builder.appName("batch-label").getOrCreate()
-    # Labels are texts, also where they look like numbers.
-    spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
     now = spark.read.parquet(results)
 
     counts = now.groupBy("status", "label").count().sort("status", "label")

@@ -26,7 +26,7 @@ from batch.location import Location, Url, parse_location
 from batch.options import OnSkip, Search
 from batch.os_errors import describe_failed_access
 from batch.path_text import path_text, printable_text
-from batch.reports.formats import ARROW_ERRORS, check_pyarrow
+from batch.reports.tabular import ARROW_ERRORS, check_pyarrow
 from batch.stopping import StopCheck, never_stop
 from batch.stores.download import open_location
 

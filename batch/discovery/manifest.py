@@ -19,15 +19,9 @@ from batch.log import PROGRAM
 from batch.os_errors import describe_failed_access
 from batch.path_text import parse_path_text, parse_printable_text, path_text, printable_text
 from batch.records import Reason
-from batch.reports.formats import (
-    ARROW_ERRORS,
-    Column,
-    ColumnKind,
-    Format,
-    ParquetWriter,
-    Record,
-    check_pyarrow,
-)
+from batch.reports.formats import Format
+from batch.reports.tabular import ARROW_ERRORS, Column, ColumnKind, Record, check_pyarrow
+from batch.reports.writers import ParquetWriter
 from batch.stores.download import open_location
 
 Row = TypeVar("Row")

@@ -1,1 +1,1 @@
-"""The reports of shards joined into one."""
+"""Reports of shards, checked and merged into one."""

@@ -1,4 +1,4 @@
-"""The report of one shard, open for reading: one of the parts of a whole."""
+"""Reports of shards, read row by row: the parts that are merged."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from batch.errors import ReportError
 from batch.location import Location, parse_location
 from batch.path_text import guard_cell, parse_printable_text, path_bytes
 from batch.reading.fields import make_checker
-from batch.reading.readers import RecordReader, record_error
 from batch.reading.saved import open_reader
 from batch.recording.run_record import RunRecord, read_record, record_file
 from batch.reports.columns import column_names
-from batch.reports.formats import ROW_GROUP_ROWS, Value
+from batch.reports.readers import record_error
+from batch.reports.tabular import ROW_GROUP_ROWS, RecordReader, Value
 
 REMEDY = "give reports that batch-label wrote with --shard, or write it anew"
-# Where rows come that have no position: behind all others.
+# The position of rows without one, which come after all others.
 NO_POSITION = sys.maxsize
-# Rows of Parquet in memory, of all parts together and of each at least.
-_MAX_SHOWN_CHARS = 100  # characters of a value in a message
+# Rows of Parquet in memory: of all parts together, and at least of each.
 MAX_BUFFERED_ROWS, MIN_ROWS_PER_SHARD = 2 * ROW_GROUP_ROWS, 128
+_MAX_SHOWN_CHARS = 100  # characters of a value in a message
 
 
 class ShardRow(NamedTuple):
-    """A row of a part, in an order that all parts' rows share.
+    """A row of a part; rows of all parts sort in the order of the merged report.
 
-    Rows of missing files have no ``position`` and come ``NO_POSITION``, in the order of their paths'
-    bytes, ``missing``, which is empty for all others. ``number`` is the row's own in its part;
-    ``values`` are those of a report that is no part.
+    Attributes:
+        position: the photo's number in the listing; ``NO_POSITION`` for a missing photo.
+        missing: the path of a missing photo, by which these are sorted; else empty.
+        part: the number of the part.
+        number: the row's number in the part.
+        values: the row's values without the position.
     """
 
     position: int
@@ -43,14 +46,18 @@ class ShardRow(NamedTuple):
 
 
 class ShardReport:
-    """A report with positions; ``index`` is its number among the parts.
+    """A report with positions.
 
-    ``outputs`` are the labels, then the abstain outputs that it has columns for; None if it is a
-    report in JSON Lines without rows to name them.
-    ``record`` is that of the run that wrote it, if that is there; ``files`` are open at once.
+    Attributes:
+        display_name: its name in messages.
+        index: its number among the parts.
+        record: the record of the run that wrote it; None if it is missing.
+        per_face: whether it has one row per face.
+        outputs: the labels, then the abstain outputs, that it has columns for; None for a report
+            in JSON Lines without rows.
 
     Raises:
-        ReportError: it is no report of a shard.
+        ReportError: it is not the report of a shard.
     """
 
     def __init__(self, reader: RecordReader, place: Location, index: int) -> None:
@@ -59,17 +66,17 @@ class ShardReport:
         self.record = _read_run_record(place)
         self.per_face = "face" in reader.columns
         self.outputs = _parse_outputs(reader) if reader.columns else None
-        self.files = reader.files
         self._reader = reader
 
     def rows(self, as_text: bool) -> Iterator[ShardRow]:
-        """Read the rows in their order, once, with values as reports' writers take them.
+        """Read the rows in their order, once, with values for a ``RecordWriter``.
 
-        With ``as_text`` the texts of CSV stay as they are.
+        Args:
+            as_text: pass the text of CSV on unchanged.
 
         Raises:
-            ReportError: a row is damaged or not where it belongs, with its number in the message,
-                or rows are missing at the end.
+            ReportError: a row is damaged or out of order (the message has its number), or rows are
+                missing at the end.
         """
         names = column_names(self.outputs or (), self.per_face, numbered=True)
         check = make_checker(names, strict=not self._reader.is_text)
@@ -87,25 +94,30 @@ class ShardReport:
         self._check_end(photos)
 
     def record_error(self, number: int, why: str) -> ReportError:
-        """Make the error for a row that can't be right."""
+        """Make the error for a damaged row."""
         return record_error(self._reader, number, why)
 
     def _check_end(self, photos: _RowOrderCheck) -> None:
         try:
             photos.end()
         except ValueError as error:
-            raise ReportError(f"{self.display_name} is not whole: {error}", REMEDY) from error
+            raise ReportError(f"{self.display_name} is incomplete: {error}", REMEDY) from error
         counts = self.record.counts if self.record else None
         if counts and (photos.found, photos.missing) != (counts.found, counts.missing):
             raise ReportError(
-                f"{self.display_name} is not whole: it has {photos.found + photos.missing} photos, and "
-                f"its run wrote {counts.found + counts.missing}",
+                f"{self.display_name} is incomplete: it has {photos.found + photos.missing} "
+                f"photos, and its run wrote {counts.found + counts.missing}",
                 REMEDY,
             )
 
 
 class _RowOrderCheck:
-    """Follows the rows of a part: photos come in order, and each one's faces are all there."""
+    """Checks the rows of a part: photos are in order, and no face is missing.
+
+    Attributes:
+        found: photos so far, without missing ones.
+        missing: photos so far that no longer exist.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.found = self.missing = 0
@@ -115,16 +127,20 @@ class _RowOrderCheck:
         self._columns = (names.index("face"), names.index("faces")) if "face" in names else None
 
     def add(self, key: tuple[int, bytes], values: tuple[Any, ...]) -> None:
-        """Take the next row, or raise ValueError where another one belongs."""
+        """Check the next row.
+
+        Raises:
+            ValueError: another row belongs in its place.
+        """
         face, faces = (values[i] or 0 for i in self._columns) if self._columns else (0, 0)
         if key == self._key and face == self._face + 1 and values[0] == self._path:
             self._face = face
             return
         self.end()
         if key <= self._key:
-            raise ValueError("it is not in the order of `position`, or there twice")
+            raise ValueError("it is out of the order of `position`, or a duplicate")
         if face > 1:
-            raise ValueError(f"face {face} comes without those before")
+            raise ValueError(f"face {face} comes without the faces before it")
         self._key, self._path = key, values[0]
         self._face, self._faces = face, faces if face else 0
         if key[0] == NO_POSITION:
@@ -133,17 +149,26 @@ class _RowOrderCheck:
             self.found += 1
 
     def end(self) -> None:
-        """Take note that no row of the last photo follows, or raise ValueError if one should."""
+        """Check that the last photo has rows for all its faces.
+
+        Raises:
+            ValueError: it does not.
+        """
         if self._face != self._faces:
             raise ValueError(f"{self._path} has {self._faces} faces, but rows for {self._face}")
 
 
 @contextmanager
 def open_shard_report(text: str, index: int, among: int) -> Iterator[ShardReport]:
-    """Open one of so many parts, which share the memory for their rows.
+    """Open a part.
+
+    Args:
+        text: its path or URL.
+        index: its number among the parts.
+        among: the number of parts, which share the memory for rows.
 
     Raises:
-        ReportError: it is missing, no report of a shard, or its beginning is damaged.
+        ReportError: it is missing, not the report of a shard, or its beginning is damaged.
         UsageError: a package that its format needs is not installed.
     """
     place = parse_location(text)
@@ -160,7 +185,10 @@ def _read_run_record(place: Location) -> RunRecord | None:
 def _parse_outputs(reader: RecordReader) -> tuple[str, ...]:
     names = reader.columns
     if "position" not in names:
-        raise ReportError(f"{reader.display_name} is no part: it has no column `position`", REMEDY)
+        raise ReportError(
+            f"{reader.display_name} is not the report of a shard: it has no column `position`",
+            REMEDY,
+        )
     try:
         outputs = tuple(parse_printable_text(name[2:]) for name in names if name.startswith("p_"))
     except ValueError:
@@ -171,10 +199,10 @@ def _parse_outputs(reader: RecordReader) -> tuple[str, ...]:
 
 
 def _check_cells(values: tuple[Any, ...]) -> None:
-    """Make sure that no text is one that a spreadsheet would run: no report of a run has such."""
+    """Refuse text that a spreadsheet would run as a formula; reports of a run have none."""
     for text in values:
         if isinstance(text, str) and text != guard_cell(text):
-            raise ValueError(f"{text[:_MAX_SHOWN_CHARS]} begins a formula")
+            raise ValueError(f"{text[:_MAX_SHOWN_CHARS]} starts a formula")
 
 
 def _sort_key(position: int | None, path: str) -> tuple[int, bytes]:

@@ -22,7 +22,6 @@ from batch.models.graph import (
 from batch.models.model import MIN_GOLDEN_SPREAD, Model, ModelSpec, pack_golden, unpack_golden
 from batch.path_text import is_printable, label_text, printable_text
 from batch.records import ABSTAIN_OUTPUTS, MAX_LABELS, Region
-from batch.reports.dataset import MAX_FOLDER_NAME_BYTES, NULL_PARTITION, label_folder
 
 SCHEMA_VERSION = 2
 # First schema in which a model names its abstain outputs, a fusion has weights for them, and golden
@@ -213,7 +212,7 @@ def _check_values(path: Path, spec: ModelSpec) -> None:
 
 
 def _check_label(path: Path, label: str) -> None:
-    """Reject a label that a report, a dataset or a terminal can't show as it is."""
+    """Reject a label that a report or a terminal can't show as it is."""
     shown = repr(printable_text(label))
     if not label or label != label.strip() or not is_printable(label):
         raise make_contract_error(
@@ -221,20 +220,8 @@ def _check_label(path: Path, label: str) -> None:
             f"its label {shown} is empty, has spaces at an end, or has characters that can't be "
             "printed",
         )
-    if label in (*ABSTAIN_OUTPUTS, NULL_PARTITION):
-        what = (
-            "an abstain output"
-            if label in ABSTAIN_OUTPUTS
-            else "the folder of rows without a label"
-        )
-        raise make_contract_error(path, f"{shown} is the name of {what}, not of a label")
-    size = len(label_folder(label_text(label)).encode())
-    if size > MAX_FOLDER_NAME_BYTES:
-        raise make_contract_error(
-            path,
-            f"the folder of its label {shown} in a dataset would have a name of {size} bytes, more "
-            f"than {MAX_FOLDER_NAME_BYTES}",
-        )
+    if label in ABSTAIN_OUTPUTS:
+        raise make_contract_error(path, f"{shown} is the name of an abstain output, not of a label")
 
 
 def _check_golden(path: Path, spec: ModelSpec) -> None:

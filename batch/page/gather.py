@@ -16,17 +16,17 @@ from batch.files.publish import is_device
 from batch.path_text import escape_formula, path_text
 from batch.reading.dataset_reader import require_success
 from batch.reading.fields import read_checked_records
-from batch.reading.readers import RecordReader, translate_read_errors
 from batch.reading.saved import (
     REQUIRED_COLUMNS,
     SavedReport,
     SavedRow,
     is_dataset_at,
-    is_missing,
     open_reader,
 )
 from batch.records import Abstain, Reason, Source, Status
-from batch.reports.columns import MISSING_PREFIX
+from batch.reports.columns import is_missing, parse_reason
+from batch.reports.readers import translate_read_errors
+from batch.reports.tabular import RecordReader
 
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
@@ -64,9 +64,8 @@ class PageRow:
         """The reason of a failure, one word; None where nothing failed."""
         if self.row.status != Status.FAILED:
             return None
-        record = (self.error or "").removeprefix(MISSING_PREFIX)
-        words = (record.partition("; ")[2] if self.row.missing else record).partition(":")[0]
-        return words if words in _REASONS else OTHER_REASON
+        reason = parse_reason(self.error)
+        return reason if reason in _REASONS else OTHER_REASON
 
 
 def label_cells(report: SavedReport) -> list[str]:

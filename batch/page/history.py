@@ -10,7 +10,8 @@ from pathlib import Path
 
 from batch.page.gather import PageRow, Totals, label_cells
 from batch.path_text import path_text
-from batch.reading.diff import Change, check_comparable, classify_change, open_pairs
+from batch.reading.diff import Change, check_comparable, classify_change
+from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.recording.run_record import local_record_file, read_record
 

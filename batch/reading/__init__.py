@@ -1,1 +1,1 @@
-"""Reports read back, and compared."""
+"""Reports read back as rows, checked, and compared."""

@@ -1,4 +1,4 @@
-"""What the columns of a report may hold: every record that is read back is held to it."""
+"""Validation of the values of reports that are read back, column by column."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from batch.errors import ReportError
 from batch.path_text import CONTROLS, UNPRINTABLE, printable_text
-from batch.reading.readers import MAX_LINE_BYTES, REMEDY, RecordReader, record_error
 from batch.records import MAX_LABELS, Source, Status
-from batch.reports.formats import Value
+from batch.reports.readers import MAX_LINE_BYTES, REMEDY, record_error
+from batch.reports.tabular import RecordReader, Value
 from batch.row_json import MAX_PHOTO_SIDE
 
 LAST_POSITION = 2**63 - 2
@@ -49,11 +49,10 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     "error": (Text | None, "a printable text"),
     "position": (Position | None, f"a whole number from 1 to {LAST_POSITION}"),
 }
-# What texts don't have. Marks that turn the direction of writing are in paths of earlier versions.
+# Characters that text may not contain.
 _FORBIDDEN = {"path": re.compile(f"[{CONTROLS}]"), "label": re.compile(f"[{UNPRINTABLE}]")}
 _FORBIDDEN["error"] = _FORBIDDEN["path"]
-# Characters of a value in a message.
-_MAX_SHOWN_CHARS = 100
+_MAX_SHOWN_CHARS = 100  # characters of a value in a message
 _INDEX = re.compile(r"\$\[(\d+)\]")
 
 Check = Callable[[tuple[Value, ...]], tuple[Any, ...]]
@@ -62,12 +61,12 @@ Check = Callable[[tuple[Value, ...]], tuple[Any, ...]]
 def read_checked_records(
     reader: RecordReader, wanted: Sequence[str]
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """Read records as ``reader.records`` does, with values of their columns' types.
+    """Read records as ``reader.records`` does, with values converted to their columns' types.
 
     Raises:
-        ReportError: one is damaged, or there are more labels than a model has.
+        ReportError: a record is damaged, or there are more labels than a model can have.
     """
-    # Numbers that are texts or whole are taken from any format: other programs write them.
+    # Not strict: other programs may write numbers as text, or floats as integers.
     check = make_checker(tuple(wanted), strict=False)
     at, labels = wanted.index("label"), set[str]()
     for number, values in reader.records(wanted):
@@ -84,13 +83,17 @@ def read_checked_records(
 
 @lru_cache(maxsize=64)
 def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
-    """Make what turns the values of columns into their types.
+    """Make a function that converts the values of columns to their types.
 
-    ``strict`` takes no number for another type's; it is not for CSV, which has texts. What it makes
-    raises ValueError, which names column and value.
+    Args:
+        columns: the columns' names.
+        strict: refuse to convert between text, integers and floats; not for CSV.
+
+    Returns:
+        A function that raises ValueError with the column and the value.
     """
     fields = [_FIELDS.get(name, _SHARE) for name in columns]
-    # A struct, for msgspec looks at its types once, and at those of a tuple for every record.
+    # msgspec inspects the types of a struct once, but those of a tuple for every record.
     names = [(f"column_{number}", kind) for number, (kind, _) in enumerate(fields)]
     record = msgspec.defstruct("Record", names, array_like=True, gc=False)
     texts = [(at, _FORBIDDEN[name]) for at, name in enumerate(columns) if name in _FORBIDDEN]
@@ -100,15 +103,15 @@ def make_checker(columns: tuple[str, ...], strict: bool) -> Check:
             checked = msgspec.structs.astuple(msgspec.convert(values, record, strict=strict))
         except (msgspec.ValidationError, RecursionError) as error:
             found = _INDEX.search(str(error))
-            raise refusal(int(found[1]) if found else 0, values) from error
+            raise make_error(int(found[1]) if found else 0, values) from error
         for at, odd in texts:
             text = checked[at]
-            # Nearly all are printable for Python as well, which is told in no time.
+            # isprintable() is fast and true for nearly all text.
             if text is not None and not text.isprintable() and odd.search(text):
-                raise refusal(at, values)
+                raise make_error(at, values)
         return checked
 
-    def refusal(at: int, values: tuple[Value, ...]) -> ValueError:
+    def make_error(at: int, values: tuple[Value, ...]) -> ValueError:
         shown = printable_text(str(values[at])[:_MAX_SHOWN_CHARS])
         return ValueError(f"{columns[at]} {shown} is not {fields[at][1]}")
 

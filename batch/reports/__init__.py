@@ -1,1 +1,1 @@
-"""Reports written and published, as files or datasets."""
+"""Formats of reports, read and written; reports and datasets, written and published."""

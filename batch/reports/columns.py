@@ -1,37 +1,41 @@
-"""The columns of a report, and rows flattened and rounded into them."""
+"""The columns of a report, and the records of rows: flat and rounded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from batch.path_text import cell_text, label_text, path_text
 from batch.records import MAX_LABELS, Answer, Reason, Row, Source, Status
-from batch.reports.formats import Column, ColumnKind, Value
+from batch.reports.tabular import Column, ColumnKind, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROBABILITY_DECIMALS = 4
 PIXEL_DECIMALS = 1
-# How the column `error` begins in a row that was kept for a file that is gone.
+# The start of the column `error` in a row that was kept for a file that no longer exists.
 MISSING_PREFIX = "missing:"
-# What `error` says, after its reason, of a photo of which only a part is there.
+# The text in `error`, after the reason, of a truncated photo that was labelled.
 SALVAGED_NOTE = "labelled from what is there"
 
 
 def column_names(outputs: Sequence[str], per_face: bool, numbered: bool = False) -> tuple[str, ...]:
-    """Name the report's columns in their order.
-
-    ``outputs`` are the model's labels and then its abstain outputs, in the model's order;
-    ``numbered`` is the report of a shard, whose rows know their position among all files.
-    """
+    """List the names of a report's columns; the arguments are those of ``make_columns``."""
     return tuple(column.name for column in make_columns(outputs, per_face, numbered))
 
 
 def make_columns(
     outputs: Sequence[str], per_face: bool, numbered: bool = False
 ) -> tuple[Column, ...]:
-    """Give the columns that ``column_names`` names, with what their values are."""
+    """List the columns of a report.
+
+    Args:
+        outputs: the model's labels, then its abstain outputs, in the model's order.
+        per_face: whether the report has one row per face.
+        numbered: whether the report is of a shard, which has the column `position`.
+    """
     boxes = ("face_left", "face_top", "face_width", "face_height")
     return (
         Column("path"),
@@ -57,11 +61,11 @@ def make_columns(
 def flatten_row(
     row: Row, outputs: Sequence[str], per_face: bool, numbered: bool = False
 ) -> Iterator[dict[str, Value]]:
-    """Flatten a row into records with the keys of ``column_names``, one or one a face.
+    """Flatten a row into one record, or one per face, with the keys of ``column_names``.
 
     Confidence, probabilities and score have 4 decimals, boxes (pixels) have 1. With ``per_face``
-    each face has a status of its own, by the face model alone. A photo without faces keeps one
-    record, and so does one that shows no person: what the detector took for faces there are none.
+    each face has its own status, by the face model alone. A photo without faces has one record,
+    and so has a photo with the status `no_person`, whose detected faces are false.
     """
     for record in _flatten(row, outputs, per_face):
         if numbered:
@@ -103,7 +107,7 @@ def _to_record(
         "label": _label_cell(answer.label) if answer and answer.label is not None else None,
         "confidence": _round(answer.confidence, share) if answer else None,
         "source": row.source.value if row.source else None,
-        # Nobody counted the faces of a file that failed.
+        # The faces of a file that failed are not counted.
         "faces": None if row.failure else len(row.faces),
         "face_left": _round(box.left, pixel) if box else None,
         "face_top": _round(box.top, pixel) if box else None,
@@ -123,7 +127,7 @@ def _to_record(
 
 
 def _round(value: float, decimals: int) -> float:
-    # Zero is added so that -0.04 comes out as 0.0, not as -0.0.
+    # Adding zero turns -0.0 into 0.0.
     return round(float(value), decimals) + 0.0
 
 
@@ -138,11 +142,33 @@ def _error_text(row: Row) -> str | None:
     return cell_text("; ".join(parts)) or None
 
 
-# == Rows as a pandas DataFrame.
+def is_missing(error: str | None) -> bool:
+    """Tell by the column `error` of a row whether it was kept for a missing photo."""
+    return error is not None and error.startswith(MISSING_PREFIX)
+
+
+def is_salvaged(error: str | None) -> bool:
+    """Tell by the column `error` of a row that did not fail whether its photo was truncated."""
+    return error is not None and SALVAGED_NOTE in error
+
+
+def parse_reason(error: str | None) -> str:
+    """Read the reason from the column `error` of a row that failed."""
+    text = error or ""
+    if is_missing(error):
+        text = text.partition("; ")[2]
+    return text.partition(":")[0]
 
 
 def make_frame(rows: Iterable[Row], per_face: bool) -> pd.DataFrame:
-    """Collect rows; labels and abstain outputs are those of the first row that has an answer."""
+    """Collect rows in a data frame with the columns of a report.
+
+    Args:
+        rows: the rows; the first one with an answer names the labels and abstain outputs.
+        per_face: make one record per face.
+    """
+    import pandas as pd
+
     rows = list(rows)
     answers = (row.answer for row in rows if row.answer is not None)
     outputs = tuple(next((answer.probabilities for answer in answers), ()))

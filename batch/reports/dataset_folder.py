@@ -1,10 +1,9 @@
-"""A dataset in a folder, which takes its name once it is whole."""
+"""A dataset in a local folder: written under a hidden name and published in one step."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,25 +17,25 @@ from batch.path_text import path_text
 from batch.reports.dataset import (
     SUCCESS_FILE,
     foreign_file_error,
-    is_dataset_path,
-    is_draft_path,
-    is_partition_path,
+    is_dataset_name,
+    is_draft_name,
     parse_success,
 )
 from batch.reports.output import check_parent_folder
 
-# Where the earlier dataset is, under its name, while the new one takes that in two steps.
+# The folder in the draft that holds the earlier dataset if the swap takes two steps.
 EARLIER_FOLDER = "earlier"
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def check_local_dataset(output: Path) -> None:
-    """Find out before the work whether a dataset could be published, and leave nothing behind.
+    """Check before the run that a dataset can be published, and leave nothing behind.
 
-    What a run that was cut off between two steps has left is put right.
+    An earlier swap that was interrupted between its two steps is undone.
 
     Raises:
-        OutputError: its folder is missing or can't be written, or something is in its place that
-            is no dataset of this program's.
+        OutputError: the parent folder is missing or can't be written, or the output exists and is
+            not a dataset of batch-label.
     """
     target = resolve_path(output)
     with translate_write_errors(f"report {path_text(output)}"):
@@ -49,37 +48,38 @@ def check_local_dataset(output: Path) -> None:
 
 
 class LocalDataset:
-    """A hidden folder beside the dataset, which takes its name once it is whole."""
+    """A hidden folder beside the dataset's folder, which takes its name when it is complete.
+
+    Attributes:
+        root: the hidden folder.
+    """
 
     def __init__(self, output: Path) -> None:
-        self._called = f"report {path_text(output)}"
+        self._display_name = f"report {path_text(output)}"
         self._target = resolve_path(output)
         _recover(self._target)
         self._draft = DraftFolder.make(self._target.parent, draft_stem(self._target))
         self.root = self._draft.content
         self._streams: list[BinaryIO] = []
-        with suppress(OSError):  # mostly since there is no earlier one
+        with suppress(OSError):  # there may be no earlier dataset
             self.root.chmod(self._target.stat().st_mode & 0o7777)
 
     def open(self, name: str) -> BinaryIO:
-        """Make a file by its path in the folder."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("xb")
+        """Create a file in the hidden folder."""
+        stream = (self.root / name).open("xb")
         self._streams.append(stream)
         return stream
 
     def publish(self) -> None:
-        """Put the folder in the earlier one's place, safe against a loss of power.
+        """Replace the earlier dataset in a way that survives a loss of power.
 
         Raises:
-            OutputError: the system refuses, or something else has come to lie there.
+            OutputError: the system refuses, or the target now holds something else.
         """
-        with translate_write_errors(self._called):
-            for folder, _, files in os.walk(self.root, topdown=False):
-                for name in files:
-                    _sync_file(Path(folder, name))
-                sync_folder(Path(folder))
+        with translate_write_errors(self._display_name):
+            for path in self.root.iterdir():
+                _sync_file(path)
+            sync_folder(self.root)
             if self._target.is_dir():
                 _check_replaceable(self._target)
             _swap(self._draft, self._target)
@@ -87,7 +87,7 @@ class LocalDataset:
         self._draft.remove(_clear)
 
     def discard(self) -> None:
-        """Remove the hidden folder, with the files that are in the making."""
+        """Remove the hidden folder with all files in it."""
         for stream in self._streams:
             with suppress(OSError):
                 stream.close()
@@ -95,13 +95,12 @@ class LocalDataset:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Make sure that nothing is lost if a folder is replaced.
+    """Make sure that replacing a folder loses nothing.
 
-    It has to be empty, or a dataset with nothing in it but what its list, which this program wrote,
-    names: files by paths with a part of their digest, and their folders.
+    It must be empty, or hold only the files that its ``_SUCCESS``, written by this program, lists.
 
     Raises:
-        OutputError: it holds what this program did not write, or is a mount point.
+        OutputError: it holds something else, or is a mount point.
     """
     success = None
     try:
@@ -109,13 +108,13 @@ def _check_replaceable(target: Path) -> None:
     except OSError as error:
         if is_denied(error):
             raise
-    contents = parse_success(success) if success is not None else None
-    own = contents.paths if contents else frozenset()
-    for name, is_plain in _walk_entries(target):
-        if name not in own or not is_plain:
-            raise foreign_file_error(
-                path_text(target), name
-            )  # at once: it may be a folder of photos
+    files = parse_success(success) if success is not None else None
+    own = {SUCCESS_FILE, *(file.path for file in files)} if files is not None else set()
+    with os.scandir(target) as entries:
+        for entry in entries:
+            # Refused at the first one: this may be a folder of photos.
+            if entry.name not in own or not entry.is_file(follow_symlinks=False):
+                raise foreign_file_error(path_text(target), entry.name)
     if target.is_mount():
         raise OutputError(
             f"{path_text(target)} is a mount point, which can't be replaced",
@@ -123,21 +122,11 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _walk_entries(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Give all that is in a folder by its path there, and whether it is neither link nor device."""
-    for inside, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(inside, name)
-            kind = stat.S_IFMT(path.lstat().st_mode)
-            is_plain = kind in (stat.S_IFREG, stat.S_IFDIR)
-            yield path.relative_to(folder).as_posix(), is_plain
-
-
 def _swap(draft: DraftFolder, target: Path) -> None:
-    """Give a dataset its name; the earlier one is in the draft's folder then, if there was one."""
+    """Give the new dataset its name; the earlier one, if any, moves into the draft's folder."""
     new = draft.content
     if not target.is_dir() or not any(target.iterdir()):
-        new.rename(target)  # over an empty folder at most
+        new.rename(target)  # replaces at most an empty folder
     elif not exchange(new, target):
         earlier = draft.path / EARLIER_FOLDER / target.name
         earlier.parent.mkdir()
@@ -150,48 +139,45 @@ def _swap(draft: DraftFolder, target: Path) -> None:
 
 
 def _recover(target: Path) -> None:
-    """Put right what runs that were killed have left beside a dataset."""
+    """Remove the drafts of killed runs, and put back an earlier dataset found in one."""
     for left in DraftFolder.take_over_abandoned(target.parent, draft_stem(target)):
         earlier = left.path / EARLIER_FOLDER / target.name
-        with suppress(OSError):  # what can't be put right is in nobody's way
+        with suppress(OSError):  # best effort
             if earlier.is_dir() and not os.path.lexists(target):
                 earlier.rename(target)
         left.remove(_clear)
 
 
 def _clear(draft: int) -> None:
-    """Remove datasets, whole or in the making, from the folder of a draft, and nothing else.
+    """Remove datasets, complete or not, from the folder of a draft, given by its descriptor.
 
-    The folder proves itself (see ``drafts``), but one of them may have been in use under its name:
-    what has come to lie in it since it was looked at has no name of a dataset's, and stays.
+    The draft is proven to be this program's (see ``drafts``), but a dataset in it may have been
+    published before: files that were added to it since then have other names, and stay.
     """
-    with suppress(FileNotFoundError):  # it has become the dataset
+    with suppress(FileNotFoundError):  # it was published
         _remove_dataset(CONTENT, draft)
-    with suppress(FileNotFoundError):  # as mostly
-        folder = os.open(EARLIER_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=draft)
+    with suppress(FileNotFoundError):  # the usual case
+        folder = os.open(EARLIER_FOLDER, _FOLDER_FLAGS, dir_fd=draft)
         try:
             for name in list_names(folder):
                 _remove_dataset(name, folder)
         finally:
             os.close(folder)
-        os.rmdir(EARLIER_FOLDER, dir_fd=draft)  # which a draft alone has, if it is empty
+        os.rmdir(EARLIER_FOLDER, dir_fd=draft)
 
 
-def _remove_dataset(root: str, parent: int) -> None:
-    """Remove a dataset by its name in an open folder, but for what has other names in it."""
-    for inside, folders, files, folder in os.fwalk(root, topdown=False, dir_fd=parent):
-        within = inside[len(root) + 1 :]
-        for name in files:
-            path = f"{within}/{name}" if within else name
-            is_plain = stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-            if is_plain and (is_dataset_path(path) or is_draft_path(path)):
-                os.unlink(name, dir_fd=folder)
-        for name in folders:
-            if is_partition_path(f"{within}/{name}" if within else name):
-                with suppress(OSError):  # a link, or not empty
-                    os.rmdir(name, dir_fd=folder)
+def _remove_dataset(name: str, parent: int) -> None:
+    """Remove the files of a dataset from a folder, and the folder if it is empty then."""
+    folder = os.open(name, _FOLDER_FLAGS, dir_fd=parent)
+    try:
+        for file in list_names(folder):
+            is_regular = stat.S_ISREG(os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode)
+            if is_regular and (is_dataset_name(file) or is_draft_name(file)):
+                os.unlink(file, dir_fd=folder)
+    finally:
+        os.close(folder)
     with suppress(OSError):  # not empty
-        os.rmdir(root, dir_fd=parent)
+        os.rmdir(name, dir_fd=parent)
 
 
 def _sync_file(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a dataset lies: in a folder, or under a prefix in an object store."""
+"""Datasets in local folders and in object stores, by one interface."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from batch.stopping import StopCheck, never_stop
 
 
 def open_dataset(place: Location, check: StopCheck = never_stop) -> LocalDataset | StoredDataset:
-    """Begin a dataset in a folder or under a URL.
+    """Start writing a dataset to a folder or URL.
 
     Raises:
         OutputError: the system refuses.
@@ -33,10 +33,10 @@ def open_dataset(place: Location, check: StopCheck = never_stop) -> LocalDataset
 
 
 def check_dataset(place: Location, check: StopCheck = never_stop) -> None:
-    """Find out before the work whether a dataset could be published there.
+    """Check before the run that a dataset can be published.
 
     Raises:
-        UsageError, OutputError: it could not.
+        UsageError, OutputError: it can't.
     """
     if isinstance(place, Url):
         check_stored_dataset(place, check)
@@ -45,52 +45,50 @@ def check_dataset(place: Location, check: StopCheck = never_stop) -> None:
 
 
 def check_outside_datasets(output: str, *reports: Location) -> None:
-    """Make sure that a file does not come to lie in a dataset, which only has files of its own.
+    """Make sure that a file is not written into a dataset, where the next run would refuse it.
 
     Raises:
-        UsageError: it would, in one of ``reports``.
+        UsageError: ``output`` is inside one of ``reports``.
     """
     if is_streamed(output):
         return
     for report in reports:
         if _full_text(parse_location(output)).startswith(f"{_full_text(report)}/"):
             raise UsageError(
-                f"{describe_output(output)} would lie in {path_text(report)}, which is replaced as a whole",
+                f"{describe_output(output)} would be inside the dataset {path_text(report)}",
                 "name a file elsewhere",
             )
 
 
 def join_location(place: Location, name: str) -> Location:
-    """Name a file of a dataset by its path in it."""
+    """Give the location of a file of a dataset."""
     return Url(f"{place.text.rstrip('/')}/{name}") if isinstance(place, Url) else place / name
 
 
-def read_success(place: Location, called: str) -> bytes | None:
-    """Read the list of a dataset's files; None where there is none.
-
-    One that is too long to be such a list is given as an empty one, which is damaged.
+def read_success(place: Location, display_name: str) -> bytes | None:
+    """Read ``_SUCCESS``; None if it is missing, and nothing if it is too long.
 
     Raises:
         OSError: the system refuses.
         ReportError: the store refuses, or does not answer.
     """
     if isinstance(place, Url):
-        return read_stored_success(place, called)
+        return read_stored_success(place, display_name)
     try:
         return read_file(place / SUCCESS_FILE, MAX_SUCCESS_BYTES) or b""
     except FileNotFoundError:
         return None
 
 
-def read_sizes(place: Location, names: Sequence[str], called: str) -> Mapping[str, int]:
-    """Give the sizes of those files of a dataset that are there, in bytes; maybe of others too.
+def read_sizes(place: Location, names: Sequence[str], display_name: str) -> Mapping[str, int]:
+    """Give the sizes (bytes) of those of the named files that exist, and maybe of others.
 
     Raises:
         OSError: the system refuses.
         ReportError: the store refuses, or does not answer.
     """
     if isinstance(place, Url):
-        return read_stored_sizes(place, called)
+        return read_stored_sizes(place, display_name)
     sizes = {}
     for name in names:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""A dataset in an object store: made on this machine, and uploaded once it is whole."""
+"""A dataset in an object store: written to a temporary folder, and uploaded when complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batch.reports.dataset import (
     SUCCESS_FILE,
     DatasetFile,
     foreign_file_error,
-    is_dataset_path,
+    is_dataset_name,
     parse_digest,
     parse_success,
 )
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 def check_stored_dataset(url: Url, check: StopCheck = never_stop) -> None:
-    """Find out before the work whether a dataset could be published, and leave nothing behind.
+    """Check before the run that a dataset can be published, and leave nothing behind.
 
     Raises:
         UsageError: the URL is a whole bucket, or can't be written to.
-        OutputError: the bucket is missing, the store refuses or does not answer, or there are
-            objects that are no dataset of this program's.
+        OutputError: the bucket is missing, the store refuses or does not answer, or the prefix
+            holds objects that are not part of a dataset of batch-label.
     """
     success = f"{url.text.rstrip('/')}/{SUCCESS_FILE}"
     check_store(Url(success), check)
@@ -51,7 +51,11 @@ def check_stored_dataset(url: Url, check: StopCheck = never_stop) -> None:
 
 
 class StoredDataset:
-    """Objects under a prefix: the new ones first, then ``_SUCCESS``, then the old ones go."""
+    """Objects under a prefix, uploaded from a temporary folder.
+
+    Attributes:
+        root: the temporary folder.
+    """
 
     def __init__(self, url: Url, check: StopCheck = never_stop) -> None:
         self._url = url
@@ -60,25 +64,24 @@ class StoredDataset:
         self.root = self._staging.path
 
     def open(self, name: str) -> BinaryIO:
-        """Make a file by its path in the temporary folder."""
+        """Create a file in the temporary folder."""
         return self._staging.open(name)
 
     def publish(self) -> None:
-        """Upload the files that are not there yet, then the list of them, and remove the others.
+        """Upload the files that are not there yet, then ``_SUCCESS``; then remove the old files.
 
         Raises:
             OutputError: the store refuses, or can't be reached for long.
-            PublishedOnly: the same, once the new files and their list are there.
+            PublishedOnly: the same, after ``_SUCCESS`` was uploaded.
         """
         content = (self.root / SUCCESS_FILE).read_bytes()
-        contents = parse_success(content)
-        files = contents.files if contents else ()
+        files = parse_success(content) or ()
         with translate_upload_errors(self._url):
             store, prefix = open_store(self._url.text.rstrip("/"))
             before = _list_own_objects(self._url, store, prefix, self._check)
-            for part in files:
-                if before.get(part.path) != part.bytes:
-                    self._upload(store, prefix, part)
+            for file in files:
+                if before.get(file.path) != file.bytes:
+                    self._upload(store, prefix, file)
             call_with_retries(
                 store,
                 "pipe_file",
@@ -87,8 +90,8 @@ class StoredDataset:
                 check=self._check,
                 seconds=None,
             )
-        # All of them were proven to be an earlier dataset's.
-        old = before.keys() - {SUCCESS_FILE} - {part.path for part in files}
+        # Each of them was proven to be part of an earlier dataset.
+        old = before.keys() - {SUCCESS_FILE} - {file.path for file in files}
         self._remove(store, [f"{prefix}/{name}" for name in sorted(old)])
         self._staging.close()
 
@@ -103,18 +106,16 @@ class StoredDataset:
                 for path in paths:
                     with suppress(FileNotFoundError):
                         call_with_retries(store, "rm_file", path, check=self._check)
-        except StopRequested as request_to_end:
-            raise PublishedOnly(
-                f"{problem} (the run was stopped)", RETRY_REMEDY
-            ) from request_to_end
+        except StopRequested as stop:
+            raise PublishedOnly(f"{problem} (the run was stopped)", RETRY_REMEDY) from stop
 
-    def _upload(self, store: AbstractFileSystem, prefix: str, part: DatasetFile) -> None:
-        file, path = str(self.root / part.path), f"{prefix}/{part.path}"
-        call_with_retries(store, "put_file", file, path, check=self._check, seconds=None)
+    def _upload(self, store: AbstractFileSystem, prefix: str, file: DatasetFile) -> None:
+        source, target = str(self.root / file.path), f"{prefix}/{file.path}"
+        call_with_retries(store, "put_file", source, target, check=self._check, seconds=None)
 
 
 def read_stored_success(url: Url, display_name: str) -> bytes | None:
-    """Read the list of a dataset's objects; None where there is none.
+    """Read ``_SUCCESS``; None if it is missing, and nothing if it is too long.
 
     Raises:
         ReportError: the store refuses, or does not answer.
@@ -124,12 +125,11 @@ def read_stored_success(url: Url, display_name: str) -> bytes | None:
         store, prefix = open_store(url.text.rstrip("/"))
         if not call_with_retries(store, "exists", f"{prefix}/{SUCCESS_FILE}"):
             return None
-        # One that is too long is no list of files, and neither is an empty one.
         return read_whole_object(f"{url.text.rstrip('/')}/{SUCCESS_FILE}", MAX_SUCCESS_BYTES) or b""
 
 
 def read_stored_sizes(url: Url, display_name: str) -> dict[str, int]:
-    """Give the sizes (bytes) of all objects under a prefix by their names in it.
+    """Give the sizes (bytes) of all objects under a prefix, by their paths below it.
 
     Raises:
         ReportError: the store refuses, or does not answer.
@@ -141,39 +141,38 @@ def read_stored_sizes(url: Url, display_name: str) -> dict[str, int]:
 
 def _translate_store_errors(display_name: str) -> AbstractContextManager[None]:
     return translate_store_errors(
-        f"{display_name} can't be read", ReportError, "look after the network and the store"
+        f"{display_name} can't be read", ReportError, "check the network and the store"
     )
 
 
 def _list_own_objects(
     url: Url, store: AbstractFileSystem, prefix: str, check: StopCheck
 ) -> dict[str, int]:
-    """Give the names and sizes (bytes) of the objects under a prefix, all of them a dataset's.
+    """Give the names and sizes (bytes) of the objects under a prefix.
 
-    An object is this program's if a list of its own names it, or if its name has the digest of its
-    bytes, as that of one has which was uploaded by a publication that was cut off.
+    An object belongs to batch-label if a ``_SUCCESS`` that batch-label wrote lists it, or if its
+    name has the digest of its bytes, as after an interrupted upload.
 
     Raises:
-        OutputError: there is another.
+        OutputError: another object is under the prefix.
     """
     found: dict[str, int] = {}
     for name, size in _list_objects(store, prefix, check):
         inside = name[len(prefix) + 1 :]
-        if inside and not is_dataset_path(inside):
-            raise foreign_file_error(
-                path_text(url), inside
-            )  # at once: it may be a bucket of photos
+        if inside and not is_dataset_name(inside):
+            # Refused at the first one: this may be a bucket of photos.
+            raise foreign_file_error(path_text(url), inside)
         if inside:
             found[inside] = size
-    listed: frozenset[str] = frozenset()
+    listed: set[str] = set()
     if SUCCESS_FILE in found:
         success = read_whole_object(
             f"{url.text.rstrip('/')}/{SUCCESS_FILE}", MAX_SUCCESS_BYTES, check
         )
-        contents = parse_success(success) if success is not None else None
-        if contents is None:
+        files = parse_success(success) if success is not None else None
+        if files is None:
             raise foreign_file_error(path_text(url), SUCCESS_FILE)
-        listed = contents.paths
+        listed = {SUCCESS_FILE, *(file.path for file in files)}
     for name in sorted(found.keys() - listed):
         if not _matches_digest(store, prefix, name):
             raise foreign_file_error(path_text(url), name)
@@ -181,7 +180,7 @@ def _list_own_objects(
 
 
 def _matches_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
-    """Tell whether an object's name has the digest of its bytes, which are read."""
+    """Read an object, and tell whether its name has the digest of its bytes."""
 
     def read() -> str:
         with store.open(f"{prefix}/{name}", "rb") as stream:
@@ -193,11 +192,11 @@ def _matches_digest(store: AbstractFileSystem, prefix: str, name: str) -> bool:
 def _list_objects(
     store: AbstractFileSystem, prefix: str, check: StopCheck = never_stop
 ) -> Iterator[tuple[str, int]]:
-    listed = find_page_lister(store)
-    if listed is None:
+    list_pages = find_page_lister(store)
+    if list_pages is None:
         found = call_with_retries(store, "find", prefix, detail=True, check=check, seconds=None)
         yield from ((name, info["size"]) for name, info in found.items())
         return
-    # Page by page, since what is there may be a bucket of photos.
-    for page in listed(store, prefix, True, check):
+    # Page by page: this may be a bucket of photos.
+    for page in list_pages(store, prefix, True, check):
         yield from ((info["name"], info["size"]) for info in page)

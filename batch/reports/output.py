@@ -1,4 +1,4 @@
-"""Where a report goes: to a file, an object store, standard output, or a pipe or device."""
+"""Destinations of a report: a file, an object store, standard output, a pipe or a device."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ from batch.standard_streams import reopen_stdout
 from batch.stopping import StopCheck, never_stop
 from batch.stores.upload import Upload, check_store
 
-POLL_SECONDS = 0.1  # seconds between two looks whether a pipe has a reader
-
-
-# The longest name of what a run keeps beside a report: a damaged journal's own journal.
+POLL_SECONDS = 0.1  # between two checks whether a pipe has a reader
+# The longest name of a file that a run keeps beside a report: the journal of a damaged journal.
 _LONGEST_NAME = ".{}.journal.broken-journal"
 
 
 class Destination(Protocol):
-    """Where a report is made, which ends in exactly one of two ways.
+    """A place that a report is written to, and then either published or discarded.
 
-    Every method raises ``OutputError`` where the system refuses, but for ``discard``.
+    ``publish`` raises ``OutputError`` if the system refuses; ``discard`` never does.
     """
 
     def publish(self) -> None:
-        """Let readers have the whole report under its name."""
+        """Make the complete report visible under its name."""
 
     def discard(self) -> None:
-        """Leave no trace, as far as a stream allows."""
+        """Remove what was written; a stream is only closed."""
 
 
 class StreamDestination(Destination, Protocol):
-    """Takes a report's bytes by ``stream``."""
+    """A destination for the bytes of a report.
+
+    Attributes:
+        stream: takes the bytes.
+    """
 
     stream: BinaryIO
 
@@ -58,9 +60,12 @@ class StreamDestination(Destination, Protocol):
 def open_destination(
     output: str, stdout: BinaryIO, check: StopCheck = never_stop
 ) -> StreamDestination:
-    """Open the place that ``-o`` names.
+    """Open what ``-o`` names.
 
-    ``-`` and ``/dev/stdout`` are ``stdout``, which must be a real file and is left open.
+    Args:
+        output: a path or URL; ``-`` and ``/dev/stdout`` are ``stdout``.
+        stdout: standard output, which must have a file descriptor and is left open.
+        check: raises an error to stop an upload, or the wait for a pipe's reader.
 
     Raises:
         OutputError: the system refuses.
@@ -76,29 +81,28 @@ def open_destination(
 
 @contextmanager
 def publish_output(output: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
-    """Give the stream of what ``-o`` names, and publish it when the block is through.
+    """Yield the stream of what ``-o`` names; publish it at the end of the block.
 
-    A block that raises leaves no trace, as far as a stream allows.
+    If the block raises, what was written is discarded. The block translates its own write errors.
 
     Raises:
-        OutputError: the system refuses to open or to publish it; what is refused while the block
-            writes is the block's.
+        OutputError: the system refuses to open or publish it.
     """
-    place = open_destination(output, stdout)
+    destination = open_destination(output, stdout)
     try:
-        yield place.stream
-        place.publish()
+        yield destination.stream
+        destination.publish()
     except BaseException:
-        place.discard()
+        destination.discard()
         raise
 
 
 def check_destination(output: str, check: StopCheck = never_stop) -> None:
-    """Try now whether a report could be published, and leave nothing behind.
+    """Check that a report can be published, and leave nothing behind.
 
     Raises:
         UsageError: a URL can't be written to, or a package for it is not installed.
-        OutputError: it is a folder or a picture, or its folder or bucket is missing or can't be
+        OutputError: it is a folder or an image, or its folder or bucket is missing or can't be
             written.
     """
     path = parse_location(output)
@@ -114,13 +118,13 @@ def check_destination(output: str, check: StopCheck = never_stop) -> None:
                 f"{describe_output(output)} is a folder", "give the name of a file in it"
             )
         if target.exists() and not target.is_file():
-            raise OutputError(f"{describe_output(output)} is neither file nor pipe", OUTPUT_REMEDY)
+            raise OutputError(f"{describe_output(output)} is not a file or pipe", OUTPUT_REMEDY)
         check_parent_folder(target)
         check_replaceable(target, describe_output(output), OUTPUT_REMEDY)
 
 
 def check_parent_folder(target: Path) -> None:
-    """Try whether something could be made beside ``target``, and leave nothing behind.
+    """Check that files can be created beside ``target``, and leave nothing behind.
 
     Raises:
         OSError: its folder is missing or can't be written, or its name is too long.
@@ -128,16 +132,19 @@ def check_parent_folder(target: Path) -> None:
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}")
     for name in (make_draft_name(draft_stem(target)), _LONGEST_NAME.format(target.name)):
-        with suppress(FileNotFoundError):  # a name that is too long shows here
+        with suppress(FileNotFoundError):  # raises OSError if the name is too long
             target.with_name(name).lstat()
     with tempfile.TemporaryFile(dir=target.parent):
         pass
 
 
 def check_not_input(output: str, noun: str, *inputs: str) -> None:
-    """Make sure that a file which is to be replaced is none that is to be read.
+    """Make sure that an output does not replace an input.
 
-    ``noun`` is what messages call such an input. Objects are told by their URLs alone.
+    Args:
+        output: what ``-o`` names.
+        noun: the inputs in messages, such as "one of the parts".
+        *inputs: paths or URLs. URLs are compared as text.
 
     Raises:
         UsageError: it is one of ``inputs``.
@@ -148,7 +155,7 @@ def check_not_input(output: str, noun: str, *inputs: str) -> None:
     for text in inputs:
         other = parse_location(text)
         if isinstance(place, Path) and isinstance(other, Path):
-            with suppress(OSError):  # mostly since one of them is not there
+            with suppress(OSError):  # one of them may not exist
                 if place.samefile(other):
                     break
         elif place == other:
@@ -159,20 +166,20 @@ def check_not_input(output: str, noun: str, *inputs: str) -> None:
 
 
 def describe_output(output: str) -> str:
-    """Name an output for people."""
+    """Name an output in messages."""
     return "standard output" if is_stdout(output) else f"report {path_text(parse_location(output))}"
 
 
 class StreamedOutput:
-    """Standard output, a pipe or a device: written through as the rows come."""
+    """Standard output, a pipe or a device, to which rows are written at once."""
 
-    def __init__(self, called: str, stream: BinaryIO) -> None:
-        self._called = called
+    def __init__(self, display_name: str, stream: BinaryIO) -> None:
+        self._display_name = display_name
         self.stream = stream
 
     def publish(self) -> None:
-        """Pass on the last bytes and close."""
-        with translate_write_errors(self._called):
+        """Flush and close."""
+        with translate_write_errors(self._display_name):
             self.stream.close()
 
     def discard(self) -> None:
@@ -182,7 +189,7 @@ class StreamedOutput:
 
 
 def _open_device(path: Path, check: StopCheck) -> BinaryIO:
-    """Open a pipe or device; a pipe's reader is waited for until ``check`` ends that."""
+    """Open a pipe or device; wait for a pipe's reader until ``check`` raises an error."""
     while True:
         check()
         try:

@@ -1,4 +1,4 @@
-"""The report: every file's row, in the format and at the place that its name says."""
+"""Reports: rows written and published in the format and at the location that ``-o`` names."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from typing import BinaryIO
 from batch.errors import UsageError
 from batch.files.publish import Draft, is_stdout, is_streamed, translate_write_errors
 from batch.location import parse_location
-from batch.path_text import label_text, path_text
-from batch.records import Row, Status
+from batch.path_text import path_text
+from batch.records import Row
 from batch.reports.columns import flatten_row, make_columns
 from batch.reports.dataset import DatasetWriter, is_dataset
 from batch.reports.dataset_place import check_dataset, open_dataset
-from batch.reports.formats import Format, Record, RecordWriter, check_format, open_writer
+from batch.reports.formats import Format, check_format, find_format, open_writer
 from batch.reports.output import Destination, check_destination, describe_output, open_destination
+from batch.reports.tabular import Record, RecordWriter
 from batch.stopping import StopCheck, never_stop
 
 
 def report_format(output: str) -> Format:
-    """Tell the format from the output's name; ``-``, pipes and devices get CSV.
+    """Tell the format from the output's name; ``-``, pipes and devices without a suffix get CSV.
 
     Raises:
-        UsageError: the name ends in none of the known suffixes.
+        UsageError: no format has the name's suffix.
     """
-    suffix = PurePosixPath(parse_location(output).name).suffix
-    if is_stdout(output) or (not suffix and is_streamed(output)):
+    place = parse_location(output)
+    if is_stdout(output) or (is_streamed(output) and not PurePosixPath(place.name).suffix):
         return Format.CSV
-    try:
-        return Format(suffix.lower())
-    except ValueError:
-        suffixes = ", ".join(Format)
-        if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for some names
-            raise UsageError(
-                f"{describe_output(output)} is a folder",
-                f"for a dataset in it write {path_text(parse_location(output))}/, else name a file in "
-                f"it that ends in {suffixes}",
-            ) from None
+    if form := find_format(place.name):
+        return form
+    suffixes = ", ".join(Format)
+    if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for some names
         raise UsageError(
-            f"{describe_output(output)} has no suffix that names a format",
-            f"end its name in {suffixes}, or in / for a dataset, or give - for CSV on standard "
-            "output",
-        ) from None
+            f"{describe_output(output)} is a folder",
+            f"for a dataset write {path_text(place)}/, else name a file in it that ends in "
+            f"{suffixes}",
+        )
+    raise UsageError(
+        f"{describe_output(output)} has no suffix that names a format",
+        f"end its name in {suffixes}, or in / for a dataset, or give - for CSV on standard output",
+    )
 
 
 def check_output_name(output: str) -> None:
-    """Make sure that an output's name names a format whose package is installed.
+    """Make sure that an output's name asks for a format, and that its package is installed.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not, or the package is missing.
     """
     check_format(Format.PARQUET if is_dataset(output) else report_format(output))
 
 
 def check_output(output: str, check: StopCheck = never_stop) -> None:
-    """Find out before the work whether a report can be published at its end.
+    """Check before the run that a report can be published.
 
-    ``check`` ends the wait for a store: see ``stores.waiting``.
+    Args:
+        output: what ``-o`` names.
+        check: raises an error to stop waiting for a store.
 
     Raises:
-        UsageError: unknown suffix, or a package that the format needs is missing.
+        UsageError: the suffix is unknown, or a package that the format needs is missing.
         OutputError: it is a folder, or its folder is missing or can't be written.
     """
     check_output_name(output)
@@ -81,51 +82,58 @@ def open_report(
     numbered: bool = False,
     check: StopCheck = never_stop,
 ) -> ReportWriter:
-    """Begin a report at ``output``, or on ``stdout`` where that is ``-``.
+    """Start a report.
 
-    ``outputs`` are the model's labels and then its abstain outputs; ``numbered`` adds the column
-    `position`: see ``columns``. ``check`` ends the upload to a store: see ``stores.waiting``.
+    Args:
+        output: what ``-o`` names.
+        outputs: the model's labels, then its abstain outputs.
+        per_face: write one row per face.
+        stdout: takes the report if ``output`` is ``-``.
+        numbered: add the column `position`, as in the report of a shard.
+        check: raises an error to stop an upload to a store, or the wait for a pipe's reader.
 
     Raises:
-        UsageError, OutputError: as ``check_output`` does.
+        UsageError, OutputError: as ``check_output``.
     """
     check_output(output, check)
-    wanted = make_columns(outputs, per_face, numbered)
-    with translate_write_errors(describe_output(output)), ExitStack() as undo:
-        place: Destination
+    columns = make_columns(outputs, per_face, numbered)
+    display_name = describe_output(output)
+    with translate_write_errors(display_name), ExitStack() as undo:
+        destination: Destination
         writer: RecordWriter
         if is_dataset(output):
-            place = folder = open_dataset(parse_location(output), check)
-            undo.callback(place.discard)
-            typical = {"status": Status.OK.value, "label": label_text(outputs[0])}
-            writer = DatasetWriter(folder, wanted, typical)
+            destination = folder = open_dataset(parse_location(output), check)
+            undo.callback(destination.discard)
+            writer = DatasetWriter(folder, columns)
         else:
-            place = file = open_destination(output, stdout, check)
-            undo.callback(place.discard)
-            writer = open_writer(report_format(output), file.stream, wanted)
+            destination = file = open_destination(output, stdout, check)
+            undo.callback(destination.discard)
+            writer = open_writer(report_format(output), file.stream, columns)
         undo.pop_all()
-    return ReportWriter(describe_output(output), place, writer, outputs, per_face, numbered)
+    return ReportWriter(display_name, destination, writer, outputs, per_face, numbered)
 
 
 class ReportWriter:
-    """A report in the making: rows go straight to it, and ``publish`` ends it.
+    """A report that is being written; ``publish`` makes it visible under its name.
 
-    As a context manager it discards what was written unless ``publish`` was called. ``add``
-    and ``publish`` raise ``OutputError`` where the system refuses, and leave an earlier report
-    as it was.
+    As a context manager it discards the report unless ``publish`` was called. ``add`` and
+    ``publish`` raise ``OutputError`` if the system refuses, and leave an earlier report as it was.
+
+    Attributes:
+        digest: SHA-256 of a published report that is one file on disk, else None.
     """
 
     def __init__(
         self,
-        called: str,
-        place: Destination,
+        display_name: str,
+        destination: Destination,
         writer: RecordWriter,
         outputs: Sequence[str],
         per_face: bool,
         numbered: bool = False,
     ) -> None:
-        self._called = called
-        self._destination = place
+        self._display_name = display_name
+        self._destination = destination
         self._writer = writer
         self._outputs = tuple(outputs)
         self._per_face = per_face
@@ -134,30 +142,24 @@ class ReportWriter:
         self.digest: bytes | None = None
 
     def add(self, row: Row) -> None:
-        """Write a file's row, or one row for each of its faces."""
-        with translate_write_errors(self._called):
+        """Write a photo's row, or one row per face."""
+        with translate_write_errors(self._display_name):
             for record in flatten_row(row, self._outputs, self._per_face, self._numbered):
                 self._writer.write(record)
 
     def copy(self, record: Record) -> None:
-        """Write a record of another report, which is flat and rounded already."""
-        with translate_write_errors(self._called):
+        """Write a record of another report, which is already flat and rounded."""
+        with translate_write_errors(self._display_name):
             self._writer.write(record)
 
     def publish(self) -> None:
-        """Let the whole report take its name, in one step.
-
-        ``digest`` is then the SHA-256 of a report that is one file on disk.
-        """
-        self._finish()
+        """Finish the report and give it its name in one step."""
+        with translate_write_errors(self._display_name):
+            self._writer.finish()
         digest = self._destination.digest() if isinstance(self._destination, Draft) else None
         self._destination.publish()
         self.digest = digest
         self._is_published = True
-
-    def _finish(self) -> None:
-        with translate_write_errors(self._called):
-            self._writer.finish()
 
     def __enter__(self) -> ReportWriter:
         return self

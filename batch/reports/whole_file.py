@@ -1,4 +1,4 @@
-"""Small files and objects replaced as a whole: a reader sees the earlier one or the new one."""
+"""Small files and objects beside a report, replaced atomically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ from batch.stores.upload import RETRY_REMEDY, translate_upload_errors
 
 @dataclass(frozen=True)
 class AtomicObject:
-    """An object beside a report in a store, and what messages call it."""
+    """An object beside a report in a store.
+
+    Attributes:
+        url: the object.
+        noun: its kind in messages, such as "run record".
+    """
 
     url: Url
     noun: str
@@ -38,17 +43,14 @@ class AtomicObject:
         """Replace the object in one step.
 
         Raises:
-            OutputError: the store refuses, or can't be reached for long; the earlier one stays.
+            OutputError: the store refuses, or can't be reached for long; the earlier object stays.
         """
         with translate_upload_errors(self.url, self.noun):
             store, path = open_store(self.url.text)
             call_with_retries(store, "pipe_file", path, data)
 
     def read(self) -> bytes | None:
-        """Read the object as the last run left it; None where there is none to be had.
-
-        One of more than ``MAX_RECORD_BYTES`` bytes is none.
-        """
+        """Read the object; None if it can't be read or has more than ``MAX_RECORD_BYTES``."""
         with (
             suppress(InputError),
             translate_store_errors(
@@ -61,15 +63,15 @@ class AtomicObject:
 
 @dataclass(frozen=True)
 class AtomicFile:
-    """A file beside the report, with what messages call it and say of it.
+    """A file beside the report.
 
     Attributes:
         path: the file.
-        noun: such as "metrics file".
-        elsewhere: what to do about a place that does not do, such as "name another file with
+        noun: its kind in messages, such as "metrics file".
+        elsewhere: the remedy if the file can't be written, such as "name another file with
             --metrics-file".
-        start: how this program's file begins. One with another beginning is not replaced, unless
-            it is empty; without a ``start`` any is but a picture.
+        start: the first bytes of this program's file. A file that starts with other bytes is not
+            replaced, unless it is empty; without ``start`` only images are not replaced.
     """
 
     path: Path
@@ -78,11 +80,11 @@ class AtomicFile:
     start: bytes = b""
 
     def check(self) -> None:
-        """Find out before the work whether the file could be written.
+        """Check before the run that the file can be written.
 
         Raises:
-            OutputError: it is a folder or device, or another's file, or its folder is missing or
-                can't be written.
+            OutputError: it is a folder or device, or not this program's file, or its folder is
+                missing or can't be written.
         """
         target = resolve_path(self.path)
         self._check_replaceable(target)
@@ -97,10 +99,10 @@ class AtomicFile:
                 raise OSError(number, os.strerror(number), os.fspath(target.parent))
 
     def write(self, data: bytes) -> None:
-        """Replace the file in one step, safe against a loss of power.
+        """Replace the file in one step, in a way that survives a loss of power.
 
         Raises:
-            OutputError: the system refuses, or the earlier file is another's; it stays.
+            OutputError: the system refuses, or the earlier file is not this program's; it stays.
         """
         self._check_replaceable(resolve_path(self.path))
         with self._writing():
@@ -115,10 +117,7 @@ class AtomicFile:
                 raise
 
     def read(self) -> bytes | None:
-        """Read the file as the last run left it; None where there is none to be had.
-
-        One of more than ``MAX_RECORD_BYTES`` bytes is none, and so is a pipe or device.
-        """
+        """Read the file; None if it can't be read or has more than ``MAX_RECORD_BYTES``."""
         try:
             return read_file(self.path, MAX_RECORD_BYTES)
         except OSError:
@@ -128,10 +127,10 @@ class AtomicFile:
         display_name = f"{self.noun} {path_text(self.path)}"
         check_replaceable(target, display_name, self.elsewhere)
         head = b""
-        with suppress(OSError):  # mostly since there is none
+        with suppress(OSError):  # there may be no file
             head = read_file_start(target, len(self.start)) or b""
         if head and head != self.start:
-            raise OutputError(f"{display_name} is not one that batch-label wrote", self.elsewhere)
+            raise OutputError(f"{display_name} was not written by batch-label", self.elsewhere)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,7 +1,6 @@
-"""A report as a workbook for Excel and LibreOffice, written row by row with XlsxWriter.
+"""Writer of workbooks for Excel and LibreOffice, row by row with XlsxWriter.
 
-Cells hold texts and numbers and nothing else, so that no file name runs as a formula or becomes a
-link.
+Cells hold text and numbers only, so that no file name runs as a formula or becomes a link.
 """
 
 from __future__ import annotations
@@ -14,54 +13,37 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from batch.errors import OutputError, UsageError
+from batch.errors import OutputError
 from batch.files.publish import translate_write_errors
 from batch.files.staging import TMPDIR_REMEDY, StagingFolder
 from batch.path_text import path_text
-from batch.reports.formats import Column, ColumnKind, Record, Sink, field_text
+from batch.reports.tabular import Column, ColumnKind, Record, Sink, format_value
 
-# What Excel takes: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
-MAX_SHEET_ROWS = 1_048_576  # the header is one of them
+# Limits of Excel: https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3
+MAX_SHEET_ROWS = 1_048_576  # with the header
 MAX_CELL_LENGTH = 32_767  # UTF-16 units
-# Bytes of a sheet, uncompressed: a larger one needs zip64, which not all programs read. zipfile
-# leaves 5 % for data that compression makes longer.
+# Bytes of a sheet, uncompressed. A larger one needs zip64, which not all programs read; zipfile
+# allows for compression that makes the data 5 % longer.
 MAX_SHEET_BYTES = int(zipfile.ZIP64_LIMIT / 1.05)
 FORMAT_REMEDY = (
-    "name a .csv, .jsonl or .parquet file; with --state and this report's journal nothing is "
+    "name a .csv, .jsonl or .parquet file; with --state and this report's journal no photo is "
     "labelled again"
 )
 _PATH_WIDTH = 50  # characters
-# Characters that XML lacks or XlsxWriter escapes; the report's own texts have none of them.
+# Characters that XML does not allow or that XlsxWriter escapes; a report's own text has none.
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def check_xlsxwriter() -> None:
-    """Make sure that XlsxWriter is installed.
-
-    Raises:
-        UsageError: it is not.
-    """
-    try:
-        import xlsxwriter  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "a workbook needs the package XlsxWriter, which is not installed",
-            "run: pip install 'batch-label[xlsx]', or name a .csv or .jsonl file",
-        ) from error
-
-
 class WorkbookWriter:
-    """One sheet with a header: the same bytes every time, and one row in memory.
+    """One sheet with a header; one row is in memory, and equal records give equal bytes.
 
-    The sheet is kept in a temporary folder until ``finish`` compresses it into the stream.
+    The sheet is written to a temporary folder; ``finish`` compresses it into the stream.
 
     Raises:
-        UsageError: XlsxWriter is not installed.
         OutputError: the system refuses the temporary folder.
     """
 
     def __init__(self, stream: Sink, columns: Sequence[Column]) -> None:
-        check_xlsxwriter()
         import xlsxwriter
 
         self._columns = tuple(columns)
@@ -95,7 +77,7 @@ class WorkbookWriter:
             elif column.kind is ColumnKind.TEXT:
                 cells.append(str(value))
             else:
-                cells.append(float(field_text(value, column)))
+                cells.append(float(format_value(value, column)))
         self._write_cells(cells)
 
     def finish(self) -> None:
@@ -136,22 +118,22 @@ class WorkbookWriter:
         plain = _NOT_XML.sub("\ufffd", text)
         if len(plain.encode("utf-16-le")) // 2 > MAX_CELL_LENGTH:
             raise OutputError(
-                f"a text of more than {MAX_CELL_LENGTH:,} characters does not fit into a cell of a "
+                f"text of more than {MAX_CELL_LENGTH:,} characters does not fit into a cell of a "
                 f"workbook: {text[:60]}...",
                 FORMAT_REMEDY,
             )
         if plain.startswith("<r>") and plain.endswith("</r>"):
-            # write_string takes this for markup. In pieces it is escaped, but a _xHHHH_ twice,
-            # so that none may be within a piece.
+            # write_string would take this for markup. write_rich_string escapes it in pieces, but
+            # escapes _xHHHH_ twice: the text is split so that no piece contains one.
             self._sheet.write_rich_string(self._rows, column, *re.split("(?<=[<_])", plain))
         else:
             self._sheet.write_string(self._rows, column, plain)
 
 
 class _ArchiveStream:
-    """Passes a workbook's bytes on to the stream, until it fails or is closed.
+    """Passes a workbook's bytes to the stream, until it fails or is closed.
 
-    zipfile writes once more when a broken archive is destroyed, maybe to a closed stream.
+    zipfile writes once more when a broken archive is destroyed, when the stream may be closed.
     """
 
     def __init__(self, stream: Sink) -> None:
@@ -174,7 +156,7 @@ class _ArchiveStream:
 
 
 def _remove_temporary(staging: StagingFolder, sheet: Any, archive: _ArchiveStream) -> None:
-    """Remove the temporary files of a workbook, finished or abandoned."""
+    """Remove the temporary files of a workbook, finished or not."""
     archive.close()
     with suppress(OSError):
         sheet.row_data_fh.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.batch.reports.test_dataset import rows, write
 from tests.conftest import REPOSITORY
+from tests.support.datasets import rows, write
 
 EXAMPLES = REPOSITORY / "examples"
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))

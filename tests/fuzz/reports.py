@@ -72,7 +72,7 @@ def check(case: Case) -> str:
         before = file.read_bytes()
         file.write_bytes(case.data)
         try:
-            return _read(file.parents[_depth(file)], int(number))
+            return _read(file.parent, int(number))
         finally:
             file.write_bytes(before)
     return _read(write_case(FILES[form], case.data), int(number), kind)
@@ -126,16 +126,11 @@ def _written(name: str, per_face: bool) -> Path:
 
 @functools.cache
 def _dataset_files() -> dict[str, Path]:
-    """Write a dataset; give its list, the file of its order, and one of rows."""
+    """Write a dataset; give its list and its file of rows."""
     place = get_case_folder() / DATASET
     with open_report(f"{place}/", OUTPUTS, False, io.BytesIO()) as report:
         for row in make_rows().values():
             report.add(row)
         report.publish()
-    (order,) = place.glob("_order*")
-    part = min(place.glob("status=ok/label=happy/*.parquet"))
-    return {"_SUCCESS": place / "_SUCCESS", "order": order, "part": part}
-
-
-def _depth(file: Path) -> int:
-    return len(file.relative_to(get_case_folder() / DATASET).parts) - 1
+    (part,) = place.glob("part-*")
+    return {"_SUCCESS": place / "_SUCCESS", "part": part}

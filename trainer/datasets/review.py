@@ -10,8 +10,8 @@ from pathlib import Path
 from batch.errors import InputError
 from batch.location import Location, Url
 from batch.path_text import parse_path_text, printable_text
-from batch.reading.readers import MAX_LINE_BYTES
 from batch.records import Abstain, Box
+from batch.reports.readers import MAX_LINE_BYTES
 from batch.row_json import MAX_PHOTO_SIDE
 
 REVIEW_COLUMNS = tuple(

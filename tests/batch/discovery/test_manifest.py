@@ -26,7 +26,7 @@ from batch.location import Url
 from batch.options import Search
 from batch.path_text import parse_path_text
 from batch.records import Failure, Reason, Stage
-from batch.reports.formats import ColumnKind
+from batch.reports.tabular import ColumnKind
 from tests.conftest import REPOSITORY
 from tests.support.runs import (
     REPORT,

@@ -1,4 +1,4 @@
-"""The reports of all shards are joined into a single run's, to the byte, or not at all."""
+"""Reports of all shards are merged into the bytes of a single run's report, or not at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from batch.reports.formats import READABLE_FORMATS
-from tests.batch.reports.test_dataset import files
 from tests.conftest import Command
 from tests.support.abstaining import PAIR, save_abstaining
+from tests.support.datasets import files
 from tests.support.object_store import Bucket, bucket, s3_server
 from tests.support.runs import RunFolder, find_drafts, make_photos, wait_for, wait_for_end
 from tests.support.tiny_models import bright_model, bright_spec, save_model
@@ -147,7 +147,7 @@ def abstaining(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
 @pytest.mark.parametrize("output", [".csv", DATASET])
 @pytest.mark.parametrize("form", [".csv", ".jsonl", DATASET])
-def test_what_has_no_label_is_joined_too(
+def test_photos_without_a_label_are_merged_too(
     abstaining: RunFolder, tmp_path: Path, form: str, output: str, per_face: tuple[str, ...]
 ) -> None:
     report = (abstaining.folder / f"whole-{_named('.csv', per_face)}").read_text()
@@ -177,11 +177,11 @@ def test_in_a_store_datasets_are_parts_and_wholes_too(bucket: Bucket, tmp_path: 
     assert found == files(tmp_path / "whole")
 
 
-def test_a_part_that_is_no_whole_dataset(place: RunFolder) -> None:
-    next((place.folder / "2-photos").glob("status=ok/*/*")).unlink()
+def test_a_part_that_is_an_incomplete_dataset(place: RunFolder) -> None:
+    next((place.folder / "2-photos").glob("part-*")).unlink()
     told = _refused(place, *_parts(DATASET))
-    assert "report 2-photos is not whole: status=ok/" in told
-    assert "is not there; try again if it was replaced just now, else write it anew" in told
+    assert "report 2-photos is incomplete: part-00000-" in told
+    assert "is missing; try again if it was replaced just now, else write it anew" in told
 
 
 def test_parts_may_have_any_formats_and_lie_anywhere(labelled: RunFolder, tmp_path: Path) -> None:
@@ -265,12 +265,6 @@ def test_nothing_at_all_has_the_columns_of_the_models_that_found_it(tmp_path: Pa
     assert "p_neither,p_no_person" in (tmp_path / "whole.csv").read_text()
     assert place.command("merge", "1.jsonl", "2.jsonl", "-o", "m.csv").returncode == 0
     assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    for n in (1, 2):  # as of a version before models could abstain
-        record = json.loads((tmp_path / f"{n}.jsonl.run.json").read_bytes())
-        del record["outputs"], record["settings"]["always_answer"]
-        (tmp_path / f"{n}.jsonl.run.json").write_text(json.dumps(record))
-    assert place.command("merge", "1.jsonl", "2.jsonl", "-o", "m.csv").returncode == 0
-    assert "p_happy,p_sad,source" in (tmp_path / "m.csv").read_text()
 
 
 def test_a_shard_that_is_not_there(labelled: RunFolder, place: RunFolder) -> None:
@@ -356,16 +350,19 @@ def test_a_part_of_which_a_later_run_was_interrupted(place: RunFolder) -> None:
     process.send_signal(signal.SIGTERM)
     assert wait_for_end(process).returncode == ExitCode.TERMINATED
     told = _refused(place, *_parts(".csv"))
-    assert "2-photos.csv is not that of its last run, which published none (interrupted)" in told
+    assert "2-photos.csv is not from its last run, which published none (interrupted)" in told
     assert "run its shard again" in told
 
 
-def test_reports_that_are_no_parts(place: RunFolder) -> None:
+def test_reports_that_are_not_of_shards(place: RunFolder) -> None:
     told = _refused(place, "whole-photos.csv")
-    assert "whole-photos.csv is no part: it has no column `position`; give reports" in told
+    assert (
+        "whole-photos.csv is not the report of a shard: it has no column `position`; give reports"
+        in told
+    )
     (place.folder / "2-photos.csv.run.json").unlink()
     told = _refused(place, *_parts(".csv"))
-    assert "2-photos.csv has no run record, which its run left beside it as .run.json" in told
+    assert "2-photos.csv has no run record, which its run wrote beside it as .run.json" in told
     shutil.copy(place.folder / "whole-photos.csv.run.json", place.folder / "2-photos.csv.run.json")
     assert "not written by a run with --shard" in _refused(place, *_parts(".csv"))
     assert "gone.csv can't be read" in _refused(place, "gone.csv")
@@ -381,7 +378,7 @@ def test_the_report_may_not_be_one_of_the_parts(place: RunFolder) -> None:
 
 @pytest.mark.parametrize("per_face", [(), ("--per-face",)], ids=["photos", "faces"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_torn_part_wherever_it_is_torn(
+def test_an_incomplete_part_wherever_it_is_cut(
     place: RunFolder, form: str, per_face: tuple[str, ...]
 ) -> None:
     parts = _parts(form, per_face)
@@ -427,7 +424,7 @@ def _place_less(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        (_twice, "2-photos.csv, line 4 is damaged (it is not in the order of `position`, or "),
+        (_twice, "2-photos.csv, line 4 is damaged (it is out of the order of `position`, or "),
         (_exchange, "the parts' paths are not those that were listed"),
         (_number, "2-photos.csv, line 4 is damaged (position x is not a whole"),
         (_place_less, "photo number 5 is in none of the parts, but number 6 is in report 3-photos"),
@@ -441,7 +438,7 @@ def test_a_part_that_was_edited(
     assert told in _refused(place, *_parts(".csv"))
 
 
-def test_a_status_that_is_none(place: RunFolder) -> None:
+def test_an_unknown_status(place: RunFolder) -> None:
     part = place.folder / "2-photos.jsonl"
     part.write_text(part.read_text().replace('"status": "ok"', '"status": "fine"', 1))
     assert "2-photos.jsonl, line" in (told := _refused(place, *_parts(".jsonl")))
@@ -460,11 +457,11 @@ def test_a_manifest_of_other_photos(place: RunFolder) -> None:
     (place.folder / "photos" / "00003.jpg").rename(place.folder / "photos" / "00003-.jpg")
     place.command("manifest", "photos", "-o", "m.parquet")
     told = _refused(place, *_parts(".csv"), "--manifest", "m.parquet")
-    assert "photos/00003.jpg is the photo number 4 in report 3-photos.csv" in told
+    assert "photos/00003.jpg is photo number 4 in report 3-photos.csv" in told
     assert "manifest m.parquet says photos/00003-.jpg; give the reports of one listing" in told
     place.command("manifest", "photos/00000.jpg", "photos/00001.jpg", "-o", "m.parquet")
     told = _refused(place, *_parts(".csv"), "--manifest", "m.parquet")
-    assert "photos/00002.jpg is the photo number 3" in told
+    assert "photos/00002.jpg is photo number 3" in told
     assert "ends before it" in told
 
 

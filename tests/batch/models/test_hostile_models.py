@@ -155,19 +155,14 @@ def test_metadata_of_odd_types_and_sizes_are_refused(
         ("glad\U0010ffff", "can't be printed"),
         ("glad\ud800", "can't be printed"),
         ("'=glad", "two or more different"),  # beside "=glad", which has this cell
-        ("__HIVE_DEFAULT_PARTITION__", "the folder of rows without a label"),
-        ("\u5929" * 100, "a name of 306 bytes, more than 255"),
-        ("%" * 84, "a name of 258 bytes"),
     ],
 )
-def test_a_label_that_can_t_be_shown_or_filed_is_refused(
-    tmp_path: Path, label: str, reason: str
-) -> None:
+def test_a_label_that_can_t_be_shown_is_refused(tmp_path: Path, label: str, reason: str) -> None:
     model = set_metadata(bright_model(), labels=json.dumps(["=glad", label]))
     assert reason in refusal(model, tmp_path)
 
 
-@pytest.mark.parametrize("label", ["\u5929" * 83, "sehr froh", "a\\b", "\u0645\u06cc\u200c\u062e"])
+@pytest.mark.parametrize("label", ["\u5929" * 200, "sehr froh", "a\\b", "\u0645\u06cc\u200c\u062e"])
 def test_a_label_of_any_script_is_taken(tmp_path: Path, label: str) -> None:
     model = set_metadata(bright_model(), labels=json.dumps(["sad", label]))
     assert load_model(save_model(model, tmp_path / "m.onnx")).spec.labels == ("sad", label)

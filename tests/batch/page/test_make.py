@@ -152,11 +152,11 @@ def test_a_page_of_a_dataset_lies_beside_it(
     assert (tmp_path / "results.html").exists()
     ran = report(".", "-o", "page.html")
     assert ran.exit_code == ExitCode.USAGE
-    assert f"page.html would lie in {tmp_path}/results, which is replaced as a whole" in ran.stderr
+    assert f"page.html would be inside the dataset {tmp_path}/results" in ran.stderr
     (tmp_path / "results" / SUCCESS_FILE).unlink()
     ran = report(tmp_path / "results")
     assert ran.exit_code == ExitCode.USAGE
-    assert "is no dataset, or one that was never finished: it has no _SUCCESS" in ran.stderr
+    assert "is not a dataset, or was never finished: it has no _SUCCESS" in ran.stderr
 
 
 def test_a_page_is_the_same_every_time(tmp_path: Path, astronaut: Image.Image) -> None:
@@ -308,7 +308,7 @@ def test_a_page_goes_to_standard_output(tmp_path: Path, command: Command) -> Non
     ("text", "words"),
     [
         (None, "No such file"),
-        ("a,b\n", "no report"),
+        ("a,b\n", "not a report"),
         ("path,status,label,confidence,error\na.jpg,odd,,,\n", "line 2"),
         ("path,status,label,confidence,error,source\na.jpg,ok,happy,0.9,,moon\n", "moon"),
         ("path,status,label,confidence,error,width,height\na.jpg,ok,happy,0.9,,x,1\n", "width x"),

@@ -1,4 +1,4 @@
-"""Datasets read back: the rows of the report as a file, in its order, or a refusal."""
+"""Datasets read back: the rows of the same report in one file, or an error."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from typing import Any
 
 import pytest
 
-from batch.errors import ExitCode, ReportError, UsageError
+from batch.errors import ReportError, UsageError
 from batch.location import Location, parse_location
 from batch.reading.diff import diff
 from batch.reading.saved import open_reader
 from batch.records import Row
 from batch.reports import dataset
 from batch.reports.columns import column_names
-from batch.reports.dataset import ORDER_FILE, SUCCESS_FILE
-from batch.reports.formats import ROW_GROUP_ROWS, Value
+from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.report import open_report
+from batch.reports.tabular import ROW_GROUP_ROWS, Value
 from tests.batch.reading.test_diff import LIST, NEW, OLD, failed, labelled
-from tests.batch.reports.test_dataset import rows
 from tests.batch.reports.test_report import ABSTAINED, OUTPUTS
+from tests.support.datasets import rows
 from tests.support.object_store import Bucket, bucket, s3_server
-from tests.support.runs import RunFolder
 
 __all__ = ["bucket", "s3_server"]  # fixtures
 
@@ -48,9 +47,11 @@ def read(place: Location, names: tuple[str, ...]) -> list[tuple[int, tuple[Value
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> str:
-    """A dataset of a hundred rows in five folders."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A dataset of a hundred rows in four files."""
+    monkeypatch.setattr(dataset, "MAX_ROWS_PER_FILE", 30)
     write(f"{tmp_path}/results/", rows(100))
+    monkeypatch.undo()
     return f"{tmp_path}/results/"
 
 
@@ -58,7 +59,7 @@ FACES = [labelled("two.jpg", 0.9, faces=2), failed("b.jpg"), labelled("one.jpg",
 
 
 @pytest.mark.parametrize("per_face", [False, True], ids=["photos", "faces"])
-def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: bool) -> None:
+def test_rows_are_those_of_the_parquet_report_in_its_order(tmp_path: Path, per_face: bool) -> None:
     said = [*FACES, *ABSTAINED, *rows(40)]
     write(f"{tmp_path}/d/", said, per_face, OUTPUTS)
     write(f"{tmp_path}/r.parquet", said, per_face, OUTPUTS)
@@ -68,13 +69,10 @@ def test_its_rows_are_those_of_the_file_in_its_order(tmp_path: Path, per_face: b
     assert read(tmp_path / "d", names) == read(tmp_path / "r.parquet", names)
     some = ("error", "label", "path")
     assert read(tmp_path / "d", some) == read(tmp_path / "r.parquet", some)
-    folders = ("label", "status")
-    assert read(tmp_path / "d", folders) == read(tmp_path / "r.parquet", folders)
 
 
-def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "MAX_ROWS_PER_FILE", 7)
-    monkeypatch.setattr(dataset, "MAX_OPEN_FILES", 4)
     labels = ("a/b", "50%", "größer 微笑")
     write(f"{tmp_path}/d/", rows(200, labels), outputs=labels)
     write(f"{tmp_path}/r.parquet", rows(200, labels), outputs=labels)
@@ -84,7 +82,7 @@ def test_their_order_holds_over_many_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("said", [[], [failed("a.jpg")]], ids=["no row", "no answer"])
-def test_one_without_an_answer_is_read(tmp_path: Path, said: list[Row]) -> None:
+def test_a_dataset_without_an_answer_is_read(tmp_path: Path, said: list[Row]) -> None:
     write(f"{tmp_path}/d/", said)
     assert len(read(tmp_path / "d", ("path", "error"))) == len(said)
 
@@ -130,20 +128,20 @@ def without_its_list(folder: Path) -> None:
 
 
 def without_a_file(folder: Path) -> None:
-    next((folder / "status=ok" / "label=sad").iterdir()).unlink()
+    last_file(folder).unlink()
 
 
-def without_its_order(folder: Path) -> None:
-    next(folder.glob(f"{ORDER_FILE}*")).unlink()
+def last_file(folder: Path) -> Path:
+    return max(folder.glob("part-*"))
 
 
 def with_a_file_cut_off(folder: Path) -> None:
-    part = next((folder / "status=ok" / "label=sad").iterdir())
+    part = last_file(folder)
     part.write_bytes(part.read_bytes()[:-1])
 
 
 def with_a_damaged_file(folder: Path) -> None:
-    part = next((folder / "status=ok" / "label=sad").iterdir())
+    part = last_file(folder)
     part.write_bytes(bytes(part.stat().st_size))
 
 
@@ -155,8 +153,8 @@ def with_a_list_of_files_elsewhere(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(path="../../etc/passwd"))
 
 
-def with_a_list_of_files_that_are_none(folder: Path) -> None:
-    path = "status=ok\0/label=\ud800/part-00000-0123456789ab.parquet"
+def with_a_list_of_impossible_files(folder: Path) -> None:
+    path = "part-00000\0\ud800-0123456789ab.parquet"
     changed(folder, lambda listed: listed["files"][0].update(path=path))
 
 
@@ -164,29 +162,17 @@ def with_a_list_of_more_rows(folder: Path) -> None:
     changed(folder, lambda listed: listed["files"][0].update(rows=1_000))
 
 
-def with_a_list_without_order(folder: Path) -> None:
-    changed(folder, lambda listed: listed.pop("order"))
+def with_a_list_without_files(folder: Path) -> None:
+    changed(folder, lambda listed: listed.update(files=[]))
 
 
-def in_the_order_of(rows: Iterable[Row], folder: Path) -> None:
-    """Give it another dataset's order, as only a hand could."""
-    write(f"{folder.parent}/other/", rows)
+def with_a_file_of_other_columns(folder: Path) -> None:
+    """Add another dataset's file, as only a person could do."""
     other = folder.parent / "other"
-    order = json.loads((other / SUCCESS_FILE).read_bytes())["order"]
-    shutil.copy(other / order["path"], folder)
-    changed(folder, lambda listed: listed.update(order=order))
-
-
-def with_too_long_an_order(folder: Path) -> None:
-    in_the_order_of(rows(110), folder)
-
-
-def with_too_short_an_order(folder: Path) -> None:
-    in_the_order_of(rows(99), folder)
-
-
-def with_an_order_of_other_folders(folder: Path) -> None:
-    in_the_order_of([labelled("a.jpg", 0.9), *NEW[6:7]], folder)
+    write(f"{other}/", ABSTAINED, outputs=OUTPUTS[1:])
+    file = json.loads((other / SUCCESS_FILE).read_bytes())["files"][0]
+    shutil.copy(other / file["path"], folder)
+    changed(folder, lambda listed: listed["files"].append(file))
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -198,30 +184,24 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (without_its_list, "is no dataset, or one that was never finished: it has no _SUCCESS; "),
-        (without_a_file, r"is not whole: status=ok/label=sad/part-\S+ is not there; try again if "),
-        (without_its_order, r"is not whole: _order-\S+ is not there; .*, else write it anew"),
-        (with_a_file_cut_off, r"is not whole: status=ok/label=sad/\S+ has \d+ bytes, not \d+; "),
-        (with_a_damaged_file, r"file status=ok/label=sad/part-\S+, is damaged \(no Parquet: "),
-        (with_another_s_list, r"is no dataset of batch-label, as its _SUCCESS tells; "),
-        (with_a_list_of_files_elsewhere, r"is no dataset of batch-label, as its _SUCCESS tells; "),
-        (
-            with_a_list_of_files_that_are_none,
-            r"is no dataset of batch-label, as its _SUCCESS tells; ",
-        ),
-        (with_a_list_of_more_rows, r"file status=\S+, is damaged \(it has \d+ rows, not 1000\)"),
-        (with_a_list_without_order, r"is no dataset of batch-label, as its _SUCCESS tells; "),
-        (with_too_long_an_order, "its files do not have the rows that its order names"),
-        (with_too_short_an_order, "its files do not have the rows that its order names"),
-        (with_an_order_of_other_folders, "its files do not have the rows that its order names"),
+        (without_its_list, "is not a dataset, or was never finished: it has no _SUCCESS; "),
+        (without_a_file, r"is incomplete: part-00003-\S+ is missing; try again .*, else write it"),
+        (with_a_file_cut_off, r"is incomplete: part-00003-\S+ has \d+ bytes, not \d+; "),
+        (with_a_damaged_file, r"file part-00003-\S+, is damaged \(not Parquet: "),
+        (with_another_s_list, r"is not a dataset of batch-label: its _SUCCESS is another's; "),
+        (with_a_list_of_files_elsewhere, "is not a dataset of batch-label: "),
+        (with_a_list_of_impossible_files, "is not a dataset of batch-label: "),
+        (with_a_list_of_more_rows, r"file part-00000-\S+, is damaged \(it has 30 rows, not 1000\)"),
+        (with_a_list_without_files, "is not a dataset of batch-label: "),
+        (with_a_file_of_other_columns, r"file part-00000-\S+, is damaged "),
     ],
 )
-def test_what_is_torn_or_foreign_is_refused(
+def test_an_incomplete_or_foreign_dataset_is_refused(
     folder: str, spoil: Callable[[Path], None], told: str
 ) -> None:
     spoil(Path(folder))
     with pytest.raises(ReportError, match=f"^report {Path(folder)}.* *{told}") as caught:
-        read(Path(folder), ("path", "label"))
+        read(Path(folder), ("path", "label", "p_happy"))
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -230,18 +210,18 @@ def test_a_file_that_goes_while_it_is_read_is_named(folder: str) -> None:
         records = reader.records(("path", "label"))
         next(records)
         without_a_file(Path(folder))
-        with pytest.raises(ReportError, match="is not there; try again if it was replaced"):
+        with pytest.raises(ReportError, match="is missing; try again if it was replaced"):
             list(records)
 
 
-def test_files_that_it_does_not_list_are_none_of_its(folder: str) -> None:
+def test_files_that_are_not_listed_are_ignored(folder: str) -> None:
     before = read(Path(folder), ("path", "label"))
-    part = next(Path(folder, "status=ok", "label=sad").iterdir())
+    part = last_file(Path(folder))
     shutil.copy(part, part.with_name("part-00001-0123456789ab.parquet"))
     assert read(Path(folder), ("path", "label")) == before
 
 
-def test_a_torn_one_leaves_no_list_of_changes(folder: str, tmp_path: Path) -> None:
+def test_a_damaged_dataset_leaves_the_earlier_list_of_changes(folder: str, tmp_path: Path) -> None:
     write(f"{tmp_path}/old/", rows(90))
     (tmp_path / "changes.csv").write_text("earlier")
     with_a_damaged_file(Path(folder))
@@ -251,11 +231,11 @@ def test_a_torn_one_leaves_no_list_of_changes(folder: str, tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"changes.csv", "old", "results"}
 
 
-def test_nothing_is_written_into_one(folder: str, tmp_path: Path) -> None:
+def test_nothing_is_written_into_a_dataset(folder: str, tmp_path: Path) -> None:
     write(f"{tmp_path}/r.csv", rows(10))
     (tmp_path / "link").symlink_to(folder)
     for output in (f"{folder}changes.csv", f"{tmp_path}/link/changes.csv"):
-        with pytest.raises(UsageError, match=r"would lie in .*, which is replaced as a whole"):
+        with pytest.raises(UsageError, match="would be inside the dataset"):
             diff(f"{tmp_path}/r.csv", folder, output, io.BytesIO())
 
 
@@ -265,7 +245,7 @@ def test_a_name_without_a_suffix_is_told_how_to_name_a_dataset(bucket: Bucket) -
         diff(bucket.url("r"), bucket.url("old/"), "-", io.BytesIO())
 
 
-def test_in_a_store_they_are_compared_as_in_folders(bucket: Bucket, tmp_path: Path) -> None:
+def test_datasets_in_a_store_are_compared_as_in_folders(bucket: Bucket, tmp_path: Path) -> None:
     for name, said in (("old", OLD), ("new", NEW)):
         write(f"{tmp_path}/{name}/", said)
         write(bucket.url(f"{name}/"), said)
@@ -275,29 +255,17 @@ def test_in_a_store_they_are_compared_as_in_folders(bucket: Bucket, tmp_path: Pa
         assert Path(output).read_text() == LIST
 
 
-def test_in_a_store_only_what_its_list_names_is_read(bucket: Bucket) -> None:
+def test_in_a_store_only_listed_files_are_read(bucket: Bucket) -> None:
     write(bucket.url("night/"), rows(100))
     place = parse_location(bucket.url("night/"))
     before = read(place, ("path", "label"))
-    named = next(key for key in sorted(bucket.keys()) if "status=ok/label=sad" in key)
+    named = next(key for key in sorted(bucket.keys()) if "/part-" in key)
     left_over = named.rpartition("/")[0] + "/part-00001-0123456789ab.parquet"
     bucket.write(left_over, bucket.read(named))  # as of a publication that was cut off
     assert read(place, ("path", "label")) == before
     bucket.store.rm_file(f"{bucket.name}/{named}")
-    with pytest.raises(ReportError, match=r"is not whole: status=ok/label=sad/\S+ is not there"):
+    with pytest.raises(ReportError, match=r"is incomplete: part-00000-\S+ is missing"):
         read(place, ("path", "label"))
     bucket.store.rm_file(f"{bucket.name}/night/{SUCCESS_FILE}")
-    with pytest.raises(ReportError, match="is no dataset, or one that was never finished"):
+    with pytest.raises(ReportError, match="is not a dataset, or was never finished"):
         read(place, ("path", "label"))
-
-
-@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is of util-linux")
-def test_more_files_than_may_be_open(tmp_path: Path) -> None:
-    labels = tuple(f"label {n}" for n in range(40))
-    write(f"{tmp_path}/d/", rows(400, labels), outputs=labels)
-    place = RunFolder(tmp_path)
-    ran = place.command("diff", "d/", "d/", before=("prlimit", "--nofile=50:1000"))
-    assert ran.returncode == ExitCode.OK, ran.stderr
-    ran = place.command("diff", "d/", "d/", before=("prlimit", "--nofile=50:60"))
-    assert ran.returncode == ExitCode.USAGE
-    assert "files of report d can't be open at once: the system allows 60 files" in ran.stderr

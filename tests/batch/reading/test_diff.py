@@ -16,15 +16,14 @@ from click.testing import CliRunner, Result
 
 from batch.cli.diff import diff as command_diff
 from batch.errors import ExitCode
-from batch.reading import diff as pairs
+from batch.reading import pairs
 from batch.reading.diff import (
     CHANGE_MEANINGS,
     Change,
-    Pair,
     classify_change,
     diff_columns,
-    open_pairs,
 )
+from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import REQUIRED_COLUMNS, SavedRow
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.formats import READABLE_FORMATS, Format
@@ -208,9 +207,9 @@ def test_the_summary_names_the_most_frequent_relabellings_only() -> None:
     ("old", "new", "words"),
     [
         (HEADER, HEADER.replace("p_sad", "p_angry"), ["labels happy, sad", "has happy, angry"]),
-        (HEADER, HEADER.replace(",error", ",face,error"), ["row a face", "--per-face"]),
-        (HEADER, "name\n", ["new.csv", "no report"]),
-        ("a,b\n", HEADER, ["old.csv", "no report"]),
+        (HEADER, HEADER.replace(",error", ",face,error"), ["one row per face", "--per-face"]),
+        (HEADER, "name\n", ["new.csv", "not a report"]),
+        ("a,b\n", HEADER, ["old.csv", "not a report"]),
         (HEADER + "a.jpg,ok\n", HEADER, ["old.csv, line 2", "damaged"]),
         (HEADER, HEADER + "a.jpg,ok,,,,,\n" * 2, ["new.csv has a.jpg twice"]),
         (HEADER, None, ["new.csv", "No such file"]),
@@ -241,7 +240,7 @@ def test_what_can_t_be_compared_is_trouble_and_no_difference(
         ("no/such/folder/c.csv", "no/such/folder"),
     ],
 )
-def test_a_bad_output_is_refused_before_the_work(output: str, words: str) -> None:
+def test_a_bad_output_is_refused_before_the_run(output: str, words: str) -> None:
     before = Path("old.csv").read_bytes(), Path("new.csv").read_bytes()
     ran = diff("old.csv", "new.csv", "-o", output, "--exit-code")
     assert ran.exit_code == 2
@@ -279,7 +278,7 @@ def test_no_room_for_the_temporary_file_is_an_error_with_a_remedy(
             database.execute("PRAGMA max_page_count = 3")
 
     written(Path("old.csv"), many(2_000))
-    monkeypatch.setattr("batch.reading.diff.Pairs", Full)
+    monkeypatch.setattr("batch.reading.pairs.Pairs", Full)
     ran = diff("old.csv", "old.csv")
     assert ran.exit_code == 2
     assert "full" in ran.stderr
@@ -320,7 +319,7 @@ def test_a_label_that_a_photo_has_no_more_is_a_change() -> None:
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl"])
-def test_a_report_of_a_version_without_abstain_outputs_is_compared(form: str) -> None:
+def test_a_report_of_a_model_without_abstain_outputs_is_compared(form: str) -> None:
     old = Path(f"old{form}")
     old.write_text(OLD_REPORTS[form])
     written(Path("new.csv"), [*ABSTAINED, abstained("a.jpg", Status.NEITHER, 0.6)], outputs=OUTPUTS)

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from batch.errors import ExitCode, ReportError, UsageError
-from batch.reading.readers import MAX_LINE_BYTES, CsvReader, ParquetReader
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
-from batch.reports.formats import READABLE_FORMATS, ROW_GROUP_ROWS, Column, Format, ParquetWriter
+from batch.reports.formats import READABLE_FORMATS, Format
+from batch.reports.readers import MAX_LINE_BYTES, CsvReader, ParquetReader
+from batch.reports.tabular import ROW_GROUP_ROWS, Column
+from batch.reports.writers import ParquetWriter
 from tests.batch.reports.test_report import (
     ABSTAINED,
     FAILED,
@@ -38,7 +40,7 @@ FACES = [
 ]
 HEADER = "path,status,label,confidence,p_happy,p_sad,error\n"
 GOOD = HEADER + "a.jpg,ok,happy,0.9,0.9,0.1,\n"
-# As written before models could abstain.
+# As written with a model without abstain outputs.
 OLD_COLUMNS = (
     "path,status,label,confidence,p_happy,p_sad,source,faces,"
     "face_left,face_top,face_width,face_height,face_score,width,height,error"
@@ -102,7 +104,7 @@ def test_a_row_without_a_label_comes_back_as_it_was(form: Format, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl"])
-def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
+def test_a_report_of_a_model_without_abstain_outputs_is_read(form: str, tmp_path: Path) -> None:
     report = saved_from(tmp_path, OLD_REPORTS[form], f"r{form}")
     assert read(report) == [SavedRow("a.jpg", "ok", "happy", 0.9), SavedRow("b.jpg", "no_face")]
     with open_saved_report(report) as saved:
@@ -110,7 +112,7 @@ def test_a_report_of_a_version_without_abstain_outputs_is_read(form: str, tmp_pa
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
-def test_a_report_without_rows_is_one(form: Format, tmp_path: Path) -> None:
+def test_a_report_without_rows_is_read(form: Format, tmp_path: Path) -> None:
     report = tmp_path / f"r{form}"
     written(report, ())
     assert read(report) == []
@@ -128,7 +130,7 @@ def test_a_spreadsheet_s_csv_is_read(tmp_path: Path) -> None:
     assert read(saved_from(tmp_path, text)) == [SavedRow("a, b.jpg", "ok", "happy", 0.9)]
 
 
-def test_a_row_kept_for_a_photo_that_is_gone_is_marked(tmp_path: Path) -> None:
+def test_a_row_kept_for_a_missing_photo_is_marked(tmp_path: Path) -> None:
     text = GOOD + "b.jpg,ok,sad,0.8,0.2,0.8,missing: gone since the last run\n"
     assert [row.missing for row in read(saved_from(tmp_path, text))] == [False, True]
 
@@ -174,8 +176,8 @@ def test_a_damaged_line_of_csv_is_named(tmp_path: Path, line: str, words: str) -
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match=r"line 3 is damaged \(no UTF-8\)"):
+def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"line 3 is damaged \(not UTF-8\)"):
         read(saved_from(tmp_path, GOOD.encode() + b"\xff.jpg,ok,happy,0.9,0.9,0.1,\n"))
 
 
@@ -204,13 +206,13 @@ RECORD = {"path": "a.jpg", "status": "ok", "label": "sad", "confidence": 0.5, "e
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('{"path": "b.j', "no JSON: "),
-        ("[1, 2]", "no JSON object"),
-        ("[" * 100_000, "no JSON: "),
+        ('{"path": "b.j', "not JSON: "),
+        ("[1, 2]", "not a JSON object"),
+        ("[" * 100_000, "not JSON: "),
         ('{"path": "b.jpg"}', "its keys are not those of the first line"),
         (json.dumps(RECORD | {"path": 7}), "path 7 is not a printable path"),
-        (json.dumps(RECORD | {"path": "\ud800"}), "no JSON: "),
-        (json.dumps(RECORD | {"confidence": float("nan")}), "no JSON: "),
+        (json.dumps(RECORD | {"path": "\ud800"}), "not JSON: "),
+        (json.dumps(RECORD | {"confidence": float("nan")}), "not JSON: "),
         (json.dumps(RECORD | {"confidence": [1]}), "confidence [1] is not a number"),
         (json.dumps(RECORD | {"status": ["ok"]}), "status ['ok'] is not one of"),
     ],
@@ -227,7 +229,7 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.parquet"
     written(whole, many(100))
     data = whole.read_bytes()
-    with pytest.raises(ReportError, match=r"cut.parquet is damaged \(no Parquet"):
+    with pytest.raises(ReportError, match=r"cut.parquet is damaged \(not Parquet"):
         read(saved_from(tmp_path, data[:-100], "cut.parquet"))
     # Amid the first column's data: where it lies the footer tells, and that is whole.
     holed = data[:8] + bytes(len(data) // 8) + data[8 + len(data) // 8 :]
@@ -258,13 +260,15 @@ def test_parquet_without_its_package_says_what_to_install(
     [
         ("", ["has no columns in its first line"]),
         (f"\n{GOOD}", ["has no columns in its first line"]),
-        ("name,size\na,1\n", ["no report", "lacks path, status", "its columns are name, size"]),
+        ("name,size\na,1\n", ["not a report", "lacks path, status", "its columns are name, size"]),
         ("path,status,label,confidence\na,ok,x,1\n", ["lacks error"]),
         (GOOD.replace("p_sad", "path"), ["has path twice"]),
-        (b"\x89PNG\r\n\x1a\n\x00", ["line 1", "no UTF-8"]),
+        (b"\x89PNG\r\n\x1a\n\x00", ["line 1", "not UTF-8"]),
     ],
 )
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
+def test_a_file_that_is_not_a_report_is_refused(
+    tmp_path: Path, text: str | bytes, words: list[str]
+) -> None:
     with pytest.raises(ReportError) as caught:
         read(saved_from(tmp_path, text))
     for word in ("r.csv", *words):
@@ -276,7 +280,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str | bytes, words: 
     ("name", "words"),
     [
         ("gone.csv", "No such file"),
-        ("folder.csv", "is no dataset, or one that was never finished: it has no _SUCCESS"),
+        ("folder.csv", "is not a dataset, or was never finished: it has no _SUCCESS"),
         ("notes.txt", "no suffix that names a format"),
     ],
 )
@@ -315,7 +319,7 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_time_grows_with_the_columns_and_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.reading.readers.MAX_COLUMNS", 100_000)
+    monkeypatch.setattr("batch.reports.readers.MAX_COLUMNS", 100_000)
     names = [f"p_{number}" for number in range(20_000)]
     reader = CsvReader(io.BytesIO(f"{','.join(names)}\n{',' * 19_999}\n".encode()), "it")
     started = time.process_time()

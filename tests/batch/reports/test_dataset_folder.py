@@ -1,4 +1,4 @@
-"""A dataset in a folder takes its name in one step, and nothing that is not part of one is lost."""
+"""A local dataset is published in one step, and no other file is replaced or removed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from batch.reports import dataset_folder
 from batch.reports.dataset import SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset
 from batch.reports.report import check_output, open_report
-from tests.batch.reports.test_dataset import files, fill, listed, read, rows, write
 from tests.conftest import REPOSITORY
+from tests.support.datasets import files, fill, listed, read, rows, write
 from tests.support.runs import find_drafts
 
 # A publication that stops where it is told to, as if it were killed there.
@@ -28,7 +28,7 @@ import os, sys
 from pathlib import Path
 from batch.reports import dataset_folder
 from batch.reports.dataset_folder import LocalDataset
-from tests.batch.reports.test_dataset import fill
+from tests.support.datasets import fill
 dataset_folder.exchange = lambda one, other: False
 rename, left, target = Path.rename, int(sys.argv[2]), Path(sys.argv[1])
 clear = dataset_folder._clear
@@ -72,7 +72,7 @@ def test_an_empty_folder_is_taken_and_a_link_followed(tmp_path: Path) -> None:
 
 def spoil_with_a_note(folder: Path) -> None:
     write(folder, 20)
-    (folder / "status=ok" / "notes.txt").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
 
 
 def spoil_without_a_list(folder: Path) -> None:
@@ -97,26 +97,28 @@ def a_link_in_it(folder: Path) -> None:
 
 def an_empty_folder_in_it(folder: Path) -> None:
     write(folder, 20)
-    (folder / "status=ok" / "for later").mkdir()
+    (folder / "for later").mkdir()
 
 
 def an_empty_folder_alone(folder: Path) -> None:
     (folder / "for later").mkdir(parents=True)
 
 
-def an_empty_folder_of_its_kind(folder: Path) -> None:
+def a_folder_of_its_kind(folder: Path) -> None:
     write(folder, 20)
-    (folder / "status=ok" / "label=angry").mkdir()
+    (part,) = folder.glob("part-*")
+    part.unlink()
+    part.mkdir()
 
 
 def a_file_of_its_kind(folder: Path) -> None:
     write(folder, 20)
-    (folder / "status=ok" / "label=sad" / "part-00007-0123456789ab.parquet").touch()
+    (folder / "part-00007-0123456789ab.parquet").touch()
 
 
 def a_link_of_its_kind(folder: Path) -> None:
     write(folder, 20)
-    (part,) = (folder / "status=ok" / "label=sad").iterdir()
+    (part,) = folder.glob("part-*")
     mine = folder.with_name("mine.parquet")
     part.rename(mine)
     part.symlink_to(mine)
@@ -136,15 +138,15 @@ def a_pipe_as_its_list(folder: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [spoil_with_a_note, spoil_without_a_list, spoil_with_another_s_list, photos_of_mine,
-     a_link_in_it, an_empty_folder_in_it, an_empty_folder_alone, an_empty_folder_of_its_kind,
+     a_link_in_it, an_empty_folder_in_it, an_empty_folder_alone, a_folder_of_its_kind,
      a_file_of_its_kind, a_link_of_its_kind, a_list_without_end, a_pipe_as_its_list],
 )  # fmt: skip
-def test_what_is_no_dataset_is_refused_and_left_as_it_is(
+def test_a_folder_that_is_not_a_dataset_is_refused_and_left_as_it_is(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / "results")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match=r"is no part of a dataset .*; name another folder"):
+    with pytest.raises(OutputError, match=r"is not part of a dataset .*; name another folder"):
         check_output(f"{tmp_path}/results/")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -205,7 +207,7 @@ def test_what_comes_to_lie_there_as_it_is_replaced_is_not_removed(
     swap = dataset_folder._swap
 
     def late(draft: DraftFolder, target: Path) -> None:
-        (target / "status=ok" / "notes.txt").write_text("mine")
+        (target / "notes.txt").write_text("mine")
         (target / "for later").mkdir()
         swap(draft, target)
 
@@ -215,7 +217,7 @@ def test_what_comes_to_lie_there_as_it_is_replaced_is_not_removed(
     for _ in range(2):
         write(tmp_path / "results", 20)
         (draft,) = find_drafts(tmp_path, "results")
-        assert files(draft / CONTENT) == {"status=ok/notes.txt": b"mine"}
+        assert files(draft / CONTENT) == {"notes.txt": b"mine"}
         assert (draft / CONTENT / "for later").is_dir()
     assert len(read(tmp_path / "results")) == 20
 
@@ -236,7 +238,8 @@ def test_a_run_that_is_killed_leaves_the_earlier_dataset(tmp_path: Path) -> None
     write(tmp_path / "results", 100)
     before = files(tmp_path / "results")
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom tests.batch.reports.test_dataset import fill\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from tests.support.datasets import fill\n"
         "from batch.reports.dataset_folder import LocalDataset\n"
         "fill(LocalDataset(Path(sys.argv[1])), 20)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,4 +1,4 @@
-"""Places that a report can go to, and those that are refused before the work begins."""
+"""Destinations of a report, and those that are refused before the run."""
 
 from __future__ import annotations
 
@@ -166,5 +166,5 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # a socket's path may not be long
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("results.csv")
-        with pytest.raises(OutputError, match="neither file nor pipe"):
+        with pytest.raises(OutputError, match="is not a file or pipe"):
             check_destination("results.csv")

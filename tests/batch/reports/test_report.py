@@ -20,8 +20,9 @@ from batch.errors import OutputError, UsageError
 from batch.path_text import parse_path_text
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports.columns import column_names, flatten_row
-from batch.reports.formats import ROW_GROUP_ROWS, Format
+from batch.reports.formats import Format
 from batch.reports.report import check_output, open_report, report_format
+from batch.reports.tabular import ROW_GROUP_ROWS
 
 LABELS = ("happy", "sad")
 
@@ -284,7 +285,7 @@ def test_a_name_without_a_known_suffix_is_refused(output: str) -> None:
         check_output(output)
 
 
-def test_a_missing_pyarrow_is_found_before_the_work(
+def test_a_missing_pyarrow_is_found_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -1,4 +1,4 @@
-"""A small file is replaced as a whole, or stays as it was."""
+"""Small files are replaced atomically, or stay as they were."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run.prom"]
 
 
-def test_a_file_that_is_too_long_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     file = whole(tmp_path / "run.prom")
     with file.path.open("wb") as stream:
         stream.truncate(MAX_RECORD_BYTES)
@@ -70,7 +70,7 @@ def test_a_file_that_is_too_long_is_none(tmp_path: Path) -> None:
     assert file.read() is None
 
 
-def test_an_object_that_is_too_long_is_none() -> None:
+def test_an_object_that_is_too_long_is_not_read() -> None:
     import fsspec
 
     url = Url("memory://records/r.csv.run.json")
@@ -98,7 +98,7 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path) -> None:
         file.write(b"# HELP ours 2")
     file.path.write_bytes(b"# HELP theirs")
     for call in (file.check, lambda: file.write(b"# HELP ours 3")):
-        with pytest.raises(OutputError, match=f"not one that batch-label wrote; {ELSEWHERE}"):
+        with pytest.raises(OutputError, match=f"was not written by batch-label; {ELSEWHERE}"):
             call()
     assert file.path.read_bytes() == b"# HELP theirs"
 
@@ -132,9 +132,7 @@ def with_a_long_name(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [folder, pipe, in_no_folder])
-def test_a_place_that_does_not_do_is_seen_before_the_work(
-    make: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_a_bad_place_is_found_before_the_run(make: Callable[[Path], Path], tmp_path: Path) -> None:
     file = whole(make(tmp_path / "place"))
     with pytest.raises(OutputError, match=f"metrics file .*{ELSEWHERE}"):
         file.check()
@@ -153,7 +151,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_seen_before_the_work(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_found_before_the_run(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OutputError, match="permission denied"):

@@ -1,4 +1,4 @@
-"""Workbooks: what a spreadsheet finds in them, and what does not fit in."""
+"""Workbooks: their cells, and reports that do not fit into one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from batch.errors import ExitCode, OutputError, UsageError
 from batch.records import Answer, Box, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import workbook
 from batch.reports.columns import column_names
-from batch.reports.formats import Column, ColumnKind, Value
+from batch.reports.formats import Format, open_writer
 from batch.reports.report import check_output, open_report
+from batch.reports.tabular import Column, ColumnKind, Value
 from batch.reports.workbook import WorkbookWriter
 from tests.conftest import REPOSITORY, Command
 
@@ -117,7 +118,7 @@ def test_columns_beyond_z_have_their_names() -> None:
         ("zipfile.ZIP64_LIMIT", 3000, f"no more than {workbook.MAX_SHEET_BYTES:,} bytes"),
     ],
 )
-def test_what_does_not_fit_is_said_and_leaves_the_earlier_report(
+def test_a_report_that_does_not_fit_is_an_error_and_leaves_the_earlier_one(
     limit: str, value: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = tmp_path / "r.xlsx"
@@ -150,7 +151,7 @@ def test_a_workbook_that_is_given_up_is_silent_and_leaves_nothing(
 LIMITED = """
 import io, resource, sys
 from batch.errors import OutputError
-from batch.reports.formats import Column
+from batch.reports.tabular import Column
 from batch.reports.workbook import WorkbookWriter
 writer = WorkbookWriter(io.BytesIO(), [Column("path")])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
@@ -194,14 +195,14 @@ def test_a_full_disk_of_the_report_is_the_report_s(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_xlsxwriter_is_found_before_the_work(
+def test_a_missing_xlsxwriter_is_found_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     with pytest.raises(UsageError, match=r"pip install 'batch-label\[xlsx\]', or name a .csv"):
         check_output(str(tmp_path / "r.xlsx"))
     with pytest.raises(UsageError, match="XlsxWriter"):
-        WorkbookWriter(io.BytesIO(), [Column("path")])
+        open_writer(Format.XLSX, io.BytesIO(), [Column("path")])
 
 
 def test_the_command_writes_workbooks_and_reads_none(
@@ -214,4 +215,4 @@ def test_the_command_writes_workbooks_and_reads_none(
     ]  # fmt: skip
     refused = command("diff", "r.xlsx", "r.xlsx")
     assert refused.returncode == ExitCode.USAGE
-    assert "is a workbook, which is for people and is not read back" in refused.stderr
+    assert "is a workbook, which is not read back" in refused.stderr

@@ -1,103 +1,51 @@
-"""How many files a process may have open at once."""
+"""Readers of report formats: CSV, JSON Lines or Parquet become records, one at a time."""
 
 from __future__ import annotations
 
 import csv
 import json
-import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import msgspec
 
-from batch.errors import InputError, ReportError
+from batch.errors import ReportError
 from batch.os_errors import describe_failed_access
 from batch.path_text import printable_text
-from batch.reports.formats import ARROW_ERRORS, ROW_GROUP_ROWS, Format, Value, check_format
+from batch.reports.tabular import ARROW_ERRORS, ROW_GROUP_ROWS, RecordReader, Records, Value
 
-# Files that a process has open beside those that are counted.
-RESERVED_FILES = 64
-
-
-def allow_open_files(number: int, what: str) -> None:
-    """Let this process have so many files open, beside some others; messages say ``what`` they are.
-
-    Raises:
-        InputError: the system allows fewer.
-    """
-    needed = number + RESERVED_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise InputError(
-            f"{what} can't be open at once: the system allows {hard} files",
-            f"raise its limit: ulimit -n {needed}",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-# == Reading the formats of a report back: bytes become flat records, one at a time.
-
-# Bytes, also of a record of several lines. A path has four characters for each of its bytes if all
-# are escaped, and a model's labels take a quarter of this in JSON Lines at most.
-MAX_LINE_BYTES = 1 << 20
-MAX_COLUMNS = 4_096  # four times what a model's labels come to
-# Bytes that the columns which are read have in a row group of Parquet, uncompressed.
+# Bytes of a line, and of a record of several lines. The longest row of a report has a path of
+# 330 kB and labels of 815 kB, both escaped.
+MAX_LINE_BYTES = 2 << 20
+MAX_COLUMNS = 4_096  # four times what a model's labels take
+# Bytes, uncompressed, of the columns that are read of a Parquet row group.
 MAX_ROW_GROUP_BYTES = 512 * 1024**2
-# Bytes of Parquet's texts that are in memory as they are read, of as many rows as have that.
+# Bytes of Parquet text in memory.
 MAX_TEXT_BYTES = 32 * 1024**2
-# It says of a text only by what it differs from the one before: that has no bound.
+# This encoding stores only how a text differs from the one before, so its length has no bound.
 _UNBOUNDED_ENCODING = "DELTA_BYTE_ARRAY"
-_MAX_SHOWN_CHARS = 300  # characters of a text in a message
-# The records' numbers, counted as their users would, and the values of the columns asked for.
-Records = Iterator[tuple[int, tuple[Value, ...]]]
+_MAX_SHOWN_CHARS = 300  # characters of report text in a message
 REMEDY = "give a report that batch-label wrote, or write it anew"
 
 
-class RecordReader(Protocol):
-    """Reads records from a report, for which messages have the name ``display_name``.
-
-    ``columns`` are those that it names, none where a file without rows names none; ``unit`` is
-    what its records are numbered by. ``is_text`` tells that all values are texts, as CSV's are,
-    and ``files`` is how many files are open while records are read.
-    """
-
-    display_name: str
-    columns: tuple[str, ...]
-    unit: str
-    is_text: bool
-    files: int
-
-    def records(self, wanted: Sequence[str]) -> Records:
-        """Give the records once, with the values of two or more of the columns.
-
-        CSV has texts alone, and None for an empty field.
-
-        Raises:
-            ReportError: one is damaged.
-        """
-
-
 def record_error(reader: RecordReader, number: int, why: str) -> ReportError:
-    """Make the error for a record that can't be right."""
+    """Make the error for a damaged record."""
     return damage_error(f"{reader.display_name}, {reader.unit} {number}", why)
 
 
 class CsvReader:
-    """Comma-separated values with a header, also as a spreadsheet saves them."""
+    """Comma-separated values with a header, as written by this program or a spreadsheet."""
 
     unit = "line"
     is_text = True
-    files = 1
 
     def __init__(self, stream: BinaryIO, display_name: str) -> None:
         self.display_name = display_name
-        self._size = 0  # bytes of the record that is read
+        self._size = 0  # characters of the current record
         csv.field_size_limit(MAX_LINE_BYTES)
         self._rows = csv.reader(
             self._check_record_size(_read_lines(stream, display_name)), strict=True
@@ -108,7 +56,7 @@ class CsvReader:
         self.columns = check_column_names(header, display_name)
 
     def records(self, wanted: Sequence[str]) -> Records:
-        """Give the records once: see ``RecordReader``."""
+        """Read the records once: see ``RecordReader``."""
         pick, width = make_picker(self.columns, wanted), len(self.columns)
         for fields in self._read_fields():
             if len(fields) != width:
@@ -124,7 +72,7 @@ class CsvReader:
             raise self._record_error(str(error)) from error
 
     def _check_record_size(self, lines: Iterable[str]) -> Iterator[str]:
-        """Pass lines on, of which a record may have several: a field in quotes has no end."""
+        """Pass lines on and limit the size of a record: a quoted field may span many lines."""
         for line in lines:
             self._size += len(line)
             if self._size > MAX_LINE_BYTES:
@@ -136,11 +84,10 @@ class CsvReader:
 
 
 class JsonLinesReader:
-    """One JSON object a line; the first one's keys are the columns."""
+    """One JSON object per line; the keys of the first one are the columns."""
 
     unit = "line"
     is_text = False
-    files = 1
 
     def __init__(self, stream: BinaryIO, display_name: str) -> None:
         self.display_name = display_name
@@ -151,7 +98,7 @@ class JsonLinesReader:
         self.columns = check_column_names(names, display_name)
 
     def records(self, wanted: Sequence[str]) -> Records:
-        """Give the records once: see ``RecordReader``."""
+        """Read the records once: see ``RecordReader``."""
         if self._first is None:
             return
         pick, keys = itemgetter(*wanted), set(self.columns)
@@ -166,12 +113,12 @@ class JsonLinesReader:
         try:
             record = self._decode(line)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise record_error(self, number, f"no JSON: {error}") from error
+            raise record_error(self, number, f"not JSON: {error}") from error
         if not isinstance(record, dict):
-            raise record_error(self, number, "no JSON object")
-        # Only where there are more colons than keys may one be there twice.
+            raise record_error(self, number, "not a JSON object")
+        # The decoder drops duplicate keys. Only a line with more colons than keys may have one.
         if line.count(":") > len(record) and len(_parse_pairs(line)) > len(record):
-            raise record_error(self, number, "it has a key twice")
+            raise record_error(self, number, "it has a duplicate key")
         return record
 
 
@@ -180,14 +127,21 @@ def _parse_pairs(line: str) -> list[tuple[str, Value]]:
 
 
 class ParquetReader:
-    """Apache Parquet, so many ``rows`` at a time; ``row_count`` is how many there are."""
+    """Apache Parquet.
+
+    Args:
+        stream: the file.
+        display_name: its name in messages.
+        rows: rows to hold in memory at a time.
+
+    Attributes:
+        row_count: rows of the file.
+    """
 
     unit = "row"
     is_text = False
-    files = 1
 
     def __init__(self, stream: BinaryIO, display_name: str, rows: int = ROW_GROUP_ROWS) -> None:
-        check_format(Format.PARQUET)
         import pyarrow.parquet
 
         self.display_name = display_name
@@ -198,14 +152,14 @@ class ParquetReader:
             try:
                 file: Any = self._open(stream)
             except ARROW_ERRORS as error:
-                raise damage_error(display_name, f"no Parquet: {error}") from error
+                raise damage_error(display_name, f"not Parquet: {error}") from error
         self._metadata = file.metadata
         self._schema = file.schema_arrow
         self.columns = check_column_names(self._schema.names, display_name)
         self.row_count: int = self._metadata.num_rows
 
     def records(self, wanted: Sequence[str]) -> Records:
-        """Give the records once: see ``RecordReader``."""
+        """Read the records once: see ``RecordReader``."""
         number = 0
         for batch in self._read_batches(wanted):
             for values in zip(*batch, strict=True):
@@ -217,11 +171,11 @@ class ParquetReader:
             with translate_read_errors(self.display_name):
                 texts = self._text_columns(wanted)
                 self._check_groups(wanted)
-                # Texts stay in dictionaries: one that stands in many rows may be long.
+                # Text stays in dictionaries: a long one may be repeated in many rows.
                 file: Any = self._open(self._stream, metadata=self._metadata, read_dictionary=texts)
                 batches = file.iter_batches(batch_size=self._rows, columns=list(wanted))
                 if self.row_count <= self._rows:
-                    batches = list(batches)  # as Arrow's reader takes more than so few rows
+                    batches = list(batches)  # takes less memory than Arrow's reader
                 del file
                 for batch in batches:
                     for part in _split_batch(batch, texts):
@@ -230,7 +184,7 @@ class ParquetReader:
             raise damage_error(self.display_name, str(error)) from error
 
     def _text_columns(self, wanted: Sequence[str]) -> list[str]:
-        """Name the columns of texts, and refuse what is neither text nor number."""
+        """Name the columns of text, and refuse columns that are neither text nor numbers."""
         from pyarrow import types
 
         numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
@@ -242,17 +196,18 @@ class ParquetReader:
                 texts.append(name)
             elif not any(fits(value) for fits in numbers):
                 raise damage_error(
-                    self.display_name, f"its column {name} is of the type {str(kind)[:99]}"
+                    self.display_name, f"its column {name} has the type {str(kind)[:99]}"
                 )
         return texts
 
     def _check_groups(self, wanted: Sequence[str]) -> None:
-        """Refuse row groups that don't fit into memory, by a look at their first pages."""
+        """Refuse row groups that don't fit into memory."""
         at = {name: number for number, name in enumerate(self.columns)}
         columns = [at[name] for name in wanted]
         file: Any = self._open(self._stream, metadata=self._metadata)
         for number in range(self._metadata.num_row_groups):
-            # Arrow ends the process where it is asked about a column that its reader refuses.
+            # Read a row first: Arrow aborts the process if it is asked about the metadata of a
+            # column that its reader refuses.
             next(file.iter_batches(batch_size=1, row_groups=[number], columns=list(wanted)), None)
             group = self._metadata.row_group(number)
             chunks = [group.column(column) for column in columns]
@@ -262,12 +217,12 @@ class ParquetReader:
                 raise damage_error(self.display_name, why)
             if any(_UNBOUNDED_ENCODING in chunk.encodings for chunk in chunks):
                 raise damage_error(
-                    self.display_name, f"texts in the encoding {_UNBOUNDED_ENCODING} have no bound"
+                    self.display_name, f"text in the encoding {_UNBOUNDED_ENCODING} has no bound"
                 )
 
 
 def _split_batch(batch: Any, texts: Sequence[str]) -> Iterator[Any]:
-    """Divide a batch into parts whose texts come to ``MAX_TEXT_BYTES``, or that are single rows."""
+    """Split a batch into parts of up to ``MAX_TEXT_BYTES`` of text, or of a single row."""
     import pyarrow.compute as pc
 
     sizes: Any = 0
@@ -292,16 +247,16 @@ def _to_values(column: Any) -> list[Value]:
 
 
 def make_picker(columns: Sequence[str], wanted: Sequence[str]) -> Callable[..., tuple[Value, ...]]:
-    """Make what picks the values of the ``wanted``, two or more, from those of all ``columns``."""
+    """Make a function that picks the values of two or more ``wanted`` columns from a row."""
     at = {name: number for number, name in enumerate(columns)}
     return itemgetter(*(at[name] for name in wanted))
 
 
 def check_column_names(names: Sequence[str], display_name: str) -> tuple[str, ...]:
-    """Make sure that each column has a name of its own, and that there are not too many.
+    """Make sure that column names are unique, and not more than ``MAX_COLUMNS``.
 
     Raises:
-        ReportError: one is there twice, or there are more than ``MAX_COLUMNS``.
+        ReportError: they are not.
     """
     if len(names) > MAX_COLUMNS:
         raise columns_error(
@@ -314,15 +269,15 @@ def check_column_names(names: Sequence[str], display_name: str) -> tuple[str, ..
 
 
 def columns_error(display_name: str, why: str, columns: Sequence[str]) -> ReportError:
-    """Make the error for columns that no report has."""
+    """Make the error for columns that are not those of a report."""
     why, shown = (
         printable_text(text)[:_MAX_SHOWN_CHARS] for text in (why, ", ".join(columns[:MAX_COLUMNS]))
     )
-    return ReportError(f"{display_name} is no report: {why} (its columns are {shown})", REMEDY)
+    return ReportError(f"{display_name} is not a report: {why} (its columns are {shown})", REMEDY)
 
 
 def _read_lines(stream: BinaryIO, display_name: str) -> Iterator[str]:
-    """Give the lines of UTF-8 text, without the byte-order mark that spreadsheets add."""
+    """Read lines of UTF-8 text, without the byte-order mark that spreadsheets add."""
     with translate_read_errors(display_name):
         for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_BYTES), b""), start=1):
             if len(line) == MAX_LINE_BYTES:
@@ -332,22 +287,22 @@ def _read_lines(stream: BinaryIO, display_name: str) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise damage_error(f"{display_name}, line {number}", "no UTF-8") from error
+                raise damage_error(f"{display_name}, line {number}", "not UTF-8") from error
 
 
 def damage_error(where: str, why: str) -> ReportError:
-    """Make the error for what can't be right; ``why`` is one line whatever it was."""
+    """Make the error for damaged data; ``why`` is shortened to one line."""
     shown = printable_text(" ".join(why[:MAX_LINE_BYTES].split())[:_MAX_SHOWN_CHARS])
     return ReportError(f"{where} is damaged ({shown})", REMEDY)
 
 
 @contextmanager
 def translate_read_errors(display_name: str) -> Iterator[None]:
-    """Turn what the system refuses while a report is read into a ``ReportError``."""
+    """Turn an ``OSError`` while a report is read into a ``ReportError``."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # Arrow's own, which means what it has read
+        if error.errno is None:  # Arrow raises this for damaged data
             raise damage_error(display_name, str(error)) from error
         remedy = "check its name and rights"
         raise ReportError(describe_failed_access(display_name, "read", error), remedy) from error
