@@ -141,7 +141,7 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
         "photos/sub/small.png",
     ]
     assert ran.stderr.splitlines() == [
-        "left out: photos/notes.txt (no image)",
+        "skipped: photos/notes.txt (no image)",
         "3 files would be labelled, 1 left out (1 no image)",
     ]
     assert not (tmp_path / "r.csv").exists()

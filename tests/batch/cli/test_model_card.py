@@ -69,12 +69,12 @@ def test_by_default_both_models_and_how_they_answer_together(command: Command) -
     assert fusion is not None
     assert card["pair"] == json.loads(pack_fusion(fusion))
     text = command("model").stdout
-    _, _, pair = text.partition("The two together\n")
+    _, _, pair = text.partition("Fusion of the pair\n")
     lines = dict(line.strip().split("  ", 1) for line in pair.splitlines())
     lines = {name: words.strip() for name, words in lines.items()}
     assert f"face {fusion.both.face:.4g}, label {fusion.both.label:.4g}" in lines["face and photo"]
-    assert f"bias of no_person {fusion.photo.bias[3]:.4g}" in lines["photo alone"]
-    assert f"score {fusion.alone_score:.4g} and side" in lines["a face alone"]
+    assert f"bias of no_person {fusion.photo.bias[3]:.4g}" in lines["photo only"]
+    assert f"its score is at least {fusion.alone_score:.4g}" in lines["face only"]
     assert lines["no_person from"] == f"{fusion.abstain_from['no_person']:.4g}"
 
 
@@ -83,7 +83,7 @@ def test_a_check_runs_the_golden_samples(command: Command) -> None:
     for model in card["models"]:
         assert model["golden"]["checked"]
         assert 0 <= model["golden"]["largest_difference"] <= 0.01
-    assert "right on the CPU" in command("model", "--check").stdout
+    assert "correct on the CPU" in command("model", "--check").stdout
 
 
 def test_without_a_check_onnx_runtime_is_not_loaded() -> None:

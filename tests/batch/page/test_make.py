@@ -286,7 +286,7 @@ def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
     page = tmp_path / "results.html"
     assert ran.stderr.splitlines() == [
         f"{page}: 7 rows, 0 pictures, {page.stat().st_size / 1e6:.1f} MB",
-        "5 photos not found: --photos says where to look",
+        "5 photos not found; set their base folder with --photos",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.html"]
 
