@@ -35,24 +35,19 @@ class RealRange(click.FloatRange):
         return number
 
 
-class DeviceList(click.ParamType):
-    """Device numbers separated by commas, such as ``0,1``."""
-
-    name = "devices"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Convert a text to distinct numbers."""
-        if isinstance(value, tuple):  # the default
-            return value
-        words = value.split(",")
-        if not all(word.isascii() and word.isdigit() for word in words):
-            self.fail(f"{value!r} is not a list of numbers such as 0,1.", param, ctx)
-        numbers = tuple(int(word) for word in words)
-        if len(set(numbers)) < len(numbers):
-            self.fail(f"{value!r} names a device twice.", param, ctx)
-        return numbers
+def _parse_devices(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...]:
+    """Parse distinct device numbers separated by commas, such as ``0,1``."""
+    if value is None:
+        return ()
+    words = value.split(",")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0,1.")
+    numbers = tuple(int(word) for word in words)
+    if len(set(numbers)) < len(numbers):
+        raise click.BadParameter(f"{value!r} names a device twice.")
+    return numbers
 
 
 def combine_options(*options: Decorator) -> Decorator:
@@ -87,8 +82,7 @@ device_options = combine_options(
     ),
     click.option(
         "--devices",
-        type=DeviceList(),
-        default=(),
+        callback=_parse_devices,
         metavar="N,N,...",
         help="Numbers of the GPUs to use.  [default: 0]",
     ),
