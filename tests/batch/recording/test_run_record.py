@@ -1,10 +1,12 @@
-"""A run's record is written whole, read back the same, and never stands in a run's way."""
+"""A run record is written in one step and read back unchanged; a damaged one is ignored."""
 
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from batch.errors import OutputError
 from batch.limits import Limits, parse_max_failures
 from batch.options import Options, Provider, Search
+from batch.recording import run_record
 from batch.recording.drift import Drift
 from batch.recording.run_record import (
     SCHEMA_VERSION,
@@ -22,6 +25,8 @@ from batch.recording.run_record import (
     RunCounts,
     RunRecord,
     StageSeconds,
+    describe_host,
+    find_versions,
     flatten_options,
     local_record_file,
     read_record,
@@ -55,12 +60,12 @@ RECORD = RunRecord(
     settings={"min_confidence": None, "batch_size": 32, "labels": ("a", "b")},
     versions={"batch-label": "0.1.0", "onnxruntime": None},
     host=HostRecord("night", "Linux 6.1 x86_64", 2),
-    drift=Drift(500, 0.9, 0.12, None, -0.01, ("the labels' shares are far",)),
+    drift=Drift(500, 0.9, 0.12, None, -0.01, ("the shares of labels differ much",)),
     basis="ab12",
     shard=ShardRecord(3, 16, 190, "cd34"),
     outputs=("happy", "sad", "neither", "no_person"),
 )
-# As of a run that ended before its models were open.
+# The record of a run that failed before its models were open.
 EARLY = replace(
     RECORD,
     outcome=Outcome.FAILED,
@@ -110,7 +115,7 @@ def test_times_are_in_utc() -> None:
     assert values["started"] == "2024-05-01T22:00:00.000Z"
 
 
-def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_escaped(tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     record = replace(RECORD, error="a\udcffb\n")
     write_record(file, record)
@@ -136,13 +141,13 @@ def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
         json.dumps(to_json(RECORD) | {"settings": None}).encode(),
     ],
 )
-def test_a_record_that_is_none_is_as_good_as_missing(data: bytes, tmp_path: Path) -> None:
+def test_a_damaged_record_counts_as_missing(data: bytes, tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     file.path.write_bytes(data)
     assert read_record(file) is None
 
 
-def test_keys_that_were_added_later_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     file.path.write_text(json.dumps(to_json(RECORD) | {"more": 1}))
     assert read_record(file) == RECORD
@@ -179,7 +184,7 @@ def test_the_record_lies_beside_the_report(report: str, name: str) -> None:
     assert local_record_file(Path("out") / report).path == Path("out") / name
 
 
-def test_settings_are_the_options_flat() -> None:
+def test_settings_are_the_flattened_options() -> None:
     options = Options(provider=Provider.CUDA, devices=(0, 2), search=Search(hidden=True))
     limits = Limits(time(5, 30), 5400, parse_max_failures("2%"))
     settings = flatten_options(options, limits)
@@ -192,3 +197,23 @@ def test_settings_are_the_options_flat() -> None:
     assert settings["max_failures"] == "2%"
     assert "search" not in settings
     assert json.loads(json.dumps(settings)) == settings | {"devices": [0, 2], "exclude": []}
+
+
+def test_the_versions_are_those_installed() -> None:
+    versions = find_versions()
+    assert set(versions) == {"batch-label", "python", "onnxruntime", "pillow", "numpy"}
+    assert versions["numpy"] == version("numpy")
+    assert versions["pillow"] == version("pillow")
+    assert versions["onnxruntime"] is not None
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_record, "_ONNX_RUNTIMES", ("no-such-package",))
+    assert find_versions()["onnxruntime"] is None
+
+
+def test_the_host_is_this_one() -> None:
+    record = describe_host(cores=3)
+    assert record.name == platform.node()
+    assert platform.system() in record.system
+    assert record.cores == 3
