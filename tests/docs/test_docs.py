@@ -12,7 +12,8 @@ from batch.cli.default_command import RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MAX_FACES
-from batch.explaining.occlusion import MIN_SCALE, SPOT_WIDTH, SPOTS_PER_SIDE
+from batch.explaining.occlusion import SPOT_WIDTH, SPOTS_PER_SIDE
+from batch.explaining.picture import MIN_SCALE
 from batch.log import PROGRAM
 from batch.models.shipped import list_shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS

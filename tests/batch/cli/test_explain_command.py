@@ -11,12 +11,14 @@ from PIL import Image
 
 import batch
 from batch.errors import ExitCode
-from batch.explaining.occlusion import MIN_SCALE, find_scale, overlay_heat
 from batch.explaining.picture import (
     BOX,
     MARGIN,
+    MIN_SCALE,
     PANEL_HEIGHT,
+    find_scale,
     load_font,
+    overlay_heat,
     to_ascii,
     truncate_text,
     wrap_sentences,
@@ -37,7 +39,7 @@ def test_the_command_of_the_documents(command: Command, photos: Path, tmp_path: 
     ran = command("explain", "photos/astronaut.jpg", "-o", "why.png", "--provider", "cpu")
     assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")
     assert ran.stderr.startswith("photos/astronaut.jpg: happy  1.0000\n")
-    assert "sure; the answer rests on the face alone" in ran.stderr
+    assert "sure; the answer depends on the face only" in ran.stderr
     assert "Red: without the spot the odds of happy fall, at most by a factor of" in ran.stderr
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.format == "PNG"
@@ -55,7 +57,7 @@ def test_a_photo_without_a_label_is_drawn_as_well(command: Command, tmp_path: Pa
     assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")
     first, second, *_ = ran.stderr.splitlines()
     assert first == f"dark.png: no person  {0.75 * 235 / 255:.4f}"
-    assert second == "no label; the answer rests on the whole photo"
+    assert second == "no label; the answer depends on the whole photo"
     Image.open(tmp_path / "why.png").load()
     ran = command(*args, "--always-answer")
     assert (ran.returncode, ran.stderr.splitlines()[0]) == (ExitCode.OK, "dark.png: happy  0.7500")
