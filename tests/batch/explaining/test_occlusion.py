@@ -1,3 +1,5 @@
+"""Each spot of a view is hidden once, and its value lies there in the map."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -40,7 +42,7 @@ def test_a_view_of_one_tone_stays_as_it_is() -> None:
     assert all((part == view).all() for part in occlude_spots(view))
 
 
-def test_what_is_worth_the_same_everywhere_is_so_in_the_map() -> None:
+def test_equal_spots_give_a_flat_map() -> None:
     worth = np.full((SPOTS_PER_SIDE, SPOTS_PER_SIDE), 2.5, dtype=np.float32)
     heat = upsample_spots(worth, 30, 70)
     assert heat.shape == (30, 70)
