@@ -207,11 +207,11 @@ def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None
     ]  # fmt: skip
     tiles = page.locator("#tiles button").all_inner_texts()
     assert [" ".join(tile.split()) for tile in tiles] == [
-        "9 all", "2 ok", "2 unsure", "1 neither", "1 nobody there", "1 no face", "2 failed",
+        "9 all", "2 ok", "2 unsure", "1 neither", "1 no person", "1 no face", "2 failed",
     ]  # fmt: skip
     page.click(".tile.status-no_person")
     assert every.names() == ["i.jpg"]
-    assert every.text("#items .answer").split("\n") == ["nobody there", "40.0 %", "new"]
+    assert every.text("#items .answer").split("\n") == ["no person", "40.0 %", "new"]
     assert page.locator("#items .dot.no_person").count() == 1
     every.fill(status="neither", **{"from": "80"})
     assert every.names() == ["h.jpg"]
@@ -225,16 +225,16 @@ def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
     rows = every.page.locator("#labels-table tbody tr").all_inner_texts()
     assert [row.split("\t") for row in rows] == [
         ["happy", "1", "1"], ["sad", "1", "1"], ["neither", "1", "\u2013"],
-        ["nobody there", "1", "\u2013"],
+        ["no person", "1", "\u2013"],
     ]  # fmt: skip
     # The earlier report's models could not abstain.
     old, now = every.page.locator("#history-table tbody tr").all_inner_texts()
     assert old.split("\t")[-4:] == ["33.3 %", "66.7 %", "\u2013", "\u2013"]
     assert now.split("\t")[-4:] == ["25.0 %"] * 4
     says = every.page.locator(".plots svg").first.get_attribute("aria-label")
-    assert says == "Answers: happy 2; sad 2; neither 1; nobody there 1"
+    assert says == "Answers: happy 2; sad 2; neither 1; no person 1"
     legend = every.page.locator("#confidence-table .legend").inner_text()
-    assert legend.split("\n") == ["happy", "sad", "neither", "nobody there"]
+    assert legend.split("\n") == ["happy", "sad", "neither", "no person"]
     shapes = every.page.locator("#confidence-table .dot").evaluate_all(
         """dots => dots.map((dot) => {
             const { borderRadius, borderWidth } = getComputedStyle(dot);
@@ -247,7 +247,10 @@ def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
 def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         assert shown.names() == ["c.jpg", "d.jpg", "b.jpg", "a.jpg", "e.jpg"]
-        assert shown.text("#hint") == "2 of them without a picture here: see the list."
+        assert (
+            shown.text("#hint")
+            == "2 of them have no picture in this page: switch to the list to see them."
+        )
         # The answer to d.jpg rests on the whole photo.
         assert shown.page.locator("li", has_text="d.jpg").locator(".box").count() == 0
         assert shown.page.locator("li", has_text="c.jpg").locator(".box").count() == 1
@@ -293,7 +296,7 @@ def test_keys_move_and_open(browser: Browser, page: Path) -> None:
         keyboard.type("a?1")  # keys are letters there
         assert shown.page.input_value("#search") == "a?1"
         shown.page.click("#help")
-        assert "take its answer back" in shown.text("#keys")
+        assert "clear the correct answer" in shown.text("#keys")
         keyboard.press("Escape")
         assert not shown.page.locator("#keys").is_visible()
 
@@ -361,7 +364,7 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         assert labels[1] in shown.page.locator(".plots svg").first.text_content()  # type: ignore[operator]
         choices = shown.page.locator("li .choices").first.locator("option")
         assert choices.all_text_contents() == [
-            "right answer \u2026", *said, "neither", "nobody there",
+            "correct answer \u2026", *said, "neither", "no person",
         ]  # fmt: skip
 
 
@@ -373,7 +376,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
     report.write_text(json.dumps(line | shares) + "\n")
     with opened(browser, page_of(report)[0]) as shown:
         options = shown.page.locator("li select option").all_text_contents()
-        assert options == ["right answer \u2026", *labels, "neither", "nobody there"]
+        assert options == ["correct answer \u2026", *labels, "neither", "no person"]
         shown.page.locator("li select").select_option(Abstain.NO_PERSON.value)
         assert shown.text("#done") == "1 of 1"
         assert "5 others 0" in str(
@@ -384,7 +387,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
 def test_a_page_of_no_rows_says_so(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, page_of(written(tmp_path / "r.csv", ()))[0]) as shown:
         assert shown.text("#count") == "0 of 0 match"
-        assert shown.text("#changes summary") == "Changes: no earlier report was given"
+        assert shown.text("#changes summary") == "Changes: no earlier report"
         shown.page.keyboard.press("j")
 
 

@@ -249,7 +249,7 @@ def test_a_run_that_published_nothing_is_told(
     page, _ = page_of(tmp_path / "r.csv", gallery=0)
     said = told(page)
     assert "published no report (failed)" in said["warnings"][0]
-    assert dict(said["facts"])["Photos of"] == str(photos)
+    assert dict(said["facts"])["Inputs"] == str(photos)
 
 
 def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_report_that_is_replaced_meanwhile_is_told(
         return b"a page"
 
     monkeypatch.setattr("batch.page.make.build_document", replaced)
-    with pytest.raises(ReportError, match="replaced meanwhile"):
+    with pytest.raises(ReportError, match="replaced while it was read"):
         page_of(results, gallery=0)
     assert page.read_bytes() == before
 

@@ -61,7 +61,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
     with opened(browser, page) as shown:
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#download").is_disabled()
-        press(shown, "e.jpg", "nobody there")
+        press(shown, "e.jpg", "no person")
         press(shown, "d.jpg", "happy")
         press(shown, "a.jpg", "happy")
         assert done(shown) == "3 of 5, 2"
@@ -99,7 +99,7 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
     with opened(browser, page) as shown:
         shown.page.click("#as-list")
         press(shown, "h.jpg", "neither")
-        press(shown, "a.jpg", "nobody there")
+        press(shown, "a.jpg", "no person")
         assert done(shown) == "2 of 7, 1"
         shown.fill(sort="report")
         shown.page.locator("#items li", has_text="h.jpg").focus()
@@ -159,7 +159,7 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
     same, _ = page_of(written(tmp_path / "same.csv"))
     other, _ = page_of(written(tmp_path / "other.csv", ROWS[:4]))
     with opened(browser, page) as shown:
-        press(shown, "c.jpg", "nobody there")
+        press(shown, "c.jpg", "no person")
         shown.page.reload()
         assert done(shown) == "1 of 5, 1"
         shown.page.goto(other.as_uri())
@@ -206,7 +206,7 @@ def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) ->
 
 def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Path) -> None:
     with opened(browser, page, NO_STORAGE) as shown:
-        assert "keeps nothing" in shown.text("#storage")
+        assert "does not store answers" in shown.text("#storage")
         asked: list[str] = []
 
         def accept(dialog: Dialog) -> None:

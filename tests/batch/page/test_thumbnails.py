@@ -101,7 +101,7 @@ def test_the_least_certain_come_first_and_no_more_than_asked_for(
     said = told(page)
     assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
     chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
-    assert [one.row.path for one in chosen] == ["b", "a"]
+    assert [one.saved.path for one in chosen] == ["b", "a"]
 
 
 def test_a_photo_that_is_gone_or_another_has_a_placeholder(

@@ -32,7 +32,7 @@ CLASSES = (*HAPPY_SAD, *map(str, Abstain))
 FACE = Framing(Region.FACE, side=48, channels=1)
 PHOTO = Framing(Region.IMAGE, side=64, channels=3)
 COLLINS, HOPPER = 'größe, "ja" 微笑.jpg', "a;-1\nb.jpg"
-BUTTONS = {Abstain.NO_PERSON.value: "nobody there"}
+BUTTONS = {Abstain.NO_PERSON.value: "no person"}
 # What a training needs to be one, and no more.
 SETTINGS = "widths = [8, 16, 32]\nbatch_size = 16\nepochs = 1\nthreads = 1\n"
 SAMPLES = ("--region", "image", "--side", "32", "--rgb")
