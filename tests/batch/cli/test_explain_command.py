@@ -43,7 +43,7 @@ def test_a_photo_without_a_label_is_drawn_as_well(command: Command, tmp_path: Pa
     assert (ran.returncode, ran.stderr.splitlines()[0]) == (ExitCode.OK, "dark.png: happy  0.7500")
 
 
-def test_a_photo_elsewhere_or_in_an_archive_is_explained(
+def test_a_remote_or_archived_photo_is_explained(
     command: Command, photos: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("aiohttp")

@@ -137,7 +137,7 @@ def test_the_map_predicts_the_effect_of_blurring_the_photo(
     assert fall[0] > 3 * abs(fall[1])
 
 
-def test_a_model_that_looks_at_nothing_gives_a_flat_map(portrait: Path, tmp_path: Path) -> None:
+def test_a_model_that_ignores_its_input_gives_a_flat_map(portrait: Path, tmp_path: Path) -> None:
     blind = np.zeros((SIDE, SIDE), dtype=np.float32)
     golden = _answers(bright_spec().golden, blind, (0.7, 0.3))
     spec = bright_spec(region=Region.IMAGE, golden=golden)
@@ -148,7 +148,7 @@ def test_a_model_that_looks_at_nothing_gives_a_flat_map(portrait: Path, tmp_path
     assert describe_map(explanation)[-1] == "No single spot changes the answer much."
 
 
-def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path: Path) -> None:
+def test_the_map_shows_the_corner_that_a_model_depends_on(portrait: Path, tmp_path: Path) -> None:
     corner = np.zeros((SIDE, SIDE), dtype=np.float32)
     corner[:2, -2:] = 0.9 / (4 * 255)
     golden = _answers(bright_spec().golden, corner, (0.0, 1.0))
@@ -165,7 +165,7 @@ def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path:
     assert np.abs(heat[40:, :40]).max() < 0.01
 
 
-def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_path: Path) -> None:
+def test_a_pair_of_models_is_explained_through_its_fusion(portrait: Path, tmp_path: Path) -> None:
     rule = FusionWeights((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
     fusion = bright_fusion(face_model="bright", both=rule, photo=rule)
     save(bright_model(), tmp_path / "face.onnx")
@@ -282,7 +282,7 @@ def test_neither_is_named_by_the_labels(
     assert sentences[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
 
 
-def test_every_face_counts_as_much_as_in_the_answer(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_every_face_has_its_weight_in_the_answer(tmp_path: Path, astronaut: Image.Image) -> None:
     pair = Image.new("RGB", (800, 512), "white")
     pair.paste(astronaut, (0, 0))
     pair.paste(astronaut.resize((256, 256)), (520, 100))
@@ -306,7 +306,7 @@ def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: I
     assert len(explanation.views) == MAX_FACES
 
 
-def test_log_odds_have_digits_where_a_probability_is_rounded_to_one() -> None:
+def test_log_odds_stay_precise_near_a_probability_of_one() -> None:
     assert log_odds("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(_log_odds(0.9))
     sure = {"a": float(np.float32(1 - 2e-9)), "b": 2e-9}
     assert sure["a"] == 1
@@ -333,5 +333,5 @@ def test_photos_without_an_explanation(
         batch.explain(photos / name, replace(CPU, model="happy-sad"))
 
 
-def test_the_explanation_has_a_name_in_the_package() -> None:
+def test_the_package_exports_the_explanation() -> None:
     assert batch.Explanation is Explanation

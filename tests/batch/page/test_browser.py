@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens from a file, filters, sorts, searches and heeds keys."""
+"""The page in a real browser: it opens from a file, filters, sorts, searches and handles keys."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_report_of_real_photos_opens_from_its_file_alone(
         assert "cpu" in shown.text("#facts")
 
 
-def test_the_policy_lets_nothing_out(browser: Browser, page: Path) -> None:
+def test_the_policy_blocks_all_requests(browser: Browser, page: Path) -> None:
     window = browser.new_context()
     with socket.create_server(("127.0.0.1", 0)) as server:
         shown = watched(window.new_page())
@@ -151,7 +151,7 @@ def test_fields_filter_and_sort(listed: Opened, fields: dict[str, str], names: l
     assert listed.names() == SORTED
 
 
-def test_totals_failures_and_changes_lead_to_their_rows(shown: Opened) -> None:
+def test_totals_failures_and_changes_filter_the_rows(shown: Opened) -> None:
     page = shown.page
     page.click(".tile.status-no_face")
     assert shown.names() == ["e.jpg"]
@@ -167,7 +167,7 @@ def test_totals_failures_and_changes_lead_to_their_rows(shown: Opened) -> None:
     assert "was sad" in shown.text("#items li")
 
 
-def test_plots_have_their_numbers_beside_them(shown: Opened) -> None:
+def test_plots_have_tables(shown: Opened) -> None:
     for name in ("labels", "confidence", "history"):
         shown.page.click(f"#{name}-table summary")
     assert shown.text("#labels-table tbody").split() == ["happy", "1", "1", "sad", "1", "1"]
@@ -199,7 +199,7 @@ def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield shown
 
 
-def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None:
+def test_abstentions_have_totals_and_filters(every: Opened) -> None:
     page = every.page
     every.fill(sort="doubtful")
     assert every.names() == [
@@ -219,7 +219,7 @@ def test_abstentions_have_their_totals_filters_and_places(every: Opened) -> None
     page.click("#clear")
 
 
-def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
+def test_abstentions_are_in_the_plots_and_tables(every: Opened) -> None:
     for name in ("labels", "history"):
         every.page.click(f"#{name}-table summary")
     rows = every.page.locator("#labels-table tbody tr").all_inner_texts()
@@ -244,7 +244,7 @@ def test_abstentions_are_in_the_plots_and_their_numbers(every: Opened) -> None:
     assert len(set(shapes)) == 3, "told apart without colours"
 
 
-def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
+def test_the_gallery_counts_rows_without_a_picture(browser: Browser, page: Path) -> None:
     with opened(browser, page) as shown:
         assert shown.names() == ["c.jpg", "d.jpg", "b.jpg", "a.jpg", "e.jpg"]
         assert (
@@ -301,7 +301,9 @@ def test_keys_move_and_open(browser: Browser, page: Path) -> None:
         assert not shown.page.locator("#keys").is_visible()
 
 
-def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, page: Path) -> None:
+def test_closing_an_enlarged_photo_returns_the_focus_before_the_next_key(
+    browser: Browser, page: Path
+) -> None:
     with opened(browser, page) as shown:
         for key in ("j", "Enter", "ArrowRight"):
             shown.page.keyboard.press(key)
@@ -328,7 +330,7 @@ def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, pa
         assert shown.page.evaluate("document.activeElement.id") == "search"
 
 
-def test_names_are_text_whatever_is_in_them(
+def test_names_with_markup_are_shown_as_text(
     browser: Browser, tmp_path: Path, astronaut: Image.Image
 ) -> None:
     rows = [answered(f"odd names/{name.replace('/', '|')}", 0.9) for name in HOSTILE]
@@ -346,7 +348,7 @@ def test_names_are_text_whatever_is_in_them(
         assert HOSTILE[0] in shown.text("#closeup")
 
 
-def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -> None:
+def test_labels_with_markup_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
     labels = ("</script><img src=x onerror=document.title=1>", "$x^2$ & \u5929\u6c17", "=1+1")
     report = tmp_path / "r.jsonl"
     names = [f"p_{label}" for label in labels]
@@ -384,7 +386,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
         )
 
 
-def test_a_page_of_no_rows_says_so(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_without_rows_opens(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, page_of(written(tmp_path / "r.csv", ()))[0]) as shown:
         assert shown.text("#count") == "0 of 0 match"
         assert shown.text("#changes summary") == "Changes: no earlier report"

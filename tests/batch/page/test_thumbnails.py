@@ -1,4 +1,4 @@
-"""The small pictures of a page: upright, without metadata, bounded, and safe to make."""
+"""Thumbnails are upright, without metadata, bounded in size, and safe to make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from batch.page.thumbnails import (
 )
 from batch.reading.saved import SavedRow
 from batch.records import Photo
-from tests.batch.page.test_make import files_of, told
+from tests.batch.page.test_make import files_of, page_data
 from tests.support.bombs import bombs
 from tests.support.page_rows import ROWS, answered, page_of, written
 
@@ -47,9 +47,7 @@ def opened(picture: PagePicture) -> Image.Image:
     return Image.open(io.BytesIO(picture.data))
 
 
-def test_a_picture_has_nothing_of_the_file_but_its_pixels(
-    tmp_path: Path, astronaut: Image.Image
-) -> None:
+def test_a_picture_has_no_metadata(tmp_path: Path, astronaut: Image.Image) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Make] = "a camera of mine"
@@ -76,7 +74,7 @@ def test_a_picture_has_nothing_of_the_file_but_its_pixels(
     assert np.abs(np.asarray(image.convert("RGB"), np.int16) - expected).mean() < 6
 
 
-def test_pictures_end_where_their_bytes_do(
+def test_pictures_are_bounded_in_total_size(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [answered(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
@@ -91,20 +89,18 @@ def test_pictures_end_where_their_bytes_do(
     assert made.pictures == 7
 
 
-def test_the_least_certain_come_first_and_no_more_than_asked_for(
-    tmp_path: Path, astronaut: Image.Image
-) -> None:
+def test_the_least_certain_rows_get_the_pictures(tmp_path: Path, astronaut: Image.Image) -> None:
     for row in ROWS[:5]:
         (tmp_path / row.path).parent.mkdir(exist_ok=True)
         astronaut.save(tmp_path / row.path)
     page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
-    said = told(page)
+    said = page_data(page)
     assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
     chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
     assert [one.saved.path for one in chosen] == ["b", "a"]
 
 
-def test_a_photo_that_is_gone_or_another_has_a_placeholder(
+def test_a_photo_that_is_gone_or_changed_has_a_placeholder(
     tmp_path: Path, astronaut: Image.Image
 ) -> None:
     astronaut.save(tmp_path / "a.jpg")
@@ -119,7 +115,7 @@ def test_a_photo_that_is_gone_or_another_has_a_placeholder(
     assert (bool(newer.data), newer.note) == (True, FILE_NEWER)
 
 
-def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> None:
+def test_photos_in_local_archives_have_pictures(tmp_path: Path) -> None:
     photo = io.BytesIO()
     Image.new("RGB", (40, 30)).save(photo, "PNG")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
@@ -151,13 +147,13 @@ def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.I
 @pytest.mark.parametrize(
     "path", ["odd\\q.jpg", "nul\\x00.jpg", f"{'long' * 5000}.jpg", ".", "/dev/zero"]
 )
-def test_paths_that_no_run_wrote_have_no_picture(tmp_path: Path, path: str) -> None:
+def test_invalid_paths_have_no_picture(tmp_path: Path, path: str) -> None:
     (picture,) = shown(tmp_path, entry(path, (512, 512)))
     assert not picture.data
     assert picture.note
 
 
-def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
+def test_a_face_is_shown_with_its_surroundings(tmp_path: Path) -> None:
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[40:60, 90:110] = 255
     photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
@@ -172,7 +168,7 @@ def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "box", [(-50.0, -50.0, 40.0, 40.0), (900.0, 500.0, 10.0, 10.0), (0.0, 0.0, 1e6, 1e6)]
 )
-def test_a_box_that_leaves_the_photo_still_has_a_picture(
+def test_a_box_beyond_the_photo_has_a_picture(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
     picture = encode_picture(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)

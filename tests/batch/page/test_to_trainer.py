@@ -1,4 +1,4 @@
-"""From a night's photos by way of the page in a real browser to what the trainer learns of it."""
+"""From a report through a review in the page to the samples that the trainer learns from."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def box_in(row: Mapping[str, str]) -> Box:
     return Box(left, top, width, height, score=1.0)
 
 
-def test_photos_that_were_reviewed_are_what_is_learnt_from(
+def test_the_trainer_learns_from_reviewed_photos(
     browser: Browser,
     command: Command,
     photos: Path,
@@ -134,7 +134,7 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     assert f"  1: no_person is none of happy, sad ({names['coffee.jpg']})\n" in said
 
 
-def test_faces_that_were_reviewed_are_each_learnt_from(
+def test_the_trainer_learns_from_each_reviewed_face(
     browser: Browser,
     command: Command,
     astronaut: Image.Image,
