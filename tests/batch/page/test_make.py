@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import io
 import json
@@ -34,30 +33,13 @@ from tests.support.page_rows import (
     ROWS,
     answered,
     failed,
+    page_data,
     page_of,
     photographed,
     written,
 )
 
 PAGES = REPOSITORY / "batch" / "page"
-
-
-def element_text(page: Path, name: str) -> str:
-    """Read the text of a script element."""
-    found = re.search(rf'<script[^>]* id="{name}">(.*?)</script>', page.read_text(), re.DOTALL)
-    assert found
-    return found[1]
-
-
-def page_data(page: Path) -> dict[str, Any]:
-    """Read the data object of the page."""
-    data: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(element_text(page, "rows"))))
-    return data
-
-
-def files_of(page: Path) -> list[bytes]:
-    """Read the picture files of a page."""
-    return [base64.b64decode(file) for file in json.loads(element_text(page, "pictures"))]
 
 
 def test_rows_are_stored_as_columns(tmp_path: Path) -> None:

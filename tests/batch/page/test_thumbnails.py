@@ -25,25 +25,24 @@ from batch.page.thumbnails import (
 )
 from batch.reading.saved import SavedRow
 from batch.records import Photo
-from tests.batch.page.test_make import files_of, page_data
 from tests.support.bombs import bombs
-from tests.support.page_rows import ROWS, answered, page_of, written
+from tests.support.page_rows import ROWS, answered, files_of, page_data, page_of, written
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def entry(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> PageRow:
+def make_row(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> PageRow:
     row = SavedRow(path, "ok", "happy", confidence)
     return PageRow(number, row, "face", (10.0, 10.0, 20.0, 20.0), size)
 
 
-def shown(
+def make(
     folder: Path, *chosen: PageRow, made: datetime = LATER, per_face: bool = False
 ) -> list[PagePicture]:
     return [picture for _, picture in make_pictures(list(chosen), folder, per_face, made)]
 
 
-def opened(picture: PagePicture) -> Image.Image:
+def open_picture(picture: PagePicture) -> Image.Image:
     return Image.open(io.BytesIO(picture.data))
 
 
@@ -62,8 +61,8 @@ def test_a_picture_has_no_metadata(tmp_path: Path, astronaut: Image.Image) -> No
         comment=b"my comment",
         quality=95,
     )
-    (picture,) = shown(tmp_path, entry("a.jpg", (512, 384)))
-    image = opened(picture)
+    (picture,) = make(tmp_path, make_row("a.jpg", (512, 384)))
+    image = open_picture(picture)
     assert (image.format, image.size) == ("WEBP", (MAX_PICTURE_SIDE, MAX_PICTURE_SIDE * 384 // 512))
     assert picture.view == (0, 0, 512, 384)
     for word in (b"EXIF", b"ICCP", b"XMP ", b"camera", b"comment"):
@@ -94,9 +93,9 @@ def test_the_least_certain_rows_get_the_pictures(tmp_path: Path, astronaut: Imag
         (tmp_path / row.path).parent.mkdir(exist_ok=True)
         astronaut.save(tmp_path / row.path)
     page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
-    said = page_data(page)
-    assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
-    chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
+    data = page_data(page)
+    assert [data["rows"]["name"][row] for row, *_ in data["pictures"]] == ["c.jpg", "d.jpg"]
+    chosen = choose_least_certain([make_row("a", (9, 9), 0, 0.9), make_row("b", (9, 9), 1, 0.5)], 5)
     assert [one.saved.path for one in chosen] == ["b", "a"]
 
 
@@ -105,13 +104,13 @@ def test_a_photo_that_is_gone_or_changed_has_a_placeholder(
 ) -> None:
     astronaut.save(tmp_path / "a.jpg")
     os.utime(tmp_path / "a.jpg", (1.6e9, 1.6e9))
-    (changed,) = shown(tmp_path, entry("a.jpg", (100, 100)))
-    (gone,) = shown(tmp_path, entry("b.jpg", (512, 512)))
-    (same,) = shown(tmp_path, entry("a.jpg", (512, 512)))
+    (changed,) = make(tmp_path, make_row("a.jpg", (100, 100)))
+    (gone,) = make(tmp_path, make_row("b.jpg", (512, 512)))
+    (same,) = make(tmp_path, make_row("a.jpg", (512, 512)))
     assert (changed.data, changed.note) == (b"", PHOTO_CHANGED)
     assert (gone.data, gone.note) == (b"", PHOTO_GONE)
     assert (bool(same.data), same.note) == (True, "")
-    (newer,) = shown(tmp_path, entry("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
+    (newer,) = make(tmp_path, make_row("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
     assert (bool(newer.data), newer.note) == (True, FILE_NEWER)
 
 
@@ -120,13 +119,13 @@ def test_photos_in_local_archives_have_pictures(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(photo, "PNG")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.png", photo.getvalue())
-    found, gone, elsewhere = shown(
+    found, gone, elsewhere = make(
         tmp_path,
-        entry("zip://a.png::x.zip", (40, 30)),
-        entry("zip://b.png::x.zip", (40, 30)),
-        entry("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
+        make_row("zip://a.png::x.zip", (40, 30)),
+        make_row("zip://b.png::x.zip", (40, 30)),
+        make_row("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
     )
-    assert opened(found).size == (40, 30)
+    assert open_picture(found).size == (40, 30)
     assert (gone.note, elsewhere.data) == (PHOTO_GONE, b"")
     assert "not on this machine" in elsewhere.note
 
@@ -137,8 +136,8 @@ def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.I
     for name, data in bombs().items():
         (tmp_path / name).write_bytes(data)
         names.append(name)
-    rows = [entry(name, (512, 512), number) for number, name in enumerate([*names, "good.jpg"])]
-    *bad, good = shown(tmp_path, *rows)
+    rows = [make_row(name, (512, 512), number) for number, name in enumerate([*names, "good.jpg"])]
+    *bad, good = make(tmp_path, *rows)
     assert len(bad) == len(names)
     assert all(picture.note and not picture.data for picture in bad)
     assert good.data
@@ -148,7 +147,7 @@ def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.I
     "path", ["odd\\q.jpg", "nul\\x00.jpg", f"{'long' * 5000}.jpg", ".", "/dev/zero"]
 )
 def test_invalid_paths_have_no_picture(tmp_path: Path, path: str) -> None:
-    (picture,) = shown(tmp_path, entry(path, (512, 512)))
+    (picture,) = make(tmp_path, make_row(path, (512, 512)))
     assert not picture.data
     assert picture.note
 
@@ -159,7 +158,7 @@ def test_a_face_is_shown_with_its_surroundings(tmp_path: Path) -> None:
     photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
     picture = encode_picture(photo, (180.0, 80.0, 40.0, 40.0))
     assert picture.view == (140, 40, 120, 120)
-    image = np.asarray(opened(picture).convert("L"))
+    image = np.asarray(open_picture(picture).convert("L"))
     assert image.shape == (60, 60)
     assert image[30, 30] > 240
     assert image[5, 5] < 15
@@ -175,4 +174,4 @@ def test_a_box_beyond_the_photo_has_a_picture(
     left, top, width, height = picture.view
     assert 0 <= left < left + width <= 400
     assert 0 <= top < top + height <= 200
-    assert opened(picture).size >= (1, 1)
+    assert open_picture(picture).size >= (1, 1)

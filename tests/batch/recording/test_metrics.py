@@ -12,7 +12,7 @@ from batch.errors import ExitCode
 from batch.recording.metrics import LAST_SUCCESS, METRICS, metrics_file, metrics_text, write_metrics
 from batch.recording.run_record import RunCounts, RunRecord
 from batch.records import Reason, Status
-from tests.batch.recording.test_run_record import EARLY, RECORD
+from tests.support.run_records import EARLY, RECORD
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
