@@ -31,6 +31,7 @@ from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, JournalOptions, P
 if TYPE_CHECKING:
     from batch.location import Location
     from batch.progress import Progress
+    from batch.tally import Tally
     from batch.workers.process import LaunchedWorker
 
 STDOUT = "-"
@@ -163,7 +164,7 @@ def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
         launched = _launch_early(job)
         if launched:
             stack.callback(launched.close)
-        return _run_with(launched, job, log, quiet, form)
+        return _label(launched, job, log, quiet, form)
 
 
 def _launch_early(job: Job) -> LaunchedWorker | None:
@@ -187,37 +188,19 @@ def _launch_early(job: Job) -> LaunchedWorker | None:
     return None
 
 
-def _run_with(
+def _label(
     launched: LaunchedWorker | None, job: Job, log: Log, quiet: bool, form: LogFormat
 ) -> ExitCode:
-    gc.disable()  # see ``__main__.py``
-    from batch.journal.path import find_journal_path
+    gc.disable()  # imports create no garbage worth collecting
     from batch.labelling import Terminal
-    from batch.location import parse_location
-    from batch.path_text import path_text, printable_text
     from batch.run import run
 
     gc.freeze()
     gc.enable()
-    watch = _choose_progress(job.output, log, quiet, form)
-    tally = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch), launched)
-    failed = tally.not_accepted.total()
-    if failed:
-        report = "the report" if job.output == STDOUT else path_text(parse_location(job.output))
-        files = "file" if failed == 1 else "files"
-        accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
-        log(
-            Event.FAILURES,
-            f"{failed} {files} failed: {tally.describe_failures()}; {report} lists all of them "
-            f"with the status failed; repair them or their permissions{accept}",
-            Level.WARNING,
-            failed=failed,
-            accepted=tally.accepted,
-            files=[
-                {"path": path_text(f.path), "reason": f.reason, "detail": printable_text(f.detail)}
-                for f in tally.failures
-            ],
-        )
+    progress = _choose_progress(job.output, log, quiet, form)
+    tally = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, progress), launched)
+    if tally.not_accepted:
+        _log_failures(job, tally, log)
     level = Level.INFO if tally.exit_code is ExitCode.OK else Level.WARNING
     log(
         Event.SUMMARY,
@@ -234,6 +217,28 @@ def _run_with(
         exit_code=tally.exit_code,
     )
     return tally.exit_code
+
+
+def _log_failures(job: Job, tally: Tally, log: Log) -> None:
+    from batch.journal.path import find_journal_path
+    from batch.location import parse_location
+    from batch.path_text import path_text, printable_text
+
+    failed = tally.not_accepted.total()
+    report = "the report" if job.output == STDOUT else path_text(parse_location(job.output))
+    accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
+    log(
+        Event.FAILURES,
+        f"{count_text(failed, 'file')} failed: {tally.describe_failures()}; {report} lists all of "
+        f"them with the status failed; repair them or their permissions{accept}",
+        Level.WARNING,
+        failed=failed,
+        accepted=tally.accepted,
+        files=[
+            {"path": path_text(f.path), "reason": f.reason, "detail": printable_text(f.detail)}
+            for f in tally.failures
+        ],
+    )
 
 
 def _choose_progress(output: str, log: Log, quiet: bool, form: LogFormat) -> Progress:

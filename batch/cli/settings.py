@@ -169,13 +169,13 @@ def _find_cache_folder() -> Path:
     return _find_user_folder("XDG_CACHE_HOME", ".cache", "the cache of TensorRT", remedy)
 
 
-def _find_user_folder(variable: str, usual: str, what: str, remedy: str) -> Path:
+def _find_user_folder(variable: str, default: str, what: str, remedy: str) -> Path:
     """Find a folder named by an XDG variable, by default under the user's home folder."""
     given = Path(os.environ.get(variable, ""))
     if given.is_absolute():  # the spec ignores relative paths
         return given
     try:
-        return Path.home() / usual
+        return Path.home() / default
     except RuntimeError as error:
         raise UsageError(f"{what} needs a home folder, which this user lacks", remedy) from error
 

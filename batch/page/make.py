@@ -78,14 +78,14 @@ class PageSummary:
 
     Attributes:
         rows: rows in the page.
-        of: rows in the report.
+        report_rows: rows in the report.
         pictures: pictures in the page.
         gone: photos without a picture because they no longer exist.
         size: size of the page in bytes.
     """
 
     rows: int
-    of: int
+    report_rows: int
     pictures: int
     gone: int
     size: int
@@ -128,7 +128,7 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     shown = content.pictures.values()
     return PageSummary(
         rows=len(content.rows),
-        of=content.totals.rows,
+        report_rows=content.totals.rows,
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),

@@ -46,7 +46,7 @@ def test_rows_are_stored_as_columns(tmp_path: Path) -> None:
     page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
     data = page_data(page)
     rows = data["rows"]
-    assert (made.rows, made.of, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
+    assert (made.rows, made.report_rows, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
     assert data["digest"] == hashlib.sha256((tmp_path / "r.csv").read_bytes()).hexdigest()
     assert rows["folders"] == ["album/", "other/"]
     assert rows["folder"] == [0, 0, 0, 1, 1, 1, 1]
@@ -173,7 +173,7 @@ def test_a_long_report_keeps_only_its_least_certain_rows(
     page, made = page_of(written(tmp_path / "r.csv"), gallery=0)
     data = page_data(page)
     assert data["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
-    assert (made.rows, made.of, data["totals"]["rows"]) == (3, 7, 7)
+    assert (made.rows, made.report_rows, data["totals"]["rows"]) == (3, 7, 7)
 
 
 def test_changes_are_those_since_the_last_of_several_reports(tmp_path: Path) -> None:
