@@ -65,7 +65,9 @@ def report(
         exit_with_error(error)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    rows = f"{'' if made.rows == made.report_rows else f'{made.rows:,} of '}{count_text(made.report_rows, 'row')}"
+    rows = count_text(made.report_rows, "row")
+    if made.rows != made.report_rows:
+        rows = f"{made.rows:,} of {rows}"
     pictures = count_text(made.pictures, "picture")
     click.echo(escape_line(f"{page}: {rows}, {pictures}, {made.size / 1e6:.1f} MB"), err=True)
     if made.gone:
