@@ -26,7 +26,14 @@ from batch.page.thumbnails import (
 from batch.reading.saved import SavedRow
 from batch.records import Photo
 from tests.support.bombs import bombs
-from tests.support.page_rows import ROWS, answered, files_of, page_data, page_of, written
+from tests.support.page_rows import (
+    ROWS,
+    files_of,
+    make_answered_row,
+    make_report_page,
+    page_data,
+    write_report,
+)
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -76,14 +83,14 @@ def test_a_picture_has_no_metadata(tmp_path: Path, astronaut: Image.Image) -> No
 def test_pictures_are_bounded_in_total_size(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [answered(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
+    rows = [make_answered_row(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
     for row in rows:
         astronaut.save(tmp_path / row.path)
-    whole = files_of(page_of(written(tmp_path / "r.csv", rows))[0])
+    whole = files_of(make_report_page(write_report(tmp_path / "r.csv", rows))[0])
     assert len(whole) == 20
     bound = sum(map(len, whole[:7])) + 1
     monkeypatch.setattr("batch.page.thumbnails.MAX_TOTAL_BYTES", bound)
-    page, made = page_of(written(tmp_path / "r.csv", rows))
+    page, made = make_report_page(write_report(tmp_path / "r.csv", rows))
     assert files_of(page) == whole[:7]
     assert made.pictures == 7
 
@@ -92,7 +99,7 @@ def test_the_least_certain_rows_get_the_pictures(tmp_path: Path, astronaut: Imag
     for row in ROWS[:5]:
         (tmp_path / row.path).parent.mkdir(exist_ok=True)
         astronaut.save(tmp_path / row.path)
-    page, _ = page_of(written(tmp_path / "r.csv"), gallery=2)
+    page, _ = make_report_page(write_report(tmp_path / "r.csv"), gallery=2)
     data = page_data(page)
     assert [data["rows"]["name"][row] for row, *_ in data["pictures"]] == ["c.jpg", "d.jpg"]
     chosen = choose_least_certain([make_row("a", (9, 9), 0, 0.9), make_row("b", (9, 9), 1, 0.5)], 5)
