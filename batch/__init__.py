@@ -9,7 +9,7 @@ From Python::
 
     (row,) = batch.label(array)  # RGB, uint8 [height, width, 3]
 
-    # A label for every photo, also for one that shows no person.
+    # A label for every photo, even if it shows no person.
     rows = batch.label(["photos/"], batch.Options(always_answer=True))
 
     frame = batch.to_frame(rows)
@@ -18,8 +18,8 @@ From Python::
 
 from __future__ import annotations
 
-# Nothing is imported before it is needed, not even ``typing``: this module is loaded first as the
-# command starts, which must be quick to give signals their meaning (see ``__main__``).
+# All imports are late, even ``typing``: the command loads this module first and must install its
+# signal handlers quickly (see ``__main__``).
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from batch.records import Answer, Box, Failure, Reason, Region, Row, Source, Stage, Status
     from batch.shard import Shard
 
-# Where the names of this package are.
+# Names of this package by the module that defines them.
 _MODULES = {
     "batch.errors": ("BatchLabelError",),
     "batch.explaining.explanation": ("Explanation",),
@@ -83,22 +83,22 @@ def label(
     photos: str | PathLike[str] | Picture | Iterable[str | PathLike[str] | Picture],
     options: Options | None = None,
 ) -> Iterator[Row]:
-    """Label photos, and yield a row per file in the order in which they are given.
+    """Label photos and yield one row per file, in the order given.
 
-    The model is opened and paths are checked at once, before the first row is asked for.
+    The model is opened and paths are checked immediately, before the first row is requested.
 
     Args:
-        photos: folders, files, glob patterns, archives and URLs, as on the command line; or photos
-            in memory: the bytes of a file, a file open in binary mode, a Pillow image, or an array,
-            RGB uint8 [H, W, 3]. One of them or any number, paths or photos. Photos are taken one
-            after another, as they are wanted, and their rows have the paths ``memory://1``,
+        photos: one item or an iterable of items. Either paths: folders, files, glob patterns,
+            archives and URLs, as on the command line. Or photos in memory: the bytes of a file, a
+            file open in binary mode, a Pillow image, or an array, RGB uint8 [H, W, 3]. Photos in
+            memory are consumed lazily, and their rows have the paths ``memory://1``,
             ``memory://2`` and so on.
-        options: as on the command line, see ``Options``. ``search`` and ``shard`` have no meaning
-            for photos in memory.
+        options: as on the command line, see ``Options``. ``search`` and ``shard`` are ignored for
+            photos in memory.
 
     Raises:
         BatchLabelError: a path does not exist, or the model or provider does not work; while rows
-            are read, if an item is not a photo.
+            are read: an item is not a photo.
     """
     from itertools import chain, islice
     from os import PathLike, fsdecode
@@ -117,7 +117,7 @@ def label(
         return LocalEngine(options).label_in_order(load_photos(chain(first, given)))
     paths = [*first, *given]
     if any(map(is_picture, paths)):
-        raise UsageError("photos in memory are among paths", "label them apart")
+        raise UsageError("photos in memory are mixed with paths", "label them separately")
     paths = [fsdecode(path) for path in paths]
     return LocalEngine(options).label_in_order(discover(paths, options.search, shard=options.shard))
 
@@ -125,7 +125,12 @@ def label(
 def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
     """Collect rows in a pandas DataFrame with the columns of the report.
 
-    ``per_face`` gives a row a face. See docs/report.md for the columns.
+    Args:
+        rows: rows from ``label``.
+        per_face: whether the frame has one row per face instead of one per photo.
+
+    Returns:
+        A frame with the columns of docs/report.md.
     """
     from batch.reports.columns import make_frame
 
@@ -133,15 +138,19 @@ def to_frame(rows: Iterable[Row], per_face: bool = False) -> pd.DataFrame:
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
-    """Label one photo as ``label`` does and find out which parts of it its answer rests on.
+    """Label one photo as ``label`` does and find the parts of it that its answer depends on.
 
-    ``options.workers`` and ``options.search`` have no meaning here. See
-    docs/explain.md for how it is found out.
+    Args:
+        path: a file, a URL, or a member of an archive (``zip://a.jpg::photos.zip``).
+        options: as on the command line; ``workers`` and ``search`` are ignored.
+
+    Returns:
+        The answer and occlusion maps of the photo, see docs/explain.md.
 
     Raises:
         BatchLabelError: the photo can't be read or has no answer, or the model or provider
             does not work.
     """
-    from batch.explaining.explainer import explain as explained
+    from batch.explaining.explainer import explain as explain_photo
 
-    return explained(path, options)
+    return explain_photo(path, options)

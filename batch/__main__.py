@@ -1,15 +1,15 @@
-"""Where the program starts: ``batch-label``, or ``python -m batch``."""
+"""Entry point of ``batch-label`` and ``python -m batch``."""
 
 import gc
 import signal
 
 
 def main() -> None:
-    """Run the program and end the process."""
-    # Before the imports, which take a tenth of a second: Ctrl-C would end them in a traceback.
+    """Run the command line and exit the process."""
+    # First, as the imports take 0.1 s and Ctrl-C would end them with a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Nothing that is imported becomes garbage, so that to look for it is a waste.
+    # Imports create no garbage worth collecting.
     gc.disable()
     from batch.cli.main import main as run
 

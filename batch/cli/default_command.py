@@ -1,4 +1,4 @@
-"""A command line whose main command needs no name."""
+"""A click group with a default command, and the command ``help``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import click
 
 DEFAULT_COMMAND = "label"
 
-# Names that later commands will take: refused as folder names from the start, so that no
-# scheduled job changes its meaning on the day one of them arrives.
+# Reserved for future commands. Rejected as folder names, so that no scheduled job changes its
+# meaning when such a command is added.
 RESERVED_COMMANDS = ("verify",)
 
 
 class DefaultGroup(click.Group):
-    """A group that runs its default command where no command is named."""
+    """A group that runs its default command if the command line names none."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--version", *ctx.help_option_names}
         if args and args[0] not in self.commands and args[0] not in own:
             if args[0] in RESERVED_COMMANDS:
                 raise click.UsageError(
-                    f"{args[0]!r} is kept for a command to come; "
-                    f"for a folder of that name write ./{args[0]}"
+                    f"{args[0]!r} is reserved for a future command; "
+                    f"for a folder of this name write ./{args[0]}"
                 )
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -32,7 +32,7 @@ class DefaultGroup(click.Group):
         formatter.write_usage(ctx.command_path, "COMMAND ...", prefix=" " * len("Usage: "))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the commands, then the default command's options as the program's own."""
+        """Show the commands, then the options of the default command."""
         self.format_commands(ctx, formatter)
         label = self.commands[DEFAULT_COMMAND]
         label.format_options(click.Context(label, parent=ctx), formatter)
@@ -42,7 +42,7 @@ class DefaultGroup(click.Group):
 @click.argument("name", metavar="[COMMAND]", required=False)
 @click.pass_context
 def show_help(ctx: click.Context, name: str | None) -> None:
-    """Show this page, or that of a command."""
+    """Show this page or the help of a command."""
     program = ctx.parent
     assert program is not None
     assert isinstance(program.command, click.Group)

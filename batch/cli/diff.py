@@ -1,4 +1,4 @@
-"""The command `diff`: options in, exit codes out."""
+"""The command ``diff``: compare two reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batch.cli.settings import exit_with_error
 from batch.errors import BatchLabelError, ExitCode
 from batch.log import escape_line
 
-# As with diff(1): 1 says that there are differences, so what goes wrong must have another.
+# As in diff(1): 1 means that there are differences, and errors have a code of their own.
 EXIT_DIFFERENT = 1
 EXIT_TROUBLE = 2
 
@@ -28,20 +28,21 @@ EXIT_TROUBLE = 2
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything changed, else with 0.")
 def diff(old: str, new: str, output: str, exit_code: bool) -> None:
-    """Compare two reports: which photos are new, gone, relabelled, failed or healed?
+    """Compare two reports: list photos that are new, gone, relabelled, failed or healed.
 
-    OLD and NEW are reports of any format, datasets too. The list of what changed goes to standard
-    output or to FILE, a summary to standard error. The exit code is 2 if they can't be compared.
+    OLD and NEW are reports in any format, including datasets. The list of changes goes to standard
+    output or to FILE, a summary to standard error. The exit code is 2 if the reports can't be
+    compared.
     """
-    from batch.reading import diff as comparing
+    from batch.reading.diff import diff as compare_reports
 
     try:
-        comparison = comparing.diff(old, new, output, sys.stdout.buffer)
+        comparison = compare_reports(old, new, output, sys.stdout.buffer)
     except BatchLabelError as error:
         exit_with_error(error, EXIT_TROUBLE)
-    except KeyboardInterrupt:  # which click would make the 1 that means differences
+    except KeyboardInterrupt:  # click would exit with 1, which means differences
         sys.exit(ExitCode.INTERRUPTED)
     for line in comparison.describe(old, new):
-        # Labels are a report's, and may be anything.
+        # Labels from a report may contain control characters.
         click.echo(escape_line(line), err=True)
     sys.exit(EXIT_DIFFERENT if exit_code and comparison.is_different else ExitCode.OK)

@@ -1,4 +1,4 @@
-"""The command `explain`: what a photo's answer rests on, as a picture."""
+"""The command ``explain``: draw which parts of a photo its answer depends on."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def explain(
     always_answer: bool,
     **file_limits: str,
 ) -> None:
-    """Show what a photo's answer rests on.
+    """Draw which parts of a photo its answer depends on.
 
     Labels PHOTO as a run does and draws it with its faces, its answer, the probabilities, and a
-    map of the spots without which the answer would be less likely (red) or more (blue).
+    map of the spots that make the answer more likely (red) or less likely (blue).
     """
     try:
-        place = build_device(provider, devices, engine_cache)
+        device = build_device(provider, devices, engine_cache)
         options = Options(
             model=parse_model_names(model),
-            provider=place.provider,
-            devices=place.devices,
-            engine_cache=place.engine_cache,
+            provider=device.provider,
+            devices=device.devices,
+            engine_cache=device.engine_cache,
             min_confidence=min_confidence,
             always_answer=always_answer,
             file_limits=build_file_limits(**file_limits),
@@ -55,15 +55,15 @@ def explain(
     except BatchLabelError as error:
         exit_with_error(error)
     for line in lines:
-        # Names and labels may be anything.
+        # Paths and labels may contain control characters.
         click.echo(escape_line(line), err=True)
 
 
 def _draw(photo: str, output: Path, options: Options) -> list[str]:
-    """Write the picture and say in words what it shows."""
+    """Write the picture and return its content as lines of text."""
     from PIL.PngImagePlugin import PngInfo
 
-    from batch.explaining.explainer import explain as explained
+    from batch.explaining.explainer import explain as explain_photo
     from batch.explaining.explanation import describe_map, subtitle_text, title_text
     from batch.files.lock import hold_lock
     from batch.files.publish import DRAWN_BY
@@ -74,18 +74,18 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
 
     if output.suffix.lower() != PICTURE_SUFFIX:
         raise UsageError(
-            f"picture {path_text(output)} is no {PICTURE_SUFFIX}",
+            f"picture {path_text(output)} is not a {PICTURE_SUFFIX} file",
             f"end its name in {PICTURE_SUFFIX}",
         )
-    place = AtomicFile(output, "picture", "choose another place with -o")
+    file = AtomicFile(output, "picture", "choose another path with -o")
     check_not_input(str(output), "the photo itself", photo)
-    place.check()
+    file.check()
     with hold_lock(str(output)):
-        explanation = explained(photo, options)
+        explanation = explain_photo(photo, options)
         png, info = BytesIO(), PngInfo()
-        info.add_text(*DRAWN_BY)  # only such pictures are replaced, and no photo ever is
+        info.add_text(*DRAWN_BY)  # only pictures with this mark are replaced, never a photo
         explanation.picture().save(png, "PNG", optimize=True, pnginfo=info)
-        place.write(png.getvalue())
+        file.write(png.getvalue())
     return [
         f"{path_text(parse_location(photo))}: {title_text(explanation)}",
         subtitle_text(explanation),

@@ -1,4 +1,4 @@
-"""``batch-label label``, the command that needs no name."""
+"""The command ``label``, the default command: label photos and write the report."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from batch.errors import BatchLabelError, ExitCode, UsageError
 from batch.log import Event, Level, Log, LogFormat, count_text, open_log
 from batch.options import DEFAULT_BATCH_SIZE, EngineKind, Job, JournalOptions, Provider
 
-# What a run needs is imported where it starts, so that --help is there at once.
+# Imports for a run are late, so that --help stays fast.
 if TYPE_CHECKING:
     from batch.location import Location
     from batch.progress import Progress
+    from batch.tally import Tally
     from batch.workers.process import LaunchedWorker
 
 STDOUT = "-"
 
 
 class LabelCommand(click.Command):
-    """A command whose refused command lines are put on the run's record, too."""
+    """A command that also writes a run record if its command line is invalid."""
 
     def make_context(
         self,
@@ -46,15 +47,15 @@ class LabelCommand(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        given = list(args)  # the parser uses them up
+        given = list(args)  # the parser consumes them
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            # Once more, without the values and options that are refused.
+            # Parse again, ignoring what is invalid, to find the paths of the record.
             lenient = {"resilient_parsing": True, "ignore_unknown_options": True}
             read = super().make_context(info_name, given, parent, **extra, **lenient).params
             problem = error.format_message().rstrip(".")
-            _record_refusal(UsageError(problem, "see batch-label --help"), **read)
+            _record_usage_error(UsageError(problem, "see batch-label --help"), **read)
             raise
 
 
@@ -65,8 +66,8 @@ class LabelCommand(click.Command):
     "--output",
     default=STDOUT,
     metavar="FILE|DIR/|URL",
-    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
-    "any of them also in an object store, or - for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a Parquet dataset, "
+    "either of them in an object store, or - for CSV on standard output (default).",
 )
 @model_options
 @search_options
@@ -82,13 +83,13 @@ class LabelCommand(click.Command):
     default=DEFAULT_BATCH_SIZE,
     show_default=True,
     metavar="N",
-    help="Faces in one call of the model.",
+    help="Faces per call of the model.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Photos worked on at the same time.  [default: as many as there are cores]",
+    help="Photos to label in parallel.  [default: number of cores]",
 )
 def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
     """Label photos and write the report (the default command)."""
@@ -98,7 +99,7 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         try:
             job = build_job(**given)
         except UsageError as error:
-            _record_refusal(error, dry_run, **given)
+            _record_usage_error(error, dry_run, **given)
             raise
         if dry_run:
             _list_files(job, log)
@@ -108,7 +109,7 @@ def label(dry_run: bool, quiet: bool, log_format: str, **given: Any) -> None:
         exit_with_logged_error(error, log)
 
 
-def _record_refusal(
+def _record_usage_error(
     error: UsageError,
     dry_run: bool,
     photos: tuple[str, ...] | None,
@@ -121,8 +122,8 @@ def _record_refusal(
         return
     from batch.run import record_refusal
 
-    memory = JournalOptions(state=state)
-    job = Job(photos or (), output or STDOUT, journal=memory, metrics_file=metrics_file)
+    journal = JournalOptions(state=state)
+    job = Job(photos or (), output or STDOUT, journal=journal, metrics_file=metrics_file)
     record_refusal(job, error, open_log(sys.stderr, LogFormat.TEXT))
 
 
@@ -134,21 +135,21 @@ def _list_files(job: Job, log: Log) -> None:
 
     tally = Tally()
 
-    def leave_out(path: Location, why: str) -> None:
+    def skip(path: Location, why: str) -> None:
         tally.add_skipped(path, why)
-        log(Event.LEFT_OUT, f"left out: {path_text(path)} ({why})", path=path_text(path), why=why)
+        log(Event.LEFT_OUT, f"skipped: {path_text(path)} ({why})", path=path_text(path), why=why)
 
     files = discover(
         job.photos,
         job.options.search,
         listing=sys.stdin.buffer,
-        on_skip=leave_out,
+        on_skip=skip,
         shard=job.options.shard,
     )
     for found in files:
         tally.found += 1
         path = found.path if isinstance(found, Failure) else found
-        # As bytes: names are UTF-8 whatever the terminal's encoding is.
+        # As bytes: paths are UTF-8 in any encoding of the terminal.
         click.echo(path_text(path).encode())
     log(
         Event.FOUND,
@@ -159,17 +160,19 @@ def _list_files(job: Job, log: Log) -> None:
 
 
 def _run(job: Job, log: Log, quiet: bool, form: LogFormat) -> ExitCode:
-    with ExitStack() as until_the_end:
+    with ExitStack() as stack:
         launched = _launch_early(job)
         if launched:
-            until_the_end.callback(launched.close)
-        return _run_with(launched, job, log, quiet, form)
+            stack.callback(launched.close)
+        return _label(launched, job, log, quiet, form)
 
 
 def _launch_early(job: Job) -> LaunchedWorker | None:
-    """Start a worker that will be needed, so that it loads what it needs while the run does.
+    """Start the first worker, so that it imports its packages while the run imports its own.
 
-    None for a run that continues earlier ones and may find nothing to do, and for one on devices.
+    Returns:
+        The worker; None if the run has a journal and may have nothing to label, or if it labels
+        on a GPU or a cluster.
     """
     from batch.inference.placement import has_nvidia_driver
     from batch.journal.path import find_journal_path
@@ -185,37 +188,19 @@ def _launch_early(job: Job) -> LaunchedWorker | None:
     return None
 
 
-def _run_with(
+def _label(
     launched: LaunchedWorker | None, job: Job, log: Log, quiet: bool, form: LogFormat
 ) -> ExitCode:
-    gc.disable()  # see ``__main__.py``
-    from batch.journal.path import find_journal_path
+    gc.disable()  # imports create no garbage worth collecting
     from batch.labelling import Terminal
-    from batch.location import parse_location
-    from batch.path_text import path_text, printable_text
     from batch.run import run
 
     gc.freeze()
     gc.enable()
-    watch = _choose_progress(job.output, log, quiet, form)
-    tally = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, watch), launched)
-    failed = tally.not_accepted.total()
-    if failed:
-        report = "the report" if job.output == STDOUT else path_text(parse_location(job.output))
-        files = "file" if failed == 1 else "files"
-        accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
-        log(
-            Event.FAILURES,
-            f"{failed} {files} failed: {tally.describe_failures()}; {report} has all of them, "
-            f"with the status failed; repair them or their permissions{accept}",
-            Level.WARNING,
-            failed=failed,
-            accepted=tally.accepted,
-            files=[
-                {"path": path_text(f.path), "reason": f.reason, "detail": printable_text(f.detail)}
-                for f in tally.failures
-            ],
-        )
+    progress = _choose_progress(job.output, log, quiet, form)
+    tally = run(job, Terminal(sys.stdin.buffer, sys.stdout.buffer, log, progress), launched)
+    if tally.not_accepted:
+        _log_failures(job, tally, log)
     level = Level.INFO if tally.exit_code is ExitCode.OK else Level.WARNING
     log(
         Event.SUMMARY,
@@ -232,6 +217,28 @@ def _run_with(
         exit_code=tally.exit_code,
     )
     return tally.exit_code
+
+
+def _log_failures(job: Job, tally: Tally, log: Log) -> None:
+    from batch.journal.path import find_journal_path
+    from batch.location import parse_location
+    from batch.path_text import path_text, printable_text
+
+    failed = tally.not_accepted.total()
+    report = "the report" if job.output == STDOUT else path_text(parse_location(job.output))
+    accept = "" if find_journal_path(job) is None else ", or run once with --accept-failures"
+    log(
+        Event.FAILURES,
+        f"{count_text(failed, 'file')} failed: {tally.describe_failures()}; {report} lists all of "
+        f"them with the status failed; repair them or their permissions{accept}",
+        Level.WARNING,
+        failed=failed,
+        accepted=tally.accepted,
+        files=[
+            {"path": path_text(f.path), "reason": f.reason, "detail": printable_text(f.detail)}
+            for f in tally.failures
+        ],
+    )
 
 
 def _choose_progress(output: str, log: Log, quiet: bool, form: LogFormat) -> Progress:

@@ -1,4 +1,4 @@
-"""A command line whose main command needs no name."""
+"""The command line: its commands, its version, and the exit of the process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from batch.errors import BatchLabelError
 from batch.log import PROGRAM
 from batch.standard_streams import replace_standard_streams
 from batch.stopping import SIGNAL_ERRORS, exit_by_signal
-
-# == The command line: the group of commands, its version, and the exit code.
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -54,9 +52,9 @@ _VERSION_OPTION = click.option(
 def cli() -> None:
     """Label whole folders of photos: is the person happy or sad, or neither?
 
-    PHOTOS are folders (with all that lies in them), files, glob patterns, .zip and .tar archives,
-    URLs of these (s3://, gs://, https:// and others), or "-" for a list of paths on standard input,
-    one a line or separated by NUL bytes.
+    PHOTOS are folders, searched with their sub-folders; files; glob patterns; .zip and .tar
+    archives; URLs of these (s3://, gs://, https:// and others); or "-" for a list of paths on
+    standard input, one per line or separated by NUL bytes.
     """
 
 
@@ -71,21 +69,21 @@ cli.add_command(show_help)
 
 
 def main() -> NoReturn:
-    """Run the program and end the process with the exit code of what happened."""
-    # Until a run heeds it, Ctrl-C ends the process as it ends others: by Python's own way the
-    # imports would end in a traceback, and click in the exit code of a failure.
+    """Run the command line and exit the process with its exit code."""
+    # Until a run installs its own handlers, a signal ends the process by its default action.
+    # Python's handler would print a traceback, and click would exit with the code of a failure.
     for number in SIGNAL_ERRORS:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, exit_by_signal)
-    # Numpy's sums are not worth a thread a core, and where one can't be started OpenBLAS sends this
-    # process a SIGINT, as if it were interrupted from the keyboard.
+    # The sums of numpy are too small for one thread per core, and OpenBLAS sends this process a
+    # SIGINT if it can't start a thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     replace_standard_streams()
     try:
         cli.main(prog_name=PROGRAM)
-    except BatchLabelError as error:  # of a standard stream, outside of a command's own care
+    except BatchLabelError as error:  # from a standard stream, outside a command's own handler
         exit_with_error(error)
     finally:
-        # All is let go of as the process ends. To look for garbage before takes Python 50 ms.
+        # The process is about to exit; a last garbage collection would take 50 ms.
         gc.freeze()
-    raise AssertionError("click ends the process")
+    raise AssertionError("click exits the process")

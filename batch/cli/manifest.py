@@ -1,4 +1,4 @@
-"""The command `manifest`: options in, exit codes out."""
+"""The command ``manifest``: list photos in a Parquet file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from batch.tally import Tally
 
 
-@click.command("manifest", short_help="List photos once and for all, for later runs.")
+@click.command("manifest", short_help="List photos in a Parquet file for later runs.")
 @click.argument("photos", nargs=-1, metavar="PHOTOS...")
 @click.option("-o", "--output", required=True, metavar="FILE.parquet", help="The manifest.")
 @search_options
 @click.option(
     "--inventory",
     metavar="MANIFEST.json",
-    help="List the bucket that this S3 inventory is of, and no PHOTOS: a path or a URL.",
+    help="List a bucket from its S3 inventory, a path or a URL, instead of PHOTOS.",
 )
 @log_options
 def manifest(
@@ -40,9 +40,9 @@ def manifest(
     quiet: bool,
     **search: Any,
 ) -> None:
-    """List photos once and for all, in a Parquet file that is PHOTOS to later runs.
+    """List photos in a Parquet file that later runs take as PHOTOS.
 
-    PHOTOS are as for labelling. The exit code is 3 if some could not be looked at.
+    PHOTOS are as for labelling. The exit code is 3 if some files or folders could not be read.
     """
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
     try:
@@ -60,7 +60,7 @@ def _run(
     from batch.tally import Tally
 
     if Path(output).suffix.lower() != ".parquet":
-        raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
+        raise UsageError(f"manifest {output!r} is not a .parquet file", "end its name in .parquet")
     photos, inventory = tuple(map(hide_secrets, photos)), inventory and hide_secrets(inventory)
     tally = Tally()
     started = time.monotonic()
@@ -72,10 +72,10 @@ def _run(
     _write(files, output)
     failed = tally.by_reason.total()
     code = ExitCode.INCOMPLETE if failed else ExitCode.OK
-    refused = f", of which {failed} can't be looked at" if failed else ""
+    unreadable = f", of which {failed} can't be read" if failed else ""
     log(
         Event.SUMMARY,
-        f"{count_text(tally.found, 'file')} in {path_text(Path(output))}{refused}; "
+        f"{count_text(tally.found, 'file')} in {path_text(Path(output))}{unreadable}; "
         f"{tally.skipped_text()}; {time.monotonic() - started:.1f} s",
         Level.WARNING if failed else Level.INFO,
         found=tally.found,
@@ -98,13 +98,13 @@ def _find_files(
 
     if inventory is None:
         if not photos:
-            raise UsageError("there is nothing to list", "name PHOTOS, or an --inventory")
+            raise UsageError("nothing to list", "name PHOTOS or an --inventory")
         listing = sys.stdin.buffer
         return Discovery(photos, search, listing=listing, on_skip=tally.add_skipped, check=check)
     if photos or not search.recursive or search.follow_symlinks:
         raise UsageError(
-            "an inventory lists a bucket as a whole",
-            "leave out PHOTOS, --no-recursive and --follow-symlinks",
+            "an inventory lists a whole bucket",
+            "omit PHOTOS, --no-recursive and --follow-symlinks",
         )
     return Inventory(inventory).files(search, tally.add_skipped, check)
 
@@ -125,14 +125,14 @@ def _write(find: Callable[[StopCheck], Iterable[FoundFile]], output: str) -> Non
     from batch.stopping import StopRequested, stop_on_signals
 
     check_destination(output)
-    kept = "no manifest was written: run the same command again"
+    remedy = "no manifest was written; run the same command again"
     with stop_on_signals() as stop:
         try:
             files = find(stop.check)
         except StopRequested as request:
-            raise stop.make_error(kept) from request
+            raise stop.make_error(remedy) from request
         with hold_lock(output), publish_output(output, sys.stdout.buffer) as stream:
             with translate_write_errors(describe_output(output)):
                 write_manifest(stop.take_until_signal(files), stream)
             if stop.stopped_early:
-                raise stop.make_error(kept)
+                raise stop.make_error(remedy)

@@ -1,4 +1,4 @@
-"""The command `merge`: options in, exit codes out."""
+"""The command ``merge``: join the reports of all shards."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from batch.log import Event, Level, LogFormat, count_text, open_log
     "--output",
     default="-",
     metavar="FILE|DIR/",
-    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a dataset in Parquet, "
-    "or - for CSV on standard output (default).",
+    help="The report: a .csv, .jsonl, .xlsx or .parquet file, a folder for a Parquet dataset, or "
+    "- for CSV on standard output (default).",
 )
 @click.option(
     "--manifest",
     metavar="FILE.parquet",
-    help="The manifest that was labelled: every path is compared with it, and parts need no "
-    "record of their run.",
+    help="The manifest that was labelled. Every path is compared with it, and parts need no run "
+    "record.",
 )
 @log_options
 def merge(
     parts: tuple[str, ...], output: str, manifest: str | None, log_format: str, quiet: bool
 ) -> None:
-    """Join the reports of all shards into the one that a single run would have written.
+    """Join the reports of all shards into the report of a single run.
 
-    PARTS are the reports of runs with --shard, in any formats and any order, datasets too. The
-    exit code is that of such a run: 3 if some files could not be read.
+    PARTS are the reports of runs with --shard, in any format and order, including datasets. The
+    exit code is that of a single run: 3 if some files could not be read.
     """
     from batch.merging.merge import MergeJob
-    from batch.merging.merge import merge as join
+    from batch.merging.merge import merge as merge_reports
     from batch.stopping import stop_on_signals
 
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
     started = time.monotonic()
     try:
         with stop_on_signals() as stop:
-            tally = join(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
+            tally = merge_reports(MergeJob(parts, output, manifest), sys.stdout.buffer, stop)
     except BatchLabelError as error:
         exit_with_logged_error(error, log)
     missing = f"; {tally.missing} missing" if tally.missing else ""

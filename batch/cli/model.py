@@ -1,4 +1,4 @@
-"""What a model, or a pair of them, says of itself: for people and for programs."""
+"""The command ``model``: show the card of a model, or of a pair, as text or JSON."""
 
 from __future__ import annotations
 
@@ -6,36 +6,62 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batch.cli.settings import exit_with_error, parse_model_names
 from batch.errors import BatchLabelError
 from batch.log import escape_line
-from batch.models.ensemble import Ensemble
-from batch.models.fusion import Fusion, FusionWeights
-from batch.models.graph import make_contract_error, parse_model
-from batch.models.model import Model, ModelSpec
-from batch.options import DEFAULT_MODEL, Options
+from batch.options import DEFAULT_BATCH_SIZE, DEFAULT_MODEL, Options, Provider
 from batch.path_text import path_text
-from batch.records import Region
+
+if TYPE_CHECKING:
+    from batch.models.ensemble import Ensemble
+    from batch.models.fusion import Fusion, FusionWeights
+    from batch.models.model import Model
 
 COLOURS = {1: "grey", 3: "RGB"}
-REGION_NAMES = {Region.FACE: "faces", Region.IMAGE: "whole photos"}
-# Figures that are tables: the Markdown card and --json have them.
+REGION_NAMES = {"face": "faces", "image": "whole photos"}
+# Metrics that are tables: only the Markdown card and --json contain them.
 TABLE_METRICS = ("confusion", "kinds", "outcomes")
-# Characters of a value that is free text or of any form.
+# Longer values are cut off in the text form.
 MAX_VALUE_CHARS = 300
+
+
+@click.command("model")
+@click.argument("name", default=DEFAULT_MODEL, metavar="[NAME|FILE]")
+@click.option("--check", is_flag=True, help="Also run the golden samples on the CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def model(name: str, check: bool, as_json: bool) -> None:
+    """Show a model card: labels, input, training data, metrics.
+
+    NAME is a shipped model or one of your own, FILE an .onnx file, FACE+PHOTO a pair of them; the
+    default is the model that runs use by default. A file that breaks the model contract is an
+    error, as in a run.
+    """
+    from batch.models.ensemble import load_ensemble
+
+    try:
+        ensemble = load_ensemble(Options(model=parse_model_names(name)))
+        cards = [make_card(model, check) for model in ensemble.models]
+        lines = format_cards(ensemble, cards, as_json)
+    except BatchLabelError as error:
+        exit_with_error(error)
+    for line in lines:
+        # Metadata may contain control characters. As bytes: UTF-8 in any encoding of the terminal.
+        click.echo((line if as_json else escape_line(line)).encode())
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One model's card.
+    """The card of one model.
 
-    ``golden_difference`` is the largest difference between the probabilities that its golden
-    samples got on the CPU and those that they must get, None where they were not run; ``notes``
-    are the entries of its metadata that the contract does not know.
+    Attributes:
+        model: the model.
+        notes: metadata entries that the model contract does not define.
+        golden_difference: largest difference between the expected probabilities of the golden
+            samples and those computed on the CPU; None if the samples were not run.
     """
 
     model: Model
@@ -44,12 +70,12 @@ class ModelCard:
 
     @property
     def file(self) -> Path | None:
-        """The Markdown card that the trainer writes beside a model, if it is there."""
+        """The Markdown card that the trainer writes beside a model, if it exists."""
         beside = self.model.path.with_suffix(".md")
         return beside if beside.is_file() else None
 
     def to_record(self) -> dict[str, Any]:
-        """Give the card as JSON knows it, by the names of the metadata."""
+        """Convert the card to a JSON object whose keys are those of the metadata."""
         model, spec = self.model, self.model.spec
         return {
             "name": spec.name,
@@ -80,19 +106,21 @@ class ModelCard:
         }
 
     def format_lines(self) -> Iterator[str]:
-        """Say it to people; what the model says of itself may be anything."""
+        """Format the card as text; values from the metadata are not escaped."""
         spec, model = self.model.spec, self.model
-        yield f"{spec.name}, version {spec.version}"
-        margin = (
-            f", {_format_number(spec.margin)} of the face wider on each side" if spec.margin else ""
-        )
         colour = COLOURS[model.channels]
+        margin = (
+            f", with a margin of {_format_number(spec.margin)} of the face on each side"
+            if spec.margin
+            else ""
+        )
+        yield f"{spec.name}, version {spec.version}"
         yield _format_line("file", f"{path_text(model.path)} ({len(model.graph):,} bytes)")
         if self.file is not None:
-            yield _format_line("more in", path_text(self.file))
+            yield _format_line("Markdown card", path_text(self.file))
         yield _format_line("SHA-256", model.digest)
         yield _format_line("labels", ", ".join(spec.labels))
-        yield _format_line("looks at", f"{REGION_NAMES[spec.region]}{margin}")
+        yield _format_line("region", f"{REGION_NAMES[spec.region]}{margin}")
         yield _format_line(
             "input", f"{model.width} x {model.height} pixels, {colour} ({spec.resize})"
         )
@@ -107,40 +135,54 @@ class ModelCard:
             yield from _format_metric(name.replace("_", " "), value)
         yield _format_line("golden samples", self._describe_golden())
         if spec.fusion:
-            yield _format_line("speaks with", f"{spec.fusion.face_model}, as a pair")
+            yield _format_line("paired with", spec.fusion.face_model)
         for name, text in self.notes.items():
             yield _format_line(name, text)
 
     def _describe_golden(self) -> str:
         samples = f"{len(self.model.spec.golden.inputs)}"
         if self.golden_difference is None:
-            return f"{samples}, not run (--check runs them)"
-        return f"{samples}, right on the CPU, at most {self.golden_difference:.2g} off"
+            return f"{samples}, not run (use --check)"
+        return f"{samples}, correct on the CPU, largest difference {self.golden_difference:.2g}"
 
 
 def make_card(model: Model, check: bool) -> ModelCard:
-    """Make a model's card; with ``check`` its golden samples are run on the CPU.
+    """Make the card of a model; with ``check``, run its golden samples on the CPU.
 
     Raises:
-        ModelError: they come out wrong.
+        ModelError: a golden sample gets a wrong answer.
     """
+    from batch.models.graph import parse_model
+    from batch.models.model import ModelSpec
+
     known = {"schema_version", "abstain", *(field.name for field in fields(ModelSpec))}
     props = parse_model(model.path, model.graph).metadata_props
     notes = {entry.key: entry.value for entry in props if entry.key not in known}
     return ModelCard(model, notes, _measure_golden_difference(model) if check else None)
 
 
-def format_cards(ensemble: Ensemble, cards: Sequence[ModelCard], as_object: bool) -> list[str]:
-    """Write cards, and how a pair of models answers, as lines for people or as one JSON object.
+def _measure_golden_difference(model: Model) -> float:
+    # Late, as only this function needs ONNX Runtime.
+    import numpy as np
+
+    from batch.vision.classify import Classifier
+
+    classifier = Classifier(model, Provider.CPU, DEFAULT_BATCH_SIZE)
+    golden = model.spec.golden
+    return float(np.abs(classifier.classify(golden.inputs) - golden.outputs).max())
+
+
+def format_cards(ensemble: Ensemble, cards: Sequence[ModelCard], as_json: bool) -> list[str]:
+    """Format cards, and the fusion of a pair, as lines of text or as one JSON object.
 
     Raises:
-        ModelError: a model's metrics can't be written.
+        ModelError: the metrics of a model are nested too deeply.
     """
     try:
-        return (
-            [_format_json(ensemble, cards)] if as_object else list(_format_lines(ensemble, cards))
-        )
+        return [_format_json(ensemble, cards)] if as_json else list(_format_text(ensemble, cards))
     except RecursionError as error:
+        from batch.models.graph import make_contract_error
+
         raise make_contract_error(
             cards[0].model.path, "its metrics are nested too deeply"
         ) from error
@@ -149,11 +191,11 @@ def format_cards(ensemble: Ensemble, cards: Sequence[ModelCard], as_object: bool
 def _format_json(ensemble: Ensemble, cards: Sequence[ModelCard]) -> str:
     pair = asdict(ensemble.fusion) if ensemble.fusion else None
     record = {"models": [card.to_record() for card in cards], "pair": pair}
-    # JSON has no numbers that are none, though Python's reader takes them.
+    # JSON has no NaN and infinity, which Python writes and reads: they become null.
     return json.dumps(json.loads(json.dumps(record), parse_constant=lambda _: None))
 
 
-def _format_lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
+def _format_text(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[str]:
     for number, card in enumerate(cards):
         if number:
             yield ""
@@ -164,21 +206,24 @@ def _format_lines(ensemble: Ensemble, cards: Sequence[ModelCard]) -> Iterator[st
 
 
 def _format_fusion(fusion: Fusion, outputs: Sequence[str]) -> Iterator[str]:
-    yield "The two together"
+    yield "Fusion of the pair"
     yield _format_line("face and photo", _format_weights(fusion.both, outputs))
-    yield _format_line("photo alone", _format_weights(fusion.photo, outputs))
-    alone = (
-        f"score {_format_number(fusion.alone_score)} and side {_format_number(fusion.alone_share)} of the "
-        f"photo's, or a label at {_format_number(fusion.alone_from)}"
+    yield _format_line("photo only", _format_weights(fusion.photo, outputs))
+    score, share, least = map(
+        _format_number, (fusion.alone_score, fusion.alone_share, fusion.alone_from)
     )
-    yield _format_line("a face alone", alone)
+    yield _format_line(
+        "face only",
+        f"if its score is at least {score} and either its side is at least {share} of the photo's "
+        f"or a label has at least {least}",
+    )
     yield _format_line("unsure below", _format_number(fusion.unsure_below))
-    for name, least in fusion.abstain_from.items():
-        yield _format_line(f"{name} from", _format_number(least))
+    for name, threshold in fusion.abstain_from.items():
+        yield _format_line(f"{name} from", _format_number(threshold))
 
 
 def _format_weights(rule: FusionWeights, outputs: Sequence[str]) -> str:
-    """Name the weights of a rule; docs/training.md has the formula."""
+    """Format the non-zero weights of a rule; docs/models.md has the formula."""
     weights = {
         "face": rule.face,
         "label": rule.label,
@@ -191,20 +236,8 @@ def _format_weights(rule: FusionWeights, outputs: Sequence[str]) -> str:
     )
 
 
-def _measure_golden_difference(model: Model) -> float:
-    # Here, as ONNX Runtime is needed for nothing else.
-    import numpy as np
-
-    from batch.options import DEFAULT_BATCH_SIZE, Provider
-    from batch.vision.classify import Classifier
-
-    classifier = Classifier(model, Provider.CPU, DEFAULT_BATCH_SIZE)
-    golden = model.spec.golden
-    return float(np.abs(classifier.classify(golden.inputs) - golden.outputs).max())
-
-
 def _format_metric(name: str, value: Any) -> Iterator[str]:
-    """Say one of a model's figures, which may have any form; an interval if it has one."""
+    """Format a metric of any form, with its interval if it has one."""
     if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}:
         low, high = _format_number(value["low"]), _format_number(value["high"])
         yield _format_line(name, f"{_format_number(value['value'])} ({low} to {high})")
@@ -217,7 +250,7 @@ def _format_metric(name: str, value: Any) -> Iterator[str]:
 
 
 def _format_number(value: Any) -> str:
-    """Write a number with as many digits as tell something, and anything else as JSON has it."""
+    """Format a float with four significant digits, other values as JSON."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -228,30 +261,3 @@ def _format_number(value: Any) -> str:
 def _format_line(name: str, text: str) -> str:
     shown = text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}..."
     return f"  {name:<22}  {shown}"
-
-
-# == The command `model`: what a model says of itself.
-
-
-@click.command("model")
-@click.argument("name", default=DEFAULT_MODEL, metavar="[NAME|FILE]")
-@click.option("--check", is_flag=True, help="Run the golden samples on the CPU, too.")
-@click.option("--json", "as_object", is_flag=True, help="One JSON object instead of text.")
-def model(name: str, check: bool, as_object: bool) -> None:
-    """Show a model's card: labels, input, data, figures.
-
-    NAME is a shipped model's or your own, FILE an .onnx file, and FACE+PHOTO a pair of them;
-    without one it is the default. A file that breaks the model contract is refused, as a run would.
-    """
-
-    from batch.models.ensemble import load_ensemble
-
-    try:
-        ensemble = load_ensemble(Options(model=parse_model_names(name)))
-        cards = [make_card(model, check) for model in ensemble.models]
-        lines = format_cards(ensemble, cards, as_object)
-    except BatchLabelError as error:
-        exit_with_error(error)
-    for line in lines:
-        # A model may say anything of itself. As bytes, whatever the terminal's encoding is.
-        click.echo((line if as_object else escape_line(line)).encode())

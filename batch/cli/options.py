@@ -1,4 +1,7 @@
-"""Options that several commands share, in groups."""
+"""Command-line options, in groups that commands combine.
+
+Groups shared by several commands come first, then those of ``label`` alone.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ Decorator = Callable[[Command], Command]
 
 
 class RealRange(click.FloatRange):
-    """A range of numbers that does not let NaN through, as every comparison with it is false."""
+    """Range of numbers that rejects NaN, which passes the comparisons of ``FloatRange``."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read a number."""
+        """Convert a text to a number in the range."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value} is not a number.", param, ctx)
@@ -35,7 +38,7 @@ class RealRange(click.FloatRange):
 def _parse_devices(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...]:
-    """Read numbers of devices such as ``0,1``."""
+    """Parse distinct device numbers separated by commas, such as ``0,1``."""
     if value is None:
         return ()
     words = value.split(",")
@@ -48,7 +51,7 @@ def _parse_devices(
 
 
 def combine_options(*options: Decorator) -> Decorator:
-    """Make a decorator that adds options in the order in which they are named."""
+    """Make one decorator that adds options in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -58,7 +61,7 @@ def combine_options(*options: Decorator) -> Decorator:
     return add
 
 
-# What is asked, and where it runs.
+# The model, and the device that runs it.
 device_options = combine_options(
     click.option(
         "-m",
@@ -66,173 +69,169 @@ device_options = combine_options(
         default=DEFAULT_MODEL,
         show_default=True,
         metavar="NAME|FILE",
-        help="The name of a shipped model or of one in ~/.local/share/batch-label/models, the path "
-        "of an .onnx file, or a face model and a whole-photo model as FACE+PHOTO.",
+        help="A shipped model, a model in ~/.local/share/batch-label/models, an .onnx file, or a "
+        "pair FACE+PHOTO of a face model and a whole-photo model.",
     ),
     click.option(
         "--provider",
         type=click.Choice([provider.value for provider in Provider]),
         default=Provider.AUTO.value,
         show_default=True,
-        help="What runs the model. auto: CUDA where it works, else the CPU. cuda, tensorrt: that "
-        "or nothing.",
+        help="Execution provider of the models. auto: CUDA if it works, else the CPU. cuda, "
+        "tensorrt: no fallback.",
     ),
     click.option(
         "--devices",
         callback=_parse_devices,
         metavar="N,N,...",
-        help="The GPUs to use, by their numbers.  [default: 0]",
+        help="Numbers of the GPUs to use.  [default: 0]",
     ),
     click.option(
         "--engine-cache",
         type=FILE,
         metavar="DIR",
-        help="Where TensorRT's engines are kept.  [default: ~/.cache/batch-label/tensorrt]",
+        help="Cache folder for TensorRT engines.  [default: ~/.cache/batch-label/tensorrt]",
     ),
 )
 
 
-# When a label is given, and when it is unsure.
+# When a photo gets a label, and when the label is unsure.
 answer_options = combine_options(
     click.option(
         "--min-confidence",
         type=RealRange(0, 1),
         metavar="P",
-        help="Labels less likely than this (0 to 1) are unsure.  [default: what the model says]",
+        help="Mark labels with a lower confidence as unsure.  [default: the model's threshold]",
     ),
     click.option(
         "--always-answer",
         is_flag=True,
-        help="Give every photo its likeliest label, even if the photo shows no person.",
+        help="Give every photo its most likely label, even if it shows no person.",
     ),
 )
 
 
-# What is looked at.
+# Which files are found.
 search_options = combine_options(
-    click.option(
-        "--recursive/--no-recursive", default=True, help="Look into sub-folders (default)."
-    ),
-    click.option("--hidden", is_flag=True, help="Take names that begin with a dot as well."),
-    click.option(
-        "--follow-symlinks", is_flag=True, help="Follow symbolic links inside the folders."
-    ),
+    click.option("--recursive/--no-recursive", default=True, help="Search sub-folders (default)."),
+    click.option("--hidden", is_flag=True, help="Include names that begin with a dot."),
+    click.option("--follow-symlinks", is_flag=True, help="Follow symbolic links in folders."),
     click.option(
         "--raws",
         is_flag=True,
-        help="Take camera raws as well, by the previews inside them.",
+        help="Include camera raw files; their embedded previews are labelled.",
     ),
     click.option(
         "--exclude",
         multiple=True,
         metavar="PATTERN",
-        help="Skip what matches, with the syntax of .gitignore, such as raw/ or '*.png'; may be "
-        "given more than once. !@eaDir takes a junk folder that is skipped by default.",
+        help="Skip what matches a pattern in .gitignore syntax, such as raw/ or '*.png'; "
+        "repeatable. '!@eaDir' includes a junk folder that is skipped by default.",
     ),
     click.option(
         "--exclude-from",
         multiple=True,
         metavar="FILE",
-        help="Read such patterns from a file, one a line; may be given more than once.",
+        help="Read exclude patterns from a file, one per line; repeatable.",
     ),
     click.option(
         "--newer-than",
         metavar="DATE|AGE",
-        help="Skip files last changed before this: 2026-11-01 or 7d.",
+        help="Skip files last modified before a date or longer ago than an age: 2026-11-01 or 7d.",
     ),
 )
 
 
-# What one file may cost.
+# Limits for a single file.
 file_options = combine_options(
     click.option(
         "--decode-timeout",
         default="30s",
         show_default=True,
         metavar="DURATION",
-        help="Give up a photo that takes longer than this.",
+        help="Fail a photo that takes longer.",
     ),
     click.option(
         "--max-pixels",
         default="100M",
         show_default=True,
         metavar="N",
-        help="Refuse photos that take more pixels than this to be decoded.",
+        help="Fail a photo that needs more pixels than this to be decoded.",
     ),
     click.option(
         "--max-file-size",
         default="512M",
         show_default=True,
         metavar="SIZE",
-        help="Refuse files of more bytes than this: K, M and G are powers of 1024.",
+        help="Fail a file of more bytes than this; K, M and G are powers of 1024.",
     ),
 )
 
 
-# How a command talks.
+# The log on standard error.
 log_options = combine_options(
     click.option(
         "--log-format",
         type=click.Choice([form.value for form in LogFormat]),
         default=LogFormat.TEXT.value,
         show_default=True,
-        help="What is written on standard error: lines for people or JSON.",
+        help="Format of the log on standard error.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing unless something is wrong."),
+    click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only."),
 )
 
 
-# == The options of ``label`` alone, in groups.
-
-# The model, and what it is asked.
+# The model, and the form of its answers.
 model_options = combine_options(
     device_options,
     click.option(
         "--per-face",
         is_flag=True,
-        help="Write one row a face, not one row a photo, and look for small faces everywhere.",
+        help="Write one row per face, not one per photo, and search all of a photo for small "
+        "faces.",
     ),
     answer_options,
 )
 
 
-# What of it is labelled.
+# Which of the files found are labelled.
 choice_options = combine_options(
-    click.option(
-        "--archives", is_flag=True, help="Look into the .zip and .tar files in folders as well."
-    ),
+    click.option("--archives", is_flag=True, help="Include .zip and .tar files in folders."),
     click.option(
         "--salvage",
         is_flag=True,
-        help="Label what is there of truncated photos, and say so in the column error.",
+        help="Label the readable part of a truncated photo, and note it in the column error.",
     ),
-    click.option("--dry-run", is_flag=True, help="Only list the files that would be labelled."),
+    click.option(
+        "--dry-run", is_flag=True, help="List the files that would be labelled, and exit."
+    ),
     click.option(
         "--shard",
         metavar="N/TOTAL",
-        help="Label a part of the files alone, such as 3/16, for `batch-label merge`.",
+        help="Label one shard of the files, such as 3/16; `batch-label merge` joins the reports.",
     ),
 )
 
 
-# What becomes of earlier runs' work.
+# What is kept of earlier runs.
 memory_options = combine_options(
     click.option(
         "--state",
         type=FILE,
         metavar="FILE",
-        help="The journal of what is done.  [default: hidden beside the report; of a URL in "
-        "~/.local/state/batch-label]",
+        help="The journal, which remembers labelled files.  [default: a hidden file beside the "
+        "report; for a report at a URL, in ~/.local/state/batch-label]",
     ),
     click.option(
         "--fresh",
         is_flag=True,
-        help="Forget the journal and label everything; cut off, it goes on.",
+        help="Ignore earlier results and label everything; if interrupted, the same command "
+        "resumes.",
     ),
     click.option(
         "--verify-hash",
         is_flag=True,
-        help="Read every file to see whether it has changed, whatever size and time say.",
+        help="Detect changed files by their content, even if size and time are the same.",
     ),
     click.option(
         "--ignore-inode",
@@ -242,18 +241,18 @@ memory_options = combine_options(
     click.option(
         "--keep-missing",
         is_flag=True,
-        help="Keep the rows of photos that are gone, marked as missing.",
+        help="Keep the rows of photos that no longer exist, marked as missing.",
     ),
     click.option(
         "--accept-failures",
         is_flag=True,
-        help="Accept the files that fail in this run: until they change, they count neither for "
-        "the exit code nor for --max-failures.",
+        help="Accept the files that fail in this run: until they change, they do not affect the "
+        "exit code or --max-failures.",
     ),
 )
 
 
-# Which machines do the work.
+# Which machines label.
 cluster_options = combine_options(
     click.option(
         "--engine",
@@ -266,61 +265,64 @@ cluster_options = combine_options(
         "--ray-address",
         envvar="RAY_ADDRESS",
         metavar="ADDRESS",
-        help="The Ray cluster.  [default: RAY_ADDRESS, else one is started for the run]",
+        help="Address of the Ray cluster.  [default: RAY_ADDRESS, else a cluster started for the "
+        "run]",
     ),
     click.option(
         "--actors",
         type=click.IntRange(1, 100_000),
         metavar="N",
-        help="Actors on the Ray cluster, of --workers each (1 unless given).  [default: as many "
-        "as it has room for]",
+        help="Actors on the Ray cluster, each with --workers workers (1 by default).  [default: "
+        "as many as fit]",
     ),
     click.option(
         "--parts",
         metavar="DIR|URL",
-        help="Where actors leave what they have done.  [default: hidden beside the report]",
+        help="Folder for the results of actors.  [default: hidden beside the report]",
     ),
 )
 
 
-# What a scheduler wants to say.
+# When a run stops, fails or waits, and what it reports to a monitor.
 schedule_options = combine_options(
     click.option(
         "--deadline",
         metavar="HH:MM",
-        help="Begin no photo after this time of the day; the next run goes on.",
+        help="Start no photo after this time of day; the next run continues.",
     ),
     click.option(
-        "--time-limit", metavar="DURATION", help="The same after so long: 2h30m, 90m, 45s."
+        "--time-limit",
+        metavar="DURATION",
+        help="Start no photo after this much time: 2h30m, 90m, 45s.",
     ),
     click.option(
         "--max-failures",
         metavar="N|P%",
-        help="Fail, and publish nothing, if more files than this can't be read.",
+        help="Fail without publishing a report if more files than this fail.",
     ),
     click.option(
         "--max-gone",
         default=DEFAULT_MAX_GONE,
         show_default=True,
         metavar="N|P%",
-        help="Fail, and publish nothing, if more known photos than this are gone; 0 switches off "
-        "all guards against a disk that is away.",
+        help="Fail without publishing a report if more known photos than this are gone; 0 turns "
+        "off all guards against an unmounted disk.",
     ),
-    click.option("--wait", is_flag=True, help="Wait while another run is at work on the report."),
+    click.option("--wait", is_flag=True, help="Wait until no other run uses the report."),
     click.option(
         "--metrics-file",
         type=FILE,
         metavar="FILE.prom",
-        help="Write the run's figures for Prometheus' textfile collector.",
+        help="Write metrics for the textfile collector of Prometheus.",
     ),
     click.option(
         "--fail-on-drift",
         is_flag=True,
-        help="Fail, once the report is published, if the answers differ much from earlier runs'.",
+        help="Fail, after publishing the report, if the answers differ much from earlier runs.",
     ),
     click.option(
         "--accept-drift",
         is_flag=True,
-        help="Take the new answers for the usual ones, and do not warn of how they differ.",
+        help="Compare later runs with these answers, and do not warn about drift.",
     ),
 )

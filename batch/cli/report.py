@@ -1,4 +1,4 @@
-"""The command `report`: a page of a report to look at, and to put its answers right."""
+"""The command ``report``: make an HTML page to review a report."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ DEFAULT_GALLERY = 500
 MAX_GALLERY = 5_000
 
 
-@click.command("report", short_help="Make a page of a report, to look at and to correct.")
+@click.command("report", short_help="Make an HTML page to review a report.")
 @click.argument("report", type=FILE, metavar="REPORT")
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="The page: a .html file, or - for standard output.  [default: REPORT's name with .html]",
+    help="The page: a .html file, or - for standard output.  [default: REPORT with .html]",
 )
 @click.option(
     "--previous",
     type=FILE,
     multiple=True,
     metavar="OLD",
-    help="An earlier report, to show what changed; may be given more than once.",
+    help="An earlier report, to show what changed; repeatable.",
 )
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=".",
     metavar="DIR",
-    help="Where the report's relative paths begin.  [default: this folder]",
+    help="Base folder of the relative paths in the report.  [default: the current folder]",
 )
 @click.option(
     "--gallery",
@@ -44,20 +44,19 @@ MAX_GALLERY = 5_000
     default=DEFAULT_GALLERY,
     show_default=True,
     metavar="N",
-    help="Photos with a picture in the page, the least certain first.",
+    help="Photos with a thumbnail in the page, the least certain first.",
 )
 def report(
     report: Path, output: str | None, previous: tuple[Path, ...], photos: Path, gallery: int
 ) -> None:
-    """Make a page of a report: its photos, figures and changes, and a way to correct it.
+    """Make an HTML page to review a report: its photos, plots and changes.
 
-    REPORT is a file of any format, or the folder of a dataset. The page is one HTML file that
-    works in any browser without a network. What you put right in it can be downloaded as
-    review.csv.
+    REPORT is a file in any format or the folder of a dataset. The page is one HTML file that works
+    in any browser without a network. Corrections made in the page are downloaded as review.csv.
     """
     from batch.page.make import PageJob, make_page
 
-    if not report.name.strip("."):  # a dataset may be named by a dot, and its page is beside it
+    if not report.name.strip("."):  # "." and ".." have no name to derive that of the page from
         report = report.resolve()
     page = str(report.with_suffix(".html")) if output is None else output
     try:
@@ -66,10 +65,13 @@ def report(
         exit_with_error(error)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    rows = f"{'' if made.rows == made.of else f'{made.rows:,} of '}{count_text(made.of, 'row')}"
-    said = f"{page}: {rows}, {count_text(made.pictures, 'picture')}, {made.size / 1e6:.1f} MB"
-    click.echo(escape_line(said), err=True)
+    rows = count_text(made.report_rows, "row")
+    if made.rows != made.report_rows:
+        rows = f"{made.rows:,} of {rows}"
+    pictures = count_text(made.pictures, "picture")
+    click.echo(escape_line(f"{page}: {rows}, {pictures}, {made.size / 1e6:.1f} MB"), err=True)
     if made.gone:
         click.echo(
-            f"{count_text(made.gone, 'photo')} not found: --photos says where to look", err=True
+            f"{count_text(made.gone, 'photo')} not found; set their base folder with --photos",
+            err=True,
         )

@@ -1,4 +1,8 @@
-"""How a command ends that can't go on: it says why on standard error, and exits."""
+"""Builds option records from the values of command-line options, and exits with errors.
+
+This module alone reads the environment, for the user's folders by the XDG Base Directory spec:
+https://specifications.freedesktop.org/basedir-spec/latest/
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,35 +47,18 @@ from batch.options import (
 from batch.path_text import printable_text
 from batch.shard import parse_shard
 
-
-def exit_with_error(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
-    """Say what is wrong, and exit with the error's own code unless another one is given."""
-    if not isinstance(error, OutputClosed):
-        click.echo(escape_line(f"{PROGRAM}: {error}"), err=True)
-    sys.exit(error.exit_code if exit_code is None else exit_code)
-
-
-def exit_with_logged_error(error: BatchLabelError, log: Log) -> NoReturn:
-    """Write what is wrong into the log of a command that has one, and exit."""
-    if not isinstance(error, OutputClosed):
-        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
-    sys.exit(error.exit_code)
-
-
-# == What the options that several commands share come to.
-
 _DAYS = re.compile(r"([0-9]{1,6})d")
 
 
 def build_device(provider: str, devices: tuple[int, ...], engine_cache: Path | None) -> Device:
-    """Make of the options where models are to run.
+    """Build the record of the device that runs models.
 
     Raises:
-        UsageError: they contradict each other, or TensorRT's engines have no place.
+        UsageError: the options contradict each other, or there is no cache folder for TensorRT.
     """
     if devices and provider == Provider.CPU:
         raise UsageError(
-            "--devices names GPUs, and --provider cpu uses none", "leave one of the two out"
+            "--devices names GPUs, but --provider cpu uses none", "omit one of the two"
         )
     if engine_cache is None and provider == Provider.TENSORRT:
         engine_cache = _find_cache_folder() / PROGRAM / "tensorrt"
@@ -79,10 +66,10 @@ def build_device(provider: str, devices: tuple[int, ...], engine_cache: Path | N
 
 
 def build_file_limits(decode_timeout: str, max_pixels: str, max_file_size: str) -> FileLimits:
-    """Make of the options what one file may cost.
+    """Build the limits for a single file.
 
     Raises:
-        UsageError: one of them is no such limit.
+        UsageError: a value is not a valid limit.
     """
     return FileLimits(
         decode_timeout=parse_duration(decode_timeout, "--decode-timeout"),
@@ -102,10 +89,10 @@ def build_search_options(
     raws: bool,
     archives: bool = False,
 ) -> Search:
-    """Make of the options how folders are searched.
+    """Build the record of how folders are searched.
 
     Raises:
-        UsageError: a pattern or time is wrong, or a file of patterns can't be read.
+        UsageError: a pattern or time is invalid, or a file of patterns can't be read.
     """
     patterns = [pattern for file in exclude_from for pattern in read_patterns(file)]
     return Search(
@@ -120,10 +107,13 @@ def build_search_options(
 
 
 def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
-    """Read a local date, with a time or without, or an age, and give the moment.
+    """Parse a local date, with or without a time, or an age before ``now``.
+
+    Returns:
+        A datetime with a time zone.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither a date nor an age.
     """
     now = now or utc_now()
     try:
@@ -140,12 +130,12 @@ def parse_newer_than(text: str, now: datetime | None = None) -> datetime:
 
 
 def is_age(text: str) -> bool:
-    """Tell an age, such as ``7d``, from a date: it ends in its unit."""
+    """Check whether a text is an age, such as ``7d``: unlike a date, it ends in a unit."""
     return text[-1:] in "dhms" and text != ""
 
 
 def parse_model_names(names: str) -> str:
-    """Make of ``--model`` what ``Options.model`` takes, which knows no models of the user's own.
+    """Resolve names of the user's own models in ``--model`` to paths, for ``Options.model``.
 
     Raises:
         UsageError: a name is unknown.
@@ -154,10 +144,10 @@ def parse_model_names(names: str) -> str:
 
 
 def find_models_folder() -> Path | None:
-    """Find the folder of the user's own models, if the user has a home."""
+    """Find the folder of the user's own models; None if the user has no home folder."""
     try:
         folder = _find_user_folder(
-            "XDG_DATA_HOME", ".local/share", "own models have", "give a path"
+            "XDG_DATA_HOME", ".local/share", "a model of your own", "give a path"
         )
     except UsageError:
         return None
@@ -165,33 +155,29 @@ def find_models_folder() -> Path | None:
 
 
 def find_state_folder() -> Path:
-    """Find the user's folder for what is to last, but is of this machine.
+    """Find the user's folder for persistent state of this machine.
 
     Raises:
-        UsageError: this user has none.
+        UsageError: the user has no home folder.
     """
     remedy = "name a file with --state"
-    return _find_user_folder("XDG_STATE_HOME", ".local/state", "the journal has", remedy)
+    return _find_user_folder("XDG_STATE_HOME", ".local/state", "the journal", remedy)
 
 
 def _find_cache_folder() -> Path:
-    """Find the user's folder for what can be made again."""
     remedy = "name a folder with --engine-cache"
-    return _find_user_folder("XDG_CACHE_HOME", ".cache", "TensorRT's engines have", remedy)
+    return _find_user_folder("XDG_CACHE_HOME", ".cache", "the cache of TensorRT", remedy)
 
 
-def _find_user_folder(variable: str, usual: str, lack: str, remedy: str) -> Path:
-    """Find a folder of the user's by the XDG Base Directory spec."""
+def _find_user_folder(variable: str, default: str, what: str, remedy: str) -> Path:
+    """Find a folder named by an XDG variable, by default under the user's home folder."""
     given = Path(os.environ.get(variable, ""))
-    if given.is_absolute():  # by the spec, others are to be ignored
+    if given.is_absolute():  # the spec ignores relative paths
         return given
     try:
-        return Path.home() / usual
+        return Path.home() / default
     except RuntimeError as error:
-        raise UsageError(f"{lack} no place, for this user has no home", remedy) from error
-
-
-# == What the options of ``label`` come to: a job.
+        raise UsageError(f"{what} needs a home folder, which this user lacks", remedy) from error
 
 
 def build_job(
@@ -204,24 +190,23 @@ def build_job(
     accept_drift: bool,
     **given: Any,
 ) -> Job:
-    """Make a job of the options, by their names.
+    """Build the job of ``label`` from its options.
 
     Raises:
-        UsageError: one of them has no such value, or they contradict each other.
+        UsageError: a value is invalid, or options contradict each other.
     """
-    names = ("state", "fresh", "verify_hash", "ignore_inode", "keep_missing", "accept_failures")
-    memory = JournalOptions(**{name: given.pop(name) for name in names})
-    limits = ("deadline", "time_limit", "max_failures", "max_gone")
-    places = ("engine", "ray_address", "actors", "parts")
-    cluster = _build_cluster_options(**{name: given.pop(name) for name in places})
+
+    def take(group: type[JournalOptions | Limits | ClusterOptions]) -> dict[str, Any]:
+        return {option.name: given.pop(option.name) for option in fields(group)}
+
     return Job(
         photos=tuple(map(hide_secrets, photos)),
         output=hide_secrets(output),
         per_face=per_face,
-        journal=memory,
-        limits=_build_limits(**{name: given.pop(name) for name in limits}),
+        journal=JournalOptions(**take(JournalOptions)),
+        cluster=_build_cluster_options(**take(ClusterOptions)),
+        limits=_build_limits(**take(Limits)),
         options=_build_options(per_face=per_face, **given),
-        cluster=cluster,
         wait=wait,
         metrics_file=metrics_file,
         fail_on_drift=fail_on_drift,
@@ -247,7 +232,7 @@ def _build_cluster_options(
         return ClusterOptions(EngineKind.RAY, ray_address, actors, parts and hide_secrets(parts))
     if actors is not None or parts is not None:
         name = "--parts" if actors is None else "--actors"
-        raise UsageError(f"{name} is for clusters alone", "leave it out, or add --engine ray")
+        raise UsageError(f"{name} applies to clusters only", "omit it, or add --engine ray")
     return ClusterOptions()
 
 
@@ -270,15 +255,15 @@ def _build_options(
 ) -> Options:
     if shard is not None and search["newer_than"] and is_age(search["newer_than"]):
         raise UsageError(
-            "--newer-than with an age means another time to each shard",
-            "give a date, or make a manifest with it and label that",
+            "--newer-than with an age means a different time in each shard",
+            "give a date, or label a manifest made with the age",
         )
-    place = build_device(provider, devices, engine_cache)
+    device = build_device(provider, devices, engine_cache)
     return Options(
         model=parse_model_names(model),
-        provider=place.provider,
-        devices=place.devices,
-        engine_cache=place.engine_cache,
+        provider=device.provider,
+        devices=device.devices,
+        engine_cache=device.engine_cache,
         batch_size=batch_size,
         workers=workers,
         min_confidence=min_confidence,
@@ -292,26 +277,40 @@ def _build_options(
 
 
 def add_default_journal(job: Job) -> Job:
-    """Give a report at a URL a journal in the user's folder, unless ``--state`` names another.
+    """Add a journal in the user's state folder to a report at a URL, unless ``--state`` is given.
 
     Raises:
-        UsageError: this user has no such folder, or what is asked for needs a journal.
-        OutputError: it can't be made.
+        UsageError: the user has no home folder, or an option needs a journal and there is none.
+        OutputError: the folder can't be created.
     """
     from batch.journal.path import find_journal_path, find_url_journal_path
 
     if job.journal.state is not None or isinstance(parse_location(job.output), Path):
         if job.journal.accept_failures and find_journal_path(job) is None:
             raise UsageError(
-                "--accept-failures needs a journal, which a report on standard output has not",
-                "name one with --state, or a file with -o",
+                "--accept-failures needs a journal, but a report on standard output has none",
+                "name a journal with --state, or a report file with -o",
             )
         return job
     from batch.files.publish import translate_write_errors
 
     folder = find_state_folder() / PROGRAM
     with translate_write_errors(f"folder {folder}", "name a journal with --state"):
-        # With the rights that the XDG Base Directory spec demands.
+        # The XDG Base Directory spec requires this mode.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = find_url_journal_path(job.output, folder)
     return replace(job, journal=replace(job.journal, state=state))
+
+
+def exit_with_error(error: BatchLabelError, exit_code: int | None = None) -> NoReturn:
+    """Print an error and exit with its exit code, unless another one is given."""
+    if not isinstance(error, OutputClosed):
+        click.echo(escape_line(f"{PROGRAM}: {error}"), err=True)
+    sys.exit(error.exit_code if exit_code is None else exit_code)
+
+
+def exit_with_logged_error(error: BatchLabelError, log: Log) -> NoReturn:
+    """Log an error and exit with its exit code."""
+    if not isinstance(error, OutputClosed):
+        log(Event.ERROR, str(error), Level.ERROR, exit_code=error.exit_code)
+    sys.exit(error.exit_code)

@@ -1,1 +1,1 @@
-"""What a photo's label rests on, in a picture and in words."""
+"""Occlusion maps: which parts of a photo its answer depends on, as a picture and as text."""

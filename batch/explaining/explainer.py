@@ -1,4 +1,4 @@
-"""Explains an answer: asks the models again with one spot hidden at a time."""
+"""Explains an answer: runs the models again with one spot of their input hidden at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from batch.discovery.fetching import Fetcher
 from batch.errors import InputError, PhotoError
-from batch.explaining.explanation import Explanation, View
-from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, occlude_spots
+from batch.explaining.explanation import Explanation
+from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, View, occlude_spots
 from batch.location import Url, parse_location
 from batch.models.ensemble import Ensemble, load_ensemble
 from batch.options import Options
@@ -28,45 +28,47 @@ from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
 
-# Of a crowd, the largest faces: those behind them hardly weigh in the photo's answer.
+# The largest faces are explained; smaller ones hardly affect the answer of a photo.
 MAX_FACES = 12
 # Keeps the log-odds of a probability of 0 or 1 finite.
 MIN_PROBABILITY = 1e-12
 
-# Puts a model's answer for one view in the place of the one that it gave.
+# Replaces the answer of a model for one view in the evidence of the photo.
 ReplaceAnswer = Callable[[Probabilities], Evidence]
 
 
 def explain(path: str | PathLike[str], options: Options | None = None) -> Explanation:
-    """Label a photo as a run does and find out which parts of it its answer rests on.
+    """Label a photo as a run does and measure which parts of it the answer depends on.
 
-    It may be at a URL or in an archive (``zip://a.jpg::photos.zip``).
+    Args:
+        path: a file, a URL, or a member of an archive (``zip://a.jpg::photos.zip``).
+        options: the options of a run; ``workers`` and ``search`` are ignored.
 
     Raises:
-        InputError: there is no such file.
-        PhotoError: it can't be read, or shows no face where faces alone count.
+        InputError: the file does not exist.
+        PhotoError: the photo can't be read, or shows no face and the model labels faces only.
         ModelError, ProviderError: the model or the provider does not work.
     """
     options = options or Options()
-    place = parse_location(fspath(path))
-    if isinstance(place, Path) and not place.exists():
-        raise InputError(f"photo {path_text(place)} can't be found", "check the spelling")
+    location = parse_location(fspath(path))
+    if isinstance(location, Path) and not location.exists():
+        raise InputError(f"photo {path_text(location)} can't be found", "check the spelling")
     ensemble = load_ensemble(options)
-    data = _fetch(place, options) if isinstance(place, Url) else None
-    # In a process of its own, as a run does, whatever becomes of it there.
+    data = _fetch(location, options) if isinstance(location, Url) else None
+    # As in a run, a worker process decodes the photo, which may crash a decoder.
     with WorkerPool(WorkerTask(options.file_limits)) as workers:
-        photo = workers.process(WorkerRequest(place, data, salvage=options.salvage)).content
+        photo = workers.process(WorkerRequest(location, data, salvage=options.salvage)).content
         if isinstance(photo, Failure):
             raise _photo_error(photo)
         assert isinstance(photo, Photo)
         labeller = _make_labeller(ensemble, options)
-        row = labeller.label(photo)  # which may ask the process for the photo's detail
+        row = labeller.label(photo)  # may ask the worker for the photo in full size
     if row.failure is not None:
         raise _photo_error(row.failure)
     if row.answer is None:
         raise PhotoError(
-            f"photo {path_text(place)} shows no face, so {ensemble.describe()} has no answer",
-            "ask a model of whole photos too, as the default model does",
+            f"photo {path_text(location)} shows no face, so {ensemble.describe()} has no answer",
+            "add a whole-photo model, as the default model does",
         )
     return _Explainer(labeller, ensemble, photo, row).explanation()
 
@@ -75,12 +77,12 @@ def _fetch(url: Url, options: Options) -> bytes:
     with closing(Fetcher(options.file_limits.max_file_size)) as fetcher:
         content = fetcher.fetch(url).content
     if isinstance(content, Failure):
-        raise _photo_error(content, "check the spelling, and that it can be reached from here")
+        raise _photo_error(content, "check the spelling, and that this machine can reach it")
     return content
 
 
 def _photo_error(
-    failure: Failure, remedy: str = "open it with another program to see whether it is whole"
+    failure: Failure, remedy: str = "check with another program whether the file is intact"
 ) -> PhotoError:
     return PhotoError(
         f"photo {path_text(failure.path)} can't be labelled ({failure.reason}: {failure.detail})",
@@ -94,10 +96,10 @@ def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
 
 
 class _Explainer:
-    """One photo, its answer, and what to ask about it.
+    """Measures the effect of every spot on the answer of one photo.
 
-    Boxes stay where they are and no look is closer than the run's was: only what the models see
-    changes. The answer is made of it by the rules of a run.
+    The boxes of the faces stay the same; only the inputs of the models change. The answer is
+    decided from their outputs by the rules of a run.
     """
 
     def __init__(self, labeller: Labeller, ensemble: Ensemble, photo: Photo, row: Row) -> None:
@@ -125,13 +127,13 @@ class _Explainer:
             return
         for number, pixels in enumerate(self._labeller.crop_faces(self._photo, boxes)):
 
-            def replaced(answer: Probabilities, number: int = number) -> Evidence:
+            def replace_face(answer: Probabilities, number: int = number) -> Evidence:
                 faces = self._evidence.faces.copy()
                 faces[number] = answer
                 return replace(self._evidence, faces=faces)
 
             left, top, side = find_face_square(self._photo, boxes[number], face.spec.margin)
-            worth = self._measure_worth(Region.FACE, pixels, replaced)
+            worth = self._measure_worth(Region.FACE, pixels, replace_face)
             yield View(Region.FACE, left, top, side, side, worth)
 
     def _view_image(self) -> Iterator[View]:
@@ -143,11 +145,13 @@ class _Explainer:
             )
             yield View(Region.IMAGE, 0, 0, width, height, worth)
 
-    def _measure_worth(self, region: Region, view: Pixels, replaced: ReplaceAnswer) -> Floats:
+    def _measure_worth(self, region: Region, view: Pixels, replace_answer: ReplaceAnswer) -> Floats:
         answers = np.concatenate(
             [self._labeller.classify(region, part) for part in occlude_spots(view)]
         )
-        worth = [self._certainty - self._measure_log_odds(replaced(answer)) for answer in answers]
+        worth = [
+            self._certainty - self._measure_log_odds(replace_answer(answer)) for answer in answers
+        ]
         return np.asarray(worth, dtype=np.float32).reshape(SPOTS_PER_SIDE, SPOTS_PER_SIDE)
 
     def _measure_log_odds(self, evidence: Evidence) -> float:
@@ -160,9 +164,9 @@ class _Explainer:
 
 
 def log_odds(output: str, probabilities: Mapping[str, float]) -> float:
-    """Give the log-odds of one output against all others together.
+    """Compute the log-odds of one output against the sum of all others.
 
-    By the others' sum, which has digits left where the label's own probability is rounded to 1.
+    The sum of the others stays precise when the probability of the output is rounded to 1.
     """
     others = sum(p for other, p in probabilities.items() if other != output)
     return math.log(max(probabilities[output], MIN_PROBABILITY)) - math.log(

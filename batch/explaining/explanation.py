@@ -1,130 +1,34 @@
-"""An explanation in words, for its picture and for the terminal."""
+"""The explanation of an answer: occlusion maps, a picture, and a description in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from batch.records import Abstain, Answer, Photo, Region, Row, Source, Status
+from batch.explaining.occlusion import Floats, View, sum_heat
+from batch.explaining.picture import PictureText, draw_picture, output_name
+from batch.records import Answer, Photo, Row, Source, Status
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from PIL import Image
-
-
-# Log-odds under which no spot is called one that matters: a tenth of the odds.
+# Log-odds, a tenth of the odds: a smaller effect is not mentioned.
 MIN_LOG_ODDS = 0.1
 DECIMALS = 4  # of probabilities, as in a report
 
 
-def title_text(explanation: Explanation) -> str:
-    """Name the answer in full, with its probability."""
-    answer = explanation.answer
-    named = (
-        _neither_text(explanation.labels)
-        if answer.status is Status.NEITHER
-        else answer_name(answer)
-    )
-    return f"{named}  {answer.confidence:.{DECIMALS}f}"
-
-
-def answer_name(answer: Answer) -> str:
-    """Name an answer in a word or two: its label or, without one, its status."""
-    return output_name(answer.status.value) if answer.label is None else answer.label
-
-
-def quoted_name(answer: Answer) -> str:
-    """Name an answer inside a sentence, where "neither" needs quotes to be read as a name."""
-    return f'"{answer_name(answer)}"' if answer.label is None else answer.label
-
-
-def output_name(output: str) -> str:
-    """Name one of a model's outputs: a label stays as it is."""
-    return "no person" if output == Abstain.NO_PERSON else output
-
-
-def _neither_text(labels: Sequence[str]) -> str:
-    return "neither " + " nor ".join(labels) if len(labels) == 2 else "none of the labels"
-
-
-def subtitle_text(explanation: Explanation) -> str:
-    """Say whether there is a label, whether it is sure, and which models gave the answer."""
-    row = explanation.row
-    kind = {Status.OK: "sure", Status.UNSURE: "unsure"}.get(row.status, "no label")
-    faces = "the face" if len(row.faces) == 1 else f"{len(row.faces)} faces"
-    rests_on = {
-        Source.FACE: f"{faces} alone",
-        Source.IMAGE: "the whole photo",
-        Source.BOTH: f"{faces} and the whole photo",
-    }
-    assert row.source is not None
-    return f"{kind}; the answer rests on {rests_on[row.source]}"
-
-
-def describe_map(explanation: Explanation) -> list[str]:
-    """Say what the map shows, and how far the strongest spot moves the answer."""
-    name = quoted_name(explanation.answer)
-    worth = np.concatenate([view.worth.ravel() for view in explanation.views])
-    most, least = float(worth.max()), float(worth.min())
-    said = ["Each spot was blurred in turn, and the models were asked again."]
-    if most >= MIN_LOG_ODDS:
-        moved = _shift_text(explanation, most)
-        said.append(f"Red: without the spot the odds of {name} fall, at most by {moved}.")
-    if least <= -MIN_LOG_ODDS:
-        moved = _shift_text(explanation, least)
-        said.append(f"Blue: without the spot the odds of {name} rise, at most by {moved}.")
-    if len(said) == 1:
-        said.append("No single spot changes the answer much.")
-    return said
-
-
-def _shift_text(explanation: Explanation, worth: float) -> str:
-    """Write a change of log-odds as a factor and, where that shows, as a probability."""
-    factor = math.exp(abs(worth))
-    without = f"{1 / (1 + math.exp(worth - explanation.certainty)):.{DECIMALS}f}"
-    now = f"{explanation.answer.confidence:.{DECIMALS}f}"
-    shown = f"a factor of {factor:,.{1 if factor < 100 else 0}f}"
-    return shown if without == now else f"{shown} ({without} instead of {now})"
-
-
-# == An explanation of a photo's answer, as numbers and as a picture.
-
-
-@dataclass(frozen=True)
-class View:
-    """What a model saw of the photo, and what each spot of it is worth to the photo's answer.
-
-    ``left``, ``top``, ``width`` and ``height`` are the view's place in ``Photo.pixels``; it may
-    reach over the edge. ``worth``: float32 [rows, columns], by how much the log-odds of the
-    photo's answer fall if the spot with its centre there is hidden; the first and the last
-    spots of a row lie on the view's edges.
-    """
-
-    region: Region
-    left: float
-    top: float
-    width: float
-    height: float
-    worth: npt.NDArray[np.float32]
-
-
 @dataclass(frozen=True)
 class Explanation:
-    """A photo, the row that a run reports of it, and the views that its answer rests on.
+    """A photo, its row, and the occlusion maps of its answer.
 
     Attributes:
-        photo: as it was decoded.
-        row: its row.
-        labels: the models' labels.
-        views: those of the faces first, the main face foremost.
-        certainty: log-odds of the photo's answer: of its label or, if it has none, of the abstain
-            output, against all other outputs; of its label against the other labels if every
-            photo is given one.
+        photo: the decoded photo.
+        row: its row, as a run reports it.
+        labels: labels of the models.
+        views: views that the answer depends on: faces, the main face first, then the whole photo.
+        certainty: log-odds of the answer, a label or an abstain output, against all other outputs;
+            with ``always_answer``, of the label against the other labels.
     """
 
     photo: Photo
@@ -135,21 +39,88 @@ class Explanation:
 
     @property
     def answer(self) -> Answer:
-        """The photo's answer; a photo without one has no explanation."""
+        """The answer of the photo; every explained photo has one."""
         assert self.row.answer is not None
         return self.row.answer
 
-    def heat(self) -> npt.NDArray[np.float32]:
-        """Give what each pixel of ``Photo.pixels`` is worth: float32 [height, width], log-odds.
+    def heat(self) -> Floats:
+        """Map the importance of each pixel of ``Photo.pixels``.
 
-        Where views overlap, what they say is added up.
+        Returns:
+            float32 [height, width], log-odds; the sum of all views.
         """
-        from batch.explaining.occlusion import sum_heat
-
-        return sum_heat(self)
+        height, width, _ = self.photo.pixels.shape
+        return sum_heat(self.views, height, width)
 
     def picture(self) -> Image.Image:
-        """Draw photo, boxes, answer and heat map, with a legend, for people."""
-        from batch.explaining.picture import draw_explanation
+        """Draw the photo, boxes, answer and map, with a legend, as an RGB image."""
+        text = PictureText(
+            title=title_text(self),
+            subtitle=subtitle_text(self),
+            answer=quoted_name(self.answer),
+            sentences=describe_map(self),
+        )
+        return draw_picture(self.photo, self.row, self.views, text)
 
-        return draw_explanation(self)
+
+def title_text(explanation: Explanation) -> str:
+    """Name the answer in full, with its probability."""
+    answer = explanation.answer
+    if answer.status is Status.NEITHER:
+        name = _neither_text(explanation.labels)
+    else:
+        name = _answer_name(answer)
+    return f"{name}  {answer.confidence:.{DECIMALS}f}"
+
+
+def _neither_text(labels: Sequence[str]) -> str:
+    return "neither " + " nor ".join(labels) if len(labels) == 2 else "none of the labels"
+
+
+def _answer_name(answer: Answer) -> str:
+    return output_name(answer.status.value) if answer.label is None else answer.label
+
+
+def quoted_name(answer: Answer) -> str:
+    """Name an answer inside a sentence: a label as it is, an abstain output in quotes."""
+    return f'"{_answer_name(answer)}"' if answer.label is None else answer.label
+
+
+def subtitle_text(explanation: Explanation) -> str:
+    """Describe whether the answer is sure, and which views it depends on."""
+    row = explanation.row
+    kind = {Status.OK: "sure", Status.UNSURE: "unsure"}.get(row.status, "no label")
+    faces = "the face" if len(row.faces) == 1 else f"{len(row.faces)} faces"
+    source_texts = {
+        Source.FACE: f"{faces} only",
+        Source.IMAGE: "the whole photo",
+        Source.BOTH: f"{faces} and the whole photo",
+    }
+    assert row.source is not None
+    return f"{kind}; the answer depends on {source_texts[row.source]}"
+
+
+def describe_map(explanation: Explanation) -> list[str]:
+    """Describe the colours of the map, and the effect of the strongest spots."""
+    name = quoted_name(explanation.answer)
+    worth = np.concatenate([view.worth.ravel() for view in explanation.views])
+    most, least = float(worth.max()), float(worth.min())
+    sentences = ["Each spot was blurred in turn, and the models were run again."]
+    if most >= MIN_LOG_ODDS:
+        effect = _effect_text(explanation, most)
+        sentences.append(f"Red: without the spot the odds of {name} fall, at most by {effect}.")
+    if least <= -MIN_LOG_ODDS:
+        effect = _effect_text(explanation, least)
+        sentences.append(f"Blue: without the spot the odds of {name} rise, at most by {effect}.")
+    if len(sentences) == 1:
+        sentences.append("No single spot changes the answer much.")
+    return sentences
+
+
+def _effect_text(explanation: Explanation, worth: float) -> str:
+    """Format a change of log-odds as a factor and, if that differs, as a probability."""
+    factor = math.exp(abs(worth))
+    without = f"{1 / (1 + math.exp(worth - explanation.certainty)):.{DECIMALS}f}"
+    now = f"{explanation.answer.confidence:.{DECIMALS}f}"
+    text = f"a factor of {factor:,.{1 if factor < 100 else 0}f}"
+    return text if without == now else f"{text} ({without} instead of {now})"

@@ -1,1 +1,1 @@
-"""The page of a report: one HTML file to look at photos and answers, and to put answers right."""
+"""The HTML page of a report, for viewing photos and answers and correcting them."""

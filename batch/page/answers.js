@@ -1,6 +1,6 @@
-// What the reviewer said is right, kept in the browser under the report's digest.
+// The reviewer's answers, stored in the browser under the digest of the report.
 
-// What answers were called in pages of earlier releases.
+// Answers that earlier releases stored under another name.
 const FORMER_ANSWERS = { not_a_person: "no_person" };
 
 class Answers {
@@ -9,22 +9,22 @@ class Answers {
     this.key = `batch-label review ${report.digest}`;
     this.given = new Map();
     this.past = [];
-    this.heard = [];
-    this.isKept = true;
+    this.listeners = [];
+    this.isStored = true;
     this.isDownloaded = true;
     this._load();
-    // Another window of the same page has put something down.
+    // Another window of the same page has changed the answers.
     addEventListener("storage", (event) => {
       if (event.key !== this.key) return;
       this._load();
-      for (const hear of this.heard) hear(undefined);
+      for (const listener of this.listeners) listener(undefined);
     });
   }
 
   get(row) {
     return this.given.get(row);
   }
-  // Answers that are not what the report says.
+  // The number of answers that differ from the report.
   get corrected() {
     return [...this.given].filter(([row, label]) => label !== this.report.answer(row)).length;
   }
@@ -42,8 +42,9 @@ class Answers {
     return row;
   }
 
-  onChange(hear) {
-    this.heard.push(hear);
+  // The listener gets the changed row, or undefined if any may have changed.
+  onChange(listener) {
+    this.listeners.push(listener);
   }
 
   _put(row, label) {
@@ -51,36 +52,36 @@ class Answers {
     else this.given.set(row, label);
     this.isDownloaded = false;
     this._save();
-    for (const hear of this.heard) hear(row);
+    for (const listener of this.listeners) listener(row);
   }
 
   _load() {
-    let kept = "[]";
+    let stored = "[]";
     try {
-      kept = localStorage.getItem(this.key) ?? kept;
-      localStorage.setItem(this.key, kept);
+      stored = localStorage.getItem(this.key) ?? stored;
+      localStorage.setItem(this.key, stored);
     } catch {
-      this.isKept = false;
+      this.isStored = false;
     }
     this.given.clear();
     try {
-      for (const [row, stored] of JSON.parse(kept)) {
+      for (const [row, name] of JSON.parse(stored)) {
         const isRow = Number.isInteger(row) && row >= 0 && row < this.report.size;
         const { choices } = this.report;
-        const label = choices.includes(stored) ? stored : FORMER_ANSWERS[stored];
+        const label = choices.includes(name) ? name : FORMER_ANSWERS[name];
         if (isRow && choices.includes(label)) this.given.set(row, label);
       }
     } catch {
-      this.given.clear(); // somebody else's, or damaged
+      this.given.clear(); // the stored text is damaged
     }
   }
 
   _save() {
     try {
       localStorage.setItem(this.key, JSON.stringify([...this.given]));
-      this.isKept = true;
+      this.isStored = true;
     } catch {
-      this.isKept = false;
+      this.isStored = false;
     }
   }
 }

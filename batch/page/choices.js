@@ -1,14 +1,14 @@
-// The controls that put a row's answer right: buttons for few labels, a list for many.
+// The controls for the correct answer of a row: buttons for few labels, a list for many.
 
-const MOST_BUTTONS = 4;
-// An answer is a label, or a status that takes its place.
+const MAX_BUTTONS = 4;
+// An answer is a label or an abstain output.
 const answerText = (report, answer) =>
   report.labels.includes(answer) ? answer : report.statusTexts[answer];
 
 function choicesFor(row, report, answers) {
-  const name = `Right answer for ${report.name(row)}`;
+  const name = `Correct answer for ${report.name(row)}`;
   const group =
-    report.choices.length > MOST_BUTTONS
+    report.choices.length > MAX_BUTTONS
       ? choiceList(row, report, answers, name)
       : choiceButtons(row, report, answers, name);
   showChoice(group, answers.get(row));
@@ -36,7 +36,7 @@ function choiceList(row, report, answers, name) {
     onchange: () => answers.set(row, select.value || undefined),
   });
   fillOptions(select, [
-    ["", "right answer \u2026"],
+    ["", "correct answer \u2026"],
     ...report.choices.map((label) => [label, answerText(report, label)]),
   ]);
   return element("div", { class: "choices" }, select);

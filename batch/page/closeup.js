@@ -1,10 +1,10 @@
-// One row alone, large, with all that the report says of it.
+// A dialog that shows one row enlarged, with all of its columns.
 
 class Closeup {
   constructor(report, answers, list) {
     Object.assign(this, { report, answers, list });
     this.dialog = byId("closeup");
-    // Where the browser itself has closed it, as by a phone's way back.
+    // The browser may close the dialog, such as by a phone's back button.
     this.dialog.addEventListener("close", () => this._leave());
     answers.onChange(() => {
       if (this.dialog.open) this._fill();
@@ -24,8 +24,7 @@ class Closeup {
     if (!this.dialog.open) this.dialog.showModal();
   }
 
-  // At once, since the event `close` comes later: a key that is pressed until then would find the
-  // focus elsewhere, and lose it again.
+  // Moves the focus now: the event `close` comes later, and a key pressed before it would be lost.
   close() {
     this.dialog.close();
     this._leave();
@@ -38,7 +37,7 @@ class Closeup {
     this.dialog.querySelector("h2").focus();
   }
 
-  // Leads to the row that was shown last; the browser gives the focus to the first.
+  // Focuses the row shown last; the browser would focus the row that opened the dialog.
   _leave() {
     if (this.at === undefined || this.dialog.open) return;
     const at = this.at;
@@ -55,8 +54,10 @@ class Closeup {
     const facts = [
       ["Path", report.path(row)],
       [
-        "Rests on",
-        { face: "the face", image: "the whole photo", both: "face and photo" }[report.source(row)],
+        "Depends on",
+        { face: "the face", image: "the whole photo", both: "face and whole photo" }[
+          report.source(row)
+        ],
       ],
       ["Error", report.errors.get(row)],
       ["Note", report.shown.get(row)?.note],

@@ -1,4 +1,7 @@
-"""What the record of a run says, in words for the page."""
+"""The data of a page: facts of the run in words, and one JSON object for the page's script.
+
+Rows are stored as columns to keep the object small. ``data.js`` reads its keys.
+"""
 
 from __future__ import annotations
 
@@ -24,31 +27,30 @@ Fact = tuple[str, str]
 
 
 def describe_run(report: Path) -> tuple[Sequence[Fact], Sequence[str]]:
-    """Tell of a report's last run in pairs of a name and a value, and what to beware of.
+    """Describe the last run of a report by facts, pairs of name and value, and by warnings.
 
-    Both are empty without a record, or where it is damaged: see ``read_record``.
+    Both are empty if the run record is missing or damaged: see ``read_record``.
     """
     record = read_record(local_record_file(report))
     if record is None:
         return (), ()
     try:
-        return [(name, value) for name, value in _list_facts(record) if value], _list_warnings(
-            record
-        )
-    except (TypeError, ValueError, AttributeError):  # values that no run writes
+        facts = [(name, value) for name, value in _list_facts(record) if value]
+        return facts, _list_warnings(record)
+    except (TypeError, ValueError, AttributeError):  # the record has values that no run writes
         return (), ()
 
 
 def time_text(moment: datetime) -> str:
-    """Write a time for people, in UTC and to the minute."""
+    """Format a time in UTC, to the minute."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _list_warnings(record: RunRecord) -> list[str]:
     warnings = list(record.drift.warnings) if record.drift else []
     if not record.published:
-        ended = f"The last run, of {time_text(record.started)}, published no report"
-        warnings.insert(0, f"{ended} ({record.outcome}): this is an earlier one's.")
+        run = f"The last run, started {time_text(record.started)}, published no report"
+        warnings.insert(0, f"{run} ({record.outcome}); this page shows an earlier report.")
     if record.error:
         warnings.append(record.error)
     return warnings
@@ -57,11 +59,11 @@ def _list_warnings(record: RunRecord) -> list[str]:
 def _list_facts(record: RunRecord) -> Iterator[Fact]:
     counts = record.counts
     yield "Run", f"{time_text(record.started)}, {record.outcome.value.replace('_', ' ')}"
-    yield "Took", duration_text(max(1, round(record.seconds.wall)))
-    yield "Photos of", ", ".join(map(printable_text, record.inputs))
-    yield "Found", f"{counts.found:,} files, {counts.left_out:,} left out"
-    known = f", {counts.reused:,} from earlier runs or photos of the same bytes"
-    yield "Labelled", f"{counts.labelled_now:,} now{known if counts.reused else ''}"
+    yield "Duration", duration_text(max(1, round(record.seconds.wall)))
+    yield "Inputs", ", ".join(map(printable_text, record.inputs))
+    yield "Found", f"{counts.found:,} files, {counts.left_out:,} skipped"
+    reused = f", {counts.reused:,} reused from earlier runs or identical files"
+    yield "Labelled", f"{counts.labelled_now:,} now{reused if counts.reused else ''}"
     for name, count in (("Missing", counts.missing), ("Salvaged", counts.salvaged)):
         yield name, f"{count:,}" if count else ""
     yield "Models", ", ".join(f"{m.name} {m.version} ({m.sha256[:8]})" for m in record.models)
@@ -75,20 +77,28 @@ def _list_facts(record: RunRecord) -> Iterator[Fact]:
 
 
 def _drift_text(drift: Drift) -> str:
-    far = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
-    shares = [f"{share:.1%} from {what}" for what, share in far if share is not None]
-    return ", ".join(shares)
-
-
-# == All that the page's script is told, as one JSON object: columns, not rows, to keep it small.
+    distances = (("earlier runs", drift.from_last_run), ("the training data", drift.from_model))
+    return ", ".join(
+        f"{distance:.1%} from {name}" for name, distance in distances if distance is not None
+    )
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a page shows.
+    """The data of a page.
 
-    ``digest`` is the report's SHA-256, in hexadecimal; ``reasons`` counts failures; ``pictures``
-    has those of rows, by their numbers.
+    Attributes:
+        title: name of the report.
+        digest: SHA-256 of the report, in hexadecimal.
+        per_face: whether the report has one row per face.
+        totals: counts over all rows of the report.
+        reasons: failures by reason.
+        rows: the rows in the page.
+        editions: earlier reports, then this one; empty without earlier reports.
+        changes: changes since the last earlier report; None without one.
+        facts: facts of the run, pairs of name and value.
+        warnings: warnings of the run.
+        pictures: pictures by row number.
     """
 
     title: str
@@ -96,7 +106,7 @@ class Content:
     per_face: bool
     totals: Totals
     reasons: Mapping[str, int]
-    entries: Sequence[PageRow]
+    rows: Sequence[PageRow]
     editions: Sequence[Edition] = ()
     changes: Changes | None = None
     facts: Sequence[Fact] = ()
@@ -104,7 +114,7 @@ class Content:
     pictures: Mapping[int, PagePicture] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as the script reads it; pictures are apart, as ``picture_files`` has them."""
+        """Convert to the object that the script reads; ``picture_files`` has the picture data."""
         labels = self.totals.labels
         return {
             "title": self.title,
@@ -121,8 +131,8 @@ class Content:
             "reasons": sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])),
             "editions": [_edition_json(edition, self.totals) for edition in self.editions],
             "changes": _changes_json(self.changes),
-            "changed": _changed_rows_json(self.changes, self.entries),
-            "rows": _rows_json(self.entries, labels),
+            "changed": _changed_rows_json(self.changes, self.rows),
+            "rows": _rows_json(self.rows, labels),
             "pictures": [
                 [index, *(round(side, 1) for side in picture.view), picture.note]
                 for index, picture in self._list_pictures()
@@ -130,13 +140,13 @@ class Content:
         }
 
     def picture_files(self) -> list[bytes]:
-        """Give the pictures' files in the order of ``pictures``, empty where there is none."""
+        """List the picture files in the order of ``pictures``, empty for rows with a note only."""
         return [picture.data for _, picture in self._list_pictures()]
 
     def _list_pictures(self) -> Iterable[tuple[int, PagePicture]]:
-        for index, entry in enumerate(self.entries):
-            if entry.number in self.pictures:
-                yield index, self.pictures[entry.number]
+        for index, row in enumerate(self.rows):
+            if row.number in self.pictures:
+                yield index, self.pictures[row.number]
 
 
 def _totals_json(totals: Totals) -> dict[str, Any]:
@@ -179,18 +189,18 @@ def _changes_json(changes: Changes | None) -> dict[str, Any] | None:
     }
 
 
-def _changed_rows_json(changes: Changes | None, entries: Sequence[PageRow]) -> list[list[Any]]:
-    """Give the rows that changed, by their index: the change, and what was said before."""
+def _changed_rows_json(changes: Changes | None, rows: Sequence[PageRow]) -> list[list[Any]]:
+    """List changed rows: index, change, and the earlier answer."""
     if changes is None:
         return []
-    kept = [
-        (i, *changes.earlier[e.number])
-        for i, e in enumerate(entries)
-        if e.number in changes.earlier
+    changed = [
+        (index, *changes.earlier[row.number])
+        for index, row in enumerate(rows)
+        if row.number in changes.earlier
     ]
     return [
         [index, change, _answer_text(old) if old and change != Change.NEW else ""]
-        for index, change, old in kept
+        for index, change, old in changed
     ]
 
 
@@ -198,31 +208,33 @@ def _answer_text(row: SavedRow) -> str:
     return row.label or STATUS_TEXTS[Status(row.status)]
 
 
-def _rows_json(entries: Sequence[PageRow], labels: Sequence[str]) -> dict[str, Any]:
-    """Lay the rows out in columns; -1 and empty stand for what a row does not have."""
+def _rows_json(rows: Sequence[PageRow], labels: Sequence[str]) -> dict[str, Any]:
+    """Convert rows to columns; -1, 0 or an empty value stands for a missing one."""
     numbers = {label: number for number, label in enumerate(labels)}
     folders: dict[str, int] = {}
-    split = [entry.row.path.rpartition("/") for entry in entries]
+    split = [row.saved.path.rpartition("/") for row in rows]
     return {
         "folder": [
-            folders.setdefault(f"{folder}{mark}", len(folders)) for folder, mark, _ in split
+            folders.setdefault(f"{folder}{slash}", len(folders)) for folder, slash, _ in split
         ],
         "folders": list(folders),
         "name": [name for _, _, name in split],
-        "status": [list(Status).index(Status(entry.row.status)) for entry in entries],
-        "label": [-1 if e.row.label is None else numbers[e.row.label] for e in entries],
+        "status": [list(Status).index(Status(row.saved.status)) for row in rows],
+        "label": [-1 if row.saved.label is None else numbers[row.saved.label] for row in rows],
         "confidence": [
-            -1 if e.row.confidence is None else round(e.row.confidence * 10**PROBABILITY_DECIMALS)
-            for e in entries
+            -1
+            if row.saved.confidence is None
+            else round(row.saved.confidence * 10**PROBABILITY_DECIMALS)
+            for row in rows
         ],
         "source": [
-            -1 if e.source is None else list(Source).index(Source(e.source)) for e in entries
+            -1 if row.source is None else list(Source).index(Source(row.source)) for row in rows
         ],
-        "face": [e.row.face or 0 for e in entries],
+        "face": [row.saved.face or 0 for row in rows],
         "box": [
-            [] if e.box is None else [round(side * 10**PIXEL_DECIMALS) for side in e.box]
-            for e in entries
+            [] if row.box is None else [round(side * 10**PIXEL_DECIMALS) for side in row.box]
+            for row in rows
         ],
-        "missing": [i for i, e in enumerate(entries) if e.row.missing],
-        "error": [[i, e.error] for i, e in enumerate(entries) if e.error],
+        "missing": [index for index, row in enumerate(rows) if row.saved.missing],
+        "error": [[index, row.error] for index, row in enumerate(rows) if row.error],
     }

@@ -1,4 +1,4 @@
-// The report, as the page was given it: columns, and small pictures.
+// The rows of the report as columns, and their pictures.
 
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -7,20 +7,20 @@ async function unpack(text) {
 }
 
 class Report {
-  constructor(said, files) {
-    Object.assign(this, said);
-    this.size = said.rows.status.length;
-    this.missing = new Set(said.rows.missing);
-    this.errors = new Map(said.rows.error);
-    this.changed = new Map(said.changed.map(([row, change, was]) => [row, { change, was }]));
+  constructor(data, files) {
+    Object.assign(this, data);
+    this.size = data.rows.status.length;
+    this.missing = new Set(data.rows.missing);
+    this.errors = new Map(data.rows.error);
+    this.changed = new Map(data.changed.map(([row, change, was]) => [row, { change, was }]));
     this.shown = new Map(
-      said.pictures.map(([row, left, top, width, height, note], at) => [
+      data.pictures.map(([row, left, top, width, height, note], at) => [
         row,
         { view: [left, top, width, height], note, file: files[at] },
       ]),
     );
-    // A label of an old report may be called as a reason to give none.
-    this.choices = [...new Set([...said.labels, ...said.abstain])];
+    // A label of an old report may have the name of an abstain output.
+    this.choices = [...new Set([...data.labels, ...data.abstain])];
   }
 
   folder(row) {
@@ -35,7 +35,7 @@ class Report {
   label(row) {
     return this.labels[this.rows.label[row]] ?? "";
   }
-  // The label, or the status that takes its place; empty where there is no answer.
+  // The label or abstain output; empty without an answer.
   answer(row) {
     const status = this.status(row);
     return this.label(row) || (this.abstain.includes(status) ? status : "");
@@ -43,15 +43,15 @@ class Report {
   source(row) {
     return this.sources[this.rows.source[row]] ?? "";
   }
-  // 0 to 1, negative where there is none.
+  // 0 to 1; negative without an answer.
   confidence(row) {
     return this.rows.confidence[row] / 10000;
   }
-  // Left, top, width and height in pixels of the photo, or nothing.
+  // Left, top, width and height in pixels of the photo; empty without a box.
   box(row) {
     return this.rows.box[row].map((side) => side / 10);
   }
-  // A photo that nobody could read has no right label.
+  // A photo that could not be read has no correct answer.
   canReview(row) {
     return this.status(row) !== "failed";
   }
@@ -62,9 +62,9 @@ class Report {
 }
 
 async function readReport() {
-  const said = await unpack(byId("rows").textContent);
-  const report = new Report(said, JSON.parse(byId("pictures").textContent));
-  // They are large, and nobody reads them a second time.
+  const data = await unpack(byId("rows").textContent);
+  const report = new Report(data, JSON.parse(byId("pictures").textContent));
+  // They are large and no longer needed.
   byId("rows").remove();
   byId("pictures").remove();
   return report;

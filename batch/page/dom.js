@@ -1,4 +1,4 @@
-// Elements. Whatever comes from the report gets in as text and never as markup.
+// Helpers that create elements. Values from the report become text, never markup.
 
 const byId = (id) => document.getElementById(id);
 

@@ -1,4 +1,4 @@
-"""The rows of a report as its page needs them: what was said, on what grounds, and where."""
+"""Reads a report for its page: the rows that fit into a page, and totals over all rows."""
 
 from __future__ import annotations
 
@@ -31,23 +31,42 @@ from batch.reports.tabular import RecordReader
 _BOX = ("face_left", "face_top", "face_width", "face_height")
 _SIZE = ("width", "height")
 _REASONS = frozenset(map(str, Reason))
-# What stands for the reason of a failure of which no known one is given.
+# Reason of a failure whose text names no known one.
 OTHER_REASON = "other"
+# Most rows in a page: of a longer report, the failures and the least certain answers.
+MAX_ROWS = 200_000
+# Bins of equal width for confidences, 0 to 1.
+BINS = 20
+# Statuses as the page names them.
+STATUS_TEXTS = {
+    Status.OK: "ok",
+    Status.UNSURE: "unsure",
+    Status.NEITHER: "neither",
+    Status.NO_PERSON: "no person",
+    Status.NO_FACE: "no face",
+    Status.FAILED: "failed",
+}
 
+# Left, top, width, height.
 PixelBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """A row of the report.
+    """A row of a report, with the columns that the page needs.
 
-    ``number`` counts the report's rows from 0. ``box`` is the left, top, width and height of the
-    face that the answer rests on, and ``size`` the photo's width and height, all in pixels of the
-    upright photo; None where there are none. ``error`` is the report's text.
+    Attributes:
+        number: number of the row in the report, from 0.
+        saved: the row as every reader of reports sees it.
+        source: the column ``source``.
+        box: box of the face that the answer depends on, in pixels of the upright photo; None if it
+            depends on the whole photo.
+        size: width and height of the upright photo in pixels; None if the report has none.
+        error: the column ``error``.
     """
 
     number: int
-    row: SavedRow
+    saved: SavedRow
     source: str | None = None
     box: PixelBox | None = None
     size: tuple[int, int] | None = None
@@ -55,87 +74,32 @@ class PageRow:
 
     @property
     def rank(self) -> tuple[bool, float, int]:
-        """Say what is to be seen first: failures, then the least certain answers."""
-        sure = 2.0 if self.row.confidence is None else self.row.confidence
-        return self.row.status != Status.FAILED, sure, self.number
+        """Sort key: failures first, then the least certain answers."""
+        confidence = 2.0 if self.saved.confidence is None else self.saved.confidence
+        return self.saved.status != Status.FAILED, confidence, self.number
 
     @property
     def reason(self) -> str | None:
-        """The reason of a failure, one word; None where nothing failed."""
-        if self.row.status != Status.FAILED:
+        """The reason of a failure, one word; None if the row did not fail."""
+        if self.saved.status != Status.FAILED:
             return None
         reason = parse_reason(self.error)
         return reason if reason in _REASONS else OTHER_REASON
 
 
-def label_cells(report: SavedReport) -> list[str]:
-    """Name the labels of a report as its column ``label`` has them, in the model's order."""
-    return [escape_formula(name) for name in report.labels or ()]
-
-
-def read_page_rows(reader: RecordReader) -> Iterator[PageRow]:
-    """Read the rows of a report whose columns were checked, in their order, once.
-
-    Raises:
-        ReportError: one is damaged; the message has its number.
-    """
-    more = ("face", "source", *_BOX, *_SIZE)
-    wanted = (*REQUIRED_COLUMNS, *(name for name in more if name in reader.columns))
-    for number, (_, values) in enumerate(read_checked_records(reader, wanted)):
-        yield _to_page_row(number, dict(zip(wanted, values, strict=True)))
-
-
-def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
-    path, status, label, confidence, error = (record[name] for name in REQUIRED_COLUMNS)
-    row = SavedRow(path, status, label, confidence, record.get("face"), is_missing(error))
-    box = _read_numbers(record, _BOX)
-    size = _read_numbers(record, _SIZE)
-    source = record.get("source")
-    return PageRow(
-        number,
-        row,
-        source,
-        # An answer of the whole photo rests on no face, whatever was found in it.
-        None if box is None or source == Source.IMAGE else (box[0], box[1], box[2], box[3]),
-        None if size is None else (size[0], size[1]),
-        error,
-    )
-
-
-def _read_numbers(record: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
-    """Give a place or a size, the last two of whose numbers are sides; None for what is none."""
-    numbers: list[Any] = [record.get(name) for name in names]
-    return None if None in numbers or min(numbers[-2:]) <= 0 else numbers
-
-
-# == Sums over the rows of a report, which its page and its plots show.
-
-# Parts of equal width that confidences, 0 to 1, are counted in.
-BINS = 20
-# What the page calls each status.
-STATUS_TEXTS = {
-    Status.OK: "ok",
-    Status.UNSURE: "unsure",
-    Status.NEITHER: "neither",
-    Status.NO_PERSON: "nobody there",
-    Status.NO_FACE: "no face",
-    Status.FAILED: "failed",
-}
-
-
 class Totals:
-    """Counts of rows, and of their answers: labels, or reasons to give none.
+    """Counts of rows and of their answers, which are labels or abstain outputs.
 
     Attributes:
-        labels: the model's, in its order; others are added as rows have them.
-        abstain: the model's abstain outputs, and those that rows have as their status.
+        labels: labels of the model in its order, then other labels of the rows.
+        abstain: abstain outputs of the model or of the rows.
         by_status: rows by status.
-        sure: answers that are sure of a label, by label.
-        unsure: answers that are not, by label.
-        bins: confidences, by answer and by part of the range 0 to 1.
+        sure: sure answers by label.
+        unsure: unsure answers by label.
+        bins: answers by label or abstain output, and by bin of their confidence.
         rows: all rows.
-        photos: photos, of which each face may have a row.
-        missing: rows that were kept for photos that are gone.
+        photos: photos; with one row per face, a photo has several rows.
+        missing: rows of photos that no longer exist.
     """
 
     def __init__(self, labels: Sequence[str] = (), abstain: Sequence[str] = ()) -> None:
@@ -174,36 +138,38 @@ class Totals:
 
     @property
     def abstain(self) -> list[str]:
-        """The abstain outputs that the report knows, in their usual order."""
+        """The abstain outputs of the report, in their usual order."""
         return [name for name in Abstain if name in self._abstain]
 
     @property
     def mean_confidence(self) -> float | None:
-        """The mean over all answers that have one, 0 to 1; None without any."""
+        """Mean over all answers with a confidence, 0 to 1; None without any."""
         return self._confidence / self._answers if self._answers else None
 
     def count_sure(self, answer: str) -> int:
-        """Count the rows that have an answer and are not unsure of it."""
+        """Count the rows with this answer that are not unsure."""
         return (self.by_status if answer in self._abstain else self.sure)[answer]
 
     def share(self, answer: str) -> float | None:
-        """Give an answer's share of those that are not unsure, 0 to 1.
+        """Compute the share of an answer among those that are not unsure, 0 to 1.
 
-        None if there are none, or if the report does not know the answer.
+        Returns:
+            The share; None without such answers, or if the models do not give this one.
         """
         total = self.sure.total() + sum(self.by_status[name] for name in self.abstain)
         return self.count_sure(answer) / total if total and answer in self.bins else None
 
 
-# == A report read for its page: its sums, and the rows that the page has room for.
-
-# Rows that a page holds: of a report of more, the failures and the least certain answers.
-MAX_ROWS = 200_000
-
-
 @dataclass(frozen=True)
 class PageReport:
-    """What was read: the sums of all rows, failures by reason, and rows in the report's order."""
+    """A report as its page shows it.
+
+    Attributes:
+        saved: the report.
+        totals: counts over all rows.
+        reasons: failures by reason.
+        rows: at most ``MAX_ROWS`` rows, in the order of the report.
+    """
 
     saved: SavedReport
     totals: Totals
@@ -212,10 +178,10 @@ class PageReport:
 
 
 def read_page_report(report: Path) -> PageReport:
-    """Read a report; memory is bounded by ``MAX_ROWS``.
+    """Read a report in memory bounded by ``MAX_ROWS``.
 
     Raises:
-        ReportError: it is missing, no report, or damaged.
+        ReportError: the file is missing, damaged, or not a report.
         UsageError: a package that its format needs is not installed.
     """
     with open_reader(report) as reader:
@@ -226,11 +192,49 @@ def read_page_report(report: Path) -> PageReport:
     return PageReport(saved, totals, reasons, sorted(kept, key=attrgetter("number")))
 
 
+def _count_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
+    more = ("face", "source", *_BOX, *_SIZE)
+    columns = (*REQUIRED_COLUMNS, *(name for name in more if name in reader.columns))
+    for number, (_, values) in enumerate(read_checked_records(reader, columns)):
+        row = _to_page_row(number, dict(zip(columns, values, strict=True)))
+        totals.add(row.saved)
+        if row.reason:
+            reasons[row.reason] += 1
+        yield row
+
+
+def _to_page_row(number: int, record: dict[str, Any]) -> PageRow:
+    path, status, label, confidence, error = (record[name] for name in REQUIRED_COLUMNS)
+    box = _read_numbers(record, _BOX)
+    size = _read_numbers(record, _SIZE)
+    source = record.get("source")
+    return PageRow(
+        number,
+        SavedRow(path, status, label, confidence, record.get("face"), is_missing(error)),
+        source,
+        # An answer from the whole photo does not depend on the faces found in it.
+        None if box is None or source == Source.IMAGE else (box[0], box[1], box[2], box[3]),
+        None if size is None else (size[0], size[1]),
+        error,
+    )
+
+
+def _read_numbers(record: dict[str, Any], names: tuple[str, ...]) -> list[Any] | None:
+    """Read a box or a size, which ends in width and height; None if incomplete or empty."""
+    numbers: list[Any] = [record.get(name) for name in names]
+    return None if None in numbers or min(numbers[-2:]) <= 0 else numbers
+
+
+def label_cells(report: SavedReport) -> list[str]:
+    """List the labels of a report as they are written in its column ``label``."""
+    return [escape_formula(name) for name in report.labels or ()]
+
+
 def digest_report(report: Path) -> str:
-    """Give the SHA-256 of a report's file, in hexadecimal; of a dataset's, that of their list.
+    """Compute the SHA-256 of a report file, or of the file list of a dataset, in hexadecimal.
 
     Raises:
-        ReportError: it is missing, or neither file nor dataset.
+        ReportError: the path is missing, or is neither a file nor a dataset.
     """
     display_name = f"report {path_text(report)}"
     if is_dataset_at(report):
@@ -239,11 +243,3 @@ def digest_report(report: Path) -> str:
         raise ReportError(f"{display_name} is a pipe or device", "write it to a file first")
     with translate_read_errors(display_name), report.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _count_rows(reader: RecordReader, totals: Totals, reasons: Counter[str]) -> Iterator[PageRow]:
-    for entry in read_page_rows(reader):
-        totals.add(entry.row)
-        if entry.reason:
-            reasons[entry.reason] += 1
-        yield entry

@@ -1,4 +1,4 @@
-"""Earlier reports of the same photos: what they said, and what changed since the last one."""
+"""Earlier reports of the same photos: their totals, and the changes since the last one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from batch.reading.pairs import open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report
 from batch.recording.run_record import local_record_file, read_record
 
-# Photos that are gone are named up to here, and counted beyond.
+# Photos that are gone and listed by path; further ones are only counted.
 MAX_NAMED_GONE = 1_000
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A report as it was at some time: its name, when it was published, and its sums."""
+    """A report at the time of its publication.
+
+    Attributes:
+        name: name of its file.
+        when: when it was published, with a time zone.
+        totals: counts over its rows.
+    """
 
     name: str
     when: datetime
@@ -30,10 +36,13 @@ class Edition:
 
 @dataclass
 class Changes:
-    """What changed from one report to the next.
+    """Changes between two reports.
 
-    ``counts`` has each change, ``earlier`` what the earlier one said, by the number of the later one's
-    row, ``gone`` the first paths of those that are in the earlier one alone.
+    Attributes:
+        since: the earlier report.
+        counts: rows by kind of change.
+        earlier: kind of change and earlier row, by row number in the later report.
+        gone: paths that only the earlier report has, ``MAX_NAMED_GONE`` at most.
     """
 
     since: Edition
@@ -43,13 +52,13 @@ class Changes:
 
 
 def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Edition]:
-    """Read earlier reports, and put them in the order of their times.
+    """Read earlier reports, sorted by time of publication.
 
     Raises:
-        ReportError: one is missing, no report, or damaged.
-        UsageError: one can't be compared with ``now``.
+        ReportError: a file is missing, damaged, or not a report.
+        UsageError: a report can't be compared with ``now``.
     """
-    read = {}
+    editions = {}
     for report in reports:
         with open_saved_report(report) as saved:
             check_comparable(saved, now)
@@ -57,12 +66,12 @@ def read_editions(reports: Sequence[Path], now: SavedReport) -> dict[Path, Editi
             for row in saved.rows():
                 if not row.missing:
                     totals.add(row)
-        read[report] = Edition(path_text(Path(report.name)), find_publish_time(report), totals)
-    return dict(sorted(read.items(), key=lambda item: item[1].when))
+        editions[report] = Edition(path_text(Path(report.name)), find_publish_time(report), totals)
+    return dict(sorted(editions.items(), key=lambda item: item[1].when))
 
 
 def find_publish_time(report: Path) -> datetime:
-    """Tell when a report was published: as its run's record says, else when its file changed."""
+    """Find when a report was published: from its run record, else from its modification time."""
     record = read_record(local_record_file(report))
     if record and record.published:
         return record.ended
@@ -72,12 +81,16 @@ def find_publish_time(report: Path) -> datetime:
 def find_changes(
     old: Path, since: Edition, new: Path, kept: Mapping[tuple[str, int | None], PageRow]
 ) -> Changes:
-    """Find what changed from an ``old`` report to a ``new`` one.
+    """Find the changes from an ``old`` report to a ``new`` one.
 
-    ``kept`` has the rows to tell it of, by path and face.
+    Args:
+        old: the earlier report.
+        since: the earlier report as an edition.
+        new: the later report.
+        kept: the rows of the page, by path and face; only their earlier rows are kept.
 
     Raises:
-        ReportError: one of the two is damaged, or has a photo twice.
+        ReportError: a report is damaged, or has a photo twice.
         OutputError: the temporary file for the comparison can't be written.
     """
     changes = Changes(since)
@@ -91,7 +104,7 @@ def find_changes(
                 if pair.old is not None and len(changes.gone) < MAX_NAMED_GONE:
                     changes.gone.append(pair.old.path)
                 continue
-            entry = kept.get((pair.new.path, pair.new.face))
-            if entry is not None:
-                changes.earlier[entry.number] = change, pair.old
+            row = kept.get((pair.new.path, pair.new.face))
+            if row is not None:
+                changes.earlier[row.number] = change, pair.old
     return changes

@@ -1,8 +1,8 @@
-// A row of the report as a card with its picture, or as a line.
+// A row of the report, as a card with its picture or as a line of the list.
 
 const LABEL_COLOURS = 8;
 
-// A label has a dot of its colour; what takes its place has a shape of its own.
+// A label has a dot in its colour; an abstain output has a shape of its own.
 function answerMark(report, answer) {
   const label = report.labels.indexOf(answer);
   const look =
@@ -22,7 +22,7 @@ function rowMark(report, row) {
 function pictureOf(report, row) {
   const shown = report.shown.get(row);
   if (!shown?.file)
-    return element("p", { class: "placeholder" }, shown?.note ?? "No picture in this page.");
+    return element("p", { class: "placeholder" }, shown?.note ?? "This page has no picture of it.");
   const [left, top, width, height] = shown.view;
   const frame = element(
     "div",
@@ -88,7 +88,7 @@ function makeItem(report, answers, row, isCard, open) {
           type: "button",
           class: "picture",
           tabindex: "-1",
-          "aria-label": `Look closer at ${report.name(row)}`,
+          "aria-label": `Enlarge ${report.name(row)}`,
           onclick: () => open(row),
         },
         pictureOf(report, row),

@@ -1,19 +1,19 @@
-// What keys do, outside of fields that take text.
+// Keyboard shortcuts, which are off while a text field has the focus.
 
 const KEY_TEXTS = [
-  ["\u2190 \u2192 \u2191 \u2193", "move from photo to photo"],
-  ["j, k", "the next and the previous photo"],
-  ["Home, End", "the first and the last photo"],
-  ["n", "the next photo without an answer"],
-  ["1 to 9", "its right label, the first to the ninth, and on to the next"],
-  ["-", "neither: somebody is there who shows none of the labels"],
-  ["0", "nobody is there"],
-  ["a", "the answer that it has is right"],
-  ["Delete", "take its answer back"],
+  ["\u2190 \u2192 \u2191 \u2193", "go to another photo"],
+  ["j, k", "go to the next, previous photo"],
+  ["Home, End", "go to the first, last photo"],
+  ["n", "go to the next photo that is not reviewed"],
+  ["1 to 9", "set the correct answer to the first, ... ninth label, and go to the next photo"],
+  ["-", "set it to neither: a person who shows none of the labels"],
+  ["0", "set it to no person"],
+  ["a", "confirm the answer of the report"],
+  ["Delete", "clear the correct answer"],
   ["u", "undo"],
-  ["Enter", "look closer"],
+  ["Enter", "enlarge the photo"],
   ["/", "search"],
-  ["?", "this list"],
+  ["?", "show this list"],
 ];
 
 function nextOpen(list, report, answers) {
@@ -26,10 +26,10 @@ function nextOpen(list, report, answers) {
 function actionsOf(report, answers, list, closeup) {
   const go = (at) => {
     if (closeup.isOpen) closeup.step(at - list.current);
-    // From elsewhere in the page the first step leads to where the reviewer was.
+    // If the focus is elsewhere in the page, the first step returns to the current photo.
     else list.go(list.host.contains(document.activeElement) ? at : list.current);
   };
-  const say = (label) => {
+  const review = (label) => {
     if (list.row === undefined || !report.canReview(list.row)) return;
     answers.set(list.row, label);
     if (label !== undefined) go(list.current + 1);
@@ -44,13 +44,13 @@ function actionsOf(report, answers, list, closeup) {
     Home: () => go(0),
     End: () => go(list.rows.length - 1),
     n: () => go(nextOpen(list, report, answers)),
-    "-": () => say("neither"),
-    0: () => say("no_person"),
+    "-": () => review("neither"),
+    0: () => review("no_person"),
     a: () => {
-      if (report.answer(list.row)) say(report.answer(list.row));
+      if (report.answer(list.row)) review(report.answer(list.row));
     },
-    Delete: () => say(undefined),
-    Backspace: () => say(undefined),
+    Delete: () => review(undefined),
+    Backspace: () => review(undefined),
     u: () => undo(answers, list),
     Enter: () => {
       if (list.row !== undefined) closeup.open(list.row);
@@ -63,7 +63,7 @@ function actionsOf(report, answers, list, closeup) {
     "?": () => byId("keys").showModal(),
   };
   report.labels.slice(0, 9).forEach((label, at) => {
-    actions[at + 1] = () => say(label);
+    actions[at + 1] = () => review(label);
   });
   return actions;
 }
@@ -75,8 +75,8 @@ function undo(answers, list) {
 }
 
 function listenToKeys(actions, host, closeup) {
-  // Enter, arrows and the like have their own meaning on whatever else has the focus.
-  // And an answer is for a photo that is in sight.
+  // Other keys work only while a photo has the focus: Enter, arrows and the like have a meaning
+  // of their own elsewhere, and an answer must be for a visible photo.
   const anywhere = new Set(["j", "k", "n", "u", "/", "?"]);
   addEventListener("keydown", (event) => {
     const { target, key } = event;

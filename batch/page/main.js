@@ -1,6 +1,6 @@
-// The page put together.
+// The page: its form, list, dialogs and review.
 
-const TYPING = 120; // milliseconds without a key before a search begins
+const SEARCH_DELAY = 120; // milliseconds after the last key before a search begins
 
 function fillForm(report) {
   fillOptions(byId("label"), [["", "all"], ...report.labels.map((label) => [label, label])]);
@@ -12,8 +12,8 @@ function fillForm(report) {
   ]);
   fillOptions(byId("review"), [
     ["", "all"],
-    ["open", "to do"],
-    ["done", "done"],
+    ["open", "not reviewed"],
+    ["done", "reviewed"],
     ["corrected", "corrected"],
   ]);
   byId("folders").append(
@@ -36,12 +36,12 @@ function fillForm(report) {
   );
 }
 
-function asked() {
+function readForm() {
   const share = (id, otherwise) =>
     byId(id).value === "" ? otherwise : Number(byId(id).value) / 100;
-  const words = ["search", "label", "status", "folder", "review", "change", "sort"];
+  const fields = ["search", "label", "status", "folder", "review", "change", "sort"];
   return {
-    ...Object.fromEntries(words.map((id) => [id, byId(id).value])),
+    ...Object.fromEntries(fields.map((id) => [id, byId(id).value])),
     from: share("from", 0),
     to: share("to", 1),
   };
@@ -61,13 +61,13 @@ class Page {
 
   start() {
     fillForm(this.report);
-    showSummary(this.report, (change) => this.ask(change));
+    showSummary(this.report, (fields) => this.filter(fields));
     byId("page").hidden = false;
     byId("filters").open = matchMedia("(min-width: 60rem)").matches;
     let typing;
     byId("query").addEventListener("input", () => {
       clearTimeout(typing);
-      typing = setTimeout(() => this.refresh(), TYPING);
+      typing = setTimeout(() => this.refresh(), SEARCH_DELAY);
     });
     byId("query").addEventListener("submit", (event) => event.preventDefault());
     byId("query").addEventListener("reset", () => setTimeout(() => this.refresh()));
@@ -83,17 +83,17 @@ class Page {
     );
     this.answers.onChange((row) => this._answered(row));
     addEventListener("beforeunload", (event) => {
-      if (!this.answers.isKept && !this.answers.isDownloaded) event.preventDefault();
+      if (!this.answers.isStored && !this.answers.isDownloaded) event.preventDefault();
     });
     this.view(this.isGallery);
     this._showDone();
   }
 
-  // Sets some fields of the form, clears the others, and brings the result into sight.
-  ask(change) {
+  // Sets some fields of the form, clears the others, and scrolls to the result.
+  filter(fields) {
     byId("query").reset();
-    for (const [id, value] of Object.entries(change)) byId(id).value = value;
-    const lacksPictures = !this.query.rows(asked()).some((row) => this.report.shown.has(row));
+    for (const [id, value] of Object.entries(fields)) byId(id).value = value;
+    const lacksPictures = !this.query.rows(readForm()).some((row) => this.report.shown.has(row));
     this.view(this.isGallery && !lacksPictures);
     byId("photos").scrollIntoView();
     byId("photos").focus({ preventScroll: true });
@@ -108,12 +108,13 @@ class Page {
   }
 
   refresh() {
-    const found = this.query.rows(asked());
+    const found = this.query.rows(readForm());
     const shown = this.isGallery ? found.filter((row) => this.report.shown.has(row)) : found;
     const others = found.length - shown.length;
     byId("count").textContent = `${counted(found.length)} of ${counted(this.report.size)} match`;
     byId("hint").hidden = !others;
-    byId("hint").textContent = `${counted(others)} of them without a picture here: see the list.`;
+    byId("hint").textContent =
+      `${counted(others)} of them have no picture in this page: switch to the list to see them.`;
     this.list.show(shown);
   }
 
@@ -125,7 +126,7 @@ class Page {
     };
   }
 
-  // Follows an answer to a row, or to none in particular.
+  // Updates the page after an answer to a row, or after a change of any row (undefined).
   _answered(row) {
     if (row === undefined) this.refresh();
     const item = this.list.elementOf(row);
@@ -137,7 +138,7 @@ class Page {
   }
 
   _showDone() {
-    const { given, corrected, past, isKept } = this.answers;
+    const { given, corrected, past, isStored } = this.answers;
     const all = (this.reviewable ??= [...Array(this.report.size).keys()].filter((row) =>
       this.report.canReview(row),
     ).length);
@@ -145,21 +146,21 @@ class Page {
     byId("corrected").textContent = counted(corrected);
     byId("undo").disabled = !past.length;
     byId("download").disabled = !given.size;
-    byId("storage").hidden = isKept;
+    byId("storage").hidden = isStored;
     byId("storage").textContent =
-      "This browser keeps nothing for the page: download review.csv before you close it.";
+      "This browser does not store answers: download review.csv before you close the page.";
   }
 }
 
 if (typeof DecompressionStream === "undefined") {
-  fail("This browser is too old for the page: it has no DecompressionStream.");
+  fail("This browser is too old for this page: it lacks DecompressionStream.");
 } else {
   readReport()
     .then((report) => new Page(report).start())
-    .catch((error) => fail(`The page is damaged (${error.message}): make it again.`));
+    .catch((error) => fail(`This page is damaged (${error.message}); make it again.`));
 }
 
-function fail(words) {
-  byId("fault").textContent = words;
+function fail(message) {
+  byId("fault").textContent = message;
   byId("fault").hidden = false;
 }

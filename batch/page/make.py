@@ -1,4 +1,4 @@
-"""The page as one HTML file that needs nothing beside it and asks nothing of a network."""
+"""Makes the page of a report: one self-contained HTML file that loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -48,67 +48,21 @@ SCRIPTS = (
     "keys.js",
     "main.js",
 )
-# How hard the rows are compressed, 1 to 9: more takes longer and saves little.
+# gzip level of the rows, 1 to 9; higher levels are slower and save little.
 COMPRESSION = 6
-
-
-def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
-    """Write the page, in UTF-8.
-
-    ``plots`` has SVG for ``labels``, ``confidence`` and ``history``, empty where there is none.
-    Nothing of the report but its labels, in the plots, is in the file as markup: rows and pictures
-    are base64, which cannot end an element.
-    """
-    script = _join_scripts()
-    page = Template(_read_resource("page.html")).substitute(
-        policy=_policy_text(script),
-        style="\n".join(map(_read_resource, STYLES)),
-        script=script,
-        rows=_pack_rows(content),
-        pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
-        **{f"{name}_plot": plots[name] for name in ("labels", "confidence", "history")},
-    )
-    return page.encode()
-
-
-def _policy_text(script: str) -> str:
-    """Forbid all but this script, inline styles and pictures that the page itself holds.
-
-    Content Security Policy Level 3: https://www.w3.org/TR/CSP3/
-    """
-    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _join_scripts() -> str:
-    body = "\n".join(map(_read_resource, SCRIPTS))
-    return f'(() => {{\n"use strict";\n{body}}})();'
-
-
-def _pack_rows(content: Content) -> str:
-    text = json.dumps(content.to_json(), ensure_ascii=False, separators=(",", ":"))
-    # With no time in it, the same report gives the same page.
-    return b64encode(gzip.compress(text.encode(), COMPRESSION, mtime=0)).decode()
-
-
-def _read_resource(name: str) -> str:
-    return files("batch.page").joinpath(name).read_text(encoding="utf-8")
-
-
-# == Making the page of a report, from the report to the published file.
-
 SUFFIXES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
 class PageJob:
-    """What page is wanted: of which report, where it goes, and what it is to show.
+    """A request for a page.
 
-    ``photos`` is the folder in which the report's relative paths begin, ``gallery`` the most
-    pictures, ``previous`` earlier reports of the same photos.
+    Attributes:
+        report: the report, a file or the folder of a dataset.
+        output: path of the page, or ``-`` for standard output.
+        photos: base folder of the relative paths in the report.
+        gallery: largest number of pictures.
+        previous: earlier reports of the same photos.
     """
 
     report: Path
@@ -120,32 +74,37 @@ class PageJob:
 
 @dataclass(frozen=True)
 class PageSummary:
-    """A page that was published, in numbers.
+    """Counts of a published page.
 
-    ``rows`` are in it, ``of`` so many in the report; ``gone`` counts photos that should have a
-    picture and are not there; ``size`` is in bytes.
+    Attributes:
+        rows: rows in the page.
+        report_rows: rows in the report.
+        pictures: pictures in the page.
+        gone: photos without a picture because they no longer exist.
+        size: size of the page in bytes.
     """
 
     rows: int
-    of: int
+    report_rows: int
     pictures: int
     gone: int
     size: int
 
 
 def make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
-    """Make a report's page and publish it, whole or not at all.
+    """Make the page of a report and publish it in one step.
 
     Raises:
-        ReportError: the report or an earlier one is missing, no report, or damaged.
-        UsageError: earlier reports can't be compared, or a package or a better name is missing.
+        ReportError: the report or an earlier one is missing, damaged, or not a report.
+        UsageError: an earlier report can't be compared, a package is not installed, or the name of
+            the page does not end in .html.
         OutputError: the page can't be written.
         LockedError: another process writes the page.
-        WorkerError: the processes that decode photos can't be started.
+        WorkerError: the workers that decode photos can't be started.
     """
     check_page_output(request.output)
     reports = (request.report, *request.previous)
-    check_not_input(request.output, "a report that the page is to show", *map(os.fspath, reports))
+    check_not_input(request.output, "a report that the page shows", *map(os.fspath, reports))
     check_outside_datasets(request.output, *reports)
     with hold_lock(request.output):
         return _make_page(request, stdout)
@@ -158,7 +117,8 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
     page = build_document(content, draw(content.totals, content.editions))
     if digest_report(request.report) != digest:
         raise ReportError(
-            f"report {path_text(request.report)} was replaced meanwhile", "make the page again"
+            f"report {path_text(request.report)} was replaced while it was read",
+            "make the page again",
         )
     with (
         publish_output(request.output, stdout) as stream,
@@ -167,8 +127,8 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
         stream.write(page)
     shown = content.pictures.values()
     return PageSummary(
-        rows=len(content.entries),
-        of=content.totals.rows,
+        rows=len(content.rows),
+        report_rows=content.totals.rows,
         pictures=sum(bool(picture.data) for picture in shown),
         gone=sum(picture.note == PHOTO_GONE for picture in shown),
         size=len(page),
@@ -176,14 +136,14 @@ def _make_page(request: PageJob, stdout: BinaryIO) -> PageSummary:
 
 
 def check_page_output(output: str) -> None:
-    """Find out before the work whether the page can be published.
+    """Check before the work that the page can be published.
 
     Raises:
-        UsageError: its name is not that of a page.
-        OutputError: it is a folder, or its folder is missing or can't be written.
+        UsageError: its name does not end in .html.
+        OutputError: the path is a folder, or its folder is missing or not writable.
     """
     if not is_streamed(output) and Path(output).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{describe_output(output)} is to be a page", "end its name in .html")
+        raise UsageError(f"{describe_output(output)} is not an HTML file", "end its name in .html")
     check_destination(output)
 
 
@@ -208,7 +168,7 @@ def _build_content(request: PageJob, digest: str) -> Content:
         per_face=read.saved.per_face,
         totals=read.totals,
         reasons=read.reasons,
-        entries=read.rows,
+        rows=read.rows,
         editions=editions,
         changes=changes,
         facts=facts,
@@ -222,7 +182,7 @@ def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition]
     if not earlier:
         return (), None
     last, since = list(earlier.items())[-1]
-    kept = {(entry.row.path, entry.row.face): entry for entry in read.rows}
+    kept = {(row.saved.path, row.saved.face): row for row in read.rows}
     title = path_text(Path(request.report.name))
     now = Edition(title, find_publish_time(request.report), read.totals)
     return (*earlier.values(), now), find_changes(last, since, request.report, kept)
@@ -231,5 +191,57 @@ def _read_history(request: PageJob, read: PageReport) -> tuple[Sequence[Edition]
 def _make_pictures(request: PageJob, read: PageReport) -> Mapping[int, PagePicture]:
     chosen = choose_least_certain(read.rows, request.gallery)
     made = find_publish_time(request.report)
-    found = make_pictures(chosen, request.photos, read.saved.per_face, made)
-    return {entry.number: picture for entry, picture in found}
+    pictures = make_pictures(chosen, request.photos, read.saved.per_face, made)
+    return {row.number: picture for row, picture in pictures}
+
+
+def build_document(content: Content, plots: Mapping[str, str]) -> bytes:
+    """Build the HTML document.
+
+    Of the report, only labels in the plots are part of the markup. Rows and pictures are base64,
+    which can't close an element.
+
+    Args:
+        content: the data of the page.
+        plots: SVG elements ``labels``, ``confidence`` and ``history``, or empty texts.
+
+    Returns:
+        The document in UTF-8.
+    """
+    script = _join_scripts()
+    page = Template(_read_resource("page.html")).substitute(
+        policy=_policy_text(script),
+        style="\n".join(map(_read_resource, STYLES)),
+        script=script,
+        rows=_pack_rows(content),
+        pictures=json.dumps([b64encode(data).decode() for data in content.picture_files()]),
+        **{f"{name}_plot": plots[name] for name in ("labels", "confidence", "history")},
+    )
+    return page.encode()
+
+
+def _policy_text(script: str) -> str:
+    """Write a policy that allows only this script, inline styles and embedded pictures.
+
+    Source: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
+    """
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _join_scripts() -> str:
+    body = "\n".join(map(_read_resource, SCRIPTS))
+    return f'(() => {{\n"use strict";\n{body}}})();'
+
+
+def _pack_rows(content: Content) -> str:
+    text = json.dumps(content.to_json(), ensure_ascii=False, separators=(",", ":"))
+    # Without a time stamp, the same report gives the same page.
+    return b64encode(gzip.compress(text.encode(), COMPRESSION, mtime=0)).decode()
+
+
+def _read_resource(name: str) -> str:
+    return files("batch.page").joinpath(name).read_text(encoding="utf-8")

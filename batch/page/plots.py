@@ -1,4 +1,8 @@
-"""Plots by matplotlib as pieces of an HTML page, in whose colours they are drawn."""
+"""Plots of the page: answers, confidences, and shares over earlier reports, as inline SVG.
+
+matplotlib draws with placeholder colours that become CSS variables, so that plots follow the light
+and dark theme of the page.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,11 @@ _REFERENCE = re.compile(r"(url\(#|^#)([\w-]+)")
 
 
 def placeholder_colour(number: int) -> str:
-    """Give the colour that stands in a plot for the page's colour of that number, 0 to 255."""
+    """Return the placeholder for the colour of the page with this number, 0 to 255."""
     return f"#fe{number:02x}01"
 
 
-# What plots are drawn with: numbers from 0 on are the labels' colours.
+# The first numbers are the colours of labels.
 LABEL_COLOURS = 8
 INK, MUTED, LINE, NEITHER, NO_PERSON = (
     placeholder_colour(LABEL_COLOURS + number) for number in range(5)
@@ -46,7 +50,7 @@ _VARIABLES = {
 }
 SETTINGS: dict[Any, object] = {
     "svg.fonttype": "none",
-    # Labels are anybody's: a dollar sign in them is no formula.
+    # A dollar sign in a label does not begin a formula.
     "text.parse_math": False,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
@@ -62,25 +66,28 @@ SETTINGS: dict[Any, object] = {
 }
 
 
-def to_svg(figure: Figure, name: str, says: str) -> str:
-    """Turn a figure into an ``<svg>`` that scales, and says ``says`` to who can't see it.
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """Convert a figure to an ``<svg>`` element that scales with the page.
 
-    ``name`` keeps the marks inside it apart from those of other plots.
+    Args:
+        figure: the figure.
+        name: prefix of the ids in the element, distinct for each plot of a page.
+        description: text for screen readers.
     """
     text = StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     root = ET.fromstring(text.getvalue())
     for parent in root.iter():
-        # Its style would hold for the whole page.
+        # A style element would apply to the whole page.
         for child in [c for c in parent if c.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style")]:
             parent.remove(child)
-    used = {mark for node in root.iter() for mark in _find_references(node)}
+    used = {node_id for node in root.iter() for node_id in _find_references(node)}
     for node in root.iter():
         _adapt_node(node, name, used)
     for size in ("width", "height"):
         del root.attrib[size]
-    root.attrib |= {"role": "img", "aria-label": says}
+    root.attrib |= {"role": "img", "aria-label": description}
     ET.register_namespace("", _SVG)
     return ET.tostring(root, encoding="unicode")
 
@@ -103,27 +110,25 @@ def _adapt_node(node: ET.Element, name: str, used: set[str]) -> None:
         node.set(key, value)
 
 
-# == The plots of the page: answers, confidences, and shares over earlier reports.
-
-# Labels that a plot tells apart; the others are one more.
+# Labels with a colour of their own; all others share one.
 MAX_NAMED_LABELS = LABEL_COLOURS - 1
 OTHERS = "others"
-SIZE_INCHES = (4.6, 2.7)  # inches, as matplotlib counts; the page scales it
-UNSURE_ALPHA = 0.45  # how strong the colour of unsure answers is
-MAX_NAME_CHARS = 18  # characters
-OUTLINE_POINTS = 1.4  # points; of hollow bars
+SIZE_INCHES = (4.6, 2.7)  # the page scales it
+UNSURE_ALPHA = 0.45  # opacity of unsure answers
+MAX_NAME_CHARS = 18
+OUTLINE_POINTS = 1.4  # line width of hollow bars
 
 
 @dataclass(frozen=True)
 class _Series:
-    """One answer in a plot, or the labels that share a colour.
+    """One answer in a plot, or several labels that share a colour.
 
     Attributes:
-        name: for people.
+        name: text in the plot.
         answers: labels, or one abstain output.
-        colour: as ``svg`` writes it.
-        marker: of its points.
-        is_hollow: told from the others by its outline, whatever colours a reader can see.
+        colour: a placeholder colour.
+        marker: shape of its points in matplotlib's notation.
+        is_hollow: whether only its outline is drawn, which needs no colour vision.
     """
 
     name: str
@@ -142,7 +147,7 @@ _ABSTAIN = {
 
 
 def draw_plots(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
-    """Draw all plots of a page as SVG, by their names; empty where there is nothing to show."""
+    """Draw all plots of a page as SVG, by name; ``history`` is empty without earlier reports."""
     return {
         "labels": draw_answers(totals),
         "confidence": draw_confidence(totals),
@@ -151,7 +156,7 @@ def draw_plots(totals: Totals, editions: Sequence[Edition]) -> dict[str, str]:
 
 
 def draw_answers(totals: Totals) -> str:
-    """Draw how many rows have each answer, sure labels strong and unsure ones pale, as SVG."""
+    """Draw the number of rows per answer as SVG, with unsure ones in a pale colour."""
     with _open_axes() as (figure, axes):
         series = _choose_series(totals)
         counts = [sum(map(totals.count_sure, one.answers)) for one in series]
@@ -173,12 +178,12 @@ def draw_answers(totals: Totals) -> str:
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        says = "; ".join(f"{n} {c}" for n, c in zip(names, texts, strict=True))
-        return to_svg(figure, "labels", f"Answers: {says or 'none'}")
+        counts_text = "; ".join(f"{n} {c}" for n, c in zip(names, texts, strict=True))
+        return to_svg(figure, "labels", f"Answers: {counts_text or 'none'}")
 
 
 def draw_confidence(totals: Totals) -> str:
-    """Draw how many answers have which confidence, one answer above the other, as SVG."""
+    """Draw a stacked histogram of the confidences of answers as SVG."""
     with _open_axes() as (figure, axes):
         below = [0] * BINS
         edges = [part / BINS for part in range(BINS)]
@@ -190,19 +195,19 @@ def draw_confidence(totals: Totals) -> str:
             for bar in axes.bar(edges, counts, 0.9 / BINS, below, align="edge"):
                 _fill_bar(one, bar)
             below = [a + b for a, b in zip(below, counts, strict=True)]
-        # With two labels alone nothing is below a half.
+        # With two labels and no abstain outputs, nothing is below one half.
         first = next((part for part, count in enumerate(below) if count), 0)
         axes.set_xlim(min(first, BINS // 2) / BINS, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set(xlabel="confidence", ylabel="answers")
         mean = totals.mean_confidence
-        says = "no answers" if mean is None else f"the mean is {mean:.0%}"
-        return to_svg(figure, "confidence", f"Answers by confidence: {says}")
+        mean_text = "no answers" if mean is None else f"the mean is {mean:.0%}"
+        return to_svg(figure, "confidence", f"Answers by confidence: {mean_text}")
 
 
 def draw_history(editions: Sequence[Edition], now: Totals) -> str:
-    """Draw the shares of answers that are not unsure over reports, the oldest first, as SVG."""
+    """Draw the share of each answer among those that are not unsure, per report, as SVG."""
     with _open_axes() as (figure, axes):
         for one in _choose_series(now):
             if len(one.answers) > 1:
@@ -227,7 +232,7 @@ def draw_history(editions: Sequence[Edition], now: Totals) -> str:
 
 
 def _choose_series(totals: Totals) -> list[_Series]:
-    """Choose what plots tell apart: the labels that they name, all others, and abstentions."""
+    """Choose the series of a plot: named labels, all other labels, and abstain outputs."""
     shown = choose_labels(totals)
     rest = tuple(label for label in totals.labels if label not in shown)
     labels: list[tuple[str, tuple[str, ...]]] = [(label, (label,)) for label in shown]
@@ -240,7 +245,7 @@ def _choose_series(totals: Totals) -> list[_Series]:
 
 
 def choose_labels(totals: Totals) -> list[str]:
-    """Choose the labels that plots name: all, or the most frequent ones, in the model's order."""
+    """Choose the labels that plots name, in the order of the model: all, or the most frequent."""
     if len(totals.labels) <= LABEL_COLOURS:
         return list(totals.labels)
     counts = totals.sure + totals.unsure
@@ -249,7 +254,7 @@ def choose_labels(totals: Totals) -> list[str]:
 
 
 def _fill_bar(series: _Series, bar: Rectangle) -> None:
-    """Colour a bar; a hollow one has an outline, but none where it has no length."""
+    """Colour a bar; an empty bar has no outline."""
     is_empty = not bar.get_width() or not bar.get_height()
     bar.set_facecolor("none" if series.is_hollow else series.colour)
     bar.set_edgecolor(series.colour)
@@ -263,7 +268,7 @@ def _shorten(label: str) -> str:
 @contextmanager
 def _open_axes() -> Iterator[tuple[Figure, Axes]]:
     with rc_context(SETTINGS), warnings.catch_warnings():
-        # Labels may be in any script: the browser has its letters, this font need not.
+        # The browser renders labels in any script, even if matplotlib's font lacks the letters.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         yield figure, figure.subplots()

@@ -1,4 +1,4 @@
-// Which rows are shown, and in which order.
+// Filters and sorts the rows.
 
 const SORTS = {
   doubtful: "least certain",
@@ -16,7 +16,7 @@ class Query {
     this.texts = rows.map((row) =>
       `${report.path(row)}\n${report.errors.get(row) ?? ""}`.toLowerCase(),
     );
-    // What has no confidence has failed, or shows no face: that comes last both ways.
+    // Rows without a confidence (failed, no face) come last in both orders.
     const doubt = (row) => (report.confidence(row) < 0 ? 2 : report.confidence(row));
     const sure = (row) => report.confidence(row);
     const isChanged = (row) => (report.changed.has(row) ? 0 : 1);
@@ -30,14 +30,14 @@ class Query {
     };
   }
 
-  // Gives the rows for what the form says.
-  rows(asked) {
-    const tests = this._tests(asked);
+  // Returns the rows that match the fields of the form, in their order.
+  rows(fields) {
+    const tests = this._tests(fields);
     const found = [];
     for (let row = 0; row < this.report.size; row++) {
       if (tests.every((test) => test(row))) found.push(row);
     }
-    return asked.sort === "report" ? found : found.sort(this.compare[asked.sort]);
+    return fields.sort === "report" ? found : found.sort(this.compare[fields.sort]);
   }
 
   _tests({ search, label, status, from, to, folder, review, change }) {

@@ -1,4 +1,4 @@
-// review.csv: the answers of a reviewer, for training.
+// review.csv: the reviewer's answers, from which the trainer learns.
 
 const REVIEW_COLUMNS = [
   "path",

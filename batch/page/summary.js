@@ -1,24 +1,24 @@
-// What the report says as a whole: totals, changes, failures, and facts of its run.
+// The summary of the report: totals, changes, failures, and facts of the run.
 
-const SHOWN_PATHS = 200;
+const MAX_PATHS = 200;
 
-function showSummary(report, ask) {
+function showSummary(report, filter) {
   document.title = `${report.title} \u2013 batch-label`;
   byId("name").textContent = report.title;
   showLead(report);
   for (const warning of report.warnings) byId("warnings").append(element("li", {}, warning));
   byId("warnings").hidden = !report.warnings.length;
-  showTiles(report, ask);
+  showTiles(report, filter);
   showTables(report);
-  showChanges(report, ask);
-  showFailures(report, ask);
+  showChanges(report, filter);
+  showFailures(report, filter);
   const facts = report.facts.flatMap(([name, value]) => [
     element("dt", {}, name),
     element("dd", {}, value),
   ]);
   byId("facts").hidden = !facts.length;
   if (!report.editions.length) {
-    // There is room where the earlier reports would be.
+    // Without earlier reports their place is free.
     byId("history").replaceWith(byId("facts"));
     byId("facts").open = true;
   }
@@ -30,14 +30,16 @@ function showSummary(report, ask) {
 function showLead(report) {
   const { totals } = report;
   const run = report.facts.find(([name]) => name === "Run");
-  const rows = report.perFace ? `${counted(totals.rows)} faces and photos without one, ` : "";
-  const kept =
-    report.size < totals.rows ? ` Here are the ${counted(report.size)} least certain rows.` : "";
+  const rows = report.perFace ? `${counted(totals.rows)} rows, one per face, of ` : "";
+  const limit =
+    report.size < totals.rows
+      ? ` This page has the ${counted(report.size)} least certain rows.`
+      : "";
   byId("lead").textContent =
-    `${rows}${counted(totals.photos)} photos${run ? `, ${run[1]}` : ""}.${kept}`;
+    `${rows}${counted(totals.photos)} photos${run ? `, ${run[1]}` : ""}.${limit}`;
 }
 
-function showTiles(report, ask) {
+function showTiles(report, filter) {
   const { totals } = report;
   const known = new Set(totals.byAbstain.map(([status]) => status));
   const tiles = [["", "all", totals.rows]];
@@ -57,7 +59,7 @@ function showTiles(report, ask) {
             type: "button",
             class: `tile status-${status || "all"}`,
             disabled: !count,
-            onclick: () => ask({ status }),
+            onclick: () => filter({ status }),
           },
           element("strong", {}, counted(count)),
           element("span", {}, text),
@@ -67,7 +69,7 @@ function showTiles(report, ask) {
   );
 }
 
-// Names the colours of a plot, if each label has one of its own.
+// The legend of a plot, if each label has a colour of its own.
 function legend(report) {
   const { byLabel, byAbstain } = report.totals;
   if (byLabel.length > LABEL_COLOURS) return "";
@@ -76,7 +78,7 @@ function legend(report) {
 }
 
 function asDetails(table) {
-  return element("details", { class: "numbers" }, element("summary", {}, "In numbers"), table);
+  return element("details", { class: "numbers" }, element("summary", {}, "As a table"), table);
 }
 
 function showTables(report) {
@@ -132,37 +134,37 @@ function showTables(report) {
 
 function pathList(paths, more) {
   const shown = paths
-    .slice(0, SHOWN_PATHS)
+    .slice(0, MAX_PATHS)
     .map((path) => element("li", {}, element("bdi", {}, path)));
   if (more > 0) shown.push(element("li", { class: "muted" }, `and ${counted(more)} more`));
   return element("ul", { class: "paths" }, ...shown);
 }
 
-function showChanges(report, ask) {
+function showChanges(report, filter) {
   const place = byId("changes");
   if (!report.changes) {
-    place.querySelector("summary").textContent = "Changes: no earlier report was given";
+    place.querySelector("summary").textContent = "Changes: no earlier report";
     place
       .querySelector("div")
-      .append("With --previous OLD.csv, once or more often, the page shows what changed.");
+      .append("To see changes, name an earlier report with --previous when making the page.");
     return;
   }
   const { since, counts, gone } = report.changes;
-  const said = counts.map(([change, count]) => `${counted(count)} ${change}`).join(", ");
-  place.querySelector("summary").textContent = `Changes: ${said}`;
+  const numbers = counts.map(([change, count]) => `${counted(count)} ${change}`).join(", ");
+  place.querySelector("summary").textContent = `Changes: ${numbers}`;
   const inside = place.querySelector("div");
   inside.append(element("p", {}, "Since ", element("bdi", {}, since), "."));
   for (const [change, count, meaning] of counts.filter(([, number]) => number)) {
     const line = element("p", {}, `${counted(count)} ${change}: ${meaning}. `);
     if (change !== "gone")
-      line.append(element("button", { type: "button", onclick: () => ask({ change }) }, "Show"));
+      line.append(element("button", { type: "button", onclick: () => filter({ change }) }, "Show"));
     inside.append(line);
     if (change === "gone")
-      inside.append(pathList(gone, count - Math.min(SHOWN_PATHS, gone.length)));
+      inside.append(pathList(gone, count - Math.min(MAX_PATHS, gone.length)));
   }
 }
 
-function showFailures(report, ask) {
+function showFailures(report, filter) {
   const place = byId("failures");
   const total = report.totals.byStatus.failed;
   place.hidden = !total;
@@ -170,8 +172,8 @@ function showFailures(report, ask) {
   const paths = new Map(report.reasons.map(([reason]) => [reason, []]));
   for (const [row, error] of report.errors) {
     if (report.status(row) !== "failed") continue;
-    const said = report.missing.has(row) ? error.replace(/^.*?; /, "") : error;
-    (paths.get(said.split(":")[0]) ?? paths.get("other"))?.push(
+    const failure = report.missing.has(row) ? error.replace(/^.*?; /, "") : error;
+    (paths.get(failure.split(":")[0]) ?? paths.get("other"))?.push(
       `${report.path(row)} \u2013 ${error}`,
     );
   }
@@ -186,11 +188,11 @@ function showFailures(report, ask) {
           `${reason}: ${counted(count)} `,
           element(
             "button",
-            { type: "button", onclick: () => ask({ status: "failed", search: `${reason}:` }) },
+            { type: "button", onclick: () => filter({ status: "failed", search: `${reason}:` }) },
             "Show",
           ),
         ),
-        pathList(found, count - Math.min(SHOWN_PATHS, found.length)),
+        pathList(found, count - Math.min(MAX_PATHS, found.length)),
       );
   }
 }

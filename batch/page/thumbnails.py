@@ -1,10 +1,10 @@
-"""Small pictures of the photos for the page: re-encoded, and bounded in number and bytes."""
+"""Thumbnails for the page, re-encoded without metadata and bounded in number and bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from io import BytesIO
@@ -24,25 +24,27 @@ from batch.workers.pool import WorkerPool
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import WorkerTask
 
-# Of all pictures of a page, as the files that they are; in the page they take a third more.
+# Total size of the picture files of a page; as base64 they take a third more.
 MAX_TOTAL_BYTES = 32 * 1024**2
 MAX_PICTURE_SIDE = 320  # pixels
 QUALITY = 70  # of WebP, 0 to 100
-# A face in a photo of many is shown with as much around it, in sides of its box.
+# Side of the picture of a face, in sides of its box.
 SURROUND_FACTOR = 3.0
 
-PHOTO_GONE = "The photo is gone."
-PHOTO_CHANGED = "The photo has changed: it has another size now."
+PHOTO_GONE = "The photo no longer exists."
+PHOTO_CHANGED = "The photo has changed: its size differs from the report."
 NOT_LOCAL = "it is not on this machine"
 FILE_NEWER = "The file is newer than the report."
 
 
 @dataclass(frozen=True)
 class PagePicture:
-    """What the page shows for a row.
+    """The picture of a row.
 
-    ``data`` is a WebP file, empty where there is no picture; ``view`` is the part of the upright
-    photo that it shows, in the photo's pixels; ``note`` says what is wrong, mostly nothing.
+    Attributes:
+        data: a WebP file; empty without a picture.
+        view: the part of the upright photo that it shows, in pixels of the photo.
+        note: why there is no picture, or a warning; mostly empty.
     """
 
     data: bytes = b""
@@ -50,11 +52,10 @@ class PagePicture:
     note: str = ""
 
 
-def choose_least_certain(entries: Iterable[PageRow], count: int) -> list[PageRow]:
-    """Choose the rows that get a picture: of photos that could be read, the doubtful first."""
-    rows = ((entry, entry.row) for entry in entries)
-    seen = [entry for entry, row in rows if row.status != Status.FAILED and not row.missing]
-    return sorted(seen, key=attrgetter("rank"))[:count]
+def choose_least_certain(rows: Iterable[PageRow], count: int) -> list[PageRow]:
+    """Choose the rows that get a picture: the least certain ones of photos that could be read."""
+    readable = [row for row in rows if row.saved.status != Status.FAILED and not row.saved.missing]
+    return sorted(readable, key=attrgetter("rank"))[:count]
 
 
 def make_pictures(
@@ -62,16 +63,20 @@ def make_pictures(
 ) -> Iterator[tuple[PageRow, PagePicture]]:
     """Make the pictures of rows until ``MAX_TOTAL_BYTES`` are reached.
 
-    Photos are decoded by worker processes, once each; relative paths begin in the folder
-    ``photos``, and ``made`` is when the report was. With ``per_face`` a picture shows a face and
-    what is around it, else the whole photo.
+    Workers decode each photo once.
+
+    Args:
+        chosen: the rows, in order of preference.
+        photos: base folder of relative paths.
+        per_face: whether a picture shows a face with its surroundings instead of the whole photo.
+        made: when the report was published.
 
     Raises:
-        WorkerError: the processes can't be started.
+        WorkerError: the workers can't be started.
     """
     by_path: dict[str, list[PageRow]] = {}
-    for entry in chosen:
-        by_path.setdefault(entry.row.path, []).append(entry)
+    for row in chosen:
+        by_path.setdefault(row.saved.path, []).append(row)
     size = 0
     limits = FileLimits()
     with (
@@ -80,20 +85,18 @@ def make_pictures(
     ):
         make = partial(_make_photo_pictures, workers, fetcher, photos, per_face, made)
         with closing(thread_map(make, by_path.values(), available_cores())) as results:
-            for found in results:
-                for entry, picture in found:
+            for pictures in results:
+                for row, picture in pictures:
                     size += len(picture.data)
                     if size > MAX_TOTAL_BYTES:
                         return
-                    yield entry, picture
+                    yield row, picture
 
 
-def encode_picture(photo: Photo, place: PixelBox | None) -> PagePicture:
-    """Encode a photo, or the part of it around the box ``place``, without any metadata."""
-    view = (
-        _widen_box(place, photo) if place else (0.0, 0.0, float(photo.width), float(photo.height))
-    )
-    # The photo may have been decoded to less than its full size.
+def encode_picture(photo: Photo, box: PixelBox | None) -> PagePicture:
+    """Encode a photo, or the part of it around a box, without metadata."""
+    view = _widen_box(box, photo) if box else (0.0, 0.0, float(photo.width), float(photo.height))
+    # The photo may be decoded at less than its full size.
     across, down = photo.image.width / photo.width, photo.image.height / photo.height
     left, top, width, height = view
     image = photo.image.crop(
@@ -116,55 +119,55 @@ def _make_photo_pictures(
     photos: Path,
     per_face: bool,
     made: datetime,
-    entries: list[PageRow],
+    rows: list[PageRow],
 ) -> list[tuple[PageRow, PagePicture]]:
     try:
-        path = parse_path_text(entries[0].row.path)
+        path = parse_path_text(rows[0].saved.path)
     except ValueError as error:
-        return [(entry, PagePicture(note=f"No picture: {error}")) for entry in entries]
+        return [(row, PagePicture(note=f"No picture: {error}")) for row in rows]
     if isinstance(path, Url):
-        worked = _decode_member(path, workers, fetcher, photos)
+        result = _decode_member(path, workers, fetcher, photos)
     else:
-        worked = workers.process(WorkerRequest(photos / path, salvage=True))
-    return [(entry, _make_picture(entry, worked, per_face, made)) for entry in entries]
+        result = workers.process(WorkerRequest(photos / path, salvage=True))
+    return [(row, _make_picture(row, result, per_face, made)) for row in rows]
 
 
 def _decode_member(url: Url, workers: WorkerPool, fetcher: Fetcher, photos: Path) -> WorkerResult:
-    """Decode a photo in an archive of this machine; those elsewhere are not asked for."""
+    """Decode a photo in a local archive; remote photos are not fetched."""
     member = split_member(url.text)
     if member is None or is_url(member[0]):
         return WorkerResult(Failure(url, Stage.READ, Reason.UNREADABLE, NOT_LOCAL))
-    place = Url(build_member_url(str(photos / member[0]), member[1]))
-    content = fetcher.fetch(place).content
+    local = Url(build_member_url(str(photos / member[0]), member[1]))
+    content = fetcher.fetch(local).content
     if isinstance(content, Failure):
         return WorkerResult(content)
-    return workers.process(WorkerRequest(place, content, salvage=True))
+    return workers.process(WorkerRequest(local, content, salvage=True))
 
 
 def _make_picture(
-    entry: PageRow, worked: WorkerResult, per_face: bool, made: datetime
+    row: PageRow, result: WorkerResult, per_face: bool, made: datetime
 ) -> PagePicture:
-    photo = worked.content
+    photo = result.content
     if not isinstance(photo, Photo):
         assert isinstance(photo, Failure)
         gone = photo.reason is Reason.VANISHED
         return PagePicture(
             note=PHOTO_GONE if gone else f"No picture: {photo.reason}, {photo.detail}"
         )
-    if entry.size and (photo.width, photo.height) != entry.size:
+    if row.size and (photo.width, photo.height) != row.size:
         return PagePicture(note=PHOTO_CHANGED)
-    shown = encode_picture(photo, entry.box if per_face else None)
-    changed = worked.state.mtime_ns if worked.state else None
-    is_newer = changed is not None and changed / 1e9 > made.timestamp()
-    return PagePicture(shown.data, shown.view, FILE_NEWER if is_newer else "")
+    picture = encode_picture(photo, row.box if per_face else None)
+    mtime = result.state.mtime_ns if result.state else None
+    is_newer = mtime is not None and mtime / 1e9 > made.timestamp()
+    return replace(picture, note=FILE_NEWER) if is_newer else picture
 
 
-def _widen_box(place: PixelBox, photo: Photo) -> PixelBox:
-    """Widen a box to a square around it, and keep what of that is in the photo.
+def _widen_box(box: PixelBox, photo: Photo) -> PixelBox:
+    """Widen a box to a square with its surroundings, clipped to the photo.
 
-    A box may lie outside, at worst wholly: then a pixel at the edge is kept.
+    Of a box outside the photo, a pixel at the edge is kept.
     """
-    left, top, width, height = place
+    left, top, width, height = box
     side = SURROUND_FACTOR * max(width, height)
     start = left + (width - side) / 2, top + (height - side) / 2
     (left, width), (top, height) = (

@@ -1,4 +1,8 @@
-"""The profile of a set of answers: a few sums that runs can be compared by."""
+"""Drift detection: compares the answers of a run with those of earlier runs.
+
+A ``Profile`` sums up the answers of a run, the ``Baseline`` those of earlier runs, and
+``find_drift`` tests whether the two differ by more than photos and sampling error explain.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +18,33 @@ import msgspec
 from batch.path_text import printable_text
 from batch.records import Row, Source, Status
 
+# Photos needed on either side. With fewer, sampling error exceeds the changes looked for.
+MIN_PHOTOS = 100
+# Total variation distance: the share of photos that would have to change their outcome. Changes of
+# subject reach 0.85, from smiling portraits to others.
+MAX_SHARE_CHANGE = 0.9
+# Changes of subject hardly affect the mean confidence; a broken camera or model does.
+MAX_CONFIDENCE_DROP = 0.05
+# Probability that a check warns by chance: once in 27 years of nightly runs.
+FALSE_ALARM_RATE = 1e-4
+# Standard deviations that a normal variable exceeds on either side with that probability.
+_DEVIATIONS = NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / 2)
+
+# A difference, None if it can't be measured, and a warning if it is too large.
+Finding: TypeAlias = tuple[float | None, str | None]
+
 
 @dataclass(frozen=True)
 class Profile:
-    """What a set of answers looks like.
+    """Sums over a set of answers.
 
     Attributes:
         by_label: photos of status ``ok`` by label, for every label of the model.
         by_source: the same photos by source.
-        answers: photos with an answer: a label, sure or not, or the status of an abstain output.
-        confidence: the sum of their confidences.
-        confidence_squared: the sum of the squares.
-        by_abstain: photos of each status that a model's abstain output gives; empty for models
-            without such outputs.
+        answers: photos with an answer: a sure or unsure label, or an abstain output.
+        confidence: sum of their confidences.
+        confidence_squared: sum of the squared confidences.
+        by_abstain: photos by abstain output; empty for models without such outputs.
     """
 
     by_label: Mapping[str, int]
@@ -37,7 +55,7 @@ class Profile:
     by_abstain: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Profile) -> Profile:
-        """Join the profiles of two sets of answers."""
+        """Add up two profiles."""
         return Profile(
             by_label=_add_counts(self.by_label, other.by_label),
             by_source=_add_counts(self.by_source, other.by_source),
@@ -54,17 +72,17 @@ class Profile:
 
     @property
     def by_outcome(self) -> dict[str, int]:
-        """Photos whose answer counts: of status ``ok`` by label, others by status."""
+        """Photos of status ``ok`` by label, and photos without a label by abstain output."""
         return {**self.by_label, **self.by_abstain}
 
     @property
     def mean_confidence(self) -> float | None:
-        """The mean over photos with an answer, 0 to 1; None without such photos."""
+        """Mean over photos with an answer, 0 to 1; None without such photos."""
         return self.confidence / self.answers if self.answers else None
 
     @property
     def variance(self) -> float:
-        """The variance of the mean confidence, by chance alone."""
+        """Variance of the mean confidence due to sampling."""
         if not self.answers:
             return math.inf
         mean = self.confidence / self.answers
@@ -77,11 +95,11 @@ def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, i
 
 @dataclass
 class ProfileBuilder:
-    """Gathers the profile of rows as they pass.
+    """Builds the profile of rows one at a time.
 
     Attributes:
-        labels: the model's labels.
-        abstain: the abstain outputs that can take the place of a label.
+        labels: the labels of the model.
+        abstain: the abstain outputs of the model.
     """
 
     labels: Sequence[str]
@@ -94,7 +112,7 @@ class ProfileBuilder:
     _squares: float = field(default=0.0, init=False)
 
     def add(self, row: Row) -> None:
-        """Count a row's answer, if it has one."""
+        """Add the answer of a row, if it has one."""
         if row.answer is None:
             return
         confidence = float(row.answer.confidence)
@@ -108,7 +126,7 @@ class ProfileBuilder:
             self._by_source[row.source.value] += 1
 
     def profile(self) -> Profile:
-        """Give what was gathered so far."""
+        """Return the profile of the rows added so far."""
         return Profile(
             by_label={label: self._by_label[label] for label in self.labels},
             by_source={source.value: self._by_source[source.value] for source in Source},
@@ -119,37 +137,19 @@ class ProfileBuilder:
         )
 
 
-# == Drift: whether a run's answers look like those of earlier runs.
-
-# Photos. With fewer, the noise of chance alone is larger than the changes looked for.
-MIN_PHOTOS = 100
-# Total variation distance: the share of photos that would have to change their outcome. What people
-# photograph moves it by up to 0.85, from portraits that smile to ones that do not.
-MAX_SHARE_CHANGE = 0.9
-# What people photograph hardly moves how certain the models are of it; what spoils photos does.
-MAX_CONFIDENCE_DROP = 0.05
-# How likely about each check is to warn by chance alone: once in 27 years of nights.
-FALSE_ALARM_RATE = 1e-4
-# Standard deviations that a normal variable exceeds, up or down, with that probability.
-_DEVIATIONS = NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / 2)
-
-# How far, None where that can't be told, and a line for people where it is too far.
-Finding: TypeAlias = tuple[float | None, str | None]
-
-
 @dataclass(frozen=True)
 class Drift:
-    """How far a run's answers are from what was expected; None where that can't be told.
+    """Differences between the answers of a run and earlier ones; None if they can't be measured.
 
     Attributes:
-        photos: photos whose answer counts: a sure label, ``neither`` or ``no_person``.
-        mean_confidence: over photos with an answer.
-        from_last_run: total variation distance of the outcomes from earlier runs', 0 to 1.
-        from_model: total variation distance of the labels from the models' training data, 0 to 1;
-            no warning depends on it, as nobody's folder has the shares of training data.
-        confidence_change: the mean confidence less that of earlier runs.
-        warnings: lines for people, mostly none.
-        accepted: lines that would be warnings if the run had not been told to accept them.
+        photos: photos with a sure label, ``neither`` or ``no_person``.
+        mean_confidence: mean over photos with an answer, 0 to 1.
+        from_last_run: total variation distance of the outcomes from those of earlier runs, 0 to 1.
+        from_model: total variation distance of the labels from the training data of the models,
+            0 to 1. No warning depends on it: no folder has the shares of the training data.
+        confidence_change: mean confidence minus that of earlier runs, -1 to 1.
+        warnings: one line per difference that is too large.
+        accepted: lines that would be warnings without ``--accept-drift``.
     """
 
     photos: int
@@ -163,12 +163,12 @@ class Drift:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the next runs are compared with.
+    """Profiles of earlier runs, with which the next run is compared.
 
     Attributes:
-        usual: the answers of runs that gave no warning, or were accepted.
-        drifted: those of the runs since which did, None if the last one did not.
-        thresholds: what the answers were decided by; only alike ones are compared.
+        usual: answers of runs without a warning, or whose drift was accepted.
+        drifted: answers of the runs since then that gave a warning; None if the last one did not.
+        thresholds: thresholds of the answers; runs with other thresholds are not compared.
     """
 
     usual: Profile
@@ -176,10 +176,10 @@ class Baseline:
     thresholds: str = ""
 
     def add_run(self, now: Profile, drift: Drift, accept: bool) -> Baseline:
-        """Give what the runs after this one are compared with.
+        """Return the baseline of the runs after this one.
 
-        Answers that drifted are kept apart until they are accepted, which makes them the usual
-        ones, or until a run no longer drifts.
+        Drifted answers stay apart until they are accepted, which makes them the usual ones, or
+        until a run no longer drifts.
         """
         drifted = self.drifted + now if self.drifted else now
         if drift.warnings:
@@ -187,13 +187,13 @@ class Baseline:
         if accept and (self.drifted or drift.accepted):
             return replace(self, usual=drifted, drifted=None)
         if set(self.usual.by_abstain) != set(now.by_abstain):
-            return replace(self, usual=now, drifted=None)  # of models with other outputs
+            return replace(self, usual=now, drifted=None)  # the models have other outputs
         compared = (drift.from_last_run, drift.confidence_change) != (None, None)
         return replace(self, usual=self.usual + now, drifted=None if compared else self.drifted)
 
 
 def read_baseline(text: str | None) -> Baseline | None:
-    """Read a reference from its JSON; None if there is none, or it is damaged."""
+    """Read a baseline from JSON; None if the text is missing or damaged."""
     try:
         return msgspec.json.decode(text or "", type=Baseline)
     except msgspec.MsgspecError:
@@ -206,17 +206,17 @@ def find_drift(
     shares: Mapping[Source, Mapping[str, float]],
     accept: bool = False,
 ) -> Drift:
-    """Compare a run's answers with those of earlier runs and with the models' training data.
+    """Compare the answers of a run with those of earlier runs and with the training data.
 
-    What has fewer than ``MIN_PHOTOS`` on either side is not compared, nor are runs of different
-    labels. Runs of the same labels but different abstain outputs are compared by their labels
-    alone. A difference that chance explains is told but gives no warning.
+    Nothing is compared with fewer than ``MIN_PHOTOS`` photos on either side, or if the labels
+    differ. If only the abstain outputs differ, labels alone are compared. A difference within
+    sampling error is measured but gives no warning.
 
     Args:
-        now: the photos that the run labelled.
-        last: those of earlier runs.
-        shares: each model's ``label_shares`` under the source that it answers for.
-        accept: whether to give no warnings.
+        now: photos that the run labelled.
+        last: photos of earlier runs; None without any.
+        shares: ``label_shares`` of each model, by the source of its answers.
+        accept: whether to move warnings to ``Drift.accepted``.
     """
     if last is not None and set(last.by_label) != set(now.by_label):
         last = None
@@ -235,17 +235,21 @@ def find_drift(
 
 
 def total_variation(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """Measure the total variation distance of two distributions, 0 to 1."""
+    """Compute the total variation distance of two distributions, 0 to 1."""
     names = {**one, **other}
     return sum(abs(one.get(name, 0) - other.get(name, 0)) for name in names) / 2
 
 
 def bound_chance(shares: Mapping[str, float], inverse: float) -> float:
-    """Bound the distance that a sample of a distribution has from it by chance.
+    """Bound the total variation distance that sampling alone causes.
 
-    ``inverse`` is 1/n for a sample of n photos, 1/n + 1/m for two samples compared. It is at
-    most the expected distance (by Jensen's inequality) plus what McDiarmid's (1989) says is
-    exceeded with a probability of ``FALSE_ALARM_RATE``: one photo moves the distance by 1/n.
+    The bound is the expected distance (at most, by Jensen's inequality) plus the deviation from it
+    that is exceeded with probability ``FALSE_ALARM_RATE`` (McDiarmid's inequality, 1989), as one
+    photo changes the distance by 1/n.
+
+    Args:
+        shares: the distribution.
+        inverse: 1/n for a sample of n photos, 1/n + 1/m to compare two samples.
     """
     expected = sum(math.sqrt(share * (1 - share) * inverse) for share in shares.values()) / 2
     return expected + math.sqrt(math.log(1 / FALSE_ALARM_RATE) * inverse / 2)
@@ -259,12 +263,12 @@ def _compare_shares(now: Profile, last: Profile) -> Finding:
     if min(photos, photos_before) < MIN_PHOTOS:
         return None, None
     own, before = _to_shares(counts), _to_shares(counts_before)
-    together = _to_shares({name: count + counts_before[name] for name, count in counts.items()})
-    far = total_variation(own, before)
-    if far <= max(MAX_SHARE_CHANGE, bound_chance(together, 1 / photos + 1 / photos_before)):
-        return far, None
-    what = "answers" if alike and now.by_abstain else "labels"
-    return far, _describe_shift(what, own, before)
+    pooled = _to_shares({name: count + counts_before[name] for name, count in counts.items()})
+    distance = total_variation(own, before)
+    if distance <= max(MAX_SHARE_CHANGE, bound_chance(pooled, 1 / photos + 1 / photos_before)):
+        return distance, None
+    noun = "answers" if alike and now.by_abstain else "labels"
+    return distance, _describe_shift(noun, own, before)
 
 
 def _compare_confidence(now: Profile, last: Profile) -> Finding:
@@ -291,14 +295,14 @@ def _to_shares(counts: Mapping[str, float]) -> dict[str, float]:
 def _mix_expected_shares(
     now: Profile, shares: Mapping[Source, Mapping[str, float]]
 ) -> dict[str, float]:
-    """Mix the models' shares as their answers are mixed; what both answered counts half each."""
+    """Mix the shares of the models by source; an answer of both models counts half for each."""
     mixed = dict.fromkeys(now.by_label, 0.0)
     for source, count in now.by_source.items():
         both = (Source.FACE, Source.IMAGE) if source == Source.BOTH else (Source(source),)
         for part in both if count else ():
             own = shares.get(part, {})
             if set(own) != set(now.by_label) or not _is_distribution(own):
-                return {}  # the model's makers did not say, so nothing is expected
+                return {}  # the model has no usable ``label_shares``
             for label, share in _to_shares(own).items():
                 mixed[label] += count / len(both) * share
     return _to_shares(mixed)
@@ -310,9 +314,9 @@ def _is_distribution(shares: Mapping[str, object]) -> bool:
     return sound and len(numbers) == len(shares) and sum(numbers) > 0
 
 
-def _describe_shift(what: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
+def _describe_shift(noun: str, own: Mapping[str, float], expected: Mapping[str, float]) -> str:
     most = max(own, key=lambda name: round(abs(own[name] - expected[name]), 9))
     return (
-        f"the {what}' shares are far from those of earlier runs: "
+        f"the shares of {noun} differ much from earlier runs: "
         f"{printable_text(most)} is {own[most]:.0%}, not {expected[most]:.0%}"
     )

@@ -1,4 +1,4 @@
-"""A run's figures for Prometheus, as a file for node_exporter's textfile collector.
+"""Metrics of a run for the textfile collector of Prometheus' node_exporter.
 
 The format is the text exposition format 0.0.4:
 https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -22,7 +22,13 @@ SUCCESS_CODES = (ExitCode.OK, ExitCode.INCOMPLETE)
 
 @dataclass(frozen=True)
 class Metric:
-    """A gauge's name, the labels it has besides ``report``, and what it means."""
+    """A gauge.
+
+    Attributes:
+        name: its name.
+        labels: names of its labels besides ``report``.
+        meaning: its HELP text.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -65,24 +71,28 @@ METRICS = (
 
 
 def metrics_file(path: Path) -> AtomicFile:
-    """Make the file that ``--metrics-file`` names."""
-    elsewhere = "choose another place with --metrics-file"
-    return AtomicFile(path, "metrics file", elsewhere, start=f"# HELP {STARTED.name} ".encode())
+    """Name the file of ``--metrics-file``, which is replaced only if a run wrote it."""
+    remedy = "choose another path with --metrics-file"
+    return AtomicFile(path, "metrics file", remedy, start=f"# HELP {STARTED.name} ".encode())
 
 
 def write_metrics(file: AtomicFile, record: RunRecord) -> None:
-    """Write a run's figures in the earlier ones' place, and keep the time of the last success.
+    """Replace the metrics by those of a run, and keep the time of the last success.
 
     Raises:
-        OutputError: the system refuses; the earlier file stays.
+        OutputError: the file can't be written; the earlier one stays.
     """
     file.write(metrics_text(record, file.read() or b"").encode())
 
 
 def metrics_text(record: RunRecord, earlier: bytes = b"") -> str:
-    """Write a run's figures; a failed run's last success is that of the ``earlier`` text.
+    """Format the metrics of a run.
 
-    Every metric has the label ``report``, so that several jobs' files can lie in one folder.
+    Every metric has the label ``report``, so that one folder can hold the files of several jobs.
+
+    Args:
+        record: the record of the run.
+        earlier: the earlier file, from which a failed run takes the time of the last success.
     """
     lines: list[str] = []
     for metric, samples in _collect_samples(record, earlier).items():
@@ -96,7 +106,7 @@ def metrics_text(record: RunRecord, earlier: bytes = b"") -> str:
 def _collect_samples(
     record: RunRecord, earlier: bytes
 ) -> dict[Metric, Mapping[tuple[str, ...], int | float]]:
-    """Give each metric's values by its labels' values, in the order of ``METRICS``."""
+    """Collect the values of each metric by label values, in the order of ``METRICS``."""
     counts = record.counts
     ended = record.ended.timestamp()
     success = (
@@ -122,7 +132,7 @@ def _collect_samples(
 
 
 def _find_last_success(earlier: bytes, report: str) -> float | None:
-    """Find when a run of the same report last succeeded, in what an earlier run wrote."""
+    """Find the time of the last success of a report in the file of an earlier run."""
     start = f"{_series_text(LAST_SUCCESS, report, ())} "
     for line in earlier.decode("utf-8", "replace").split("\n"):
         if line.startswith(start):

@@ -1,8 +1,9 @@
-"""Writes down how a run went, however it ends: run.json and the metrics."""
+"""Writes run.json and the metrics at the end of a run, even if it fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from batch.engines.engine import Engine
@@ -44,7 +45,7 @@ from batch.tally import Tally
 from batch.vision.basis import compute_basis
 from batch.vision.detector_file import hash_detector
 
-# What the record is called of a run that Python itself gave up on.
+# Prefix of the error text of an exception that is not a ``BatchLabelError``.
 UNEXPECTED_ERROR = "an error in batch-label: "
 _OUTCOMES = {
     TimeLimitReached: Outcome.TIME_IS_UP,
@@ -55,28 +56,36 @@ _OUTCOMES = {
 
 
 class Recorder:
-    """Knows all about a run; as a context manager it writes that down as the block ends.
+    """Context manager that collects the facts of a run and writes its record on exit.
 
-    The run sets ``engine``, ``tally``, ``sharded``, ``drift``, ``published`` and ``up_to_date``
-    as it gets to them, ``has_destination`` once there can be a record beside the report, and
-    ``has_metrics`` once it is known that there can be a metrics file. ``settings`` are those of the
-    job unless it sets others.
+    The run sets the attributes as it learns of them.
+
+    Attributes:
+        settings: the options of the job, by name.
+        has_destination: whether the folder of the report was checked, so that a record can be
+            written beside it.
+        has_metrics: whether the path of the metrics file was checked.
+        engine: the engine that labels.
+        sharded: the files of the shard; None without ``--shard``.
+        tally: counts of files.
+        drift: comparison with earlier runs; None if nothing was compared.
+        published: whether the report holds the results of this run.
+        up_to_date: whether the report was kept, as nothing in it would change.
     """
 
     def __init__(self, job: Job, log: Log) -> None:
-        self.tally = Tally()
-        self.engine: Engine | None = None
-        self.sharded: ShardedFiles | None = None
-        self.drift: Drift | None = None
-        self.published = self.up_to_date = False
-        self.has_destination = self.has_metrics = False
-        # Those that the run was asked for; ``photos`` are the record's inputs.
-        self.settings = flatten_options(job)
-        del self.settings["photos"]
         self._job = job
         self._log = log
         self._started = utc_now()
         self._clock = monotonic_seconds()
+        self.settings = flatten_options(job)
+        del self.settings["photos"]  # the record has them as ``inputs``
+        self.has_destination = self.has_metrics = False
+        self.engine: Engine | None = None
+        self.sharded: ShardedFiles | None = None
+        self.tally = Tally()
+        self.drift: Drift | None = None
+        self.published = self.up_to_date = False
 
     def __enter__(self) -> Recorder:
         return self
@@ -88,26 +97,28 @@ class Recorder:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, LockedError):
-            return  # the record is that of the run which holds the lock
+            return  # the record belongs to the run that holds the lock
         record = self._make_record(error)
         if self.has_destination and not is_streamed(self._job.output):
-            self._write_best_effort(lambda: write_record(record_file(self._report), record))
+            with self._log_output_error():
+                write_record(record_file(self._report), record)
         metrics = self._job.metrics_file
         if metrics is not None and self.has_metrics:
-            self._write_best_effort(lambda: write_metrics(metrics_file(metrics), record))
+            with self._log_output_error():
+                write_metrics(metrics_file(metrics), record)
         mark_record_written()
 
-    def _write_best_effort(self, write: Callable[[], None]) -> None:
-        """Write one of the records; a refusal changes neither the run's outcome nor the others."""
+    @contextmanager
+    def _log_output_error(self) -> Iterator[None]:
+        """Log a failed write as a warning: it does not change the outcome of the run."""
         try:
-            write()
-        except OutputError as refusal:
-            self._log(Event.NOT_RECORDED, str(refusal), Level.WARNING)
+            yield
+        except OutputError as error:
+            self._log(Event.NOT_RECORDED, str(error), Level.WARNING)
 
     def _make_record(self, error: BaseException | None) -> RunRecord:
         code = _find_exit_code(self.tally, error)
-        engine = self.engine
-        ensemble = engine.ensemble if engine else None
+        engine, ensemble = self.engine, self.engine.ensemble if self.engine else None
         return RunRecord(
             outcome=_find_outcome(code, error),
             exit_code=int(code),
@@ -138,12 +149,12 @@ class Recorder:
 
     @property
     def _report(self) -> Location:
-        place = parse_location(self._job.output)
-        return place if isinstance(place, Url) else resolve_path(place)
+        report = parse_location(self._job.output)
+        return report if isinstance(report, Url) else resolve_path(report)
 
     def _seconds(self) -> StageSeconds:
-        passed = self.engine.timings.seconds() if self.engine else {}
-        stages = {stage: round(seconds, 3) for stage, seconds in passed.items()}
+        timings = self.engine.timings.seconds() if self.engine else {}
+        stages = {stage: round(seconds, 3) for stage, seconds in timings.items()}
         return StageSeconds(wall=round(monotonic_seconds() - self._clock, 3), **stages)
 
 
@@ -175,7 +186,8 @@ def _find_exit_code(tally: Tally, error: BaseException | None) -> ExitCode:
 def _find_outcome(code: ExitCode, error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.INCOMPLETE if code is ExitCode.INCOMPLETE else Outcome.DONE
-    return next((o for kind, o in _OUTCOMES.items() if isinstance(error, kind)), Outcome.FAILED)
+    outcomes = (outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind))
+    return next(outcomes, Outcome.FAILED)
 
 
 def _error_text(error: BaseException | None) -> str | None:

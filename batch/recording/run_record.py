@@ -1,4 +1,7 @@
-"""What a run runs on: the machine, and the versions of what answers depend on."""
+"""The record of a run, ``run.json``: what ran, how it ended, and what it counted.
+
+docs/run-record.md documents the keys of the file, which are the fields of the records below.
+"""
 
 from __future__ import annotations
 
@@ -24,52 +27,16 @@ from batch.shard import Shard, ShardRecord
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-
-# Whichever of its builds is installed.
+SCHEMA_VERSION = 1
+RECORD_SUFFIX = ".run.json"
+# Distributions of ONNX Runtime, of which one is installed.
 _ONNX_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class HostRecord:
-    """The machine, and the cores that the run was allowed."""
-
-    name: str
-    system: str
-    cores: int
-
-
-def find_versions() -> dict[str, str | None]:
-    """Look up the versions of what answers depend on; None for what is not installed."""
-    return {
-        "batch-label": find_version("batch-label"),
-        "python": platform.python_version(),
-        "onnxruntime": next(filter(None, map(find_version, _ONNX_RUNTIMES)), None),
-        "pillow": find_version("pillow"),
-        "numpy": find_version("numpy"),
-    }
-
-
-def describe_host(cores: int) -> HostRecord:
-    """Describe this machine; ``cores`` are those that the process may use."""
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return HostRecord(platform.node(), system, cores)
-
-
-def find_version(package: str) -> str | None:
-    """Look up a package's version; None if it is not installed, as in a copy of the source."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-# == What is kept of a run: see docs/run-record.md.
 
 Setting: TypeAlias = str | int | float | bool | tuple[str | int, ...] | None
 
 
 class Outcome(StrEnum):
-    """How a run ended, in one word that a program can match."""
+    """How a run ended, in one word for programs."""
 
     DONE = "done"
     INCOMPLETE = "incomplete"
@@ -82,7 +49,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """How long it took: ``wall`` on the clock, the stages summed over the workers."""
+    """Durations in seconds.
+
+    Attributes:
+        wall: wall-clock time of the run.
+        discover: finding the files.
+        read: reading files; this and the next four are summed over the workers.
+        decode: decoding photos.
+        faces: detecting faces.
+        crop: resizing photos and faces to the input size of the models.
+        classify: running the models.
+        report: writing the report, or finding that it is up to date.
+    """
 
     wall: float = 0.0
     discover: float = 0.0
@@ -96,7 +74,24 @@ class StageSeconds:
 
 @dataclass(frozen=True)
 class RunCounts:
-    """What was found, and what became of every single file."""
+    """Counts of files.
+
+    Attributes:
+        found: files found.
+        labelled_now: files that this run processed, including those that failed.
+        reused: files whose row comes from an earlier run or from a file of the same content.
+        missing: files that no longer exist but stay in the report; not in ``found``.
+        away: files in ``missing`` whose folder, archive or input is empty or can't be read.
+        gone: files that no longer exist and left the report, except for moved ones.
+        salvaged: truncated photos labelled from their readable part.
+        by_cause: files that had to be processed, by the reason why; empty without a journal.
+        left_out: entries that discovery skipped.
+        left_out_by_reason: the same by the reason, such as ``hidden``.
+        by_status: files by status.
+        by_reason: failed files by the reason of the failure.
+        by_label: files of status ``ok`` by label.
+        accepted: failed files accepted with ``--accept-failures``.
+    """
 
     found: int = 0
     labelled_now: int = 0
@@ -116,7 +111,13 @@ class RunCounts:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model that ran, and its file's SHA-256 in hexadecimal."""
+    """A model that ran.
+
+    Attributes:
+        name: the name in its metadata.
+        version: the version in its metadata.
+        sha256: SHA-256 of its file, in hexadecimal.
+    """
 
     name: str
     version: str
@@ -125,18 +126,59 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class DetectorRecord:
-    """The face detector that ran, by its file's SHA-256 in hexadecimal."""
+    """The face detector that ran.
+
+    Attributes:
+        sha256: SHA-256 of its file, in hexadecimal.
+    """
 
     sha256: str
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """All that is kept of a run; the fields are the keys of run.json, in their order.
+class HostRecord:
+    """The machine.
 
-    ``started`` and ``ended`` are aware datetimes; ``outputs`` are the labels, then the abstain
-    outputs that the report has columns for. ``up_to_date`` says that it was left as it was. What a
-    run did not get to is None or empty.
+    Attributes:
+        name: host name.
+        system: operating system, its release, and the architecture of the processor.
+        cores: cores that the process may use.
+    """
+
+    name: str
+    system: str
+    cores: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The record of a run; its fields are the keys of run.json, in this order.
+
+    A field that the run did not reach is None, 0 or empty.
+
+    Attributes:
+        outcome: how the run ended.
+        exit_code: exit code of the process.
+        published: whether the report holds the results of this run.
+        error: what ended the run, with its remedy, in one line; None if nothing did.
+        started: start of the run, with a time zone.
+        ended: when this record was written, with a time zone.
+        report: absolute path or URL of the report.
+        inputs: the photos given on the command line.
+        seconds: durations of the stages.
+        counts: counts of files.
+        models: the models that ran.
+        detector: the face detector that ran; None without one.
+        provider: execution provider that ran the models: ``cpu``, ``cuda`` or ``tensorrt``.
+        devices: numbers of the GPUs that ran them; empty on the CPU.
+        settings: all options by name, given or not; durations in seconds.
+        versions: versions of the packages that answers depend on; None if not installed.
+        host: the machine.
+        drift: comparison with earlier runs; None if nothing was compared.
+        basis: digest of everything but the photo that probabilities depend on.
+        shard: the shard that was labelled; None without ``--shard``.
+        outputs: outputs with a column ``p_<output>`` in the report: labels, then abstain outputs.
+        up_to_date: whether the report was kept, as nothing in it would change.
     """
 
     outcome: Outcome
@@ -164,7 +206,7 @@ class RunRecord:
 
 
 def flatten_options(*options: DataclassInstance) -> dict[str, Setting]:
-    """Flatten records of options, those inside them too, into the settings of run.json."""
+    """Flatten option records, including nested ones, to the settings of run.json."""
     settings: dict[str, Setting] = {}
     for record in options:
         for option in fields(record):
@@ -190,54 +232,73 @@ def _to_setting(value: object) -> Setting:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-# == The file of a run's record, ``results.csv.run.json`` beside ``results.csv``.
+def find_versions() -> dict[str, str | None]:
+    """Find the versions of the packages that answers depend on; None if not installed."""
+    return {
+        "batch-label": find_version("batch-label"),
+        "python": platform.python_version(),
+        "onnxruntime": next(filter(None, map(find_version, _ONNX_RUNTIMES)), None),
+        "pillow": find_version("pillow"),
+        "numpy": find_version("numpy"),
+    }
 
-SCHEMA_VERSION = 1
-RECORD_SUFFIX = ".run.json"
+
+def find_version(package: str) -> str | None:
+    """Find the version of a package; None if it is not installed, as in a source checkout."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def describe_host(cores: int) -> HostRecord:
+    """Describe this machine, of which the process may use ``cores`` cores."""
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return HostRecord(platform.node(), system, cores)
 
 
 def local_record_file(report: Path) -> AtomicFile:
-    """Name the record of a report's runs: ``results.csv.run.json`` beside ``results.csv``."""
+    """Name the run record of a local report: ``results.csv.run.json`` beside ``results.csv``."""
     return AtomicFile(
-        report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another place with -o"
+        report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another path with -o"
     )
 
 
 def record_file(report: Location) -> AtomicFile | AtomicObject:
-    """Name the record of a report's runs, also that of one in a store."""
+    """Name the run record of a report, which may be in a store."""
     if isinstance(report, Url):
         return AtomicObject(Url(report.text.rstrip("/") + RECORD_SUFFIX), "run record")
     return local_record_file(report)
 
 
 def write_record(file: AtomicFile | AtomicObject, record: RunRecord) -> None:
-    """Write a run's record in the earlier one's place.
+    """Replace the run record.
 
     Raises:
-        OutputError: the system refuses; the earlier record stays.
+        OutputError: the record can't be written; the earlier one stays.
     """
     text = json.dumps(to_json(record), indent=2, ensure_ascii=False, allow_nan=False)
-    # What is no UTF-8 becomes an escape, which is JSON's own as well.
+    # Lone surrogates become escapes, which are valid in JSON as well.
     file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def read_record(file: AtomicFile | AtomicObject) -> RunRecord | None:
-    """Read the record that an earlier run left.
+    """Read the record of the last run.
 
-    None where there is none, and where it is damaged or of another schema: a record is for
-    people and monitors, and no run depends on one.
+    Returns:
+        The record; None if it is missing, damaged, or of another schema version.
     """
     try:
         values = json.loads(file.read() or b"")
         if values["schema_version"] != SCHEMA_VERSION:
             return None
-        # What a later version adds is passed over, and what the first ones lack has its default.
+        # Unknown keys are ignored, and missing ones get their default.
         return msgspec.convert(values, RunRecord)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
-    """Give a record as the object that run.json holds."""
+    """Convert a record to the JSON object of run.json."""
     times = {"started": utc_text(record.started), "ended": utc_text(record.ended)}
     return {"schema_version": SCHEMA_VERSION} | asdict(record) | times

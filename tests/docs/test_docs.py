@@ -12,7 +12,8 @@ from batch.cli.default_command import RESERVED_COMMANDS
 from batch.cli.main import cli
 from batch.errors import EXIT_MEANINGS
 from batch.explaining.explainer import MAX_FACES
-from batch.explaining.occlusion import MIN_SCALE, SPOT_WIDTH, SPOTS_PER_SIDE
+from batch.explaining.occlusion import SPOT_WIDTH, SPOTS_PER_SIDE
+from batch.explaining.picture import MIN_SCALE
 from batch.log import PROGRAM
 from batch.models.shipped import list_shipped_models
 from batch.options import MAX_FILE_BYTES, MAX_PIXELS
@@ -69,7 +70,7 @@ def test_explain_names_the_numbers_of_the_code() -> None:
 
 def test_usage_names_the_reserved_commands() -> None:
     (name,) = RESERVED_COMMANDS
-    assert f"The name `{name}` is kept for a command to come" in _unwrapped(USAGE)
+    assert f"The name `{name}` is reserved for a future command" in _unwrapped(USAGE)
 
 
 def test_usage_names_the_limits_of_the_code() -> None:

@@ -23,8 +23,8 @@ from batch.recording.run_record import (
     find_versions,
     to_json,
 )
-from tests.batch.recording.test_run_record import RECORD
 from tests.conftest import REPOSITORY
+from tests.support.run_records import RECORD
 
 DOCS = REPOSITORY / "docs" / "run-record.md"
 TEXT = DOCS.read_text(encoding="utf-8")

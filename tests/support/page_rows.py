@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -94,3 +99,21 @@ def make_report_page(report: Path, *previous: Path, gallery: int = 500) -> tuple
     page = report.with_suffix(".html")
     request = PageJob(report, str(page), report.parent, gallery, previous)
     return page, make_page(request, io.BytesIO())
+
+
+def element_text(page: Path, name: str) -> str:
+    """Read the text of a script element."""
+    found = re.search(rf'<script[^>]* id="{name}">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def page_data(page: Path) -> dict[str, Any]:
+    """Read the data object of the page."""
+    data: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(element_text(page, "rows"))))
+    return data
+
+
+def files_of(page: Path) -> list[bytes]:
+    """Read the picture files of a page."""
+    return [base64.b64decode(file) for file in json.loads(element_text(page, "pictures"))]

@@ -1,4 +1,4 @@
-"""The command as its users run it: a process, its exit code, and what it prints where."""
+"""The command line as a process: exit codes, and what is printed to which stream."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_csv_on_standard_output_by_default(command: Command, photos: Path) -> No
     assert row["label"] == "happy"
 
 
-def test_the_other_formats_hold_the_same(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_all_formats_have_the_same_rows(command: Command, photos: Path, tmp_path: Path) -> None:
     for name in ("r.csv", "r.jsonl", "r.parquet"):
         assert command("photos", "-q", "-o", name).returncode == ExitCode.OK
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
@@ -105,7 +105,7 @@ def test_the_other_formats_hold_the_same(command: Command, photos: Path, tmp_pat
     assert list(frame["label"].dropna()) == [line["label"] for line in lines if line["label"]]
 
 
-def test_per_face_gives_a_row_a_face(
+def test_per_face_writes_one_row_per_face(
     command: Command, tmp_path: Path, astronaut: Image.Image
 ) -> None:
     pair = Image.new("RGB", (1024, 512))
@@ -141,13 +141,13 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
         "photos/sub/small.png",
     ]
     assert ran.stderr.splitlines() == [
-        "left out: photos/notes.txt (no image)",
+        "skipped: photos/notes.txt (no image)",
         "3 files would be labelled, 1 left out (1 no image)",
     ]
     assert not (tmp_path / "r.csv").exists()
 
 
-def test_a_run_that_finds_nothing_says_what_would_take_what_is_there(
+def test_a_run_that_finds_nothing_names_options_that_find_more(
     command: Command, tmp_path: Path
 ) -> None:
     links = tmp_path / "links"
@@ -165,7 +165,7 @@ def test_a_run_that_finds_nothing_says_what_would_take_what_is_there(
     assert record["counts"]["left_out_by_reason"] == {"symbolic link": 2, "camera raw": 1}
 
 
-def test_quiet_says_nothing_when_all_is_well(command: Command, photos: Path) -> None:
+def test_quiet_logs_nothing_without_a_warning(command: Command, photos: Path) -> None:
     ran = command("photos", "-q", "-o", "r.csv")
     assert (ran.returncode, ran.stdout, ran.stderr) == (ExitCode.OK, "", "")
 
@@ -245,7 +245,7 @@ def test_bad_input_gets_the_cause_the_remedy_and_its_exit_code(
         assert word in ran.stderr
 
 
-def test_a_foreign_model_is_refused_with_the_rule_that_it_breaks(
+def test_a_foreign_model_is_an_error_that_names_the_broken_rule(
     command: Command, photos: Path, tmp_path: Path
 ) -> None:
     model = bright_model()
@@ -269,7 +269,7 @@ def test_a_second_run_on_the_same_report_is_refused(
 
 
 @pytest.mark.parametrize("name", RESERVED_COMMANDS)
-def test_names_of_commands_to_come_are_no_folders(command: Command, name: str) -> None:
+def test_reserved_command_names_are_not_folders(command: Command, name: str) -> None:
     ran = command(name)
     assert ran.returncode == ExitCode.USAGE
     assert f"./{name}" in ran.stderr
@@ -307,7 +307,7 @@ def test_help_is_light_and_complete(command: Command) -> None:
         assert f"| {module}\n" not in heavy.replace("  ", ""), module
 
 
-def test_every_way_to_the_help_is_the_same_page(command: Command) -> None:
+def test_every_help_option_shows_the_same_page(command: Command) -> None:
     page = command("--help").stdout
     for name in cli.commands:
         assert f"\n  {name} " in page
@@ -347,7 +347,7 @@ batch.__main__.main()
     assert scripts["batch-label"] == "batch.__main__:main"
 
 
-def test_the_package_loads_its_names_when_they_are_asked_for() -> None:
+def test_the_package_imports_its_names_lazily() -> None:
     loaded = "import sys; before = {*sys.modules}; import batch; loaded = {*sys.modules} - before"
     program = f"{loaded}; assert loaded == {{'batch', '__future__'}}; batch.Options()"
     subprocess.run([sys.executable, "-S", "-c", program], cwd=REPOSITORY, check=True)
@@ -357,13 +357,13 @@ def test_the_package_loads_its_names_when_they_are_asked_for() -> None:
         batch.lable  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_the_version_is_the_package_s(command: Command) -> None:
+def test_the_version_is_that_of_the_package(command: Command) -> None:
     from importlib.metadata import version
 
     assert command("--version").stdout == f"batch-label {version('batch-label')}\n"
 
 
-def test_a_closed_pipe_is_no_traceback(photos: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(photos: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         f"'{sys.executable}' -m batch photos | true",
         shell=True,
@@ -385,7 +385,7 @@ def test_a_closed_pipe_is_no_traceback(photos: Path, tmp_path: Path) -> None:
         (("--devices", "0", "--provider", "cpu"), "--devices names GPUs"),
     ],
 )
-def test_devices_that_can_be_none(
+def test_invalid_devices_are_an_error(
     command: Command, photos: Path, args: tuple[str, ...], words: str
 ) -> None:
     ran = command("photos", *args, "-o", "r.csv")
@@ -393,7 +393,7 @@ def test_devices_that_can_be_none(
     assert words in ran.stderr
 
 
-def test_the_record_says_where_it_ran(command: Command, photos: Path, tmp_path: Path) -> None:
+def test_the_run_record_names_the_device(command: Command, photos: Path, tmp_path: Path) -> None:
     save_model(bright_model(), tmp_path / "bright.onnx")
     ran = command("photos", "-m", "bright.onnx", "--provider", "cpu", "-q", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK, ran.stderr
@@ -412,7 +412,7 @@ def test_the_record_says_where_it_ran(command: Command, photos: Path, tmp_path: 
         ("{}/caches", ("--engine-cache", "mine"), "mine"),
     ],
 )
-def test_where_engines_are_kept(
+def test_the_engine_cache_is_in_the_cache_folder_of_the_user(
     command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -115,7 +115,7 @@ def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
 
 
 def test_paths_and_photos_are_not_mixed(options: batch.Options, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="photos in memory are among paths"):
+    with pytest.raises(UsageError, match="photos in memory are mixed with paths"):
         batch.label([tmp_path, b"photo"], options)
     with pytest.raises(UsageError, match="memory://2 is a PosixPath"):
         list(batch.label([b"photo", tmp_path], options))

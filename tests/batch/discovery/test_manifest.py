@@ -134,7 +134,7 @@ def test_what_could_not_be_looked_at_stays_in_it(place: RunFolder) -> None:
     finally:
         locked.chmod(0o755)
     assert ran.returncode == ExitCode.INCOMPLETE
-    assert "of which 1 can't be looked at" in ran.stderr
+    assert "of which 1 can't be read" in ran.stderr
     assert place.run("m.parquet", "-o", REPORT).returncode == ExitCode.INCOMPLETE
     row = place.rows()["photos/locked"]
     assert row["error"].startswith("unreadable: permission denied (owner ")
@@ -271,10 +271,10 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: RunFolder) -> No
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        (("photos", "-o", "m.csv"), "is no .parquet file"),
+        (("photos", "-o", "m.csv"), "is not a .parquet file"),
         (("-o", "m.parquet"), "nothing to list"),
         (("gone", "-o", "m.parquet"), "input 'gone' can't be found"),
-        (("photos", "--inventory", "x.json", "-o", "m.parquet"), "leave out PHOTOS"),
+        (("photos", "--inventory", "x.json", "-o", "m.parquet"), "omit PHOTOS"),
     ],
 )
 def test_what_can_t_be_a_manifest_is_refused(

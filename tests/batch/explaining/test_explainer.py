@@ -1,4 +1,4 @@
-"""What a label rests on: the same answer as a run's, and maps that mean what they say."""
+"""An explanation has the answer of a run, and its map predicts the effect of changes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_answer_is_the_one_that_a_run_reports(
         assert batch.explain(row.path, options).row == row
 
 
-def test_a_smile_is_what_a_happy_face_is_known_by(portrait: Path) -> None:
+def test_a_happy_face_depends_on_its_smile(portrait: Path) -> None:
     explanation = batch.explain(portrait, CPU)
     (view,) = explanation.views
     assert (view.region, explanation.row.source) == (Region.FACE, Source.FACE)
@@ -109,7 +109,7 @@ def test_a_smile_is_what_a_happy_face_is_known_by(portrait: Path) -> None:
     assert 30 <= column <= 70
 
 
-def test_the_map_foretells_what_a_change_of_the_photo_does(
+def test_the_map_predicts_the_effect_of_blurring_the_photo(
     portrait: Path, tmp_path: Path, astronaut: Image.Image
 ) -> None:
     explanation = batch.explain(portrait, CPU)
@@ -137,7 +137,7 @@ def test_the_map_foretells_what_a_change_of_the_photo_does(
     assert fall[0] > 3 * abs(fall[1])
 
 
-def test_a_model_that_looks_at_nothing_gives_a_flat_map(portrait: Path, tmp_path: Path) -> None:
+def test_a_model_that_ignores_its_input_gives_a_flat_map(portrait: Path, tmp_path: Path) -> None:
     blind = np.zeros((SIDE, SIDE), dtype=np.float32)
     golden = _answers(bright_spec().golden, blind, (0.7, 0.3))
     spec = bright_spec(region=Region.IMAGE, golden=golden)
@@ -148,7 +148,7 @@ def test_a_model_that_looks_at_nothing_gives_a_flat_map(portrait: Path, tmp_path
     assert describe_map(explanation)[-1] == "No single spot changes the answer much."
 
 
-def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path: Path) -> None:
+def test_the_map_shows_the_corner_that_a_model_depends_on(portrait: Path, tmp_path: Path) -> None:
     corner = np.zeros((SIDE, SIDE), dtype=np.float32)
     corner[:2, -2:] = 0.9 / (4 * 255)
     golden = _answers(bright_spec().golden, corner, (0.0, 1.0))
@@ -165,7 +165,7 @@ def test_a_model_that_looks_at_one_corner_is_found_out(portrait: Path, tmp_path:
     assert np.abs(heat[40:, :40]).max() < 0.01
 
 
-def test_of_two_models_each_is_asked_and_the_fusion_decides(portrait: Path, tmp_path: Path) -> None:
+def test_a_pair_of_models_is_explained_through_its_fusion(portrait: Path, tmp_path: Path) -> None:
     rule = FusionWeights((0.1, 0.0), 0.5, 2.0, {}, 0.0, 8.0, {})
     fusion = bright_fusion(face_model="bright", both=rule, photo=rule)
     save_model(bright_model(), tmp_path / "face.onnx")
@@ -240,11 +240,11 @@ def test_an_answer_without_a_label_has_an_explanation(
     assert view.worth == pytest.approx(expected, abs=1e-3)
     assert title_text(explanation) == f"{named}  {of_all[0]:.4f}"
     kind = "no label" if row.answer and row.answer.label is None else "unsure"
-    assert subtitle_text(explanation) == f"{kind}; the answer rests on the whole photo"
+    assert subtitle_text(explanation) == f"{kind}; the answer depends on the whole photo"
     assert explanation.picture().width > 200
 
 
-def test_where_every_photo_is_labelled_the_map_is_about_the_labels(tmp_path: Path) -> None:
+def test_with_always_answer_the_map_compares_the_labels(tmp_path: Path) -> None:
     photo = _spotted(tmp_path)
     options = replace(_abstaining(tmp_path, 0.1, 0.1), always_answer=True)
     explanation = batch.explain(photo, options)
@@ -263,7 +263,7 @@ def test_a_face_that_is_neither_has_an_explanation(tmp_path: Path, astronaut: Im
     options = replace(CPU, model=str(tmp_path / "face.onnx"))
     explanation = batch.explain(tmp_path / "dark.png", options)
     assert (explanation.row.status, explanation.row.source) == (Status.NEITHER, Source.FACE)
-    assert subtitle_text(explanation) == "no label; the answer rests on the face alone"
+    assert subtitle_text(explanation) == "no label; the answer depends on the face only"
     assert title_text(explanation).startswith("neither happy nor sad  0.")
 
 
@@ -278,11 +278,11 @@ def test_neither_is_named_by_the_labels(
     explanation = replace(batch.explain(photo, options), labels=labels)
     assert title_text(explanation).startswith(f"{named}  0.")
     strong = replace(explanation.views[0], worth=explanation.views[0].worth * 0 + 1)
-    said = describe_map(replace(explanation, views=(strong,)))
-    assert said[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
+    sentences = describe_map(replace(explanation, views=(strong,)))
+    assert sentences[1].startswith('Red: without the spot the odds of "neither" fall, at most by')
 
 
-def test_every_face_counts_as_much_as_in_the_answer(tmp_path: Path, astronaut: Image.Image) -> None:
+def test_every_face_has_its_weight_in_the_answer(tmp_path: Path, astronaut: Image.Image) -> None:
     pair = Image.new("RGB", (800, 512), "white")
     pair.paste(astronaut, (0, 0))
     pair.paste(astronaut.resize((256, 256)), (520, 100))
@@ -306,7 +306,7 @@ def test_of_a_crowd_the_largest_faces_are_explained(tmp_path: Path, astronaut: I
     assert len(explanation.views) == MAX_FACES
 
 
-def test_log_odds_have_digits_where_a_probability_is_rounded_to_one() -> None:
+def test_log_odds_stay_precise_near_a_probability_of_one() -> None:
     assert log_odds("a", {"a": 0.9, "b": 0.08, "c": 0.02}) == pytest.approx(_log_odds(0.9))
     sure = {"a": float(np.float32(1 - 2e-9)), "b": 2e-9}
     assert sure["a"] == 1
@@ -324,7 +324,7 @@ def test_log_odds_have_digits_where_a_probability_is_rounded_to_one() -> None:
         ("coffee.jpg", PhotoError, "coffee.jpg shows no face, so happy-sad .* has no answer"),
     ],
 )
-def test_what_has_no_explanation(
+def test_photos_without_an_explanation(
     photos: Path, name: str, error: type[batch.BatchLabelError], words: str
 ) -> None:
     (photos / "text.jpg").write_text("no photo")
@@ -333,5 +333,5 @@ def test_what_has_no_explanation(
         batch.explain(photos / name, replace(CPU, model="happy-sad"))
 
 
-def test_the_explanation_has_a_name_in_the_package() -> None:
+def test_the_package_exports_the_explanation() -> None:
     assert batch.Explanation is Explanation

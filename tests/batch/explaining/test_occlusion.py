@@ -1,3 +1,5 @@
+"""Each spot of a view is hidden once, and its value lies there in the map."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,7 +20,7 @@ def _noise(height: int, width: int, channels: int) -> Pixels:
 
 
 @pytest.mark.parametrize("shape", [(48, 48, 1), (160, 120, 3), (8, 8, 1)])
-def test_each_spot_is_hidden_once_and_where_it_should_be(shape: tuple[int, int, int]) -> None:
+def test_each_spot_is_hidden_once_at_its_position(shape: tuple[int, int, int]) -> None:
     view = _noise(*shape)
     parts = list(occlude_spots(view))
     assert max(map(len, parts)) == VIEWS_PER_BATCH
@@ -35,19 +37,19 @@ def test_each_spot_is_hidden_once_and_where_it_should_be(shape: tuple[int, int, 
     assert centre.sum() > 0.8 * middle.sum()
 
 
-def test_a_view_of_one_tone_stays_as_it_is() -> None:
+def test_a_uniform_view_does_not_change() -> None:
     view = np.full((48, 48, 3), (200, 30, 90), dtype=np.uint8)
     assert all((part == view).all() for part in occlude_spots(view))
 
 
-def test_what_is_worth_the_same_everywhere_is_so_in_the_map() -> None:
+def test_equal_spots_give_a_flat_map() -> None:
     worth = np.full((SPOTS_PER_SIDE, SPOTS_PER_SIDE), 2.5, dtype=np.float32)
     heat = upsample_spots(worth, 30, 70)
     assert heat.shape == (30, 70)
     assert heat == pytest.approx(2.5, abs=1e-5)
 
 
-def test_a_map_has_its_spots_where_they_were_hidden() -> None:
+def test_a_map_has_its_spots_at_their_positions() -> None:
     worth = np.zeros((SPOTS_PER_SIDE, SPOTS_PER_SIDE), dtype=np.float32)
     worth[3, 9] = 1
     heat = upsample_spots(worth, 120, 240)

@@ -1,4 +1,4 @@
-"""The page is for everyone: checked by axe-core in light and dark, on a desktop and a phone."""
+"""The page is accessible: axe-core checks it in light and dark, on a desktop and a phone."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_axe_finds_no_serious_fault(
             assert faults(shown) == []
 
 
-def test_the_check_finds_faults_where_there_are_some(browser: Browser, page: Path) -> None:
+def test_the_check_finds_low_contrast(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         shown.page.locator("#lead").evaluate("lead => { lead.style.color = '#eee'; }")
         assert any(fault.startswith("color-contrast") for fault in faults(shown))
@@ -129,7 +129,7 @@ def test_the_page_follows_the_system_s_colours(browser: Browser, page: Path) -> 
     assert all(one != other for one, other in zip(light, dark, strict=True))
 
 
-def test_counts_are_told_to_screen_readers(browser: Browser, page: Path) -> None:
+def test_screen_readers_announce_counts(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         for place in ("#count", "p:has(#done)"):
             assert shown.page.locator(place).get_attribute("aria-live") == "polite"

@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens from a file, filters, sorts, searches and heeds keys."""
+"""The page in a real browser: it opens from a file, filters, sorts, searches and handles keys."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_report_of_real_photos_opens_from_its_file_alone(
         assert "cpu" in shown.text("#facts")
 
 
-def test_the_policy_lets_nothing_out(browser: Browser, page: Path) -> None:
+def test_the_policy_blocks_all_requests(browser: Browser, page: Path) -> None:
     window = browser.new_context()
     with socket.create_server(("127.0.0.1", 0)) as server:
         shown = watch_page(window.new_page())
@@ -157,7 +157,7 @@ def test_fields_filter_and_sort(
     assert listed.names() == SORTED
 
 
-def test_totals_failures_and_changes_lead_to_their_rows(shown: BrowserPage) -> None:
+def test_totals_failures_and_changes_filter_the_rows(shown: BrowserPage) -> None:
     page = shown.page
     page.click(".tile.status-no_face")
     assert shown.names() == ["e.jpg"]
@@ -173,7 +173,7 @@ def test_totals_failures_and_changes_lead_to_their_rows(shown: BrowserPage) -> N
     assert "was sad" in shown.text("#items li")
 
 
-def test_plots_have_their_numbers_beside_them(shown: BrowserPage) -> None:
+def test_plots_have_tables(shown: BrowserPage) -> None:
     for name in ("labels", "confidence", "history"):
         shown.page.click(f"#{name}-table summary")
     assert shown.text("#labels-table tbody").split() == ["happy", "1", "1", "sad", "1", "1"]
@@ -205,7 +205,7 @@ def every(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield shown
 
 
-def test_abstentions_have_their_totals_filters_and_places(every: BrowserPage) -> None:
+def test_abstentions_have_totals_and_filters(every: BrowserPage) -> None:
     page = every.page
     every.fill(sort="doubtful")
     assert every.names() == [
@@ -213,11 +213,11 @@ def test_abstentions_have_their_totals_filters_and_places(every: BrowserPage) ->
     ]  # fmt: skip
     tiles = page.locator("#tiles button").all_inner_texts()
     assert [" ".join(tile.split()) for tile in tiles] == [
-        "9 all", "2 ok", "2 unsure", "1 neither", "1 nobody there", "1 no face", "2 failed",
+        "9 all", "2 ok", "2 unsure", "1 neither", "1 no person", "1 no face", "2 failed",
     ]  # fmt: skip
     page.click(".tile.status-no_person")
     assert every.names() == ["i.jpg"]
-    assert every.text("#items .answer").split("\n") == ["nobody there", "40.0 %", "new"]
+    assert every.text("#items .answer").split("\n") == ["no person", "40.0 %", "new"]
     assert page.locator("#items .dot.no_person").count() == 1
     every.fill(status="neither", **{"from": "80"})
     assert every.names() == ["h.jpg"]
@@ -225,22 +225,22 @@ def test_abstentions_have_their_totals_filters_and_places(every: BrowserPage) ->
     page.click("#clear")
 
 
-def test_abstentions_are_in_the_plots_and_their_numbers(every: BrowserPage) -> None:
+def test_abstentions_are_in_the_plots_and_tables(every: BrowserPage) -> None:
     for name in ("labels", "history"):
         every.page.click(f"#{name}-table summary")
     rows = every.page.locator("#labels-table tbody tr").all_inner_texts()
     assert [row.split("\t") for row in rows] == [
         ["happy", "1", "1"], ["sad", "1", "1"], ["neither", "1", "\u2013"],
-        ["nobody there", "1", "\u2013"],
+        ["no person", "1", "\u2013"],
     ]  # fmt: skip
     # The earlier report's models could not abstain.
     old, now = every.page.locator("#history-table tbody tr").all_inner_texts()
     assert old.split("\t")[-4:] == ["33.3 %", "66.7 %", "\u2013", "\u2013"]
     assert now.split("\t")[-4:] == ["25.0 %"] * 4
     says = every.page.locator(".plots svg").first.get_attribute("aria-label")
-    assert says == "Answers: happy 2; sad 2; neither 1; nobody there 1"
+    assert says == "Answers: happy 2; sad 2; neither 1; no person 1"
     legend = every.page.locator("#confidence-table .legend").inner_text()
-    assert legend.split("\n") == ["happy", "sad", "neither", "nobody there"]
+    assert legend.split("\n") == ["happy", "sad", "neither", "no person"]
     shapes = every.page.locator("#confidence-table .dot").evaluate_all(
         """dots => dots.map((dot) => {
             const { borderRadius, borderWidth } = getComputedStyle(dot);
@@ -250,10 +250,13 @@ def test_abstentions_are_in_the_plots_and_their_numbers(every: BrowserPage) -> N
     assert len(set(shapes)) == 3, "told apart without colours"
 
 
-def test_the_gallery_says_what_it_lacks(browser: Browser, page: Path) -> None:
+def test_the_gallery_counts_rows_without_a_picture(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         assert shown.names() == ["c.jpg", "d.jpg", "b.jpg", "a.jpg", "e.jpg"]
-        assert shown.text("#hint") == "2 of them without a picture here: see the list."
+        assert (
+            shown.text("#hint")
+            == "2 of them have no picture in this page: switch to the list to see them."
+        )
         # The answer to d.jpg rests on the whole photo.
         assert shown.page.locator("li", has_text="d.jpg").locator(".box").count() == 0
         assert shown.page.locator("li", has_text="c.jpg").locator(".box").count() == 1
@@ -299,12 +302,14 @@ def test_keys_move_and_open(browser: Browser, page: Path) -> None:
         keyboard.type("a?1")  # keys are letters there
         assert shown.page.input_value("#search") == "a?1"
         shown.page.click("#help")
-        assert "take its answer back" in shown.text("#keys")
+        assert "clear the correct answer" in shown.text("#keys")
         keyboard.press("Escape")
         assert not shown.page.locator("#keys").is_visible()
 
 
-def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, page: Path) -> None:
+def test_closing_an_enlarged_photo_returns_the_focus_before_the_next_key(
+    browser: Browser, page: Path
+) -> None:
     with open_page(browser, page) as shown:
         for key in ("j", "Enter", "ArrowRight"):
             shown.page.keyboard.press(key)
@@ -331,7 +336,7 @@ def test_a_closeup_gives_the_focus_back_before_the_next_key(browser: Browser, pa
         assert shown.page.evaluate("document.activeElement.id") == "search"
 
 
-def test_names_are_text_whatever_is_in_them(
+def test_names_with_markup_are_shown_as_text(
     browser: Browser, tmp_path: Path, astronaut: Image.Image
 ) -> None:
     rows = [make_answered_row(f"odd names/{name.replace('/', '|')}", 0.9) for name in HOSTILE]
@@ -349,7 +354,7 @@ def test_names_are_text_whatever_is_in_them(
         assert HOSTILE[0] in shown.text("#closeup")
 
 
-def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -> None:
+def test_labels_with_markup_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
     labels = ("</script><img src=x onerror=document.title=1>", "$x^2$ & \u5929\u6c17", "=1+1")
     report = tmp_path / "r.jsonl"
     names = [f"p_{label}" for label in labels]
@@ -367,7 +372,7 @@ def test_labels_are_text_whatever_is_in_them(browser: Browser, tmp_path: Path) -
         assert labels[1] in shown.page.locator(".plots svg").first.text_content()  # type: ignore[operator]
         choices = shown.page.locator("li .choices").first.locator("option")
         assert choices.all_text_contents() == [
-            "right answer \u2026", *said, "neither", "nobody there",
+            "correct answer \u2026", *said, "neither", "no person",
         ]  # fmt: skip
 
 
@@ -379,7 +384,7 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
     report.write_text(json.dumps(line | shares) + "\n")
     with open_page(browser, make_report_page(report)[0]) as shown:
         options = shown.page.locator("li select option").all_text_contents()
-        assert options == ["right answer \u2026", *labels, "neither", "nobody there"]
+        assert options == ["correct answer \u2026", *labels, "neither", "no person"]
         shown.page.locator("li select").select_option(Abstain.NO_PERSON.value)
         assert shown.text("#done") == "1 of 1"
         assert "5 others 0" in str(
@@ -387,10 +392,10 @@ def test_many_labels_are_chosen_from_a_list(browser: Browser, tmp_path: Path) ->
         )
 
 
-def test_a_page_of_no_rows_says_so(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_without_rows_opens(browser: Browser, tmp_path: Path) -> None:
     with open_page(browser, make_report_page(write_report(tmp_path / "r.csv", ()))[0]) as shown:
         assert shown.text("#count") == "0 of 0 match"
-        assert shown.text("#changes summary") == "Changes: no earlier report was given"
+        assert shown.text("#changes summary") == "Changes: no earlier report"
         shown.page.keyboard.press("j")
 
 

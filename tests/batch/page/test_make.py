@@ -1,9 +1,8 @@
-"""What goes into the page of a report, and how it is published."""
+"""The data of a page, and how a page is published."""
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import io
 import json
@@ -35,6 +34,7 @@ from tests.support.page_rows import (
     make_answered_row,
     make_failed_row,
     make_report_page,
+    page_data,
     write_photos,
     write_report,
 )
@@ -42,57 +42,39 @@ from tests.support.page_rows import (
 PAGES = REPOSITORY / "batch" / "page"
 
 
-def inside(page: Path, name: str) -> str:
-    """Give what an element of the page holds that is not shown."""
-    found = re.search(rf'<script[^>]* id="{name}">(.*?)</script>', page.read_text(), re.DOTALL)
-    assert found
-    return found[1]
-
-
-def told(page: Path) -> dict[str, Any]:
-    """Read what the page's script is told."""
-    told: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(inside(page, "rows"))))
-    return told
-
-
-def files_of(page: Path) -> list[bytes]:
-    """Give the files of the pictures in a page."""
-    return [base64.b64decode(file) for file in json.loads(inside(page, "pictures"))]
-
-
-def test_rows_are_told_in_columns(tmp_path: Path) -> None:
+def test_rows_are_stored_as_columns(tmp_path: Path) -> None:
     page, made = make_report_page(write_report(tmp_path / "r.csv"), gallery=0)
-    said = told(page)
-    rows = said["rows"]
-    assert (made.rows, made.of, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
-    assert said["digest"] == hashlib.sha256((tmp_path / "r.csv").read_bytes()).hexdigest()
+    data = page_data(page)
+    rows = data["rows"]
+    assert (made.rows, made.report_rows, made.pictures, made.size) == (7, 7, 0, page.stat().st_size)
+    assert data["digest"] == hashlib.sha256((tmp_path / "r.csv").read_bytes()).hexdigest()
     assert rows["folders"] == ["album/", "other/"]
     assert rows["folder"] == [0, 0, 0, 1, 1, 1, 1]
     assert rows["confidence"] == [9500, 8500, 5500, 6200, -1, -1, -1]
     assert rows["label"] == [0, 1, 0, 1, -1, -1, -1]
     assert rows["box"] == [[1700, 600, 1100, 1300]] * 3 + [[]] * 4
-    assert said["totals"]["byStatus"] == {
+    assert data["totals"]["byStatus"] == {
         "ok": 2, "unsure": 2, "neither": 0, "no_person": 0, "no_face": 1, "failed": 2,
     }  # fmt: skip
-    assert said["reasons"] == [["empty", 1], ["truncated", 1]]
+    assert data["reasons"] == [["empty", 1], ["truncated", 1]]
 
 
 def test_abstentions_have_a_confidence_and_no_label(tmp_path: Path) -> None:
-    said = told(
+    data = page_data(
         make_report_page(write_report(tmp_path / "r.csv", EVERY_ROW, OUTPUTS), gallery=0)[0]
     )
-    assert said["labels"] == ["happy", "sad"]
-    assert said["totals"]["byAbstain"] == [["neither", 1], ["no_person", 1]]
-    assert said["totals"]["byLabel"] == [["happy", 1, 1], ["sad", 1, 1]]
-    assert said["rows"]["label"][-2:] == [-1, -1]
-    assert said["rows"]["confidence"][-2:] == [9000, 4000]
-    assert sum(count for _, count in said["totals"]["byConfidence"]) == 6
+    assert data["labels"] == ["happy", "sad"]
+    assert data["totals"]["byAbstain"] == [["neither", 1], ["no_person", 1]]
+    assert data["totals"]["byLabel"] == [["happy", 1, 1], ["sad", 1, 1]]
+    assert data["rows"]["label"][-2:] == [-1, -1]
+    assert data["rows"]["confidence"][-2:] == [9000, 4000]
+    assert sum(count for _, count in data["totals"]["byConfidence"]) == 6
 
 
-def test_a_report_of_a_model_that_can_not_abstain_has_no_totals_of_it(tmp_path: Path) -> None:
-    said = told(make_report_page(write_report(tmp_path / "r.csv"), gallery=0)[0])
-    assert said["totals"]["byAbstain"] == []
-    assert said["abstain"] == ["neither", "no_person"]  # right answers for any photo
+def test_a_report_of_a_model_without_abstain_outputs_has_no_totals_of_them(tmp_path: Path) -> None:
+    data = page_data(make_report_page(write_report(tmp_path / "r.csv"), gallery=0)[0])
+    assert data["totals"]["byAbstain"] == []
+    assert data["abstain"] == ["neither", "no_person"]  # correct answers for any photo
 
 
 @pytest.mark.parametrize("form", READABLE_FORMATS)
@@ -100,7 +82,7 @@ def test_every_format_gives_the_same_page(tmp_path: Path, form: Format) -> None:
     pytest.importorskip("pyarrow")
     page, _ = make_report_page(write_report(tmp_path / f"r{form}"), gallery=0)
     csv_page, _ = make_report_page(write_report(tmp_path / "other" / "r.csv"), gallery=0)
-    mine, its = told(page), told(csv_page)
+    mine, its = page_data(page), page_data(csv_page)
     for one in (mine, its):
         del one["digest"], one["title"]
     assert mine == its
@@ -127,7 +109,7 @@ def test_a_dataset_gives_the_same_page(tmp_path: Path, per_face: bool) -> None:
         make_report_page(of_dataset / "results", of_dataset / "old", gallery=0)[0],
     ]
     assert pages[1] == of_dataset / "results.html"
-    mine, its = map(told, pages)
+    mine, its = map(page_data, pages)
     listed = (of_dataset / "results" / SUCCESS_FILE).read_bytes()
     assert its["digest"] == hashlib.sha256(listed).hexdigest()
     assert (its["title"], its["editions"][0]["name"]) == ("results", "old")
@@ -179,7 +161,7 @@ def test_the_policy_names_the_script_by_its_digest(tmp_path: Path) -> None:
     assert len(re.findall("<script", text)) == len(re.findall("</script>", text)) == 3
 
 
-def test_all_parts_are_in_the_page_and_no_script_makes_markup() -> None:
+def test_all_resources_are_in_the_page_and_no_script_writes_markup() -> None:
     assert {path.name for path in PAGES.glob("*.js")} == set(SCRIPTS)
     assert {path.name for path in PAGES.glob("*.css")} == set(STYLES)
     for path in PAGES.glob("*.js"):
@@ -189,17 +171,17 @@ def test_all_parts_are_in_the_page_and_no_script_makes_markup() -> None:
         assert len(text.splitlines()) <= 200, path.name
 
 
-def test_only_the_least_certain_rows_are_kept_of_too_many(
+def test_a_long_report_keeps_only_its_least_certain_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch.page.gather.MAX_ROWS", 3)
     page, made = make_report_page(write_report(tmp_path / "r.csv"), gallery=0)
-    said = told(page)
-    assert said["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
-    assert (made.rows, made.of, said["totals"]["rows"]) == (3, 7, 7)
+    data = page_data(page)
+    assert data["rows"]["name"] == ["c.jpg", "f.jpg", "g.jpg"]
+    assert (made.rows, made.report_rows, data["totals"]["rows"]) == (3, 7, 7)
 
 
-def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> None:
+def test_changes_are_those_since_the_last_of_several_reports(tmp_path: Path) -> None:
     first = write_report(tmp_path / "first.csv", [*ROWS[:2], make_answered_row("gone.jpg", 0.9)])
     last = write_report(
         tmp_path / "last.csv",
@@ -208,12 +190,12 @@ def test_changes_are_told_from_the_last_of_several_reports(tmp_path: Path) -> No
     # The record of a run tells its time better than the file does, which may be a copy.
     Path(f"{first}.run.json").write_text(record_of(datetime(2020, 1, 1, tzinfo=UTC)))
     page, _ = make_report_page(write_report(tmp_path / "now.csv"), last, first, gallery=0)
-    said = told(page)
-    assert [edition["name"] for edition in said["editions"]] == ["first.csv", "last.csv", "now.csv"]
-    assert said["editions"][0]["when"] == "2020-01-01 00:00 UTC"
-    assert said["changes"]["gone"] == ["h.jpg"]
-    assert said["changed"] == [[0, "relabelled", "sad"], [6, "new", ""]]
-    counts = {change: count for change, count, _ in said["changes"]["counts"]}
+    data = page_data(page)
+    assert [edition["name"] for edition in data["editions"]] == ["first.csv", "last.csv", "now.csv"]
+    assert data["editions"][0]["when"] == "2020-01-01 00:00 UTC"
+    assert data["changes"]["gone"] == ["h.jpg"]
+    assert data["changed"] == [[0, "relabelled", "sad"], [6, "new", ""]]
+    counts = {change: count for change, count, _ in data["changes"]["counts"]}
     assert counts == {"new": 1, "gone": 1, "relabelled": 1, "failed": 0, "healed": 0}
 
 
@@ -246,23 +228,23 @@ def record_of(ended: datetime) -> str:
     return json.dumps(to_json(record))
 
 
-def test_a_run_that_published_nothing_is_told(
+def test_a_run_that_published_no_report_is_a_warning(
     tmp_path: Path, photos: Path, command: Command
 ) -> None:
     assert command(photos, "-o", "r.csv").returncode == 0
     (photos / "new.jpg").write_bytes(b"\xff\xd8\xff")
     assert command(photos, "-o", "r.csv", "--max-failures", "0").returncode == 1
     page, _ = make_report_page(tmp_path / "r.csv", gallery=0)
-    said = told(page)
-    assert "published no report (failed)" in said["warnings"][0]
-    assert dict(said["facts"])["Photos of"] == str(photos)
+    data = page_data(page)
+    assert "published no report (failed)" in data["warnings"][0]
+    assert dict(data["facts"])["Inputs"] == str(photos)
 
 
-def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_run_record_is_ignored(tmp_path: Path) -> None:
     report = write_report(tmp_path / "r.csv")
     record = json.loads(record_of(datetime.now(UTC))) | {"devices": [{}], "versions": 7}
     Path(f"{report}.run.json").write_text(json.dumps(record))
-    assert told(make_report_page(report, gallery=0)[0])["facts"] == []
+    assert page_data(make_report_page(report, gallery=0)[0])["facts"] == []
 
 
 @pytest.mark.parametrize(
@@ -273,7 +255,7 @@ def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
         ("no/such/folder/r.html", "no/such/folder"),
     ],
 )
-def test_a_bad_output_is_refused_before_the_work(
+def test_an_invalid_output_is_an_error_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -292,7 +274,7 @@ def test_the_command_publishes_beside_the_report(tmp_path: Path) -> None:
     page = tmp_path / "results.html"
     assert ran.stderr.splitlines() == [
         f"{page}: 7 rows, 0 pictures, {page.stat().st_size / 1e6:.1f} MB",
-        "5 photos not found: --photos says where to look",
+        "5 photos not found; set their base folder with --photos",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.html"]
 
@@ -338,7 +320,7 @@ def test_reports_of_other_labels_are_not_compared(tmp_path: Path) -> None:
     assert "calm, angry" in ran.stderr
 
 
-def test_a_report_that_is_replaced_meanwhile_is_told(
+def test_a_report_that_is_replaced_while_it_is_read_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = write_report(tmp_path / "r.csv")
@@ -350,7 +332,7 @@ def test_a_report_that_is_replaced_meanwhile_is_told(
         return b"a page"
 
     monkeypatch.setattr("batch.page.make.build_document", replaced)
-    with pytest.raises(ReportError, match="replaced meanwhile"):
+    with pytest.raises(ReportError, match="replaced while it was read"):
         make_report_page(results, gallery=0)
     assert page.read_bytes() == before
 
@@ -388,7 +370,7 @@ def test_a_row_kept_for_a_missing_photo_has_its_own_reason(tmp_path: Path) -> No
         ),
         *many(2),
     ]
-    said = told(make_report_page(write_report(tmp_path / "r.csv", rows), gallery=0)[0])
-    assert said["reasons"] == [["corrupt", 1]]
-    assert said["rows"]["missing"] == [0]
-    assert said["totals"]["missing"] == 1
+    data = page_data(make_report_page(write_report(tmp_path / "r.csv", rows), gallery=0)[0])
+    assert data["reasons"] == [["corrupt", 1]]
+    assert data["rows"]["missing"] == [0]
+    assert data["totals"]["missing"] == 1

@@ -1,4 +1,4 @@
-"""The review in the page: answers are given, kept, taken back, and downloaded as review.csv."""
+"""The review in the page: answers are given, stored, undone, and downloaded as review.csv."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_answers_are_counted_and_downloaded_in_the_report_s_order(
     with open_page(browser, page) as shown:
         assert done(shown) == "0 of 5, 0"
         assert shown.page.locator("#download").is_disabled()
-        press(shown, "e.jpg", "nobody there")
+        press(shown, "e.jpg", "no person")
         press(shown, "d.jpg", "happy")
         press(shown, "a.jpg", "happy")
         assert done(shown) == "3 of 5, 2"
@@ -99,7 +99,7 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
     with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         press(shown, "h.jpg", "neither")
-        press(shown, "a.jpg", "nobody there")
+        press(shown, "a.jpg", "no person")
         assert done(shown) == "2 of 7, 1"
         shown.fill(sort="report")
         shown.page.locator("#items li", has_text="h.jpg").focus()
@@ -120,7 +120,7 @@ def test_abstentions_are_confirmed_and_corrected_as_labels_are(
         )
 
 
-def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> None:
+def test_an_enlarged_photo_can_be_reviewed(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         shown.page.locator("li .picture").first.click()
         shown.page.keyboard.press("2")
@@ -134,7 +134,7 @@ def test_a_photo_is_answered_in_its_closeup(browser: Browser, page: Path) -> Non
         assert done(shown) == "2 of 5, 2"
 
 
-def test_answers_are_undone_and_taken_back(browser: Browser, page: Path) -> None:
+def test_answers_can_be_undone_and_cleared(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         press(shown, "a.jpg", "sad")
         press(shown, "a.jpg", "happy")
@@ -159,7 +159,7 @@ def test_answers_outlive_a_reload_and_belong_to_their_report(
     same, _ = make_report_page(write_report(tmp_path / "same.csv"))
     other, _ = make_report_page(write_report(tmp_path / "other.csv", ROWS[:4]))
     with open_page(browser, page) as shown:
-        press(shown, "c.jpg", "nobody there")
+        press(shown, "c.jpg", "no person")
         shown.page.reload()
         assert done(shown) == "1 of 5, 1"
         shown.page.goto(other.as_uri())
@@ -183,7 +183,7 @@ def test_two_windows_of_a_page_share_their_answers(browser: Browser, page: Path)
 
 
 @pytest.mark.parametrize("kept", ["{", "17", '[[999,"sad"],[0,"glad"],[1,"happy"]]'])
-def test_damaged_answers_are_left_out(browser: Browser, page: Path, kept: str) -> None:
+def test_damaged_answers_are_ignored(browser: Browser, page: Path, kept: str) -> None:
     with open_page(browser, page) as shown:
         shown.page.evaluate(
             "kept => Object.keys(localStorage).forEach((key) => localStorage.setItem(key, kept))",
@@ -204,9 +204,9 @@ def test_answers_of_an_earlier_release_are_kept(browser: Browser, page: Path) ->
         assert downloaded(shown).endswith("other/e.jpg,,,,,,,,no_person\n")
 
 
-def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Path) -> None:
+def test_a_browser_without_storage_warns(browser: Browser, page: Path) -> None:
     with open_page(browser, page, NO_STORAGE) as shown:
-        assert "keeps nothing" in shown.text("#storage")
+        assert "does not store answers" in shown.text("#storage")
         asked: list[str] = []
 
         def accept(dialog: Dialog) -> None:
@@ -223,7 +223,7 @@ def test_a_browser_without_storage_says_so_and_warns(browser: Browser, page: Pat
         assert done(shown) == "0 of 5, 0"
 
 
-def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None:
+def test_a_failed_photo_can_not_be_reviewed(browser: Browser, page: Path) -> None:
     with open_page(browser, page) as shown:
         shown.page.click("#as-list")
         shown.fill(status="failed")
@@ -234,7 +234,7 @@ def test_a_failed_photo_has_no_right_label(browser: Browser, page: Path) -> None
         assert done(shown) == "0 of 5, 0"
 
 
-def test_faces_are_told_apart_and_odd_names_are_quoted(browser: Browser, tmp_path: Path) -> None:
+def test_faces_have_numbers_and_odd_names_are_quoted(browser: Browser, tmp_path: Path) -> None:
     faces = tuple(
         Answer(Status.OK, label, 0.8, {"happy": 0.2, "sad": 0.8}, Box(left, 5, 30, 40.25, 0.9))
         for label, left in (("sad", 10.0), ("sad", -3.5))

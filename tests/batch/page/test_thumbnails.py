@@ -1,4 +1,4 @@
-"""The small pictures of a page: upright, without metadata, bounded, and safe to make."""
+"""Thumbnails are upright, without metadata, bounded in size, and safe to make."""
 
 from __future__ import annotations
 
@@ -25,31 +25,35 @@ from batch.page.thumbnails import (
 )
 from batch.reading.saved import SavedRow
 from batch.records import Photo
-from tests.batch.page.test_make import files_of, told
 from tests.support.bombs import bombs
-from tests.support.page_rows import ROWS, make_answered_row, make_report_page, write_report
+from tests.support.page_rows import (
+    ROWS,
+    files_of,
+    make_answered_row,
+    make_report_page,
+    page_data,
+    write_report,
+)
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def entry(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> PageRow:
+def make_row(path: str, size: tuple[int, int], number: int = 0, confidence: float = 0.6) -> PageRow:
     row = SavedRow(path, "ok", "happy", confidence)
     return PageRow(number, row, "face", (10.0, 10.0, 20.0, 20.0), size)
 
 
-def shown(
+def make(
     folder: Path, *chosen: PageRow, made: datetime = LATER, per_face: bool = False
 ) -> list[PagePicture]:
     return [picture for _, picture in make_pictures(list(chosen), folder, per_face, made)]
 
 
-def opened(picture: PagePicture) -> Image.Image:
+def open_picture(picture: PagePicture) -> Image.Image:
     return Image.open(io.BytesIO(picture.data))
 
 
-def test_a_picture_has_nothing_of_the_file_but_its_pixels(
-    tmp_path: Path, astronaut: Image.Image
-) -> None:
+def test_a_picture_has_no_metadata(tmp_path: Path, astronaut: Image.Image) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Make] = "a camera of mine"
@@ -64,8 +68,8 @@ def test_a_picture_has_nothing_of_the_file_but_its_pixels(
         comment=b"my comment",
         quality=95,
     )
-    (picture,) = shown(tmp_path, entry("a.jpg", (512, 384)))
-    image = opened(picture)
+    (picture,) = make(tmp_path, make_row("a.jpg", (512, 384)))
+    image = open_picture(picture)
     assert (image.format, image.size) == ("WEBP", (MAX_PICTURE_SIDE, MAX_PICTURE_SIDE * 384 // 512))
     assert picture.view == (0, 0, 512, 384)
     for word in (b"EXIF", b"ICCP", b"XMP ", b"camera", b"comment"):
@@ -76,7 +80,7 @@ def test_a_picture_has_nothing_of_the_file_but_its_pixels(
     assert np.abs(np.asarray(image.convert("RGB"), np.int16) - expected).mean() < 6
 
 
-def test_pictures_end_where_their_bytes_do(
+def test_pictures_are_bounded_in_total_size(
     tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [make_answered_row(f"{number}.jpg", 0.5 + number / 100) for number in range(20)]
@@ -91,46 +95,44 @@ def test_pictures_end_where_their_bytes_do(
     assert made.pictures == 7
 
 
-def test_the_least_certain_come_first_and_no_more_than_asked_for(
-    tmp_path: Path, astronaut: Image.Image
-) -> None:
+def test_the_least_certain_rows_get_the_pictures(tmp_path: Path, astronaut: Image.Image) -> None:
     for row in ROWS[:5]:
         (tmp_path / row.path).parent.mkdir(exist_ok=True)
         astronaut.save(tmp_path / row.path)
     page, _ = make_report_page(write_report(tmp_path / "r.csv"), gallery=2)
-    said = told(page)
-    assert [said["rows"]["name"][row] for row, *_ in said["pictures"]] == ["c.jpg", "d.jpg"]
-    chosen = choose_least_certain([entry("a", (9, 9), 0, 0.9), entry("b", (9, 9), 1, 0.5)], 5)
-    assert [one.row.path for one in chosen] == ["b", "a"]
+    data = page_data(page)
+    assert [data["rows"]["name"][row] for row, *_ in data["pictures"]] == ["c.jpg", "d.jpg"]
+    chosen = choose_least_certain([make_row("a", (9, 9), 0, 0.9), make_row("b", (9, 9), 1, 0.5)], 5)
+    assert [one.saved.path for one in chosen] == ["b", "a"]
 
 
-def test_a_photo_that_is_gone_or_another_has_a_placeholder(
+def test_a_photo_that_is_gone_or_changed_has_a_placeholder(
     tmp_path: Path, astronaut: Image.Image
 ) -> None:
     astronaut.save(tmp_path / "a.jpg")
     os.utime(tmp_path / "a.jpg", (1.6e9, 1.6e9))
-    (changed,) = shown(tmp_path, entry("a.jpg", (100, 100)))
-    (gone,) = shown(tmp_path, entry("b.jpg", (512, 512)))
-    (same,) = shown(tmp_path, entry("a.jpg", (512, 512)))
+    (changed,) = make(tmp_path, make_row("a.jpg", (100, 100)))
+    (gone,) = make(tmp_path, make_row("b.jpg", (512, 512)))
+    (same,) = make(tmp_path, make_row("a.jpg", (512, 512)))
     assert (changed.data, changed.note) == (b"", PHOTO_CHANGED)
     assert (gone.data, gone.note) == (b"", PHOTO_GONE)
     assert (bool(same.data), same.note) == (True, "")
-    (newer,) = shown(tmp_path, entry("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
+    (newer,) = make(tmp_path, make_row("a.jpg", (512, 512)), made=datetime(2001, 1, 1, tzinfo=UTC))
     assert (bool(newer.data), newer.note) == (True, FILE_NEWER)
 
 
-def test_photos_in_archives_of_this_machine_have_pictures(tmp_path: Path) -> None:
+def test_photos_in_local_archives_have_pictures(tmp_path: Path) -> None:
     photo = io.BytesIO()
     Image.new("RGB", (40, 30)).save(photo, "PNG")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.png", photo.getvalue())
-    found, gone, elsewhere = shown(
+    found, gone, elsewhere = make(
         tmp_path,
-        entry("zip://a.png::x.zip", (40, 30)),
-        entry("zip://b.png::x.zip", (40, 30)),
-        entry("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
+        make_row("zip://a.png::x.zip", (40, 30)),
+        make_row("zip://b.png::x.zip", (40, 30)),
+        make_row("zip://a.png::http://127.0.0.1:1/x.zip", (40, 30)),
     )
-    assert opened(found).size == (40, 30)
+    assert open_picture(found).size == (40, 30)
     assert (gone.note, elsewhere.data) == (PHOTO_GONE, b"")
     assert "not on this machine" in elsewhere.note
 
@@ -141,8 +143,8 @@ def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.I
     for name, data in bombs().items():
         (tmp_path / name).write_bytes(data)
         names.append(name)
-    rows = [entry(name, (512, 512), number) for number, name in enumerate([*names, "good.jpg"])]
-    *bad, good = shown(tmp_path, *rows)
+    rows = [make_row(name, (512, 512), number) for number, name in enumerate([*names, "good.jpg"])]
+    *bad, good = make(tmp_path, *rows)
     assert len(bad) == len(names)
     assert all(picture.note and not picture.data for picture in bad)
     assert good.data
@@ -151,19 +153,19 @@ def test_hostile_files_cost_their_own_picture(tmp_path: Path, astronaut: Image.I
 @pytest.mark.parametrize(
     "path", ["odd\\q.jpg", "nul\\x00.jpg", f"{'long' * 5000}.jpg", ".", "/dev/zero"]
 )
-def test_paths_that_no_run_wrote_have_no_picture(tmp_path: Path, path: str) -> None:
-    (picture,) = shown(tmp_path, entry(path, (512, 512)))
+def test_invalid_paths_have_no_picture(tmp_path: Path, path: str) -> None:
+    (picture,) = make(tmp_path, make_row(path, (512, 512)))
     assert not picture.data
     assert picture.note
 
 
-def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
+def test_a_face_is_shown_with_its_surroundings(tmp_path: Path) -> None:
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[40:60, 90:110] = 255
     photo = Photo(tmp_path, Image.fromarray(pixels), 400, 200)  # decoded to half its size
     picture = encode_picture(photo, (180.0, 80.0, 40.0, 40.0))
     assert picture.view == (140, 40, 120, 120)
-    image = np.asarray(opened(picture).convert("L"))
+    image = np.asarray(open_picture(picture).convert("L"))
     assert image.shape == (60, 60)
     assert image[30, 30] > 240
     assert image[5, 5] < 15
@@ -172,11 +174,11 @@ def test_a_face_is_shown_with_what_is_around_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "box", [(-50.0, -50.0, 40.0, 40.0), (900.0, 500.0, 10.0, 10.0), (0.0, 0.0, 1e6, 1e6)]
 )
-def test_a_box_that_leaves_the_photo_still_has_a_picture(
+def test_a_box_beyond_the_photo_has_a_picture(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
     picture = encode_picture(Photo(tmp_path, Image.new("RGB", (200, 100)), 400, 200), box)
     left, top, width, height = picture.view
     assert 0 <= left < left + width <= 400
     assert 0 <= top < top + height <= 200
-    assert opened(picture).size >= (1, 1)
+    assert open_picture(picture).size >= (1, 1)

@@ -1,4 +1,4 @@
-"""From a night's photos by way of the page in a real browser to what the trainer learns of it."""
+"""From a report through a review in the page to the samples that the trainer learns from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLASSES = (*HAPPY_SAD, *map(str, Abstain))
 FACE = Framing(Region.FACE, side=48, channels=1)
 PHOTO = Framing(Region.IMAGE, side=64, channels=3)
 COLLINS, HOPPER = 'größe, "ja" 微笑.jpg', "a;-1\nb.jpg"
-BUTTONS = {Abstain.NO_PERSON.value: "nobody there"}
+BUTTONS = {Abstain.NO_PERSON.value: "no person"}
 # What a training needs to be one, and no more.
 SETTINGS = "widths = [8, 16, 32]\nbatch_size = 16\nepochs = 1\nthreads = 1\n"
 SAMPLES = ("--region", "image", "--side", "32", "--rgb")
@@ -88,7 +88,7 @@ def box_in(row: Mapping[str, str]) -> Box:
     return Box(left, top, width, height, score=1.0)
 
 
-def test_photos_that_were_reviewed_are_what_is_learnt_from(
+def test_the_trainer_learns_from_reviewed_photos(
     browser: Browser,
     command: Command,
     photos: Path,
@@ -134,7 +134,7 @@ def test_photos_that_were_reviewed_are_what_is_learnt_from(
     assert f"  1: no_person is not one of happy, sad ({names['coffee.jpg']})\n" in said
 
 
-def test_faces_that_were_reviewed_are_each_learnt_from(
+def test_the_trainer_learns_from_each_reviewed_face(
     browser: Browser,
     command: Command,
     astronaut: Image.Image,

@@ -1,26 +1,37 @@
-"""Drift is told by what changed and by how much, and never by chance alone."""
+"""Drift is reported if the answers change by more than photos and sampling error explain."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from statistics import pvariance
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from batch.labelling import LabellingRun
+from batch.models.ensemble import load_ensemble
+from batch.options import Options
 from batch.recording.drift import (
     MIN_PHOTOS,
     Baseline,
     Drift,
     Profile,
+    ProfileBuilder,
     bound_chance,
     find_drift,
     read_baseline,
     total_variation,
 )
-from batch.records import Source
+from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
+from tests.support.abstaining import save_abstaining
 
+PATH = Path("a.jpg")
 NO_SHARES: Mapping[Source, Mapping[str, float]] = {}
 EVEN = {Source.FACE: {"happy": 0.5, "sad": 0.5}}
 
@@ -47,6 +58,10 @@ def profile(
 
 def abstained(neither: int, no_person: int) -> dict[str, int]:
     return {"neither": neither, "no_person": no_person}
+
+
+def row(status: Status, label: str, confidence: float, source: Source = Source.FACE) -> Row:
+    return Row(PATH, status, Answer(status, label, confidence, {}), source)
 
 
 def test_the_same_answers_do_not_drift() -> None:
@@ -77,7 +92,7 @@ def test_confidence_that_falls_by_more_than_the_limit_is_told(mean: float, warne
     assert all(f"is {mean:.2f}, not 0.90" in line for line in drift.warnings)
 
 
-def test_a_folder_where_all_smile_is_no_drift() -> None:
+def test_a_first_run_of_smiles_only_is_not_drift() -> None:
     drift = find_drift(profile(10_000, 0), None, EVEN)
     assert drift.from_model == pytest.approx(0.5)
     assert drift.from_last_run is drift.confidence_change is None
@@ -113,7 +128,7 @@ def test_each_model_is_expected_to_answer_as_it_was_trained() -> None:
         {"happy": "0.5", "sad": "0.5"},
     ],
 )
-def test_shares_that_are_none_are_not_compared(own: dict[str, float]) -> None:
+def test_invalid_label_shares_are_not_compared(own: dict[str, float]) -> None:
     assert find_drift(profile(900, 100), None, {Source.FACE: own}).from_model is None
 
 
@@ -131,7 +146,7 @@ def test_few_photos_are_not_compared(few: str) -> None:
     assert drift.warnings == ()
 
 
-def test_nothing_is_not_compared() -> None:
+def test_an_empty_run_is_not_compared() -> None:
     drift = find_drift(profile(0, 0), profile(0, 0), EVEN)
     assert (drift.photos, drift.mean_confidence, drift.warnings) == (0, None, ())
 
@@ -142,26 +157,24 @@ def test_another_models_labels_are_not_compared() -> None:
     assert drift.from_last_run is drift.confidence_change is None
 
 
-def test_a_camera_that_shows_nobody_now_is_told() -> None:
+def test_a_run_of_mostly_no_person_is_drift() -> None:
     before = profile(300, 200, abstained=abstained(450, 50))
     now = profile(3, 2, abstained=abstained(5, 990))
     drift = find_drift(now, before, NO_SHARES)
     assert drift.photos == 1000
     assert drift.from_last_run == pytest.approx(0.94)
     (line,) = drift.warnings
-    assert line == (
-        "the answers' shares are far from those of earlier runs: no_person is 99%, not 5%"
-    )
+    assert line == ("the shares of answers differ much from earlier runs: no_person is 99%, not 5%")
 
 
-def test_nobody_at_all_is_told_too() -> None:
+def test_a_run_of_no_person_only_is_drift() -> None:
     before = profile(500, 500, abstained=abstained(0, 0))
     drift = find_drift(profile(0, 0, abstained=abstained(0, 1000)), before, EVEN)
     assert (drift.from_last_run, drift.from_model) == (1, None)
     assert len(drift.warnings) == 1
 
 
-def test_photos_without_a_label_count_to_the_photos_that_are_needed() -> None:
+def test_photos_without_a_label_count_towards_the_minimum() -> None:
     before = profile(30, 20, abstained=abstained(500, 0))
     assert find_drift(profile(30, 20, abstained=abstained(49, 0)), before, EVEN).photos == 99
     drift = find_drift(profile(30, 20, abstained=abstained(50, 0)), before, EVEN)
@@ -180,13 +193,13 @@ def test_a_last_run_that_could_not_abstain_is_compared_by_labels_alone() -> None
     assert (drift.from_last_run, drift.warnings) == (0, ())
     happy = profile(600, 10, abstained=abstained(9000, 500))
     (line,) = find_drift(happy, profile(1, 600), NO_SHARES).warnings
-    assert "the labels' shares are far" in line
+    assert "the shares of labels differ much" in line
     # Models with other abstain outputs than the last run's.
     other = profile(600, 400, abstained={"neither": 5000})
     assert find_drift(now, other, NO_SHARES).from_last_run == 0
 
 
-def test_unsure_answers_count_for_the_confidence_alone() -> None:
+def test_unsure_answers_count_only_for_the_confidence() -> None:
     drift = find_drift(profile(10, 0, 0.6, unsure=500), profile(500, 500, 0.9), NO_SHARES)
     assert drift.from_last_run is None
     assert len(drift.warnings) == 1
@@ -258,12 +271,12 @@ def test_answers_may_be_accepted_in_the_run_that_they_come_in() -> None:
     assert reference == Baseline(DRIFTED)
 
 
-def test_accepting_where_nothing_drifted_changes_nothing() -> None:
+def test_accepting_without_drift_changes_nothing() -> None:
     accepted, _ = _follow(Baseline(USUAL), USUAL, profile(3, 2), accept=True)
     assert accepted == _follow(Baseline(USUAL), USUAL, profile(3, 2))[0]
 
 
-def test_what_drifted_is_forgotten_once_runs_are_as_usual() -> None:
+def test_drifted_answers_are_forgotten_once_a_run_does_not_drift() -> None:
     few = profile(3, 2, 0.2)
     reference, _ = _follow(Baseline(USUAL), DRIFTED, few)
     assert reference.drifted == DRIFTED, "too few photos to tell"
@@ -276,13 +289,13 @@ def test_models_with_other_outputs_begin_anew() -> None:
     assert _follow(Baseline(USUAL), now)[0] == Baseline(now)
 
 
-def test_a_reference_goes_through_json() -> None:
+def test_a_baseline_goes_through_json() -> None:
     reference = Baseline(USUAL, profile(1, 2, abstained=abstained(3, 4)), "0.5 False")
     assert read_baseline(json.dumps(asdict(reference))) == reference
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[1]", "no JSON", '{"usual": {}}'])
-def test_what_is_no_reference_is_none(text: str | None) -> None:
+def test_a_damaged_baseline_is_none(text: str | None) -> None:
     assert read_baseline(text) is None
 
 
@@ -299,9 +312,85 @@ def test_chance_shrinks_with_the_number_of_photos() -> None:
     assert bound_chance(shares, 1 / 100) > 0.2
 
 
-def test_a_label_is_told_in_one_line() -> None:
+def test_a_label_with_line_breaks_stays_on_one_line() -> None:
     names = {"a\nb": 500, "c": 0}
     now = Profile(names, {"face": 500}, 500, 450.0, 405.0)
     before = Profile({"a\nb": 10, "c": 490}, {"face": 500}, 500, 450.0, 405.0)
     (line,) = find_drift(now, before, NO_SHARES).warnings
     assert "a\\nb is 100%, not 2%" in line
+
+
+def test_a_builder_counts_sure_answers_and_all_confidences() -> None:
+    builder = ProfileBuilder(("happy", "sad", "angry"))
+    for each in (
+        row(Status.OK, "happy", 0.9),
+        row(Status.OK, "happy", 0.8, Source.IMAGE),
+        row(Status.OK, "sad", 0.7, Source.BOTH),
+        row(Status.UNSURE, "sad", 0.5),
+        Row(PATH, Status.NO_FACE),
+        Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.READ, Reason.EMPTY, "")),
+    ):
+        builder.add(each)
+    profile = builder.profile()
+    assert profile.by_label == {"happy": 2, "sad": 1, "angry": 0}
+    assert profile.by_source == {"face": 1, "image": 1, "both": 1}
+    assert (profile.sure, profile.answers) == (3, 4)
+    assert profile.mean_confidence == pytest.approx(0.725)
+    assert profile.variance == pytest.approx(pvariance([0.9, 0.8, 0.7, 0.5]) / 4)
+
+
+def test_photos_without_a_label_are_counted_by_their_status_alone() -> None:
+    builder = ProfileBuilder(("happy", "sad"), ("neither", "no_person"))
+    builder.add(row(Status.OK, "sad", 0.7))
+    for confidence in (0.6, 0.8):
+        answer = Answer(Status.NO_PERSON, None, confidence, {})
+        builder.add(Row(PATH, Status.NO_PERSON, answer, Source.IMAGE))
+    profile = builder.profile()
+    assert profile.by_abstain == {"neither": 0, "no_person": 2}
+    assert profile.by_outcome == {"happy": 0, "sad": 1, "neither": 0, "no_person": 2}
+    assert (profile.sure, profile.answers) == (1, 3)
+    assert profile.mean_confidence == pytest.approx(0.7)
+    assert sum(profile.by_source.values()) == 1
+
+
+def test_an_empty_profile_has_no_mean() -> None:
+    profile = ProfileBuilder(("happy",)).profile()
+    assert profile.mean_confidence is None
+    assert profile.variance == math.inf
+
+
+def test_equal_confidences_have_no_negative_variance() -> None:
+    builder = ProfileBuilder(("happy",))
+    for _ in range(1000):
+        builder.add(row(Status.OK, "happy", 0.1))
+    assert 0 <= builder.profile().variance < 1e-15
+
+
+def test_a_profile_goes_through_json() -> None:
+    builder = ProfileBuilder(("happy", "sad"), ("no_person",))
+    builder.add(row(Status.OK, "sad", 0.7))
+    assert Profile(**json.loads(json.dumps(asdict(builder.profile())))) == builder.profile()
+
+
+def test_two_profiles_are_joined_as_if_one_had_seen_all() -> None:
+    builders = [ProfileBuilder(("happy", "sad"), ("neither",)) for _ in range(3)]
+    answers = [row(Status.OK, "happy", 0.9), row(Status.UNSURE, "sad", 0.5)]
+    for builder, each in zip(builders, answers, strict=False):
+        builder.add(each)
+        builders[2].add(each)
+    one, other, both = (builder.profile() for builder in builders)
+    assert one + other == both
+
+
+@pytest.mark.parametrize("always_answer", [False, True])
+def test_a_run_that_always_answers_has_no_abstain_counts(
+    tmp_path: Path, always_answer: bool
+) -> None:
+    """So that such a run and one that abstains are compared by their labels."""
+    save_abstaining(tmp_path)
+    model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
+    ensemble = load_ensemble(Options(model=model, always_answer=always_answer))
+    labelling: Any = SimpleNamespace(engine=SimpleNamespace(ensemble=ensemble))
+    profile = LabellingRun._new_profile(labelling).profile()
+    assert profile.by_label == {"happy": 0, "sad": 0}
+    assert profile.by_abstain == ({} if always_answer else {"neither": 0, "no_person": 0})

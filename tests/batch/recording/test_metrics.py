@@ -1,4 +1,4 @@
-"""Metrics are what Prometheus reads, and the last success outlives the nights that fail."""
+"""Prometheus can parse the metrics, and a failed run keeps the time of the last success."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batch.errors import ExitCode
 from batch.recording.metrics import LAST_SUCCESS, METRICS, metrics_file, metrics_text, write_metrics
 from batch.recording.run_record import RunCounts, RunRecord
 from batch.records import Reason, Status
-from tests.batch.recording.test_run_record import EARLY, RECORD
+from tests.support.run_records import EARLY, RECORD
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
@@ -37,7 +37,7 @@ def success(text: str) -> float | None:
     return samples[0][1] if samples else None
 
 
-def test_a_runs_figures_are_all_there() -> None:
+def test_all_metrics_of_a_run_are_written() -> None:
     samples = parsed(metrics_text(GOOD))
     assert list(samples) == [metric.name for metric in METRICS]
     assert all(labels["report"] == "results.csv" for each in samples.values() for labels, _ in each)
@@ -55,7 +55,7 @@ def test_a_runs_figures_are_all_there() -> None:
     ]
 
 
-def test_statuses_and_reasons_are_all_there_even_those_that_nothing_has() -> None:
+def test_statuses_and_reasons_without_files_are_zero() -> None:
     samples = parsed(metrics_text(GOOD))
     photos = {labels["status"]: value for labels, value in samples["batch_label_photos"]}
     assert photos == {status.value: 0 for status in Status} | {"ok": 11, "failed": 1}
@@ -64,7 +64,7 @@ def test_statuses_and_reasons_are_all_there_even_those_that_nothing_has() -> Non
     assert failures == {reason.value: 0 for reason in Reason} | {"empty": 1}
 
 
-def test_the_labels_are_those_that_a_metric_says() -> None:
+def test_samples_have_the_labels_of_their_metric() -> None:
     samples = parsed(metrics_text(GOOD))
     for metric in METRICS:
         for labels, _ in samples[metric.name]:
@@ -126,11 +126,11 @@ def test_a_run_that_failed_keeps_the_time_of_the_last_success(tmp_path: Path) ->
         b'# HELP batch_label_last_success_timestamp_seconds{report="results.csv"} 5\n',
     ],
 )
-def test_what_is_no_success_of_this_report_is_not_kept(earlier: bytes) -> None:
+def test_other_success_times_are_not_kept(earlier: bytes) -> None:
     assert success(metrics_text(BAD, earlier)) is None
 
 
-def test_a_run_that_ended_early_has_figures_too() -> None:
+def test_a_run_that_ended_early_writes_metrics() -> None:
     samples = parsed(metrics_text(replace(BAD, counts=RunCounts(), versions={})))
     assert samples["batch_label_photos_found"][0][1] == 0
     assert samples["batch_label_last_run_exit_code"][0][1] == 1

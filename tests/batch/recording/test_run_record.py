@@ -1,10 +1,12 @@
-"""A run's record is written whole, read back the same, and never stands in a run's way."""
+"""A run record is written in one step and read back unchanged; a damaged one is ignored."""
 
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,71 +14,20 @@ import pytest
 from batch.errors import OutputError
 from batch.limits import Limits, parse_max_failures
 from batch.options import Options, Provider, Search
-from batch.recording.drift import Drift
+from batch.recording import run_record
 from batch.recording.run_record import (
     SCHEMA_VERSION,
-    DetectorRecord,
-    HostRecord,
-    ModelRecord,
-    Outcome,
-    RunCounts,
     RunRecord,
     StageSeconds,
+    describe_host,
+    find_versions,
     flatten_options,
     local_record_file,
     read_record,
     to_json,
     write_record,
 )
-from batch.shard import ShardRecord
-
-RECORD = RunRecord(
-    outcome=Outcome.INCOMPLETE,
-    exit_code=3,
-    published=True,
-    error=None,
-    started=datetime(2024, 5, 1, 22, 0, 0, 5_000, tzinfo=UTC),
-    ended=datetime(2024, 5, 1, 22, 30, tzinfo=UTC),
-    report="results.csv",
-    inputs=("photos/",),
-    seconds=StageSeconds(wall=1800.0, decode=99.5),
-    counts=RunCounts(
-        found=12,
-        labelled_now=2,
-        reused=10,
-        by_status={"ok": 11, "failed": 1},
-        by_reason={"empty": 1},
-        by_label={"happy": 11, "sad": 0},
-    ),
-    models=(ModelRecord("happy-sad", "1", "ab" * 32), ModelRecord("people", "2", "cd" * 32)),
-    detector=DetectorRecord("ef" * 32),
-    provider="cuda",
-    devices=(0, 1),
-    settings={"min_confidence": None, "batch_size": 32, "labels": ("a", "b")},
-    versions={"batch-label": "0.1.0", "onnxruntime": None},
-    host=HostRecord("night", "Linux 6.1 x86_64", 2),
-    drift=Drift(500, 0.9, 0.12, None, -0.01, ("the labels' shares are far",)),
-    basis="ab12",
-    shard=ShardRecord(3, 16, 190, "cd34"),
-    outputs=("happy", "sad", "neither", "no_person"),
-)
-# As of a run that ended before its models were open.
-EARLY = replace(
-    RECORD,
-    outcome=Outcome.FAILED,
-    exit_code=1,
-    error="model x.onnx can't be read; give the path of an .onnx file",
-    published=False,
-    counts=RunCounts(),
-    models=(),
-    detector=None,
-    provider=None,
-    devices=(),
-    drift=None,
-    basis=None,
-    shard=None,
-    outputs=(),
-)
+from tests.support.run_records import EARLY, RECORD
 
 
 def names(folder: Path) -> list[str]:
@@ -110,7 +61,7 @@ def test_times_are_in_utc() -> None:
     assert values["started"] == "2024-05-01T22:00:00.000Z"
 
 
-def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_escaped(tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     record = replace(RECORD, error="a\udcffb\n")
     write_record(file, record)
@@ -136,13 +87,13 @@ def test_what_is_no_text_is_escaped(tmp_path: Path) -> None:
         json.dumps(to_json(RECORD) | {"settings": None}).encode(),
     ],
 )
-def test_a_record_that_is_none_is_as_good_as_missing(data: bytes, tmp_path: Path) -> None:
+def test_a_damaged_record_counts_as_missing(data: bytes, tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     file.path.write_bytes(data)
     assert read_record(file) is None
 
 
-def test_keys_that_were_added_later_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     file = local_record_file(tmp_path / "results.csv")
     file.path.write_text(json.dumps(to_json(RECORD) | {"more": 1}))
     assert read_record(file) == RECORD
@@ -179,7 +130,7 @@ def test_the_record_lies_beside_the_report(report: str, name: str) -> None:
     assert local_record_file(Path("out") / report).path == Path("out") / name
 
 
-def test_settings_are_the_options_flat() -> None:
+def test_settings_are_the_flattened_options() -> None:
     options = Options(provider=Provider.CUDA, devices=(0, 2), search=Search(hidden=True))
     limits = Limits(time(5, 30), 5400, parse_max_failures("2%"))
     settings = flatten_options(options, limits)
@@ -192,3 +143,23 @@ def test_settings_are_the_options_flat() -> None:
     assert settings["max_failures"] == "2%"
     assert "search" not in settings
     assert json.loads(json.dumps(settings)) == settings | {"devices": [0, 2], "exclude": []}
+
+
+def test_the_versions_are_those_installed() -> None:
+    versions = find_versions()
+    assert set(versions) == {"batch-label", "python", "onnxruntime", "pillow", "numpy"}
+    assert versions["numpy"] == version("numpy")
+    assert versions["pillow"] == version("pillow")
+    assert versions["onnxruntime"] is not None
+
+
+def test_what_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_record, "_ONNX_RUNTIMES", ("no-such-package",))
+    assert find_versions()["onnxruntime"] is None
+
+
+def test_the_host_is_this_one() -> None:
+    record = describe_host(cores=3)
+    assert record.name == platform.node()
+    assert platform.system() in record.system
+    assert record.cores == 3

@@ -55,7 +55,7 @@ EXPLAIN = ("explain", PHOTO, "-m", "bright.onnx", "--provider", "cpu", "-o")
         (("manifest", "m.parquet", "-o", "m.parquet"), "one of the files to list from"),
         (("diff", REPORT, REPORT, "-o", "photos/odd.csv"), "is a picture"),
         (("report", REPORT, "-o", "photos/odd.html"), "is a picture"),
-        (("report", REPORT, "-o", "link.html"), "a report that the page is to show"),
+        (("report", REPORT, "-o", "link.html"), "a report that the page shows"),
         (("merge", REPORT, "--manifest", "m.parquet", "-o", "m.parquet"), "is the manifest"),
         ((*EXPLAIN, "photos/mine.png"), "is a picture"),
     ],

@@ -1,3 +1,5 @@
+"""The command ``model`` prints the card of a model or a pair, as text and as JSON."""
+
 from __future__ import annotations
 
 import json
@@ -30,7 +32,7 @@ def _json(command: Command, *args: str) -> dict[str, Any]:
     return card
 
 
-def test_the_card_is_what_the_file_says_of_itself(command: Command) -> None:
+def test_the_card_has_the_metadata_of_the_file(command: Command) -> None:
     model = load_model(find_model("happy-sad"))
     (card,) = _json(command, "happy-sad")["models"]
     spec = model.spec
@@ -47,7 +49,7 @@ def test_the_card_is_what_the_file_says_of_itself(command: Command) -> None:
     assert card["card"].endswith("happy-sad.md")
 
 
-def test_people_read_the_figures_with_their_intervals(command: Command, tmp_path: Path) -> None:
+def test_the_text_shows_metrics_with_their_intervals(command: Command, tmp_path: Path) -> None:
     figure = {"value": 0.97891, "low": 0.95, "high": 0.99}
     metrics = {"accuracy": figure, "recall": {"happy": 1, "sad": figure}}
     spec = bright_spec(metrics=metrics, abstain_from={"neither": 0.5, "no_person": 0.3})
@@ -61,7 +63,7 @@ def test_people_read_the_figures_with_their_intervals(command: Command, tmp_path
     assert "--check" in lines["golden samples"]
 
 
-def test_by_default_both_models_and_how_they_answer_together(command: Command) -> None:
+def test_the_default_card_shows_both_models_and_their_fusion(command: Command) -> None:
     card = _json(command)
     names = [model["name"] for model in card["models"]]
     assert names == ["happy-sad", "people"]
@@ -69,12 +71,12 @@ def test_by_default_both_models_and_how_they_answer_together(command: Command) -
     assert fusion is not None
     assert card["pair"] == json.loads(pack_fusion(fusion))
     text = command("model").stdout
-    _, _, pair = text.partition("The two together\n")
+    _, _, pair = text.partition("Fusion of the pair\n")
     lines = dict(line.strip().split("  ", 1) for line in pair.splitlines())
     lines = {name: words.strip() for name, words in lines.items()}
     assert f"face {fusion.both.face:.4g}, label {fusion.both.label:.4g}" in lines["face and photo"]
-    assert f"bias of no_person {fusion.photo.bias[3]:.4g}" in lines["photo alone"]
-    assert f"score {fusion.alone_score:.4g} and side" in lines["a face alone"]
+    assert f"bias of no_person {fusion.photo.bias[3]:.4g}" in lines["photo only"]
+    assert f"its score is at least {fusion.alone_score:.4g}" in lines["face only"]
     assert lines["no_person from"] == f"{fusion.abstain_from['no_person']:.4g}"
 
 
@@ -83,7 +85,7 @@ def test_a_check_runs_the_golden_samples(command: Command) -> None:
     for model in card["models"]:
         assert model["golden"]["checked"]
         assert 0 <= model["golden"]["largest_difference"] <= 0.01
-    assert "right on the CPU" in command("model", "--check").stdout
+    assert "correct on the CPU" in command("model", "--check").stdout
 
 
 def test_without_a_check_onnx_runtime_is_not_loaded() -> None:
@@ -97,7 +99,7 @@ def test_without_a_check_onnx_runtime_is_not_loaded() -> None:
     assert "onnxruntime" not in loaded
 
 
-def test_golden_samples_that_come_out_wrong_are_a_failure(command: Command, tmp_path: Path) -> None:
+def test_wrong_golden_samples_are_an_error(command: Command, tmp_path: Path) -> None:
     right = bright_spec().golden
     spec = bright_spec(golden=GoldenSamples(right.inputs, right.outputs[::-1].copy()))
     save_model(bright_model(spec), tmp_path / "wrong.onnx")
@@ -107,7 +109,7 @@ def test_golden_samples_that_come_out_wrong_are_a_failure(command: Command, tmp_
     assert "wrong.onnx answers its own golden samples wrongly" in ran.stderr
 
 
-def test_what_the_contract_does_not_know_is_a_note(command: Command, tmp_path: Path) -> None:
+def test_unknown_metadata_is_a_note(command: Command, tmp_path: Path) -> None:
     model = bright_model()
     model.metadata_props.append(onnx.StringStringEntryProto(key="licence", value="CC0-1.0"))
     save_model(model, tmp_path / "own.onnx")
@@ -125,7 +127,7 @@ def test_what_the_contract_does_not_know_is_a_note(command: Command, tmp_path: P
         ("happy-sad+happy-sad", "only a face model and a whole-photo model can be combined"),
     ],
 )
-def test_what_is_no_model_is_refused_as_in_a_run(
+def test_an_invalid_model_is_an_error_as_in_a_run(
     command: Command, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "text.onnx").write_text("no model")
@@ -138,7 +140,7 @@ def test_what_is_no_model_is_refused_as_in_a_run(
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_model_can_say_anything_of_itself(command: Command, tmp_path: Path) -> None:
+def test_control_characters_in_metadata_are_escaped(command: Command, tmp_path: Path) -> None:
     deep: object = 1
     for _ in range(300):
         deep = {"deeper": deep}
@@ -154,7 +156,7 @@ def test_a_model_can_say_anything_of_itself(command: Command, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_metrics_that_have_no_end_are_refused(tmp_path: Path, form: tuple[str, ...]) -> None:
+def test_deeply_nested_metrics_are_an_error(tmp_path: Path, form: tuple[str, ...]) -> None:
     model = bright_model()
     path = tmp_path / "deep.onnx"
     codes = []
@@ -171,7 +173,7 @@ def test_metrics_that_have_no_end_are_refused(tmp_path: Path, form: tuple[str, .
     assert "deep.onnx breaks the model contract" in ran.stderr
 
 
-def test_the_largest_difference_is_that_of_the_samples() -> None:
+def test_the_largest_difference_is_that_of_the_golden_samples() -> None:
     model = load_model(find_model("happy-sad"))
     near = GoldenSamples(model.spec.golden.inputs, model.spec.golden.outputs + np.float32(0.005))
     moved = replace(model, spec=replace(model.spec, golden=near))
