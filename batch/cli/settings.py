@@ -307,7 +307,7 @@ def add_default_journal(job: Job) -> Job:
                 "name one with --state, or a file with -o",
             )
         return job
-    from batch.files.publish import translate_write_errors
+    from batch.os_errors import translate_write_errors
 
     folder = find_state_folder() / PROGRAM
     with translate_write_errors(f"folder {folder}", "name a journal with --state"):

@@ -24,7 +24,7 @@ from batch.found import (
 )
 from batch.location import is_archive, is_url, parse_location, split_member
 from batch.options import OnSkip, Search
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error
 from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
 
@@ -327,6 +327,4 @@ def read_head(path: str) -> bytes:
 
 
 def _to_failed(path: str, error: OSError) -> FoundFile:
-    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
-    reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return make_failed(path, reason, describe_os_error(error, path))
+    return make_failed(path, classify_read_error(error), describe_os_error(error, path))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from batch.errors import LockedError
 from batch.files.drafts import is_current, try_lock
-from batch.files.publish import OUTPUT_REMEDY, is_streamed, resolve_path, translate_write_errors
+from batch.files.publish import is_streamed, resolve_path
 from batch.files.regular_file import open_nonblocking
 from batch.location import Url, parse_location
-from batch.os_errors import has_access
+from batch.os_errors import OUTPUT_REMEDY, has_access, translate_write_errors
 from batch.path_text import path_text
 
 # Seconds between two looks at a lock that is waited for.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -16,42 +14,15 @@ from batch.file_types import is_image
 from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
 from batch.files.regular_file import open_regular, read_file_start
 from batch.location import parse_location
-from batch.os_errors import PERMISSION_REMEDY, describe_failed_access
+from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
 
-OUTPUT_REMEDY = "choose another place with -o"
-_REMEDIES = {
-    errno.ENOSPC: "free some space there or {}, then run again",
-    errno.EDQUOT: "free some of your quota there or {}, then run again",
-    errno.EFBIG: "raise the limit on the size of files or {}, then run again",
-    errno.ENOENT: "create its folder first or {}",
-    errno.ENAMETOOLONG: "choose a shorter name with -o",
-    errno.EACCES: f"{PERMISSION_REMEDY} or {{}}",
-    errno.EPERM: f"{PERMISSION_REMEDY} or {{}}",
-    errno.EPIPE: "keep its reader open to the end, or name a file with -o",
-}
 # What the beginning of a PNG has that this program has drawn (see
 # https://www.w3.org/TR/png-3/#11textinfo), and the bytes that are searched for it.
 DRAWN_BY = ("Software", "batch-label explain")
 DRAWN_MARK = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
 HEAD_BYTES = 512
 CHUNK_BYTES = 1 << 20  # bytes of a file that is digested
-
-
-@contextmanager
-def translate_write_errors(
-    where: str, elsewhere: str = OUTPUT_REMEDY, path: str | os.PathLike[str] | None = None
-) -> Iterator[None]:
-    """Turn what the system refuses while a report is written into an ``OutputError``.
-
-    ``where`` is the report as its message calls it, ``elsewhere`` the remedy for a place that
-    does not do, ``path`` the file if ``where`` has its whole path.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
-        raise OutputError(describe_failed_access(where, "written", error, path), remedy) from error
 
 
 class Draft:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError
 from batch.files.drafts import DraftFolder, remove_contents
-from batch.files.publish import translate_write_errors
+from batch.os_errors import translate_write_errors
 from batch.path_text import path_text
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.files.drafts import CONTENT, DraftFolder, draft_stem, exchange, list_names
-from batch.files.publish import resolve_path, sync_folder, translate_write_errors
+from batch.files.publish import resolve_path, sync_folder
 from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
-from batch.os_errors import is_denied
+from batch.os_errors import is_denied, translate_write_errors
 from batch.path_text import path_text
 from batch.reports.dataset import (
     SUCCESS_FILE,

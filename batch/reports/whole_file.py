@@ -10,16 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError, OutputError
-from batch.files.publish import (
-    Draft,
-    check_replaceable,
-    is_device,
-    resolve_path,
-    translate_write_errors,
-)
+from batch.files.publish import Draft, check_replaceable, is_device, resolve_path
 from batch.files.regular_file import MAX_RECORD_BYTES, read_file, read_file_start
 from batch.location import Url
-from batch.os_errors import has_access
+from batch.os_errors import has_access, translate_write_errors
 from batch.path_text import path_text
 from batch.stores.download import read_whole_object
 from batch.stores.requests import call_with_retries

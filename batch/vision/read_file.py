@@ -9,7 +9,7 @@ from stat import S_ISREG
 
 from batch.files.regular_file import open_nonblocking, read_change_key
 from batch.options import MAX_FILE_BYTES
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error
 from batch.records import Failure, FileState, Reason, Stage
 
 
@@ -47,9 +47,7 @@ def read_file_with_state(
 
 def _classify_error(error: OSError) -> Reason:
     """Say why the system did not give a file's bytes."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Reason.VANISHED
     # A socket answers ENXIO.
     if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
         return Reason.NOT_A_FILE
-    return Reason.UNREADABLE
+    return classify_read_error(error)
