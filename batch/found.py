@@ -108,6 +108,15 @@ def clamp_time(mtime_ns: int | None) -> int | None:
     return None if mtime_ns is None else max(-_MAX_INT64 - 1, min(mtime_ns, _MAX_INT64))
 
 
+def read_change_key(status: os.stat_result) -> tuple[int, int]:
+    """Return a file's ctime (nanoseconds) and inode number, each within 64 bits.
+
+    They tell a file from one that has replaced it and from its own earlier state, even if size
+    and mtime are equal: no program can set a ctime.
+    """
+    return max(-_MAX_INT64 - 1, min(status.st_ctime_ns, _MAX_INT64)), status.st_ino & _MAX_INT64
+
+
 def is_size(size: object) -> TypeGuard[int]:
     """Tell whether something is a file's size: a whole number that fits into 63 bits."""
     return type(size) is int and 0 <= size <= _MAX_INT64

@@ -71,7 +71,7 @@ def is_denied(error: OSError) -> bool:
 
 
 def has_access(path: Path, mode: int) -> bool:
-    """Tell whether this process's effective user may access a file; ``mode`` as in ``os.access``."""
+    """Tell whether this process's effective user may access a file, as ``os.access`` does."""
     return os.access(path, mode, effective_ids=_HAS_EFFECTIVE_IDS)
 
 

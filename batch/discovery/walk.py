@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from batch.discovery.name_stack import NameStack
 from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, sniff_skip_reason
-from batch.files.regular_file import NotRegularFile, open_regular, read_change_key
+from batch.files.regular_file import NotRegularFile, open_regular
 from batch.found import (
     _MAX_INT64,
     _SHORT_PATH_CHARS,
@@ -21,6 +21,7 @@ from batch.found import (
     _is_too_long,
     clamp_time,
     make_failed,
+    read_change_key,
 )
 from batch.location import is_archive, is_url, parse_location, split_member
 from batch.options import OnSkip, Search

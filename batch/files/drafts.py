@@ -12,7 +12,6 @@ A draft is removed only if all of this proves that it is this program's and out 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -25,6 +24,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from batch.files.regular_file import is_current, open_folder, open_lockable, try_lock
 
 # Characters of a file's name that its draft's name begins with. They have 200 bytes at most, so
 # that the draft's name, which has 49 more, is within the 255 of file systems.
@@ -114,7 +115,7 @@ class DraftFolder:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptors: list[int] = []
         try:
-            descriptors.append(os.open(path, _FOLDER_FLAGS))
+            descriptors.append(open_folder(path))
             descriptors.append(os.open(MARKER, flags, 0o600, dir_fd=descriptors[0]))
             folder, marker = descriptors
             _lock(marker)
@@ -143,8 +144,8 @@ class DraftFolder:
     def _take_over(cls, path: Path, owner: int) -> DraftFolder | None:
         descriptors: list[int] = []
         with suppress(OSError):  # no folder, or without a marker
-            descriptors.append(os.open(path, _FOLDER_FLAGS))
-            descriptors.append(os.open(MARKER, _LOCKABLE_FLAGS, dir_fd=descriptors[0]))
+            descriptors.append(open_folder(path))
+            descriptors.append(open_lockable(MARKER, dir_fd=descriptors[0]))
             folder, marker = descriptors
             status, text = os.fstat(marker), _marker_text(path.name)
             if (
@@ -191,33 +192,8 @@ def remove_contents(folder: int) -> None:
                 os.unlink(entry.name, dir_fd=folder)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock a file until its descriptor is closed; False while somebody else has locked it.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_current(path: Path, descriptor: int) -> bool:
-    """Tell whether a path still is the name of an open file."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 # What file systems without locks say of one. A draft there is never known to be abandoned.
 _NO_LOCK_ERRNOS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Over NFS only what is open for writing can be locked. No pipe is waited for.
-_LOCKABLE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_READ_ONLY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def _lock(descriptor: int) -> None:
@@ -244,10 +220,8 @@ def _find_owner(folder: Path) -> int:
 
 
 def _remove_if_abandoned(path: Path, owner: int) -> None:
-    try:
-        descriptor = os.open(path, _LOCKABLE_FLAGS)
-    except PermissionError:  # it has the rights of a report that may not be written
-        descriptor = os.open(path, _READ_ONLY_FLAGS)
+    # A draft of a read-only report is read-only itself.
+    descriptor = open_lockable(path)
     try:
         status = os.fstat(descriptor)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == owner
@@ -255,30 +229,3 @@ def _remove_if_abandoned(path: Path, owner: int) -> None:
             path.unlink()
     finally:
         os.close(descriptor)
-
-
-# == Two folders that exchange their names in one step, where the system can do it.
-
-# Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-_UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two files or folders at once; False where this can't be done here.
-
-    Linux can, on its own file systems (ext4, XFS, Btrfs, tmpfs, ...), but not over NFS.
-
-    Raises:
-        OSError: the system refuses.
-    """
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:  # another system, or a C library without it
-        return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _UNSUPPORTED_ERRNOS:
-        return False
-    raise OSError(number, os.strerror(number), os.fspath(other))

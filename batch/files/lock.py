@@ -10,11 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import LockedError
-from batch.files.drafts import is_current, try_lock
 from batch.files.publish import is_streamed, resolve_path
-from batch.files.regular_file import open_nonblocking
+from batch.files.regular_file import is_current, open_lockable, try_lock
 from batch.location import Url, parse_location
-from batch.os_errors import OUTPUT_REMEDY, has_access, translate_write_errors
+from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
 
 # Seconds between two looks at a lock that is waited for.
@@ -70,16 +69,8 @@ def lock_path(file: Path) -> Path:
 def _acquire(path: Path, what: str, on_wait: OnWait | None, elsewhere: str) -> int:
     while True:
         with translate_write_errors(what, elsewhere):
-            # A link in its place is refused: it would have the lock made elsewhere.
-            flags = os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
-            except PermissionError:
-                # One that a killed run of another user has left can be locked for all that, but
-                # over NFS, where only what is open for writing can be.
-                if not has_access(path, os.R_OK):
-                    raise
-                descriptor = open_nonblocking(os.fspath(path), flags)
+            # The lock of another user's killed run can mostly be opened for reading.
+            descriptor = open_lockable(path, create=True)
             try:
                 is_held = try_lock(descriptor)
                 if is_held and is_current(path, descriptor):

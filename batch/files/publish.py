@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -12,7 +14,7 @@ from typing import BinaryIO
 from batch.errors import OutputError
 from batch.file_types import is_image
 from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
-from batch.files.regular_file import open_regular, read_file_start
+from batch.files.regular_file import open_regular, read_start
 from batch.location import parse_location
 from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
@@ -95,7 +97,7 @@ def check_replaceable(target: Path, display_name: str, elsewhere: str) -> None:
     """
     head = None
     with suppress(OSError):  # mostly since there is nothing
-        head = read_file_start(target, HEAD_BYTES)
+        head = read_start(target, HEAD_BYTES)
     if head is not None and is_image(head) and DRAWN_MARK not in head:
         raise OutputError(f"{display_name} is a picture, which is not replaced", elsewhere)
 
@@ -160,3 +162,28 @@ def is_device(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+# Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two files or folders in one step; False if that is not supported.
+
+    Linux supports it on its own file systems (ext4, XFS, Btrfs, tmpfs, ...), but not over NFS.
+
+    Raises:
+        OSError: the exchange failed.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:  # not Linux, or a C library without it
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED_ERRNOS:
+        return False
+    raise OSError(number, os.strerror(number), os.fspath(other))

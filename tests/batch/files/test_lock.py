@@ -14,8 +14,8 @@ from batch.files.lock import hold_lock
 
 HOLD = """
 import sys
-from batch.files.lock import locked
-with locked(sys.argv[1]):
+from batch.files.lock import hold_lock
+with hold_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -36,11 +36,12 @@ LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
 from batch.errors import OutputError
-from batch.files.publish import Draft, writing
+from batch.files.publish import Draft
+from batch.os_errors import translate_write_errors
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 draft = Draft(Path(sys.argv[1]))
 try:
-    with writing("report"):
+    with translate_write_errors("report"):
         for _ in range(100):
             draft.stream.write(b"x" * 1000)
     draft.publish()
