@@ -114,7 +114,7 @@ class Tally:
         counts = ", ".join(
             f"{count:,} {why}" for why, count in self.skipped_by_reason.most_common()
         )
-        return f"{self.skipped:,} left out{f' ({counts})' if counts else ''}"
+        return f"{self.skipped:,} skipped{f' ({counts})' if counts else ''}"
 
     @property
     def done(self) -> int:

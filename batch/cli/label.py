@@ -136,7 +136,7 @@ def _list_files(job: Job, log: Log) -> None:
 
     def leave_out(path: Location, why: str) -> None:
         tally.add_skipped(path, why)
-        log(Event.LEFT_OUT, f"left out: {path_text(path)} ({why})", path=path_text(path), why=why)
+        log(Event.LEFT_OUT, f"skipped: {path_text(path)} ({why})", path=path_text(path), why=why)
 
     files = discover(
         job.photos,

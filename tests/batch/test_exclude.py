@@ -231,7 +231,7 @@ def test_a_run_counts_what_is_excluded_and_keeps_what_is_only_too_old(tmp_path: 
         *("--newer-than", "2000-01-01"),
     )
     assert ran.returncode == ExitCode.OK, ran.stderr
-    assert "3 left out (" in ran.stderr
+    assert "3 skipped (" in ran.stderr
     record = place.record()
     reasons = {"older": 1, "excluded": 1, JUNK_FOLDER: 1}
     assert record["counts"]["left_out_by_reason"] == reasons

@@ -66,7 +66,7 @@ def test_a_standard_output_that_takes_nothing(
     assert ran.returncode == (ExitCode.USAGE if name == "diff" else ExitCode.FAILED)
     assert f"standard output can't be written ({why}); " in ran.stderr
     # A dry run tells on standard error of what it leaves out.
-    lines = [line for line in ran.stderr.splitlines() if not line.startswith("left out: ")]
+    lines = [line for line in ran.stderr.splitlines() if not line.startswith("skipped: ")]
     assert len(lines) == 1
 
 
@@ -85,7 +85,7 @@ def test_a_reader_that_has_gone_is_no_error(name: str, folder: Path) -> None:
     os.close(writing)
     assert ran.returncode == (ExitCode.USAGE if name == "diff" else ExitCode.FAILED)
     # A dry run tells on standard error of what it leaves out.
-    assert [line for line in ran.stderr.splitlines() if not line.startswith("left out: ")] == []
+    assert [line for line in ran.stderr.splitlines() if not line.startswith("skipped: ")] == []
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,14 @@ def test_every_status_and_label_is_counted() -> None:
     summary.check()
     assert summary.summary_text() == (
         "16 found = 8 ok + 2 unsure + 1 neither + 3 no_person + 1 no_face + 1 failed "
-        "(happy 5, sad 3); 3 left out (2 hidden, 1 archive); 16 photos in 2.5 s, 6.4 photos/s"
+        "(happy 5, sad 3); 3 skipped (2 hidden, 1 archive); 16 photos in 2.5 s, 6.4 photos/s"
     )
 
 
 def test_an_empty_run_has_a_line_too() -> None:
     assert Tally(("happy", "sad")).summary_text() == (
         "0 found = 0 ok + 0 unsure + 0 neither + 0 no_person + 0 no_face + 0 failed "
-        "(happy 0, sad 0); 0 left out; 0 photos in 0.0 s"
+        "(happy 0, sad 0); 0 skipped; 0 photos in 0.0 s"
     )
 
 
@@ -94,7 +94,7 @@ def test_a_copied_row_is_reused_and_a_missing_one_is_not_found() -> None:
 def test_what_was_salvaged_is_told_and_no_failure() -> None:
     summary = summary_of([labelled("happy"), replace(labelled("sad"), salvaged="no end")])
     assert (summary.salvaged, summary.exit_code) == (1, ExitCode.OK)
-    assert "; 1 salvaged; 0 left out" in summary.summary_text()
+    assert "; 1 salvaged; 0 skipped" in summary.summary_text()
 
 
 def test_only_failed_files_make_the_run_incomplete() -> None:
