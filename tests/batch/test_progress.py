@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 def test_lines_come_now_and_then_and_rows_pass_through() -> None:
     stream = io.StringIO()
-    assert list(ProgressLog(TextLog(stream), every=0.0)(ROWS, 7)) == ROWS
+    assert list(ProgressLog(TextLog(stream), interval=0.0)(ROWS, 7)) == ROWS
     lines = stream.getvalue().splitlines()
     assert lines[-1].startswith("5 of 7 photos, ")
     assert lines[-1].endswith(" photos/s")

@@ -73,7 +73,7 @@ def test_what_is_worth_finishing_goes_on_when_time_is_up() -> None:
         assert stop.stopped_early
         error = stop.make_error("all is kept")
     assert error.exit_code is ExitCode.TIME_IS_UP
-    assert "the time limit 1s is over" in str(error)
+    assert "the time limit 1s was reached" in str(error)
 
 
 def test_an_ignored_hangup_stays_ignored() -> None:
