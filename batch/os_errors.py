@@ -95,7 +95,7 @@ def describe_failed_access(
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike[str] | None = None) -> str:
-    """Describe an error: ``permission denied (owner root (uid 0), mode 600)``, or the system's text.
+    """Describe an error: ``permission denied (owner root (uid 0), mode 600)``, or its own text.
 
     Args:
         error: what the system raised.

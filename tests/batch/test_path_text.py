@@ -136,7 +136,7 @@ def test_a_formula_guard_names_the_same_file(
 
 @pytest.mark.parametrize("text", ["a\\", "a\\q", "\\x4", "\\xgg", "\\\n"])
 def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError, match="is no escape") as caught:
+    with pytest.raises(ValueError, match="is not an escape") as caught:
         parse_path_text(text)
     assert len(str(caught.value).splitlines()) == 1
 
