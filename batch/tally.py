@@ -14,7 +14,7 @@ from batch.path_text import path_text, printable_text
 from batch.records import Failure, FinishedFile, Reason, Row, Status
 
 MAX_NAMED = 5  # files or folders that a message names
-MAX_FAILURE_CHARS = 160  # characters of the failure of each
+FAILURE_CHARS = 160  # characters of the failure of each
 
 
 @dataclass
@@ -158,8 +158,8 @@ class Tally:
         named = []
         for failure in self.failures:
             why = f"{failure.reason}: {printable_text(failure.detail)}"
-            if len(why) > MAX_FAILURE_CHARS:
-                why = f"{why[: MAX_FAILURE_CHARS - 3]}..."
+            if len(why) > FAILURE_CHARS:
+                why = f"{why[: FAILURE_CHARS - 3]}..."
             named.append(f"{path_text(failure.path)} ({why})")
         more = self.not_accepted.total() - len(named)
         return ", ".join(named) + (f" and {more:,} more" if more else "")

@@ -10,9 +10,9 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
 
 _OWN_FILE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -24,7 +24,7 @@ class NotRegularFile(OSError):
         super().__init__(errno.EINVAL, "not a regular file")
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading; symbolic links are followed.
 
     Raises:

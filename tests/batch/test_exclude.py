@@ -189,7 +189,7 @@ def test_only_files_that_changed_since_are_taken() -> None:
 
 @pytest.mark.parametrize("pattern", ["[a", "a\\", "x/[[:nothing:]]", "[a-", "[[:alpha:]", "[a\\"])
 def test_a_wrong_pattern_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match="is wrong"):
+    with pytest.raises(UsageError, match="is invalid"):
         Search(exclude=(pattern,))
 
 

@@ -182,7 +182,7 @@ def test_a_photo_that_comes_to_lie_there_during_the_run_is_not_lost(report: Path
     draft.stream.write(b"new")
     Image.new("RGB", (8, 8)).save(report, "JPEG")
     photo = report.read_bytes()
-    with pytest.raises(OutputError, match="is a picture, which is not replaced"):
+    with pytest.raises(OutputError, match="is a picture, and pictures are never replaced"):
         draft.publish()
     draft.discard()
     assert report.read_bytes() == photo
