@@ -1,4 +1,4 @@
-"""What a run of root has left is told to the next user with its owner, mode and the cure."""
+"""Errors on files that root left name the owner, the mode and the remedy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_journal(folder: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal"])
-def test_what_lies_beside_a_journal(folder: Path, suffix: str) -> None:
+def test_a_file_beside_a_journal(folder: Path, suffix: str) -> None:
     journal = _journal(folder / ".r.csv.journal")
     os.chown(journal, NOBODY, NOBODY)
     beside = _own(
@@ -124,7 +124,7 @@ def test_a_folder_of_another_user_s(folder: Path, act: Callable[[Path], object])
     _refused(folder, lambda: act(folder), ROOT_S.format(f"folder {folder}, ", "755"))
 
 
-def test_files_of_another_user_s_in_one_s_own_folder_are_replaced(folder: Path) -> None:
+def test_files_of_another_user_in_an_own_folder_are_replaced(folder: Path) -> None:
     _own(folder / "r.csv.run.json", 0o600)
     _own(folder / "r.csv", 0o600)
     with without_privileges(folder):
@@ -189,7 +189,7 @@ def test_other_errors_keep_the_system_s_words() -> None:
     assert describe_os_error(PermissionError(13, "Permission denied")) == "permission denied"
 
 
-def test_models_in_a_home_that_may_not_be_entered_are_none(folder: Path) -> None:
+def test_a_closed_home_has_no_models(folder: Path) -> None:
     home = folder / "home"
     home.mkdir(mode=0o700)
     with without_privileges(folder):
