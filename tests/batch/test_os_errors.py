@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,10 +17,11 @@ from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
 from batch.models.shipped import list_own_models
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error, translate_write_errors
 from batch.reading.saved import open_saved_report
 from batch.recording.metrics import metrics_file
 from batch.recording.run_record import local_record_file
+from batch.records import Reason
 from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_destination
 from batch.reports.report import check_output
@@ -180,6 +182,34 @@ def test_photos_and_folders_of_photos(folder: Path) -> None:
     pattern = f"{folder}/locked/*"
     with without_privileges(folder):
         assert find(pattern) == [f"{folder}/locked!unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space there or use -o, then run again"),
+        (errno.EDQUOT, "free some of your quota there or use -o, then run again"),
+        (errno.ENOENT, "create its folder first or use -o"),
+        (errno.EROFS, "use -o"),
+    ],
+)
+def test_a_write_error_has_its_remedy(number: int, remedy: str) -> None:
+    with pytest.raises(OutputError) as caught, translate_write_errors("report r.csv", "use -o"):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == f"report r.csv can't be written ({os.strerror(number)}); {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(), Reason.VANISHED),
+        (NotADirectoryError(), Reason.VANISHED),
+        (PermissionError(), Reason.UNREADABLE),
+        (None, Reason.UNREADABLE),
+    ],
+)
+def test_a_missing_file_has_vanished(error: BaseException | None, reason: Reason) -> None:
+    assert classify_read_error(error) is reason
 
 
 def test_other_errors_keep_the_system_s_words() -> None:
