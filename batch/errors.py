@@ -143,7 +143,7 @@ class TimeLimitReached(BatchLabelError):
 
 
 class Interrupted(BatchLabelError):
-    """SIGINT, or a subclass's signal, stopped the run."""
+    """A signal stopped the run: SIGINT, unless it is a subclass."""
 
     exit_code = ExitCode.INTERRUPTED
 
