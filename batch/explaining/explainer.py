@@ -91,7 +91,7 @@ def _photo_error(
 
 
 def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
-    device, _ = choose_ensemble_device(ensemble, options.place)
+    device, _ = choose_ensemble_device(ensemble, options.device)
     return Labeller(make_plan(ensemble, options.batch_size), device)
 
 

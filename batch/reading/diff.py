@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from batch.errors import UsageError
 from batch.files.lock import hold_lock
-from batch.files.publish import translate_write_errors
 from batch.location import parse_location
+from batch.os_errors import translate_write_errors
 from batch.path_text import guard_cell, path_text
 from batch.reading.pairs import Pair, open_pairs
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report

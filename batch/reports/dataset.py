@@ -23,6 +23,8 @@ from batch.reports.writers import ParquetWriter
 DATASET_SUFFIX = "/"
 # Other programs that read a folder of Parquet files ignore names that begin with an underscore.
 SUCCESS_FILE = "_SUCCESS"
+# Size limit of that file in bytes; an entry has about 200.
+MAX_SUCCESS_BYTES = 64 << 20
 SCHEMA_VERSION = 1
 MAX_ROWS_PER_FILE = 1_000_000
 DIGEST_LENGTH = 12  # hexadecimal digits of the SHA-256 in a file's name

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
-from batch.files.drafts import CONTENT, DraftFolder, draft_stem, exchange, list_names
-from batch.files.publish import resolve_path, sync_folder, translate_write_errors
-from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
-from batch.os_errors import is_denied
+from batch.files.drafts import CONTENT, DraftFolder, draft_stem, list_names
+from batch.files.publish import exchange, resolve_path, sync_folder
+from batch.files.regular_file import open_folder, read_regular
+from batch.os_errors import is_denied, translate_write_errors
 from batch.path_text import path_text
 from batch.reports.dataset import (
+    MAX_SUCCESS_BYTES,
     SUCCESS_FILE,
     foreign_file_error,
     is_dataset_name,
@@ -25,7 +26,6 @@ from batch.reports.output import check_parent_folder
 
 # The folder in the draft that holds the earlier dataset if the swap takes two steps.
 EARLIER_FOLDER = "earlier"
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def check_local_dataset(output: Path) -> None:
@@ -104,7 +104,7 @@ def _check_replaceable(target: Path) -> None:
     """
     success = None
     try:
-        success = read_file(target / SUCCESS_FILE, MAX_SUCCESS_BYTES)
+        success = read_regular(target / SUCCESS_FILE, MAX_SUCCESS_BYTES)
     except OSError as error:
         if is_denied(error):
             raise
@@ -157,7 +157,7 @@ def _clear(draft: int) -> None:
     with suppress(FileNotFoundError):  # it was published
         _remove_dataset(CONTENT, draft)
     with suppress(FileNotFoundError):  # the usual case
-        folder = os.open(EARLIER_FOLDER, _FOLDER_FLAGS, dir_fd=draft)
+        folder = open_folder(EARLIER_FOLDER, dir_fd=draft)
         try:
             for name in list_names(folder):
                 _remove_dataset(name, folder)
@@ -168,7 +168,7 @@ def _clear(draft: int) -> None:
 
 def _remove_dataset(name: str, parent: int) -> None:
     """Remove the files of a dataset from a folder, and the folder if it is empty then."""
-    folder = os.open(name, _FOLDER_FLAGS, dir_fd=parent)
+    folder = open_folder(name, dir_fd=parent)
     try:
         for file in list_names(folder):
             is_regular = stat.S_ISREG(os.stat(file, dir_fd=folder, follow_symlinks=False).st_mode)

@@ -62,7 +62,7 @@ class TestTheCommand:
         pack(place.folder / "photos", place.folder / f"photos.{kind}")
         ran = place.run(f"photos.{kind}", "-o", "packed.csv")
         assert ran.returncode == 0, ran.stderr
-        assert "1 left out" in ran.stderr  # the notes
+        assert "1 skipped" in ran.stderr  # the notes
         packed = (place.folder / "packed.csv").read_text()
         assert packed.replace(f"{kind}://", "").replace(f"::photos.{kind}", "") == plain
 
@@ -84,7 +84,7 @@ class TestTheCommand:
         zipped(place.folder / "photos", place.folder / "photos" / "more.ZIP")
         without = place.run("photos", "-o", REPORT)
         assert place.counts()["found"] == 6
-        assert "2 left out" in without.stderr
+        assert "2 skipped" in without.stderr
         place.run("photos", "-o", REPORT, "--archives")
         assert place.counts()["found"] == 12
         assert "zip://photos/00000.jpg::photos/more.ZIP" in place.rows()

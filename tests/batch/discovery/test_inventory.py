@@ -242,7 +242,7 @@ def test_the_command_writes_a_manifest_of_it(tmp_path: Path) -> None:
     manifest = _copy(_bucket("ORC", OBJECTS), tmp_path)
     ran = place.command("manifest", "--inventory", manifest, "-o", "m.parquet")
     assert ran.returncode == ExitCode.OK, ran.stderr
-    assert "3 files in m.parquet; 3 left out" in ran.stderr
+    assert "3 files in m.parquet; 3 skipped" in ran.stderr
     assert list(read_manifest(str(tmp_path / "m.parquet"))) == [_found(key) for key in PHOTOS]
 
 

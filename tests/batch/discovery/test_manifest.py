@@ -118,9 +118,9 @@ def test_the_command_finds_what_labelling_would_find(place: RunFolder) -> None:
     (place.folder / "photos" / ".hidden.jpg").write_bytes(b"x")
     (place.folder / "photos" / "note.txt").write_bytes(b"text")
     ran = place.command("manifest", "photos", "-o", "m.parquet")
-    assert "2 left out" in ran.stderr
+    assert "2 skipped" in ran.stderr
     ran = place.command("manifest", "photos", "--hidden", "-o", "hidden.parquet")
-    assert "1 left out" in ran.stderr
+    assert "1 skipped" in ran.stderr
     dry = [place.run(f, "--dry-run").stdout for f in ("m.parquet", "photos", "hidden.parquet")]
     assert dry[0] == dry[1]
     assert set(dry[2].splitlines()) - set(dry[0].splitlines()) == {"photos/.hidden.jpg"}
@@ -228,7 +228,7 @@ def test_a_torn_manifest_is_refused_before_anything(place: RunFolder) -> None:
     [
         ({"path": ["a", None]}, "row 2 is damaged .no path"),
         ({"path": ["a", ""]}, "row 2 is damaged .no path"),
-        ({"path": ["a", "x\\q"]}, "row 2 is damaged .* is no escape"),
+        ({"path": ["a", "x\\q"]}, "row 2 is damaged .* is not an escape"),
         ({"path": ["a", "x\\x00"]}, "row 2 is damaged .* has a NUL"),
         ({"path": ["a", "b"], "failure": ["vanished: x", "bored: x"]}, "row 2 .*'bored'"),
     ],

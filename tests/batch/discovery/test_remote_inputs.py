@@ -62,7 +62,7 @@ class TestABucket:
             ran = place.run(source, "-o", REPORT, "--fresh")
             assert ran.returncode == 0, ran.stderr
             assert place.report.read_text() == due
-        assert "2 left out" in place.run(full.url("photos"), "-o", REPORT).stderr
+        assert "2 skipped" in place.run(full.url("photos"), "-o", REPORT).stderr
 
     def test_is_read_again_only_where_it_has_changed(self, place: RunFolder, full: Bucket) -> None:
         place.run(full.url("photos"), "-o", REPORT)

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from batch.errors import ExitCode, UsageError
-from batch.files.drafts import exchange
+from batch.files.publish import exchange
 from batch.reading.diff import diff
 from batch.records import Failure, Reason, Row, Stage, Status
 from batch.reports import dataset

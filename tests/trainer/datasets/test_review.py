@@ -84,7 +84,7 @@ def test_the_last_verdict_counts(tmp_path: Path) -> None:
         ({"path": "a", "label": "sad", "face": -1}, "is not the number of a face"),
         ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
         ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
-        ({"path": "a\\q", "label": "sad"}, "is no escape"),
+        ({"path": "a\\q", "label": "sad"}, "is not an escape"),
     ],
 )
 def test_an_invalid_line_is_named(tmp_path: Path, row: Row, said: str) -> None:
