@@ -249,7 +249,6 @@ def _read_etag(info: dict[str, Any], time: int | None) -> str | None:
     Source: https://www.rfc-editor.org/rfc/rfc9110#name-weak-versus-strong
     """
     etag = str(info.get("ETag") or info.get("etag") or "")
-    # In quotes in S3's listings, and without in its inventories.
     opaque = etag.removeprefix("W/").strip('"')
     return f"{opaque} {time}" if opaque and etag.startswith("W/") and time else opaque or None
 

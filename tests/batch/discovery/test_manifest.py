@@ -266,7 +266,6 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
         (("photos", "-o", "m.csv"), "is no .parquet file"),
         (("-o", "m.parquet"), "nothing to list"),
         (("gone", "-o", "m.parquet"), "input 'gone' can't be found"),
-        (("photos", "--inventory", "x.json", "-o", "m.parquet"), "leave out PHOTOS"),
     ],
 )
 def test_what_can_t_be_a_manifest_is_refused(place: Place, args: tuple[str, ...], why: str) -> None:
