@@ -211,7 +211,7 @@ class Discovery:
                 self._on_skip(parse_location(path), "same URL with another signature")
         else:
             # Here, as it loads clients, which a run on this machine's files does without.
-            from batch.discovery.listing import list_urls
+            from batch.discovery.remote import list_urls
 
             found = list_urls(
                 paths, self._search, self._on_skip, self._check, group_start.base, enters
@@ -312,7 +312,7 @@ class Discovery:
         return self._resolve_named(text, InputKind.LOCAL, S_ISDIR(status.st_mode))
 
     def _resolve_url(self, url: str) -> list[StartingPoint]:
-        from batch.discovery.listing import expand_url_pattern, read_url_list
+        from batch.discovery.remote import expand_url_pattern, read_url_list
 
         if split_member(url):
             with closing(ArchiveReader(self._check)) as reader:

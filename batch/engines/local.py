@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from batch.discovery.fetching import PATIENCE_FACTOR, FetchedFile, Fetcher
+from batch.discovery.fetcher import PATIENCE_FACTOR, FetchedFile, Fetcher
 from batch.inference.placement import choose_device
 from batch.journal.journal import Journal
 from batch.location import Location, Url

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.listing import StoreEntry
+from batch.discovery.remote import StoreEntry
 from batch.discovery.manifest import read_manifest
 from batch.discovery.walk import stat_file
 from batch.found import (

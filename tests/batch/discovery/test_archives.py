@@ -112,7 +112,7 @@ class TestDamage:
         assert [row["status"] for row in rows] == ["ok", "ok", "failed", "failed"]
         assert rows[2]["error"] == "corrupt: its archive ends too early"
         assert rows[3]["path"] == "p.tar"
-        assert rows[3]["error"].startswith("corrupt: not to be read as an archive (")
+        assert rows[3]["error"].startswith("corrupt: not readable as an archive (")
 
     @pytest.mark.parametrize("name", ["p.zip", "p.tar"])
     @pytest.mark.parametrize("data", [b"", b"no archive at all" * 100], ids=["empty", "text"])

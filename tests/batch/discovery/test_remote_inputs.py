@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.fetching import MAX_FILES_AHEAD, FetchedFile, Fetcher
+from batch.discovery.fetcher import MAX_FILES_AHEAD, FetchedFile, Fetcher
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
@@ -132,7 +132,7 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
+        monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with failing(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
@@ -179,7 +179,7 @@ class TestABucket:
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
+        monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None
@@ -322,7 +322,7 @@ def test_a_file_url_is_a_path(place: Place) -> None:
 def test_what_a_web_server_says_of_a_file(
     etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
 ) -> None:
-    from batch.discovery.listing import StoreEntry
+    from batch.discovery.remote import StoreEntry
 
     info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
     found = StoreEntry("https://h/a.jpg", None, "", info).found

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.listing import look_up
+from batch.discovery.remote import look_up
 from batch.options import Search
 from batch.records import Failure, Reason
 from batch.stores.download import read_object
@@ -41,7 +41,7 @@ def full(place: Place, cloud: Cloud) -> Cloud:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 3)
+    monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 3)
 
 
 NAMES = ("a b?c=d.jpg", "a#1.jpg", "a%41.jpg", "z.jpg", "ä.jpg", "猫.jpg")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import batch
-from batch.discovery import fetching, listing
+from batch.discovery import fetcher, remote
 from batch.discovery.discover import Discovery
-from batch.discovery.fetching import FetchedFile, Fetcher
-from batch.discovery.listing import list_urls, read_url_list
+from batch.discovery.fetcher import FetchedFile, Fetcher
+from batch.discovery.remote import list_urls, read_url_list
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
@@ -23,7 +23,7 @@ from batch.records import Failure, Reason
 from batch.stores import download
 from batch.stores import http as answers
 from batch.stores import requests as retrying
-from batch.stores.listing_pages import _list_s3
+from batch.stores.page_listers import _list_s3
 from batch.stores.store import open_store
 from tests.support.hostile_server import MEGABYTE, answering, head, little_memory, send
 from tests.support.object_store import Bucket, bucket, s3_server
@@ -108,11 +108,11 @@ class TestABody:
         [
             (gzip.compress(bytes(10_000), mtime=0)[:-9], "gzip", "gzip data ends too early"),
             (b"no gzip at all", "gzip", "incorrect header check"),
-            (b"a photo", "br", "in the encoding 'br'"),
+            (b"a photo", "br", "the content encoding 'br'"),
             (
                 gzip.compress(gzip.compress(b"", mtime=0), mtime=0),
                 "gzip, gzip",
-                "in the encoding 'gzip, gzip'",
+                "the content encoding 'gzip, gzip'",
             ),
         ],
     )
@@ -191,8 +191,8 @@ class TestABody:
 def test_many_bodies_without_an_end_take_no_more_memory_than_is_allowed_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetching, "ASSUMED_BYTES", 100_000)
-    number, most = fetching.MAX_FETCHES, 5 * MAX
+    monkeypatch.setattr(fetcher, "ASSUMED_BYTES", 100_000)
+    number, most = fetcher.MAX_FETCHES, 5 * MAX
     # Each fetcher has a piece of its file beside what was counted for it.
     with (
         answering(lambda c, *asked: send_without_end(c)) as server,
@@ -278,7 +278,7 @@ class TestAList:
         assert listed == [(line, "") for line in lines + there]
 
     def test_without_an_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(listing, "MAX_LIST_BYTES", MAX)
+        monkeypatch.setattr(remote, "MAX_LIST_BYTES", MAX)
         with (
             answering(lambda c, *asked: send_without_end(c)) as server,
             little_memory(MAX),

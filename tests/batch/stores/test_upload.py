@@ -29,12 +29,12 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 LIMITED_RUN = """
 import io, resource
 from batch.errors import OutputError
-from batch.reports.output import called, open_output
-from batch.files.publish import writing
+from batch.reports.output import open_output
+from batch.files.publish import translate_write_errors
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 output = open_output("memory://outputs/r.csv", io.BytesIO())
 try:
-    with writing("report"):
+    with translate_write_errors("report"):
         for _ in range(100):
             output.stream.write(b"x" * 1000)
     output.publish()
@@ -45,14 +45,14 @@ except OutputError as error:
 
 KILLED_RUN = """
 import os, signal
-from batch.files.staging import Staging
-Staging().open("r.csv").write(b"half a report")
+from batch.files.staging import StagingFolder
+StagingFolder().open("r.csv").write(b"half a report")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 MANY_RUNS = """
-from batch.files.staging import Staging
+from batch.files.staging import StagingFolder
 for _ in range(150):
-    Staging().close()
+    StagingFolder().close()
 """
 
 

@@ -21,7 +21,7 @@ from batch.path_text import printable_text
 from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
 from batch.stores.download import read_object
-from batch.stores.listing_pages import find_page_lister
+from batch.stores.page_listers import find_page_lister
 from batch.stores.requests import call_store, call_with_retries, find_http_status, retry
 from batch.stores.store import build_url, error_text, is_remote, open_store, translate_store_errors
 
