@@ -145,7 +145,7 @@ class ArchiveReader:
             yield Member(name, member.size, member.why, member.reason, member.is_skipped)
 
     def _request(self, request: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
-        """Send a request and yield the frames of its reply; end the process if that is cut short."""
+        """Send a request and yield the frames of its reply; end the process if it is cut short."""
         is_complete = False
         try:
             self._send(pack_frame(FrameKind.REQUEST, encode(request)))

@@ -29,10 +29,10 @@ __all__ = ["bucket", "s3_server"]  # fixtures
 LIMITED_RUN = """
 import io, resource
 from batch.errors import OutputError
-from batch.reports.output import open_output
+from batch.reports.output import open_destination
 from batch.files.publish import translate_write_errors
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-output = open_output("memory://outputs/r.csv", io.BytesIO())
+output = open_destination("memory://outputs/r.csv", io.BytesIO())
 try:
     with translate_write_errors("report"):
         for _ in range(100):
