@@ -105,8 +105,8 @@ def test_what_is_broken_is_a_row(options: batch.Options) -> None:
         (np.zeros((4, 4), dtype=np.uint8), r"array of uint8 \[4, 4\]; give RGB"),
         (np.zeros((4, 4, 3)), "array of float64"),
         (np.zeros((0, 4, 3), dtype=np.uint8), r"\[0, 4, 3\]"),
-        (Image.new("F", (4, 4)), "mode F, whose range is not known"),
-        ("photo.jpg", "is a str; give paths alone"),
+        (Image.new("F", (4, 4)), "mode F, whose range is unknown"),
+        ("photo.jpg", "is a str; give only paths"),
     ],
 )
 def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
