@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.remote import StoreEntry
 from batch.discovery.manifest import read_manifest
+from batch.discovery.remote import StoreEntry
 from batch.discovery.walk import stat_file
 from batch.found import (
     MAX_ETAG_CHARS,

@@ -23,9 +23,9 @@ from batch.explaining.picture import (
 )
 from batch.options import Options, Provider
 from batch.records import Region
-from tests.batch.discovery.test_remote_inputs import served
 from tests.conftest import Command
 from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.web_server import served
 
 
 def _redness(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -1,4 +1,4 @@
-"""Archives are read by a process that may die of them."""
+"""Archives are read by a process of its own, which a crafted archive may crash or exhaust."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ import pytest
 from batch.discovery import archive_reader
 from batch.discovery.archive import ArchiveError, Member
 from batch.discovery.archive_child import MAX_MEMORY_BYTES
-from batch.discovery.archive_reader import ArchiveReader, ArchiveReaderPool
+from batch.discovery.archive_reader import MAX_OPEN_ARCHIVES, ArchiveReader, ArchiveReaderPool
 from batch.errors import WorkerError
 from batch.records import Reason
 from batch.workers.process import MAX_START_ATTEMPTS, start_process
+from tests.support.archives import pack_folder
+from tests.support.runs import make_photos
 
 HOSTILE = "tests.support.hostile_archive"
 
 
 @pytest.fixture
 def hostile(request: pytest.FixtureRequest) -> Iterator[ArchiveReader]:
-    """Give a reader that waits for a second only where that is what the test is about."""
+    """A reader of hostile archives, with a short time-out for the tests of one."""
     timeout = 1 if "hang" in request.node.name else 60
     with closing(ArchiveReader(program=HOSTILE, timeout=timeout)) as reader:
         yield reader
@@ -185,3 +187,17 @@ def test_a_member_that_needs_too_much_memory_costs_itself(tmp_path: Path) -> Non
             reader.read(os.fspath(path), "lzma.jpg", 1000)
         assert caught.value.reason is Reason.TOO_LARGE
         assert reader.read(os.fspath(path), "plain.jpg", 1000) == b"abc"
+
+
+def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    photos = make_photos(tmp_path / "photos", 1)
+    archives = [str(pack_folder(photos, tmp_path / f"{n}.tar")) for n in range(12)]
+    before, shared = descriptors(), ArchiveReaderPool()
+    for archive in [*archives, *archives]:
+        assert shared.read(archive, "photos/00000.jpg", 10) == b"\xff\xd8\xff\xe0\0\x10JFIF"
+        assert descriptors() - before <= MAX_OPEN_ARCHIVES
+    shared.close()
+    assert descriptors() == before

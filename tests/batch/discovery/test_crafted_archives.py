@@ -28,7 +28,7 @@ GIB = 1024**3
 
 
 def reasons(path: Path) -> dict[str, str]:
-    """Give what is found in an archive by the members' names, and why some can't be read."""
+    """Return the members found by name, each with the reason if it can't be read."""
     found = Discovery([os.fspath(path)], Search())
     return {_name(file): file.failure.reason if file.failure else "" for file in found}
 

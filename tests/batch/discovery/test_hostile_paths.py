@@ -1,4 +1,4 @@
-"""Whole runs over folders in which every name and kind of file is as odd as systems allow."""
+"""Whole runs over folders with the oddest names and kinds of files that systems allow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def odd(place: Place) -> list[Path]:
-    """Photos with odd names, and one that is no photo, in the order of their names' bytes."""
+    """Photos with odd names and a file that is not a photo, in the order of their names' bytes."""
     (photo,) = make_photos(place.folder / "photos", 1).iterdir()
     for name in ODD_NAMES:
         shutil.copy(photo, Path(os.fsdecode(os.fsencode(place.folder) + b"/" + name)))
@@ -50,7 +50,7 @@ def odd(place: Place) -> list[Path]:
 
 
 def is_harmless(shown: str) -> bool:
-    """Tell whether text is valid UTF-8 that does not steer the terminal that shows it."""
+    """Return whether text is valid UTF-8 without control characters for a terminal."""
     shown.encode()
     return not CONTROLS & set(shown)
 
@@ -121,7 +121,7 @@ def test_links_and_what_is_no_file_are_left_alone(place: Place) -> None:
         server.bind(str(inside / "s.jpg"))
         ran = place.run("photos", "-o", REPORT)
         assert ran.returncode == ExitCode.OK
-        assert "7 left out" in ran.stderr
+        assert "7 skipped" in ran.stderr
         rows = place.rows()
         assert {path: row["error"].partition(":")[0] for path, row in rows.items()} == {
             "photos/00000.jpg": "",

@@ -1,4 +1,4 @@
-"""Photos in memory are labelled as the same photos in files are."""
+"""Photos in memory get the same labels as the same photos in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest stands for the files that it lists: written by the command, or by anybody."""
+"""Manifests, written by the command or by other programs, are read as the files they list."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def test_the_command_finds_what_labelling_would_find(place: Place) -> None:
     (place.folder / "photos" / ".hidden.jpg").write_bytes(b"x")
     (place.folder / "photos" / "note.txt").write_bytes(b"text")
     ran = place.command("manifest", "photos", "-o", "m.parquet")
-    assert "2 left out" in ran.stderr
+    assert "2 skipped" in ran.stderr
     ran = place.command("manifest", "photos", "--hidden", "-o", "hidden.parquet")
-    assert "1 left out" in ran.stderr
+    assert "1 skipped" in ran.stderr
     dry = [place.run(f, "--dry-run").stdout for f in ("m.parquet", "photos", "hidden.parquet")]
     assert dry[0] == dry[1]
     assert set(dry[2].splitlines()) - set(dry[0].splitlines()) == {"photos/.hidden.jpg"}

@@ -1,4 +1,4 @@
-"""Buckets at Google's and Azure's are listed page by page, read and written like those of S3."""
+"""Buckets on Google Cloud Storage and Azure are listed, read and written like those on S3."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def full(place: Place, cloud: Cloud) -> Cloud:
-    """The bucket with the same photos as the folder."""
+    """A bucket with the same photos as the folder."""
     for photo in sorted((place.folder / "photos").iterdir()):
         cloud.write(f"photos/{photo.name}", photo.read_bytes())
     return cloud
@@ -60,11 +60,11 @@ class TestListing:
     def test_without_recursion_does_not_look_into_folders(self, cloud: Cloud) -> None:
         for name in (*NAMES, *DEEPER):
             cloud.write(f"p/{name}", name.encode())
-        left_out: list[str] = []
+        skipped: list[str] = []
         search = Search(recursive=False)
-        found = Discovery([cloud.url("p")], search, on_skip=lambda _, why: left_out.append(why))
+        found = Discovery([cloud.url("p")], search, on_skip=lambda _, why: skipped.append(why))
         assert [file.path for file in found] == [cloud.url(f"p/{name}") for name in NAMES]
-        assert left_out == []
+        assert skipped == []
 
     def test_of_a_whole_bucket(self, cloud: Cloud) -> None:
         for name in DEEPER:
@@ -111,12 +111,12 @@ class TestListing:
             folder = f"{full.name}/photos/deeper.jpg"
             full.store.pipe_file(folder, b"")
             full.store.setxattrs(folder, Hdi_isfolder="true")
-        left_out: list[str] = []
+        skipped: list[str] = []
         found = Discovery(
-            [full.url("photos")], Search(), on_skip=lambda _, why: left_out.append(why)
+            [full.url("photos")], Search(), on_skip=lambda _, why: skipped.append(why)
         )
         assert len(list(found)) == PHOTOS
-        assert left_out == []
+        assert skipped == []
 
     def test_goes_by_a_pattern(self, full: Cloud) -> None:
         found = Discovery([full.url("photos/*[12].jpg")], Search())

@@ -1,4 +1,4 @@
-"""Servers that lie, pack, and never come to an end cost their own row and little memory."""
+"""Servers that lie, compress or never end a reply cost their own row and little memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
-    """Fetch a file that a server answers in this manner."""
+    """Fetch a file from a server that replies with these bytes."""
     with answering(lambda connection, method, path: answer(connection)) as server:
         return Fetcher(MAX).fetch(Url(f"{server}/a.jpg", size=size)).content
 

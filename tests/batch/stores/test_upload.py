@@ -1,4 +1,4 @@
-"""Reports in an object store: whole or not at all, and no work is lost whatever the store does."""
+"""Reports in an object store are replaced in one step, and a failing store loses no work."""
 
 from __future__ import annotations
 

@@ -1,25 +1,19 @@
-"""Photos in a bucket or on a web server are found, fetched and labelled like those of a folder."""
+"""Photos in a bucket or on a web server are found and labelled like those in a folder."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.fetcher import MAX_FILES_AHEAD, FetchedFile, Fetcher
 from batch.errors import InputError
-from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
 from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.support.runs import REPORT, Place, make_photos
+from tests.support.web_server import served
 
 __all__ = ["bucket", "s3_server"]
 
@@ -34,14 +28,14 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def full(place: Place, bucket: Bucket) -> Bucket:
-    """The bucket with the same photos as the folder."""
+    """A bucket with the same photos as the folder."""
     for photo in sorted((place.folder / "photos").iterdir()):
         bucket.write(f"photos/{photo.name}", photo.read_bytes())
     return bucket
 
 
 def expected(place: Place, full: Bucket) -> str:
-    """The report that is due of the bucket: that of the folder, with other paths."""
+    """Return the expected report of the bucket: that of the folder, with other paths."""
     place.label()
     return place.report.read_text().replace("photos/", full.url("photos/"))
 
@@ -55,7 +49,7 @@ class TestABucket:
             ran = place.run(source, "-o", REPORT, "--fresh")
             assert ran.returncode == 0, ran.stderr
             assert place.report.read_text() == due
-        assert "2 left out" in place.run(full.url("photos"), "-o", REPORT).stderr
+        assert "2 skipped" in place.run(full.url("photos"), "-o", REPORT).stderr
 
     def test_is_read_again_only_where_it_has_changed(self, place: Place, full: Bucket) -> None:
         place.run(full.url("photos"), "-o", REPORT)
@@ -220,23 +214,6 @@ class TestWhatIsNotThere:
         assert "nosuch://bucket/photos" in ran.stderr
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder by HTTP on loopback."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def aiohttp() -> None:
     pytest.importorskip("aiohttp")
@@ -260,7 +237,7 @@ class TestAWebServer:
         assert "vanished:" in gone
 
     def test_a_photo_that_was_replaced_is_read_again(self, place: Place) -> None:
-        """The server says Last-Modified and no ETag."""
+        """The server sends Last-Modified but no ETag."""
         photo = place.folder / "photos" / "00000.jpg"
         with served(place.folder) as server:
 
@@ -330,90 +307,18 @@ def test_what_a_web_server_says_of_a_file(
     assert (found.etag, seconds) == expected
 
 
-class TestFetcher:
-    def test_keeps_the_order_and_takes_no_more_than_its_window(self, tmp_path: Path) -> None:
-        import fsspec
-
-        store = fsspec.filesystem("memory")
-        for number in range(200):
-            store.pipe_file(f"/window/{number}", str(number).encode())
-        taken = []
-
-        def items() -> Iterator[Url | Path]:
-            for number in range(200):
-                taken.append(number)
-                yield Path("local") if number == 50 else Url(f"memory://window/{number}")
-
-        fetched = Fetcher(1000).prefetch(items())
-        for number, item in enumerate(fetched):
-            assert len(taken) <= number + MAX_FILES_AHEAD
-            if number == 50:
-                assert item == Path("local")
-            else:
-                assert isinstance(item, FetchedFile)
-                assert item.content == str(number).encode()
-        assert len(taken) == 200
-
-    def test_a_slow_file_keeps_no_other_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        is_over = threading.Event()
-
-        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> FetchedFile:
-            if url.text.endswith("/0"):
-                assert room(10**9)  # the first of those that are fetched
-                is_over.wait(20)
-            return FetchedFile(url, b"", 0.0)
-
-        monkeypatch.setattr(Fetcher, "fetch", fetch)
-        items = [Url(f"memory://slow/{number}") for number in range(3 * MAX_FILES_AHEAD)]
-        given = []
-        for item in Fetcher(1000).prefetch(items, in_order=False):
-            assert isinstance(item, FetchedFile)
-            given.append(item.url)
-            if len(given) == len(items) - 1:
-                is_over.set()
-        assert given[-1] == items[0]
-        assert set(given) == set(items)
-        assert len(given) == len(items)
-
-    def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import fsspec
-
-        from batch.discovery import fetching
-
-        monkeypatch.setattr(fetching, "MAX_BYTES_AHEAD", 1000)
-        fsspec.filesystem("memory").pipe_file("/bounded", bytes(400))
-        taken = []
-
-        def items() -> Iterator[Url]:
-            for number in range(20):
-                taken.append(number)
-                yield Url("memory://bounded", size=400)
-
-        for number, _ in enumerate(Fetcher(10_000).prefetch(items())):
-            assert len(taken) <= number + 3
-        assert len(taken) == 20
-
-    def test_what_is_larger_than_was_said_is_not_read_to_its_end(self) -> None:
-        import fsspec
-
-        fsspec.filesystem("memory").pipe_file("/large", bytes(5000))
-        content = Fetcher(1000).fetch(Url("memory://large", size=10)).content
-        assert isinstance(content, Failure)
-        assert content.reason is Reason.TOO_LARGE
-
-
 def test_a_store_without_pages_is_listed_folder_by_folder() -> None:
     import fsspec
 
     store = fsspec.filesystem("memory")
     for name in ("b/2.jpg", "b/1.jpg", "a.jpg", "b-c/3.jpg", "b/notes.txt"):
         store.pipe_file(f"/tree/{name}", b"x")
-    left_out: list[str] = []
-    found = Discovery(["memory://tree"], Search(), on_skip=lambda path, why: left_out.append(why))
+    skipped: list[str] = []
+    found = Discovery(["memory://tree"], Search(), on_skip=lambda path, why: skipped.append(why))
     assert [file.path for file in found] == [
         "memory:///tree/a.jpg",
         "memory:///tree/b/1.jpg",
         "memory:///tree/b/2.jpg",
         "memory:///tree/b-c/3.jpg",
     ]
-    assert left_out == ["no image"]
+    assert skipped == ["no image"]
