@@ -1,12 +1,35 @@
-"""Why a run can't go on: exceptions that carry an exit code and a remedy."""
+"""Exceptions that end a run, each with an exit code and a remedy.
+
+A photo that fails is not an exception but a ``records.Failure``::
+
+    BatchLabelError             1    the run can't continue
+    ├── UsageError              2    an argument or option is invalid
+    ├── InputError              2    an input does not exist or can't be read
+    │   └── ReportError         2    a report can't be read back
+    ├── PhotoError              3    the one photo that was asked about has no answer
+    ├── OutputError             1    a file of the run can't be written
+    │   └── OutputClosed        1    the reader of standard output is gone
+    ├── ModelError              1    a model is missing, broken or breaks the model contract
+    ├── ProviderError           1    the requested execution provider does not work
+    ├── WorkerError             1    a worker process or thread can't be started
+    ├── EngineError             1    the cluster can't label
+    ├── TimeLimitReached        4    the deadline or time limit was reached
+    ├── PublishedOnly           5    a step after publishing the report failed
+    ├── DriftError              6    the report is published, but its answers have drifted
+    ├── LockedError            11    another run holds the lock of the report
+    └── Interrupted           130    SIGINT stopped the run
+        ├── HungUp            129    SIGHUP stopped the run
+        └── Terminated        143    SIGTERM stopped the run
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller when it ends."""
+    """Exit status of the process; ``EXIT_MEANINGS`` describes each."""
 
     OK = 0
     FAILED = 1
@@ -22,27 +45,32 @@ class ExitCode(IntEnum):
 
 
 EXIT_MEANINGS = {
-    ExitCode.OK: "every photo was read and answered",
+    ExitCode.OK: "every photo was read and has an answer",
     ExitCode.FAILED: "the run failed; no report was published",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "the report is published, but some files could not be read or are missing",
-    ExitCode.TIME_IS_UP: "the deadline or time limit came; what was done is kept",
-    ExitCode.PUBLISHED_ONLY: "the report is published, but what follows it failed",
+    ExitCode.TIME_IS_UP: "the deadline or time limit was reached; finished photos are kept",
+    ExitCode.PUBLISHED_ONLY: "the report is published, but a later step failed",
     ExitCode.DRIFTED: "the report is published, but its answers have drifted",
     ExitCode.LOCKED: "another run is writing the same report",
-    ExitCode.HUNG_UP: "the terminal went away (SIGHUP); what was done is kept",
-    ExitCode.INTERRUPTED: "interrupted from the keyboard; what was done is kept",
-    ExitCode.TERMINATED: "told to end by SIGTERM; what was done is kept",
+    ExitCode.HUNG_UP: "the terminal was closed (SIGHUP); finished photos are kept",
+    ExitCode.INTERRUPTED: "interrupted from the keyboard (SIGINT); finished photos are kept",
+    ExitCode.TERMINATED: "stopped by SIGTERM; finished photos are kept",
 }
 
 
 class BatchLabelError(Exception):
-    """The run can't go on.
+    """The run can't continue.
 
-    ``str()`` of it is one line: what is wrong, with the file's name, then what to do.
+    ``str()`` is one line: ``problem; remedy``.
+
+    Attributes:
+        problem: what is wrong, with the name of the file or option.
+        remedy: what the user can do about it, as an imperative.
+        exit_code: the exit status of a process that this exception ends.
     """
 
-    exit_code = ExitCode.FAILED
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}; {remedy}")
@@ -50,89 +78,98 @@ class BatchLabelError(Exception):
         self.remedy = remedy
 
 
+# Before a run starts
+
+
 class UsageError(BatchLabelError):
-    """An argument or option can't be used as given."""
+    """An argument or option is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class InputError(BatchLabelError):
-    """A folder or file named as input does not exist."""
+    """An input does not exist or can't be read."""
 
     exit_code = ExitCode.USAGE
 
 
+class ReportError(InputError):
+    """A report can't be read back."""
+
+
+class ModelError(BatchLabelError):
+    """A model is missing, broken or breaks the model contract."""
+
+
+class ProviderError(BatchLabelError):
+    """The requested execution provider does not work."""
+
+
+class LockedError(BatchLabelError):
+    """Another run holds the lock of the report."""
+
+    exit_code = ExitCode.LOCKED
+
+
+# During a run
+
+
 class PhotoError(BatchLabelError):
-    """The one photo that was asked about can't be read, or has no answer."""
+    """The one photo that was asked about can't be read or has no answer."""
 
     exit_code = ExitCode.INCOMPLETE
 
 
 class OutputError(BatchLabelError):
-    """The report can't be written."""
+    """A file of the run (report, journal, record, ...) can't be written."""
 
 
 class OutputClosed(OutputError):
-    """Nobody reads standard output any more, as after ``| head``: the program ends quietly."""
-
-
-class ModelError(BatchLabelError):
-    """A model is missing, broken, or does not keep the model contract."""
-
-
-class ProviderError(BatchLabelError):
-    """The execution provider that was asked for does not work."""
+    """The reader of standard output is gone, as after ``| head``; the process ends silently."""
 
 
 class WorkerError(BatchLabelError):
-    """Worker processes or threads can't be started, or be given what they need."""
+    """A worker process or thread can't be started or lacks a resource."""
 
 
 class EngineError(BatchLabelError):
-    """The cluster can't do the work."""
-
-
-class LockedError(BatchLabelError):
-    """Another run holds the lock on the same report."""
-
-    exit_code = ExitCode.LOCKED
-
-
-class DriftError(BatchLabelError):
-    """The report is published, and its answers differ too much from the last one's."""
-
-    exit_code = ExitCode.DRIFTED
-
-
-class PublishedOnly(BatchLabelError):
-    """The report is published, and what follows that failed: such as the journal's last commit."""
-
-    exit_code = ExitCode.PUBLISHED_ONLY
+    """The cluster can't label."""
 
 
 class TimeLimitReached(BatchLabelError):
-    """The run's deadline or time limit came before it was done."""
+    """The deadline or time limit was reached before all photos were labelled."""
 
     exit_code = ExitCode.TIME_IS_UP
 
 
 class Interrupted(BatchLabelError):
-    """A signal asked the run to end."""
+    """SIGINT, or a subclass's signal, stopped the run."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class Terminated(Interrupted):
-    """SIGTERM asked the run to end."""
+    """SIGTERM stopped the run."""
 
     exit_code = ExitCode.TERMINATED
 
 
 class HungUp(Interrupted):
-    """SIGHUP asked the run to end."""
+    """SIGHUP stopped the run."""
 
     exit_code = ExitCode.HUNG_UP
 
 
-class ReportError(InputError):
-    """A report can't be read back."""
+# After the report is published
+
+
+class PublishedOnly(BatchLabelError):
+    """A step after publishing the report failed, such as the journal's last commit."""
+
+    exit_code = ExitCode.PUBLISHED_ONLY
+
+
+class DriftError(BatchLabelError):
+    """The answers of the published report differ too much from those of earlier runs."""
+
+    exit_code = ExitCode.DRIFTED

@@ -1,6 +1,6 @@
-"""Exclude patterns with the syntax of .gitignore, and the well-known folders without photos.
+"""Exclude patterns in the syntax of .gitignore, and the junk folders excluded by default.
 
-Source of the syntax: https://git-scm.com/docs/gitignore#_pattern_format
+Source: https://git-scm.com/docs/gitignore#_pattern_format
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from batch.location import WILDCARDS
 from batch.os_errors import describe_failed_access
 from batch.path_text import printable_text
 
-# Folders that machines and programs fill with thumbnails, previews, snapshots and deleted files.
+# Folders of thumbnails, previews, snapshots and deleted files.
 JUNK_PATTERNS = (
     *("@eaDir/", "#recycle/", "#snapshot/", "@Recycle/", "@Recently-Snapshot/", ".@__thumb/"),
     *("$RECYCLE.BIN/", "$Recycle.Bin/", "System Volume Information/", "lost+found/"),
     *(".Trash/", ".Trash-*/", ".Trashes/", "__MACOSX/"),
     *(".thumbnails/", ".dtrash/", "*.lrdata/", "*.photoslibrary/resources/"),
 )
-# Why a file is left out: by a pattern of the user's, or by one of ``JUNK_PATTERNS``.
-EXCLUDED = "excluded"
-JUNK_FOLDER = "junk folder"
-# The largest file of patterns that is read.
-MAX_EXCLUDE_BYTES = 1024**2
+EXCLUDED = "excluded"  # reason for skipping a file by one of the user's patterns
+JUNK_FOLDER = "junk folder"  # or by one of ``JUNK_PATTERNS``
+MAX_EXCLUDE_BYTES = 1024**2  # of a file of patterns
 
-# What the classes of POSIX stand for in brackets, as git has them: ASCII alone.
+# POSIX character classes, ASCII only as in git.
 _CHARACTER_CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
@@ -47,7 +45,15 @@ _CHARACTER_CLASSES = {
 
 
 class _Rule(NamedTuple):
-    """One pattern: ``reason`` is None if it takes back what earlier ones exclude."""
+    """One pattern.
+
+    Attributes:
+        regex: the pattern as a regular expression.
+        whole_path: whether it matches a path, else a name.
+        folders_only: whether it matches folders only.
+        is_literal: whether it has no wildcards.
+        reason: why a match is skipped; None for a negated pattern, which re-includes it.
+    """
 
     regex: str
     whole_path: bool
@@ -57,7 +63,7 @@ class _Rule(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Neighbouring rules of one reason, as one expression over names and one over paths."""
+    """Consecutive rules with one reason, as one expression for names and one for paths."""
 
     names: re.Pattern[str] | None
     paths: re.Pattern[str] | None
@@ -65,12 +71,15 @@ class _Group(NamedTuple):
 
 
 class Exclusion:
-    """Compiled patterns. The last one that matches decides, and ``JUNK_PATTERNS`` comes first.
+    """Compiled patterns, with ``JUNK_PATTERNS`` in front; the last match decides.
 
-    Paths are relative to the input, with ``/`` between their parts.
+    All methods return the reason for skipping a path, or None. Paths are relative to the input.
+
+    Attributes:
+        has_file_rules: whether any pattern can match a file.
 
     Raises:
-        UsageError: a pattern is wrong.
+        UsageError: a pattern is invalid.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -87,25 +96,25 @@ class Exclusion:
         self._last: tuple[str, str | None] = ("", None)
 
     def match_file(self, path: str) -> str | None:
-        """Say why a file is excluded; its folders are known not to be."""
+        """Match a file whose folders are not excluded."""
         return _find_match(self._of_files, path)
 
     def match_folder(self, path: str) -> str | None:
-        """Say why a folder is not entered; those around it are known to be."""
+        """Match a folder whose parents are not excluded."""
         return _find_match(self._of_folders, path)
 
     def match_path(self, path: str, *, folder: bool = False) -> str | None:
-        """Say why a path of which nothing is known yet is excluded: itself, or a folder of it."""
+        """Match a path and all its parents."""
         parent = path.rpartition("/")[0]
         last = self._last
-        if parent != last[0]:  # files of one folder come one after the other
+        if parent != last[0]:  # files of a folder follow each other
             self._last = last = parent, _find_match_from_top(self._of_folders, parent)
         return last[1] or _find_match(self._of_folders if folder else self._of_files, path)
 
     def match_listed(self, path: str) -> str | None:
-        """Say why a path out of a list is excluded by the user's own patterns.
+        """Match a path of a list and all its parents by the user's patterns only.
 
-        Whether it is a folder is not known: it is matched as a file, and by its name as a folder.
+        The path may be a folder: patterns for folders match it if they have no wildcards.
         """
         if not self._own:
             return None
@@ -117,9 +126,9 @@ class Exclusion:
         )
 
     def match_named(self, name: str, *, folder: bool) -> str | None:
-        """Say why an input of that name is excluded by the user's own patterns for names.
+        """Match the name of an input by the user's patterns for names.
 
-        A folder is by a pattern without wildcards alone: ``*/`` means the folders inside.
+        A folder is matched only by patterns without wildcards: ``*/`` means the folders in it.
         """
         groups = self._own_literal if folder else self._own_of_files
         return _find_match([group._replace(paths=None) for group in groups], name)
@@ -127,35 +136,35 @@ class Exclusion:
 
 @lru_cache(maxsize=16)
 def compile_exclusion(patterns: tuple[str, ...]) -> Exclusion:
-    """Compile patterns, once for equal ones.
+    """Compile patterns; equal ones share one result.
 
     Raises:
-        UsageError: as ``Exclusion`` does.
+        UsageError: a pattern is invalid.
     """
     return Exclusion(patterns)
 
 
 def read_patterns(path: str) -> list[str]:
-    """Read the patterns of a file with the syntax of .gitignore.
+    """Read patterns from a file in the syntax of .gitignore.
 
     Raises:
-        UsageError: it can't be read, or is no text in UTF-8.
+        UsageError: the file can't be read, is too large or is not UTF-8.
     """
-    called = f"exclude file {printable_text(path)}"
+    name = f"exclude file {printable_text(path)}"
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_EXCLUDE_BYTES + 1)
     except OSError as error:
         remedy = "name another with --exclude-from"
-        raise UsageError(describe_failed_access(called, "read", error, path), remedy) from error
+        raise UsageError(describe_failed_access(name, "read", error, path), remedy) from error
     if len(data) > MAX_EXCLUDE_BYTES:
-        raise UsageError(f"{called} has more than {MAX_EXCLUDE_BYTES:,} bytes", "name another file")
+        raise UsageError(f"{name} has more than {MAX_EXCLUDE_BYTES:,} bytes", "name another file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{called} is not UTF-8", "save it as UTF-8") from error
+        raise UsageError(f"{name} is not UTF-8", "save it as UTF-8") from error
     if "\0" in text:
-        raise UsageError(f"{called} is not text in UTF-8 (it has NULs)", "save it as UTF-8")
+        raise UsageError(f"{name} is not text in UTF-8 (it has NULs)", "save it as UTF-8")
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [
         _strip_trailing_spaces(line) for line in lines if line.strip() and not line.startswith("#")
@@ -163,7 +172,7 @@ def read_patterns(path: str) -> list[str]:
 
 
 def _strip_trailing_spaces(line: str) -> str:
-    """Remove spaces at the end of a line, but for one after a backslash."""
+    """Remove trailing spaces, but not one after a backslash."""
     stripped = line.rstrip(" ")
     slashes = len(stripped) - len(stripped.rstrip("\\"))
     return f"{stripped} " if slashes % 2 and stripped != line else stripped
@@ -190,11 +199,11 @@ def _find_match_from_top(groups: Sequence[_Group], path: str) -> str | None:
 
 
 def _group_rules(rules: Iterable[_Rule]) -> list[_Group]:
-    """Join rules into few expressions, the last ones first."""
+    """Join rules into as few expressions as possible, in reverse order."""
     groups: list[_Group] = []
     for reason, rules_of_reason in groupby(rules, lambda rule: rule.reason):
         if reason is None and not groups:
-            continue  # nothing to take back
+            continue  # nothing to re-include
         together = list(rules_of_reason)
         names, paths = (
             re.compile("|".join(chosen), re.DOTALL) if chosen else None
@@ -228,7 +237,7 @@ def _parse_pattern(pattern: str, reason: str) -> _Rule | None:
 
 
 def _translate(part: str, pattern: str) -> str:
-    """Turn what stands between two slashes into a regular expression."""
+    """Translate the part of a pattern between two slashes into a regular expression."""
     pieces, at = [""], 0
     while at < len(part):
         char = part[at]
@@ -244,20 +253,20 @@ def _translate(part: str, pattern: str) -> str:
         else:
             if char == "\\":
                 if at == len(part):
-                    raise _make_pattern_error(pattern, "a backslash at its end")
+                    raise _make_pattern_error(pattern, "trailing backslash")
                 char = part[at]
                 at += 1
             pieces[-1] += re.escape(char)
     if len(pieces) == 1:
         return pieces[0]
-    # The shortest match of each piece but the last leaves most to the others. So there is no need
-    # to try again, which would take time without end.
+    # The shortest match of each piece but the last leaves the most to the others. So atomic groups
+    # give the right result, and prevent exponential backtracking.
     first, *middle, last = pieces
     return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
 
 
 def _translate_bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
-    """Translate a set of characters, whose bracket ends before ``at``; also give where it ends."""
+    """Translate the bracket expression that begins before ``at``; also return where it ends."""
     is_negated = part[at : at + 1] in ("!", "^")
     start = at = at + is_negated
     chars = ""
@@ -265,7 +274,7 @@ def _translate_bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
         if part[at : at + 2] == "[:" and (end := part.find(":]", at)) > 0:
             name = part[at + 2 : end]
             if name not in _CHARACTER_CLASSES:
-                raise _make_pattern_error(pattern, f"[:{name}:] is no class of characters")
+                raise _make_pattern_error(pattern, f"[:{name}:] is not a character class")
             chars += _CHARACTER_CLASSES[name]
             at = end + 2
         elif part[at : at + 1] == "]" and at > start:
@@ -283,15 +292,15 @@ def _translate_bracket(part: str, at: int, pattern: str) -> tuple[str, int]:
 
 
 def _read_character(part: str, at: int, pattern: str) -> tuple[str, int]:
-    """Take one character of a set, also after a backslash, and give where the next one is."""
+    """Read one character of a set, escaped or not; also return where the next one begins."""
     at += part[at : at + 1] == "\\"
     if at >= len(part):
-        raise _make_pattern_error(pattern, "a bracket that is not closed")
+        raise _make_pattern_error(pattern, "unclosed bracket")
     return part[at], at + 1
 
 
 def _make_pattern_error(pattern: str, why: str) -> UsageError:
     return UsageError(
-        f"exclude pattern {printable_text(pattern)} is wrong ({why})",
-        "write a backslash in front of a character that stands for itself",
+        f"exclude pattern {printable_text(pattern)} is invalid ({why})",
+        "escape literal special characters with a backslash",
     )

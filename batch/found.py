@@ -1,4 +1,4 @@
-"""A file that discovery found."""
+"""Records of files that discovery found, made from untrusted listings."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from batch.file_types import SUFFIXES
 from batch.location import Location, parse_location
 from batch.records import Failure, Reason, Stage
 
-# The longest path of a file, far beyond what systems (4 KiB) and stores (1 KiB) take. Written with
-# escapes it is still a line that the readers of reports take.
+# Longest path of a file, far beyond the limits of file systems (4 KiB) and stores (1 KiB).
 MAX_PATH_BYTES = 32 * 1024
-
-_SHORT_PATH_CHARS = MAX_PATH_BYTES // 4  # characters, of which none takes more than four bytes
-
-# What is kept of a longer one, before its digest.
-_KEPT_PATH_BYTES = 1024
-
-MAX_ETAG_CHARS = 1024  # characters
-
-# The sizes and times that the journal and Parquet can hold: 64 bits with a sign.
+_SHORT_PATH_CHARS = MAX_PATH_BYTES // 4  # a character takes at most four bytes
+_KEPT_PATH_BYTES = 1024  # of a longer path, before its digest
+MAX_ETAG_CHARS = 1024
+# The journal and Parquet store sizes and times as signed 64-bit integers.
 _MAX_INT64 = 2**63 - 1
 
 
 class FoundFile(NamedTuple):
-    """A file that was found, with its size in bytes and time of change (nanoseconds).
+    """A file that was found; a field is None if unknown.
 
-    ``path`` may be a URL's text, and ``etag`` what an object store calls this state of the object.
-    ``ctime_ns`` and ``inode`` are those of a file on a file system: see ``change_of``. Of a file
-    that can't be looked at there is a ``failure`` instead. ``position`` is its number among all
-    that were found, from 1 on, where others of them are left to other runs.
+    Attributes:
+        path: a path or the text of a URL.
+        size: bytes.
+        mtime_ns: time of last modification, nanoseconds since 1970.
+        failure: why the file could not be examined.
+        etag: entity tag of an object in a store.
+        position: number of the file among all files found, from 1; set if the run labels one shard.
+        ctime_ns: time of last status change, nanoseconds since 1970; see ``read_change_key``.
+        inode: inode number; see ``read_change_key``.
     """
 
     path: str
@@ -49,22 +48,23 @@ class FoundFile(NamedTuple):
 
     @property
     def location(self) -> Location:
-        """Where the file lies; a URL knows what the listing said of it."""
-        place = parse_location(self.path)
-        if isinstance(place, Path):
-            return place
-        return replace(place, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
+        """The file's path, or its URL with size, mtime and ETag."""
+        location = parse_location(self.path)
+        if isinstance(location, Path):
+            return location
+        return replace(location, size=self.size, mtime_ns=self.mtime_ns, etag=self.etag)
 
 
 def make_found(
     path: str, size: object = None, mtime_ns: object = None, etag: object = None
 ) -> FoundFile:
-    """Make the record of a file that was found, of whatever its source says about it.
+    """Make the record of a file from the values of an archive, server, inventory or file system.
 
-    Archives, servers, inventories and file systems say what they like. What is no size (a whole
-    number from 0 to 2**63 - 1) is unknown, and so is an ETag that is no printable text of at most
-    ``MAX_ETAG_CHARS`` characters; a time is brought into 64 bits. A path of more than
-    ``MAX_PATH_BYTES`` is a failure, whose path is cut.
+    Args:
+        path: its path; one of more than ``MAX_PATH_BYTES`` gives a shortened path and a failure.
+        size: bytes; None unless it is a whole number from 0 to 2**63 - 1.
+        mtime_ns: nanoseconds since 1970, clamped to 64 bits.
+        etag: None unless it is printable text of at most ``MAX_ETAG_CHARS`` characters.
     """
     if _is_too_long(path):
         return make_failed(path, Reason.UNREADABLE, "")
@@ -77,23 +77,32 @@ def make_found(
 
 
 def make_failed(path: str, reason: Reason, detail: str) -> FoundFile:
-    """Make the record of a file that can't be looked at; a path that is too long is cut."""
-    cut = shorten_path(path)
-    if cut != path:
+    """Make the record of a file that can't be examined; too long a path is shortened."""
+    short = shorten_path(path)
+    if short != path:
         reason, detail = Reason.UNREADABLE, f"its path has more than {MAX_PATH_BYTES:,} bytes"
-    failure = Failure(parse_location(cut), Stage.READ, reason, detail)
-    return FoundFile(cut, failure=failure)
+    failure = Failure(parse_location(short), Stage.READ, reason, detail)
+    return FoundFile(short, failure=failure)
 
 
-def _is_too_long(path: str) -> bool:
-    # No character takes more than four bytes.
-    return len(path) * 4 > MAX_PATH_BYTES and shorten_path(path) != path
+def make_regular(path: str, status: os.stat_result) -> FoundFile:
+    """Make the record of a regular file on a file system from its status."""
+    size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    # A few comparisons are enough for nearly all of what may be millions of files.
+    is_short = (
+        len(path) < _SHORT_PATH_CHARS and 0 <= size <= _MAX_INT64 and status.st_ino <= _MAX_INT64
+    )
+    if is_short and 0 <= mtime_ns <= _MAX_INT64 and 0 <= ctime_ns <= _MAX_INT64:
+        return FoundFile(path, size, mtime_ns, None, None, None, ctime_ns, status.st_ino)
+    if _is_too_long(path):
+        return make_failed(path, Reason.UNREADABLE, "")
+    return FoundFile(path, size, clamp_time(mtime_ns), None, None, None, *read_change_key(status))
 
 
 def shorten_path(path: str) -> str:
-    """Cut a path of more than ``MAX_PATH_BYTES``; its SHA-256 and suffix stand for the rest.
+    """Shorten a path of more than ``MAX_PATH_BYTES``; its SHA-256 and suffix replace the rest.
 
-    So no two paths are cut to the same one, and what is an image by its name still is.
+    So different paths stay different, and an image keeps its suffix.
     """
     data = os.fsencode(path)
     if len(data) <= MAX_PATH_BYTES:
@@ -103,22 +112,35 @@ def shorten_path(path: str) -> str:
     return os.fsdecode(data[:_KEPT_PATH_BYTES]) + f"...{sha256(data).hexdigest()}{known}"
 
 
+def _is_too_long(path: str) -> bool:
+    return len(path) > _SHORT_PATH_CHARS and shorten_path(path) != path
+
+
 def clamp_time(mtime_ns: int | None) -> int | None:
-    """Bring a time into 64 bits of nanoseconds, which end in 2262: file systems go further."""
+    """Clamp nanoseconds since 1970 to 64 bits, which end in 2262; file systems go further."""
     return None if mtime_ns is None else max(-_MAX_INT64 - 1, min(mtime_ns, _MAX_INT64))
 
 
+def read_change_key(status: os.stat_result) -> tuple[int, int]:
+    """Return a file's ctime (nanoseconds) and inode number, each within 64 bits.
+
+    They tell a file from one that has replaced it and from its own earlier state, even if size
+    and mtime are equal: no program can set a ctime.
+    """
+    return max(-_MAX_INT64 - 1, min(status.st_ctime_ns, _MAX_INT64)), status.st_ino & _MAX_INT64
+
+
 def is_size(size: object) -> TypeGuard[int]:
-    """Tell whether something is a file's size: a whole number that fits into 63 bits."""
+    """Tell whether a value is a file size: a whole number from 0 to 2**63 - 1."""
     return type(size) is int and 0 <= size <= _MAX_INT64
 
 
 def to_nanoseconds(time: object) -> int | None:
-    """Turn seconds since 1970, or a datetime, into nanoseconds; None where it is no time."""
+    """Convert a datetime or seconds since 1970 to nanoseconds; None for any other value."""
     try:
         seconds = time.timestamp() if isinstance(time, datetime) else time
         if isinstance(seconds, int | float) and not isinstance(seconds, bool):
             return int(seconds * 1_000_000_000)
-    except (ValueError, OverflowError, OSError):  # no number, infinity, and years without a stamp
+    except (ValueError, OverflowError, OSError):  # NaN, infinity, or a year out of range
         pass
     return None

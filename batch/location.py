@@ -1,4 +1,8 @@
-"""Where a file lies: a path of this machine, or a URL without what it grants access by."""
+"""Locations of files: local paths, and URLs whose secrets are kept out of every output.
+
+A URL's password, signature and tokens are removed as soon as it is parsed, and kept in the memory
+of this process only, for ``restore_secrets``.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,9 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote_plus
 
-# RFC 3986, section 3.1. Two letters at least, as one is a drive on Windows.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-FILE_SCHEME = "file"
-# This machine, as a file's URL may name it (RFC 8089, section 2).
-_LOCALHOST = re.compile(r"localhost(?=/)", re.IGNORECASE)
-# What makes a pattern of a path or URL.
-WILDCARDS = frozenset("*?[")
-# Those that can be read in place.
-ARCHIVE_SUFFIXES = (".zip", ".tar")
-# Those that can't, as their members can be reached through all that comes before alone, and what
-# unpacks them.
+WILDCARDS = frozenset("*?[")  # a path or URL with one of these is a pattern
+ARCHIVE_SUFFIXES = (".zip", ".tar")  # of archives that are read in place
+# Commands that unpack other archives, by suffix. These have no random access to their members.
 UNPACK_COMMANDS = {
     **dict.fromkeys((".tar.gz", ".tgz", ".tar.z", ".taz"), "gunzip"),
     **dict.fromkeys((".tar.bz2", ".tbz2", ".tbz"), "bunzip2"),
@@ -32,19 +28,22 @@ UNPACK_COMMANDS = {
 }
 _ALL_SUFFIXES = (*ARCHIVE_SUFFIXES, *UNPACK_COMMANDS)
 _LONGEST_SUFFIX = max(map(len, _ALL_SUFFIXES))
-_CHAIN = "::"
-# What would be taken for a chain in an archive's own path, and what stands for it there.
-_UNCHAINED = re.compile(r"::|:%(?:25)*3A")
-_CHAINED = re.compile(r":%(?:25)*3A")
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # RFC 3986, section 3.1
+FILE_SCHEME = "file"
 _WEB_SCHEMES = ("http", "https")
+_LOCALHOST = re.compile(r"localhost(?=/)", re.IGNORECASE)  # RFC 8089, section 2
+# Separates a member from its archive, and is escaped in the archive's own path.
+_CHAIN = "::"
+_UNESCAPED_CHAIN = re.compile(r"::|:%(?:25)*3A")
+_ESCAPED_CHAIN = re.compile(r":%(?:25)*3A")
+
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)([^/?#]*)@")
-# Parameters of a URL that grant access, by their names in lower case: words of them, what is a part
-# of them without what is between its words, and what begins them: of S3 and its kin and Google.
-# A parameter that is taken for a grant by mistake is left out of the name, so that URLs which
-# differ only in it count as one. Words that often tell photos apart are not listed: "key" alone,
-# "design", "author".
+# Parameters of a URL that grant access, recognised by their names in lower case: by a whole word,
+# by a part of the name without its separators, or by a prefix (S3 and compatible stores, Google).
+# If a parameter is recognised by mistake, URLs that differ only in it count as one photo. So words
+# that often distinguish photos are not listed: "key", "design", "author".
 _GRANT_WORDS = frozenset(
     "sig sign sas hmac hm auth pwd pass jwt ticket bearer rlkey hdnea hdnts hdntl".split()
 )
@@ -54,7 +53,7 @@ _GRANT_PARTS = re.compile(
     r"|tempauth|[a-z]sig$"
 )
 _GRANT_STARTS = ("xamz", "xgoog", "xoss", "xcos", "xobs", "xbce", "xtos")
-# Those that only go with them, in lower case and without what is between their words.
+# Parameters that only accompany a grant, in lower case and without separators.
 _WITH_GRANTS = frozenset(
     "expires expiry exp policy keypairid awsaccesskeyid googleaccessid ossaccesskeyid accesskeyid"
     " timestamp nonce tempurlexpires tempurlprefix txtime wstime"
@@ -62,23 +61,26 @@ _WITH_GRANTS = frozenset(
     # https://learn.microsoft.com/rest/api/storageservices/create-service-sas
     " sv ss srt sr sp st se sip spr ses sdd skoid sktid skt ske sks skv saoid suoid scid".split()
 )
-# In stores a question mark may be a part of a name, and only these are taken for parameters.
+# A question mark may be part of an object's name, unless one of these parameters follows.
 _STORE_GRANTS = re.compile(r"[?&](?:x-(?:amz|goog)-signature|sig|signature|temp_url_sig)=", re.I)
-_BEFORE_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
-_BETWEEN_PARAMETERS = re.compile(r"(&amp;|[&;?])")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD_SEPARATOR = re.compile(r"[^a-z0-9]+")
+_PARAMETER_SEPARATOR = re.compile(r"(&amp;|[&;?])")
 _PATH_PARAMETER = re.compile(r";([^=;/]*)=[^;/]*")
-# URLs as they were given, by what they are called everywhere: in this process's memory alone.
-_urls_with_secrets: dict[str, str] = {}
+
+_urls_with_secrets: dict[str, str] = {}  # by the URL without secrets
 
 
 @dataclass(frozen=True)
 class Url:
-    """A file that is not on this machine, or that lies inside an archive.
+    """A file in a store, on a web server or inside an archive.
 
-    ``text`` is a URL as fsspec understands them; a member of an archive is chained to it:
-    ``zip://inner/a.jpg::s3://bucket/photos.zip``. ``size`` (bytes), ``mtime_ns`` (nanoseconds)
-    and ``etag`` are what the listing said of it, and no part of which file it is.
+    Attributes:
+        text: a URL in fsspec's syntax; a member of an archive is chained to the archive:
+            ``zip://inner/a.jpg::s3://bucket/photos.zip``.
+        size: bytes, from the listing; not part of the file's identity.
+        mtime_ns: nanoseconds since 1970, likewise.
+        etag: entity tag, likewise.
     """
 
     text: str
@@ -94,12 +96,12 @@ class Url:
 
     @property
     def name(self) -> str:
-        """The last part of the path, of a member the one inside its archive."""
+        """The last part of the path, for a member of its path inside the archive."""
         member = split_member(self.text)
         return (member[1] if member else self.text).rpartition("/")[2]
 
     def as_posix(self) -> str:
-        """Give the URL, as ``Path.as_posix`` gives the path."""
+        """Return the URL, as ``Path.as_posix`` returns the path."""
         return self.text
 
 
@@ -107,18 +109,18 @@ Location: TypeAlias = Path | Url
 
 
 def is_url(text: str) -> bool:
-    """Tell a URL from a path. A folder called ``s3:`` is meant by ``./s3:/``."""
+    """Tell whether a text is a URL. A folder named ``s3:`` is written ``./s3:/``."""
     return "://" in text and _SCHEME.match(text) is not None
 
 
 def parse_scheme(url: str) -> str:
-    """Name a URL's scheme, in lower case: ``s3``."""
+    """Return a URL's scheme in lower case: ``s3``."""
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
 
 
 def parse_location(text: str) -> Location:
-    """Tell where a text says that a file lies; ``file://`` is a path of this machine."""
+    """Parse a path or URL; a ``file://`` URL gives a path."""
     if not is_url(text):
         return Path(strip_secrets(text) if "://" in text else text)
     if parse_scheme(text) == FILE_SCHEME:
@@ -127,13 +129,13 @@ def parse_location(text: str) -> Location:
 
 
 def is_archive(path: str) -> bool:
-    """Tell by the end of a path or URL whether it is an archive."""
-    # One look at all suffixes, as this is asked of every file that is found.
+    """Tell by the suffix of a path or URL whether it is an archive."""
+    # All suffixes at once, as this is called for every file found.
     return path[-_LONGEST_SUFFIX:].lower().endswith(_ALL_SUFFIXES) and split_member(path) is None
 
 
 def find_unpack_command(path: str) -> str | None:
-    """Name the command that unpacks an archive which can't be read in place."""
+    """Return the command that unpacks an archive; None if it is read in place."""
     path = path[-_LONGEST_SUFFIX:].lower()
     return next(
         (UNPACK_COMMANDS[suffix] for suffix in UNPACK_COMMANDS if path.endswith(suffix)), None
@@ -141,28 +143,28 @@ def find_unpack_command(path: str) -> str | None:
 
 
 def build_member_url(archive: str, name: str) -> str:
-    """Name a member of an archive: ``zip://inner/a.jpg::photos.zip``, as fsspec does.
+    """Build the URL of an archive's member as fsspec does: ``zip://inner/a.jpg::photos.zip``.
 
-    ``::`` in the archive's own path is written ``:%3A`` there.
+    ``::`` in the archive's own path is escaped as ``:%3A``.
     """
     scheme = archive[-3:].lower()
     if _CHAIN in archive or ":%" in archive:
-        archive = _UNCHAINED.sub(_escape_chain, archive)
+        archive = _UNESCAPED_CHAIN.sub(_escape_chain, archive)
     if archive.startswith(":"):
         archive = f"./{archive}"
     return f"{scheme}://{name}{_CHAIN}{archive}"
 
 
 def split_member(url: str) -> tuple[str, str] | None:
-    """Split a member's URL into the archive and the name inside; None for any other URL."""
+    """Split a member's URL into the archive and the member's name; None for any other URL."""
     chained, chain, archive = url.rpartition(_CHAIN)
     if chain and f".{parse_scheme(chained)}" in ARCHIVE_SUFFIXES:
-        return _CHAINED.sub(_unescape_chain, archive), chained.partition("://")[2]
+        return _ESCAPED_CHAIN.sub(_unescape_chain, archive), chained.partition("://")[2]
     return None
 
 
 def strip_member(url: str) -> str:
-    """Give what has to be opened for a URL: the archive of a member, and itself for any other."""
+    """Return the archive of a member's URL; any other URL unchanged."""
     member = split_member(url)
     return member[0] if member else url
 
@@ -176,10 +178,10 @@ def _unescape_chain(match: re.Match[str]) -> str:
 
 
 def hide_secrets(url: str) -> str:
-    """Give a URL without what it grants access by, which ``restore_secrets`` puts back.
+    """Remove the secrets from a URL and remember them for ``restore_secrets``.
 
-    What is not a URL stays as it is. Nothing but the client of a store needs the whole URL, and a
-    signature is another one every night, so it is no part of what a file is called.
+    Only the client of a store needs them. A signature changes with every run, so it must not be
+    part of a file's name. A text that is not a URL is returned unchanged.
     """
     public = strip_secrets(url)
     if public != url:
@@ -188,19 +190,19 @@ def hide_secrets(url: str) -> str:
 
 
 def restore_secrets(url: str) -> str:
-    """Give a URL, which is no archive's member, as it was given to ``hide_secrets`` last."""
+    """Return a URL as it was last passed to ``hide_secrets``; not for members of archives."""
     return _urls_with_secrets.get(url, url)
 
 
 def strip_secrets(url: str) -> str:
-    """Take user and password, signatures and tokens out of a URL.
+    """Remove passwords, signatures and tokens from a URL, and user names from those of web servers.
 
-    The names of users stay, but on web servers: Azure's containers stand in their place.
+    In URLs of stores the user name stays, as Azure has the container in its place.
     """
     if not any(sign in url for sign in "@?#;"):
         return url
     chained, chain, inner = url.rpartition(_CHAIN)
-    # A member of an archive, or as fsspec chains what it does with a URL.
+    # A member of an archive, or another chain of fsspec's, such as a cache.
     if chain and (split_member(url) or is_url(inner)):
         return f"{chained}{chain}{strip_secrets(inner)}"
     if not is_url(url):
@@ -217,7 +219,7 @@ def strip_secrets(url: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Take the secrets out of all URLs in a text, such as what a store's client complains of."""
+    """Remove the secrets from all URLs in a text, such as a client's error message."""
     return _URL_IN_TEXT.sub(lambda match: strip_secrets(match[0]), text) if "://" in text else text
 
 
@@ -229,16 +231,16 @@ def _strip_password(match: re.Match[str]) -> str:
 
 
 def _strip_grants(query: str) -> str:
-    parts = _BETWEEN_PARAMETERS.split(query)
-    signs, names = ["", *parts[1::2]], [part.partition("=")[0] for part in parts[::2]]
+    parts = _PARAMETER_SEPARATOR.split(query)
+    separators, names = ["", *parts[1::2]], [part.partition("=")[0] for part in parts[::2]]
     if not any(map(_grants_access, names)):
         return query
     kept = [
-        (sign, part)
-        for sign, name, part in zip(signs, names, parts[::2], strict=True)
-        if not (_grants_access(name) or _join_words(name) in _WITH_GRANTS)
+        (separator, part)
+        for separator, name, part in zip(separators, names, parts[::2], strict=True)
+        if not (_grants_access(name) or "".join(_split_words(name)) in _WITH_GRANTS)
     ]
-    return "".join(sign * (number > 0) + part for number, (sign, part) in enumerate(kept))
+    return "".join(separator * (number > 0) + part for number, (separator, part) in enumerate(kept))
 
 
 def _strip_grant(match: re.Match[str]) -> str:
@@ -255,10 +257,6 @@ def _grants_access(name: str) -> bool:
     )
 
 
-def _join_words(name: str) -> str:
-    return "".join(_split_words(name))
-
-
 def _split_words(name: str) -> list[str]:
-    """Split a parameter's name, percent-encoded or not, into words."""
-    return _BETWEEN_WORDS.split(_BEFORE_WORDS.sub("-", unquote_plus(name)).lower())
+    """Split a parameter's name, percent-encoded or not, into words in lower case."""
+    return _WORD_SEPARATOR.split(_CAMEL_CASE.sub("-", unquote_plus(name)).lower())

@@ -1,10 +1,15 @@
-"""What a run says while it goes on: lines for people, or a JSON object a line for programs."""
+"""Event log on standard error: text for people, or one JSON object per line for programs.
+
+Not the standard ``logging`` module: an event has a name and typed fields, and a line must neither
+stay in a buffer nor change the exit code when standard error is closed, full or missing.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -19,14 +24,14 @@ PROGRAM = "batch-label"
 
 
 class LogFormat(StrEnum):
-    """How events are written."""
+    """Format of the log."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Level(StrEnum):
-    """How much an event matters."""
+    """Severity of an event, in ascending order."""
 
     INFO = "info"
     WARNING = "warning"
@@ -34,7 +39,7 @@ class Level(StrEnum):
 
 
 class Event(StrEnum):
-    """What happened, in one word that a program can match; see docs/run-record.md."""
+    """Name of an event, for programs; docs/run-record.md describes each."""
 
     WAITING = "waiting"
     OPENED = "opened"
@@ -57,108 +62,68 @@ class Event(StrEnum):
 
 
 class Log(Protocol):
-    """Takes events; whatever becomes of where they are written, the run goes on."""
+    """Writes events; never raises, even if an event can't be written."""
 
     def __call__(
         self, event: Event, message: str, level: Level = Level.INFO, **fields: object
     ) -> None:
-        """Write one event as one line; ``message`` is for people, ``fields`` for programs."""
+        """Write one event as one line.
 
-
-class TextLog:
-    """Writes the messages alone, one line an event."""
-
-    def __init__(self, stream: TextIO | None, min_level: Level = Level.INFO) -> None:
-        self._lines = _LineWriter(stream)
-        self._least = min_level
-
-    def __call__(
-        self, event: Event, message: str, level: Level = Level.INFO, **fields: object
-    ) -> None:
-        """Write the message, with the program's name in front where something is wrong."""
-        if not _is_logged(level, self._least):
-            return
-        if level is not Level.INFO:
-            warning = "warning: " if level is Level.WARNING else ""
-            message = f"{PROGRAM}: {warning}{message}"
-        self._lines.write(escape_line(message))
-
-
-class JsonLog:
-    """Writes a JSON object an event, in ASCII: time, level, event, message, then the fields."""
-
-    def __init__(
-        self,
-        stream: TextIO | None,
-        min_level: Level = Level.INFO,
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._lines = _LineWriter(stream)
-        self._least = min_level
-        self._now = now
-
-    def __call__(
-        self, event: Event, message: str, level: Level = Level.INFO, **fields: object
-    ) -> None:
-        """Write the event; of fields that are called as the first four, those four win."""
-        if not _is_logged(level, self._least):
-            return
-        first = {
-            "time": utc_text(self._now()),
-            "level": level.value,
-            "event": event.value,
-            "message": message,
-        }
-        more = {key: _to_json_value(value) for key, value in fields.items() if key not in first}
-        # JSON's own escapes leave the last control character of ASCII as it is.
-        self._lines.write(json.dumps(first | more).replace("\x7f", "\\u007f"))
+        Args:
+            event: its name.
+            message: one line for people.
+            level: its severity.
+            fields: values for programs, by name.
+        """
 
 
 def open_log(stream: TextIO | None, form: LogFormat, quiet: bool = False) -> Log:
-    """Make the log of a run; a quiet one writes only what is wrong.
+    """Open the log of a run.
 
-    ``stream`` is None where the process has no standard error.
+    Args:
+        stream: where lines are written; None if the process has no standard error.
+        form: text or JSON.
+        quiet: write only warnings and errors.
     """
     min_level = Level.WARNING if quiet else Level.INFO
     return JsonLog(stream, min_level) if form is LogFormat.JSON else TextLog(stream, min_level)
 
 
-def count_text(number: int, noun: str) -> str:
-    """Write a number with its noun, whose plural ends in s: ``1 photo``, ``2,000 photos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+class _LineLog(ABC):
+    """Writes each event as a whole line, unbuffered, and drops what can't be written.
 
-
-def escape_line(text: str) -> str:
-    """Escape what would break a line or steer a terminal; backslashes stay as they are."""
-    return "\\".join(printable_text(part) for part in text.split("\\"))
-
-
-class _LineWriter:
-    """Writes whole lines to a stream, past its buffer, and drops what can't be written.
-
-    A line that stayed in the buffer of a stream whose reader has gone would be tried again
-    as Python ends, and change the process's exit code.
+    A line in the buffer of a stream whose reader is gone would be written again when Python exits,
+    and change the exit code of the process.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, min_level: Level = Level.INFO) -> None:
         self._stream = stream
-        self._is_torn = False
+        self._levels = list(Level)[list(Level).index(min_level) :]
+        self._is_torn = False  # whether the last line was written only in part
 
-    def write(self, line: str) -> None:
-        if self._stream is None:
+    def __call__(
+        self, event: Event, message: str, level: Level = Level.INFO, **fields: object
+    ) -> None:
+        """Write one event; see ``Log``."""
+        if level in self._levels and self._stream is not None:
+            # A closed stream raises ValueError.
+            with suppress(OSError, ValueError):
+                self._write_line(self._stream, self._format(event, message, level, fields))
+
+    @abstractmethod
+    def _format(
+        self, event: Event, message: str, level: Level, fields: Mapping[str, object]
+    ) -> str:
+        """Format an event as one line, without the newline."""
+
+    def _write_line(self, stream: TextIO, line: str) -> None:
+        try:
+            descriptor = stream.fileno()
+        except OSError:  # a stream in memory
+            stream.write(line + "\n")
+            stream.flush()
             return
-        # ValueError is what a closed stream raises.
-        with suppress(OSError, ValueError):
-            try:
-                descriptor = self._stream.fileno()
-            except OSError:  # a stream in memory
-                self._stream.write(line + "\n")
-                self._stream.flush()
-                return
-            self._stream.flush()
-            self._send(descriptor, line)
-
-    def _send(self, descriptor: int, line: str) -> None:
+        stream.flush()
         data = memoryview((("\n" if self._is_torn else "") + line + "\n").encode())
         sent = 0
         try:
@@ -170,13 +135,57 @@ class _LineWriter:
             raise
 
 
-def _is_logged(level: Level, min_level: Level) -> bool:
-    levels = list(Level)
-    return levels.index(level) >= levels.index(min_level)
+class TextLog(_LineLog):
+    """Writes only the messages; warnings and errors begin with the program's name."""
+
+    def _format(
+        self, event: Event, message: str, level: Level, fields: Mapping[str, object]
+    ) -> str:
+        if level is not Level.INFO:
+            warning = "warning: " if level is Level.WARNING else ""
+            message = f"{PROGRAM}: {warning}{message}"
+        return escape_line(message)
+
+
+class JsonLog(_LineLog):
+    """Writes JSON objects in ASCII: time, level, event and message, then the event's fields."""
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        min_level: Level = Level.INFO,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        super().__init__(stream, min_level)
+        self._now = now
+
+    def _format(
+        self, event: Event, message: str, level: Level, fields: Mapping[str, object]
+    ) -> str:
+        first = {
+            "time": utc_text(self._now()),
+            "level": level.value,
+            "event": event.value,
+            "message": message,
+        }
+        # A field never overrides one of the first four.
+        more = {key: _to_json_value(value) for key, value in fields.items() if key not in first}
+        # json.dumps escapes every control character of ASCII but DEL.
+        return json.dumps(first | more).replace("\x7f", "\\u007f")
+
+
+def count_text(number: int, noun: str) -> str:
+    """Write a number with its noun, whose plural ends in s: ``1 photo``, ``2,000 photos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def escape_line(text: str) -> str:
+    """Escape newlines and control characters; backslashes stay as they are."""
+    return "\\".join(printable_text(part) for part in text.split("\\"))
 
 
 def _to_json_value(value: object) -> object:
-    """Turn a field's value into what JSON has."""
+    """Convert a field's value into one that JSON can represent."""
     if isinstance(value, Enum):
         return _to_json_value(value.value)
     if isinstance(value, PurePath):

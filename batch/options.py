@@ -1,4 +1,7 @@
-"""What a run is told, as one frozen record."""
+"""Option records of a run: frozen dataclasses that the command line builds.
+
+``Job`` holds all of them. docs/usage.md describes the options of the command line.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,34 @@ from batch.location import Location, is_archive
 from batch.path_text import printable_text
 from batch.shard import Shard
 
-DECODE_TIMEOUT = 30  # seconds; the slowest pictures of MAX_PIXELS take about 4 on an idle core
-
-
-MAX_PIXELS = 100_000_000
-
-
+DECODE_TIMEOUT = 30  # seconds; photos of MAX_PIXELS take up to about 4 on an idle core
+MAX_PIXELS = 100_000_000  # held in memory while a photo is decoded
 MAX_FILE_BYTES = 512 * 1024**2
-
-
-MAX_SIDE = 1280  # pixels: what a photo's longer side is brought below
-
-
+MAX_SIDE = 1280  # pixels; photos are shrunk until their longer side is at most this
 MAX_DETAIL_PIXELS = 12_500_000  # of a photo's detail, see ``decode.detail_size``
+
+# A face model, and the whole-photo model for photos without a face.
+DEFAULT_MODEL = "happy-sad+people"
+DEFAULT_BATCH_SIZE = 32
+
+# Reason for skipping a file that was last changed before ``Search.newer_than``.
+TOO_OLD = "older"
+
+# Called for each file that is skipped, with its location and the reason.
+OnSkip = Callable[[Location, str], None]
 
 
 @dataclass(frozen=True)
 class FileLimits:
-    """The limits of reading and decoding one file; what exceeds them fails alone.
+    """Limits on reading and decoding one file; a file that exceeds one fails alone.
 
-    ``decode_timeout`` is in seconds, ``max_pixels`` counts the pixels held while decoding,
-    ``max_file_size`` is in bytes.
+    Attributes:
+        decode_timeout: seconds to read, decode and label a photo.
+        max_pixels: pixels held in memory while a photo is decoded.
+        max_file_size: bytes of a file.
 
     Raises:
-        UsageError: one of them is no whole number of at least 1.
+        UsageError: a limit is not a whole number of at least 1.
     """
 
     decode_timeout: int = DECODE_TIMEOUT
@@ -52,34 +59,27 @@ class FileLimits:
     def __post_init__(self) -> None:
         if any(type(limit) is not int or limit < 1 for limit in astuple(self)):
             raise UsageError(
-                f"limits of {astuple(self)} can't be kept", "give whole numbers of at least 1"
+                f"file limits {astuple(self)} are invalid", "give whole numbers of at least 1"
             )
-
-
-OnSkip = Callable[[Location, str], None]
-
-
-# Why a file is left out that was changed before ``Search.newer_than``.
-TOO_OLD = "older"
 
 
 @dataclass(frozen=True)
 class Search:
-    """How folders are searched.
+    """Which files of folders, archives and stores are photos to label.
 
     Attributes:
-        recursive: look into sub-folders.
-        hidden: take names with a leading dot too.
-        follow_symlinks: take what symbolic links inside a folder lead to.
-        archives: take what is in the archives of a folder.
-        raws: take camera raws.
-        exclude: patterns with the syntax of .gitignore, relative to each input; folders and files
-            that match are left out, as are the well-known folders without photos.
-        newer_than: leave out files that were last changed before this time, local unless it has a
-            zone; None for all.
+        recursive: enter sub-folders.
+        hidden: include names with a leading dot.
+        follow_symlinks: follow symbolic links inside a folder.
+        archives: read the archives in a folder.
+        raws: include camera raws.
+        exclude: patterns with the syntax of .gitignore, relative to each input; matching files
+            and folders are skipped, as are the junk folders of ``exclude.JUNK_PATTERNS``.
+        newer_than: skip files that were last changed before this time, which is local if it has
+            no time zone; None to skip none.
 
     Raises:
-        UsageError: a pattern is wrong.
+        UsageError: a pattern is invalid.
     """
 
     recursive: bool = True
@@ -93,34 +93,36 @@ class Search:
     def __post_init__(self) -> None:
         patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
         object.__setattr__(self, "exclude", patterns)
-        compile_exclusion(patterns)  # which refuses wrong ones
+        compile_exclusion(patterns)  # raises UsageError
 
     @property
     def exclusion(self) -> Exclusion:
-        """The patterns, compiled."""
+        """The compiled exclude patterns."""
         return compile_exclusion(self.exclude)
 
-    def skip_older(self, files: Iterable[FoundFile], left_out: OnSkip) -> Iterable[FoundFile]:
-        """Leave out files that were last changed before ``newer_than``; of some it is unknown."""
+    def skip_older(self, files: Iterable[FoundFile], on_skip: OnSkip) -> Iterable[FoundFile]:
+        """Skip files that were last changed before ``newer_than``; keep those of unknown time."""
         if self.newer_than is None:
             return files
-        return self._newer(files, to_nanoseconds(self.newer_than) or 0, left_out)
+        return self._skip_before(files, to_nanoseconds(self.newer_than) or 0, on_skip)
 
-    def _newer(
-        self, files: Iterable[FoundFile], earliest: int, left_out: OnSkip
+    def _skip_before(
+        self, files: Iterable[FoundFile], earliest_ns: int, on_skip: OnSkip
     ) -> Iterator[FoundFile]:
         for file in files:
-            if file.mtime_ns is None or file.mtime_ns >= earliest:
+            if file.mtime_ns is None or file.mtime_ns >= earliest_ns:
                 yield file
             else:
-                left_out(file.location, TOO_OLD)
+                on_skip(file.location, TOO_OLD)
 
     def find_skip_reason(self, inside: str, above: str = "") -> str | None:
-        """Say why a file in a store or archive is left out, by its path in there.
+        """Return why a file in a store or archive is skipped; None if it is to be labelled.
 
-        Exclude patterns see its path with ``above`` in front.
+        Args:
+            inside: the file's path in the store or archive.
+            above: what exclude patterns see in front of that path.
         """
-        # Archives that were made of "." have it in front of all names.
+        # Archives made of "." have it in front of all names.
         parts = [part for part in inside.split("/") if part not in ("", ".", "..")] or [""]
         why = self.exclusion.match_path(above + "/".join(parts))
         if why:
@@ -137,13 +139,8 @@ class Search:
         return "archive" if is_archive(inside) else SKIP_REASONS.get(suffix, "no image")
 
 
-# A face model, and the whole-photo model that speaks with it and where there is no face.
-DEFAULT_MODEL = "happy-sad+people"
-DEFAULT_BATCH_SIZE = 32
-
-
 class Provider(StrEnum):
-    """What runs a model; ``auto`` is CUDA where it works and else the CPU."""
+    """Execution provider of ONNX Runtime; ``auto`` is CUDA, or the CPU if CUDA does not work."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -152,10 +149,9 @@ class Provider(StrEnum):
 
 
 class ConvolutionSearch(StrEnum):
-    """How cuDNN finds the fastest way to compute a convolution.
+    """How cuDNN chooses the algorithm of a convolution: it tries all, uses a rule, or neither.
 
-    By trying all of them, by a rule, or not at all. Source:
-    https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+    Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
     """
 
     EXHAUSTIVE = "exhaustive"
@@ -165,12 +161,15 @@ class ConvolutionSearch(StrEnum):
 
 @dataclass(frozen=True)
 class Device:
-    """Where models run: a provider, and the numbers of its devices.
+    """Where models run.
 
-    Without ``devices`` every caller runs a model by itself; on devices, inputs of many callers are
-    gathered into batches of a fixed size. ``engine_cache`` is the folder for TensorRT's engines,
-    None to keep none. The search is by a rule, for a run of a few photos must not wait until all
-    ways are tried.
+    Attributes:
+        provider: the execution provider.
+        devices: numbers of its devices, which run the inputs of many callers in batches of a
+            fixed size; empty if each caller runs a model by itself, as on the CPU.
+        engine_cache: folder for TensorRT's engines; None to keep none.
+        search: how cuDNN chooses algorithms. The default is a rule, as trying all algorithms
+            takes longer than a run over a few photos.
     """
 
     provider: Provider = Provider.CPU
@@ -181,28 +180,26 @@ class Device:
 
 @dataclass(frozen=True)
 class Options:
-    """How photos are found and labelled: the options of the command line, by their names.
-
-    ``search`` and ``file_limits`` hold some more of them; docs/usage.md has all.
+    """How photos are found and labelled.
 
     Attributes:
         model: name of a shipped model or path of an .onnx file, or two of them joined by ``+``.
-        provider: what runs the models.
+        provider: execution provider of the models.
         devices: numbers of the GPUs; empty for the first.
         engine_cache: folder for TensorRT's engines; None to build them on every start.
-        batch_size: crops in one call of a model.
-        workers: photos worked on at the same time; None for as many as there are cores.
+        batch_size: crops per call of a model.
+        workers: photos processed at the same time; None for the number of cores.
         min_confidence: 0 to 1; a label less likely than this is unsure. None for the threshold in
             the model's metadata.
         always_answer: give every photo its likeliest label; abstain outputs are ignored.
         per_face: search a photo for small faces even if large ones settle its answer.
         salvage: label the part of a truncated photo that can be read.
-        search: which files of a folder are looked at.
+        search: which files of a folder are photos to label.
         shard: label only the files of this shard; None for all.
-        file_limits: what one file may cost.
+        file_limits: limits on reading and decoding one file.
 
     Raises:
-        UsageError: a number is out of its range.
+        UsageError: a number is out of range.
     """
 
     model: str = DEFAULT_MODEL
@@ -220,21 +217,21 @@ class Options:
     file_limits: FileLimits = field(default_factory=FileLimits)
 
     def __post_init__(self) -> None:
-        least = self.min_confidence
-        if least is not None and not 0 <= least <= 1:
-            raise UsageError(f"min_confidence is {least}", "give a probability, from 0 to 1")
+        confidence = self.min_confidence
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise UsageError(f"min_confidence is {confidence}", "give a probability, from 0 to 1")
         for name, number in (("batch_size", self.batch_size), ("workers", self.workers)):
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}", "give 1 or more")
 
     @property
-    def place(self) -> Device:
-        """Where the models are to run."""
+    def device(self) -> Device:
+        """Where the models run."""
         return Device(self.provider, self.devices, self.engine_cache)
 
 
 class EngineKind(StrEnum):
-    """Where photos are labelled: on this machine, or on a cluster."""
+    """What labels the photos: this machine or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -242,11 +239,13 @@ class EngineKind(StrEnum):
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where a run labels, and what a cluster is told.
+    """What labels the photos, and the options of a cluster.
 
-    ``ray_address`` is Ray's name of a cluster, None for one that is started for the run;
-    ``actors`` work at most at a time, None for as many as there is room for; ``parts`` is the
-    folder or URL where they leave what they have done, None for one beside the report.
+    Attributes:
+        engine: this machine or a cluster.
+        ray_address: Ray's address of the cluster; None to start one for the run.
+        actors: concurrency limit; None for as many as the cluster has room for.
+        parts: folder or URL for the actors' results; None for a folder beside the report.
     """
 
     engine: EngineKind = EngineKind.LOCAL
@@ -257,13 +256,15 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class JournalOptions:
-    """What a run does with what earlier runs left.
+    """How a run uses the journal of earlier runs.
 
-    ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
-    ``state`` is the journal, None for the one beside the report; ``fresh`` forgets it;
-    ``verify_hash`` reads every file to see whether it has changed; ``ignore_inode`` takes a file
-    for unchanged although its ctime or inode differ; ``keep_missing`` keeps the rows of files that
-    are gone; ``accept_failures`` takes this run's failures for known ones.
+    Attributes:
+        state: path of the journal; None for the one beside the report.
+        fresh: discard the journal and label every photo.
+        verify_hash: read every file to detect changes, instead of comparing size and times.
+        ignore_inode: treat a file as unchanged even if its ctime or inode number differs.
+        keep_missing: keep the rows of files that are gone.
+        accept_failures: treat this run's failures as known ones in later runs.
     """
 
     state: Path | None = None
@@ -276,11 +277,20 @@ class JournalOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run of the command is asked for.
+    """One run of the command: its inputs, its output and all options.
 
-    ``photos`` and ``output`` are as on the command line; with ``wait`` the run waits for
-    another one of the same report; with ``fail_on_drift`` it fails where the answers differ
-    much from those of earlier runs, unless ``accept_drift`` takes them for the usual ones.
+    Attributes:
+        photos: inputs as given on the command line.
+        output: report as given on the command line.
+        per_face: write one row per face.
+        options: how photos are found and labelled.
+        journal: how the journal is used.
+        limits: limits on time, failures and photos that are gone.
+        cluster: what labels the photos.
+        wait: wait for another run of the same report.
+        metrics_file: textfile for Prometheus; None for none.
+        fail_on_drift: fail if the answers differ too much from those of earlier runs.
+        accept_drift: take this run's answers as the usual ones from now on.
     """
 
     photos: tuple[str, ...]
@@ -296,43 +306,40 @@ class Job:
     accept_drift: bool = False
 
 
-# == What one file may cost: time, pixels and bytes, and how many pixels are made of it.
-
-
 _NUMBER = re.compile(r"([0-9]{1,15})(?:([KMG])(iB|B)?)?")
-_POWERS = {None: 0, "K": 1, "M": 2, "G": 3}
-# More than any machine has, and small enough to be counted with.
-_MOST = 10**15
+_EXPONENTS = {None: 0, "K": 1, "M": 2, "G": 3}
+# Larger than any memory, and small enough for arithmetic in 64 bits.
+_LARGEST_LIMIT = 10**15
 
 
 def parse_max_pixels(text: str) -> int:
-    """Read a number of pixels, ``100M``, ``1G`` or ``25000000``.
+    """Parse a number of pixels: ``100M``, ``1G`` or ``25000000``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a number of pixels.
     """
     match = _NUMBER.fullmatch(text)
-    pixels = int(match[1]) * 1000 ** _POWERS[match[2]] if match and not match[3] else 0
-    if 0 < pixels <= _MOST:
+    pixels = int(match[1]) * 1000 ** _EXPONENTS[match[2]] if match and not match[3] else 0
+    if 0 < pixels <= _LARGEST_LIMIT:
         return pixels
     raise UsageError(
-        f"--max-pixels {printable_text(text)} is no number of pixels",
-        "write a number, such as 25000000, or millions, such as 100M",
+        f"--max-pixels {printable_text(text)} is not a number of pixels",
+        "give a number, such as 25000000, or millions, such as 100M",
     )
 
 
 def parse_max_file_size(text: str) -> int:
-    """Read a size, ``512MiB`` or ``512M``, ``500MB`` or ``536870912``, and give it in bytes.
+    """Parse a size in bytes: ``512MiB`` or ``512M``, ``500MB`` or ``536870912``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a size.
     """
     match = _NUMBER.fullmatch(text)
     base = 1000 if match and match[3] == "B" else 1024
-    size = int(match[1]) * base ** _POWERS[match[2]] if match else 0
-    if 0 < size <= _MOST:
+    size = int(match[1]) * base ** _EXPONENTS[match[2]] if match else 0
+    if 0 < size <= _LARGEST_LIMIT:
         return size
     raise UsageError(
-        f"--max-file-size {printable_text(text)} is no size",
-        "write a number of bytes, or one with K, M or G, such as 512M",
+        f"--max-file-size {printable_text(text)} is not a size",
+        "give a number of bytes, or one with K, M or G, such as 512M",
     )

@@ -1,7 +1,7 @@
-"""How many cores this process may use: its affinity, and the quotas of the groups it is in.
+"""Parallel work on threads, and the number of cores available to this process.
 
-Control groups: the kernel's Documentation/admin-guide/cgroup-v2.rst (``cpu.max``) and
-Documentation/scheduler/sched-bwc.rst (version 1, ``cpu.cfs_quota_us``).
+Sources: Documentation/admin-guide/cgroup-v2.rst (``cpu.max``) and
+Documentation/scheduler/sched-bwc.rst (version 1, ``cpu.cfs_quota_us``) of the Linux kernel.
 """
 
 from __future__ import annotations
@@ -16,36 +16,38 @@ from typing import TypeVar
 
 from batch.errors import WorkerError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ITEMS_PER_WORKER = 4  # items in flight per worker: enough to hide one slow photo
+
 CGROUP_MEMBERSHIP_FILE = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def available_cores(membership: Path = CGROUP_MEMBERSHIP_FILE, groups: Path = CGROUP_ROOT) -> int:
-    """Count the cores that this process may use, at least 1.
+    """Return the number of cores that this process may use, at least 1.
 
-    A container that is given one and a half cores still sees all of the machine's; more threads
-    than its quota would only be stopped in turns. A part of a core counts as one.
-    ``membership`` says which control groups the process is in, ``groups`` is where they are
-    mounted.
+    The CPU affinity and the quotas of the process's control groups limit it: a container sees all
+    cores of the machine, even if its quota is one and a half. A fraction counts as a core.
+
+    Args:
+        membership: file that lists the control groups of the process.
+        groups: where control groups are mounted.
     """
-    return min(
-        [_allowed_cores(), *(max(1, math.ceil(q)) for q in _read_quotas(membership, groups))]
-    )
-
-
-def _allowed_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    # macOS has no affinity.
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min([cores, *(max(1, math.ceil(quota)) for quota in _read_quotas(membership, groups))])
 
 
 def _read_quotas(membership: Path, groups: Path) -> Iterator[float]:
-    """Give the cores that each group around the process is limited to, if it is."""
+    """Yield the quota, in cores, of each limited control group around the process."""
     for line in _read_text(membership).splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if hierarchy == "0":
-            # Beside version 1 (a hybrid system) version 2 is mounted one level down.
+            # On a hybrid system, version 2 is mounted one level below version 1.
             for root in (groups, groups / "unified"):
                 yield from _read_group_and_parents(root, group, _read_quota_v2)
         elif "cpu" in controllers.split(","):
@@ -54,13 +56,13 @@ def _read_quotas(membership: Path, groups: Path) -> Iterator[float]:
 
 
 def _read_group_and_parents(
-    root: Path, group: str, quota_of: Callable[[Path], float | None]
+    root: Path, group: str, read_quota: Callable[[Path], float | None]
 ) -> Iterator[float]:
-    """Ask a group and all above it: the smallest quota counts, whoever set it."""
+    """Yield the quotas of a group and all its parents, which limit it as well."""
     inside = PurePosixPath(group.lstrip("/"))
-    # In a container the group's path may be the host's, and only the root is there.
+    # In a container the path may be the host's, of which only the root exists.
     for part in (inside, *inside.parents):
-        quota = quota_of(root / part)
+        quota = read_quota(root / part)
         if quota is not None:
             yield quota
 
@@ -76,7 +78,7 @@ def _read_quota_v1(group: Path) -> float | None:
 
 
 def _parse_quota(quota: str = "", period: str = "") -> float | None:
-    """Microseconds of work over those of a period; None for "max", -1 and what can't be read."""
+    """Return microseconds of CPU time per period as cores; None if unlimited ("max" or -1)."""
     try:
         cores = int(quota) / int(period)
     except (ValueError, ZeroDivisionError):
@@ -91,23 +93,22 @@ def _read_text(file: Path) -> str:
         return ""
 
 
-# == A map over threads with bounded work in flight.
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-# Results a worker may be ahead of the reader; enough to hide one slow photo.
-ITEMS_PER_WORKER = 4
-
-
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, in_order: bool = True
 ) -> Generator[Result, None, None]:
-    """Apply a function to items on ``workers`` threads and yield the results.
+    """Apply a function to items on several threads and yield the results.
 
-    They come ``in_order`` or as they are ready. At most ``workers * AHEAD`` items are taken before
-    their results are asked for. Threads share one interpreter, so this pays if a function waits
-    for others. Closing the iterator drops what has not started.
+    Threads share one interpreter, so this pays if the function mostly waits. Closing the iterator
+    drops calls that have not started.
+
+    Args:
+        function: applied to each item.
+        items: read at most ``workers * ITEMS_PER_WORKER`` items ahead of the results.
+        workers: number of threads.
+        in_order: yield results in the order of the items, else as soon as they are ready.
+
+    Raises:
+        WorkerError: a thread can't be started.
     """
     waiting: collections.deque[Future[Result]] = collections.deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
@@ -133,7 +134,7 @@ def _pop_done(waiting: collections.deque[Future[Result]], in_order: bool) -> Fut
 def submit(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item
 ) -> Future[Result]:
-    """Have a pool apply a function to an item.
+    """Submit a call to a pool.
 
     Raises:
         WorkerError: the pool can't start a thread.
@@ -145,7 +146,7 @@ def submit(
 
 
 def make_thread_error(error: RuntimeError) -> WorkerError:
-    """Make the exception for a thread that can't be started."""
+    """Return the exception for a thread that can't be started."""
     return WorkerError(
         f"a thread can't be started ({error})",
         "allow more processes (ulimit -u, TasksMax or pids.max), or ask for fewer --workers",

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, else a log line from time to time."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-# Seconds between two lines where there is no terminal.
-LOG_INTERVAL_SECONDS = 30.0
+LOG_INTERVAL_SECONDS = 30.0  # between two progress lines in the log
 
 
 class Progress(Protocol):
-    """Sees the rows of a run pass; ``wants_total`` asks for their number beforehand."""
+    """Reports progress while rows pass through it.
+
+    Attributes:
+        wants_total: whether it needs the number of rows beforehand.
+    """
 
     wants_total: bool
 
     def __call__(self, rows: Iterable[Item], total: int | None) -> Iterable[Item]:
-        """Pass the rows on."""
+        """Yield the rows unchanged; ``total`` is their number, None if unknown."""
 
 
 class NoProgress:
-    """Looks away."""
+    """No-op progress reporter."""
 
     wants_total = False
 
     def __call__(self, rows: Iterable[Item], total: int | None) -> Iterable[Item]:
-        """Pass the rows on."""
+        """Return the rows."""
         return rows
 
 
 class TerminalProgress:
-    """Draws a bar with the rate and the time left on a terminal."""
+    """Progress bar with rate and remaining time."""
 
     wants_total = True
 
@@ -47,7 +50,7 @@ class TerminalProgress:
         self._stream = stream
 
     def __call__(self, rows: Iterable[Item], total: int | None) -> Iterator[Item]:
-        """Pass the rows on."""
+        """Yield the rows and advance the bar."""
         started = time.monotonic()
         done = 0
         bar: ProgressBar[int] = click.progressbar(
@@ -66,21 +69,21 @@ class TerminalProgress:
 
 
 class ProgressLog:
-    """Tells the log every so many seconds."""
+    """Logs an event at most every ``interval`` seconds."""
 
     wants_total = False
 
-    def __init__(self, log: Log, every: float = LOG_INTERVAL_SECONDS) -> None:
+    def __init__(self, log: Log, interval: float = LOG_INTERVAL_SECONDS) -> None:
         self._log = log
-        self._every = every
+        self._interval = interval
 
     def __call__(self, rows: Iterable[Item], total: int | None) -> Iterator[Item]:
-        """Pass the rows on."""
+        """Yield the rows and log their number."""
         started = last = time.monotonic()
         of = "" if total is None else f" of {total:,}"
         for done, row in enumerate(rows, start=1):
             now = time.monotonic()
-            if now - last >= self._every:
+            if now - last >= self._interval:
                 last = now
                 message = f"{done:,}{of} photos, {_rate_text(done, started)}"
                 self._log(Event.PROGRESS, message, done=done, pending=total)

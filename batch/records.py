@@ -1,4 +1,4 @@
-"""The frozen records that pass from one stage to the next."""
+"""Frozen records that pass between the stages of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from batch.location import Location, Url
 
-if TYPE_CHECKING:  # numpy costs start-up time, and `--help` needs none of it
+if TYPE_CHECKING:  # importing numpy would slow down `--help`
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
@@ -20,7 +20,7 @@ Probabilities: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class Status(StrEnum):
-    """How a photo came out; every photo has exactly one."""
+    """Result of a photo; each has exactly one."""
 
     OK = "ok"
     UNSURE = "unsure"
@@ -30,16 +30,15 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-# The statuses of an answer that has a label.
+# Statuses of an answer with a label.
 LABELLED_STATUSES = (Status.OK, Status.UNSURE)
 
 
 class Abstain(StrEnum):
-    """Outputs of a model that are no labels, but reasons not to give one.
+    """Outputs of a model that are not labels but reasons not to give one.
 
-    ``neither``: there is a face or a person, and it shows none of the labels; ``no_person``: the
-    picture shows no person. A photo that gets no label for such a reason has the status of the same
-    name.
+    ``neither``: a face or person shows none of the labels. ``no_person``: the photo shows no
+    person. A photo without a label for such a reason has the status of the same name.
     """
 
     NEITHER = Status.NEITHER.value
@@ -47,19 +46,19 @@ class Abstain(StrEnum):
 
 
 ABSTAIN_OUTPUTS = tuple(map(str, Abstain))
-MAX_LABELS = 1000  # of a model, and so of a report
-MAX_DETAIL_CHARS = 1000  # characters; servers may say any number
+MAX_LABELS = 1000  # of a model or report
+MAX_DETAIL_CHARS = 1000  # characters of ``Failure.detail``
 
 
 class Region(StrEnum):
-    """What a model looks at."""
+    """Input of a model: a face, or the whole photo."""
 
     FACE = "face"
     IMAGE = "image"
 
 
 class Source(StrEnum):
-    """Which part of a photo its answer rests on."""
+    """What a photo's answer is based on: its face, the whole photo, or both."""
 
     FACE = "face"
     IMAGE = "image"
@@ -67,7 +66,7 @@ class Source(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a file failed."""
+    """Stage at which a file failed."""
 
     READ = "read"
     DECODE = "decode"
@@ -76,7 +75,7 @@ class Stage(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a file failed, in one word that a program can match."""
+    """Why a file failed, for programs."""
 
     VANISHED = "vanished"
     UNREADABLE = "unreadable"
@@ -96,8 +95,12 @@ class Reason(StrEnum):
 class Failure:
     """A file that could not be labelled: a value in the stream, never an exception.
 
-    ``detail`` is one line for people, cut off after ``MAX_DETAIL_CHARS`` characters, as every row of a
-    report has to fit into a line that can be read back.
+    Attributes:
+        path: the file.
+        stage: where it failed.
+        reason: why it failed, for programs.
+        detail: why it failed, for people: one line, cut off after ``MAX_DETAIL_CHARS`` characters
+            to limit the size of a row.
     """
 
     path: Location
@@ -112,7 +115,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class InMemoryFile:
-    """A photo that the caller has: the bytes of a file, and the URL that its row has for a path."""
+    """A photo that the caller holds in memory.
+
+    Attributes:
+        url: stands for the path in the photo's row.
+        data: the bytes of an image file.
+    """
 
     url: Url
     data: bytes
@@ -120,10 +128,15 @@ class InMemoryFile:
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file was as it was read; None where that is unknown.
+    """State of a file when it was read; a field is None if unknown.
 
-    ``size`` is in bytes, ``mtime_ns`` and ``ctime_ns`` in nanoseconds, ``digest`` a SHA-256;
-    ``etag`` is what an object store calls this state of an object.
+    Attributes:
+        size: bytes.
+        mtime_ns: time of last modification, nanoseconds since 1970.
+        digest: SHA-256 of its bytes.
+        etag: entity tag of an object in a store.
+        ctime_ns: time of last status change, nanoseconds since 1970.
+        inode: inode number.
     """
 
     size: int | None = None
@@ -138,10 +151,13 @@ class FileState:
 class Photo:
     """A decoded photo.
 
-    ``image``: RGB, upright; it may be smaller than the file's own ``width`` x ``height``
-    (pixels, upright), see ``decode``. ``salvaged`` says what is wrong with a truncated file, and
-    is empty for a whole one. ``load_detail`` gives the same photo with more
-    pixels, if it is large enough to have them.
+    Attributes:
+        path: the file.
+        image: RGB, upright; may be shrunk, see ``decode``.
+        width: pixels of the upright file.
+        height: pixels of the upright file.
+        salvaged: what is wrong with a truncated file; empty for a complete one.
+        load_detail: decodes the same photo with more pixels; None if it has no more.
     """
 
     path: Location
@@ -162,16 +178,21 @@ class Photo:
 
     @cached_property
     def detail(self) -> Photo | Failure | None:
-        """The same photo with more pixels, decoded when it is first asked for; None without."""
+        """The same photo with more pixels, decoded on first access; None if it has no more."""
         return self.load_detail() if self.load_detail else None
 
 
 @dataclass(frozen=True)
 class Box:
-    """A face's place in pixels of the upright file, and the detector's score, 0 to 1.
+    """Bounding box of a face, in pixels of the upright file; may extend beyond its edges.
 
-    It may reach over the photo's edge. ``in_detail`` marks a face that was found in the photo's
-    detail, and whose pixels are taken from there.
+    Attributes:
+        left: pixels from the left edge.
+        top: pixels from the top edge.
+        width: pixels.
+        height: pixels.
+        score: the detector's score, 0 to 1.
+        in_detail: whether the face was found in the photo's detail, and is cropped from it.
     """
 
     left: float
@@ -189,12 +210,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What detector and models say of one photo, before a label is decided.
+    """Outputs of the detector and the models for one photo, from which its answer is decided.
 
     Attributes:
-        boxes: its faces, the largest first.
-        faces: float32 [len(boxes), outputs of the face model], each face's probabilities.
-        image: float32 [1, outputs of the whole-photo model], the whole photo's probabilities, or
+        boxes: the faces, the largest first.
+        faces: float32 [len(boxes), outputs of the face model], probabilities per face.
+        image: float32 [1, outputs of the whole-photo model], probabilities of the whole photo;
             [0, outputs] if that model was not run.
     """
 
@@ -205,17 +226,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer for one view, a face or a whole photo.
+    """The answer for a face or a whole photo.
 
     Attributes:
         status: ``ok``, ``unsure``, ``neither`` or ``no_person``.
-        label: the likeliest label, the first among equals; None if the status is ``neither`` or
+        label: the likeliest label, the first of equal ones; None if the status is ``neither`` or
             ``no_person``.
-        confidence: 0 to 1, the probability of the label or, without one, of the status. If every
-            photo is given a label, the label's share in the probability of all labels.
-        probabilities: those of all labels and then of all abstain outputs, in the model's order;
-            they sum to 1.
-        box: the face, None for a whole photo.
+        confidence: 0 to 1, the probability of the label or, without one, of the status. With
+            ``Options.always_answer`` the label's share in the probability of all labels.
+        probabilities: by label and then by abstain output, in the model's order; they sum to 1.
+        box: the face; None for a whole photo.
     """
 
     status: Status
@@ -227,15 +247,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """All that a run says of one file: the unit that is reported.
+    """The result for one file, as reported.
 
-    ``answer`` is the photo's, with the box of its main face; ``faces`` holds one answer
-    a face, the main face first. Both are empty where there is no face and where
-    ``failure`` is set. ``width`` and ``height`` are None where the file was not decoded.
-    ``salvaged`` says why only a part of the photo was looked at, and is empty for a whole
-    one. ``missing`` marks what is known of a file that is no longer there, ``accepted`` a failure
-    that was accepted earlier. ``position`` is the file's number among all that were found, where
-    that is known.
+    Attributes:
+        path: the file.
+        status: its result.
+        answer: the photo's answer, with the box of its main face; None without an answer.
+        source: what the answer is based on; None without an answer.
+        faces: one answer per face, the main face first.
+        width: pixels of the upright file; None if it was not decoded.
+        height: pixels of the upright file; None if it was not decoded.
+        failure: why the file failed; None unless the status is ``failed``.
+        salvaged: why only a part of the photo was labelled; empty for a complete one.
+        missing: whether the file is no longer there, so that this is the row of an earlier run.
+        accepted: whether the failure was accepted earlier.
+        position: number of the file among all files found, from 1; None if unknown.
     """
 
     path: Location
@@ -254,10 +280,13 @@ class Row:
 
 @dataclass(frozen=True)
 class FinishedFile:
-    """A row that was just made, with what its file was then.
+    """The row of a file that this run processed.
 
-    ``copied`` rows are those of another file with the same bytes. ``text`` is the row as
-    ``pack_row`` writes it, empty if it is not at hand.
+    Attributes:
+        row: the row.
+        state: state of the file when it was read.
+        copied: whether the row was copied from a file with the same bytes.
+        text: the row as ``pack_row`` serialises it; empty if it was not serialised.
     """
 
     row: Row
@@ -267,7 +296,12 @@ class FinishedFile:
 
 
 class PendingFile(NamedTuple):
-    """A file that is to be labelled; ``may_be_known`` if another one may have the same bytes."""
+    """A file to label.
+
+    Attributes:
+        location: the file.
+        may_be_known: whether a known file may have the same bytes, so that a digest pays.
+    """
 
     location: Location
     may_be_known: bool
@@ -275,11 +309,16 @@ class PendingFile(NamedTuple):
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What a worker made of a file, and of which state of it.
+    """A worker's result for a file.
 
-    ``content`` is a Row where workers label, or where one with the same bytes was known
-    (``copied``). ``text`` is a row as the worker wrote it, empty if it did not. ``read_seconds``
-    were spent on reading, ``seconds`` on the other stages.
+    Attributes:
+        content: a Row if workers label or a file with the same bytes was known; else the decoded
+            photo, or why it failed.
+        state: state of the file when it was read.
+        read_seconds: seconds spent reading.
+        seconds: seconds by each other stage.
+        copied: whether the row was copied from a file with the same bytes.
+        text: the row as the worker serialised it; empty if it did not.
     """
 
     content: Photo | Failure | Row

@@ -1,7 +1,7 @@
-"""A row as JSON: the form in which workers, the journal and parts of a cluster hand it on.
+"""JSON of a row: the format of workers' replies, the journal and a cluster's parts.
 
-All three may be damaged or, a worker, taken over by a file. So there is one schema, which
-``unpack_row`` checks, and nothing else is believed.
+The input is untrusted: a journal may be damaged, and a crafted photo may control a worker. So
+``unpack_row`` accepts only what matches one schema.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ from batch.records import (
     Status,
 )
 
-# Bytes of a row as JSON. A face takes about 150.
-MAX_ROW_BYTES = 1024**2
-# Faces of a photo.
-MAX_FACES = 4_096
-# Pixels of a side: what a report's 32 bits hold. A box may reach over the edges.
-MAX_PHOTO_SIDE = 2**31 - 1
+MAX_ROW_BYTES = 1024**2  # of JSON; a face takes about 150
+MAX_FACES = 4_096  # of a photo
+MAX_PHOTO_SIDE = 2**31 - 1  # pixels; a report stores 32 bits
 
-# A sum of floats may be a little over 1, but no more than reports round off.
+# A sum of floats may exceed 1 by a rounding error.
 Probability: TypeAlias = Annotated[float, Meta(ge=0, le=1.00001)]
 Coordinate: TypeAlias = Annotated[float, Meta(ge=-MAX_PHOTO_SIDE, le=MAX_PHOTO_SIDE)]
 Side: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_PHOTO_SIDE)]
@@ -79,9 +76,9 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def pack_row(row: Row) -> bytes:
-    """Write a row, but for its path and position, so that ``unpack_row`` reads it back.
+    """Serialise a row without its path, position and ``missing``.
 
-    Every digit of a number is kept. Of a detail, what is not Unicode becomes ``?``.
+    Numbers keep their full precision. In details, bytes that are not UTF-8 become ``?``.
     """
     return _ENCODER.encode(
         _RowJson(
@@ -100,12 +97,16 @@ def pack_row(row: Row) -> bytes:
 def unpack_row(
     path: Location, text: str | bytes, position: int | None = None, missing: bool = False
 ) -> Row:
-    """Read a row and check that it is one; the same bytes of another file have the same row.
+    """Parse and validate a row.
 
-    Of what a row does not depend on, ``position`` and ``missing`` are set as given.
+    Args:
+        path: the row's file, which may be another one with the same bytes.
+        text: JSON that ``pack_row`` wrote.
+        position: the row's position.
+        missing: whether the file is no longer there.
 
     Raises:
-        ValueError: the text is not what ``pack_row`` writes for any row.
+        ValueError: the text is not a consistent row.
     """
     packed = _ROW_DECODER.decode(text)
     row = Row(
@@ -126,7 +127,7 @@ def unpack_row(
 
 
 def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    """Check that a model with these outputs can have given a row.
+    """Check that a row can be the result of a model with these outputs.
 
     Args:
         row: the row.
@@ -134,11 +135,11 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
         outputs: the labels and then the abstain outputs; a face may lack some of the latter.
 
     Raises:
-        ValueError: it can't.
+        ValueError: another label, output or order is in the row.
     """
     for answer in _iter_answers(row):
         names = tuple(answer.probabilities)
-        # A face model may have fewer abstain outputs than the photo, in an order of its own.
+        # A face model may have fewer abstain outputs than the photo, in another order.
         if names[: len(labels)] != labels or not set(names) <= set(outputs):
             raise ValueError(f"probabilities of {list(names)}")
         named, among = (answer.label, labels) if answer.label else (answer.status, outputs)
@@ -147,15 +148,15 @@ def check_outputs(row: Row, labels: tuple[str, ...], outputs: tuple[str, ...]) -
 
 
 def pack_failure(failure: Failure) -> bytes:
-    """Write a failure, but for its path."""
+    """Serialise a failure without its path."""
     return _ENCODER.encode(_pack_failure(failure))
 
 
 def unpack_failure(path: Location, text: str | bytes) -> Failure:
-    """Read a failure back.
+    """Parse a failure that ``pack_failure`` wrote.
 
     Raises:
-        ValueError: the text is not what ``pack_failure`` writes.
+        ValueError: the text is not a failure.
     """
     return _unpack_failure(path, _FAILURE_DECODER.decode(text))
 

@@ -1,4 +1,4 @@
-"""Shards: which of all files a run labels, when many runs share them out."""
+"""Shards: a share of all files for each of several runs, chosen by a hash of the path."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from hashlib import blake2b
 from batch.errors import UsageError
 from batch.found import FoundFile
 
-# Bytes of the digest that a path's shard is read from: enough for a remainder without bias.
-_HASH_BYTES = 8
-_LISTING_BYTES = 32
+_HASH_BYTES = 8  # of a path's digest: enough for a remainder without bias
+_LISTING_BYTES = 32  # of a listing's digest
 MAX_SHARDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of ``of`` parts of all files; ``number`` is 1 for the first of them.
+    """One of several disjoint parts of all files.
 
-    The path alone decides, for ever and on every machine: BLAKE2b (RFC 7693) of its bytes, 8
-    bytes of digest, read as a big-endian number modulo ``of``.
+    Only the path decides, on every machine and in every version: its bytes' BLAKE2b digest of 8
+    bytes (RFC 7693), as a big-endian number, modulo the number of shards.
+
+    Attributes:
+        number: the shard, from 1.
+        of: number of shards.
     """
 
     number: int
     of: int
 
     def contains(self, path: bytes) -> bool:
-        """Tell whether a file is one of this shard's."""
+        """Tell whether a path belongs to this shard."""
         digest = blake2b(path, digest_size=_HASH_BYTES).digest()
         return int.from_bytes(digest, "big") % self.of == self.number - 1
 
@@ -39,9 +42,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A shard, and the listing of all files that it is a part of.
+    """A shard and the listing of which it is a part, as kept in the run record.
 
-    ``found`` counts all files; ``listing`` is a ``ListingDigest`` in hexadecimal.
+    Attributes:
+        number: the shard, from 1.
+        of: number of shards.
+        found: number of files in the whole listing.
+        listing: ``ListingDigest`` of the whole listing, in hexadecimal.
     """
 
     number: int
@@ -51,25 +58,27 @@ class ShardRecord:
 
 
 class ListingDigest:
-    """Digests the paths of a listing in their order, so that any change of it shows."""
+    """Digest of all paths of a listing in their order, which detects any change of it."""
 
     def __init__(self) -> None:
         self._digest = blake2b(digest_size=_LISTING_BYTES)
 
     def add(self, path: bytes) -> None:
-        """Take the next path."""
+        """Add the next path."""
         self._digest.update(path)
-        self._digest.update(b"\0")  # which no path holds
+        self._digest.update(b"\0")  # no path contains it
 
     def hexdigest(self) -> str:
-        """Give the digest of what was taken so far."""
+        """Return the digest of all paths so far."""
         return self._digest.hexdigest()
 
 
 class ShardedFiles:
-    """Those of the files that are a shard's, each with its position among all.
+    """The files of a shard, each with its position among all files.
 
-    Every iteration looks anew. After one that came to its end, ``record`` tells what was listed.
+    Attributes:
+        shard: the shard.
+        record: what the last iteration listed; None until an iteration is complete.
     """
 
     def __init__(self, found: Iterable[FoundFile], shard: Shard) -> None:
@@ -89,16 +98,16 @@ class ShardedFiles:
 
 
 def parse_shard(text: str) -> Shard:
-    """Read a shard such as ``3/16``.
+    """Parse a shard such as ``3/16``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a shard.
     """
     match = re.fullmatch("([0-9]{1,7})/([0-9]{1,7})", text)
     number, of = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= of <= MAX_SHARDS:
         raise UsageError(
-            f"--shard {text!r} names no shard",
-            f"give its number and how many there are, such as 3/16, {MAX_SHARDS} at most",
+            f"--shard {text!r} is not a shard",
+            f"give its number and the number of shards (at most {MAX_SHARDS:,}), such as 3/16",
         )
     return Shard(number, of)

@@ -1,4 +1,4 @@
-"""What ends a run early: signals and time. It finishes what it has in hand and keeps it."""
+"""Early end of a run, by a signal or a time limit: photos in flight are finished and kept."""
 
 from __future__ import annotations
 
@@ -14,104 +14,92 @@ from batch.errors import BatchLabelError, HungUp, Interrupted, Terminated, TimeL
 from batch.limits import Limits, RunTimer
 
 Item = TypeVar("Item")
-# Raises an exception where a loop or a wait is to end, such as ``Stop.check``.
+# Called by loops and waits; raises an exception to end them. ``Stop.check`` is one.
 StopCheck: TypeAlias = Callable[[], None]
+
 SIGNAL_ERRORS = {
     signal.SIGINT: Interrupted,
     signal.SIGTERM: Terminated,
     signal.SIGHUP: HungUp,
 }
-# Seconds between a signal and another one that does not come with it: `timeout` sends one to its
-# child and then to the whole group.
+# A signal this soon after another one counts as the same request: `timeout` sends one to its child
+# and one to the process group.
 REPEAT_SIGNAL_SECONDS = 0.5
 
-
-# Whether the record of a run is written: nothing may change its outcome any more.
+# Whether the run record is written: from then on the outcome of the run is fixed.
 _is_record_written = False
 
 
-def exit_by_signal(number: int, frame: FrameType | None) -> None:
-    """End the process as a signal does by itself, but not once its record says how it ended."""
-    if not _is_record_written:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-
-def mark_record_written() -> None:
-    """Take note that the run's record is written."""
-    global _is_record_written
-    _is_record_written = True
-
-
 class StopRequested(BaseException):
-    """Ends a long step of a run that was asked to end; only ``Stop.check`` raises it.
+    """Ends a long step of a run that is to stop; raised only by ``Stop.check``.
 
-    No ``Exception``, so that nobody takes it for a file's or a store's failure.
+    Not an ``Exception``, so that no handler takes it for the failure of a file or store.
     """
 
 
 def never_stop() -> None:
-    """Check nothing, for what nobody asks to end."""
+    """No-op ``StopCheck``."""
 
 
 class Stop:
-    """Remembers that the run was asked to end.
+    """Whether a run is to stop, by a signal or its timer.
 
-    ``stopped_early`` is True once something was left undone for that.
+    Attributes:
+        stopped_early: whether the run skipped work because of that.
     """
 
     def __init__(self, timer: RunTimer | None = None) -> None:
         self._timer = timer or RunTimer(Limits())
         self._signal: int | None = None
-        self._since = 0.0
+        self._signalled_at = 0.0
         self.stopped_early = False
 
     @property
     def by_signal(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal was received."""
         return self._signal is not None
 
-    def __bool__(self) -> bool:
+    @property
+    def requested(self) -> bool:
+        """Whether a signal was received or a time limit was reached."""
         return self.by_signal or self._timer.is_up
 
     def check(self) -> None:
-        """End a long step here if the run was asked to end: loops and waits call this.
-
-        Safe to call from any thread.
+        """End a long step if the run is to stop; safe to call from any thread.
 
         Raises:
-            StopRequested: it was; ``take_until_stop`` and ``take_until_signal`` end there what they pass on.
+            StopRequested: the run is to stop.
         """
-        if self:
+        if self.requested:
             self.stopped_early = True
             raise StopRequested
 
     def check_signal(self) -> None:
-        """End a step here if a signal came, for what is worth finishing when time is up.
+        """End a step if a signal was received, but finish it if a time limit was reached.
 
         Raises:
-            StopRequested: one came.
+            StopRequested: a signal was received.
         """
         if self.by_signal:
             self.check()
 
     @contextmanager
-    def ends(self, kept: str) -> Iterator[None]:
-        """End the run where the block was ended by ``check``; ``kept`` as for ``make_error``.
+    def translate_stop(self, remedy: str) -> Iterator[None]:
+        """Turn ``StopRequested`` into the exception of ``make_error``.
 
         Raises:
-            BatchLabelError: as ``make_error`` makes it.
+            BatchLabelError: the block was stopped.
         """
         try:
             yield
         except StopRequested as request:
-            raise self.make_error(kept) from request
+            raise self.make_error(remedy) from request
 
     def take_until_stop(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Pass items on until the run is asked to end."""
-        timed = self._timer.ends is not None
+        """Yield items until the run is to stop or ``check`` ends their iterator."""
+        timed = self._timer.ends_at is not None
         try:
-            for item in items:  # of which there may be millions
+            for item in items:  # of millions, so the timer is read only if it can end
                 if self._signal is not None or (timed and self._timer.is_up):
                     self.stopped_early = True
                     return
@@ -120,7 +108,7 @@ class Stop:
             return
 
     def take_until_signal(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Pass items on until a signal comes, for what is worth finishing in any case."""
+        """Yield items until a signal is received, regardless of time limits."""
         try:
             for item in items:
                 if self.by_signal:
@@ -130,36 +118,49 @@ class Stop:
         except StopRequested:
             return
 
-    def make_error(self, kept: str) -> BatchLabelError:
-        """Make the exception that ends the run; ``kept`` says where its results are."""
+    def make_error(self, remedy: str) -> BatchLabelError:
+        """Return the exception that ends the run; ``remedy`` says how to continue it."""
         if self._signal is None:
-            return TimeLimitReached(f"time is up: {self._timer.why}", kept)
+            return TimeLimitReached(f"time is up: {self._timer.why}", remedy)
         name = signal.Signals(self._signal).name
-        return SIGNAL_ERRORS[signal.Signals(self._signal)](f"stopped by {name}", kept)
+        return SIGNAL_ERRORS[signal.Signals(self._signal)](f"stopped by {name}", remedy)
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._signal is None:
-            self._signal, self._since = number, now
-        elif now - self._since >= REPEAT_SIGNAL_SECONDS:
-            # Another one ends the process at once, for those who can't wait.
+            self._signal, self._signalled_at = number, now
+        elif now - self._signalled_at >= REPEAT_SIGNAL_SECONDS:
+            # A second request ends the process at once.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
 
 @contextmanager
 def stop_on_signals(timer: RunTimer | None = None) -> Iterator[Stop]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a note for the length of the block.
+    """Record SIGINT, SIGTERM and SIGHUP in a ``Stop`` while the block runs.
 
-    A SIGHUP that the caller had ignored, as ``nohup`` does, stays ignored.
+    SIGHUP stays ignored if it is ignored already, as by ``nohup``.
     """
     stop = Stop(timer)
-    heard = [
+    handled = [
         n for n in SIGNAL_ERRORS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN
     ]
-    before = {number: signal.signal(number, stop._handle_signal) for number in heard}
+    before = {number: signal.signal(number, stop._handle_signal) for number in handled}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_by_signal(number: int, frame: FrameType | None) -> None:
+    """Signal handler that ends the process, unless its record is already written."""
+    if not _is_record_written:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def mark_record_written() -> None:
+    """Note that the run record is written, so that a signal no longer changes the exit code."""
+    global _is_record_written
+    _is_record_written = True

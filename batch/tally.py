@@ -1,4 +1,4 @@
-"""The run's count: what was found, and what became of every single file."""
+"""Counts of a run's files, and the summary line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,33 @@ from batch.log import count_text
 from batch.path_text import path_text, printable_text
 from batch.records import Failure, FinishedFile, Reason, Row, Status
 
-# Files or folders that a message names, and characters of what it says of each.
-MAX_NAMED = 5
-MAX_FAILURE_CHARS = 160
+MAX_NAMED = 5  # files or folders that a message names
+FAILURE_CHARS = 160  # characters of the failure of each
 
 
 @dataclass
 class Tally:
-    """Counts a run's files from both ends, so that none can get lost in between.
+    """Counts of a run's files, taken independently by discovery, journal, workers and report.
 
-    ``found`` and ``left_out_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
-    which takes those rows from an earlier run, and so is ``by_cause``, why others had to be looked
-    at; what this run looked at is counted by ``add_processed``, the
-    rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
-    model's, in its order. ``gone`` counts known photos that left the report, ``away`` those that
-    are kept in it as missing, for their folder seems to be away. ``accepted`` of the files that
-    failed were accepted earlier, ``failures`` are the first others.
+    ``check`` compares them, so that no file gets lost.
+
+    Attributes:
+        labels: labels of the model, in its order.
+        found: files that discovery found.
+        unchanged: files whose rows the journal has from an earlier run.
+        by_cause: files that were looked at again, by the cause.
+        seconds: duration of the run.
+        gone: known photos that were removed from the report.
+        unavailable: known photos that the report keeps as missing, as their folder seems to be
+            unmounted.
+        labelled_now: files that this run labelled.
+        missing: rows of the report for files that are not there.
+        salvaged: photos that were labelled by a part of them.
+        accepted: failed files whose failure was accepted earlier.
+        failures: the first ``MAX_NAMED`` failures that were not accepted.
+        by_reason: failed files by reason.
+        not_accepted: the same without accepted failures.
+        skipped_by_reason: files and folders that discovery skipped, by reason.
     """
 
     labels: Sequence[str] = ()
@@ -37,7 +48,7 @@ class Tally:
     by_cause: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     gone: int = 0
-    away: int = 0
+    unavailable: int = 0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
     salvaged: int = field(default=0, init=False)
@@ -45,17 +56,17 @@ class Tally:
     failures: list[Failure] = field(default_factory=list, init=False)
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
     not_accepted: Counter[Reason] = field(default_factory=Counter, init=False)
-    left_out_by_reason: Counter[str] = field(default_factory=Counter, init=False)
+    skipped_by_reason: Counter[str] = field(default_factory=Counter, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
     def add_skipped(self, path: Location, why: str) -> None:
-        """Count what discovery passed over in a folder."""
-        self.left_out_by_reason[why] += 1
+        """Count a file or folder that discovery skipped."""
+        self.skipped_by_reason[why] += 1
 
     def add_processed(self, finished: FinishedFile) -> None:
-        """Count a file that this run looked at: labelled, or found to repeat another."""
+        """Count a file that this run labelled, or that has the bytes of another file."""
         if finished.copied:
             self._copied += 1
         else:
@@ -76,7 +87,7 @@ class Tally:
     def count(
         self, status: Status, label: str | None, reason: Reason | None, accepted: bool = False
     ) -> None:
-        """Count a photo by how it came out."""
+        """Count a photo by its status, label and failure."""
         self._by_status[status] += 1
         if reason is not None:
             self.by_reason[reason] += 1
@@ -87,9 +98,9 @@ class Tally:
             self._by_label[label] += 1
 
     def outcomes(self) -> dict[str, Any]:
-        """Give what ``add`` has counted, but for failures and missing photos.
+        """Return what ``add`` counted, for ``restore_outcomes``.
 
-        A report with these is written again by every run.
+        Without failures and missing photos: a report with any of these is always written again.
         """
         return {
             "by_status": dict(self._by_status),
@@ -98,79 +109,81 @@ class Tally:
         }
 
     def restore_outcomes(self, outcomes: Mapping[str, Any]) -> None:
-        """Count the rows of a report that stays as it is, by its ``outcomes``."""
+        """Count the rows of an unchanged report by the ``outcomes`` of the run that wrote it."""
         for status, count in outcomes["by_status"].items():
             self._by_status[Status(status)] = int(count)
         self._by_label.update(outcomes["by_label"])
         self.salvaged = int(outcomes["salvaged"])
 
     @property
-    def left_out(self) -> int:
-        """What discovery passed over in folders, stores and archives."""
-        return self.left_out_by_reason.total()
+    def skipped(self) -> int:
+        """Number of files and folders that discovery skipped."""
+        return self.skipped_by_reason.total()
 
     def skipped_text(self) -> str:
-        """Tell how much was left out and why: ``3 left out (2 hidden, 1 archive)``."""
+        """Describe what was skipped: ``3 skipped (2 hidden, 1 archive)``."""
         counts = ", ".join(
-            f"{count:,} {why}" for why, count in self.left_out_by_reason.most_common()
+            f"{count:,} {why}" for why, count in self.skipped_by_reason.most_common()
         )
-        return f"{self.left_out:,} left out{f' ({counts})' if counts else ''}"
+        return f"{self.skipped:,} skipped{f' ({counts})' if counts else ''}"
 
     @property
     def done(self) -> int:
-        """Files that have a row."""
+        """Number of files that have a row."""
         return self._by_status.total()
 
     @property
     def reused(self) -> int:
-        """Files whose row is an earlier run's, or that of a file with the same bytes."""
+        """Number of files with the row of an earlier run or of a file with the same bytes."""
         return self.unchanged + self._copied
 
     @property
     def by_status(self) -> dict[Status, int]:
-        """Rows of every status, those without any included."""
+        """Number of rows by status, including statuses without rows."""
         return {status: self._by_status[status] for status in Status}
 
     @property
     def by_label(self) -> dict[str, int]:
-        """Rows of status ``ok`` by label, in the model's order."""
+        """Number of rows of status ``ok`` by label, in the model's order."""
         return {label: self._by_label[label] for label in self.labels}
 
     @property
     def exit_code(self) -> ExitCode:
-        """How a run that got through all its files ends."""
+        """The exit code of a run that finished all files."""
         failed = self._by_status[Status.FAILED] - self.accepted
-        return ExitCode.INCOMPLETE if failed or self.away else ExitCode.OK
+        return ExitCode.INCOMPLETE if failed or self.unavailable else ExitCode.OK
 
     def describe_failures(self) -> str:
         """Name the first files that failed and were not accepted, each with the reason."""
-        named = [
-            f"{path_text(failure.path)} ({_shorten(f'{failure.reason}: {printable_text(failure.detail)}')})"
-            for failure in self.failures
-        ]
+        named = []
+        for failure in self.failures:
+            why = f"{failure.reason}: {printable_text(failure.detail)}"
+            if len(why) > FAILURE_CHARS:
+                why = f"{why[: FAILURE_CHARS - 3]}..."
+            named.append(f"{path_text(failure.path)} ({why})")
         more = self.not_accepted.total() - len(named)
         return ", ".join(named) + (f" and {more:,} more" if more else "")
 
     def check(self) -> None:
-        """Make sure that a run that got to its end has one row for each file.
+        """Check that a finished run has one row for each file.
 
         Raises:
-            BatchLabelError: rows are missing or too many.
+            BatchLabelError: rows are missing, or there are too many.
         """
-        remedy = "tell the makers of batch-label; an earlier report is left as it was"
+        remedy = "please report this bug; the earlier report was not changed"
         if self.done != self.found:
             raise BatchLabelError(
                 f"the run found {self.found} files but has rows for {self.done}", remedy
             )
         if self.labelled_now + self.reused != self.found:
             raise BatchLabelError(
-                f"the run found {self.found} files, but labelled {self.labelled_now} and reused "
+                f"the run found {self.found} files but labelled {self.labelled_now} and reused "
                 f"{self.reused}",
                 remedy,
             )
 
     def summary_text(self) -> str:
-        """Tell the run's outcome in one line for people, sums and speed included."""
+        """Summarise the run in one line: counts, notes and speed."""
         reused = f"{self.unchanged:,} reused; " if self.unchanged else ""
         copied = f"{self._copied:,} with the bytes of known photos; " if self._copied else ""
         missing = f"{self.missing:,} missing; " if self.missing else ""
@@ -180,7 +193,7 @@ class Tally:
         return f"{self.counts_text()}; {notes}; {self._speed_text()}"
 
     def counts_text(self) -> str:
-        """Tell what became of the files: their statuses, and the labels of the sure ones."""
+        """Describe the files by status, and those of status ``ok`` by label."""
         found = f"{self.found:,} found"
         if self.done != self.found:
             found += f", {self.done:,} done"
@@ -204,7 +217,3 @@ class Tally:
         count = self.labelled_now
         speed = f", {count / self.seconds:.1f} photos/s" if count and self.seconds > 0 else ""
         return f"{count_text(count, 'photo')} in {self.seconds:.1f} s{speed}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_FAILURE_CHARS else f"{text[: MAX_FAILURE_CHARS - 3]}..."

@@ -1,4 +1,4 @@
-"""How long each stage takes, summed over the workers."""
+"""Seconds spent in each stage, summed over all workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Timings:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
+        """Add the duration of the block to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -34,22 +34,22 @@ class Timings:
             self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add time that was measured elsewhere to a stage."""
+        """Add seconds to a stage."""
         self.add_all({stage: seconds})
 
     def add_all(self, seconds: Mapping[str, float]) -> None:
-        """Add times that were measured elsewhere to their stages."""
+        """Add seconds by stage."""
         with self._lock:
             for stage, more in seconds.items():
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + more
 
     def take(self) -> dict[str, float]:
-        """Give the sums since they were last taken."""
+        """Return the seconds by stage since the last call, and reset them."""
         with self._lock:
             taken, self._seconds = self._seconds, {}
         return taken
 
     def seconds(self) -> dict[str, float]:
-        """Give the sums so far."""
+        """Return the seconds by stage so far."""
         with self._lock:
             return dict(self._seconds)

@@ -77,7 +77,7 @@ def _draw(photo: str, output: Path, options: Options) -> list[str]:
             f"picture {path_text(output)} is no {PICTURE_SUFFIX}",
             f"end its name in {PICTURE_SUFFIX}",
         )
-    place = AtomicFile(output, "picture", "choose another place with -o")
+    place = AtomicFile(output, "picture", "choose another path with -o")
     check_not_input(str(output), "the photo itself", photo)
     place.check()
     with hold_lock(str(output)):

@@ -136,7 +136,7 @@ def _list_files(job: Job, log: Log) -> None:
 
     def leave_out(path: Location, why: str) -> None:
         tally.add_skipped(path, why)
-        log(Event.LEFT_OUT, f"left out: {path_text(path)} ({why})", path=path_text(path), why=why)
+        log(Event.LEFT_OUT, f"skipped: {path_text(path)} ({why})", path=path_text(path), why=why)
 
     files = discover(
         job.photos,
@@ -154,7 +154,7 @@ def _list_files(job: Job, log: Log) -> None:
         Event.FOUND,
         f"{count_text(tally.found, 'file')} would be labelled, {tally.skipped_text()}",
         found=tally.found,
-        left_out=tally.left_out,
+        left_out=tally.skipped,
     )
 
 

@@ -77,7 +77,7 @@ def _run(photos: tuple[str, ...], search: Search, output: str, log: Log) -> Exit
         Level.WARNING if failed else Level.INFO,
         found=tally.found,
         failed=failed,
-        left_out=tally.left_out,
+        left_out=tally.skipped,
         exit_code=code,
     )
     return code
@@ -94,7 +94,7 @@ def _count_found(files: Iterable[FoundFile], tally: Tally) -> Iterator[FoundFile
 def _write(find: Callable[[StopCheck], Iterable[FoundFile]], output: str) -> None:
     from batch.discovery.manifest import write_manifest
     from batch.files.lock import hold_lock
-    from batch.files.publish import translate_write_errors
+    from batch.os_errors import translate_write_errors
     from batch.reports.output import check_destination, describe_output, publish_output
     from batch.stopping import StopRequested, stop_on_signals
 

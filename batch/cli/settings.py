@@ -17,11 +17,9 @@ from batch.errors import BatchLabelError, OutputClosed, UsageError
 from batch.exclude import read_patterns
 from batch.limits import (
     Limits,
+    parse_count,
     parse_deadline,
     parse_duration,
-    parse_max_failures,
-    parse_max_gone,
-    parse_time_limit,
     utc_now,
 )
 from batch.location import hide_secrets, parse_location
@@ -234,9 +232,9 @@ def _build_limits(
 ) -> Limits:
     return Limits(
         deadline=None if deadline is None else parse_deadline(deadline),
-        time_limit=None if time_limit is None else parse_time_limit(time_limit),
-        max_failures=None if max_failures is None else parse_max_failures(max_failures),
-        max_gone=parse_max_gone(max_gone),
+        time_limit=None if time_limit is None else parse_duration(time_limit, "--time-limit"),
+        max_failures=None if max_failures is None else parse_count(max_failures, "--max-failures"),
+        max_gone=parse_count(max_gone, "--max-gone"),
     )
 
 
@@ -307,7 +305,7 @@ def add_default_journal(job: Job) -> Job:
                 "name one with --state, or a file with -o",
             )
         return job
-    from batch.files.publish import translate_write_errors
+    from batch.os_errors import translate_write_errors
 
     folder = find_state_folder() / PROGRAM
     with translate_write_errors(f"folder {folder}", "name a journal with --state"):

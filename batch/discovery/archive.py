@@ -84,7 +84,7 @@ class Archive(Protocol):
     """An open archive."""
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
-        """Iterate over the members in the order of their bytes; directories are left out.
+        """Iterate over the members in the order of their bytes, without directories.
 
         Args:
             tick: called during long work.

@@ -33,6 +33,7 @@ from batch.errors import BatchLabelError
 from batch.files.regular_file import NotRegularFile
 from batch.found import shorten_path
 from batch.location import hide_secrets
+from batch.os_errors import classify_read_error
 from batch.records import Reason
 from batch.stores.requests import is_transient
 from batch.stores.store import error_text
@@ -131,10 +132,10 @@ class _Server:
         except NotRegularFile as error:
             return ArchiveProblem(Reason.NOT_A_FILE, error_text(error))
         except Exception as error:  # the stores' exceptions share no base class
-            gone = isinstance(error, FileNotFoundError)
-            reason = Reason.VANISHED if gone else Reason.UNREADABLE
             return ArchiveProblem(
-                reason, error_text(error)[:MAX_TEXT_CHARS], is_transient=is_transient(error)
+                classify_read_error(error),
+                error_text(error)[:MAX_TEXT_CHARS],
+                is_transient=is_transient(error),
             )
         return None
 

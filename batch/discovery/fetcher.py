@@ -21,6 +21,7 @@ from batch.discovery.archive import ArchiveError
 from batch.discovery.archive_reader import ArchiveReaderPool
 from batch.errors import BatchLabelError
 from batch.location import Url, split_member
+from batch.os_errors import classify_read_error
 from batch.parallel import submit
 from batch.records import Failure, Reason, Stage
 from batch.stopping import StopCheck, StopRequested, never_stop
@@ -199,8 +200,7 @@ def _estimate_size(url: Url) -> int:
 
 
 def _describe_error(error: Exception) -> tuple[Reason, str]:
-    gone = isinstance(error, FileNotFoundError)
-    return (Reason.VANISHED if gone else Reason.UNREADABLE), error_text(error)
+    return classify_read_error(error), error_text(error)
 
 
 def _make_failure(url: Url, reason: Reason, detail: str) -> Failure:

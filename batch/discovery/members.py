@@ -16,6 +16,7 @@ from batch.errors import InputError
 from batch.found import FoundFile, make_failed, make_found
 from batch.location import build_member_url, find_unpack_command, parse_location, split_member
 from batch.options import OnSkip, Search
+from batch.os_errors import classify_read_error
 from batch.path_text import printable_text
 from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
@@ -122,9 +123,8 @@ def _look_up_archive(path: str, check: StopCheck) -> FoundFile:
     try:
         return look_up(path, check).found
     except InputError as error:
-        gone = isinstance(error.__cause__, FileNotFoundError)
         detail = error_text(error.__cause__ or error)
-        return make_failed(path, Reason.VANISHED if gone else Reason.UNREADABLE, detail)
+        return make_failed(path, classify_read_error(error.__cause__), detail)
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from batch.errors import BatchLabelError, InputError
 from batch.found import FoundFile, make_failed, make_found, to_nanoseconds
 from batch.location import WILDCARDS, Url, is_url, parse_scheme, restore_secrets, strip_secrets
 from batch.options import OnSkip, Search
+from batch.os_errors import classify_read_error
 from batch.parallel import thread_map
 from batch.path_text import printable_text
-from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
 from batch.stores.download import read_object
 from batch.stores.page_listers import find_page_lister
@@ -285,8 +285,7 @@ def _read_mtime_ns(info: dict[str, Any]) -> int | None:
 
 
 def _to_failed(url: str, error: BaseException) -> FoundFile:
-    gone = isinstance(error, FileNotFoundError)
-    return make_failed(url, Reason.VANISHED if gone else Reason.UNREADABLE, error_text(error))
+    return make_failed(url, classify_read_error(error), error_text(error))
 
 
 def _translate_store_errors(url: str) -> AbstractContextManager[None]:

@@ -13,18 +13,11 @@ from typing import TypeVar
 
 from batch.discovery.name_stack import NameStack
 from batch.file_types import HEAD_BYTES, RAW_SUFFIXES, SUFFIXES, sniff_skip_reason
-from batch.files.regular_file import NotRegularFile, open_regular, read_change_key
-from batch.found import (
-    _MAX_INT64,
-    _SHORT_PATH_CHARS,
-    FoundFile,
-    _is_too_long,
-    clamp_time,
-    make_failed,
-)
+from batch.files.regular_file import NotRegularFile, open_regular
+from batch.found import FoundFile, make_failed, make_regular
 from batch.location import is_archive, is_url, parse_location, split_member
 from batch.options import OnSkip, Search
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error
 from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
 
@@ -260,21 +253,8 @@ def stat_file(path: str) -> FoundFile:
 
 def _to_found(path: str, status: os.stat_result) -> FoundFile:
     if S_ISREG(status.st_mode):
-        return _to_regular_found(path, status)
+        return make_regular(path, status)
     return make_failed(path, Reason.NOT_A_FILE, NOT_REGULAR)
-
-
-def _to_regular_found(path: str, status: os.stat_result) -> FoundFile:
-    size, mtime_ns, ctime_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    # The fast path for nearly all of possibly millions of files.
-    is_short = (
-        len(path) < _SHORT_PATH_CHARS and 0 <= size <= _MAX_INT64 and status.st_ino <= _MAX_INT64
-    )
-    if is_short and 0 <= mtime_ns <= _MAX_INT64 and 0 <= ctime_ns <= _MAX_INT64:
-        return FoundFile(path, size, mtime_ns, None, None, None, ctime_ns, status.st_ino)
-    if _is_too_long(path):
-        return make_failed(path, Reason.UNREADABLE, "")
-    return FoundFile(path, size, clamp_time(mtime_ns), None, None, None, *read_change_key(status))
 
 
 def read_head(path: str) -> bytes:
@@ -288,9 +268,7 @@ def read_head(path: str) -> bytes:
 
 
 def _to_failed(path: str, error: OSError) -> FoundFile:
-    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
-    reason = Reason.VANISHED if gone else Reason.UNREADABLE
-    return make_failed(path, reason, describe_os_error(error, path))
+    return make_failed(path, classify_read_error(error), describe_os_error(error, path))
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Files: opened safely, drafted, published in one step, and locked."""
+"""Files on disk: opening, locking, drafts and atomic publishing."""

@@ -1,18 +1,16 @@
-"""Drafts: files and folders in the making, and the removal of those that killed processes left.
+"""Drafts: temporary files and folders, and the removal of those that killed processes left.
 
-A draft is removed only if all of this proves that it is this program's and out of use:
+A draft is removed only if it is proven to be this program's and abandoned:
 
-- its name, which has 32 random hexadecimal digits;
-- its owner, who is that of the files that this process makes in the same folder;
-- its kind: a file, or a folder with a marker that repeats the folder's name; never a link;
-- its lock (``flock``), which a process holds for as long as it works on the draft, and which ends
-  with the process, however that dies. Numbers of processes prove nothing: two containers that
-  share a disk may have the same.
+- its name has 32 random hexadecimal digits;
+- its owner is that of the files which this process creates in the same folder;
+- it is a regular file, or a folder with a marker that repeats the folder's name; never a link;
+- its lock (``flock``) is free: a process holds it while it uses the draft, and loses it when it
+  dies. Process ids prove nothing, as two containers that share a disk may have the same.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -26,58 +24,61 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-# Characters of a file's name that its draft's name begins with. They have 200 bytes at most, so
-# that the draft's name, which has 49 more, is within the 255 of file systems.
-MAX_STEM_CHARS = 50
+from batch.files.regular_file import is_current, open_folder, open_lockable, try_lock
+
+# Characters of a file's name in the name of its draft: at most 200 bytes. With 49 more the draft's
+# name stays below the 255 bytes of file systems.
+STEM_CHARS = 50
 TOKEN_BYTES = 16
-# The pattern of the rest.
 DRAFT_SUFFIX_PATTERN = rf"\.batch-label-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp"
-# What proves a folder to be a draft, and what is made in it.
-MARKER = "made-by-batch-label"
-CONTENT = "content"
+MARKER = "made-by-batch-label"  # file that proves a folder to be a draft
+CONTENT = "content"  # folder in the draft folder, with the files of the draft
+
+# Errors of file systems without locks, where no draft can be proven to be abandoned.
+_NO_LOCK_ERRNOS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
 
 
 def draft_stem(target: Path) -> str:
-    """Give what the names of a file's drafts begin with; they are hidden beside the file."""
-    return f".{target.name[:MAX_STEM_CHARS]}"
-
-
-def make_draft_name(stem: str) -> str:
-    """Make a name that nobody else would choose."""
-    return f"{stem}.batch-label-{secrets.token_hex(TOKEN_BYTES)}.tmp"
+    """Return the start of the names of a file's drafts, which are hidden files beside it."""
+    return f".{target.name[:STEM_CHARS]}"
 
 
 def draft_pattern(stem: str) -> re.Pattern[str]:
-    """Give the pattern of the names that ``make_draft_name`` makes."""
+    """Return the pattern of the names that ``make_draft_name`` makes."""
     return re.compile(re.escape(stem) + DRAFT_SUFFIX_PATTERN)
 
 
+def make_draft_name(stem: str) -> str:
+    """Make an unguessable name."""
+    return f"{stem}.batch-label-{secrets.token_hex(TOKEN_BYTES)}.tmp"
+
+
 def open_draft(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
-    """Make a file that is locked for as long as its stream is open.
+    """Create a file that is locked while its stream is open.
 
     Raises:
-        OSError: the system refuses.
+        OSError: the file can't be created.
     """
     while True:
         path = folder / make_draft_name(stem)
-        # Not by tempfile, which would keep the report from everyone but its owner.
+        # Not by tempfile, whose files only their owner may read.
         stream = path.open("xb")
         try:
             _lock(stream.fileno())
-            # Before the lock was on it, another process may have taken it for an abandoned one.
+            # Before it was locked, another process may have removed it as abandoned.
             if is_current(path, stream.fileno()):
                 return path, stream
         except BaseException:
             with suppress(OSError):
-                path.unlink()  # made above
+                path.unlink()
             stream.close()
             raise
         stream.close()
 
 
 def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
-    """Remove the draft files with names of a pattern that nobody works on; see the module."""
-    with suppress(OSError):  # what can't be removed is in nobody's way
+    """Remove the abandoned draft files whose names match; what can't be removed stays."""
+    with suppress(OSError):
         found = _find_drafts(folder, names)
         owner = _find_owner(folder) if found else -1
         for path in found:
@@ -86,35 +87,38 @@ def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
 
 
 class DraftFolder:
-    """A folder that only its owner can look into, with a locked marker and a folder ``content``.
+    """A private folder with a locked marker and a folder for content.
 
-    Whether a process works on it is told by the lock on the marker, a file: over NFS folders can't
-    be locked. The marker gets its text once it is locked, and a folder without that text is
-    nobody's to remove: so no other process takes one in the making for an abandoned one, and a
-    process that is killed in that moment leaves an empty folder for good.
+    The lock is on the marker, a file, as NFS does not lock folders. The marker gets its text after
+    it is locked, and without that text a folder is never removed. So no other process takes a new
+    folder for an abandoned one, and a process killed in between leaves an empty folder for good.
+
+    Attributes:
+        path: the folder.
+        content: the folder in it for the files of the draft.
     """
 
     def __init__(self, path: Path, folder: int, marker: int) -> None:
         self.path = path
         self.content = path / CONTENT
-        # Descriptors: what is looked at and removed is in the very folder that was locked.
+        # Descriptors, so that the folder that was locked is the one that is cleared.
         self._folder = folder
         self._marker = marker
         self._is_open = True
 
     @classmethod
     def make(cls, parent: Path, stem: str) -> DraftFolder:
-        """Make a folder.
+        """Create a folder.
 
         Raises:
-            OSError: the system refuses; nothing is left behind.
+            OSError: it can't be created; nothing is left behind.
         """
         path = parent / make_draft_name(stem)
         path.mkdir(mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptors: list[int] = []
         try:
-            descriptors.append(os.open(path, _FOLDER_FLAGS))
+            descriptors.append(open_folder(path))
             descriptors.append(os.open(MARKER, flags, 0o600, dir_fd=descriptors[0]))
             folder, marker = descriptors
             _lock(marker)
@@ -122,7 +126,7 @@ class DraftFolder:
             os.write(marker, _marker_text(path.name))
         except BaseException:
             with suppress(OSError):
-                shutil.rmtree(path, ignore_errors=True)  # made above
+                shutil.rmtree(path, ignore_errors=True)
             for descriptor in descriptors:
                 os.close(descriptor)
             raise
@@ -130,7 +134,7 @@ class DraftFolder:
 
     @classmethod
     def take_over_abandoned(cls, parent: Path, stem: str) -> Iterator[DraftFolder]:
-        """Take over the folders that nobody works on, one by one; see the module."""
+        """Lock and yield the abandoned folders, one by one."""
         with suppress(OSError):
             found = _find_drafts(parent, draft_pattern(stem))
             owner = _find_owner(parent) if found else -1
@@ -142,16 +146,16 @@ class DraftFolder:
     @classmethod
     def _take_over(cls, path: Path, owner: int) -> DraftFolder | None:
         descriptors: list[int] = []
-        with suppress(OSError):  # no folder, or without a marker
-            descriptors.append(os.open(path, _FOLDER_FLAGS))
-            descriptors.append(os.open(MARKER, _LOCKABLE_FLAGS, dir_fd=descriptors[0]))
+        with suppress(OSError):  # not a folder, or one without a marker
+            descriptors.append(open_folder(path))
+            descriptors.append(open_lockable(MARKER, dir_fd=descriptors[0]))
             folder, marker = descriptors
             status, text = os.fstat(marker), _marker_text(path.name)
             if (
                 os.fstat(folder).st_uid == status.st_uid == owner
                 and os.read(marker, len(text) + 1) == text
                 and try_lock(marker)
-                and os.fstat(marker).st_nlink  # else another process has removed it meanwhile
+                and os.fstat(marker).st_nlink  # another process has not removed it meanwhile
             ):
                 return cls(path, folder, marker)
         for descriptor in descriptors:
@@ -159,9 +163,11 @@ class DraftFolder:
         return None
 
     def remove(self, clear: Callable[[int], None]) -> None:
-        """Have the folder, by its descriptor, cleared; remove it if only the marker is left.
+        """Clear the folder and remove it if only the marker is left; further calls do nothing.
 
-        It may be removed more than once, and what can't be removed stays for the next process.
+        Args:
+            clear: removes the content of the folder, given by its descriptor. What it can't
+                remove stays for the next process.
         """
         if not self._is_open:
             return
@@ -169,55 +175,26 @@ class DraftFolder:
             clear(self._folder)
             if list_names(self._folder) == [MARKER]:
                 os.unlink(MARKER, dir_fd=self._folder)
-                self.path.rmdir()  # if the name is another's by now, it stays unless it is empty
+                self.path.rmdir()  # if it was renamed meanwhile, this removes only an empty folder
         self._is_open = False
         os.close(self._marker)
         os.close(self._folder)
 
 
 def list_names(folder: int) -> list[str]:
-    """Name what is in an open folder."""
+    """Return the names in a folder, given by its descriptor."""
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries]
 
 
 def remove_contents(folder: int) -> None:
-    """Clear a ``DraftFolder`` of all that is in it, for its process made all of that."""
+    """Remove everything but the marker from a ``DraftFolder`` that holds only own files."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.name, ignore_errors=True, dir_fd=folder)
             elif entry.name != MARKER:
                 os.unlink(entry.name, dir_fd=folder)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock a file until its descriptor is closed; False while somebody else has locked it.
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_current(path: Path, descriptor: int) -> bool:
-    """Tell whether a path still is the name of an open file."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-# What file systems without locks say of one. A draft there is never known to be abandoned.
-_NO_LOCK_ERRNOS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP))
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Over NFS only what is open for writing can be locked. No pipe is waited for.
-_LOCKABLE_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_READ_ONLY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def _lock(descriptor: int) -> None:
@@ -238,16 +215,13 @@ def _find_drafts(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 def _find_owner(folder: Path) -> int:
-    """Give the owner of what this process makes in a folder; not all file systems keep users."""
+    """Return the owner of files that this process creates here; some file systems change it."""
     with tempfile.TemporaryFile(dir=folder) as probe:
         return os.fstat(probe.fileno()).st_uid
 
 
 def _remove_if_abandoned(path: Path, owner: int) -> None:
-    try:
-        descriptor = os.open(path, _LOCKABLE_FLAGS)
-    except PermissionError:  # it has the rights of a report that may not be written
-        descriptor = os.open(path, _READ_ONLY_FLAGS)
+    descriptor = open_lockable(path)  # read-only if the report is
     try:
         status = os.fstat(descriptor)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == owner
@@ -255,30 +229,3 @@ def _remove_if_abandoned(path: Path, owner: int) -> None:
             path.unlink()
     finally:
         os.close(descriptor)
-
-
-# == Two folders that exchange their names in one step, where the system can do it.
-
-# Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-_UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two files or folders at once; False where this can't be done here.
-
-    Linux can, on its own file systems (ext4, XFS, Btrfs, tmpfs, ...), but not over NFS.
-
-    Raises:
-        OSError: the system refuses.
-    """
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:  # another system, or a C library without it
-        return False
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _UNSUPPORTED_ERRNOS:
-        return False
-    raise OSError(number, os.strerror(number), os.fspath(other))

@@ -1,4 +1,8 @@
-"""One run at a time on one report."""
+"""Lock that lets only one run at a time write a report or journal.
+
+Not by the ``filelock`` package: it neither removes its files nor takes over those of other users,
+and reports a file system without locks as a busy lock.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batch.errors import LockedError
-from batch.files.drafts import is_current, try_lock
-from batch.files.publish import OUTPUT_REMEDY, is_streamed, resolve_path, translate_write_errors
-from batch.files.regular_file import open_nonblocking
+from batch.files.publish import is_streamed, resolve_path
+from batch.files.regular_file import is_current, open_lockable, try_lock
 from batch.location import Url, parse_location
-from batch.os_errors import has_access
+from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
 
-# Seconds between two looks at a lock that is waited for.
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  # between two attempts to get a lock
 
+# Called before each wait for a lock; raises an exception to end the wait.
 OnWait = Callable[[], None]
 
 
@@ -29,57 +32,52 @@ def hold_lock(
     on_wait: OnWait | None = None,
     report: str | None = None,
     noun: str = "report",
-    elsewhere: str = OUTPUT_REMEDY,
+    remedy: str = OUTPUT_REMEDY,
 ) -> Iterator[None]:
-    """Hold the lock of a report, or of another file, while the block runs.
+    """Hold the lock of a report or journal while the block runs.
 
-    The lock is an advisory one (``flock``) on a hidden file beside the report, so it ends
-    with the process, however that dies; the file is removed in the end. Standard output,
-    pipes, devices and URLs have no lock; that of a URL's journal stands for it. While another
-    process holds it, ``waiting`` is called again and again, and ends the waiting by raising what
-    it likes. ``report`` is what messages name in place of ``output``, ``noun`` is what that is, and
-    ``elsewhere`` how to choose another.
+    The lock is advisory (``flock``) on a hidden file beside the output, so it ends with the
+    process. Standard output, pipes and devices have no lock; nor do URLs, whose journals are
+    locked instead.
+
+    Args:
+        output: the file to lock.
+        on_wait: waits for the lock if given.
+        report: name of the file in messages; None for ``output``.
+        noun: what messages call the file.
+        remedy: how to choose another path.
 
     Raises:
-        LockedError: another process holds it, and nobody wants to wait.
+        LockedError: another process holds the lock and ``on_wait`` is None.
         OutputError: the lock file can't be made.
     """
-    place = parse_location(output)
-    if is_streamed(output) or isinstance(place, Url):
+    location = parse_location(output)
+    if is_streamed(output) or isinstance(location, Url):
         yield
         return
-    file = resolve_path(place)
+    file = resolve_path(location)
     path = lock_path(file)
-    descriptor = _acquire(path, f"{noun} {report or path_text(file)}", on_wait, elsewhere)
+    descriptor = _acquire(path, f"{noun} {report or path_text(file)}", on_wait, remedy)
     try:
         yield
     finally:
-        # Removed while still held: whoever waits for this very file then finds, by
-        # `is_current`, that it has lost its name and makes a new one.
-        with suppress(OSError):  # the folder may be gone or read-only by now
+        # Removed while it is held: a process that waits for it finds, by `is_current`, that it is
+        # gone, and makes a new one.
+        with suppress(OSError):  # the folder may have been removed or made read-only
             if _may_remove(path, descriptor):
                 path.unlink()
         os.close(descriptor)
 
 
 def lock_path(file: Path) -> Path:
-    """Name the lock of a file."""
+    """Return the path of a file's lock."""
     return file.with_name(f".{file.name}.lock")
 
 
-def _acquire(path: Path, what: str, on_wait: OnWait | None, elsewhere: str) -> int:
+def _acquire(path: Path, name: str, on_wait: OnWait | None, remedy: str) -> int:
     while True:
-        with translate_write_errors(what, elsewhere):
-            # A link in its place is refused: it would have the lock made elsewhere.
-            flags = os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
-            except PermissionError:
-                # One that a killed run of another user has left can be locked for all that, but
-                # over NFS, where only what is open for writing can be.
-                if not has_access(path, os.R_OK):
-                    raise
-                descriptor = open_nonblocking(os.fspath(path), flags)
+        with translate_write_errors(name, remedy):
+            descriptor = open_lockable(path, create=True)
             try:
                 is_held = try_lock(descriptor)
                 if is_held and is_current(path, descriptor):
@@ -92,15 +90,15 @@ def _acquire(path: Path, what: str, on_wait: OnWait | None, elsewhere: str) -> i
             continue
         if on_wait is None:
             raise LockedError(
-                f"another run is writing the {what}",
-                f"wait for it to end (a run does so with --wait), or {elsewhere}",
+                f"another run is writing the {name}",
+                f"wait for it to end (a run does so with --wait), or {remedy}",
             )
         on_wait()
         time.sleep(POLL_SECONDS)
 
 
 def _may_remove(path: Path, descriptor: int) -> bool:
-    """Tell whether a lock may be removed: nothing is ever written into one of this program."""
+    """Tell whether a file is a lock of this program, which is always empty."""
     status = os.fstat(descriptor)
     is_empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
     return is_empty and is_current(path, descriptor)

@@ -1,162 +1,139 @@
-"""Publishing: a file that takes its name only when it is whole."""
+"""Publishing of files: written under a draft's name, then renamed when complete."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from batch.errors import OutputError
 from batch.file_types import is_image
 from batch.files.drafts import draft_pattern, draft_stem, open_draft, remove_abandoned
-from batch.files.regular_file import open_regular, read_file_start
+from batch.files.regular_file import open_regular, read_start
 from batch.location import parse_location
-from batch.os_errors import PERMISSION_REMEDY, describe_failed_access
+from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
 
-OUTPUT_REMEDY = "choose another place with -o"
-_REMEDIES = {
-    errno.ENOSPC: "free some space there or {}, then run again",
-    errno.EDQUOT: "free some of your quota there or {}, then run again",
-    errno.EFBIG: "raise the limit on the size of files or {}, then run again",
-    errno.ENOENT: "create its folder first or {}",
-    errno.ENAMETOOLONG: "choose a shorter name with -o",
-    errno.EACCES: f"{PERMISSION_REMEDY} or {{}}",
-    errno.EPERM: f"{PERMISSION_REMEDY} or {{}}",
-    errno.EPIPE: "keep its reader open to the end, or name a file with -o",
-}
-# What the beginning of a PNG has that this program has drawn (see
-# https://www.w3.org/TR/png-3/#11textinfo), and the bytes that are searched for it.
+STDOUT = "-"
+# /dev/stdout is not opened: that would truncate the file to which the shell redirects.
+_STDOUT_NAMES = (STDOUT, "/dev/stdout")
+
+# Text chunk in the PNG files that this program draws
+# (https://www.w3.org/TR/png-3/#11textinfo), and its bytes near the start of the file.
 DRAWN_BY = ("Software", "batch-label explain")
 DRAWN_MARK = b"tEXt" + b"\0".join(text.encode() for text in DRAWN_BY)
 HEAD_BYTES = 512
-CHUNK_BYTES = 1 << 20  # bytes of a file that is digested
 
-
-@contextmanager
-def translate_write_errors(
-    where: str, elsewhere: str = OUTPUT_REMEDY, path: str | os.PathLike[str] | None = None
-) -> Iterator[None]:
-    """Turn what the system refuses while a report is written into an ``OutputError``.
-
-    ``where`` is the report as its message calls it, ``elsewhere`` the remedy for a place that
-    does not do, ``path`` the file if ``where`` has its whole path.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "{}").format(elsewhere)
-        raise OutputError(describe_failed_access(where, "written", error, path), remedy) from error
+# Source: renameat2(2), <linux/fs.h> and <fcntl.h>.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_UNSUPPORTED_ERRNOS = frozenset((errno.ENOSYS, errno.EINVAL, errno.ENOTSUP))
 
 
 class Draft:
-    """A hidden file beside the report, which takes the report's name once it is whole.
+    """A hidden file beside an output, which replaces the output when it is published.
 
-    A reader sees the earlier report or the new one, never a part, even if the process is
-    killed or the machine stops. The file gets an earlier report's permissions, else those
-    of the umask; a link is followed, so that the file it points to is replaced. What killed
-    runs left of the same report is removed. Whatever file has the report's name is replaced, as
-    its user said, unless it is a picture: see ``check_replaceable``. Messages call it by ``noun``
-    and name, and end in ``elsewhere`` as the remedy.
+    A reader sees the earlier file or the complete new one, even after a crash or a power failure.
+    Symbolic links are followed, so that the file they lead to is replaced. Permissions are those
+    of the earlier file, else those of the umask. Abandoned drafts of the same output are removed.
+
+    Args:
+        output: the file to replace; pictures are refused, see ``check_replaceable``.
+        noun: what messages call it.
+        remedy: how to choose another path.
+
+    Attributes:
+        stream: the open draft.
     """
 
-    def __init__(self, output: Path, noun: str = "report", elsewhere: str = OUTPUT_REMEDY) -> None:
-        self._called = f"{noun} {path_text(output)}"
-        self._elsewhere = elsewhere
+    def __init__(self, output: Path, noun: str = "report", remedy: str = OUTPUT_REMEDY) -> None:
+        self._name = f"{noun} {path_text(output)}"
+        self._remedy = remedy
         self._target = resolve_path(output)
         folder, stem = self._target.parent, draft_stem(self._target)
         remove_abandoned(folder, draft_pattern(stem))
         self._path, self.stream = open_draft(folder, stem)
-        with suppress(OSError):  # mostly since there is no earlier report
+        with suppress(OSError):  # there may be no earlier file
             os.fchmod(self.stream.fileno(), stat.S_IMODE(self._target.stat().st_mode))
 
     @property
     def path(self) -> Path:
-        """Where the file is until it is published."""
+        """Path of the draft."""
         return self._path
 
     def digest(self) -> bytes:
-        """Digest what is written: SHA-256.
+        """Return the SHA-256 of what is written.
 
         Raises:
-            OutputError: the system refuses.
+            OutputError: the draft can't be written or read.
         """
-        with translate_write_errors(self._called, self._elsewhere, self._target):
+        with translate_write_errors(self._name, self._remedy, self._target):
             self.stream.flush()
             with self._path.open("rb") as file:
-                return _digest_stream(file)
+                return hashlib.file_digest(file, "sha256").digest()
 
     def publish(self) -> None:
-        """Put the draft in the report's place, safe against a loss of power.
+        """Replace the output with the draft, and sync both to the disk.
 
         Raises:
-            OutputError: the system refuses, or the place has come to be a picture's.
+            OutputError: that fails, or the output has become a picture.
         """
-        with translate_write_errors(self._called, self._elsewhere, self._target):
+        with translate_write_errors(self._name, self._remedy, self._target):
             self.stream.flush()
             os.fsync(self.stream.fileno())
-            check_replaceable(self._target, self._called, self._elsewhere)
-            # Before its stream is closed, which would end the lock that says that it is in use.
+            check_replaceable(self._target, self._name, self._remedy)
+            # Before the stream is closed, which ends the draft's lock.
             self._path.replace(self._target)
             self.stream.close()
         sync_folder(self._target.parent)
 
     def discard(self) -> None:
-        """Remove the draft; nothing is done to one that was published."""
+        """Remove the draft, unless it is published."""
         with suppress(OSError):
-            self._path.unlink()  # this process made it under a name of its own
+            self._path.unlink()
         with suppress(OSError):
             self.stream.close()
 
 
-def check_replaceable(target: Path, display_name: str, elsewhere: str) -> None:
-    """Make sure that no photo is lost by a mistaken name: this program replaces no picture.
+def check_replaceable(target: Path, name: str, remedy: str) -> None:
+    """Check that a mistyped output does not replace a photo.
 
-    Those that it has drawn itself say so: see ``DRAWN_MARK``.
+    Pictures that this program drew have ``DRAWN_MARK`` and may be replaced.
 
     Raises:
-        OutputError: there is a picture.
+        OutputError: the target is any other picture.
     """
     head = None
-    with suppress(OSError):  # mostly since there is nothing
-        head = read_file_start(target, HEAD_BYTES)
+    with suppress(OSError):  # there may be no file
+        head = read_start(target, HEAD_BYTES)
     if head is not None and is_image(head) and DRAWN_MARK not in head:
-        raise OutputError(f"{display_name} is a picture, which is not replaced", elsewhere)
+        raise OutputError(f"{name} is a picture, and pictures are never replaced", remedy)
 
 
 def digest_file(path: Path) -> bytes | None:
-    """Digest a published file: SHA-256; None if it is not there or can't be read."""
+    """Return the SHA-256 of a published file; None if it is missing or can't be read."""
     try:
         with open_regular(path) as file:
-            return _digest_stream(file)
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None
 
 
-def _digest_stream(file: BinaryIO) -> bytes:
-    digest = sha256()
-    while part := file.read(CHUNK_BYTES):
-        digest.update(part)
-    return digest.digest()
-
-
 def resolve_path(output: Path) -> Path:
-    """Follow links to the file that is to be replaced, which need not exist yet."""
-    # Not Path.resolve, which raises RuntimeError for a link to itself.
+    """Follow symbolic links to the file to replace, which need not exist yet."""
+    # Path.resolve raises RuntimeError for a link to itself.
     try:
         return Path(os.path.realpath(output))
-    except OSError:  # such as in a folder that is gone; whoever opens the file learns of it
+    except OSError:  # such as a removed current folder; opening the file will report it
         return output
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk, as far as its file system can do that."""
-    # The report stands already, and some file systems can't sync a folder.
+    """Sync a folder's entries to the disk, if its file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -165,25 +142,38 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-STDOUT = "-"
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two files or folders in one step; False if that is not supported.
 
-# The redirection is the shell's: opening this name anew would cut off what lies there.
-_STDOUT_NAMES = (STDOUT, "/dev/stdout")
+    Linux supports it on its own file systems (ext4, XFS, Btrfs, tmpfs, ...), but not over NFS.
+
+    Raises:
+        OSError: the exchange failed.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:  # not Linux, or a C library without it
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED_ERRNOS:
+        return False
+    raise OSError(number, os.strerror(number), os.fspath(other))
 
 
 def is_stdout(output: str) -> bool:
-    """Tell whether an output's name stands for standard output."""
+    """Tell whether an output is standard output."""
     return output in _STDOUT_NAMES
 
 
 def is_streamed(output: str) -> bool:
-    """Tell whether rows go out as they come: to standard output, a pipe or a device."""
+    """Tell whether an output is standard output, a pipe or a device, which are not replaced."""
     path = parse_location(output)
     return is_stdout(output) or (isinstance(path, Path) and is_device(path))
 
 
 def is_device(path: Path) -> bool:
-    """Tell whether a path is a character device or pipe: written through, never replaced."""
+    """Tell whether a path is a pipe or a character device."""
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -1,49 +1,123 @@
-"""Opening of files that others may exchange at any moment: regular files only, without waiting."""
+"""Opening and locking of files that other processes may exchange at any moment.
+
+No function here waits for a pipe or a device. Files that this program makes are never opened
+through a symbolic link.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
 
-# What the journal can hold: 64 bits with a sign.
-_MAX_INT64 = 2**63 - 1
+_OWN_FILE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class NotRegularFile(OSError):
-    """There is something else than a regular file: a pipe, a socket, a device or a folder."""
+    """The path leads to a pipe, socket, device or folder instead of a regular file."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "not a regular file")
 
 
-def read_change_key(status: os.stat_result) -> tuple[int, int]:
-    """Give what tells an inode from another and from its old self, whatever its size and mtime.
-
-    That is its ctime in nanoseconds, which no program can set, and its number, both brought into
-    63 bits.
-    """
-    return max(-_MAX_INT64 - 1, min(status.st_ctime_ns, _MAX_INT64)), status.st_ino & _MAX_INT64
-
-
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading.
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file for reading; symbolic links are followed.
 
     Raises:
-        NotRegular: it is something else.
-        OSError: the system refuses.
+        NotRegularFile: it is not a regular file.
+        OSError: it can't be opened.
     """
-    return open(path, "rb", opener=_open)
+    return open(path, "rb", opener=_open_regular)
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes | None:
+    """Read a whole file; None if it has more than ``max_bytes`` or is not a regular file.
+
+    Raises:
+        OSError: it is missing or can't be read.
+    """
+    data = read_start(path, max_bytes + 1)
+    return data if data is not None and len(data) <= max_bytes else None
+
+
+def read_start(path: Path, size: int) -> bytes | None:
+    """Read up to ``size`` bytes from the start of a file; None if it is not a regular file.
+
+    Raises:
+        OSError: it is missing or can't be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(size)
+    except NotRegularFile:
+        return None
 
 
 def open_nonblocking(path: str, flags: int) -> int:
-    """Open a file as ``os.open`` does; a pipe that has taken its place is not waited for."""
+    """Open a file as ``os.open`` does, without waiting for the other end of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _open(path: str, flags: int) -> int:
+def open_lockable(
+    path: str | os.PathLike[str], *, create: bool = False, dir_fd: int | None = None
+) -> int:
+    """Open a file of this program to lock it.
+
+    It is opened for writing, as NFS locks no other files; if that is denied, for reading.
+
+    Args:
+        path: the file; a symbolic link is refused.
+        create: create the file if it is missing.
+        dir_fd: descriptor of the folder that ``path`` is relative to.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    flags = os.O_RDWR | (os.O_CREAT if create else 0) | _OWN_FILE_FLAGS
+    try:
+        return os.open(path, flags, 0o666, dir_fd=dir_fd)
+    except PermissionError:
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | _OWN_FILE_FLAGS, dir_fd=dir_fd)
+        raise
+
+
+def open_folder(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
+    """Open a folder; a symbolic link is refused.
+
+    Raises:
+        OSError: it is not a folder or can't be opened.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, dir_fd=dir_fd)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file until its descriptor is closed; False if another process holds the lock.
+
+    Raises:
+        OSError: the file system does not support locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_current(path: Path, descriptor: int) -> bool:
+    """Tell whether ``path`` still names the open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _open_regular(path: str, flags: int) -> int:
     descriptor = open_nonblocking(path, flags)
     try:
         if S_ISREG(os.fstat(descriptor).st_mode):
@@ -52,36 +126,3 @@ def _open(path: str, flags: int) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-# == Reads small files and objects whole, whatever has come to lie in their place.
-
-# Of a run's record, and of a file of metrics: they have some kilobytes.
-MAX_RECORD_BYTES = 8 << 20
-# Of the list of a dataset's files: a file takes some 200 bytes, and has up to 1,000,000 rows.
-MAX_SUCCESS_BYTES = 64 << 20
-
-
-def read_file(path: Path, limit: int) -> bytes | None:
-    """Read a file; None if it has more bytes than ``limit``, or is no regular file.
-
-    No pipe is waited for.
-
-    Raises:
-        OSError: the system refuses, or there is no such file.
-    """
-    data = read_file_start(path, limit + 1)
-    return data if data is not None and len(data) <= limit else None
-
-
-def read_file_start(path: Path, number: int) -> bytes | None:
-    """Read up to so many bytes of a file; None if it is no regular file.
-
-    Raises:
-        OSError: as ``read_file`` does.
-    """
-    try:
-        with open_regular(path) as file:
-            return file.read(number)
-    except NotRegularFile:
-        return None

@@ -1,4 +1,4 @@
-"""Temporary files of uploads and workbooks, in a private folder that ends with its process."""
+"""Temporary files of uploads and workbooks."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import OutputError
 from batch.files.drafts import DraftFolder, remove_contents
-from batch.files.publish import translate_write_errors
+from batch.os_errors import translate_write_errors
 from batch.path_text import path_text
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-# What the names of these folders begin with, before a random part.
-STAGED_STEM = "upload"
+STAGED_STEM = "upload"  # start of the folders' names
 TMPDIR_REMEDY = "point TMPDIR at another disk"
 
 
 class StagingFolder:
-    """A folder under ``TMPDIR`` that nobody else can look into.
+    """A private folder under ``TMPDIR``; folders that killed processes left are removed first.
 
-    What a killed process left is removed by the next one, if its name, its owner, its marker and
-    its lock prove that it is such a folder: see ``drafts``.
+    Attributes:
+        path: the folder.
 
     Raises:
-        OutputError: the system refuses.
+        OutputError: the folder can't be created.
     """
 
     def __init__(self) -> None:
         parent = Path(tempfile.gettempdir())
         with translate_write_errors(f"temporary folder {path_text(parent)}", TMPDIR_REMEDY):
-            for left in DraftFolder.take_over_abandoned(parent, STAGED_STEM):
-                left.remove(remove_contents)
+            for abandoned in DraftFolder.take_over_abandoned(parent, STAGED_STEM):
+                abandoned.remove(remove_contents)
             self._streams: list[BinaryIO] = []
             self._folder = DraftFolder.make(parent, STAGED_STEM)
             self.path = self._folder.content
 
     def open(self, name: str) -> BinaryIO:
-        """Make a file by its path in the folder; the stream raises ``OutputError``."""
+        """Create a file in the folder; its stream raises ``OutputError`` for any ``OSError``."""
         path = self.path / name
         with translate_write_errors(f"temporary file {path_text(path)}", TMPDIR_REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +49,7 @@ class StagingFolder:
         return stream
 
     def close(self) -> None:
-        """Remove the folder and all that is in it, whole or not."""
+        """Remove the folder with all its files."""
         for stream in self._streams:
             with suppress(OSError, OutputError):
                 stream.close()
@@ -58,7 +57,7 @@ class StagingFolder:
 
 
 class _StagedFile(io.FileIO):
-    """A file that tells a full disk of temporary files from one of reports."""
+    """A file whose write errors advise another ``TMPDIR``, not another output."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         with translate_write_errors(

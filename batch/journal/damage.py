@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from batch.errors import OutputError
-from batch.files.publish import sync_folder, translate_write_errors
+from batch.files.publish import sync_folder
 from batch.files.regular_file import open_nonblocking
 from batch.journal.schema import (
     ALL_NOTES,
@@ -24,7 +24,7 @@ from batch.journal.schema import (
     checksum_of,
 )
 from batch.location import parse_location
-from batch.os_errors import has_access, is_denied
+from batch.os_errors import has_access, is_denied, translate_write_errors
 from batch.path_text import path_text
 from batch.row_json import unpack_row
 

@@ -6,12 +6,11 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from stat import S_ISREG
 
 import onnx
 
 from batch.errors import ModelError
-from batch.files.regular_file import open_nonblocking
+from batch.files.regular_file import NotRegularFile, open_regular
 from batch.os_errors import describe_failed_access
 from batch.path_text import printable_text
 
@@ -173,16 +172,16 @@ def read_model(path: Path) -> bytes:
         ModelError: it can't be read, is no regular file, or has more than ``MAX_MODEL_BYTES``.
     """
     try:
-        with open(path, "rb", opener=open_nonblocking) as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                raise ModelError(f"model {path} is no regular file", REMEDY)
             if status.st_size > MAX_MODEL_BYTES:
                 raise make_contract_error(
                     path, f"it has {status.st_size:,} bytes, more than {MAX_MODEL_BYTES:,}"
                 )
             # It may grow meanwhile, and is then no sound model.
             return file.read(status.st_size + 1)
+    except NotRegularFile as error:
+        raise ModelError(f"model {path} is no regular file", REMEDY) from error
     except OSError as error:
         what = describe_failed_access(f"model {path}", "read", error, path)
         raise ModelError(what, REMEDY) from error

@@ -59,7 +59,7 @@ def _list_facts(record: RunRecord) -> Iterator[Fact]:
     yield "Run", f"{time_text(record.started)}, {record.outcome.value.replace('_', ' ')}"
     yield "Took", duration_text(max(1, round(record.seconds.wall)))
     yield "Photos of", ", ".join(map(printable_text, record.inputs))
-    yield "Found", f"{counts.found:,} files, {counts.left_out:,} left out"
+    yield "Found", f"{counts.found:,} files, {counts.left_out:,} skipped"
     known = f", {counts.reused:,} from earlier runs or photos of the same bytes"
     yield "Labelled", f"{counts.labelled_now:,} now{known if counts.reused else ''}"
     for name, count in (("Missing", counts.missing), ("Salvaged", counts.salvaged)):

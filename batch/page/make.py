@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 from batch.errors import ReportError, UsageError
 from batch.files.lock import hold_lock
-from batch.files.publish import is_streamed, translate_write_errors
+from batch.files.publish import is_streamed
+from batch.os_errors import translate_write_errors
 from batch.page.content import Content, describe_run
 from batch.page.gather import PageReport, Totals, digest_report, read_page_report
 from batch.page.history import Changes, Edition, find_changes, find_publish_time, read_editions

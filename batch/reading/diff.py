@@ -12,8 +12,8 @@ from typing import BinaryIO, NamedTuple
 
 from batch.errors import OutputError, ReportError, UsageError
 from batch.files.lock import hold_lock
-from batch.files.publish import translate_write_errors
 from batch.location import parse_location
+from batch.os_errors import translate_write_errors
 from batch.path_text import guard_cell, path_text
 from batch.reading.readers import REMEDY
 from batch.reading.saved import SavedReport, SavedRow, open_saved_report

@@ -66,7 +66,7 @@ METRICS = (
 
 def metrics_file(path: Path) -> AtomicFile:
     """Make the file that ``--metrics-file`` names."""
-    elsewhere = "choose another place with --metrics-file"
+    elsewhere = "choose another path with --metrics-file"
     return AtomicFile(path, "metrics file", elsewhere, start=f"# HELP {STARTED.name} ".encode())
 
 

@@ -199,7 +199,7 @@ RECORD_SUFFIX = ".run.json"
 def local_record_file(report: Path) -> AtomicFile:
     """Name the record of a report's runs: ``results.csv.run.json`` beside ``results.csv``."""
     return AtomicFile(
-        report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another place with -o"
+        report.with_name(report.name + RECORD_SUFFIX), "run record", "choose another path with -o"
     )
 
 

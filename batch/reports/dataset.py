@@ -18,6 +18,8 @@ PARTITIONS = ("status", "label")
 # Source: https://github.com/apache/hive, FileUtils.makePartName and ConfVars DEFAULTPARTITIONNAME.
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 SUCCESS_FILE = "_SUCCESS"
+# Bytes of that file: it lists the dataset's files, in about 200 bytes each.
+MAX_SUCCESS_BYTES = 64 << 20
 # Readers of datasets pass over what begins with an underscore, whatever it ends in.
 ORDER_FILE = "_order"
 SCHEMA_VERSION = 1

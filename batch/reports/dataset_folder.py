@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batch.errors import OutputError
-from batch.files.drafts import CONTENT, DraftFolder, draft_stem, exchange, list_names
-from batch.files.publish import resolve_path, sync_folder, translate_write_errors
-from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
-from batch.os_errors import is_denied
+from batch.files.drafts import CONTENT, DraftFolder, draft_stem, list_names
+from batch.files.publish import exchange, resolve_path, sync_folder
+from batch.files.regular_file import open_folder, read_regular
+from batch.os_errors import is_denied, translate_write_errors
 from batch.path_text import path_text
 from batch.reports.dataset import (
+    MAX_SUCCESS_BYTES,
     SUCCESS_FILE,
     foreign_file_error,
     is_dataset_path,
@@ -105,7 +106,7 @@ def _check_replaceable(target: Path) -> None:
     """
     success = None
     try:
-        success = read_file(target / SUCCESS_FILE, MAX_SUCCESS_BYTES)
+        success = read_regular(target / SUCCESS_FILE, MAX_SUCCESS_BYTES)
     except OSError as error:
         if is_denied(error):
             raise
@@ -168,7 +169,7 @@ def _clear(draft: int) -> None:
     with suppress(FileNotFoundError):  # it has become the dataset
         _remove_dataset(CONTENT, draft)
     with suppress(FileNotFoundError):  # as mostly
-        folder = os.open(EARLIER_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=draft)
+        folder = open_folder(EARLIER_FOLDER, dir_fd=draft)
         try:
             for name in list_names(folder):
                 _remove_dataset(name, folder)

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from batch.errors import UsageError
 from batch.files.publish import is_streamed
-from batch.files.regular_file import MAX_SUCCESS_BYTES, read_file
+from batch.files.regular_file import read_regular
 from batch.location import Location, Url, parse_location
 from batch.path_text import path_text
-from batch.reports.dataset import SUCCESS_FILE
+from batch.reports.dataset import MAX_SUCCESS_BYTES, SUCCESS_FILE
 from batch.reports.dataset_folder import LocalDataset, check_local_dataset
 from batch.reports.dataset_store import (
     StoredDataset,
@@ -77,7 +77,7 @@ def read_success(place: Location, called: str) -> bytes | None:
     if isinstance(place, Url):
         return read_stored_success(place, called)
     try:
-        return read_file(place / SUCCESS_FILE, MAX_SUCCESS_BYTES) or b""
+        return read_regular(place / SUCCESS_FILE, MAX_SUCCESS_BYTES) or b""
     except FileNotFoundError:
         return None
 

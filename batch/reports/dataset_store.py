@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from batch.errors import PublishedOnly, ReportError, UsageError
-from batch.files.regular_file import MAX_SUCCESS_BYTES
 from batch.files.staging import StagingFolder
 from batch.location import Url
 from batch.path_text import path_text
 from batch.reports.dataset import (
+    MAX_SUCCESS_BYTES,
     SUCCESS_FILE,
     DatasetFile,
     foreign_file_error,

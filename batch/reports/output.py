@@ -14,16 +14,15 @@ from typing import BinaryIO, Protocol
 from batch.errors import OutputError, UsageError
 from batch.files.drafts import draft_stem, make_draft_name
 from batch.files.publish import (
-    OUTPUT_REMEDY,
     Draft,
     check_replaceable,
     is_device,
     is_stdout,
     is_streamed,
     resolve_path,
-    translate_write_errors,
 )
 from batch.location import Url, parse_location
+from batch.os_errors import OUTPUT_REMEDY, translate_write_errors
 from batch.path_text import path_text
 from batch.standard_streams import reopen_stdout
 from batch.stopping import StopCheck, never_stop

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import BinaryIO
 
 from batch.errors import UsageError
-from batch.files.publish import Draft, is_stdout, is_streamed, translate_write_errors
+from batch.files.publish import Draft, is_stdout, is_streamed
 from batch.location import parse_location
+from batch.os_errors import translate_write_errors
 from batch.path_text import label_text, path_text
 from batch.records import Row, Status
 from batch.reports.columns import flatten_row, make_columns

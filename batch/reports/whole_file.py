@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.errors import InputError, OutputError
-from batch.files.publish import (
-    Draft,
-    check_replaceable,
-    is_device,
-    resolve_path,
-    translate_write_errors,
-)
-from batch.files.regular_file import MAX_RECORD_BYTES, read_file, read_file_start
+from batch.files.publish import Draft, check_replaceable, is_device, resolve_path
+from batch.files.regular_file import read_regular, read_start
 from batch.location import Url
-from batch.os_errors import has_access
+from batch.os_errors import has_access, translate_write_errors
 from batch.path_text import path_text
 from batch.stores.download import read_whole_object
 from batch.stores.requests import call_with_retries
 from batch.stores.store import open_store, translate_store_errors
 from batch.stores.upload import RETRY_REMEDY, translate_upload_errors
+
+# Bytes of a run record or a metrics file; they have a few KiB.
+MAX_RECORD_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class AtomicFile:
         One of more than ``MAX_RECORD_BYTES`` bytes is none, and so is a pipe or device.
         """
         try:
-            return read_file(self.path, MAX_RECORD_BYTES)
+            return read_regular(self.path, MAX_RECORD_BYTES)
         except OSError:
             return None
 
@@ -129,7 +126,7 @@ class AtomicFile:
         check_replaceable(target, display_name, self.elsewhere)
         head = b""
         with suppress(OSError):  # mostly since there is none
-            head = read_file_start(target, len(self.start)) or b""
+            head = read_start(target, len(self.start)) or b""
         if head and head != self.start:
             raise OutputError(f"{display_name} is not one that batch-label wrote", self.elsewhere)
 

@@ -15,8 +15,8 @@ from datetime import datetime
 from typing import Any
 
 from batch.errors import OutputError, UsageError
-from batch.files.publish import translate_write_errors
 from batch.files.staging import TMPDIR_REMEDY, StagingFolder
+from batch.os_errors import translate_write_errors
 from batch.path_text import path_text
 from batch.reports.formats import Column, ColumnKind, Record, Sink, field_text
 

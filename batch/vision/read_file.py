@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from stat import S_ISREG
 
-from batch.files.regular_file import open_nonblocking, read_change_key
+from batch.files.regular_file import NotRegularFile, open_regular
+from batch.found import read_change_key
 from batch.options import MAX_FILE_BYTES
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error
 from batch.records import Failure, FileState, Reason, Stage
 
 
@@ -27,10 +27,8 @@ def read_file_with_state(
     If it is changed meanwhile, the next look at it finds another size or time.
     """
     try:
-        with open(path, "rb", opener=open_nonblocking) as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                return Failure(path, Stage.READ, Reason.NOT_A_FILE, "not a regular file")
             if status.st_size > max_bytes:
                 detail = f"{status.st_size:,} bytes, more than --max-file-size {max_bytes:,}"
                 return Failure(path, Stage.READ, Reason.TOO_LARGE, detail)
@@ -41,15 +39,15 @@ def read_file_with_state(
             return data, state
     except MemoryError:
         return Failure(path, Stage.READ, Reason.TOO_LARGE, "not enough memory for the file")
+    except NotRegularFile as error:
+        return Failure(path, Stage.READ, Reason.NOT_A_FILE, describe_os_error(error))
     except OSError as error:
         return Failure(path, Stage.READ, _classify_error(error), describe_os_error(error, path))
 
 
 def _classify_error(error: OSError) -> Reason:
     """Say why the system did not give a file's bytes."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return Reason.VANISHED
     # A socket answers ENXIO.
     if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO:
         return Reason.NOT_A_FILE
-    return Reason.UNREADABLE
+    return classify_read_error(error)

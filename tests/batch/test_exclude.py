@@ -1,4 +1,4 @@
-"""Exclude patterns: their syntax, held against git's own, and what a run makes of them."""
+"""Exclude patterns, compared with git's, and their effect on a run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("patterns", PATTERNS, ids=" ".join)
-def test_patterns_mean_what_they_mean_to_git(tree: Path, patterns: list[str]) -> None:
+def test_patterns_match_as_in_git(tree: Path, patterns: list[str]) -> None:
     command = ["git", "-C", str(tree), "-c", "core.excludesFile=", "ls-files", "-z", "--others"]
     # By a file, as patterns on the command line have no comments.
     excludes = tree / ".git" / "info" / "exclude"
@@ -135,7 +135,7 @@ def test_excluded_files_are_never_opened() -> None:
 
 @pytest.mark.usefixtures("_here")
 @pytest.mark.parametrize("pattern", ["p/*", "p/**", "p/**/*.jpg", "p/*/*.jpg", "p/[xrR]*"])
-def test_a_pattern_leaves_out_what_the_walk_does(pattern: str) -> None:
+def test_a_pattern_skips_what_the_walk_skips(pattern: str) -> None:
     put("p/a.jpg", "p/raw/b.jpg", "p/x/raw/c.jpg", "p/x/d.jpg", "p/@eaDir/e.jpg", "p/x/f.png")
     search = Search(exclude=("/raw", "x/raw", "*.png"))
     walked = set(find("p", search=search))
@@ -145,7 +145,7 @@ def test_a_pattern_leaves_out_what_the_walk_does(pattern: str) -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_what_is_named_is_left_out_by_its_name_alone() -> None:
+def test_an_input_is_excluded_by_its_name_only() -> None:
     put("raw/p/a.jpg", "raw/p/b.png", "raw/p/raw/c.jpg", "raw/p/@eaDir/d.jpg")
     # As a shell expands raw/p/*.
     inputs = ["raw/p/a.jpg", "raw/p/b.png", "raw/p/raw", "raw/p/@eaDir"]
@@ -168,7 +168,7 @@ def test_a_list_is_matched_as_it_is_written() -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_members_of_archives_are_left_out_alike() -> None:
+def test_members_of_archives_are_excluded_alike() -> None:
     put("p/a.jpg", "p/raw/b.jpg", "p/@eaDir/c.jpg", "p/x/d.png")
     with tarfile.open("p.tar", "w") as archive:
         archive.add("p", ".")
@@ -178,7 +178,7 @@ def test_members_of_archives_are_left_out_alike() -> None:
 
 
 @pytest.mark.usefixtures("_here")
-def test_only_files_that_changed_since_are_taken() -> None:
+def test_only_files_changed_since_are_found() -> None:
     put("p/old.jpg", "p/new.jpg", "p/old.tar")
     os.utime("p/old.jpg", (0, 0))
     os.utime("p/old.tar", (0, 0))
@@ -188,12 +188,12 @@ def test_only_files_that_changed_since_are_taken() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["[a", "a\\", "x/[[:nothing:]]", "[a-", "[[:alpha:]", "[a\\"])
-def test_a_wrong_pattern_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match="is wrong"):
+def test_an_invalid_pattern_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="is invalid"):
         Search(exclude=(pattern,))
 
 
-def test_many_stars_cost_no_time() -> None:
+def test_many_stars_take_no_exponential_time() -> None:
     exclusion = Exclusion(["*a" * 40 + "b", "/x/" + "*a" * 40 + "b"])
     started = time.perf_counter()
     assert exclusion.match_file("x/" + "a" * 250) is None
@@ -211,7 +211,7 @@ def test_a_file_of_patterns_has_comments_spaces_and_any_line_ends(tmp_path: Path
         read_patterns(str(tmp_path))
 
 
-def test_python_takes_a_list_or_a_single_pattern(tmp_path: Path) -> None:
+def test_python_accepts_a_list_or_a_single_pattern(tmp_path: Path) -> None:
     assert batch.Search(exclude=["a", "b"]).exclude == ("a", "b")  # type: ignore[arg-type]
     assert batch.Search(exclude="raw").exclude == ("raw",)  # type: ignore[arg-type]
     with pytest.raises(InputError):
@@ -231,7 +231,7 @@ def test_a_run_counts_what_is_excluded_and_keeps_what_is_only_too_old(tmp_path: 
         *("--newer-than", "2000-01-01"),
     )
     assert ran.returncode == ExitCode.OK, ran.stderr
-    assert "3 left out (" in ran.stderr
+    assert "3 skipped (" in ran.stderr
     record = place.record()
     reasons = {"older": 1, "excluded": 1, JUNK_FOLDER: 1}
     assert record["counts"]["left_out_by_reason"] == reasons
@@ -243,7 +243,7 @@ def test_a_run_counts_what_is_excluded_and_keeps_what_is_only_too_old(tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["7", "yesterday", "d", "", "0d0", "2026-13-01", "999999d"])
-def test_what_is_neither_date_nor_age_is_refused(text: str) -> None:
+def test_text_that_is_neither_date_nor_age_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="neither a date nor an age"):
         parse_newer_than(text)
 
@@ -256,7 +256,7 @@ def test_dates_are_local_and_ages_end_now() -> None:
     assert parse_newer_than("2026-11-01T18:00Z") == datetime(2026, 11, 1, 18, tzinfo=UTC)
 
 
-def test_shards_take_no_age(command: Command, tmp_path: Path) -> None:
+def test_shards_refuse_an_age(command: Command, tmp_path: Path) -> None:
     ran = command("--dry-run", tmp_path, "--shard", "1/2", "--newer-than", "7d")
     assert ran.returncode == ExitCode.USAGE
     assert "--newer-than with an age" in ran.stderr

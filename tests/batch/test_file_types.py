@@ -1,4 +1,4 @@
-"""The table of image formats: what is decoded, what is named, and what docs/usage.md says of it."""
+"""The table of image formats, the decoders it names, and its copy in docs/usage.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sources say of a file is bounded where it enters."""
+"""Values of untrusted listings are checked before they enter a run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LAST = 2**63 - 1
     [(0, 0), (LAST, LAST), (LAST + 1, None), (-1, None), (10**30, None), (1.0, None), (True, None),
      ("5", None), (None, None)],
 )  # fmt: skip
-def test_what_is_no_size_is_unknown(size: object, known: int | None) -> None:
+def test_an_invalid_size_is_unknown(size: object, known: int | None) -> None:
     assert make_found("a.jpg", size).size == known
 
 
@@ -42,7 +42,7 @@ def test_what_is_no_size_is_unknown(size: object, known: int | None) -> None:
     ("time", "known"),
     [(0, 0), (-5, -5), (2**70, LAST), (-(2**70), -LAST - 1), (1.5, None), ("x", None)],
 )
-def test_a_time_is_brought_into_64_bits(time: object, known: int | None) -> None:
+def test_a_time_is_clamped_to_64_bits(time: object, known: int | None) -> None:
     assert make_found("a.jpg", 1, time).mtime_ns == known
 
 
@@ -52,25 +52,25 @@ def test_a_time_is_brought_into_64_bits(time: object, known: int | None) -> None
      (float("inf"), None), (float("-inf"), None), (float("nan"), None), (10**30, None),
      (datetime(1, 1, 1), None), ("x", None), (None, None), (True, None)],
 )  # fmt: skip
-def test_what_is_no_time_is_unknown(seconds: object, known: int | None) -> None:
+def test_an_invalid_time_is_unknown(seconds: object, known: int | None) -> None:
     time = make_found("a.jpg", 1, to_nanoseconds(seconds)).mtime_ns
     assert time == known or (known is None and time in (LAST, -LAST - 1))
 
 
 @pytest.mark.parametrize("etag", ["", "a\nb", "\udcff", "x" * (MAX_ETAG_CHARS + 1), 5, None])
-def test_what_is_no_etag_is_unknown(etag: object) -> None:
+def test_an_invalid_etag_is_unknown(etag: object) -> None:
     assert make_found("a.jpg", 1, 1, etag).etag == (etag if etag == "" else None)
     assert make_found("a.jpg", 1, 1, 'W/"5-x"').etag == 'W/"5-x"'
 
 
 @pytest.mark.parametrize("info", [{"size": 10**30}, {"size": -5}, {"size": "1", "mtime": 1e300}])
-def test_a_server_may_say_what_it_likes(info: dict[str, Any]) -> None:
+def test_any_value_of_a_server_is_accepted(info: dict[str, Any]) -> None:
     entry = StoreEntry("https://x/a.jpg", None, "a.jpg", info)
     assert entry.found.size is None
     assert entry.found.failure is None
 
 
-def test_paths_that_are_too_long_stay_apart_and_short() -> None:
+def test_long_paths_are_shortened_and_stay_different() -> None:
     longest = "é" * (MAX_PATH_BYTES // 2)
     assert make_found(longest, 1) == FoundFile(longest, 1)
     cut = [make_found(f"{longest}{n}.jpg", 1) for n in range(2)]
@@ -85,7 +85,7 @@ def test_paths_that_are_too_long_stay_apart_and_short() -> None:
     assert cut[0].path.endswith(".jpg")
 
 
-def test_a_manifest_of_others_may_hold_any_whole_number(tmp_path: Path) -> None:
+def test_a_foreign_manifest_may_have_any_whole_number(tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_bytes(b"12345")
     big = pa.array([2**64 - 1, 2**63], pa.uint64())

@@ -1,4 +1,4 @@
-"""Limits are read as people write them, and hold whatever the clock on the wall does."""
+"""Limits are parsed as written on the command line, and hold although clocks change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from batch.limits import (
     RunTimer,
     duration_text,
     find_next_time,
+    monotonic_seconds,
+    parse_count,
     parse_deadline,
-    parse_max_failures,
-    parse_time_limit,
+    parse_duration,
+    utc_now,
+    utc_text,
 )
 from batch.records import Reason
 
@@ -40,7 +43,7 @@ def local(*moment: int, fold: int = 0) -> datetime:
 
 
 class Clock:
-    """A steady clock that goes on when told to."""
+    """A monotonic clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -77,8 +80,8 @@ def test_a_deadline_is_a_time_of_the_day(text: str, expected: time) -> None:
         "\u0660\u0665:\u0663\u0660",
     ],
 )
-def test_anything_else_is_no_deadline(text: str) -> None:
-    with pytest.raises(UsageError, match="write hours"):
+def test_other_text_is_not_a_deadline(text: str) -> None:
+    with pytest.raises(UsageError, match="give hours"):
         parse_deadline(text)
 
 
@@ -87,32 +90,32 @@ def test_anything_else_is_no_deadline(text: str) -> None:
     [("2h30m", 9000), ("90m", 5400), ("3600s", 3600), ("1h1m1s", 3661), ("0h5s", 5)],
 )
 def test_a_time_limit_is_a_duration(text: str, seconds: int) -> None:
-    assert parse_time_limit(text) == seconds
+    assert parse_duration(text, "--time-limit") == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "0s", "0h0m", "2", "2.5h", "30m2h", "2H", "-2h", "2 h", "2h\n", "9999999h", "1d"]
 )
-def test_anything_else_is_no_time_limit(text: str) -> None:
+def test_other_text_is_not_a_time_limit(text: str) -> None:
     with pytest.raises(UsageError, match="such as 2h30m") as raised:
-        parse_time_limit(text)
+        parse_duration(text, "--time-limit")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["2h30m", "1h30m", "59s", "100h", "1h1s"])
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
-    assert duration_text(parse_time_limit(text)) == text
+    assert duration_text(parse_duration(text, "--time-limit")) == text
 
 
 @pytest.mark.parametrize("text", ["5", "0", "2%", "0.5%", "100%"])
 def test_a_limit_of_failures_is_written_as_it_is_read(text: str) -> None:
-    assert str(parse_max_failures(text)) == text
+    assert str(parse_count(text, "--max-failures")) == text
 
 
 @pytest.mark.parametrize("text", ["", "-1", "5.5", "101%", "%", "2 %", "nan%", "1e3", "5%%"])
-def test_anything_else_is_no_limit_of_failures(text: str) -> None:
+def test_other_text_is_not_a_limit_of_failures(text: str) -> None:
     with pytest.raises(UsageError, match="neither a number nor a percentage"):
-        parse_max_failures(text)
+        parse_count(text, "--max-failures")
 
 
 @pytest.mark.parametrize(
@@ -136,11 +139,11 @@ def test_anything_else_is_no_limit_of_failures(text: str) -> None:
 def test_more_than_the_limit_is_too_many(
     text: str, failed: int, found: int, expected: bool
 ) -> None:
-    assert parse_max_failures(text).is_exceeded(failed, found) is expected
+    assert parse_count(text, "--max-failures").is_exceeded(failed, found) is expected
 
 
 def test_too_many_failures_end_the_run_with_the_most_frequent_reason() -> None:
-    limit = parse_max_failures("2%")
+    limit = parse_count("2%", "--max-failures")
     counts = {Reason.EMPTY: 3, Reason.TRUNCATED: 9, Reason.CORRUPT: 0}
     with pytest.raises(BatchLabelError) as raised:
         limit.check_failures(counts, 100, "a.jpg (truncated)", "repair it")
@@ -151,13 +154,13 @@ def test_too_many_failures_end_the_run_with_the_most_frequent_reason() -> None:
 
 
 def test_as_many_failures_as_allowed_pass() -> None:
-    parse_max_failures("2").check_failures({Reason.EMPTY: 2}, 100, "", "")
-    parse_max_failures("0").check_failures({}, 0, "", "")
+    parse_count("2", "--max-failures").check_failures({Reason.EMPTY: 2}, 100, "", "")
+    parse_count("0", "--max-failures").check_failures({}, 0, "", "")
 
 
 def test_a_limit_of_failures_is_compared_by_its_value() -> None:
-    assert parse_max_failures("5") != parse_max_failures("5%")
-    assert isinstance(parse_max_failures("5"), CountLimit)
+    assert parse_count("5", "--max-failures") != parse_count("5%", "--max-failures")
+    assert isinstance(parse_count("5", "--max-failures"), CountLimit)
 
 
 @pytest.mark.usefixtures("berlin")
@@ -178,7 +181,7 @@ def test_a_deadline_is_the_next_time_that_clocks_show_it(
 
 
 @pytest.mark.usefixtures("berlin")
-def test_the_day_is_the_local_one_whatever_zone_the_start_is_told_in() -> None:
+def test_the_day_is_the_local_one_in_any_zone_of_the_start() -> None:
     # 22:30 UTC on the first of May is half past midnight on the second in Berlin.
     assert find_next_time(HALF_PAST_FIVE, datetime(2024, 5, 1, 22, 30, tzinfo=UTC)) == datetime(
         2024, 5, 2, 3, 30, tzinfo=UTC
@@ -193,7 +196,7 @@ def test_the_day_is_the_local_one_whatever_zone_the_start_is_told_in() -> None:
         ((2024, 10, 26, 22, 0), 8.5),  # summer ends, and it is an hour longer
     ],
 )
-def test_the_night_on_which_clocks_change_has_its_own_length(
+def test_a_night_on_which_clocks_change_is_shorter_or_longer(
     started: tuple[int, ...], hours: float
 ) -> None:
     begun = local(*started)
@@ -201,7 +204,7 @@ def test_the_night_on_which_clocks_change_has_its_own_length(
 
 
 @pytest.mark.usefixtures("berlin")
-def test_a_time_that_clocks_skip_comes_by_winters_clock() -> None:
+def test_a_time_that_clocks_skip_is_taken_in_standard_time() -> None:
     begun = local(2024, 3, 31, 1, 0)
     assert find_next_time(time(2, 30), begun) == local(2024, 3, 31, 3, 30)
 
@@ -218,19 +221,19 @@ def test_a_time_that_comes_twice_counts_both_times() -> None:
 def test_without_limits_time_is_never_up() -> None:
     timer = RunTimer(Limits())
     assert not timer.is_up
-    assert timer.ends is None
+    assert timer.ends_at is None
 
 
 @pytest.mark.usefixtures("berlin")
 def test_a_deadline_comes_after_the_seconds_that_were_left_at_the_start() -> None:
     clock = Clock()
     timer = RunTimer(Limits(deadline=HALF_PAST_FIVE), local(2024, 5, 1, 22, 0), clock)
-    assert timer.ends == local(2024, 5, 2, 5, 30)
+    assert timer.ends_at == local(2024, 5, 2, 5, 30)
     clock.now += 7.5 * 3600 - 1
     assert not timer.is_up
     clock.now += 1
     assert timer.is_up
-    assert timer.why == "the deadline 05:30 has come"
+    assert timer.why == "the deadline 05:30 was reached"
 
 
 def test_a_time_limit_counts_from_the_start() -> None:
@@ -241,8 +244,8 @@ def test_a_time_limit_counts_from_the_start() -> None:
     assert not timer.is_up
     clock.now += 1
     assert timer.is_up
-    assert timer.ends == datetime(2024, 5, 1, 1, 30, tzinfo=zone)
-    assert timer.why == "the time limit 1h30m is over"
+    assert timer.ends_at == datetime(2024, 5, 1, 1, 30, tzinfo=zone)
+    assert timer.why == "the time limit 1h30m was reached"
 
 
 @pytest.mark.usefixtures("berlin")
@@ -251,12 +254,32 @@ def test_the_limit_that_comes_first_ends_the_run(seconds: int, why: str) -> None
     limits = Limits(deadline=HALF_PAST_FIVE, time_limit=seconds)
     timer = RunTimer(limits, local(2024, 5, 1, 22, 0), Clock())
     assert why in timer.why
-    assert timer.ends is not None
-    assert timer.ends <= local(2024, 5, 2, 5, 30)
+    assert timer.ends_at is not None
+    assert timer.ends_at <= local(2024, 5, 2, 5, 30)
 
 
-def test_the_real_clocks_serve_without_being_given() -> None:
+def test_the_system_clocks_are_the_default() -> None:
     timer = RunTimer(Limits(time_limit=3600))
     assert not timer.is_up
-    assert timer.ends is not None
-    assert timer.ends.tzinfo is not None
+    assert timer.ends_at is not None
+    assert timer.ends_at.tzinfo is not None
+
+
+def test_a_moment_is_written_in_utc_with_milliseconds() -> None:
+    summer = timezone(timedelta(hours=2))
+    moment = datetime(2024, 5, 1, 1, 30, 0, 4_900, tzinfo=summer)
+    assert utc_text(moment) == "2024-04-30T23:30:00.004Z"
+
+
+def test_a_written_moment_is_read_back() -> None:
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    assert datetime.fromisoformat(utc_text(moment)) == moment
+
+
+def test_now_is_aware() -> None:
+    assert utc_now().utcoffset() == timedelta(0)
+
+
+def test_the_monotonic_clock_goes_on() -> None:
+    first = monotonic_seconds()
+    assert monotonic_seconds() >= first

@@ -1,4 +1,4 @@
-"""Where files lie, and what a URL grants access by, which is shown and kept nowhere."""
+"""Paths and URLs are parsed, and secrets of URLs are neither shown nor stored."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ AMAZON = (
         ("photos/a@b?token=x.jpg", "photos/a@b?token=x.jpg"),
     ],
 )
-def test_what_grants_access_is_no_part_of_a_name(url: str, public: str) -> None:
+def test_secrets_are_not_part_of_a_name(url: str, public: str) -> None:
     assert strip_secrets(url) == strip_secrets(public) == public
 
 
@@ -85,7 +85,7 @@ def test_parameters_that_grant_access_have_many_names(name: str) -> None:
     assert strip_secrets(f"https://h/a.jpg?id=7&{name}=x") == "https://h/a.jpg?id=7"
 
 
-def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
+def test_secrets_of_chained_urls_are_not_in_paths_of_a_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,14 +95,14 @@ def test_a_secret_of_a_chained_url_is_in_no_path_of_a_list(
     assert "hunter2" not in str(found)
 
 
-def test_the_url_that_was_given_last_is_the_one_that_is_opened() -> None:
+def test_the_last_given_url_is_opened() -> None:
     for signature in ("one", "two"):
         url = f"zip://a.jpg::https://h/p.zip?sig={signature}"
         assert hide_secrets(url) == str(parse_location(url)) == "zip://a.jpg::https://h/p.zip"
         assert restore_secrets("https://h/p.zip") == f"https://h/p.zip?sig={signature}"
 
 
-def test_no_message_of_a_client_has_a_secret() -> None:
+def test_messages_of_clients_have_no_secrets() -> None:
     text = "403, message='Forbidden', url='https://h/a.jpg?id=1&sig=abc', next: ftp://u:p@h/x, done"
     assert redact(text) == (
         "403, message='Forbidden', url='https://h/a.jpg?id=1', next: ftp://u@h/x, done"
@@ -115,16 +115,16 @@ def test_no_message_of_a_client_has_a_secret() -> None:
     ["x::y.zip", ":::a.tar", "a:%3Ab.zip", "a:%253A::%3A.zip", "s3://b/k::1.zip", "d::/p.zip"],
 )
 @pytest.mark.parametrize("name", ["a.jpg", "a::b.jpg", "b:"])
-def test_a_member_is_told_from_its_archive_whatever_they_are_called(
-    archive: str, name: str
-) -> None:
+def test_any_names_of_member_and_archive_are_told_apart(archive: str, name: str) -> None:
     assert is_archive(archive)
     found = split_member(build_member_url(archive, name))
     assert found is not None
     assert (str(parse_location(found[0])), found[1]) == (archive, name)
 
 
-def test_a_colon_in_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_colon_in_a_path_does_not_make_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     place = Place(tmp_path)
@@ -174,7 +174,7 @@ def signing(folder: Path, signature: str) -> Iterator[str]:
             thread.join()
 
 
-def test_signed_urls_leave_no_signature_anywhere_and_are_known_the_next_night(
+def test_signatures_are_written_nowhere_and_the_next_run_knows_the_photos(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("aiohttp")

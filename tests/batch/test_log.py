@@ -1,4 +1,4 @@
-"""Every event is one line, whatever it says and whatever becomes of standard error."""
+"""Every event is one line, and trouble with standard error never ends a run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_event_in_json_has_everything() -> None:
     )
 
 
-def test_json_has_no_value_that_json_lacks() -> None:
+def test_fields_are_converted_to_json_values() -> None:
     stream = io.StringIO()
     JsonLog(stream)(
         Event.SUMMARY,
@@ -81,7 +81,7 @@ def test_json_has_no_value_that_json_lacks() -> None:
     assert event["kind"] == "<class 'dict'>"
 
 
-def test_a_field_does_not_hide_what_every_event_has() -> None:
+def test_a_field_does_not_override_the_first_four() -> None:
     stream = io.StringIO()
     JsonLog(stream, now=lambda: NOW)(Event.FOUND, "found", time="never")
     assert logged(stream)[0]["time"] == "2024-05-01T03:30:00.007Z"
@@ -98,7 +98,7 @@ def test_an_event_is_one_printable_line(form: LogFormat) -> None:
     line.encode()
 
 
-def test_json_gives_back_what_was_logged() -> None:
+def test_json_round_trips_any_text() -> None:
     stream = io.StringIO()
     JsonLog(stream)(Event.ERROR, NASTY, detail=NASTY)
     assert logged(stream)[0]["message"] == logged(stream)[0]["detail"] == NASTY
@@ -115,7 +115,7 @@ def test_a_semicolon_before_an_option_stays() -> None:
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
-def test_a_quiet_log_tells_only_what_is_wrong(form: LogFormat) -> None:
+def test_a_quiet_log_has_only_warnings_and_errors(form: LogFormat) -> None:
     stream = io.StringIO()
     log = open_log(stream, form, quiet=True)
     log(Event.SUMMARY, "fine")
@@ -126,12 +126,12 @@ def test_a_quiet_log_tells_only_what_is_wrong(form: LogFormat) -> None:
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
-def test_a_log_without_a_stream_takes_events(form: LogFormat) -> None:
+def test_a_log_without_a_stream_drops_events(form: LogFormat) -> None:
     open_log(None, form)(Event.SUMMARY, "nobody listens")
 
 
 @pytest.mark.parametrize("form", list(LogFormat))
-def test_a_stream_that_was_closed_ends_nothing(form: LogFormat, tmp_path: Path) -> None:
+def test_a_closed_stream_raises_nothing(form: LogFormat, tmp_path: Path) -> None:
     real, memory = (tmp_path / "log").open("w"), io.StringIO()
     for stream in (real, memory):
         log = open_log(stream, form)
@@ -140,7 +140,7 @@ def test_a_stream_that_was_closed_ends_nothing(form: LogFormat, tmp_path: Path) 
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_lines_keep_their_order_with_what_else_is_written(tmp_path: Path) -> None:
+def test_lines_keep_their_order_among_other_output(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
         stream.write("first\n")
         TextLog(stream)(Event.SUMMARY, "second")
@@ -148,7 +148,7 @@ def test_lines_keep_their_order_with_what_else_is_written(tmp_path: Path) -> Non
     assert (tmp_path / "log").read_text() == "first\nsecond\nthird\n"
 
 
-def test_a_line_that_was_cut_off_does_not_join_the_next(tmp_path: Path) -> None:
+def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
     """As on a full disk, where room for a part was left."""
     path = tmp_path / "log"
     program = """

@@ -21,8 +21,8 @@ def test_pixels(text: str, pixels: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0", "-1", "1.5M", "100 M", "100m", "1MB", "1MiB", "M", "1T", "1M\n", "9999999G"]
 )
-def test_anything_else_is_no_number_of_pixels(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--max-pixels .* is no number of pixels") as raised:
+def test_other_text_is_not_a_number_of_pixels(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--max-pixels .* is not a number of pixels") as raised:
         parse_max_pixels(text)
     assert "\n" not in str(raised.value)
 
@@ -46,8 +46,8 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "0G", "-1", "1.5M", "1B", "1iB", "M", "9999999G", "1mb"])
-def test_anything_else_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--max-file-size .* is no size"):
+def test_other_text_is_not_a_size(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--max-file-size .* is not a size"):
         parse_max_file_size(text)
 
 
@@ -68,13 +68,13 @@ def test_the_defaults_of_the_command_are_those_of_python() -> None:
 @pytest.mark.parametrize(
     "given", [("--decode-timeout", "0s"), ("--max-pixels", "x"), ("--max-file-size", "1T")]
 )
-def test_the_command_refuses_them_before_it_begins(given: tuple[str, str]) -> None:
+def test_the_command_refuses_invalid_limits_before_it_starts(given: tuple[str, str]) -> None:
     ran = CliRunner().invoke(cli, ["nowhere", *given])
     assert ran.exit_code == ExitCode.USAGE
     assert f"{given[0]} {given[1]} is no" in ran.stderr
 
 
 @pytest.mark.parametrize("limits", [(0, 1, 1), (1, -1, 1), (1, 1, 0), (0.5, 1, 1), (True, 1, 1)])
-def test_limits_that_can_not_be_kept(limits: tuple[int, int, int]) -> None:
+def test_invalid_file_limits_are_refused(limits: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError, match="whole numbers of at least 1"):
         FileLimits(*limits)

@@ -1,7 +1,8 @@
-"""What a run of root has left is told to the next user with its owner, mode and the cure."""
+"""Errors on files that root left name the owner, the mode and the remedy."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,10 +17,11 @@ from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import Draft
 from batch.journal.journal import Journal
 from batch.models.shipped import list_own_models
-from batch.os_errors import describe_os_error
+from batch.os_errors import classify_read_error, describe_os_error, translate_write_errors
 from batch.reading.saved import open_saved_report
 from batch.recording.metrics import metrics_file
 from batch.recording.run_record import local_record_file
+from batch.records import Reason
 from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_destination
 from batch.reports.report import check_output
@@ -67,7 +69,7 @@ def test_a_journal(folder: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal"])
-def test_what_lies_beside_a_journal(folder: Path, suffix: str) -> None:
+def test_a_file_beside_a_journal(folder: Path, suffix: str) -> None:
     journal = _journal(folder / ".r.csv.journal")
     os.chown(journal, NOBODY, NOBODY)
     beside = _own(
@@ -124,7 +126,7 @@ def test_a_folder_of_another_user_s(folder: Path, act: Callable[[Path], object])
     _refused(folder, lambda: act(folder), ROOT_S.format(f"folder {folder}, ", "755"))
 
 
-def test_files_of_another_user_s_in_one_s_own_folder_are_replaced(folder: Path) -> None:
+def test_files_of_another_user_in_an_own_folder_are_replaced(folder: Path) -> None:
     _own(folder / "r.csv.run.json", 0o600)
     _own(folder / "r.csv", 0o600)
     with without_privileges(folder):
@@ -182,6 +184,34 @@ def test_photos_and_folders_of_photos(folder: Path) -> None:
         assert find(pattern) == [f"{folder}/locked!unreadable"]
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space there or use -o, then run again"),
+        (errno.EDQUOT, "free some of your quota there or use -o, then run again"),
+        (errno.ENOENT, "create its folder first or use -o"),
+        (errno.EROFS, "use -o"),
+    ],
+)
+def test_a_write_error_has_its_remedy(number: int, remedy: str) -> None:
+    with pytest.raises(OutputError) as caught, translate_write_errors("report r.csv", "use -o"):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == f"report r.csv can't be written ({os.strerror(number)}); {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(), Reason.VANISHED),
+        (NotADirectoryError(), Reason.VANISHED),
+        (PermissionError(), Reason.UNREADABLE),
+        (None, Reason.UNREADABLE),
+    ],
+)
+def test_a_missing_file_has_vanished(error: BaseException | None, reason: Reason) -> None:
+    assert classify_read_error(error) is reason
+
+
 def test_other_errors_keep_the_system_s_words() -> None:
     assert describe_os_error(FileNotFoundError(2, "No such file or directory", "x")) == (
         "No such file or directory"
@@ -189,7 +219,7 @@ def test_other_errors_keep_the_system_s_words() -> None:
     assert describe_os_error(PermissionError(13, "Permission denied")) == "permission denied"
 
 
-def test_models_in_a_home_that_may_not_be_entered_are_none(folder: Path) -> None:
+def test_a_closed_home_has_no_models(folder: Path) -> None:
     home = folder / "home"
     home.mkdir(mode=0o700)
     with without_privileges(folder):

@@ -59,7 +59,7 @@ INTERESTING = [
         (b"/=b", "/=b"),
     ],
 )
-def test_each_rule_has_its_text(name: bytes, text: str) -> None:
+def test_each_escape(name: bytes, text: str) -> None:
     path = Path(os.fsdecode(name))
     assert path_text(path) == text
     assert parse_path_text(text) == path
@@ -135,20 +135,20 @@ def test_a_formula_guard_names_the_same_file(
 
 
 @pytest.mark.parametrize("text", ["a\\", "a\\q", "\\x4", "\\xgg", "\\\n"])
-def test_text_that_no_path_gives_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError, match="is no escape") as caught:
+def test_text_with_an_invalid_escape_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an escape") as caught:
         parse_path_text(text)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["a\\x00b", "a\0b"])
-def test_text_with_a_nul_is_no_path(text: str) -> None:
+def test_text_with_a_nul_is_not_a_path(text: str) -> None:
     for turned in (parse_path_text, path_bytes):
         with pytest.raises(ValueError, match="has a NUL"):
             turned(text)
 
 
-def test_labels_are_one_line_and_no_formula() -> None:
+def test_labels_are_one_line_and_not_a_formula() -> None:
     assert label_text("happy") == "happy"
     assert label_text("=SUM(A1)") == "'=SUM(A1)"
     assert label_text("two\nlines") == "two\\nlines"

@@ -15,15 +15,15 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_lines_come_now_and_then_and_rows_pass_through() -> None:
+def test_lines_are_logged_and_rows_pass_through() -> None:
     stream = io.StringIO()
-    assert list(ProgressLog(TextLog(stream), every=0.0)(ROWS, 7)) == ROWS
+    assert list(ProgressLog(TextLog(stream), interval=0.0)(ROWS, 7)) == ROWS
     lines = stream.getvalue().splitlines()
     assert lines[-1].startswith("5 of 7 photos, ")
     assert lines[-1].endswith(" photos/s")
 
 
-def test_a_short_run_says_nothing_before_its_summary() -> None:
+def test_a_short_run_logs_no_progress() -> None:
     stream = io.StringIO()
     assert list(ProgressLog(TextLog(stream))(ROWS, None)) == ROWS
     assert stream.getvalue() == ""

@@ -63,7 +63,7 @@ def test_every_failure_comes_back_as_it_was(stage: Stage, reason: Reason) -> Non
 
 
 @pytest.mark.parametrize("number", ODD)
-def test_every_digit_of_a_number_is_kept(number: float) -> None:
+def test_numbers_keep_their_full_precision(number: float) -> None:
     answer = Answer(Status.OK, "happy", number, {"happy": number}, Box(*[number] * 5))
     back = unpack_row(PATH, pack_row(Row(PATH, Status.OK, answer, Source.FACE, (answer,), 1, 1)))
     assert back.answer is not None
@@ -72,7 +72,7 @@ def test_every_digit_of_a_number_is_kept(number: float) -> None:
     assert back.answer.box.left == back.answer.box.score == number
 
 
-def test_a_row_is_given_to_whichever_file_has_its_bytes() -> None:
+def test_a_row_can_be_given_to_another_file_with_the_same_bytes() -> None:
     failure = Failure(PATH, Stage.DECODE, Reason.CORRUPT, "broken")
     other = Path("copy.jpg")
     back = unpack_row(other, pack_row(Row(PATH, Status.FAILED, failure=failure)))
@@ -86,7 +86,7 @@ def test_the_text_is_one_line_of_json() -> None:
     assert json.loads(text)["status"] == "ok"
 
 
-def test_a_detail_is_cut_and_what_is_no_unicode_in_it_replaced() -> None:
+def test_details_are_cut_and_invalid_unicode_is_replaced() -> None:
     failure = Failure(PATH, Stage.READ, Reason.UNREADABLE, "\udce9" + "x" * (MAX_DETAIL_CHARS - 1))
     kept = unpack_failure(PATH, pack_failure(failure))
     assert kept.detail == "?" + "x" * (MAX_DETAIL_CHARS - 1)
@@ -150,7 +150,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_row_that_can_not_be_is_refused(change: dict[str, Any]) -> None:
+def test_an_inconsistent_row_is_refused(change: dict[str, Any]) -> None:
     assert unpack_row(PATH, json.dumps(SOUND)).status is Status.OK
     with pytest.raises(ValueError, match=r"\S"):
         unpack_row(PATH, json.dumps(SOUND | change))
@@ -159,12 +159,12 @@ def test_a_row_that_can_not_be_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "null", "[]", "7", "{}", "[" * 100_000, "NaN", '"' + "\\ud800" + '"']
 )
-def test_any_other_text_is_refused_in_the_same_way(text: str) -> None:
+def test_text_that_is_not_a_row_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         unpack_row(PATH, text)
 
 
-def test_numbers_that_are_none_are_refused() -> None:
+def test_nan_and_infinity_are_refused() -> None:
     text = json.dumps(SOUND).replace("0.75", "NaN")
     with pytest.raises(ValueError, match="JSON"):
         unpack_row(PATH, text)
@@ -178,7 +178,9 @@ def test_numbers_that_are_none_are_refused() -> None:
         (("glad", "sad"), ("glad", "sad")),
     ],
 )
-def test_a_row_of_another_model_is_told(labels: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+def test_a_row_of_another_model_is_detected(
+    labels: tuple[str, ...], outputs: tuple[str, ...]
+) -> None:
     row = unpack_row(PATH, json.dumps(SOUND))
     check_outputs(row, ("happy", "sad"), ("happy", "sad", "neither"))
     with pytest.raises(ValueError, match="probabilities of"):

@@ -1,4 +1,4 @@
-"""A shard is the same files for ever, and its run minds those alone."""
+"""A shard always has the same files, and its run changes no others."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_every_file_is_in_one_shard_and_shards_are_alike() -> None:
 
 
 @pytest.mark.parametrize("text", ["1/1", "3/16", "16/16", f"1/{MAX_SHARDS}", "03/16"])
-def test_shards_are_read(text: str) -> None:
+def test_shards_are_parsed(text: str) -> None:
     assert str(parse_shard(text)) == text.removeprefix("0")
 
 
 @pytest.mark.parametrize(
     "text", ["", "3", "0/16", "17/16", "-1/2", "1/0", "1/2/3", "1 / 2", "²/3", f"1/{MAX_SHARDS}0"]
 )
-def test_what_is_no_shard_is_refused(text: str) -> None:
+def test_text_that_is_not_a_shard_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--shard .* such as 3/16"):
         parse_shard(text)
 
@@ -75,7 +75,7 @@ def test_positions_are_those_among_all_files() -> None:
     assert len({record.listing for record in records if record}) == 1
 
 
-def test_a_listing_s_digest_tells_of_any_change() -> None:
+def test_the_digest_of_a_listing_detects_any_change() -> None:
     def digest(*paths: bytes) -> str:
         listing = ListingDigest()
         for path in paths:

@@ -1,4 +1,4 @@
-"""Commands whose standard streams are full, closed or left: a message and an exit code."""
+"""Full, closed and missing standard streams give a message and an exit code."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def run(
     ],
 )
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_standard_output_that_takes_nothing(
+def test_a_full_standard_output(
     name: str, redirection: str, why: str, unbuffered: bool, folder: Path
 ) -> None:
     ran = run(folder, redirection, *COMMANDS[name], unbuffered=unbuffered)
     assert ran.returncode == (ExitCode.USAGE if name == "diff" else ExitCode.FAILED)
     assert f"standard output can't be written ({why}); " in ran.stderr
     # A dry run tells on standard error of what it leaves out.
-    lines = [line for line in ran.stderr.splitlines() if not line.startswith("left out: ")]
+    lines = [line for line in ran.stderr.splitlines() if not line.startswith("skipped: ")]
     assert len(lines) == 1
 
 
 @pytest.mark.parametrize("name", ["label", *COMMANDS])
-def test_a_reader_that_has_gone_is_no_error(name: str, folder: Path) -> None:
+def test_a_closed_pipe_is_not_reported(name: str, folder: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     ran = subprocess.run(
@@ -85,7 +85,7 @@ def test_a_reader_that_has_gone_is_no_error(name: str, folder: Path) -> None:
     os.close(writing)
     assert ran.returncode == (ExitCode.USAGE if name == "diff" else ExitCode.FAILED)
     # A dry run tells on standard error of what it leaves out.
-    assert [line for line in ran.stderr.splitlines() if not line.startswith("left out: ")] == []
+    assert [line for line in ran.stderr.splitlines() if not line.startswith("skipped: ")] == []
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_a_reader_that_has_gone_is_no_error(name: str, folder: Path) -> None:
         ("2>&-", ("--dry-run", "."), 0),
     ],
 )
-def test_a_standard_error_that_takes_nothing_changes_no_exit_code(
+def test_a_full_standard_error_does_not_change_the_exit_code(
     redirection: str, args: tuple[str, ...], code: int, folder: Path
 ) -> None:
     assert run(folder, redirection, *args).returncode == code
 
 
 @pytest.mark.parametrize("redirection", [">&- 2>&- <&-", "<&-"])
-def test_a_run_without_streams_writes_its_report_as_ever(redirection: str, folder: Path) -> None:
+def test_a_run_without_streams_writes_its_report(redirection: str, folder: Path) -> None:
     ran = run(folder, redirection, "a.jpg", "-q", "-o", "r.csv")
     assert ran.returncode == ExitCode.INCOMPLETE
     assert (folder / "r.csv").read_text().splitlines()[1].startswith("a.jpg,failed,")

@@ -37,7 +37,7 @@ def test_a_stage_that_fails_took_its_time_too(clock: list[float]) -> None:
     assert timings.seconds() == {FACES: 2.0}
 
 
-def test_stages_may_lie_in_one_another(clock: list[float]) -> None:
+def test_stages_may_be_nested(clock: list[float]) -> None:
     clock += [0.0, 1.0, 3.0, 10.0]
     timings = Timings()
     with timings.of(REPORT), timings.of(READ):
@@ -64,7 +64,7 @@ def test_no_time_is_lost_between_threads(monkeypatch: pytest.MonkeyPatch) -> Non
     assert timings.seconds() == {READ: 2_000.0}
 
 
-def test_every_stage_has_its_place_in_the_record_of_a_run() -> None:
+def test_every_stage_is_in_the_run_record() -> None:
     stages = (DISCOVER, READ, DECODE, FACES, CROP, CLASSIFY, REPORT)
     seconds = StageSeconds(wall=1.0, **dict.fromkeys(stages, 2.0))
     assert [getattr(seconds, stage) for stage in stages] == [2.0] * len(stages)

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from batch.errors import ExitCode
-from batch.limits import parse_deadline, parse_max_failures, parse_max_gone, parse_time_limit
+from batch.limits import parse_count, parse_deadline, parse_duration
 from batch.log import Event, JsonLog, Level
 from batch.recording import drift
 from batch.recording.metrics import METRICS, SUCCESS_CODES
@@ -90,9 +91,9 @@ def test_the_outcomes_and_their_exit_codes() -> None:
     ("option", "parse"),
     [
         ("--deadline", parse_deadline),
-        ("--time-limit", parse_time_limit),
-        ("--max-failures", parse_max_failures),
-        ("--max-gone", parse_max_gone),
+        ("--time-limit", partial(parse_duration, option="--time-limit")),
+        ("--max-failures", partial(parse_count, option="--max-failures")),
+        ("--max-gone", partial(parse_count, option="--max-gone")),
     ],
 )
 def test_the_limits_are_written_as_they_are_read(option: str, parse: Any) -> None:

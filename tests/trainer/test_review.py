@@ -78,7 +78,7 @@ def test_what_was_said_last_counts(tmp_path: Path) -> None:
         ({"path": "a", "label": "sad", "face": -1}, "is no number of a face"),
         ({"path": "a\\x00b", "label": "sad"}, "has a NUL"),
         ({"path": "a\0b", "label": "sad"}, "has a NUL|contains NUL"),
-        ({"path": "a\\q", "label": "sad"}, "is no escape"),
+        ({"path": "a\\q", "label": "sad"}, "is not an escape"),
     ],
 )
 def test_a_line_that_can_not_be_understood_is_named(tmp_path: Path, row: Row, said: str) -> None:

@@ -97,7 +97,7 @@ class LabelActor:
         except BatchLabelError as error:
             problem, remedy = error.problem, error.remedy
         except Exception as error:
-            problem, remedy = f"{type(error).__name__}: {error}", "tell the makers of batch-label"
+            problem, remedy = f"{type(error).__name__}: {error}", "please report this bug"
         return BlockResult(number, self._node, problem=problem, remedy=remedy)
 
     def _open_engine(self) -> LocalEngine:

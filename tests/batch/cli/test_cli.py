@@ -141,8 +141,8 @@ def test_a_dry_run_lists_and_writes_nothing(command: Command, photos: Path, tmp_
         "photos/sub/small.png",
     ]
     assert ran.stderr.splitlines() == [
-        "left out: photos/notes.txt (no image)",
-        "3 files would be labelled, 1 left out (1 no image)",
+        "skipped: photos/notes.txt (no image)",
+        "3 files would be labelled, 1 skipped (1 no image)",
     ]
     assert not (tmp_path / "r.csv").exists()
 
@@ -158,7 +158,7 @@ def test_a_run_that_finds_nothing_says_what_would_take_what_is_there(
     ran = command("links", "-o", "r.csv")
     assert ran.returncode == ExitCode.OK
     assert (
-        "0 photos found, 0 to be labelled: 3 left out (2 symbolic link, 1 camera raw); "
+        "0 photos found, 0 to be labelled: 3 skipped (2 symbolic link, 1 camera raw); "
         "follow links with --follow-symlinks; take camera raws, by their previews, with --raws"
     ) in ran.stderr
     record = json.loads((tmp_path / "r.csv.run.json").read_text())

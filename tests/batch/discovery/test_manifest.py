@@ -220,7 +220,7 @@ def test_a_torn_manifest_is_refused_before_anything(place: Place) -> None:
     [
         ({"path": ["a", None]}, "row 2 is damaged .no path"),
         ({"path": ["a", ""]}, "row 2 is damaged .no path"),
-        ({"path": ["a", "x\\q"]}, "row 2 is damaged .* is no escape"),
+        ({"path": ["a", "x\\q"]}, "row 2 is damaged .* is not an escape"),
         ({"path": ["a", "x\\x00"]}, "row 2 is damaged .* has a NUL"),
         ({"path": ["a", "b"], "failure": ["vanished: x", "bored: x"]}, "row 2 .*'bored'"),
     ],

@@ -1,4 +1,4 @@
-"""What killed processes left is removed if it proves to be this program's, and nothing else is."""
+"""Only drafts that are proven to be abandoned are removed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert not names(tmp_path)
 
 
-def test_what_is_in_use_is_not_even_in_the_same_process(tmp_path: Path) -> None:
+def test_a_draft_in_use_stays_even_in_the_same_process(tmp_path: Path) -> None:
     path, stream = open_draft(tmp_path, STEM)
     folder = DraftFolder.make(tmp_path, STEM)
     clean(tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_in_use_is_not_even_in_the_same_process(tmp_path: Path) -> None:
     assert not names(tmp_path)
 
 
-def test_the_number_of_a_process_proves_nothing(tmp_path: Path) -> None:
+def test_a_process_id_proves_nothing(tmp_path: Path) -> None:
     """Two containers that share a folder have the same numbers."""
     apart = ["unshare", "--pid", "--fork", "--kill-child"]
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"]).returncode:
@@ -147,7 +147,9 @@ def replaced_by_a_link(draft: Path) -> None:
     "spoil",
     [with_other_names, pytest.param(given_away, marks=needs_root), replaced_by_a_link],
 )
-def test_what_lacks_one_proof_stays(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_draft_without_one_of_the_proofs_stays(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
     for draft in leave(tmp_path):
         spoil(draft)
     before = names(tmp_path)
@@ -194,9 +196,7 @@ def with_a_link_to_the_marker(folder: Path) -> None:
     [without_marker, with_other_text, with_half_of_the_text, with_another_s_marker,
      with_a_link_to_the_marker],
 )  # fmt: skip
-def test_a_folder_that_its_marker_does_not_prove_stays(
-    tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
+def test_a_folder_with_another_marker_stays(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     _, folder = leave(tmp_path)
     spoil(folder)
     before = {path: path.stat().st_size for path in folder.rglob("*")}
@@ -217,7 +217,7 @@ def test_links_in_a_folder_are_removed_and_not_followed(tmp_path: Path) -> None:
     assert names(mine) == {"photo.jpg"}
 
 
-def test_a_folder_in_the_making_is_nobody_s_to_remove(
+def test_a_folder_without_a_complete_marker_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes that start at once clean up wherever another of them is at the moment."""
@@ -253,7 +253,7 @@ def _after(function: Callable[..., object], then: Callable[[], None]) -> Callabl
     return call
 
 
-def test_a_file_that_is_taken_before_its_lock_is_made_anew(
+def test_a_draft_removed_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, taken = fcntl.flock, list[bool]()
@@ -272,7 +272,7 @@ def test_a_file_that_is_taken_before_its_lock_is_made_anew(
 
 
 @pytest.mark.parametrize("letter", ["a", "ä", "\U0001f642", os.fsdecode(b"\xff")])
-def test_a_draft_s_name_is_no_longer_than_names_may_be(tmp_path: Path, letter: str) -> None:
+def test_the_name_of_a_draft_fits_file_systems(tmp_path: Path, letter: str) -> None:
     target = tmp_path / (letter * (255 // len(os.fsencode(letter))))
     name = make_draft_name(draft_stem(target))
     assert len(os.fsencode(name)) <= 255
@@ -282,7 +282,7 @@ def test_a_draft_s_name_is_no_longer_than_names_may_be(tmp_path: Path, letter: s
     stream.close()
 
 
-def test_names_are_ones_that_nobody_else_would_choose() -> None:
+def test_names_are_unguessable() -> None:
     assert make_draft_name(STEM) != make_draft_name(STEM)
     assert len(make_draft_name("")) - len(".batch-label-.tmp") == 2 * drafts.TOKEN_BYTES
     assert (

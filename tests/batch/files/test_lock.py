@@ -14,8 +14,8 @@ from batch.files.lock import hold_lock
 
 HOLD = """
 import sys
-from batch.files.lock import locked
-with locked(sys.argv[1]):
+from batch.files.lock import hold_lock
+with hold_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -71,7 +71,7 @@ def test_nothing_stays_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_a_lock_s_name_that_holds_something_is_locked_and_stays(tmp_path: Path) -> None:
+def test_a_file_with_content_in_place_of_a_lock_is_locked_and_stays(tmp_path: Path) -> None:
     (tmp_path / ".results.csv.lock").write_text("mine")
     output = str(tmp_path / "results.csv")
     with hold_lock(output), pytest.raises(LockedError), hold_lock(output):
@@ -79,7 +79,7 @@ def test_a_file_of_a_lock_s_name_that_holds_something_is_locked_and_stays(tmp_pa
     assert (tmp_path / ".results.csv.lock").read_text() == "mine"
 
 
-def test_a_link_in_the_lock_s_place_leads_nowhere(tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_lock_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".results.csv.lock").symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(OutputError, match="symbolic links"),
@@ -89,7 +89,7 @@ def test_a_link_in_the_lock_s_place_leads_nowhere(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".results.csv.lock"]
 
 
-def test_another_file_that_has_taken_the_lock_s_name_stays(tmp_path: Path) -> None:
+def test_a_file_that_replaced_the_lock_stays(tmp_path: Path) -> None:
     with hold_lock(str(tmp_path / "results.csv")):
         (lock,) = tmp_path.iterdir()
         lock.unlink()
@@ -97,7 +97,7 @@ def test_another_file_that_has_taken_the_lock_s_name_stays(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == [lock.name]
 
 
-def test_a_file_system_without_locks_is_told_from_another_run(
+def test_a_file_system_without_locks_is_not_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(descriptor: int, how: int) -> None:

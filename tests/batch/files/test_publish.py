@@ -1,4 +1,4 @@
-"""A report takes its name only when it is whole, whatever happens on the way."""
+"""A report is replaced only when the new one is complete."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ LIMITED_RUN = """
 import resource, sys
 from pathlib import Path
 from batch.errors import OutputError
-from batch.files.publish import Draft, writing
+from batch.files.publish import Draft
+from batch.os_errors import translate_write_errors
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 draft = Draft(Path(sys.argv[1]))
 try:
-    with writing("report"):
+    with translate_write_errors("report"):
         for _ in range(100):
             draft.stream.write(b"x" * 1000)
     draft.publish()
@@ -141,7 +142,7 @@ def test_a_link_is_followed(report: Path, tmp_path: Path) -> None:
     assert names(link.parent) == {link.name}
 
 
-def test_a_link_to_nothing_yet_gets_its_target(tmp_path: Path) -> None:
+def test_the_missing_target_of_a_link_is_created(tmp_path: Path) -> None:
     link = tmp_path / "latest.csv"
     link.symlink_to("2024.csv")
     Draft(link).publish()
@@ -149,7 +150,7 @@ def test_a_link_to_nothing_yet_gets_its_target(tmp_path: Path) -> None:
     assert (tmp_path / "2024.csv").is_file()
 
 
-def test_a_folder_that_vanishes_during_the_run_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_a_folder_removed_during_the_run_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     draft = Draft(folder / "results.csv")
@@ -162,7 +163,7 @@ def test_a_folder_that_vanishes_during_the_run_is_an_error_with_a_remedy(tmp_pat
     draft.discard()
 
 
-def test_no_more_room_leaves_the_earlier_report(report: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_report(report: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", LIMITED_RUN, str(report)],
         capture_output=True,
@@ -176,12 +177,12 @@ def test_no_more_room_leaves_the_earlier_report(report: Path) -> None:
     assert names(report.parent) == {report.name}
 
 
-def test_a_photo_that_comes_to_lie_there_during_the_run_is_not_lost(report: Path) -> None:
+def test_a_photo_saved_there_during_the_run_is_not_replaced(report: Path) -> None:
     draft = Draft(report)
     draft.stream.write(b"new")
     Image.new("RGB", (8, 8)).save(report, "JPEG")
     photo = report.read_bytes()
-    with pytest.raises(OutputError, match="is a picture, which is not replaced"):
+    with pytest.raises(OutputError, match="is a picture, and pictures are never replaced"):
         draft.publish()
     draft.discard()
     assert report.read_bytes() == photo

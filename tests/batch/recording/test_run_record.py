@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.errors import OutputError
-from batch.limits import Limits, parse_max_failures
+from batch.limits import Limits, parse_count
 from batch.options import Options, Provider, Search
 from batch.recording.drift import Drift
 from batch.recording.run_record import (
@@ -181,7 +181,7 @@ def test_the_record_lies_beside_the_report(report: str, name: str) -> None:
 
 def test_settings_are_the_options_flat() -> None:
     options = Options(provider=Provider.CUDA, devices=(0, 2), search=Search(hidden=True))
-    limits = Limits(time(5, 30), 5400, parse_max_failures("2%"))
+    limits = Limits(time(5, 30), 5400, parse_count("2%", "--max-failures"))
     settings = flatten_options(options, limits)
     assert settings["provider"] == "cuda"
     assert settings["devices"] == (0, 2)

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from batch.errors import ExitCode, OutputError, UsageError
-from batch.files.drafts import exchange
+from batch.files.publish import exchange
 from batch.reading.diff import diff
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from batch.reports import dataset, dataset_store

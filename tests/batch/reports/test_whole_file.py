@@ -12,9 +12,8 @@ from PIL import Image
 
 from batch.errors import OutputError
 from batch.files.drafts import draft_stem, make_draft_name
-from batch.files.regular_file import MAX_RECORD_BYTES
 from batch.location import Url
-from batch.reports.whole_file import AtomicFile, AtomicObject
+from batch.reports.whole_file import MAX_RECORD_BYTES, AtomicFile, AtomicObject
 
 ELSEWHERE = "name another place"
 

@@ -52,7 +52,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
-    """Fetch a file from a server that replies with these bytes."""
+    """Fetch a file from a server whose replies ``answer`` sends."""
     with answering(lambda connection, method, path: answer(connection)) as server:
         return Fetcher(MAX).fetch(Url(f"{server}/a.jpg", size=size)).content
 
