@@ -57,8 +57,8 @@ NOT_REGULAR = "not a regular file"
 class ArchiveError(Exception):
     """An archive or one of its members can't be read, for this ``reason``."""
 
-    def __init__(self, why: str, reason: Reason = Reason.CORRUPT) -> None:
-        super().__init__(why)
+    def __init__(self, detail: str, reason: Reason = Reason.CORRUPT) -> None:
+        super().__init__(detail)
         self.reason = reason
 
 
@@ -68,14 +68,14 @@ class Member(NamedTuple):
     Attributes:
         name: its name in the archive.
         size: its unpacked size in bytes.
-        why: why it can't be read or is skipped; empty for a sound file.
-        reason: the reason in the report, if ``why`` is not empty.
+        detail: what is wrong with it, or detail it is skipped; empty for a sound file.
+        reason: the reason in the report, if ``detail`` is not empty.
         is_skipped: it is not a file but a link, a pipe or a device.
     """
 
     name: str
     size: int
-    why: str = ""
+    detail: str = ""
     reason: Reason = Reason.CORRUPT
     is_skipped: bool = False
 
@@ -142,8 +142,8 @@ def _is_zip(path: str, file: BinaryIO) -> bool:
     file.seek(0)
     for magic, packed in _UNSUPPORTED_MAGICS.items():
         if head.startswith(magic):
-            why = f"it is {packed}, unlike its name: rename it, then unpack it"
-            raise ArchiveError(why, Reason.UNSUPPORTED)
+            detail = f"it is {packed}, unlike its name: rename it, then unpack it"
+            raise ArchiveError(detail, Reason.UNSUPPORTED)
     if head.startswith(_ZIP_MAGICS):
         return True
     return head[_TAR_MAGIC] != b"ustar" and path.lower().endswith(".zip")
@@ -215,8 +215,8 @@ class ZipArchive:
             return Member(info.filename, 0, "its bytes overlap those of another member")
         if not is_size(info.file_size):
             return Member(info.filename, 0, f"invalid size {info.file_size}")
-        if why := _describe_unreadable(info):
-            return Member(info.filename, 0, why, Reason.UNSUPPORTED)
+        if detail := _describe_unreadable(info):
+            return Member(info.filename, 0, detail, Reason.UNSUPPORTED)
         return Member(info.filename, info.file_size)
 
 
@@ -391,15 +391,15 @@ class TarArchive:
             return  # a file that is packed twice is a link to itself the second time
         self._members.pop(name, None)  # of several with one name the last counts
         if not (info.isreg() or info.islnk()):
-            why = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
-            member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, is_skipped=True), 0
+            detail = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
+            member, offset = Member(info.name, 0, detail, Reason.NOT_A_FILE, is_skipped=True), 0
         elif linked is not None:
-            why = "" if target else "a hard link to a file that is not before it in the archive"
-            member = target._replace(name=info.name) if target else Member(info.name, 0, why)
+            detail = "" if target else "a hard link to a file that is not before it in the archive"
+            member = target._replace(name=info.name) if target else Member(info.name, 0, detail)
             offset = self._offsets.get(linked, 0)
         elif info.issparse():  # its bytes are in several pieces
-            why = "a sparse file, which can't be read in its archive: unpack it"
-            member, offset = Member(info.name, 0, why, Reason.UNSUPPORTED), 0
+            detail = "a sparse file, which can't be read in its archive: unpack it"
+            member, offset = Member(info.name, 0, detail, Reason.UNSUPPORTED), 0
         else:
             member, offset = _tar_to_member(info), info.offset_data
         self._members[name], self._offsets[name] = member, offset

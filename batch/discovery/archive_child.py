@@ -150,8 +150,8 @@ class _Server:
         if request.kind is RequestKind.FIND:
             self._send(pack_frame(FrameKind.MEMBERS, encode([_to_record(member)])))
             return
-        if member.why:
-            raise ArchiveError(member.why, member.reason)
+        if member.detail:
+            raise ArchiveError(member.detail, member.reason)
         for data in archive.read(member, request.max_bytes):
             if self._unsent:
                 self._send(self._unsent)
@@ -188,7 +188,7 @@ def _batch_members(members: Iterator[Member]) -> Iterator[list[MemberRecord]]:
 
 def _to_record(member: Member) -> MemberRecord:
     name = shorten_path(member.name)
-    why = member.why if name == member.name else "its name is too long"
+    detail = member.detail if name == member.name else "its name is too long"
     return MemberRecord(
-        encode_name(name), member.size, why[:MAX_TEXT_CHARS], member.reason, member.is_skipped
+        encode_name(name), member.size, detail[:MAX_TEXT_CHARS], member.reason, member.is_skipped
     )

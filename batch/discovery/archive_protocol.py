@@ -63,7 +63,7 @@ class MemberRecord(msgspec.Struct, array_like=True):
 
     name: _Name
     size: _Size
-    why: _Text
+    detail: _Text
     reason: Reason
     is_skipped: bool = False
 

@@ -142,7 +142,7 @@ class ArchiveReader:
             raise self._make_invalid_reply_error(str(error)) from error
         for member in listed:
             name = decode_name(member.name)
-            yield Member(name, member.size, member.why, member.reason, member.is_skipped)
+            yield Member(name, member.size, member.detail, member.reason, member.is_skipped)
 
     def _request(self, request: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
         """Send a request and yield the frames of its reply; end the process if it is cut short."""
@@ -160,8 +160,8 @@ class ArchiveReader:
                 if kind is not FrameKind.BUSY:
                     yield kind, content
         except TimeoutError as error:
-            why = f"nothing of its archive was read for {self._timeout} s"
-            raise ArchiveError(why, Reason.TIMEOUT) from error
+            detail = f"nothing of its archive was read for {self._timeout} s"
+            raise ArchiveError(detail, Reason.TIMEOUT) from error
         except ConnectionError as error:
             raise self._make_lost_error() from error
         finally:
@@ -268,10 +268,10 @@ class ArchiveReader:
         except subprocess.TimeoutExpired:
             return "hung up"
 
-    def _make_invalid_reply_error(self, why: str) -> ArchiveError:
+    def _make_invalid_reply_error(self, detail: str) -> ArchiveError:
         self.close()
         return ArchiveError(
-            f"the process that read its archive sent an invalid reply: {why}", Reason.CRASHED
+            f"the process that read its archive sent an invalid reply: {detail}", Reason.CRASHED
         )
 
 

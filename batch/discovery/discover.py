@@ -25,7 +25,7 @@ def discover(
     search: Search,
     *,
     listing: BinaryIO | None = None,
-    on_skip: OnSkip = lambda path, why: None,
+    on_skip: OnSkip = lambda location, reason: None,
     shard: Shard | None = None,
 ) -> Iterator[Location | Failure]:
     """Yield the locations of the photos that inputs name, or of one shard of them.
@@ -77,7 +77,7 @@ class Discovery:
         search: Search,
         *,
         listing: BinaryIO | None = None,
-        on_skip: OnSkip = lambda path, why: None,
+        on_skip: OnSkip = lambda location, reason: None,
         check: StopCheck = never_stop,
     ) -> None:
         self._search = search
@@ -140,7 +140,7 @@ class Discovery:
             detail = "a manifest or list among other inputs is not read: give it alone"
             found = (make_failed(path, Reason.NOT_AN_IMAGE, detail) for path in paths)
         elif start.kind is InputKind.REFUSED:
-            found = (make_failed(path, Reason.UNREADABLE, start.why) for path in paths)
+            found = (make_failed(path, Reason.UNREADABLE, start.detail) for path in paths)
         elif start.kind is InputKind.DUPLICATE_URL:
             found = ()
             for path in paths:

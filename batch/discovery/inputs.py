@@ -63,7 +63,7 @@ class StartingPoint(NamedTuple):
         opens_archives: if it is an archive, take its members.
         enters_folders: if it is a folder, search it. A list of all files that were found has their
             folders as well, so in a list only a folder that ends in a slash is searched.
-        why: why a line is refused, else empty.
+        detail: why a line is refused, else empty.
         base: the path that exclude patterns are relative to; None for ``path`` itself.
     """
 
@@ -71,7 +71,7 @@ class StartingPoint(NamedTuple):
     kind: InputKind
     opens_archives: bool = False
     enters_folders: bool = True
-    why: str = ""
+    detail: str = ""
     base: str | None = None
 
 
@@ -160,9 +160,9 @@ class InputResolver:
             return [self._find_member(url)]
         if url.lower().endswith(LIST_SUFFIXES):
             starts = []
-            for line, why in read_url_list(url, self._check):
-                if why:
-                    starts.append(StartingPoint(line, InputKind.REFUSED, why=why))
+            for line, detail in read_url_list(url, self._check):
+                if detail:
+                    starts.append(StartingPoint(line, InputKind.REFUSED, detail=detail))
                 else:
                     starts += self._resolve_lines([line])
             return starts

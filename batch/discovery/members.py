@@ -53,7 +53,9 @@ def list_members(
     try:
         with closing(retry(lambda: _open_listing(reader, archive.path), check)) as members:
             for member in members:
-                reason = member.why if member.is_skipped else search.find_skip_reason(member.name)
+                reason = (
+                    member.detail if member.is_skipped else search.find_skip_reason(member.name)
+                )
                 if reason:
                     on_skip(parse_location(build_member_url(archive.path, member.name)), reason)
                 else:
@@ -107,8 +109,8 @@ def _chain_members(
 
 def _to_found(archive: FoundFile, member: Member) -> FoundFile:
     path = build_member_url(archive.path, member.name)
-    if member.why:
-        return make_failed(path, member.reason, member.why)
+    if member.detail:
+        return make_failed(path, member.reason, member.detail)
     # The archive's time, as members often have no time but zero.
     return make_found(path, member.size, etag=archive.etag or str(archive.mtime_ns))
 

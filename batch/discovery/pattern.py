@@ -56,8 +56,8 @@ def expand_pattern(
     found = set(
         check_every(CHECK_EVERY, check, _iter_matches(top, parts[fixed:], search, excluded, check))
     )
-    for path, why in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
-        exclude(path, why)
+    for path, reason in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
+        exclude(path, reason)
     if not found and not excluded:
         raise InputError(f"no file matches {pattern!r}", "check the pattern and the folder")
     return top, sorted(found, key=os.fsencode)
@@ -77,8 +77,8 @@ def _iter_matches(
                 continue
             try:
                 link = S_ISLNK(os.lstat(path).st_mode)
-                if why := _find_skip_reason(path, link, search.follow_symlinks):
-                    excluded[path] = why
+                if reason := _find_skip_reason(path, link, search.follow_symlinks):
+                    excluded[path] = reason
                 else:
                     yield path
             except (FileNotFoundError, NotADirectoryError):
@@ -108,14 +108,14 @@ def _iter_matches(
                         is_wanted = part == ANY_DEPTH and is_folder
                     if not is_wanted:
                         continue
-                    why = (exclusion.match_folder if is_folder else exclusion.match_file)(
+                    reason = (exclusion.match_folder if is_folder else exclusion.match_file)(
                         path[start:]
                     )
                     plain = is_folder or entry.is_file(follow_symlinks=False)
-                    if not why and not plain:
-                        why = _find_skip_reason(path, entry.is_symlink(), search.follow_symlinks)
-                    if why:
-                        excluded[path] = why
+                    if not reason and not plain:
+                        reason = _find_skip_reason(path, entry.is_symlink(), search.follow_symlinks)
+                    if reason:
+                        excluded[path] = reason
                     elif part == ANY_DEPTH:
                         stack.append((path, (part, *rest)))
                     elif rest:

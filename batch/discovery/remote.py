@@ -114,8 +114,8 @@ def read_url_list(url: str, check: StopCheck = never_stop) -> list[tuple[str, st
             lines.append((listed, ""))
         else:
             shown = printable_text(strip_secrets(name))[:_MAX_SHOWN_CHARS]
-            why = f"{shown} is not in an object store or on a web server"
-            lines.append((f"{url}#{number}", why))
+            detail = f"{shown} is not in an object store or on a web server"
+            lines.append((f"{url}#{number}", detail))
     return lines
 
 
@@ -170,7 +170,7 @@ def list_urls(
 ) -> Iterator[FoundFile]:
     """Yield the files that URLs name, and the photos in folders, in order.
 
-    In a folder photos are told by their suffixes, as each look at first bytes would be a request.
+    In a folder a file is a photo by its suffix; to read its first bytes would take a request each.
 
     Args:
         urls: files and folders.

@@ -158,7 +158,7 @@ class FolderWalker:
         files: list[FoundFile] = []
         folders: list[str] = []
         exclusion = self.search.exclusion
-        why_file = exclusion.match_file if exclusion.has_file_rules else None
+        match_file = exclusion.match_file if exclusion.has_file_rules else None
         while rest:
             name, _, kind = rest[-1].partition("\0")
             if folders and kind != _FOLDER:
@@ -169,11 +169,11 @@ class FolderWalker:
                 # The fast path for nearly all of possibly millions of entries.
                 plain = not kind and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
-                    why = why_file(path[start:]) if why_file else None
+                    reason = match_file(path[start:]) if match_file else None
                 else:
-                    why = self._find_skip_reason(name, kind, path, start, descriptor)
-                if why:
-                    self.on_skip(Path(path), why)
+                    reason = self._find_skip_reason(name, kind, path, start, descriptor)
+                if reason:
+                    self.on_skip(Path(path), reason)
                 elif kind == _FOLDER:
                     folders.append(name)
                 else:
@@ -193,9 +193,9 @@ class FolderWalker:
         follows = kind == _LINK and self.search.follow_symlinks
         is_folder = kind == _FOLDER or (follows and _is_folder(name, descriptor))
         exclusion = self.search.exclusion
-        why = (exclusion.match_folder if is_folder else exclusion.match_file)(path[start:])
-        if why:
-            return why
+        reason = (exclusion.match_folder if is_folder else exclusion.match_file)(path[start:])
+        if reason:
+            return reason
         if name.startswith(".") and not self.search.hidden:
             return "hidden"
         if kind == _LINK and not follows:
@@ -213,10 +213,10 @@ class FolderWalker:
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
         try:
-            why = sniff_skip_reason(read_head(path))
+            reason = sniff_skip_reason(read_head(path))
         except NotRegularFile:  # replaced since it was listed
             return NOT_REGULAR
-        return None if why == "camera raw" and self.search.raws else why
+        return None if reason == "camera raw" and self.search.raws else reason
 
 
 def _encode_entry(entry: os.DirEntry[str]) -> str:
