@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def serve_folder(folder: Path) -> Iterator[str]:
     """Serve a folder over HTTP on loopback; yields the URL."""
 
     class Quiet(SimpleHTTPRequestHandler):

@@ -25,7 +25,7 @@ from batch.options import Options, Provider
 from batch.records import Region
 from tests.conftest import Command
 from tests.support.tiny_models import bright_model, bright_spec, save
-from tests.support.web_server import served
+from tests.support.web_server import serve_folder
 
 
 def _redness(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -66,7 +66,7 @@ def test_a_photo_elsewhere_or_in_an_archive_is_explained(
 ) -> None:
     pytest.importorskip("aiohttp")
     shutil.make_archive(str(tmp_path / "p"), "zip", photos)
-    with served(tmp_path) as server:
+    with serve_folder(tmp_path) as server:
         for photo in ("zip://astronaut.jpg::p.zip", f"{server}/photos/astronaut.jpg"):
             ran = command("explain", photo, "-o", "why.png", "--provider", "cpu")
             assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")

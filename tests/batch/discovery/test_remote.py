@@ -13,7 +13,7 @@ from batch.options import Search
 from batch.records import Failure, Reason
 from tests.support.object_store import CUT, Bucket, bucket, failing, first, s3_server
 from tests.support.runs import REPORT, Place, make_photos
-from tests.support.web_server import served
+from tests.support.web_server import serve_folder
 
 __all__ = ["bucket", "s3_server"]
 
@@ -61,7 +61,9 @@ class TestABucket:
         counts = place.counts()
         assert (counts["found"], counts["labelled_now"], counts["reused"]) == (13, 2, 11)
 
-    def test_survives_a_server_that_fails_now_and_then(self, place: Place, full: Bucket) -> None:
+    def test_retries_requests_to_a_server_that_fails_now_and_then(
+        self, place: Place, full: Bucket
+    ) -> None:
         due = expected(place, full)
         numbers = iter(range(10**6))
 
@@ -77,9 +79,7 @@ class TestABucket:
         assert len(proxy.asked) > PHOTOS * 4 / 3
         assert place.report.read_text() == due
 
-    def test_object_that_can_never_be_read_costs_its_row_alone(
-        self, place: Place, full: Bucket
-    ) -> None:
+    def test_object_that_can_never_be_read_fails_alone(self, place: Place, full: Bucket) -> None:
         def one(method: str, path: str) -> int | None:
             return 403 if method == "GET" and "00004.jpg" in path else None
 
@@ -93,7 +93,7 @@ class TestABucket:
         place.run(full.url("photos"), "-o", REPORT)
         assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, PHOTOS - 1)
 
-    def test_object_that_is_deleted_meanwhile_is_said_to_be_gone(
+    def test_object_that_is_deleted_meanwhile_is_reported_as_vanished(
         self, place: Place, full: Bucket
     ) -> None:
         def delete(method: str, path: str) -> int | None:
@@ -225,7 +225,7 @@ class TestAWebServer:
         place.label()
         due = place.report.read_text()
         names = [f"photos/{n:05}.jpg" for n in range(PHOTOS)]
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             # Half of them relative to the list.
             lines = [name if n % 2 else f"{server}/{name}" for n, name in enumerate(names)]
             (place.folder / "list.txt").write_text("\n".join([*lines, "", "photos/gone.jpg"]))
@@ -239,7 +239,7 @@ class TestAWebServer:
     def test_a_photo_that_was_replaced_is_read_again(self, place: Place) -> None:
         """The server sends Last-Modified but no ETag."""
         photo = place.folder / "photos" / "00000.jpg"
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
 
             def stamp(time: int) -> tuple[int | None, int | None]:
                 os.utime(photo, (time, time))
@@ -251,7 +251,7 @@ class TestAWebServer:
             assert stamp(1_700_000_001) != first
 
     def test_what_is_not_there_is_named(self, place: Place) -> None:
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
         assert ran.returncode == 2
         assert ran.stderr == (
@@ -260,7 +260,7 @@ class TestAWebServer:
         )
 
     def test_one_photo(self, place: Place) -> None:
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/photos/00000.jpg", "-o", REPORT)
         assert ran.returncode == 0, ran.stderr
         assert list(place.rows()) == [f"{server}/photos/00000.jpg"]
@@ -269,7 +269,7 @@ class TestAWebServer:
         import shutil
 
         shutil.make_archive(str(place.folder / "p"), "zip", place.folder, "photos")
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/p.zip", "-o", REPORT)
         assert ran.returncode == 0, ran.stderr
         assert len(place.rows()) == PHOTOS
@@ -296,7 +296,7 @@ def test_a_file_url_is_a_path(place: Place) -> None:
         ("", "Sun, 06 Nov 99999 08:49:37 GMT", (None, None)),
     ],
 )
-def test_what_a_web_server_says_of_a_file(
+def test_etag_and_time_of_a_web_server(
     etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
 ) -> None:
     from batch.discovery.remote import StoreEntry

@@ -20,9 +20,7 @@ from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
-from batch.stores import download
-from batch.stores import http as answers
-from batch.stores import requests as retrying
+from batch.stores import download, http, requests
 from batch.stores.page_listers import _list_s3
 from batch.stores.store import open_store
 from tests.support.hostile_server import MEGABYTE, answering, head, little_memory, send
@@ -48,7 +46,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(requests, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
@@ -305,7 +303,7 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
     monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     s3fs = pytest.importorskip("s3fs")
-    monkeypatch.setattr(answers, "MAX_RESPONSE_BYTES", MAX)
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", MAX)
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
         monkeypatch.setenv(f"AWS_{name}", "us-east-1")
     with answering(lambda c, *asked: send_without_end(c, status=status)) as server:
@@ -313,6 +311,6 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
         s3fs.S3FileSystem.clear_instance_cache()
         store, path = open_store("s3://bucket/a")
         store.connect()  # loads what S3's client knows of all services
-        with little_memory(MAX), pytest.raises(answers.ResponseError, match="than 2,097,152 bytes"):
+        with little_memory(MAX), pytest.raises(http.ResponseError, match="than 2,097,152 bytes"):
             list(_list_s3(store, path, recursive=True))
     s3fs.S3FileSystem.clear_instance_cache()
