@@ -55,7 +55,7 @@ def _run(photos: tuple[str, ...], search: Search, output: str, log: Log) -> Exit
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is no .parquet file", "end its name in .parquet")
     if not photos:
-        raise UsageError("there is nothing to list", "name PHOTOS")
+        raise UsageError("nothing to list", "name PHOTOS")
     photos = tuple(map(hide_secrets, photos))
     tally = Tally()
     started = time.monotonic()
