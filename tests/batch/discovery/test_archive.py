@@ -31,7 +31,7 @@ def skipped() -> Counter[str]:
     return Counter()
 
 
-def test_what_was_packed_twice_is_there(tmp_path: Path) -> None:
+def test_a_file_that_is_packed_twice_is_found_once(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 3)
     pack = ["tar", "-C", str(tmp_path), "-cf", str(tmp_path / "a.tar")]
     for inputs in (["photos", "photos"], ["-T", "-"], ["./photos", "photos"]):

@@ -68,7 +68,7 @@ def pid_of(reader: ArchiveReader) -> int:
         ("senseless", Reason.CRASHED, "invalid reply"),
     ],
 )
-def test_what_ends_the_process_costs_its_archive_alone(
+def test_an_archive_that_ends_the_process_fails_alone(
     hostile: ArchiveReader, tmp_path: Path, deed: str, reason: Reason, why: str
 ) -> None:
     bad = write_tar(tmp_path / f"{deed}.tar", "a.jpg")
@@ -80,7 +80,7 @@ def test_what_ends_the_process_costs_its_archive_alone(
     assert hostile.read(good, "b.jpg", 10) == b"abc"
 
 
-def test_no_more_is_taken_than_was_asked_for(hostile: ArchiveReader, tmp_path: Path) -> None:
+def test_more_bytes_than_requested_are_refused(hostile: ArchiveReader, tmp_path: Path) -> None:
     more = write_tar(tmp_path / "more.tar", "a.jpg")
     with pytest.raises(ArchiveError, match="more bytes than requested"):
         hostile.read(more, "a.jpg", 100)

@@ -116,7 +116,7 @@ class TestNumbers:
         assert reasons(tmp_path / "p.tar") == {"a.jpg": "", "b.jpg": "", "c.jpg": ""}
 
     @pytest.mark.parametrize("size", [2**63, 2**80, -1, -512, -1024])
-    def test_a_size_that_is_none_keeps_what_comes_before(self, tmp_path: Path, size: int) -> None:
+    def test_an_invalid_size_keeps_the_members_before_it(self, tmp_path: Path, size: int) -> None:
         path = tar_of(tmp_path / "p.tar", info("a.jpg"), info("b.jpg"), info("c.jpg"))
         set_size(path, 1, size)
         found = reasons(path)

@@ -80,7 +80,7 @@ def test_first_bytes(head: bytes, expected: bool) -> None:
     assert is_image(head) is expected
 
 
-def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
+def test_other_entries_of_a_folder_are_skipped_with_a_reason() -> None:
     put("photos/.trash/x.jpg", "photos/._x.jpg", "photos/sub/x.jpg")
     put("photos/notes.txt", content=b"no photo")
     os.mkfifo("photos/pipe")
@@ -108,7 +108,7 @@ def test_camera_raws_are_skipped_though_they_begin_like_a_tiff() -> None:
     assert find("photos/DSC_1.NEF") == ["photos/DSC_1.NEF"]
 
 
-def test_named_files_are_found_whatever_they_are() -> None:
+def test_files_that_are_inputs_are_found_by_any_name() -> None:
     put("notes.md", ".hidden.md", ".h/x.jpg", content=b"no photo")
     assert find("notes.md", ".hidden.md", ".h") == ["notes.md", ".hidden.md", ".h/x.jpg"]
     assert find("*.md") == ["notes.md"]
@@ -135,7 +135,7 @@ def test_wrong_inputs_stop_the_run_before_it_begins(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_to_nothing_is_no_input() -> None:
+def test_a_dangling_link_is_refused_as_an_input() -> None:
     Path("gone.jpg").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"gone\.jpg"):
         discover(["gone.jpg"], Search())
@@ -205,7 +205,7 @@ def test_followed_links_lead_on_once_and_their_loops_end() -> None:
     ]
 
 
-def test_what_is_no_file_is_never_opened() -> None:
+def test_pipes_sockets_and_devices_are_never_opened() -> None:
     Path("a").mkdir()
     os.mkfifo("a/pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
@@ -231,7 +231,7 @@ def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk(
     assert find("a") == []
 
 
-def test_what_may_not_be_read_is_never_lost(tmp_path: Path) -> None:
+def test_unreadable_files_and_folders_are_failures(tmp_path: Path) -> None:
     put("a/1.jpg", "a/locked/2.jpg", "a/photo", "a/z.jpg")
     Path("a/photo").chmod(0)
     Path("a/locked").chmod(0)

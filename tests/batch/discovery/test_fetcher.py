@@ -76,7 +76,7 @@ class TestFetcher:
             assert len(taken) <= number + 3
         assert len(taken) == 20
 
-    def test_what_is_larger_than_was_said_is_not_read_to_its_end(self) -> None:
+    def test_a_file_that_is_larger_than_listed_is_not_read_to_its_end(self) -> None:
         import fsspec
 
         fsspec.filesystem("memory").pipe_file("/large", bytes(5000))

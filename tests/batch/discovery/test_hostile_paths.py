@@ -98,7 +98,7 @@ def test_no_line_that_is_shown_steers_a_terminal(place: Place, odd: list[Path], 
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_list_of_names_is_utf8_whatever_the_terminal_speaks(
+def test_a_list_of_paths_is_utf8_in_any_locale(
     place: Place, odd: list[Path], encoding: str
 ) -> None:
     process = place.start(ODD, "--dry-run", PYTHONIOENCODING=encoding)

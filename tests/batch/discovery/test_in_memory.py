@@ -92,7 +92,7 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         batch.Options(**wrong)
 
 
-def test_what_is_broken_is_a_row(options: batch.Options) -> None:
+def test_a_broken_photo_is_a_row(options: batch.Options) -> None:
     rows = list(batch.label([b"", b"no photo", b"\xff\xd8\xff"], options))
     assert [row.failure and row.failure.reason for row in rows] == [
         "empty", "not_an_image", "truncated",
@@ -109,7 +109,7 @@ def test_what_is_broken_is_a_row(options: batch.Options) -> None:
         ("photo.jpg", "is a str; give only paths"),
     ],
 )
-def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
+def test_objects_that_are_not_photos_are_refused(photo: Picture, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         list(load_photos([photo]))
 

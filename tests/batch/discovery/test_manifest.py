@@ -63,7 +63,7 @@ def _foreign(file: Path, /, **columns: Any) -> str:
     return os.fspath(file)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_files_are_read_back_as_written(tmp_path: Path) -> None:
     failure = Failure(Path("locked"), Stage.READ, Reason.UNREADABLE, "Permission \\ denied\n")
     files = (
         *(FoundFile(os.fspath(Path(name)), 5, 7) for name in ODD),
@@ -118,7 +118,7 @@ def test_the_command_finds_what_labelling_would_find(place: Place) -> None:
     assert set(dry[2].splitlines()) - set(dry[0].splitlines()) == {"photos/.hidden.jpg"}
 
 
-def test_what_could_not_be_looked_at_stays_in_it(place: Place) -> None:
+def test_failures_are_kept(place: Place) -> None:
     locked = make_photos(place.folder / "photos" / "locked", 1)
     locked.chmod(0)
     try:
@@ -268,7 +268,7 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: Place) -> None:
         (("gone", "-o", "m.parquet"), "input 'gone' can't be found"),
     ],
 )
-def test_what_can_t_be_a_manifest_is_refused(place: Place, args: tuple[str, ...], why: str) -> None:
+def test_invalid_arguments_are_refused(place: Place, args: tuple[str, ...], why: str) -> None:
     ran = place.command("manifest", *args)
     assert ran.returncode == ExitCode.USAGE
     assert why in ran.stderr

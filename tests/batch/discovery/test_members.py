@@ -49,7 +49,7 @@ def skipped() -> Counter[str]:
 
 class TestTheCommand:
     @MAKERS
-    def test_says_of_a_packed_folder_what_it_says_of_the_folder(
+    def test_gives_a_packed_folder_the_report_of_the_folder(
         self, place: Place, kind: str, pack: type
     ) -> None:
         place.label()
@@ -62,7 +62,7 @@ class TestTheCommand:
         assert packed.replace(f"{kind}://", "").replace(f"::photos.{kind}", "") == plain
 
     @MAKERS
-    def test_knows_what_it_has_done_until_the_archive_changes(
+    def test_reuses_rows_until_the_archive_changes(
         self, place: Place, kind: str, pack: type
     ) -> None:
         archive = pack(place.folder / "photos", place.folder / f"p.{kind}")
@@ -75,7 +75,7 @@ class TestTheCommand:
         # Their bytes are read again, but what they show is known by their digests.
         assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, 6)
 
-    def test_looks_into_archives_of_a_folder_only_if_it_is_told_to(self, place: Place) -> None:
+    def test_opens_archives_in_a_folder_only_with_the_option(self, place: Place) -> None:
         pack_zip(place.folder / "photos", place.folder / "photos" / "more.ZIP")
         without = place.run("photos", "-o", REPORT)
         assert place.counts()["found"] == 6
@@ -96,7 +96,7 @@ class TestTheCommand:
 
 
 class TestDamage:
-    def test_a_tar_that_ends_too_early_has_what_is_there_and_says_so(self, place: Place) -> None:
+    def test_a_truncated_tar_has_its_whole_members_and_a_failure(self, place: Place) -> None:
         archive = pack_tar(place.folder / "photos", place.folder / "p.tar")
         with tarfile.open(archive) as file:
             third = file.getmembers()[2]
@@ -111,7 +111,9 @@ class TestDamage:
 
     @pytest.mark.parametrize("name", ["p.zip", "p.tar"])
     @pytest.mark.parametrize("data", [b"", b"no archive at all" * 100], ids=["empty", "text"])
-    def test_what_is_no_archive_has_a_row(self, tmp_path: Path, name: str, data: bytes) -> None:
+    def test_a_file_that_is_not_an_archive_has_a_row(
+        self, tmp_path: Path, name: str, data: bytes
+    ) -> None:
         (tmp_path / name).write_bytes(data)
         (found,) = Discovery([str(tmp_path / name)], Search())
         assert found.failure
@@ -202,7 +204,7 @@ def test_members_in_folders_are_skipped_without_recursion(tmp_path: Path) -> Non
     assert sorted(reasons) == ["archive", "camera raw", "hidden", "in a subfolder", "no image"]
 
 
-def test_links_and_what_is_no_file_are_counted(tmp_path: Path, skipped: Counter[str]) -> None:
+def test_links_and_pipes_in_archives_are_skipped(tmp_path: Path, skipped: Counter[str]) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         add_member(tar, "folder", tarfile.DIRTYPE)
         add_member(tar, "a.jpg")
@@ -229,7 +231,7 @@ def test_links_and_what_is_no_file_are_counted(tmp_path: Path, skipped: Counter[
 @pytest.mark.parametrize(
     ("mode", "said"), [("w:gz", ".tar.gz"), ("w:bz2", ".tar.bz2"), ("w:xz", ".tar.xz")]
 )
-def test_a_compressed_archive_is_told_whatever_it_is_called(
+def test_a_compressed_archive_is_recognised_under_any_name(
     tmp_path: Path, suffix: str, mode: Literal["w:gz", "w:bz2", "w:xz"], said: str
 ) -> None:
     with tarfile.open(tmp_path / f"p{suffix}", mode) as tar:
@@ -241,7 +243,7 @@ def test_a_compressed_archive_is_told_whatever_it_is_called(
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".lzma"])
-def test_what_is_unpacked_as_its_row_says_fails_no_more(tmp_path: Path, suffix: str) -> None:
+def test_the_unpack_command_of_a_row_works(tmp_path: Path, suffix: str) -> None:
     archive = tmp_path / f"p.tar{suffix}"
     compress = {".gz": gzip, ".bz2": bz2}.get(suffix, lzma)
     plain = pack_tar(make_photos(tmp_path / "photos", 1), tmp_path / "p.tar").read_bytes()

@@ -39,7 +39,7 @@ def test_patterns() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["g/*/a.jpg", "g/**/a.jpg", "g/*/*.jpg", "l/*/a.jpg"])
-def test_a_closed_folder_is_told_by_any_pattern(tmp_path: Path, pattern: str) -> None:
+def test_an_unreadable_folder_is_a_failure_of_any_pattern(tmp_path: Path, pattern: str) -> None:
     put("g/open/a.jpg", "g/secret/a.jpg")
     Path("l").mkdir()
     for name in ("open", "secret"):
@@ -54,7 +54,7 @@ def test_a_closed_folder_is_told_by_any_pattern(tmp_path: Path, pattern: str) ->
     assert found == [f"{top}/open/a.jpg", f"{top}/secret!unreadable"]
 
 
-def test_what_the_system_refuses_to_look_for_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_system_refuses_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     put("g/1/a.jpg", "g/1/b.jpg")
     long = "x" * 300
     assert find(f"g/*/{long}") == [f"g/1/{long}!unreadable"]

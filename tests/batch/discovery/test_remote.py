@@ -250,7 +250,7 @@ class TestAWebServer:
             assert first == stamp(1_700_000_000) == (photo.stat().st_size, 1_700_000_000 * 10**9)
             assert stamp(1_700_000_001) != first
 
-    def test_what_is_not_there_is_named(self, place: Place) -> None:
+    def test_a_missing_photo_is_named(self, place: Place) -> None:
         with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
         assert ran.returncode == 2

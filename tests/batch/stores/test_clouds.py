@@ -66,12 +66,12 @@ class TestListing:
         assert [file.path for file in found] == [cloud.url(f"p/{name}") for name in NAMES]
         assert skipped == []
 
-    def test_of_a_whole_bucket(self, cloud: Cloud) -> None:
+    def test_of_a_whole_bucket_has_all_objects(self, cloud: Cloud) -> None:
         for name in DEEPER:
             cloud.write(name, b"x")
         assert len(list(Discovery([cloud.url()], Search()))) == len(DEEPER)
 
-    def test_says_what_a_look_at_each_object_says(self, full: Cloud) -> None:
+    def test_equals_a_lookup_of_each_object(self, full: Cloud) -> None:
         found = list(Discovery([full.url("photos")], Search()))
         assert all(file.etag and file.size and file.mtime_ns for file in found)
         assert found == [look_up(file.path).found for file in found]
@@ -103,7 +103,7 @@ class TestListing:
         assert isinstance(last.failure, Failure)
         assert last.failure.reason is Reason.UNREADABLE
 
-    def test_leaves_out_what_stands_for_a_folder(self, full: Cloud) -> None:
+    def test_skips_objects_that_stand_for_a_folder(self, full: Cloud) -> None:
         if full.scheme == "gs":
             full.write("photos/deeper.jpg/", b"")
         else:
@@ -133,7 +133,7 @@ class TestListing:
 
 
 class TestReading:
-    def test_what_is_packed_is_unpacked_to_the_limit(self, cloud: Cloud) -> None:
+    def test_a_compressed_object_is_decompressed_to_the_limit(self, cloud: Cloud) -> None:
         encoded = {
             "gs": {"fixed_key_metadata": {"content_encoding": "gzip"}},
             "az": {"content_settings": {"content_encoding": "gzip"}},
@@ -151,7 +151,7 @@ class TestReading:
             assert read_object(cloud.url("a"), 1024**2) == bytes(size)
             assert read_object(cloud.url("a"), 1000) == bytes(min(size, 1000))
 
-    def test_what_is_not_there(self, cloud: Cloud) -> None:
+    def test_a_missing_object(self, cloud: Cloud) -> None:
         with pytest.raises(FileNotFoundError):
             read_object(cloud.url("nothing"), 1000)
 
@@ -182,7 +182,7 @@ class TestRuns:
         names = {f"out/{path.relative_to(place.folder).as_posix()}" for path in due}
         assert {key for key in full.keys() if key.startswith("out/r/")} == names  # noqa: SIM118
 
-    def test_leave_alone_what_is_no_dataset(self, place: Place, full: Cloud) -> None:
+    def test_leave_other_objects_alone(self, place: Place, full: Cloud) -> None:
         pytest.importorskip("pyarrow")
         ran = place.run("photos", "-o", full.url("photos/"))
         assert ran.returncode == 1

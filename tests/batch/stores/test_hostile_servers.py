@@ -98,7 +98,7 @@ class TestABody:
             (b"a photo", "identity"),
         ],
     )
-    def test_that_is_packed_unasked_is_read(self, packed: bytes, encoding: str) -> None:
+    def test_that_is_compressed_unasked_is_read(self, packed: bytes, encoding: str) -> None:
         assert fetched(lambda c: send(c, packed, f"Content-Encoding: {encoding}")) == b"a photo"
 
     @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ class TestABody:
         assert reason is Reason.UNREADABLE
         assert why in detail
 
-    def test_that_is_shorter_than_was_said_is_unreadable(self) -> None:
+    def test_that_is_shorter_than_announced_is_unreadable(self) -> None:
         content = fetched(lambda c: c.sendall(head("Content-Length: 1000") + b"ten bytes."))
         assert failure(content)[0] is Reason.UNREADABLE
 
@@ -228,7 +228,7 @@ class TestARedirect:
     [("404 Not Found", Reason.VANISHED), ("410 Gone", Reason.VANISHED),
      ("403 Forbidden", Reason.UNREADABLE), ("503 Unavailable", Reason.UNREADABLE)],
 )  # fmt: skip
-def test_only_what_is_gone_is_said_to_be(status: str, reason: Reason) -> None:
+def test_only_404_and_410_are_vanished(status: str, reason: Reason) -> None:
     with answering(lambda c, *asked: c.sendall(head("Content-Length: 0", status=status))) as server:
         (found,) = list_urls([f"{server}/a.jpg"], Search(), lambda path, why: None)
     assert found.failure is not None
