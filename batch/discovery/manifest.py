@@ -199,7 +199,7 @@ def _check_schema(schema: Any, display_name: str) -> None:
         )
     if schema.names.count("path") != 1:
         shown = printable_text(", ".join(schema.names))[:200]
-        raise InputError(f"{display_name} is not a manifest: no column path in {shown}", REMEDY)
+        raise InputError(f"{display_name} is not a manifest: no column path among {shown}", REMEDY)
     for column in COLUMNS:
         if column.name in schema.names and not _has_column_type(schema, column):
             wanted = "text" if column.kind is ColumnKind.TEXT else "whole numbers"

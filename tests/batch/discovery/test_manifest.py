@@ -182,14 +182,14 @@ def test_other_types_that_mean_the_same_are_welcome(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        ({"name": ["a.jpg"]}, "no column path but name; give one that"),
+        ({"name": ["a.jpg"]}, "no column path among name; make one"),
         ({"path": [1]}, "path is int64, not text"),
         ({"path": ["a"], "size": [0.5]}, "size is double, not whole numbers"),
         ({"path": ["a"], "mtime_ns": ["x"]}, "mtime_ns is string, not whole numbers"),
         ({"path": ["a"], "failure": [1]}, "failure is int64, not text"),
     ],
 )
-def test_a_parquet_file_that_is_none_is_refused_before_anything(
+def test_a_parquet_file_that_is_not_a_manifest_is_refused_at_the_start(
     columns: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
     path = _foreign(tmp_path / "own.parquet", **columns)
