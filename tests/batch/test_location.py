@@ -24,7 +24,7 @@ from batch.location import (
 )
 from batch.options import Search
 from batch.stores.store import error_text
-from tests.support.runs import REPORT, Place, make_photos
+from tests.support.runs import REPORT, RunFolder, make_photos
 
 AMAZON = (
     "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260104%2Fus-east-1%2Fs3"
@@ -127,7 +127,7 @@ def test_a_colon_in_a_path_does_not_make_a_url(
 ) -> None:
     import shutil
 
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     make_photos(tmp_path / "a::b", 2)
     shutil.make_archive(str(tmp_path / "p::q"), "zip", tmp_path, "a::b")
     (tmp_path / "list.txt").write_text(f"a::b/00000.jpg\nfile://{tmp_path}/a::b/00001.jpg\n")
@@ -180,7 +180,7 @@ def test_signatures_are_written_nowhere_and_the_next_run_knows_the_photos(
     pytest.importorskip("aiohttp")
     import shutil
 
-    place = Place(tmp_path)
+    place = RunFolder(tmp_path)
     (tmp_path / "served").mkdir()
     photos = make_photos(tmp_path / "served" / "photos", 3)
     shutil.make_archive(str(tmp_path / "served" / "p"), "zip", photos)
