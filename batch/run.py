@@ -11,7 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.discovery.discover import STDIN_LIST, Discovery
+from batch.discovery.discover import Discovery
+from batch.discovery.path_list import STDIN_LIST
 from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import hold_lock, lock_path

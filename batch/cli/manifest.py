@@ -26,16 +26,10 @@ if TYPE_CHECKING:
 @click.argument("photos", nargs=-1, metavar="PHOTOS...")
 @click.option("-o", "--output", required=True, metavar="FILE.parquet", help="The manifest.")
 @search_options
-@click.option(
-    "--inventory",
-    metavar="MANIFEST.json",
-    help="List a bucket from its S3 inventory, a path or a URL, instead of PHOTOS.",
-)
 @log_options
 def manifest(
     photos: tuple[str, ...],
     output: str,
-    inventory: str | None,
     log_format: str,
     quiet: bool,
     **search: Any,
@@ -46,14 +40,13 @@ def manifest(
     """
     log = open_log(sys.stderr, LogFormat(log_format), quiet)
     try:
-        sys.exit(_run(photos, inventory, build_search_options(**search), output, log))
+        sys.exit(_run(photos, build_search_options(**search), output, log))
     except BatchLabelError as error:
         exit_with_logged_error(error, log)
 
 
-def _run(
-    photos: tuple[str, ...], inventory: str | None, search: Search, output: str, log: Log
-) -> ExitCode:
+def _run(photos: tuple[str, ...], search: Search, output: str, log: Log) -> ExitCode:
+    from batch.discovery.discover import Discovery
     from batch.location import hide_secrets
     from batch.path_text import path_text
     from batch.reports.output import check_not_input
@@ -61,13 +54,17 @@ def _run(
 
     if Path(output).suffix.lower() != ".parquet":
         raise UsageError(f"manifest {output!r} is not a .parquet file", "end its name in .parquet")
-    photos, inventory = tuple(map(hide_secrets, photos)), inventory and hide_secrets(inventory)
+    if not photos:
+        raise UsageError("nothing to list", "name PHOTOS")
+    photos = tuple(map(hide_secrets, photos))
     tally = Tally()
     started = time.monotonic()
-    check_not_input(output, "one of the files to list from", *photos, *filter(None, (inventory,)))
+    check_not_input(output, "one of the files to list from", *photos)
 
     def files(check: StopCheck) -> Iterable[FoundFile]:
-        return _count_found(_find_files(photos, inventory, search, tally, check), tally)
+        listing = sys.stdin.buffer
+        found = Discovery(photos, search, listing=listing, on_skip=tally.add_skipped, check=check)
+        return _count_found(found, tally)
 
     _write(files, output)
     failed = tally.by_reason.total()
@@ -84,29 +81,6 @@ def _run(
         exit_code=code,
     )
     return code
-
-
-def _find_files(
-    photos: tuple[str, ...],
-    inventory: str | None,
-    search: Search,
-    tally: Tally,
-    check: StopCheck,
-) -> Iterable[FoundFile]:
-    from batch.discovery.discover import Discovery
-    from batch.discovery.inventory import Inventory
-
-    if inventory is None:
-        if not photos:
-            raise UsageError("nothing to list", "name PHOTOS or an --inventory")
-        listing = sys.stdin.buffer
-        return Discovery(photos, search, listing=listing, on_skip=tally.add_skipped, check=check)
-    if photos or not search.recursive or search.follow_symlinks:
-        raise UsageError(
-            "an inventory lists a whole bucket",
-            "omit PHOTOS, --no-recursive and --follow-symlinks",
-        )
-    return Inventory(inventory).files(search, tally.add_skipped, check)
 
 
 def _count_found(files: Iterable[FoundFile], tally: Tally) -> Iterator[FoundFile]:

@@ -1,1 +1,1 @@
-"""Where photos are: in folders, lists, archives, stores and manifests."""
+"""Discovery of photos in folders, lists, archives, stores and manifests, and their fetching."""

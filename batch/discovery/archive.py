@@ -1,7 +1,7 @@
-"""Archives read in place: the photos in a .zip or .tar file, without unpacking it.
+"""ZIP and tar archives, read in place without unpacking.
 
-This runs in a process of its own, see ``archive_program.py``: what an archive says of itself may
-take any memory and time.
+Runs in a process of its own, as a crafted archive may take any memory and time: see
+``archive_child.py``.
 """
 
 from __future__ import annotations
@@ -22,30 +22,24 @@ from batch.found import is_size
 from batch.location import Location, parse_location
 from batch.records import Reason
 
-# What is read of an archive at once to find its members: the index of a zip, of which a member
-# takes about a hundred bytes, and a header of a tar, which holds a name.
-MAX_ZIP_INDEX = 128 * 1024**2
-MAX_TAR_HEADER = 16 * 1024**2
-# Bytes of padding after a tar, behind which another one is looked for.
-MAX_TAR_PADDING = 64 * 1024**2
-# Bytes of a member that are handed over at a time.
+MAX_ZIP_INDEX = 128 * 1024**2  # bytes; a member takes about a hundred
+MAX_TAR_HEADER = 16 * 1024**2  # bytes; it holds a name
+MAX_TAR_PADDING = 64 * 1024**2  # bytes after a tar that are searched for another one
 CHUNK_BYTES = 256 * 1024
-# Bytes of a ZIP file's local header without name and extra field (APPNOTE.TXT, 4.3.7).
-_ZIP_HEADER = 30
-# Flags of a member in a ZIP file, and where they are in an entry of its index (4.4.4, 4.3.12).
-_ENCRYPTED, _UTF8 = 1, 1 << 11
-_ZIP_INDEX_ENTRY = struct.Struct("<4s4xH18x3H12x")
+# ZIP, by sections of APPNOTE.TXT:
+_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")  # of a file with members, and of an empty one (4.3.7, 4.3.16)
+_ZIP_HEADER = 30  # bytes of a local header without name and extra field (4.3.7)
+_ZIP_INDEX_ENTRY = struct.Struct("<4s4xH18x3H12x")  # signature, flags, three lengths (4.3.12)
+_ENCRYPTED, _UTF8 = 1, 1 << 11  # flags (4.4.4)
 _METHODS = frozenset(
     (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
     + ((zipfile.ZIP_ZSTANDARD,) if hasattr(zipfile, "ZIP_ZSTANDARD") else ())
 )
-_TAR_BLOCK = 512
 _METHOD_NAMES = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
 _UNPACK_REMEDY = "unpack it, or pack it anew as an ordinary zip"
+_TAR_BLOCK = 512
 _TAR_MAGIC = slice(257, 262)
-# How a zip begins, one that is empty too (APPNOTE.TXT, 4.3.7 and 4.3.16).
-_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
-# How other archives begin, none of which can be read in place.
+# Archives that can't be read in place.
 _UNSUPPORTED_MAGICS = {
     b"\x1f\x8b": "compressed with gzip (.tar.gz)",
     b"\x1f\x9d": "compressed with compress (.tar.Z)",
@@ -61,47 +55,53 @@ NOT_REGULAR = "not a regular file"
 
 
 class ArchiveError(Exception):
-    """An archive, or a member of it, can't be read."""
+    """An archive or one of its members can't be read, for this ``reason``."""
 
-    def __init__(self, why: str, reason: Reason = Reason.CORRUPT) -> None:
-        super().__init__(why)
+    def __init__(self, detail: str, reason: Reason = Reason.CORRUPT) -> None:
+        super().__init__(detail)
         self.reason = reason
 
 
 class Member(NamedTuple):
-    """A file inside an archive with its size in bytes, or with ``why`` it can't be read.
+    """A member of an archive.
 
-    What is no file is ``skipped``: a link, a pipe, a device.
+    Attributes:
+        name: its name in the archive.
+        size: its unpacked size in bytes.
+        detail: what is wrong with it, or detail it is skipped; empty for a sound file.
+        reason: the reason in the report, if ``detail`` is not empty.
+        is_skipped: it is not a file but a link, a pipe or a device.
     """
 
     name: str
     size: int
-    why: str = ""
+    detail: str = ""
     reason: Reason = Reason.CORRUPT
-    skipped: bool = False
+    is_skipped: bool = False
 
 
 class Archive(Protocol):
     """An open archive."""
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
-        """Give the files inside, in the order of their places in the archive.
+        """Iterate over the members in the order of their bytes, without directories.
 
-        ``tick`` is called again and again while that takes long.
+        Args:
+            tick: called during long work.
 
         Raises:
-            ArchiveError: it is damaged.
+            ArchiveError: the archive is damaged.
         """
 
     def find(self, name: str) -> Member:
         """Find a member.
 
         Raises:
-            ArchiveError: there is none of that name.
+            ArchiveError: there is no member of that name.
         """
 
     def read(self, member: Member, max_bytes: int) -> Iterator[bytes]:
-        """Read a member in pieces, but not more than ``most`` bytes of it.
+        """Read at most ``max_bytes`` bytes of a member, in pieces.
 
         Raises:
             ArchiveError: it is damaged.
@@ -114,8 +114,12 @@ class Archive(Protocol):
 def open_archive(path: str, tick: Callable[[], None] = lambda: None) -> Archive:
     """Open an archive on this machine or in a store.
 
+    Args:
+        path: a path or URL.
+        tick: called during long work.
+
     Raises:
-        ArchiveError: it is none, or damaged.
+        ArchiveError: it is not an archive, or damaged.
         OSError, BatchLabelError: it can't be opened.
     """
     file = _open(parse_location(path))
@@ -129,61 +133,37 @@ def open_archive(path: str, tick: Callable[[], None] = lambda: None) -> Archive:
 
 
 def _is_zip(path: str, file: BinaryIO) -> bool:
-    """Tell a zip from a tar, by its first bytes or else by its name.
+    """Return whether an archive is a zip and not a tar, by its first bytes or else its name.
 
     Raises:
-        ArchiveError: it is neither, but sound.
+        ArchiveError: it is of another kind.
     """
     head = file.read(_TAR_BLOCK)
     file.seek(0)
     for magic, packed in _UNSUPPORTED_MAGICS.items():
         if head.startswith(magic):
-            why = f"it is {packed}, whatever its name says: name it so, and unpack it"
-            raise ArchiveError(why, Reason.UNSUPPORTED)
+            detail = f"it is {packed}, unlike its name: rename it, then unpack it"
+            raise ArchiveError(detail, Reason.UNSUPPORTED)
     if head.startswith(_ZIP_MAGICS):
         return True
     return head[_TAR_MAGIC] != b"ustar" and path.lower().endswith(".zip")
 
 
-class _BoundedReader:
-    """A file of which no more than ``most`` bytes are read at once, as its readers trust lengths.
+def _open(location: Location) -> BinaryIO:
+    if isinstance(location, Path):
+        return open_regular(location)
+    from batch.stores.store import open_store
 
-    ``read_error`` is what the system or the store raised, which those readers may take for a damage.
-    What is read goes through ``patch``.
-    """
-
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
-        self._file = file
-        self._max_bytes = max_bytes
-        self.read_error: Exception | None = None
-        self.patch: Callable[[bytes], bytes] = _keep_unchanged
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self._max_bytes:
-            raise ArchiveError(
-                f"{size:,} bytes of headers, more than {self._max_bytes:,}", Reason.TOO_LARGE
-            )
-        try:
-            # Without a size to the end, which is read by who looks for the end of a zip.
-            data = self._file.read(self._max_bytes + 1 if size < 0 else size)
-        except Exception as error:
-            self.read_error = error
-            raise
-        if len(data) > self._max_bytes:
-            raise ArchiveError(f"more than {self._max_bytes:,} bytes of headers", Reason.TOO_LARGE)
-        return self.patch(data)
-
-
-def _keep_unchanged(data: bytes) -> bytes:
-    return data
+    store, path = open_store(location.text)
+    # Members are read nearly in order, so a block holds many of the next ones.
+    file: BinaryIO = store.open(
+        path, "rb", block_size=4 * 1024**2, cache_type="background", cache_options={"maxblocks": 8}
+    )
+    return file
 
 
 class ZipArchive:
-    """A ZIP file, whose index is at its end."""
+    """A ZIP file; its index is at the end."""
 
     def __init__(self, file: _BoundedReader) -> None:
         self._file = file
@@ -192,8 +172,8 @@ class ZipArchive:
             self._overlapping = _find_overlapping(self._zip.infolist())
 
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
-        """Give the files inside: see ``Archive``."""
-        # Of several with one name the last counts, as for whoever unpacks them all.
+        """Iterate over the members: see ``Archive``."""
+        # Of several with one name the last counts, as when they are unpacked.
         last = {
             info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")
         }
@@ -221,7 +201,7 @@ class ZipArchive:
 
     def _open(self, name: str) -> IO[bytes]:
         info = self._zip.getinfo(name)
-        # Before the bytes there is the name again, which is to be read as in the index.
+        # The local header repeats the name, with a flag that must agree with the index.
         self._file.patch = _keep_unchanged if info.flag_bits & _UTF8 else _unset_utf8
         try:
             return self._zip.open(info)
@@ -230,18 +210,18 @@ class ZipArchive:
 
     def _to_member(self, info: zipfile.ZipInfo) -> Member:
         if S_ISLNK(info.external_attr >> 16):
-            return Member(info.filename, 0, LINK_IN_ARCHIVE, Reason.NOT_A_FILE, skipped=True)
+            return Member(info.filename, 0, LINK_IN_ARCHIVE, Reason.NOT_A_FILE, is_skipped=True)
         if info.header_offset in self._overlapping:
-            return Member(info.filename, 0, "its bytes are another member's too")
+            return Member(info.filename, 0, "its bytes overlap those of another member")
         if not is_size(info.file_size):
-            return Member(info.filename, 0, f"a size of {info.file_size}")
-        if why := _describe_unreadable(info):
-            return Member(info.filename, 0, why, Reason.UNSUPPORTED)
+            return Member(info.filename, 0, f"invalid size {info.file_size}")
+        if detail := _describe_unreadable(info):
+            return Member(info.filename, 0, detail, Reason.UNSUPPORTED)
         return Member(info.filename, info.file_size)
 
 
 def _describe_unreadable(info: zipfile.ZipInfo) -> str:
-    """Say why a sound member can't be unpacked, "" if it can be."""
+    """Return why a sound member can't be read, "" if it can."""
     if info.flag_bits & _ENCRYPTED:
         return f"encrypted in its archive: {_UNPACK_REMEDY}"
     if info.compress_type not in _METHODS:
@@ -251,7 +231,7 @@ def _describe_unreadable(info: zipfile.ZipInfo) -> str:
 
 
 def _open_zip(file: _BoundedReader) -> zipfile.ZipFile:
-    """Open a ZIP file; names in it that are said to be UTF-8 and are not are taken for cp437."""
+    """Open a ZIP file; names that are flagged as UTF-8 but are not are read as cp437."""
     try:
         return zipfile.ZipFile(file)
     except UnicodeDecodeError:
@@ -263,22 +243,22 @@ def _open_zip(file: _BoundedReader) -> zipfile.ZipFile:
 
 
 def _unset_utf8(data: bytes) -> bytes:
-    """Unset the flag of UTF-8 in the header of a ZIP file's member, or in its index where wrong.
+    """Clear the UTF-8 flag in the local header of a ZIP, and in index entries that are not UTF-8.
 
-    Source: APPNOTE.TXT, 4.3.7 and 4.3.12. Whatever else is read does not begin like these.
+    All other data is unchanged. Source: APPNOTE.TXT, 4.3.7 and 4.3.12.
     """
-    mended, at = bytearray(data), 0
+    patched, at = bytearray(data), 0
     if data[:4] == b"PK\3\4" and len(data) == _ZIP_HEADER:
-        struct.pack_into("<H", mended, 6, int.from_bytes(data[6:8], "little") & ~_UTF8)
+        struct.pack_into("<H", patched, 6, int.from_bytes(data[6:8], "little") & ~_UTF8)
     while at + _ZIP_INDEX_ENTRY.size <= len(data):
         signature, flags, *lengths = _ZIP_INDEX_ENTRY.unpack_from(data, at)
         if signature != b"PK\1\2":
             break
         name = data[at + _ZIP_INDEX_ENTRY.size : at + _ZIP_INDEX_ENTRY.size + lengths[0]]
         if flags & _UTF8 and not _is_utf8(name):
-            struct.pack_into("<H", mended, at + 8, flags & ~_UTF8)
+            struct.pack_into("<H", patched, at + 8, flags & ~_UTF8)
         at += _ZIP_INDEX_ENTRY.size + sum(lengths)
-    return bytes(mended)
+    return bytes(patched)
 
 
 def _is_utf8(name: bytes) -> bool:
@@ -290,9 +270,9 @@ def _is_utf8(name: bytes) -> bool:
 
 
 def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
-    """Give the offsets of members that reach into the next one, as those of bombs do.
+    """Return the offsets of members that overlap the next one, as in zip bombs.
 
-    So a small file holds many large ones, and no limit of one member bounds the time of all.
+    Such members make a small archive hold many large files, which no limit per member bounds.
     """
     ordered = sorted(infos, key=lambda info: info.header_offset)
     return {
@@ -303,100 +283,23 @@ def _find_overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
 
 
 class TarArchive:
-    """A tape archive without compression, as WebDataset makes them; it has no index but its own."""
+    """An uncompressed tar, as of WebDataset; its members are indexed when it is opened."""
 
     def __init__(self, file: _BoundedReader, tick: Callable[[], None]) -> None:
         self._file = file
-        self._members: dict[str, Member] = {}  # by their plain names
+        self._members: dict[str, Member] = {}  # by normalised name
         self._offsets: dict[str, int] = {}
         self._damage: ArchiveError | None = None
         try:
             with _translate_damage(file):
                 self._scan(tick)
         except ArchiveError as damage:
-            self._damage = damage  # what comes before it is there
+            self._damage = damage  # the members before it can be read
         if self._damage and not self._members:
             raise self._damage
 
-    def _scan(self, tick: Callable[[], None]) -> None:
-        """Find the members, those of archives that were appended too (``cat a.tar b.tar``)."""
-        start: int | None = 0
-        while start is not None:
-            self._file.seek(start)
-            end = self._scan_one(tick)
-            start = self._find_next_archive(end, tick)
-
-    def _scan_one(self, tick: Callable[[], None]) -> int:
-        """Find the members of the archive that begins here, and say where it ends."""
-        before = -1
-        with tarfile.open(
-            fileobj=self._file,  # type: ignore[call-overload]
-            mode="r:",
-            encoding="utf-8",  # whatever the locale is
-            errors="surrogateescape",
-        ) as archive:
-            while (info := archive.next()) is not None:
-                archive.members.clear()  # which it would keep
-                tick()
-                if info.offset <= before:
-                    raise ArchiveError("its headers lead back")
-                before = info.offset
-                self._add_member(info)
-            end: int = archive.offset
-        self._file.seek(end)
-        if self._file.read(_TAR_BLOCK).strip(b"\0"):
-            raise ArchiveError(f"the header at byte {end:,} is none")
-        return end
-
-    def _find_next_archive(self, end: int, tick: Callable[[], None]) -> int | None:
-        """Find where another archive begins behind the zeros that end one; all else is ignored."""
-        self._file.seek(end)
-        for at in range(end, end + MAX_TAR_PADDING, CHUNK_BYTES):
-            tick()
-            data = self._file.read(CHUNK_BYTES)
-            rest = data.lstrip(b"\0")
-            if rest:
-                start = at + (len(data) - len(rest)) // _TAR_BLOCK * _TAR_BLOCK
-                self._file.seek(start)
-                return start if self._is_header(self._file.read(_TAR_BLOCK), start) else None
-            if len(data) < CHUNK_BYTES:
-                return None
-        return None
-
-    def _is_header(self, block: bytes, at: int) -> bool:
-        try:
-            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            if block[_TAR_MAGIC] == b"ustar":
-                raise ArchiveError(f"the header at byte {at:,} is damaged") from error
-            return False
-        return True
-
-    def _add_member(self, info: tarfile.TarInfo) -> None:
-        if info.isdir():
-            return
-        name = _normalise_name(info.name)
-        linked = _normalise_name(info.linkname) if info.islnk() else None
-        target = self._members.get(linked) if linked else None
-        if target and linked == name:
-            return  # what was packed twice is a link to itself the second time
-        self._members.pop(name, None)  # of several with one name the last counts
-        if not (info.isreg() or info.islnk()):
-            why = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
-            member, offset = Member(info.name, 0, why, Reason.NOT_A_FILE, skipped=True), 0
-        elif linked is not None:
-            why = "" if target else "a hard link to a file that is not before it in the archive"
-            member = target._replace(name=info.name) if target else Member(info.name, 0, why)
-            offset = self._offsets.get(linked, 0)
-        elif info.issparse():  # its bytes are in several pieces
-            why = "a sparse file, which can't be read in its archive: unpack it"
-            member, offset = Member(info.name, 0, why, Reason.UNSUPPORTED), 0
-        else:
-            member, offset = _tar_to_member(info), info.offset_data
-        self._members[name], self._offsets[name] = member, offset
-
     def members(self, tick: Callable[[], None]) -> Iterator[Member]:
-        """Give the files inside: see ``Archive``."""
+        """Iterate over the members: see ``Archive``."""
         yield from self._members.values()
         if self._damage:
             raise self._damage
@@ -424,9 +327,86 @@ class TarArchive:
         """Close the file."""
         self._file.close()
 
+    def _scan(self, tick: Callable[[], None]) -> None:
+        """Index the members, also those of appended archives (``cat a.tar b.tar``)."""
+        start: int | None = 0
+        while start is not None:
+            self._file.seek(start)
+            end = self._scan_one(tick)
+            start = self._find_next_archive(end, tick)
+
+    def _scan_one(self, tick: Callable[[], None]) -> int:
+        """Index the archive that begins at the current position, and return where it ends."""
+        before = -1
+        with tarfile.open(
+            fileobj=self._file,  # type: ignore[call-overload]
+            mode="r:",
+            encoding="utf-8",  # in any locale
+            errors="surrogateescape",
+        ) as archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # tarfile would keep them all
+                tick()
+                if info.offset <= before:
+                    raise ArchiveError("its headers form a loop")
+                before = info.offset
+                self._add_member(info)
+            end: int = archive.offset
+        self._file.seek(end)
+        if self._file.read(_TAR_BLOCK).strip(b"\0"):
+            raise ArchiveError(f"invalid header at byte {end:,}")
+        return end
+
+    def _find_next_archive(self, end: int, tick: Callable[[], None]) -> int | None:
+        """Return where an appended archive begins, after the zeros that end one; else None."""
+        self._file.seek(end)
+        for at in range(end, end + MAX_TAR_PADDING, CHUNK_BYTES):
+            tick()
+            data = self._file.read(CHUNK_BYTES)
+            rest = data.lstrip(b"\0")
+            if rest:
+                start = at + (len(data) - len(rest)) // _TAR_BLOCK * _TAR_BLOCK
+                self._file.seek(start)
+                return start if self._is_header(self._file.read(_TAR_BLOCK), start) else None
+            if len(data) < CHUNK_BYTES:
+                return None
+        return None
+
+    def _is_header(self, block: bytes, at: int) -> bool:
+        try:
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            if block[_TAR_MAGIC] == b"ustar":
+                raise ArchiveError(f"damaged header at byte {at:,}") from error
+            return False
+        return True
+
+    def _add_member(self, info: tarfile.TarInfo) -> None:
+        if info.isdir():
+            return
+        name = _normalise_name(info.name)
+        linked = _normalise_name(info.linkname) if info.islnk() else None
+        target = self._members.get(linked) if linked else None
+        if target and linked == name:
+            return  # a file that is packed twice is a link to itself the second time
+        self._members.pop(name, None)  # of several with one name the last counts
+        if not (info.isreg() or info.islnk()):
+            detail = LINK_IN_ARCHIVE if info.issym() else NOT_REGULAR
+            member, offset = Member(info.name, 0, detail, Reason.NOT_A_FILE, is_skipped=True), 0
+        elif linked is not None:
+            detail = "" if target else "a hard link to a file that is not before it in the archive"
+            member = target._replace(name=info.name) if target else Member(info.name, 0, detail)
+            offset = self._offsets.get(linked, 0)
+        elif info.issparse():  # its bytes are in several pieces
+            detail = "a sparse file, which can't be read in its archive: unpack it"
+            member, offset = Member(info.name, 0, detail, Reason.UNSUPPORTED), 0
+        else:
+            member, offset = _tar_to_member(info), info.offset_data
+        self._members[name], self._offsets[name] = member, offset
+
 
 def _normalise_name(name: str) -> str:
-    """Give the name under which a member is unpacked, without "." and a slash in front."""
+    """Return the path that a member is unpacked to: without ".", doubled or leading slashes."""
     if "./" not in name and "//" not in name and not name.startswith("/"):
         return name
     return "/".join(part for part in name.split("/") if part not in ("", "."))
@@ -435,35 +415,59 @@ def _normalise_name(name: str) -> str:
 def _tar_to_member(info: tarfile.TarInfo) -> Member:
     if is_size(info.size):
         return Member(info.name, info.size)
-    return Member(info.name, 0, f"a size of {info.size}"[:80])
-
-
-def _open(location: Location) -> BinaryIO:
-    if isinstance(location, Path):
-        return open_regular(location)
-    from batch.stores.store import open_store
-
-    store, path = open_store(location.text)
-    # Photos are asked for in the order of the archive, or nearly: a block has many of them.
-    file: BinaryIO = store.open(
-        path, "rb", block_size=4 * 1024**2, cache_type="background", cache_options={"maxblocks": 8}
-    )
-    return file
+    return Member(info.name, 0, f"invalid size {info.size}"[:80])
 
 
 def _make_vanished_error() -> ArchiveError:
     return ArchiveError("it is no longer in its archive", Reason.VANISHED)
 
 
+class _BoundedReader:
+    """A file whose reads are limited, for readers that trust the lengths in an archive.
+
+    Attributes:
+        read_error: the system's or store's exception, which those readers may report as damage.
+        patch: a function that all bytes pass through.
+    """
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self.read_error: Exception | None = None
+        self.patch: Callable[[bytes], bytes] = _keep_unchanged
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._max_bytes:
+            raise ArchiveError(
+                f"{size:,} bytes of headers, more than {self._max_bytes:,}", Reason.TOO_LARGE
+            )
+        try:
+            # `zipfile` reads to the end, without a size, to find the index of a zip.
+            data = self._file.read(self._max_bytes + 1 if size < 0 else size)
+        except Exception as error:
+            self.read_error = error
+            raise
+        if len(data) > self._max_bytes:
+            raise ArchiveError(f"more than {self._max_bytes:,} bytes of headers", Reason.TOO_LARGE)
+        return self.patch(data)
+
+
+def _keep_unchanged(data: bytes) -> bytes:
+    return data
+
+
 @contextmanager
 def _translate_damage(file: _BoundedReader) -> Iterator[None]:
-    """Take what the readers of archives raise for a damage, but for the system's or store's own."""
+    """Turn exceptions of the archive readers into ``ArchiveError``, but not those of reads."""
     try:
         yield
     except (ArchiveError, BatchLabelError, MemoryError):
         raise
-    # They raise nearly anything: of numbers that are too large, nesting, encryption, other methods.
-    except Exception as error:
+    except Exception as error:  # the readers raise many types for crafted archives
         if file.read_error is not None:
             raise file.read_error from error
         raise ArchiveError(str(error) or type(error).__name__) from error

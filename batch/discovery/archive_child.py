@@ -1,8 +1,8 @@
-"""What a process runs that reads archives: see ``archive_reader.py`` for the run's side.
+"""The archive process: reads archives on request; ``archive_reader.py`` is the run's side.
 
-``zipfile``, ``tarfile`` and ``zlib`` believe what an archive says of itself, and so take any memory
-and time. Here both are limited, and an archive that takes more costs itself and not the run. This
-is no sandbox: those libraries are memory-safe, so that the process may open files and stores.
+``zipfile``, ``tarfile`` and ``zlib`` trust the sizes in an archive, so a crafted one takes any
+memory and time. The process limits both, and such an archive fails alone. It is not a sandbox:
+those libraries are memory-safe, and the process may open files and stores.
 """
 
 from __future__ import annotations
@@ -39,57 +39,62 @@ from batch.stores.requests import is_transient
 from batch.stores.store import error_text
 from batch.workers.process import limit_process
 
-# Bytes that an archive may take, besides what the process takes to start: the index of a zip with
-# some hundred thousand members, or what a store's client holds.
+# Memory besides what the process needs to start: enough for the index of a zip with some hundred
+# thousand members, or for a store's client.
 MAX_MEMORY_BYTES = 512 * 1024**2
-MAX_WRITTEN_BYTES = 16 * 1024**2  # bytes that are written: clients of stores may keep a token
-# Seconds after which it ends by itself: later than the run, if there is still one, ends it.
+MAX_WRITTEN_BYTES = 16 * 1024**2  # of a file: clients of stores may save a token
+# Added to the run's time-out: the process ends itself only if the run is gone.
 GRACE_SECONDS = 5
-# Members that are told at a time, and the bytes of their names: a frame holds as many.
+# Limits of a frame that lists members, so that it is below MAX_FRAME_BYTES.
 MEMBERS_PER_FRAME = 512
 NAME_BYTES_PER_FRAME = 1024**2
-_BUSY_INTERVAL_SECONDS = 1.0  # seconds
-_MAX_REQUEST_BYTES = 128 * 1024  # bytes: two paths
+_BUSY_INTERVAL_SECONDS = 1.0
+_MAX_REQUEST_BYTES = 128 * 1024  # two paths
 
 
 def main(connection: int, _: int, timeout: int, *__: int) -> None:
-    """Answer questions until nobody is left to ask; ``connection`` is a socket's descriptor."""
+    """Serve requests until the run hangs up.
+
+    Args:
+        connection: the descriptor of a socket.
+        timeout: the run's time-out in seconds.
+    """
     limit_process(MAX_MEMORY_BYTES, MAX_WRITTEN_BYTES)
-    # The run may be gone, and then nobody needs the answer.
+    # A lost connection means that the run is gone.
     with socket.socket(fileno=connection) as client, suppress(ConnectionError):
         client.sendall(READY)
         _Server(client, timeout + GRACE_SECONDS).serve()
 
 
 class _Server:
-    """Answers questions about archives, and keeps the last one open."""
+    """Replies to requests, and keeps the last archive open."""
 
     def __init__(self, client: socket.socket, seconds: int) -> None:
         self._client = client
         self._seconds = seconds
         self._path: str | None = None
         self._archive: Archive | None = None
-        self._told = 0.0
-        self._waiting = b""  # a frame that goes with the next one, as each costs a system call
+        self._last_busy = 0.0
+        self._unsent = b""  # the last frame, sent with the next one to save a system call
 
     def serve(self) -> None:
-        """Answer one question after the other, until the other side hangs up."""
-        while ask := self._receive_request():
+        """Serve requests one by one, until the run hangs up."""
+        while request := self._receive_request():
             signal.alarm(self._seconds)
-            problem = self._handle(ask)
+            problem = self._handle(request)
             end = (
                 pack_frame(FrameKind.PROBLEM, encode(problem))
                 if problem
                 else pack_frame(FrameKind.END)
             )
-            self._send(self._waiting + end)
-            self._waiting = b""
+            self._send(self._unsent + end)
+            self._unsent = b""
             signal.alarm(0)
             if problem and problem.process_ends:
                 return
 
     def _receive_request(self) -> ArchiveRequest | None:
-        data = self._client.recv(_MAX_REQUEST_BYTES)  # mostly all of it
+        data = self._client.recv(_MAX_REQUEST_BYTES)  # usually the whole request
         while (
             data
             and len(data)
@@ -100,34 +105,33 @@ class _Server:
         return decode_request(data[FRAME_HEADER.size :]) if data else None
 
     def _send(self, data: bytes) -> None:
-        # The run may take its time, as it has photos to label.
-        signal.alarm(0)
+        signal.alarm(0)  # the run may read slowly
         try:
             self._client.sendall(data)
-        except ConnectionError:  # unlike a store's own
+        except ConnectionError:  # the run is gone; a store's would be reported
             raise SystemExit from None
         signal.alarm(self._seconds)
 
     def _report_busy(self) -> None:
-        if monotonic() - self._told > _BUSY_INTERVAL_SECONDS:
-            self._told = monotonic()
+        if monotonic() - self._last_busy > _BUSY_INTERVAL_SECONDS:
+            self._last_busy = monotonic()
             self._send(pack_frame(FrameKind.BUSY))
 
-    def _handle(self, ask: ArchiveRequest) -> ArchiveProblem | None:
-        """Answer a question, or say what keeps from it."""
+    def _handle(self, request: ArchiveRequest) -> ArchiveProblem | None:
+        """Reply to a request, but for the last frame; return what is wrong, if anything."""
         try:
-            self._send_reply(ask)
+            self._send_reply(request)
         except ArchiveError as error:
             return ArchiveProblem(error.reason, str(error)[:MAX_TEXT_CHARS])
         except MemoryError:
             detail = "not enough memory to read it in its archive"
             return ArchiveProblem(Reason.TOO_LARGE, detail, process_ends=True)
         except BatchLabelError as error:
-            words = (error.problem[:MAX_TEXT_CHARS], error.remedy[:MAX_TEXT_CHARS])
-            return ArchiveProblem(Reason.UNREADABLE, words[0], remedy=words[1])
+            problem, remedy = error.problem[:MAX_TEXT_CHARS], error.remedy[:MAX_TEXT_CHARS]
+            return ArchiveProblem(Reason.UNREADABLE, problem, remedy=remedy)
         except NotRegularFile as error:
             return ArchiveProblem(Reason.NOT_A_FILE, error_text(error))
-        except Exception as error:  # stores raise what they like
+        except Exception as error:  # the stores' exceptions share no base class
             return ArchiveProblem(
                 classify_read_error(error),
                 error_text(error)[:MAX_TEXT_CHARS],
@@ -135,24 +139,23 @@ class _Server:
             )
         return None
 
-    def _send_reply(self, ask: ArchiveRequest) -> None:
-        archive = self._open(
-            hide_secrets(decode_name(ask.path)), again=ask.task is RequestKind.LIST
-        )
-        if ask.task is RequestKind.LIST:
+    def _send_reply(self, request: ArchiveRequest) -> None:
+        is_listing = request.kind is RequestKind.LIST
+        archive = self._open(hide_secrets(decode_name(request.path)), again=is_listing)
+        if is_listing:
             for members in _batch_members(archive.members(self._report_busy)):
                 self._send(pack_frame(FrameKind.MEMBERS, encode(members)))
             return
-        member = archive.find(decode_name(ask.name))
-        if ask.task is RequestKind.FIND:
+        member = archive.find(decode_name(request.name))
+        if request.kind is RequestKind.FIND:
             self._send(pack_frame(FrameKind.MEMBERS, encode([_to_record(member)])))
             return
-        if member.why:
-            raise ArchiveError(member.why, member.reason)
-        for data in archive.read(member, ask.max_bytes):
-            if self._waiting:
-                self._send(self._waiting)
-            self._waiting = pack_frame(FrameKind.DATA, data)
+        if member.detail:
+            raise ArchiveError(member.detail, member.reason)
+        for data in archive.read(member, request.max_bytes):
+            if self._unsent:
+                self._send(self._unsent)
+            self._unsent = pack_frame(FrameKind.DATA, data)
 
     def _open(self, path: str, again: bool) -> Archive:
         if self._archive is None or self._path != path or again:
@@ -165,7 +168,7 @@ class _Server:
 
 
 def _batch_members(members: Iterator[Member]) -> Iterator[list[MemberRecord]]:
-    """Give members some at a time; those before a damage come before it is raised."""
+    """Group members into frames; those before the damage of an archive come before its error."""
     batch: list[MemberRecord] = []
     names = 0
     try:
@@ -185,7 +188,7 @@ def _batch_members(members: Iterator[Member]) -> Iterator[list[MemberRecord]]:
 
 def _to_record(member: Member) -> MemberRecord:
     name = shorten_path(member.name)
-    why = member.why if name == member.name else "its name is too long"
+    detail = member.detail if name == member.name else "its name is too long"
     return MemberRecord(
-        encode_name(name), member.size, why[:MAX_TEXT_CHARS], member.reason, member.skipped
+        encode_name(name), member.size, detail[:MAX_TEXT_CHARS], member.reason, member.is_skipped
     )

@@ -1,6 +1,6 @@
-"""What passes between a run and a process that reads archives: a question, and frames in answer.
+"""Messages between a run and its archive process: a request, then frames in reply.
 
-Nothing that the process says is believed unless it is checked, and nothing is unpickled.
+Replies are validated against their types and limits, and never unpickled.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ import msgspec
 from batch.found import MAX_PATH_BYTES
 from batch.records import Reason
 
-# In front of a frame: what it is, and its length in bytes.
-FRAME_HEADER = struct.Struct("<BI")
-READY = b"\n"  # said once, before the first question
-MAX_FRAME_BYTES = 4 * 1024**2  # bytes
-MAX_TEXT_CHARS = 1000  # characters of what is wrong
-# A name that was cut has a digest.
+FRAME_HEADER = struct.Struct("<BI")  # a FrameKind, and the length of the content in bytes
+READY = b"\n"  # sent once, before the first request
+MAX_FRAME_BYTES = 4 * 1024**2
+MAX_TEXT_CHARS = 1000  # of an error's text
 _Name = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 
 
 class FrameKind(IntEnum):
-    """What a frame is."""
+    """The type of a frame."""
 
     REQUEST = 0
     MEMBERS = 1
@@ -37,7 +35,7 @@ class FrameKind(IntEnum):
 
 
 class RequestKind(IntEnum):
-    """What is asked for."""
+    """The type of a request."""
 
     LIST = 0
     FIND = 1
@@ -45,29 +43,40 @@ class RequestKind(IntEnum):
 
 
 class ArchiveRequest(msgspec.Struct, array_like=True):
-    """A question: for all members of an archive, for one, or for at most ``max_bytes`` of its bytes."""
+    """A request for an archive.
 
-    task: RequestKind
+    Attributes:
+        kind: list all members, find one, or read one.
+        path: the archive's path or URL, from ``encode_name``.
+        name: the member's name, from ``encode_name``.
+        max_bytes: how much of the member to read.
+    """
+
+    kind: RequestKind
     path: bytes
     name: bytes = b""
     max_bytes: int = 0
 
 
 class MemberRecord(msgspec.Struct, array_like=True):
-    """A member: see ``archive.Member``."""
+    """A member of an archive: see ``archive.Member``."""
 
     name: _Name
     size: _Size
-    why: _Text
+    detail: _Text
     reason: Reason
-    skipped: bool = False
+    is_skipped: bool = False
 
 
 class ArchiveProblem(msgspec.Struct, array_like=True):
-    """Why there is no answer, or no more of it.
+    """An error that ends a reply.
 
-    ``is_transient`` if it may be better next time, ``process_ends`` if the process ends, and a ``remedy`` where
-    no run can go on.
+    Attributes:
+        reason: the reason in the report.
+        detail: what is wrong.
+        is_transient: a retry may help.
+        process_ends: the process exits after this reply.
+        remedy: what to do about it if the run can't go on, else empty.
     """
 
     reason: Reason
@@ -78,17 +87,17 @@ class ArchiveProblem(msgspec.Struct, array_like=True):
 
 
 def pack_frame(kind: FrameKind, content: bytes = b"") -> bytes:
-    """Write a frame."""
+    """Return a frame as bytes."""
     return FRAME_HEADER.pack(kind, len(content)) + content
 
 
 def encode_name(name: str) -> bytes:
-    """Write a name, of a file or in an archive, as both sides do whatever their locale is."""
+    """Encode a path or a member's name, independently of the locale."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def decode_name(data: bytes) -> str:
-    """Read what ``encode_name`` wrote."""
+    """Decode the bytes from ``encode_name``."""
     return data.decode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,7 @@
-"""Archives seen from the run: read by a process of its own, see ``archive_program.py``."""
+"""Reading of archives by processes of their own, which a crafted archive may exhaust or crash.
+
+``archive_child.py`` is what such a process runs.
+"""
 
 from __future__ import annotations
 
@@ -44,26 +47,30 @@ from batch.workers.process import (
 )
 
 PROGRAM = "batch.discovery.archive_child"
-# Seconds without a frame, after which an archive is given up: more than a store's own patience.
-ARCHIVE_TIMEOUT_SECONDS = 120
+ARCHIVE_TIMEOUT_SECONDS = 120  # without a frame; longer than the time-outs of stores
 START_TIMEOUT_SECONDS = 60
-KILL_TIMEOUT_SECONDS = 2.0  # seconds for a process to be gone
-# The limits are waited for in parts: a run that was stopped by Ctrl-Z and goes on loses one part
-# by it. Between them the run looks whether it is to end.
-_POLL_SECONDS = 0.1  # seconds
+KILL_TIMEOUT_SECONDS = 2.0
+MAX_OPEN_ARCHIVES = 4
+# Waits are split into polls, between which `check` is called. A run that is suspended by Ctrl-Z
+# loses one poll of a time-out.
+_POLL_SECONDS = 0.1
 _READ_AHEAD_BYTES = 1024**2
 _REPLY_KINDS = {int(kind): kind for kind in FrameKind if kind is not FrameKind.REQUEST}
 
 
 class TransientStoreError(OSError):
-    """A store fails in a way that may be better next time."""
+    """A store failed to serve an archive; a retry may help."""
 
 
 class ArchiveReader:
-    """Reads archives, one question at a time, through a process that may die of them.
+    """Reads archives through one process, one request at a time.
 
-    The process is started for the first question, and anew for the next one after a death.
-    ``check`` is called while it is waited for.
+    The process is started for the first request, and restarted for the request after a crash.
+
+    Args:
+        check: called during each wait, which it may end by an exception.
+        program: the module that the process runs.
+        timeout: seconds without a frame after which an archive fails.
     """
 
     def __init__(
@@ -80,35 +87,36 @@ class ArchiveReader:
         self._buffer, self._at = b"", 0
 
     def members(self, path: str) -> Generator[Member, None, None]:
-        """Give the files in an archive, in the order of their places in it.
+        """Iterate over the files in an archive, in the order of their bytes in it.
 
         Raises:
-            ArchiveError: it is damaged or can't be read; those before the damage were given.
-            StoreTrouble: it is in a store that may answer next time.
-            BatchLabelError: no run can go on.
+            ArchiveError: it can't be read, or is damaged after the members that were yielded.
+            TransientStoreError: its store failed; a retry may help.
+            BatchLabelError: the run can't go on.
         """
-        with closing(self._request(ArchiveRequest(RequestKind.LIST, _encode_path(path)))) as frames:
+        request = ArchiveRequest(RequestKind.LIST, _encode_path(path))
+        with closing(self._request(request)) as frames:
             for kind, content in frames:
                 yield from self._parse_members(kind, content)
 
     def find(self, path: str, name: str) -> Member:
         """Find one member of an archive; raises as ``members`` does."""
-        with closing(
-            self._request(ArchiveRequest(RequestKind.FIND, _encode_path(path), encode_name(name)))
-        ) as frames:
+        request = ArchiveRequest(RequestKind.FIND, _encode_path(path), encode_name(name))
+        with closing(self._request(request)) as frames:
             found = [member for frame in frames for member in self._parse_members(*frame)]
         if len(found) != 1:
-            raise self._make_invalid_reply_error(f"{len(found)} members for one")
+            raise self._make_invalid_reply_error(f"{len(found)} members instead of one")
         return found[0]
 
     def read(self, path: str, name: str, max_bytes: int) -> bytes:
-        """Read a member of an archive, not more than ``most`` bytes; raises as ``members`` does."""
+        """Read at most ``max_bytes`` bytes of a member; raises as ``members`` does."""
         data = bytearray()
-        ask = ArchiveRequest(RequestKind.READ, _encode_path(path), encode_name(name), max_bytes)
-        with closing(self._request(ask)) as frames:
+        names = _encode_path(path), encode_name(name)
+        request = ArchiveRequest(RequestKind.READ, *names, max_bytes)
+        with closing(self._request(request)) as frames:
             for kind, content in frames:
                 if kind is not FrameKind.DATA or len(data) + len(content) > max_bytes:
-                    raise self._make_invalid_reply_error("bytes that nobody asked for")
+                    raise self._make_invalid_reply_error("more bytes than requested")
                 data += content
         return bytes(data)
 
@@ -119,7 +127,7 @@ class ArchiveReader:
             self._connection = None
         if self._process is not None:
             self._process.kill()
-            # One that a disk holds is buried by `subprocess` when another one starts.
+            # If it hangs in a disk access, `subprocess` reaps it when the next one starts.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_TIMEOUT_SECONDS)
             self._process = None
@@ -134,34 +142,34 @@ class ArchiveReader:
             raise self._make_invalid_reply_error(str(error)) from error
         for member in listed:
             name = decode_name(member.name)
-            yield Member(name, member.size, member.why, member.reason, member.skipped)
+            yield Member(name, member.size, member.detail, member.reason, member.is_skipped)
 
-    def _request(self, ask: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
-        """Ask a question and give the frames of the answer; what is cut off ends the process."""
-        answered = False
+    def _request(self, request: ArchiveRequest) -> Generator[tuple[FrameKind, bytes], None, None]:
+        """Send a request and yield the frames of its reply; end the process if it is cut short."""
+        is_complete = False
         try:
-            self._send(pack_frame(FrameKind.REQUEST, encode(ask)))
+            self._send(pack_frame(FrameKind.REQUEST, encode(request)))
             while True:
                 kind, content = self._read_frame()
                 if kind is FrameKind.END:
-                    answered = True
+                    is_complete = True
                     return
                 if kind is FrameKind.PROBLEM:
-                    error, answered = self._to_error(content)
+                    error, is_complete = self._to_error(content)
                     raise error
                 if kind is not FrameKind.BUSY:
                     yield kind, content
         except TimeoutError as error:
-            why = f"nothing of its archive was read for {self._timeout} s"
-            raise ArchiveError(why, Reason.TIMEOUT) from error
+            detail = f"nothing of its archive was read for {self._timeout} s"
+            raise ArchiveError(detail, Reason.TIMEOUT) from error
         except ConnectionError as error:
             raise self._make_lost_error() from error
         finally:
-            if not answered:
+            if not is_complete:
                 self.close()
 
     def _to_error(self, content: bytes) -> tuple[Exception, bool]:
-        """Make the exception of what keeps the process from an answer; is it ready for more?"""
+        """Return the exception for a problem frame, and whether the process can serve on."""
         try:
             problem = decode_problem(content)
         except msgspec.MsgspecError as error:
@@ -185,15 +193,15 @@ class ArchiveReader:
         return _REPLY_KINDS[kind], self._buffer[start : self._at]
 
     def _fill_buffer(self, size: int, seconds: float | None = None) -> None:
-        """Wait for so many bytes that are not yet taken."""
-        parts = 0
+        """Receive until ``size`` unread bytes are in the buffer."""
+        polls = 0
         while len(self._buffer) - self._at < size:
             assert self._connection is not None
             try:
                 data = self._connection.recv(_READ_AHEAD_BYTES)
-            except BlockingIOError as error:  # nothing in a part of the time
-                parts += 1
-                if parts * _POLL_SECONDS >= (seconds or self._timeout):
+            except BlockingIOError as error:  # no bytes within one poll
+                polls += 1
+                if polls * _POLL_SECONDS >= (seconds or self._timeout):
                     raise TimeoutError from error
             else:
                 if not data:
@@ -201,23 +209,23 @@ class ArchiveReader:
                 self._buffer, self._at = self._buffer[self._at :] + data, 0
             self.check()
 
-    def _send(self, question: bytes) -> None:
-        """Send a question, to a new process if there is none or if it died with nothing in hand."""
+    def _send(self, request: bytes) -> None:
+        """Send a request, to a new process if there is none or the last one has died."""
         if self._connection is not None:
             with suppress(ConnectionError):
-                self._connection.sendall(question)
+                self._connection.sendall(request)
                 return
             self.close()
         for attempt in range(1, MAX_START_ATTEMPTS + 1):
             try:
                 connection = self._start()
                 break
-            except WorkerError:  # such as one that was killed for memory that others have taken
+            except WorkerError:  # for example killed because the machine is out of memory
                 self.close()
                 if attempt == MAX_START_ATTEMPTS:
                     raise
                 pause(RETRY_SECONDS, self.check)
-        connection.sendall(question)
+        connection.sendall(request)
 
     def _start(self) -> socket.socket:
         try:
@@ -230,29 +238,29 @@ class ArchiveReader:
                 )
         except OSError as error:
             raise make_start_error(error.strerror or str(error)) from error
-        # By the system and not by Python, which would ask twice.
-        part = struct.pack("@ll", 0, int(_POLL_SECONDS * 1_000_000))
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, part)
+        # The system's time-out, as Python's costs a second system call.
+        poll = struct.pack("@ll", 0, int(_POLL_SECONDS * 1_000_000))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, poll)
         try:
             self._fill_buffer(len(READY), START_TIMEOUT_SECONDS)
             while not self._buffer.endswith(b"\n"):
                 self._fill_buffer(len(self._buffer) + 1, START_TIMEOUT_SECONDS)
         except TimeoutError as error:
-            raise make_start_error(f"no answer within {START_TIMEOUT_SECONDS} s") from error
+            raise make_start_error(f"no reply within {START_TIMEOUT_SECONDS} s") from error
         except ConnectionError as error:
-            raise make_start_error(f"it {self._end()}") from error
+            raise make_start_error(f"it {self._describe_end()}") from error
         line, self._buffer = self._buffer, b""
         if line != READY:
             raise make_start_error(printable_text(line.decode(errors="replace").strip()))
         return ours
 
     def _make_lost_error(self) -> ArchiveError:
-        end = self._end()
+        end = self._describe_end()
         if self._process is not None and self._process.poll() == -signal.SIGALRM:
             return ArchiveError(f"not read within {self._timeout} s", Reason.TIMEOUT)
         return ArchiveError(f"the process that read its archive {end}", Reason.CRASHED)
 
-    def _end(self) -> str:
+    def _describe_end(self) -> str:
         if self._process is None:
             return "is gone"
         try:
@@ -260,36 +268,25 @@ class ArchiveReader:
         except subprocess.TimeoutExpired:
             return "hung up"
 
-    def _make_invalid_reply_error(self, why: str) -> ArchiveError:
+    def _make_invalid_reply_error(self, detail: str) -> ArchiveError:
         self.close()
         return ArchiveError(
-            f"the process that read its archive sent an invalid reply: {why}", Reason.CRASHED
+            f"the process that read its archive sent an invalid reply: {detail}", Reason.CRASHED
         )
 
 
-def _encode_path(archive: str) -> bytes:
-    return encode_name(restore_secrets(archive))  # which the process does not have
-
-
-def _to_line(text: str) -> str:
-    return text if text.isprintable() else printable_text(text)
-
-
-# == The archives that were asked last, each with a process that reads it.
-
-MAX_OPEN_ARCHIVES = 4
-_POLL_SECONDS = 0.1  # seconds that one thread waits for others at a time
-
-
 class ArchiveReaderPool:
-    """The archives that were asked last, held open; safe to share between threads."""
+    """Reads members of several archives in parallel; safe to share between threads.
+
+    Each of the last ``MAX_OPEN_ARCHIVES`` archives is held open by a process of its own.
+    """
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._open: OrderedDict[str, _SharedReader] = OrderedDict()
 
     def read(self, path: str, name: str, max_bytes: int, check: StopCheck = never_stop) -> bytes:
-        """Read a member of an archive: see ``ArchiveReader.read``; ``check`` may end the wait."""
+        """Read a member as ``ArchiveReader.read`` does; ``check`` may end the wait."""
         shared = self._acquire_reader(path, check)
         try:
             while not shared.lock.acquire(timeout=_POLL_SECONDS):
@@ -305,12 +302,12 @@ class ArchiveReaderPool:
                 self._changed.notify_all()
 
     def _acquire_reader(self, path: str, check: StopCheck) -> _SharedReader:
-        """Give the process that reads an archive, or one that has nothing in hand."""
+        """Return the reader of an archive, or an idle one."""
         with self._changed:
             while (shared := self._open.pop(path, None) or self._find_idle()) is None:
                 check()
                 self._changed.wait(_POLL_SECONDS)
-            self._open[path] = shared  # as the last
+            self._open[path] = shared  # the most recent
             shared.users += 1
             return shared
 
@@ -321,16 +318,24 @@ class ArchiveReaderPool:
         return None if path is None else self._open.pop(path)
 
     def close(self) -> None:
-        """Close them all."""
+        """End all processes."""
         with self._changed:
             while self._open:
                 self._open.popitem()[1].reader.close()
 
 
 class _SharedReader:
-    """A reader with the threads that use it, one at a time."""
+    """A reader, the number of threads that use it or wait for it, and their lock."""
 
     def __init__(self, reader: ArchiveReader) -> None:
         self.reader = reader
         self.lock = Lock()
         self.users = 0
+
+
+def _encode_path(archive: str) -> bytes:
+    return encode_name(restore_secrets(archive))  # the process does not know them
+
+
+def _to_line(text: str) -> str:
+    return text if text.isprintable() else printable_text(text)

@@ -1,4 +1,4 @@
-"""Photos that a caller has in memory: arrays, Pillow's images, open files and their bytes."""
+"""Photos in memory, given by a caller: arrays, Pillow images, open files and bytes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from batch.records import InMemoryFile
 
 Picture: TypeAlias = bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 
-# Pillow's modes without a range of values that is known.
+# Pillow modes without a fixed range of values.
 _MODES_WITHOUT_RANGE = ("I", "F")
-# Those that PNG has; see https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html
+# Source: https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html#png
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def is_picture(photo: object) -> bool:
-    """Tell whether this is one photo in memory: an array of several is not."""
+    """Return whether an object is one photo in memory, and not an array of several."""
     is_array = isinstance(photo, np.ndarray) and photo.ndim < 4
     return is_array or isinstance(photo, bytes | Image.Image) or hasattr(photo, "read")
 
 
 def load_photos(pictures: Iterable[object]) -> Iterator[InMemoryFile]:
-    """Give photos the form of files, one at a time, as ``memory://1``, ``memory://2``, ...
+    """Encode photos as image files named ``memory://1``, ``memory://2`` and so on.
 
     Raises:
-        UsageError: one of them is no ``Picture``, an array that is not uint8 [H, W, 3], or an image
-            of a mode without a range of values.
+        UsageError: one of them is not a ``Picture``, or is an array that is not uint8 [H, W, 3], or
+            an image of a mode without a fixed range of values.
     """
     for number, picture in enumerate(pictures, start=1):
         url = Url(f"memory://{number}")
@@ -46,12 +46,12 @@ def _encode(picture: object, url: Url) -> bytes:
     stream = BytesIO()
     if isinstance(picture, np.ndarray):
         _check(picture, url)
-        Image.fromarray(picture).save(stream, "BMP")  # which is written and read at once
+        Image.fromarray(picture).save(stream, "BMP")  # fast to write and read
     elif isinstance(picture, Image.Image):
         if picture.mode in _MODES_WITHOUT_RANGE:
             raise UsageError(
-                f"photo {url} is a Pillow image of mode {picture.mode}, whose range is not known",
-                "bring it to 0 to 255 and convert it to L or RGB first",
+                f"photo {url} is a Pillow image of mode {picture.mode}, whose range is unknown",
+                "scale it to 0 to 255 and convert it to L or RGB first",
             )
         upright = ImageOps.exif_transpose(picture)
         image = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
@@ -59,7 +59,7 @@ def _encode(picture: object, url: Url) -> bytes:
     else:
         raise UsageError(
             f"photo {url} is a {type(picture).__name__}",
-            "give paths alone, or arrays, Pillow images, bytes and files in binary mode alone",
+            "give only paths, or only arrays, Pillow images, bytes and files in binary mode",
         )
     return stream.getvalue()
 

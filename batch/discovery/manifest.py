@@ -1,4 +1,7 @@
-"""Manifests: a listing kept in a Parquet file, so that no run has to list the files anew."""
+"""Manifests: listings of files in Parquet, written once and read by later runs.
+
+docs/shards.md describes the format.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,7 @@ from batch.reports.writers import ParquetWriter
 from batch.stores.download import open_location
 
 Row = TypeVar("Row")
-# The version of what docs/shards.md describes; readers refuse later ones.
-VERSION = 1
+VERSION = 1  # of the format; later ones are refused
 VERSION_KEY = "batch_label.manifest"
 COLUMNS = (
     Column("path"),
@@ -35,16 +37,15 @@ COLUMNS = (
     Column("etag"),
     Column("failure"),
 )
-# Rows that are held in memory as they are written, and as they are read.
-ROWS_PER_GROUP = 65_536
-ROWS_PER_CHUNK = 8_192
-# What a path's text may have that the path has not: escapes, and what `Path` tidies up.
+ROWS_PER_GROUP = 65_536  # in memory while a manifest is written
+ROWS_PER_CHUNK = 8_192  # in memory while a manifest is read
+# Found in texts that differ from the path: escapes, and parts that `Path` removes.
 _NOT_NORMALISED = re.compile(r"\\|//|/\.|/\Z|^\./")
-REMEDY = "give one that `batch-label manifest` wrote, or a Parquet file with a column `path`"
+REMEDY = "make one with `batch-label manifest`, or give a Parquet file with a column `path`"
 
 
 def is_manifest(start: str) -> bool:
-    """Tell whether an input is a manifest: a file whose name ends in ``.parquet``."""
+    """Return whether an input is a manifest: a file whose name ends in ``.parquet``."""
     if not start.lower().endswith(Format.PARQUET):
         return False
     return is_url(start) or os.path.isfile(start)  # noqa: PTH113
@@ -66,10 +67,10 @@ def write_manifest(files: Iterable[FoundFile], stream: BinaryIO) -> None:
 
 
 def check_manifest(start: str) -> None:
-    """Find out before the work whether a file is a manifest, by its columns.
+    """Check before the work that a file is a manifest, by its columns.
 
     Raises:
-        InputError: it is none, can't be read, or is a later version's.
+        InputError: it is not, can't be read, or has a later version.
         UsageError: pyarrow is not installed.
     """
     with _open_manifest(start):
@@ -77,40 +78,39 @@ def check_manifest(start: str) -> None:
 
 
 def read_manifest(start: str) -> Iterator[FoundFile]:
-    """Give the files of a manifest in its order, a few thousand in memory at a time.
+    """Yield the files of a manifest in its order.
 
-    A manifest of other makers needs no column but `path`. Files of this machine whose size or
-    time it does not have are looked at.
+    Only the column `path` is required. Local files without a size or time in it are looked up on
+    the file system.
 
     Raises:
-        InputError: as ``check_manifest`` does, or a row is wrong; the message has its number.
+        InputError: as for ``check_manifest``, or a row is invalid; the message has its number.
         UsageError: pyarrow is not installed.
     """
     return _read_rows(start, [column.name for column in COLUMNS], _parse_found)
 
 
 def read_paths(start: str) -> Iterator[str]:
-    """Give the paths of a manifest's files in its order, and look at none.
+    """Yield the paths in a manifest in its order, without a look at the files.
 
     Raises:
-        InputError, UsageError: as ``read_manifest`` does.
+        InputError, UsageError: as for ``read_manifest``.
     """
     return _read_rows(start, ["path"], _parse_path)
 
 
-def _read_rows(start: str, columns: list[str], read: Callable[..., Row]) -> Iterator[Row]:
+def _read_rows(start: str, columns: list[str], parse: Callable[..., Row]) -> Iterator[Row]:
     with _open_manifest(start) as (file, names):
-        absent, wanted, number = [None] * ROWS_PER_CHUNK, [c for c in columns if c in names], 0
+        missing, wanted, number = [None] * ROWS_PER_CHUNK, [c for c in columns if c in names], 0
         for batch in file.iter_batches(batch_size=ROWS_PER_CHUNK, columns=wanted):
-            lists = [batch.column(c).to_pylist() if c in names else absent for c in columns]
+            lists = [batch.column(c).to_pylist() if c in names else missing for c in columns]
             for values in zip(*lists, strict=False):
                 number += 1
                 try:
-                    row = read(*values)
+                    row = parse(*values)
                 except ValueError as error:
-                    raise _make_damage_error(
-                        f"{_describe_manifest(start)}, row {number}", str(error)
-                    ) from error
+                    where = f"{_describe_manifest(start)}, row {number}"
+                    raise _make_damage_error(where, str(error)) from error
                 yield row
 
 
@@ -137,7 +137,7 @@ def _parse_found(
         reason, _, detail = failure.partition(": ")
         return make_failed(path, Reason(reason), parse_printable_text(detail))
     file = make_found(path, size, mtime_ns, etag)
-    # A size of other makers may be none, as uint64 has some that files have not.
+    # The size may also be unknown because a uint64 was out of range.
     if (file.size is None or mtime_ns is None) and not is_url(path):
         return stat_file(path)
     return file
@@ -146,59 +146,60 @@ def _parse_found(
 def _parse_path(text: str | None) -> str:
     if not text:
         raise ValueError("no path")
-    # Most texts are the path itself, and asking `Path` would make reading take three times as long.
+    # Most texts are the path itself; `Path` for each would triple the time of reading.
     if is_url(text):
         plain = "\\" not in text and parse_scheme(text) != FILE_SCHEME
     else:
         plain = not _NOT_NORMALISED.search(text)
     path = hide_secrets(text) if plain else os.fspath(parse_path_text(text))
     if "\0" in path:
-        raise ValueError(f"no path: {printable_text(text)} has a NUL")
+        raise ValueError(f"path {printable_text(text)} has a NUL")
     return path
 
 
 @contextmanager
 def _open_manifest(start: str) -> Iterator[tuple[Any, list[str]]]:
-    """Open a manifest, and name those of its columns that count."""
-    parquet, called = _import_parquet(), _describe_manifest(start)
+    """Open a manifest as a ParquetFile, together with the names of its known columns."""
+    parquet, display_name = _import_parquet(), _describe_manifest(start)
     try:
-        with _open_stream(start, called) as stream:
+        with _open_stream(start, display_name) as stream:
             file = parquet.ParquetFile(stream)
-            _check_schema(file.schema_arrow, called)
+            _check_schema(file.schema_arrow, display_name)
             names = [c.name for c in COLUMNS if c.name in file.schema_arrow.names]
             yield file, names
     except OSError as error:
-        if error.errno is None:  # Arrow's own, which means what it has read
-            raise _make_damage_error(called, str(error)) from error
+        if error.errno is None:  # raised by Arrow for damaged data
+            raise _make_damage_error(display_name, str(error)) from error
         remedy = "check its name and rights"
-        raise InputError(describe_failed_access(called, "read", error), remedy) from error
+        raise InputError(describe_failed_access(display_name, "read", error), remedy) from error
     except ARROW_ERRORS as error:
-        raise _make_damage_error(called, str(error)) from error
+        raise _make_damage_error(display_name, str(error)) from error
 
 
-def _open_stream(start: str, called: str) -> BinaryIO:
-    place = parse_location(start)
-    # Another file may have taken its place since it was told to be one.
-    return (
-        open_regular(place) if isinstance(place, Path) else open_location(place, called, InputError)
-    )
+def _open_stream(start: str, display_name: str) -> BinaryIO:
+    location = parse_location(start)
+    if isinstance(location, Path):
+        return open_regular(location)  # the file may have been replaced by a pipe
+    return open_location(location, display_name, InputError)
 
 
-def _check_schema(schema: Any, called: str) -> None:
-    found = (schema.metadata or {}).get(VERSION_KEY.encode(), b"0")
-    if not found.isdigit() or int(found) > VERSION:
+def _check_schema(schema: Any, display_name: str) -> None:
+    file_version = (schema.metadata or {}).get(VERSION_KEY.encode(), b"0")
+    if not file_version.isdigit() or int(file_version) > VERSION:
+        shown = printable_text(file_version.decode("utf-8", "replace"))
         raise InputError(
-            f"{called} has version {printable_text(found.decode('utf-8', 'replace'))}, not {VERSION}",
+            f"{display_name} has version {shown}, not {VERSION}",
             "use the version of batch-label that wrote it, or a later one",
         )
     if schema.names.count("path") != 1:
         shown = printable_text(", ".join(schema.names))[:200]
-        raise InputError(f"{called} is none: it has no column path but {shown}", REMEDY)
+        raise InputError(f"{display_name} is not a manifest: no column path among {shown}", REMEDY)
     for column in COLUMNS:
         if column.name in schema.names and not _has_column_type(schema, column):
             wanted = "text" if column.kind is ColumnKind.TEXT else "whole numbers"
             kind = schema.field(column.name).type
-            raise InputError(f"{called} is none: {column.name} is {kind}, not {wanted}", REMEDY)
+            problem = f"{column.name} is {kind}, not {wanted}"
+            raise InputError(f"{display_name} is not a manifest: {problem}", REMEDY)
 
 
 def _has_column_type(schema: Any, column: Column) -> bool:

@@ -1,4 +1,4 @@
-"""The photos inside archives, as discovery finds them."""
+"""Photos inside archives, found as files of their own."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ def list_members(
     on_skip: OnSkip,
     check: StopCheck = never_stop,
 ) -> Iterator[FoundFile]:
-    """Give the photos in an archive, or the archive itself with the reason why it can't be read.
+    """Yield the photos in an archive; if it is damaged, those before the damage and a failure.
 
-    Of one that is damaged the photos before the damage are given as well. A member is told from
-    its old self by its size and by the archive's time or ETag: of members that are not older than
-    the archive nothing is read again but the bytes, which are then known.
+    The failure has the path of the archive. A member counts as unchanged if its size and the
+    archive's time or ETag are the same; otherwise its bytes are read and compared.
+
+    Args:
+        archive: the archive, as it was found.
+        reader: reads it.
+        search: which members are photos.
+        on_skip: called with every other member and the reason.
+        check: ends the wait by an exception.
     """
-    search = replace(search, archives=False)  # one inside another can't be read in place
+    search = replace(search, archives=False)  # archives in archives can't be read in place
     command = find_unpack_command(archive.path)
     if command:
         name = quote(printable_text(Path(archive.path).name))
@@ -47,25 +53,27 @@ def list_members(
     try:
         with closing(retry(lambda: _open_listing(reader, archive.path), check)) as members:
             for member in members:
-                why = member.why if member.skipped else search.find_skip_reason(member.name)
-                if why:
-                    on_skip(parse_location(build_member_url(archive.path, member.name)), why)
+                reason = (
+                    member.detail if member.is_skipped else search.find_skip_reason(member.name)
+                )
+                if reason:
+                    on_skip(parse_location(build_member_url(archive.path, member.name)), reason)
                 else:
                     yield _to_found(archive, member)
     except ArchiveError as error:
-        damaged = error.reason is Reason.CORRUPT
-        detail = f"not to be read as an archive ({error})" if damaged else str(error)
+        is_damaged = error.reason is Reason.CORRUPT
+        detail = f"not readable as an archive ({error})" if is_damaged else str(error)
         yield make_failed(archive.path, error.reason, detail)
-    except OSError as error:  # of a store, for the last time
+    except OSError as error:  # of a store, after all retries
         yield make_failed(archive.path, Reason.UNREADABLE, error_text(error))
 
 
 def find_members(
     urls: Iterable[str], reader: ArchiveReader, check: StopCheck = never_stop
 ) -> Iterator[FoundFile]:
-    """Give members of archives that are named by themselves, whatever they are."""
+    """Yield the members of archives that URLs name, photos or not."""
     for path, group in groupby(urls, lambda url: _split(url)[0]):
-        archive = _look_at_archive(path, check)
+        archive = _look_up_archive(path, check)
         for url in group:
             if archive.failure:
                 yield make_failed(url, archive.failure.reason, archive.failure.detail)
@@ -85,7 +93,7 @@ def _find_member(
 
 
 def _open_listing(reader: ArchiveReader, path: str) -> Generator[Member, None, None]:
-    """List an archive up to its first member, which tells whether it can be opened at all."""
+    """Start to list an archive; the first member is read at once, so that ``retry`` covers it."""
     members = reader.members(path)
     return _chain_members(next(members, None), members)
 
@@ -101,18 +109,18 @@ def _chain_members(
 
 def _to_found(archive: FoundFile, member: Member) -> FoundFile:
     path = build_member_url(archive.path, member.name)
-    if member.why:
-        return make_failed(path, member.reason, member.why)
-    # Archives are made anew, often with members whose times are all zero.
+    if member.detail:
+        return make_failed(path, member.reason, member.detail)
+    # The archive's time, as members often have no time but zero.
     return make_found(path, member.size, etag=archive.etag or str(archive.mtime_ns))
 
 
-def _look_at_archive(path: str, check: StopCheck) -> FoundFile:
+def _look_up_archive(path: str, check: StopCheck) -> FoundFile:
     location = parse_location(path)
     if isinstance(location, Path):
         return stat_file(str(location))._replace(path=path)
-    # Here, as it loads clients, which a run on this machine's files does without.
-    from batch.discovery.listing import look_up
+    # Imported here, as it loads the stores' clients.
+    from batch.discovery.remote import look_up
 
     try:
         return look_up(path, check).found

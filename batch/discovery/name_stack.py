@@ -1,4 +1,4 @@
-"""The names in the folders that a walk is in, sorted, in bounded memory."""
+"""Sorted names of the folders that a walk is in, in bounded memory: an external merge sort."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from typing import BinaryIO, NamedTuple
 from batch.errors import OutputError
 from batch.os_errors import describe_os_error
 
-# Names in memory: of all folders that a walk is in, and as many of the one that it lists.
+# Of all folders together, and as many of the folder that is being listed.
 MAX_NAMES_IN_MEMORY = 16_384
-# Runs that are merged at once; more are merged into one run first.
-MAX_RUNS = 64
-# Bytes of a run that are read at a time.
-_BLOCK = 4096
-# What ends a name in a run: no name of a system has it.
-_END = b"/"
+MAX_RUNS = 64  # merged at once; more are merged into one run first
+_BLOCK = 4096  # bytes read from a run at a time
+_END = b"/"  # ends a name in a run, as no name contains it
 
 
 class _Run(NamedTuple):
-    """Where sorted names lie in the temporary file; ``level`` counts how often they were merged."""
+    """Sorted names in the temporary file.
+
+    Attributes:
+        start: the offset of the first name.
+        end: the offset behind the last name.
+        level: how often the names were merged.
+    """
 
     start: int
     end: int
@@ -32,7 +35,7 @@ class _Run(NamedTuple):
 
 
 class _Folder:
-    """The names of a folder that are left, in memory or in sorted runs on disk."""
+    """The remaining names of a folder: in memory from ``at`` on, or in sorted runs on disk."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -42,13 +45,13 @@ class _Folder:
 
 
 class NameStack:
-    """Sorts the names of folders by their bytes, for a walk that is in several folders at once.
+    """A stack of folders with their names, sorted by bytes.
 
-    At most ``MAX_NAMES_IN_MEMORY`` names of all folders are in memory. The others are in a temporary file,
-    in sorted runs: the names of a folder that has more, and those of the outermost folders. Names
-    are the file system's, and may have anything behind a NUL.
+    At most ``MAX_NAMES_IN_MEMORY`` names are in memory. A temporary file holds the others in sorted
+    runs: those of a folder that has more, and those of the outermost folders. A name may be
+    followed by NUL and any text.
 
-    All methods raise ``OutputError`` if the file can't be used.
+    All methods raise ``OutputError`` if the temporary file can't be used.
     """
 
     def __init__(self) -> None:
@@ -57,7 +60,7 @@ class NameStack:
         self._file: BinaryIO | None = None
 
     def push_folder(self, parts: Iterable[list[str]]) -> None:
-        """Enter a folder, and take its names in any order."""
+        """Enter a folder, whose names come in batches and in any order."""
         folder, names = _Folder(), list[str]()
         for part in parts:
             names += part
@@ -78,7 +81,7 @@ class NameStack:
             outer.names = []
 
     def take(self, number: int) -> list[str]:
-        """Give the next names of the innermost folder; fewer than ``number`` at its end."""
+        """Return the next names of the innermost folder; fewer than ``number`` at its end."""
         folder = self._folders[-1]
         if not folder.runs:
             names = folder.names[folder.at : folder.at + number]
@@ -107,7 +110,7 @@ class NameStack:
         return max((run.end for folder in self._folders for run in folder.runs), default=0)
 
     def _spill(self, folder: _Folder, names: list[str]) -> None:
-        """Write sorted names as a run; of many runs of a level one of the next becomes."""
+        """Write sorted names as a run; merge ``MAX_RUNS`` runs of a level into one of the next."""
         if not names:
             return
         with _translate_errors():
@@ -141,14 +144,14 @@ class NameStack:
         while at < run.end and self._file is not None:
             block = os.pread(self._file.fileno(), min(_BLOCK, run.end - at), at)
             if not block:
-                raise OSError("it was cut off")
+                raise OSError("it was truncated")
             at += len(block)
             *names, rest = (rest + block).split(_END)
             yield from names
 
 
 def _sort_by_bytes(names: list[str]) -> list[str]:
-    """Sort by the names' bytes, which is how text is sorted anyway while it is ASCII."""
+    """Sort names by their bytes; for ASCII this is the order of text."""
     return sorted(names, key=None if all(map(str.isascii, names)) else os.fsencode)
 
 
@@ -157,7 +160,8 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        cause = describe_os_error(error, "")
         raise OutputError(
-            f"the temporary file for the names in a folder can't be used ({describe_os_error(error, '')})",
-            "free some space in the folder for temporary files, or name another in TMPDIR",
+            f"the temporary file for the names in a folder can't be used ({cause})",
+            "free space in the folder for temporary files, or name another folder in TMPDIR",
         ) from error

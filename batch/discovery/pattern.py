@@ -1,4 +1,4 @@
-"""Patterns of paths, looked up together with folders that refuse to be looked into."""
+"""Expansion of path patterns; unlike ``glob``, folders that can't be read are kept."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ ANY_DEPTH = "**"
 def expand_pattern(
     pattern: str, search: Search, exclude: Callable[[str, str], object], check: StopCheck
 ) -> tuple[str, list[str]]:
-    """Give the paths that a pattern stands for, in the order of their bytes.
+    """Return the paths that match a pattern.
 
-    First comes the folder above them all, which exclude patterns are relative to.
+    Folders that can't be read are among them, as files in them may match; their walk reports why.
+    ``**`` does not follow links, so link loops end. Names with a leading dot match only if the
+    search takes hidden names or a segment of the pattern starts with a dot.
 
-    Among them are folders that can't be read, for what lies in them may match: whoever walks them
-    finds out why. ``**`` follows no link, so link loops end. Unless the search takes hidden names,
-    those that begin with a dot are matched only if the pattern has such a name. What is excluded
-    is told to ``exclude`` with the reason; a name that the pattern spells out is not. Told as well
-    is what is no regular file.
+    Args:
+        pattern: a path with wildcards.
+        search: how folders are searched.
+        exclude: called with every path that is excluded or not a regular file, and the reason.
+            Names that the pattern spells out are never excluded.
+        check: called again and again; ends the work by an exception.
+
+    Returns:
+        The folder above all matches, which exclude patterns are relative to, and the matches in
+        the order of their bytes.
 
     Raises:
         InputError: the pattern is wrong, or matches nothing.
@@ -49,8 +56,8 @@ def expand_pattern(
     found = set(
         check_every(CHECK_EVERY, check, _iter_matches(top, parts[fixed:], search, excluded, check))
     )
-    for path, why in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
-        exclude(path, why)
+    for path, reason in sorted(excluded.items(), key=lambda item: os.fsencode(item[0])):
+        exclude(path, reason)
     if not found and not excluded:
         raise InputError(f"no file matches {pattern!r}", "check the pattern and the folder")
     return top, sorted(found, key=os.fsencode)
@@ -60,18 +67,18 @@ def _iter_matches(
     top: str, parts: tuple[str, ...], search: Search, excluded: dict[str, str], check: StopCheck
 ) -> Iterator[str]:
     start, exclusion = len(folder_prefix(top)), search.exclusion
-    stack = [(top, parts)]  # folders nest deeper than Python calls
+    stack = [(top, parts)]  # not recursive: folders may be deep
     while stack:
         folder, (part, *rest) = stack.pop()
         if WILDCARDS.isdisjoint(part):
-            path = os.path.join(folder, part)  # noqa: PTH118 - text, as in `walk.py`
+            path = os.path.join(folder, part)  # noqa: PTH118 - text, as in `walk`
             if rest:
                 stack.append((path, tuple(rest)))
                 continue
             try:
                 link = S_ISLNK(os.lstat(path).st_mode)
-                if why := _find_skip_reason(path, link, search.follow_symlinks):
-                    excluded[path] = why
+                if reason := _find_skip_reason(path, link, search.follow_symlinks):
+                    excluded[path] = reason
                 else:
                     yield path
             except (FileNotFoundError, NotADirectoryError):
@@ -101,14 +108,14 @@ def _iter_matches(
                         is_wanted = part == ANY_DEPTH and is_folder
                     if not is_wanted:
                         continue
-                    why = (exclusion.match_folder if is_folder else exclusion.match_file)(
+                    reason = (exclusion.match_folder if is_folder else exclusion.match_file)(
                         path[start:]
                     )
                     plain = is_folder or entry.is_file(follow_symlinks=False)
-                    if not why and not plain:
-                        why = _find_skip_reason(path, entry.is_symlink(), search.follow_symlinks)
-                    if why:
-                        excluded[path] = why
+                    if not reason and not plain:
+                        reason = _find_skip_reason(path, entry.is_symlink(), search.follow_symlinks)
+                    if reason:
+                        excluded[path] = reason
                     elif part == ANY_DEPTH:
                         stack.append((path, (part, *rest)))
                     elif rest:
@@ -122,9 +129,9 @@ def _iter_matches(
 
 
 def _find_skip_reason(path: str, link: bool, follow: bool) -> str | None:
-    """Say why an entry is left out that is neither folder nor file, as a walk of its folder does.
+    """Return why an entry is skipped that is neither a folder nor a file, with the walk's reasons.
 
-    A link that leads to a file is one, as for a shell.
+    A link to a file counts as a file, as in a shell.
     """
     kind = _read_target_type(path)
     if kind in (S_IFDIR, S_IFREG, None):
@@ -135,7 +142,7 @@ def _find_skip_reason(path: str, link: bool, follow: bool) -> str | None:
 
 
 def _read_target_type(path: str) -> int | None:
-    """Tell what kind a path leads to: 0 where that is nowhere, None where it can't be told."""
+    """Return the type of file that a path leads to: 0 if it is dangling, None if unknown."""
     try:
         return S_IFMT(os.stat(path).st_mode)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Which files and folders were reached, so that each is looked at once."""
+"""Walk of folders: the photos in them, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -21,71 +21,19 @@ from batch.os_errors import classify_read_error, describe_os_error
 from batch.records import Reason
 from batch.stopping import StopCheck, never_stop
 
-
-@dataclass
-class VisitedPaths:
-    """What was reached so far, for inputs that overlap and links that meet."""
-
-    files: set[str] = field(default_factory=set)
-    folders: set[tuple[int, int]] = field(default_factory=set)
-    parent: tuple[str, str] | None = None
-
-    def is_new(self, path: str) -> bool:
-        """Tell whether a file is reached for the first time, by whatever path or URL."""
-        known = len(self.files)
-        self.files.add(self._resolve_path(path))
-        return len(self.files) > known
-
-    def forget(self, path: str) -> None:
-        """Take a file for one that was not reached yet."""
-        self.files.discard(self._resolve_path(path))
-
-    def _resolve_path(self, path: str) -> str:
-        member = split_member(path)
-        if member:
-            # NUL is in no path.
-            return f"{self._resolve_path(os.fspath(parse_location(member[0])))}\0{member[1]}"
-        if is_url(path):
-            return path
-        # realpath asks the system about every part of a path: once a folder is enough.
-        parent, name = os.path.split(path)
-        if self.parent is None or self.parent[0] != parent:
-            self.parent = parent, _resolve_links(parent)
-        return _resolve_links(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
-
-    def is_new_folder(self, path: str) -> bool:
-        """Tell whether a folder is entered for the first time, by whatever path."""
-        status = os.stat(path)  # noqa: PTH116
-        known = len(self.folders)
-        self.folders.add((status.st_dev, status.st_ino))
-        return len(self.folders) > known
-
-
-def _resolve_links(path: str) -> str:
-    """Follow all links of a path; where the system refuses to, the path stands for itself."""
-    try:
-        return os.path.realpath(path)
-    except OSError:
-        return path
-
-
-# == How folders are walked: what in them is a photo, in an order that is the same everywhere.
-
 Item = TypeVar("Item")
 
-# Entries of a folder, or files, between two looks at whether the run is to end.
-CHECK_EVERY = 64
-# Why a folder in a list is left out that does not end in a slash.
-FOLDER_IN_LIST = "folder in a list"
-# Why an entry of a folder is left out that is no file.
+CHECK_EVERY = 64  # entries or files between two calls of `check`
+# Reasons to skip an entry.
+FOLDER_IN_LIST = "folder in a list"  # unless it ends in a slash
 SYMBOLIC_LINK = "symbolic link"
 NOT_REGULAR = "not a regular file"
-# What an entry of a folder is, behind its name and a NUL; nothing for a regular file.
+# Kinds of entries, stored behind a name and a NUL; none for a regular file.
 _FOLDER, _LINK, _OTHER = "folder", "link", "other"
 
 
 def check_every(number: int, check: StopCheck, items: Iterable[Item]) -> Iterator[Item]:
-    """Pass items on, and call ``check`` before every so many of them."""
+    """Pass items on, and call ``check`` before every ``number`` of them."""
     for count, item in enumerate(items):
         if count % number == 0:
             check()
@@ -94,9 +42,14 @@ def check_every(number: int, check: StopCheck, items: Iterable[Item]) -> Iterato
 
 @dataclass(frozen=True)
 class FolderWalker:
-    """Walks folders. Paths are text here: `Path` objects would take half of the time.
+    """Walks folders. Paths are text here, as `Path` objects would double the time.
 
-    Patterns are relative to ``base``, the folder that the paths lie in; None for each path itself.
+    Attributes:
+        search: how folders are searched.
+        on_skip: called with every entry that is skipped and the reason.
+        seen: what was reached before; None if no path can be reached twice.
+        check: called every ``CHECK_EVERY`` entries; ends the walk by an exception.
+        base: the folder that exclude patterns are relative to; None for each path itself.
     """
 
     search: Search
@@ -106,9 +59,11 @@ class FolderWalker:
     base: str | None = None
 
     def walk(self, starts: Iterable[str], enters: bool = True) -> Iterator[FoundFile]:
-        """Give the files that paths stand for, those inside of folders in their names' order.
+        """Yield the files that paths name, and the photos in folders, ordered by names' bytes.
 
-        Folders are left out unless it ``enters`` them.
+        Args:
+            starts: files and folders.
+            enters: walk the folders; otherwise they are skipped.
         """
         if self.seen is None:
             return self._walk_starts(starts, enters)
@@ -133,7 +88,7 @@ class FolderWalker:
     def _walk_folder(self, top: str) -> Iterator[FoundFile]:
         start = len(folder_prefix(top if self.base is None else self.base))
         with closing(NameStack()) as names:
-            levels = [self._list_folder(top, start, names)]  # folders nest deeper than Python calls
+            levels = [self._list_folder(top, start, names)]  # not recursive: folders may be deep
             while levels:
                 self.check()
                 for item in levels[-1]:
@@ -145,20 +100,25 @@ class FolderWalker:
                     levels.pop()
 
     def _list_folder(self, folder: str, start: int, names: NameStack) -> Iterator[FoundFile | str]:
-        """Give a folder's files, and the paths of the folders in it, in order.
+        """Yield the files of a folder, and the paths of the folders in it, in order.
 
-        Patterns are relative to what comes before ``start`` in a path. A folder is open only while
-        some of its ``names`` are looked at, so that few descriptors do for any depth.
+        The folder is open only while a batch of its names is looked at, so that a walk of any depth
+        needs few descriptors.
+
+        Args:
+            folder: its path.
+            start: the offset in a path from which exclude patterns see it.
+            names: where the names are sorted.
         """
         before = folder_prefix(folder)
-        rest: list[str] = []  # the last one comes first
+        rest: list[str] = []  # a batch of names, the next one last
         is_listed = is_last = False
         while rest or not is_last:
             folders: list[str] = []
             try:
                 if not is_listed and self.seen is not None and not self.seen.is_new_folder(folder):
                     return
-                # By its descriptor, which spares the system the way to each file.
+                # Relative to a descriptor, so that the system does not resolve each path.
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     if not is_listed:
@@ -173,31 +133,32 @@ class FolderWalker:
             except OSError as error:
                 files, rest, is_last = [_to_failed(folder, error)], [], True
             yield from files
-            files.clear()  # as a folder may be deep, and so are those around it
+            files.clear()  # frees memory in every folder above the current one
             for name in folders:
                 yield before + name
         if is_listed:
             names.pop()
 
     def _read_names(self, descriptor: int) -> Iterator[list[str]]:
-        """Give the names in a folder, some at a time, each with its kind: see ``_encode_entry``."""
+        """Yield the names in a folder in batches, each with its kind: see ``_encode_entry``."""
         with os.scandir(descriptor) as entries:
-            while some := list(islice(entries, CHECK_EVERY)):
+            while batch := list(islice(entries, CHECK_EVERY)):
                 self.check()
-                yield list(map(_encode_entry, some))
+                yield list(map(_encode_entry, batch))
 
     def _sort_entries(
         self, before: str, start: int, rest: list[str], descriptor: int
     ) -> tuple[list[FoundFile], list[str]]:
-        """Take entries of an open folder from the ``rest``, up to a file that follows a folder.
+        """Take entries from the end of ``rest``, up to a file that follows a folder.
 
-        Gives the files and the names of the folders; ``before`` is what precedes them in a path.
+        Returns:
+            The files that were found, and the names of the folders.
         """
         self.check()
         files: list[FoundFile] = []
         folders: list[str] = []
         exclusion = self.search.exclusion
-        why_file = exclusion.match_file if exclusion.has_file_rules else None
+        match_file = exclusion.match_file if exclusion.has_file_rules else None
         while rest:
             name, _, kind = rest[-1].partition("\0")
             if folders and kind != _FOLDER:
@@ -205,14 +166,14 @@ class FolderWalker:
             rest.pop()
             path = before + name
             try:
-                # Nearly all there is, told apart by few questions, for there may be millions.
+                # The fast path for nearly all of possibly millions of entries.
                 plain = not kind and name[0] != "."
                 if plain and name[name.rfind(".") :].lower() in SUFFIXES:
-                    why = why_file(path[start:]) if why_file else None
+                    reason = match_file(path[start:]) if match_file else None
                 else:
-                    why = self._find_skip_reason(name, kind, path, start, descriptor)
-                if why:
-                    self.on_skip(Path(path), why)
+                    reason = self._find_skip_reason(name, kind, path, start, descriptor)
+                if reason:
+                    self.on_skip(Path(path), reason)
                 elif kind == _FOLDER:
                     folders.append(name)
                 else:
@@ -232,16 +193,16 @@ class FolderWalker:
         follows = kind == _LINK and self.search.follow_symlinks
         is_folder = kind == _FOLDER or (follows and _is_folder(name, descriptor))
         exclusion = self.search.exclusion
-        why = (exclusion.match_folder if is_folder else exclusion.match_file)(path[start:])
-        if why:
-            return why
+        reason = (exclusion.match_folder if is_folder else exclusion.match_file)(path[start:])
+        if reason:
+            return reason
         if name.startswith(".") and not self.search.hidden:
             return "hidden"
         if kind == _LINK and not follows:
             return SYMBOLIC_LINK
         if is_folder:
             return None if self.search.recursive else "in a subfolder"
-        # Which raises where a link leads nowhere.
+        # `stat` raises for a dangling link.
         if kind == _OTHER or (follows and not S_ISREG(os.stat(name, dir_fd=descriptor).st_mode)):
             return NOT_REGULAR
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
@@ -252,20 +213,20 @@ class FolderWalker:
         if suffix in RAW_SUFFIXES:
             return None if self.search.raws else "camera raw"
         try:
-            why = sniff_skip_reason(read_head(path))
-        except NotRegularFile:  # by now
+            reason = sniff_skip_reason(read_head(path))
+        except NotRegularFile:  # replaced since it was listed
             return NOT_REGULAR
-        return None if why == "camera raw" and self.search.raws else why
+        return None if reason == "camera raw" and self.search.raws else reason
 
 
 def _encode_entry(entry: os.DirEntry[str]) -> str:
-    """Give an entry's name and, unless it is a regular file, NUL and its kind behind it."""
+    """Return an entry's name, followed by NUL and its kind unless it is a regular file."""
     try:
         if entry.is_file(follow_symlinks=False):
             return entry.name
         is_folder = entry.is_dir(follow_symlinks=False)
         kind = _FOLDER if is_folder else _LINK if entry.is_symlink() else _OTHER
-    except OSError:  # which comes again where it is looked at
+    except OSError:  # raised again when the entry is looked at
         return entry.name
     return f"{entry.name}\0{kind}"
 
@@ -278,12 +239,12 @@ def _is_folder(name: str, descriptor: int) -> bool:
 
 
 def folder_prefix(folder: str) -> str:
-    """Give what stands before the names of a folder's entries; ``.`` is nothing, as in `Path`."""
+    """Return the prefix of a folder's entries in paths, empty for ``.`` as with `Path`."""
     return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def stat_file(path: str) -> FoundFile:
-    """Look at one file: what is there, or why it can't be told."""
+    """Return one file as found: its size and times, or a failure."""
     try:
         return _to_found(path, os.stat(path))  # noqa: PTH116
     except OSError as error:
@@ -297,10 +258,10 @@ def _to_found(path: str, status: os.stat_result) -> FoundFile:
 
 
 def read_head(path: str) -> bytes:
-    """Read the first bytes of a file, which tell an image.
+    """Read the first bytes of a file, which identify its type.
 
     Raises:
-        OSError: it is no regular file, or the system refuses.
+        OSError: it is not a regular file, or the system refuses.
     """
     with open_regular(path) as file:
         return file.read(HEAD_BYTES)
@@ -308,3 +269,56 @@ def read_head(path: str) -> bytes:
 
 def _to_failed(path: str, error: OSError) -> FoundFile:
     return make_failed(path, classify_read_error(error), describe_os_error(error, path))
+
+
+@dataclass
+class VisitedPaths:
+    """Files and folders reached so far, so that overlapping inputs and links yield each file once.
+
+    Attributes:
+        files: resolved paths and URLs of files.
+        folders: device and inode of folders.
+        parent: the last parent folder and its resolved path.
+    """
+
+    files: set[str] = field(default_factory=set)
+    folders: set[tuple[int, int]] = field(default_factory=set)
+    parent: tuple[str, str] | None = None
+
+    def is_new(self, path: str) -> bool:
+        """Record a file, and return whether this is the first path or URL that leads to it."""
+        known = len(self.files)
+        self.files.add(self._resolve_path(path))
+        return len(self.files) > known
+
+    def forget(self, path: str) -> None:
+        """Forget a file, so that it counts as new again."""
+        self.files.discard(self._resolve_path(path))
+
+    def _resolve_path(self, path: str) -> str:
+        member = split_member(path)
+        if member:
+            # No path contains NUL.
+            return f"{self._resolve_path(os.fspath(parse_location(member[0])))}\0{member[1]}"
+        if is_url(path):
+            return path
+        # `realpath` makes a system call per part of a path, so a parent is resolved once.
+        parent, name = os.path.split(path)
+        if self.parent is None or self.parent[0] != parent:
+            self.parent = parent, _resolve_links(parent)
+        return _resolve_links(path) if os.path.islink(path) else f"{self.parent[1]}/{name}"  # noqa: PTH114
+
+    def is_new_folder(self, path: str) -> bool:
+        """Record a folder, and return whether this is the first path that leads to it."""
+        status = os.stat(path)  # noqa: PTH116
+        known = len(self.folders)
+        self.folders.add((status.st_dev, status.st_ino))
+        return len(self.folders) > known
+
+
+def _resolve_links(path: str) -> str:
+    """Resolve all links of a path; return it unchanged if the system refuses."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
-from batch.discovery.fetching import PATIENCE_FACTOR, FetchedFile, Fetcher
+from batch.discovery.fetcher import PATIENCE_FACTOR, FetchedFile, Fetcher
 from batch.journal.journal import Journal
 from batch.location import Location, Url
 from batch.log import count_text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.discovery.fetching import Fetcher
+from batch.discovery.fetcher import Fetcher
 from batch.errors import InputError, PhotoError
 from batch.explaining.explanation import Explanation
 from batch.explaining.occlusion import SPOTS_PER_SIDE, Floats, View, occlude_spots

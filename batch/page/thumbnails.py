@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from batch.discovery.fetching import Fetcher
+from batch.discovery.fetcher import Fetcher
 from batch.location import Url, build_member_url, is_url, split_member
 from batch.options import FileLimits
 from batch.page.gather import PageRow, PixelBox

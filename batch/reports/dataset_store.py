@@ -22,7 +22,7 @@ from batch.reports.dataset import (
 )
 from batch.stopping import StopCheck, StopRequested, never_stop
 from batch.stores.download import read_whole_object
-from batch.stores.listing_pages import find_page_lister
+from batch.stores.page_listers import find_page_lister
 from batch.stores.requests import call_with_retries, retry
 from batch.stores.store import open_store, translate_store_errors
 from batch.stores.upload import RETRY_REMEDY, check_store, translate_upload_errors

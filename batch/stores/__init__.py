@@ -1,1 +1,1 @@
-"""Object stores and web servers: asked, read from and written to."""
+"""Object stores and web servers: listing, download, upload and retries through fsspec."""

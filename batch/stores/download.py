@@ -1,4 +1,4 @@
-"""Files opened for reading, wherever they lie, and objects read as such."""
+"""Downloads: objects read into memory within limits, and objects opened as files."""
 
 from __future__ import annotations
 
@@ -20,69 +20,86 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from fsspec import AbstractFileSystem
 
-# Bytes that are handed on at a time; what is asked of a store is more.
 BUFFER_BYTES = 1 << 20
-# An object's bytes must not come more slowly than so many in so many seconds. Azure's client gives
-# the first 32 MiB at once, and has a time-out of its own.
+# The least rate at which an object must arrive: so many bytes in so many seconds. Azure's client
+# returns the first 32 MiB at once, and has a time-out of its own.
 MIN_BYTES = 64 * 1024
 MIN_BYTES_SECONDS = 60.0
+
+
+def read_whole_object(url: str, limit: int, check: StopCheck = never_stop) -> bytes | None:
+    """Read an object; return None if it has more than ``limit`` bytes.
+
+    Raises:
+        Exception: as for ``read_object``.
+    """
+    data = read_object(url, limit + 1, check)
+    return data if len(data) <= limit else None
 
 
 def read_object(
     url: str,
     max_bytes: int,
     check: StopCheck = never_stop,
-    room: Callable[[int], bool] = lambda size: True,
+    may_hold: Callable[[int], bool] = lambda size: True,
     patience: float = math.inf,
 ) -> bytes:
-    """Read an object, but not more than ``most`` bytes of it, in several attempts if need be.
+    """Read at most ``max_bytes`` bytes of an object, with retries.
 
-    Whether there is more shows by asking for one byte more than is wanted. ``room`` tells whether
-    so many bytes may be held now; until it does no more are read. ``patience`` is how many seconds
-    ``MIN_BYTES`` may take at most.
+    Args:
+        url: where the object is.
+        max_bytes: one byte more than the caller accepts tells that an object is too large.
+        check: ends the wait by an exception.
+        may_hold: returns whether so many bytes may be in memory now; reading pauses until it does.
+        patience: seconds that ``MIN_BYTES`` bytes may take, at most ``MIN_BYTES_SECONDS``.
 
     Raises:
         UsageError, OSError: as for ``open_store``.
-        TimeoutError: the bytes come too slowly.
-        Exception: whatever the store or ``check`` raises.
+        TimeoutError: the bytes arrive too slowly.
+        Exception: what the store or ``check`` raises.
     """
     store, path = open_store(url)
-    pieces = next((_READERS[scheme] for scheme in _READERS if scheme in store.protocol), None)
-
+    iter_pieces = next((_READERS[name] for name in _READERS if name in store.protocol), None)
     seconds = None if "abfs" in store.protocol else min(MIN_BYTES_SECONDS, patience)
 
     def read() -> bytes:
-        if pieces is not None:
-            whole = _collect(pieces(store, path), max_bytes, room, seconds)
-            try:
-                return run_coroutine(store, whole, check, None)
-            except TimeoutError as error:
-                told = f"the server sent less than {MIN_BYTES:,} bytes in {seconds} s"
-                raise TimeoutError(told) from error
-        return wait_for_call(lambda: _read_file(store, path, max_bytes), check)
+        if iter_pieces is None:
+            return wait_for_call(lambda: _read_file(store, path, max_bytes), check)
+        whole = _collect(iter_pieces(store, path), max_bytes, may_hold, seconds)
+        try:
+            return run_coroutine(store, whole, check, None)
+        except TimeoutError as error:
+            detail = f"the server sent less than {MIN_BYTES:,} bytes in {seconds} s"
+            raise TimeoutError(detail) from error
 
     return retry(read, check)
+
+
+def _read_file(store: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
+    with store.open(path, "rb") as file:
+        data: bytes = file.read(max_bytes)
+    return data
 
 
 async def _collect(
     pieces: AsyncGenerator[bytes, None],
     max_bytes: int,
-    room: Callable[[int], bool],
+    may_hold: Callable[[int], bool],
     seconds: float | None,
 ) -> bytes:
-    import asyncio  # here, as a run on this machine's files does without
+    import asyncio  # not needed by runs on local files
 
     clock = asyncio.get_running_loop().time
-    kept = io.BytesIO()  # which gives its bytes without copying them
+    kept = io.BytesIO()  # returns its bytes without a copy
     due = MIN_BYTES
     async with asyncio.timeout(seconds) as limit, aclosing(pieces):
         async for piece in pieces:
             kept.write(piece[: max_bytes - kept.tell()])
             if kept.tell() >= max_bytes:
                 break
-            if not room(kept.tell()):
+            if not may_hold(kept.tell()):
                 limit.reschedule(None)
-                while not room(kept.tell()):
+                while not may_hold(kept.tell()):
                     await asyncio.sleep(POLL_SECONDS)
                 due = 0
             if seconds is not None and kept.tell() >= due:
@@ -95,9 +112,9 @@ async def _iter_web(store: AbstractFileSystem, path: str) -> AsyncGenerator[byte
     from batch.stores.http import iter_body
 
     session = await store.set_session()
-    async with session.get(store.encode_url(path), **store.kwargs) as answer:
-        store._raise_not_found_for_status(answer, path)
-        async for piece in iter_body(answer):
+    async with session.get(store.encode_url(path), **store.kwargs) as response:
+        store._raise_not_found_for_status(response, path)
+        async for piece in iter_body(response):
             yield piece
 
 
@@ -135,17 +152,11 @@ async def _iter_google(store: AbstractFileSystem, path: str) -> AsyncGenerator[b
 
     await store._set_session()
     options = {"params": store._get_params({}), "headers": store._get_headers(None)}
-    async with store.session.get(store.url(path), **options) as answer:
-        if answer.status >= 400:
-            validate_response(answer.status, await answer.read(), path)
-        async for piece in iter_body(answer):
+    async with store.session.get(store.url(path), **options) as response:
+        if response.status >= 400:
+            validate_response(response.status, await response.read(), path)
+        async for piece in iter_body(response):
             yield piece
-
-
-def _read_file(store: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
-    with store.open(path, "rb") as file:
-        data: bytes = file.read(max_bytes)
-    return data
 
 
 _READERS = {
@@ -156,38 +167,46 @@ _READERS = {
 }
 
 
-def open_location(place: Location, called: str, kind: type[BatchLabelError]) -> BinaryIO:
-    """Open a file for reading, on this machine or behind a URL.
+def open_location(
+    location: Location, display_name: str, error_type: type[BatchLabelError]
+) -> BinaryIO:
+    """Open a local file or an object for reading.
+
+    Args:
+        location: where it is.
+        display_name: its name in messages about an object.
+        error_type: what errors of an object's store are turned into.
 
     Raises:
-        OSError: it is on this machine, and missing, or the system refuses.
-        BatchLabelError, UsageError: it is not, as for ``open_object``.
+        OSError: a local file is missing, or the system refuses.
+        BatchLabelError, UsageError: as for ``open_object``.
     """
-    if isinstance(place, Url):
-        return open_object(place, called, kind)
-    return place.open("rb")
+    if isinstance(location, Url):
+        return open_object(location, display_name, error_type)
+    return location.open("rb")
 
 
-def open_object(url: Url, called: str, kind: type[BatchLabelError]) -> BinaryIO:
-    """Open an object for reading, from its beginning or by seeking; messages name it ``called``.
+def open_object(url: Url, display_name: str, error_type: type[BatchLabelError]) -> BinaryIO:
+    """Open an object as a seekable file; arguments as for ``open_location``.
 
     Raises:
-        BatchLabelError: of this ``kind``: it is missing, or the store refuses or does not
-            answer. Reading from the stream raises the same.
+        BatchLabelError: an ``error_type``: the object is missing, or the store refuses or does not
+            reply. Reading from the stream raises the same.
         UsageError: a package that the store needs is not installed.
     """
-    with _translate_errors(called, kind):
+    with _translate_errors(display_name, error_type):
         store, path = open_store(url.text)
-        return io.BufferedReader(_ObjectReader(store.open(path, "rb"), called, kind), BUFFER_BYTES)
+        raw = _ObjectReader(store.open(path, "rb"), display_name, error_type)
+        return io.BufferedReader(raw, BUFFER_BYTES)
 
 
 class _ObjectReader(io.RawIOBase):
-    """An object's bytes, with what its store raises in the terms of the program."""
+    """An object as a raw stream; the store's exceptions become exceptions of this program."""
 
-    def __init__(self, file: Any, called: str, kind: type[BatchLabelError]) -> None:
+    def __init__(self, file: Any, display_name: str, error_type: type[BatchLabelError]) -> None:
         self._file = file
-        self._called = called
-        self._kind = kind
+        self._display_name = display_name
+        self._error_type = error_type
 
     def readable(self) -> bool:
         return True
@@ -197,7 +216,7 @@ class _ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
-        with _translate_errors(self._called, self._kind):
+        with _translate_errors(self._display_name, self._error_type):
             data = self._file.read(len(view))
         view[: len(data)] = data
         return len(data)
@@ -215,17 +234,9 @@ class _ObjectReader(io.RawIOBase):
         super().close()
 
 
-def _translate_errors(called: str, kind: type[BatchLabelError]) -> AbstractContextManager[None]:
+def _translate_errors(
+    display_name: str, error_type: type[BatchLabelError]
+) -> AbstractContextManager[None]:
     return translate_store_errors(
-        f"{called} can't be read", kind, "look after the network and the store"
+        f"{display_name} can't be read", error_type, "check the network and the store"
     )
-
-
-def read_whole_object(url: str, limit: int, check: StopCheck = never_stop) -> bytes | None:
-    """Read an object; None if it has more bytes than ``limit``.
-
-    Raises:
-        Exception: the store refuses, or there is no such object: see ``translate_store_errors``.
-    """
-    data = read_object(url, limit + 1, check)
-    return data if len(data) <= limit else None

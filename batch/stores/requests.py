@@ -1,4 +1,9 @@
-"""Waits for stores, which end when the run is asked to end or an answer takes too long."""
+"""Calls to a store's client: with a time-out, retried, and ended when the run is asked to stop.
+
+Clients block until the server replies, and their own time-outs nest. So a call runs beside the
+waiting thread, which calls ``check`` every ``POLL_SECONDS``; ``check`` raises an exception to end
+the wait.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,94 @@ from batch.stopping import StopCheck, never_stop
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-
 Result = TypeVar("Result")
 
-# Seconds in which a question must be answered that is not a transfer, such as for one page of a
-# listing. A client's own attempts are within it.
+# Seconds for the reply to a request that is not a transfer, such as for one page of a listing; the
+# client's own attempts included.
 REPLY_TIMEOUT_SECONDS = 120.0
-POLL_SECONDS = 0.1  # seconds between two looks at whether to go on
+POLL_SECONDS = 0.1  # between two calls of `check`
+MAX_ATTEMPTS = 6
+# How many of the attempts may time out: each takes a minute or more.
+MAX_TIMEOUTS = 2
+FIRST_PAUSE_SECONDS = 0.5
+
+FORBIDDEN = 403  # RFC 9110
+# 408 Request Timeout, 425 Too Early, 429 Too Many Requests: RFC 9110, 8470 and 6585.
+_TRANSIENT_STATUSES = frozenset((408, 425, 429))
+_PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+# s3fs raises EINVAL for a request that the store does not understand.
+_PERMANENT_ERRNOS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
+# Base classes of network errors in clients that do not raise OSError.
+_NETWORK_ERROR_NAMES = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
+# Base class of errors of Azure's client, which has retried by itself.
+_SELF_RETRYING_ERROR = "AzureError"
+
+
+def call_with_retries(
+    store: AbstractFileSystem,
+    method: str,
+    *arguments: Any,
+    check: StopCheck = never_stop,
+    seconds: float | None = REPLY_TIMEOUT_SECONDS,
+    **named: Any,
+) -> Any:
+    """Call a store's method as ``call_store`` does, and retry it as ``retry`` does.
+
+    Raises:
+        Exception: as for the two.
+    """
+    return retry(
+        lambda: call_store(store, method, *arguments, check=check, seconds=seconds, **named), check
+    )
+
+
+def retry(call: Callable[[], Result], check: StopCheck = never_stop) -> Result:
+    """Call a function, and again after each transient error, up to ``MAX_ATTEMPTS`` times in all.
+
+    Pauses double from ``FIRST_PAUSE_SECONDS`` on, less a random part of up to a half: clients that
+    were turned away together do not return together.
+
+    Args:
+        call: the function; it calls ``check`` itself while it waits.
+        check: ends the pauses.
+
+    Raises:
+        Exception: what the last attempt or ``check`` raised.
+    """
+    timeouts = 0
+    for attempt in count(1):
+        try:
+            return call()
+        except Exception as error:
+            timeouts += isinstance(error, TimeoutError)
+            if attempt == MAX_ATTEMPTS or timeouts == MAX_TIMEOUTS or not is_transient(error):
+                raise
+        pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1), check)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether a retry may help: after a lost connection, a time-out, an overload."""
+    names = {base.__name__ for base in type(error).__mro__}
+    if _SELF_RETRYING_ERROR in names:
+        return False
+    status = find_http_status(error)
+    if status is not None:
+        return status >= 500 or status in _TRANSIENT_STATUSES
+    if isinstance(error, OSError):
+        return not isinstance(error, _PERMANENT_ERRORS) and error.errno not in _PERMANENT_ERRNOS
+    return not _NETWORK_ERROR_NAMES.isdisjoint(names)
+
+
+def find_http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that a client's exception stands for, None if it has none."""
+    for name in ("status", "code", "status_code"):  # aiohttp, gcsfs, Azure
+        status = getattr(error, name, None)
+        if isinstance(status, int):
+            return status
+    # gcsfs has this status in the message only.
+    is_forbidden = type(error) is OSError and str(error).startswith("Forbidden: ")
+    return FORBIDDEN if is_forbidden else None
 
 
 def call_store(
@@ -33,10 +119,18 @@ def call_store(
     seconds: float | None = REPLY_TIMEOUT_SECONDS,
     **named: Any,
 ) -> Any:
-    """Call a store's method, such as "info", and wait for the answer at most so many seconds.
+    """Call a store's method once.
+
+    Args:
+        store: the store, asynchronous or not.
+        method: the method's public name, such as "info".
+        arguments: its positional arguments.
+        check: ends the wait.
+        seconds: the time-out; None for none.
+        named: its keyword arguments.
 
     Raises:
-        TimeoutError: there was none by then.
+        TimeoutError: there was no reply in time.
         Exception: what the method or ``check`` raises.
     """
     if store.async_impl:
@@ -51,12 +145,12 @@ def run_coroutine(
     check: StopCheck = never_stop,
     seconds: float | None = REPLY_TIMEOUT_SECONDS,
 ) -> Result:
-    """Wait for a coroutine of an asynchronous store, and cancel it where the wait ends early.
+    """Run a coroutine of an asynchronous store, and cancel it if the wait ends early.
 
     Raises:
         Exception: as for ``call_store``.
     """
-    import asyncio  # here, as a run on this machine's files does without
+    import asyncio  # not needed by runs on local files
 
     future = asyncio.run_coroutine_threadsafe(coroutine, store.loop)
     try:
@@ -68,10 +162,10 @@ def run_coroutine(
 def wait_for_call(
     call: Callable[[], Result], check: StopCheck = never_stop, seconds: float | None = None
 ) -> Result:
-    """Wait for a call that can't be cancelled; one that is given up does not hold up the process.
+    """Run a blocking call in a daemon thread, which does not keep the process alive.
 
-    Where ``check`` ends the wait, all that the process has asked of stores is cancelled, so that
-    the call ends too if it waits for one of them.
+    If the wait ends early, all requests of this process to stores are cancelled: the call ends too
+    if it waits for one of them.
 
     Raises:
         Exception: as for ``call_store``.
@@ -96,16 +190,17 @@ def wait_for_call(
         raise
 
 
-def pause(seconds: float, check: StopCheck) -> None:
-    """Sleep, unless ``check`` ends it."""
-    ends = time.monotonic() + seconds
-    while (left := ends - time.monotonic()) > 0:
+def _wait_for_future(future: Future[Result], check: StopCheck, seconds: float | None) -> Result:
+    ends = None if seconds is None else time.monotonic() + seconds
+    while not wait((future,), POLL_SECONDS).done:
         check()
-        time.sleep(min(left, POLL_SECONDS))
+        if ends is not None and time.monotonic() >= ends:
+            raise TimeoutError(f"no reply within {seconds:.0f} s")
+    return future.result()
 
 
 def cancel_requests() -> None:
-    """Cancel all that is asked of asynchronous stores now."""
+    """Cancel all requests to asynchronous stores that are in flight."""
     import asyncio
 
     from fsspec.asyn import loop
@@ -118,94 +213,9 @@ def cancel_requests() -> None:
         loop[0].call_soon_threadsafe(cancel)
 
 
-def _wait_for_future(future: Future[Result], check: StopCheck, seconds: float | None) -> Result:
-    ends = None if seconds is None else time.monotonic() + seconds
-    while not wait((future,), POLL_SECONDS).done:
+def pause(seconds: float, check: StopCheck) -> None:
+    """Sleep for some seconds; ``check`` may end it earlier."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
         check()
-        if ends is not None and time.monotonic() >= ends:
-            raise TimeoutError(f"no answer within {seconds:.0f} seconds")
-    return future.result()
-
-
-# == Asking a store again after what passes by itself.
-
-
-MAX_ATTEMPTS = 6
-# Of those, how many may end for want of an answer, each after a minute or more.
-MAX_TIMEOUTS = 2
-FIRST_PAUSE_SECONDS = 0.5  # seconds
-# What a store will say again. s3fs says EINVAL of a request that the store does not understand.
-_PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-# 408 Request Timeout, 425 Too Early, 429 Too Many Requests: RFC 9110, 8470 and 6585.
-_TRANSIENT_STATUSES = frozenset((408, 425, 429))
-_PERMANENT_ERRNOS = frozenset((errno.EINVAL, errno.ENOSPC, errno.ENOSYS, errno.EPERM))
-FORBIDDEN = 403  # RFC 9110
-# The base classes of what the network does to clients that raise no OSError.
-_NETWORK_ERROR_NAMES = frozenset(("ClientError", "ConnectionError", "HTTPClientError", "HttpError"))
-
-# The base class of what Azure's client raises, after it has asked again by itself.
-_SELF_RETRYING_ERROR = "AzureError"
-
-
-def retry(call: Callable[[], Result], check: StopCheck = never_stop) -> Result:
-    """Call a function, and again where the network or the store failed.
-
-    ``MAX_ATTEMPTS`` times in all, with pauses that double from ``FIRST_PAUSE_SECONDS`` on and are cut by
-    up to a half at random, so that many who were turned away together do not come back together.
-    ``check`` ends the pauses; the call is to heed it by itself.
-
-    Raises:
-        Exception: what the last attempt raised, or ``check``.
-    """
-    timeouts = 0
-    for attempt in count(1):
-        try:
-            return call()
-        except Exception as error:
-            timeouts += isinstance(error, TimeoutError)
-            if attempt == MAX_ATTEMPTS or timeouts == MAX_TIMEOUTS or not is_transient(error):
-                raise
-        pause(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1), check)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def call_with_retries(
-    store: AbstractFileSystem,
-    method: str,
-    *arguments: Any,
-    check: StopCheck = never_stop,
-    seconds: float | None = REPLY_TIMEOUT_SECONDS,
-    **named: Any,
-) -> Any:
-    """Ask a store as ``waiting.ask`` does, and again as ``retry`` does.
-
-    Raises:
-        Exception: as for the two.
-    """
-    return retry(
-        lambda: call_store(store, method, *arguments, check=check, seconds=seconds, **named), check
-    )
-
-
-def is_transient(error: BaseException) -> bool:
-    """Tell whether it makes sense to ask again: a lost connection, a time-out, an overload."""
-    names = {base.__name__ for base in type(error).__mro__}
-    if _SELF_RETRYING_ERROR in names:
-        return False
-    status = find_http_status(error)
-    if status is not None:
-        return status >= 500 or status in _TRANSIENT_STATUSES
-    if isinstance(error, OSError):
-        return not isinstance(error, _PERMANENT_ERRORS) and error.errno not in _PERMANENT_ERRNOS
-    return not _NETWORK_ERROR_NAMES.isdisjoint(names)
-
-
-def find_http_status(error: BaseException) -> int | None:
-    """Give the status of the answer that a client raised an exception for, if it says one."""
-    for name in ("status", "code", "status_code"):  # as aiohttp calls it, gcsfs, and Azure
-        status = getattr(error, name, None)
-        if isinstance(status, int):
-            return status
-    # gcsfs says so in words alone.
-    refused = type(error) is OSError and str(error).startswith("Forbidden: ")
-    return FORBIDDEN if refused else None
+        time.sleep(min(left, POLL_SECONDS))

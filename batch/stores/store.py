@@ -1,4 +1,4 @@
-"""Object stores, opened by URL through fsspec, and what they refuse in the terms of the program."""
+"""Object stores and web servers: opened by URL through fsspec, with errors and URLs translated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from batch.stores.requests import find_http_status
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# The extra of this package that brings what a scheme needs.
+# The extra of this package that installs the client of a scheme.
 EXTRAS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
     **dict.fromkeys(("gs", "gcs"), "gcs"),
     **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
     **dict.fromkeys(("http", "https"), "remote"),
 }
-# Where fsspec would chain one URL to another, which no URL here means: see ``strip_member``.
+# fsspec reads it as a chain of URLs; here it is part of a name: see ``strip_member``.
 _CHAIN = "::"
-# The clients' own exceptions for credentials that are not there, which share no base class.
+# The clients' exceptions for missing credentials, which share no base class.
 _NO_CREDENTIALS_ERRORS = frozenset(
     ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 )
@@ -33,35 +33,32 @@ _DENIED_STATUSES = frozenset((401, 403))
 
 
 def open_store(url: str) -> tuple[AbstractFileSystem, str]:
-    """Open the store that a URL names, and give the path in it; nothing is asked of it yet.
+    """Return the store that a URL names and the path in it, without a request.
 
-    Endpoints and credentials are found where the store's own tools find them: ``AWS_*``
+    Endpoints and credentials come from where the store's own tools look for them: ``AWS_*``
     variables and ``~/.aws``, Google's application default credentials, ``AZURE_STORAGE_*``
-    variables, and fsspec's own configuration. A store forgets listings at once, so that it never
-    says what was. It raises exceptions of many kinds: see ``translate_store_errors``. The same URL gives
-    the same store again.
+    variables, and fsspec's configuration. Listings are not cached. The same URL returns the same
+    store again. Its exceptions are of many types: see ``translate_store_errors``.
 
     Raises:
-        UsageError: the scheme is unknown, the URL is none, or a package is not installed.
-        OSError: the URL is that of an archive's member, or a client finds a library of the system
-            missing.
+        UsageError: the scheme is unknown, the URL is invalid, or a package is not installed.
+        OSError: the URL is that of a member of an archive, or a system library is missing.
     """
     import fsspec
 
     if split_member(url):
-        raise OSError(errno.EINVAL, "a member of an archive is read through its archive alone")
+        raise OSError(errno.EINVAL, "a member of an archive can only be read through its archive")
     scheme = parse_scheme(url)
     given = restore_secrets(url)
     try:
         options = _client_options(scheme)
-        # A name may have what would be a chain: fsspec would take what comes after it for another
-        # URL or for a path of this machine.
+        # fsspec would open what follows "::" in a name as another URL or as a local path.
         start, chain, _ = given.partition(_CHAIN)
         store, path = fsspec.core.url_to_fs(start, use_listings_cache=False, **options)
         path = store._strip_protocol(given) if chain else path
     except ImportError as error:
         extra = EXTRAS.get(scheme)
-        remedy = f"batch-label[{extra}]" if extra else f"what fsspec needs for {scheme}://"
+        remedy = f"batch-label[{extra}]" if extra else f"the fsspec client for {scheme}://"
         raise UsageError(
             f"{printable_text(url)} needs a package that is not installed ({error_text(error)})",
             f"run: pip install '{remedy}'" if extra else f"install {remedy}",
@@ -76,7 +73,7 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _client_options(scheme: str) -> dict[str, Any]:
-    """Give what a store's client is told, beside what the user has configured for it."""
+    """Return options for a store's client, to which the user's fsspec configuration is added."""
     match EXTRAS.get(scheme):
         case "s3":
             from batch.stores.http import BoundedSession
@@ -85,7 +82,7 @@ def _client_options(scheme: str) -> dict[str, Any]:
                 "http_session_cls": BoundedSession,
                 **_read_user_option("s3", "config_kwargs"),
             }
-            # s3fs holds as many parts of 50 MiB in memory as it sends at a time.
+            # s3fs holds this many parts of 50 MiB in memory.
             return {"max_concurrency": 2, "config_kwargs": config}
         case "gcs":
             from batch.stores.http import build_session_options
@@ -100,7 +97,7 @@ def _client_options(scheme: str) -> dict[str, Any]:
 
 
 def _read_user_option(scheme: str, option: str) -> dict[str, Any]:
-    """Give an option of a store as the user has configured it for fsspec."""
+    """Return an option of a store from the user's fsspec configuration."""
     from fsspec.config import conf
 
     options: dict[str, Any] = conf.get(scheme, {}).get(option, {})
@@ -108,20 +105,20 @@ def _read_user_option(scheme: str, option: str) -> dict[str, Any]:
 
 
 def is_remote(url: str) -> bool:
-    """Tell whether a URL leads to a store or web server, itself or as a member of an archive there.
+    """Return whether a URL is on an object store or web server, or in an archive there.
 
-    False of all that might lead to this machine's files or memory, by whatever way.
+    False for every URL that could lead to files or memory of this machine.
     """
     return parse_scheme(strip_member(url)) in EXTRAS
 
 
 def build_url(store: AbstractFileSystem, path: str, like: str) -> str:
-    """Name by URL what lies in a store, in the manner of a URL that leads into the same store."""
+    """Return the URL of a path in a store, written as ``like``, another URL of that store, is."""
     scheme, _, rest = like.partition("://")
     if EXTRAS.get(scheme, "remote") == "remote":
         url: str = store.unstrip_protocol(path)
         return url
-    # Azure's may name the account beside the container: abfs://container@account.host/path.
+    # Azure's URLs may contain the account: abfs://container@account.host/path.
     authority = rest.partition("/")[0]
     inside = path.partition("/")[2]
     return f"{scheme}://{authority}/{inside}" if "@" in authority else f"{scheme}://{path}"
@@ -129,38 +126,43 @@ def build_url(store: AbstractFileSystem, path: str, like: str) -> str:
 
 @contextmanager
 def translate_store_errors(
-    problem: str, kind: type[BatchLabelError], otherwise: str
+    problem: str, error_type: type[BatchLabelError], remedy: str
 ) -> Iterator[None]:
-    """Turn what a store raises while the block runs into one exception of the program.
+    """Turn any exception of a store into one exception of this program.
 
-    ``problem`` is such as "report s3://bucket/r.csv can't be written", ``otherwise`` the remedy
-    for all but a store that asks for other credentials or that is not there.
+    Args:
+        problem: the start of the message, such as "report s3://bucket/r.csv can't be written".
+        error_type: the class of the exception.
+        remedy: the remedy, unless credentials or a bucket are missing.
 
     Raises:
-        BatchLabelError: of this ``kind``, for whatever was raised but the program's own.
+        BatchLabelError: an ``error_type`` for every exception that is not a BatchLabelError.
     """
     try:
         yield
     except BatchLabelError:
         raise
-    except Exception as error:  # every client has its own, and they have no base in common
-        if isinstance(error, FileNotFoundError) and kind is OutputError:
-            otherwise = "check the spelling of the bucket, and create it first"
-        raise kind(f"{problem} ({error_text(error)})", _find_remedy(error, otherwise)) from error
+    except Exception as error:  # the clients' exceptions share no base class
+        if isinstance(error, FileNotFoundError) and error_type is OutputError:
+            remedy = "check the spelling of the bucket, and create it first"
+        message = f"{problem} ({error_text(error)})"
+        raise error_type(message, _find_remedy(error, remedy)) from error
 
 
 def error_text(error: BaseException) -> str:
-    """Give the first line of what an exception says, or its name where it says nothing."""
+    """Return the first line of an exception's message without secrets, or else its class name."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, FileNotFoundError) and "/" in text:  # fsspec mostly says the path alone
+    if (
+        isinstance(error, FileNotFoundError) and "/" in text
+    ):  # often fsspec's message is the path only
         text = os.strerror(errno.ENOENT)
     first, *_ = text.strip().splitlines() or [type(error).__name__]
     return printable_text(redact(first))
 
 
-def _find_remedy(error: Exception, otherwise: str) -> str:
+def _find_remedy(error: Exception, default: str) -> str:
     if type(error).__name__ in _NO_CREDENTIALS_ERRORS:
         return "set the store's credentials, such as AWS_ACCESS_KEY_ID or a profile in ~/.aws"
     if isinstance(error, PermissionError) or find_http_status(error) in _DENIED_STATUSES:
         return "check the credentials and what they allow"
-    return otherwise
+    return default

@@ -1,4 +1,4 @@
-"""Reports in object stores: made on this machine, and uploaded in one step once they are whole."""
+"""Uploads: reports written to a temporary file, then sent to an object store in one step."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from batch.stores.store import open_store, translate_store_errors
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-RETRY_REMEDY = "look after the network and the store, then run the same command again"
+RETRY_REMEDY = "check the network and the store, then run the same command again"
 READ_ONLY_SCHEMES = ("http", "https")
-GOOGLE_BLOCK_BYTES = 256 * 1024  # bytes
+GOOGLE_BLOCK_BYTES = 256 * 1024  # the least that starts an upload
 
 
 class Upload:
-    """A report that becomes an object: readers get the earlier one or the new one, never a part.
+    """A report on its way to an object store: readers see the old object or the new one, whole.
 
-    Its rows go into a temporary file. An upload that fails is tried again (see ``retrying``),
-    and ``check`` may end it.
+    Attributes:
+        stream: the temporary file that the report is written to.
     """
 
     def __init__(self, url: Url, check: StopCheck = never_stop) -> None:
         self._url = url
         self._check = check
         self._staging = StagingFolder()
-        # By the report's name, for the type of its content is told from that.
+        # Under the report's name, as stores derive the content type from it.
         self.stream: BinaryIO = self._staging.open(url.name)
 
     def publish(self) -> None:
-        """Upload the whole report.
+        """Upload the report, with retries.
 
         Raises:
-            OutputError: the store refuses, or can't be reached for long.
+            OutputError: the store refuses, or all retries fail.
         """
         self.stream.close()
         with translate_upload_errors(self._url):
@@ -56,24 +56,22 @@ class Upload:
 
 @contextmanager
 def translate_upload_errors(
-    url: Url, noun: str = "report", otherwise: str = RETRY_REMEDY
+    url: Url, noun: str = "report", remedy: str = RETRY_REMEDY
 ) -> Iterator[None]:
-    """Turn what a store raises while it is written to into an ``OutputError``."""
-    with translate_store_errors(
-        f"{noun} {path_text(url)} can't be written", OutputError, otherwise
-    ):
+    """Turn any exception of a store that is written to into an ``OutputError``."""
+    with translate_store_errors(f"{noun} {path_text(url)} can't be written", OutputError, remedy):
         yield
 
 
 def check_store(url: Url, check: StopCheck = never_stop) -> None:
-    """Find out before the work whether an object could be written, and leave nothing behind.
+    """Check before the work that an object can be written, and leave nothing behind.
 
-    Of S3 and Google's store an upload is begun and aborted, which needs the same rights and
-    shows nowhere. Of Azure's the container must be there, and others must answer.
+    On S3 and Google Cloud Storage an upload is started and aborted: this needs the same rights, and
+    readers do not see it. On Azure the container must exist; other stores must reply.
 
     Raises:
-        UsageError: no store takes an object of this URL, or a package is not installed.
-        OutputError: the bucket is missing, or the store refuses or does not answer.
+        UsageError: the URL can't be written to, or a package is not installed.
+        OutputError: the bucket is missing, or the store refuses or does not reply.
     """
     if parse_scheme(url.text) in READ_ONLY_SCHEMES or split_member(url.text):
         raise UsageError(
@@ -95,7 +93,7 @@ def _try_upload(store: AbstractFileSystem, path: str, check: StopCheck) -> None:
         )
         return
     if "abfs" in store.protocol:
-        # Blocks of a blob that are not committed would stay.
+        # The uncommitted blocks of an aborted upload would stay.
         call_with_retries(store, "info", path.partition("/")[0], check=check)
         return
     if "s3" not in store.protocol:
@@ -104,14 +102,14 @@ def _try_upload(store: AbstractFileSystem, path: str, check: StopCheck) -> None:
     bucket, key, _ = store.split_path(path)
     named = {"Bucket": bucket, "Key": key, "check": check}
     # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
-    begun = call_with_retries(store, "call_s3", "create_multipart_upload", **named)
-    named["UploadId"] = begun["UploadId"]
+    started = call_with_retries(store, "call_s3", "create_multipart_upload", **named)
+    named["UploadId"] = started["UploadId"]
     call_with_retries(store, "call_s3", "abort_multipart_upload", **named)
 
 
 def _try_google_upload(store: AbstractFileSystem, path: str) -> None:
     # Source: https://cloud.google.com/storage/docs/resumable-uploads
-    begun = store.open(path, "wb", autocommit=False, block_size=GOOGLE_BLOCK_BYTES)
-    begun.write(bytes(GOOGLE_BLOCK_BYTES))  # an upload is not begun with less
-    with suppress(Exception):  # one that is not aborted ends by itself
-        begun.discard()
+    upload = store.open(path, "wb", autocommit=False, block_size=GOOGLE_BLOCK_BYTES)
+    upload.write(bytes(GOOGLE_BLOCK_BYTES))
+    with suppress(Exception):  # an upload that is not aborted expires
+        upload.discard()

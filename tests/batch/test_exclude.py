@@ -23,8 +23,8 @@ from batch.errors import ExitCode, InputError, UsageError
 from batch.exclude import JUNK_FOLDER, JUNK_PATTERNS, Exclusion, read_patterns
 from batch.found import FoundFile
 from batch.options import Search
-from tests.batch.discovery.test_discover import JPEG, find, put
 from tests.conftest import Command
+from tests.support.discovery import JPEG, find, put
 from tests.support.runs import REPORT, RunFolder, make_photos
 
 PATHS = (

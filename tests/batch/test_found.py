@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.inventory import read_parquet
-from batch.discovery.listing import StoreEntry
 from batch.discovery.manifest import read_manifest
+from batch.discovery.remote import StoreEntry
 from batch.discovery.walk import stat_file
 from batch.found import (
     MAX_ETAG_CHARS,
@@ -109,12 +107,3 @@ def test_a_time_of_a_file_system_fits(tmp_path: Path, seconds: int) -> None:
         assert found.failure is None
         assert found.mtime_ns is not None
         assert abs(found.mtime_ns) <= LAST
-
-
-def test_one_time_of_an_inventory_does_not_spoil_the_others() -> None:
-    times = pa.array([5, 2**62, None], pa.timestamp("ms", "UTC"))
-    stream = io.BytesIO()
-    pq.write_table(pa.table({"key": ["a", "b", "c"], "last_modified_date": times}), stream)
-    listed = list(read_parquet(stream, ""))
-    assert [row.mtime_ns for row in listed] == [5_000_000, 2**62 * 10**6, None]
-    assert make_found("b", 1, listed[1].mtime_ns).mtime_ns == LAST

@@ -12,6 +12,7 @@ import pytest
 
 from batch.discovery.discover import Discovery
 from batch.location import (
+    Url,
     build_member_url,
     hide_secrets,
     is_archive,
@@ -222,3 +223,16 @@ def test_signatures_are_written_nowhere_and_the_next_run_knows_the_photos(
         path.name for path in kept
     }
     assert not [path.name for path in kept if secret.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "/data/b c.TAR", "s3://bucket/x/a.tar"])
+@pytest.mark.parametrize("name", ["a.jpg", "in/ner/a b.jpg", "/../a::b.jpg"])
+def test_the_name_of_a_member_can_be_taken_apart(archive: str, name: str) -> None:
+    assert is_archive(archive)
+    assert split_member(build_member_url(archive, name)) == (archive, name)
+
+
+def test_other_urls_are_no_members() -> None:
+    assert split_member("s3://bucket/a::b.jpg") is None
+    assert split_member("zip://a.jpg") is None
+    assert Url("zip://x/a.jpg::s3://bucket/b.zip").name == "a.jpg"

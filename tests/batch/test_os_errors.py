@@ -25,7 +25,7 @@ from batch.records import Reason
 from batch.reports.dataset_folder import check_local_dataset
 from batch.reports.output import check_destination
 from batch.reports.report import check_output
-from tests.batch.discovery.test_discover import NOBODY, find, without_privileges
+from tests.support.discovery import NOBODY, find, without_privileges
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")
 ROOT_S = r"permission denied \({}owner root \(uid 0\), mode {}\)"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batch.discovery.archive import ArchiveError, open_archive
 from batch.discovery.discover import Discovery
-from batch.discovery.fetching import Fetcher
+from batch.discovery.fetcher import Fetcher
 from batch.errors import BatchLabelError
 from batch.found import FoundFile
 from batch.journal.journal import Journal

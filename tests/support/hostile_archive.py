@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import PurePath
 
-from batch.discovery import archive_child as archive_program
+from batch.discovery import archive_child
 from batch.discovery.archive import Archive, open_archive
 from batch.discovery.archive_protocol import (
     FRAME_HEADER,
@@ -58,5 +58,5 @@ def main(connection: int, same: int, *limits: int) -> None:
             deed()
         return open_archive(path, tick)
 
-    archive_program.open_archive = open_or_do  # type: ignore[assignment, attr-defined]
-    archive_program.main(connection, same, *limits)
+    archive_child.open_archive = open_or_do  # type: ignore[assignment, attr-defined]
+    archive_child.main(connection, same, *limits)

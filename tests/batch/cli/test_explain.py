@@ -10,9 +10,9 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from batch.records import Region
-from tests.batch.discovery.test_remote_inputs import served
 from tests.conftest import Command
 from tests.support.tiny_models import bright_model, bright_spec, save_model
+from tests.support.web_server import serve_folder
 
 
 def test_the_command_of_the_documents(command: Command, photos: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_remote_or_archived_photo_is_explained(
 ) -> None:
     pytest.importorskip("aiohttp")
     shutil.make_archive(str(tmp_path / "p"), "zip", photos)
-    with served(tmp_path) as server:
+    with serve_folder(tmp_path) as server:
         for photo in ("zip://astronaut.jpg::p.zip", f"{server}/photos/astronaut.jpg"):
             ran = command("explain", photo, "-o", "why.png", "--provider", "cpu")
             assert (ran.returncode, ran.stdout) == (ExitCode.OK, "")

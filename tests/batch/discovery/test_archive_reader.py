@@ -1,4 +1,4 @@
-"""Archives are read by a process that may die of them."""
+"""Archives are read by a process of its own, which a crafted archive may crash or exhaust."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ import pytest
 from batch.discovery import archive_reader
 from batch.discovery.archive import ArchiveError, Member
 from batch.discovery.archive_child import MAX_MEMORY_BYTES
-from batch.discovery.archive_reader import ArchiveReader, ArchiveReaderPool
+from batch.discovery.archive_reader import MAX_OPEN_ARCHIVES, ArchiveReader, ArchiveReaderPool
 from batch.errors import WorkerError
 from batch.records import Reason
 from batch.workers.process import MAX_START_ATTEMPTS, start_process
+from tests.support.archives import pack_tar
+from tests.support.runs import make_photos
 
 HOSTILE = "tests.support.hostile_archive"
 
 
 @pytest.fixture
 def hostile(request: pytest.FixtureRequest) -> Iterator[ArchiveReader]:
-    """Give a reader that waits for a second only where that is what the test is about."""
+    """A reader of hostile archives, with a short time-out for the tests of one."""
     timeout = 1 if "hang" in request.node.name else 60
     with closing(ArchiveReader(program=HOSTILE, timeout=timeout)) as reader:
         yield reader
 
 
-def pack_tar(path: Path, *names: str) -> str:
+def write_tar(path: Path, *names: str) -> str:
     with tarfile.open(path, "w") as file:
         for name in names:
             info = tarfile.TarInfo(name)
@@ -66,11 +68,11 @@ def pid_of(reader: ArchiveReader) -> int:
         ("senseless", Reason.CRASHED, "invalid reply"),
     ],
 )
-def test_what_ends_the_process_costs_its_archive_alone(
+def test_an_archive_that_ends_the_process_fails_alone(
     hostile: ArchiveReader, tmp_path: Path, deed: str, reason: Reason, why: str
 ) -> None:
-    bad = pack_tar(tmp_path / f"{deed}.tar", "a.jpg")
-    good = pack_tar(tmp_path / "good.tar", "a.jpg", "b.jpg")
+    bad = write_tar(tmp_path / f"{deed}.tar", "a.jpg")
+    good = write_tar(tmp_path / "good.tar", "a.jpg", "b.jpg")
     with pytest.raises(ArchiveError, match=why) as caught:
         list(hostile.members(bad))
     assert caught.value.reason is reason
@@ -78,17 +80,17 @@ def test_what_ends_the_process_costs_its_archive_alone(
     assert hostile.read(good, "b.jpg", 10) == b"abc"
 
 
-def test_no_more_is_taken_than_was_asked_for(hostile: ArchiveReader, tmp_path: Path) -> None:
-    more = pack_tar(tmp_path / "more.tar", "a.jpg")
-    with pytest.raises(ArchiveError, match="nobody asked for"):
+def test_more_bytes_than_requested_are_refused(hostile: ArchiveReader, tmp_path: Path) -> None:
+    more = write_tar(tmp_path / "more.tar", "a.jpg")
+    with pytest.raises(ArchiveError, match="more bytes than requested"):
         hostile.read(more, "a.jpg", 100)
     with pytest.raises(ArchiveError, match="invalid reply"):
-        hostile.find(pack_tar(tmp_path / "two.tar", "a.jpg"), "a.jpg")
+        hostile.find(write_tar(tmp_path / "two.tar", "a.jpg"), "a.jpg")
 
 
 def test_one_process_is_used_for_all(tmp_path: Path) -> None:
-    first = pack_tar(tmp_path / "a.tar", "a.jpg")
-    second = pack_tar(tmp_path / "b.tar", "b.jpg")
+    first = write_tar(tmp_path / "a.tar", "a.jpg")
+    second = write_tar(tmp_path / "b.tar", "b.jpg")
     with closing(ArchiveReader()) as reader:
         assert [member.name for member in reader.members(first)] == ["a.jpg"]
         pid = pid_of(reader)
@@ -101,7 +103,7 @@ def test_one_process_is_used_for_all(tmp_path: Path) -> None:
 
 
 def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) -> None:
-    archive = pack_tar(tmp_path / "a.tar", "a.jpg")
+    archive = write_tar(tmp_path / "a.tar", "a.jpg")
     with closing(ArchiveReader()) as reader:
         assert reader.read(archive, "a.jpg", 10) == b"abc"
         os.kill(pid_of(reader), signal.SIGKILL)
@@ -112,7 +114,7 @@ def test_one_that_was_killed_with_nothing_in_hand_costs_nothing(tmp_path: Path) 
 def test_one_that_is_killed_at_its_start_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = pack_tar(tmp_path / "a.tar", "a.jpg")
+    archive = write_tar(tmp_path / "a.tar", "a.jpg")
     begun: list[int] = []
 
     def start_and_kill(*args: Any) -> subprocess.Popen[bytes]:
@@ -134,7 +136,7 @@ def test_one_that_is_killed_at_its_start_is_started_again(
 
 
 def test_a_listing_that_is_given_up_ends_the_process(tmp_path: Path) -> None:
-    archive = pack_tar(tmp_path / "a.tar", *(f"{n}.jpg" for n in range(5_000)))
+    archive = write_tar(tmp_path / "a.tar", *(f"{n}.jpg" for n in range(5_000)))
     with closing(ArchiveReader()) as reader:
         members = reader.members(archive)
         assert next(members).name == "0.jpg"
@@ -154,7 +156,7 @@ def test_a_stop_does_not_wait_for_an_archive(tmp_path: Path) -> None:
         if time.monotonic() - began > 0.5:
             raise Stopped
 
-    hang = pack_tar(tmp_path / "hang.tar", "a.jpg")
+    hang = write_tar(tmp_path / "hang.tar", "a.jpg")
     with closing(ArchiveReader(check, HOSTILE)) as reader, pytest.raises(Stopped):
         list(reader.members(hang))
     assert time.monotonic() - began < 3
@@ -185,3 +187,17 @@ def test_a_member_that_needs_too_much_memory_costs_itself(tmp_path: Path) -> Non
             reader.read(os.fspath(path), "lzma.jpg", 1000)
         assert caught.value.reason is Reason.TOO_LARGE
         assert reader.read(os.fspath(path), "plain.jpg", 1000) == b"abc"
+
+
+def test_only_a_few_archives_stay_open(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    photos = make_photos(tmp_path / "photos", 1)
+    archives = [str(pack_tar(photos, tmp_path / f"{n}.tar")) for n in range(12)]
+    before, shared = descriptors(), ArchiveReaderPool()
+    for archive in [*archives, *archives]:
+        assert shared.read(archive, "photos/00000.jpg", 10) == b"\xff\xd8\xff\xe0\0\x10JFIF"
+        assert descriptors() - before <= MAX_OPEN_ARCHIVES
+    shared.close()
+    assert descriptors() == before

@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,55 +17,13 @@ from batch.discovery.name_stack import NameStack
 from batch.errors import InputError
 from batch.file_types import HEAD_BYTES, SUFFIXES, is_image
 from batch.options import Search
-from batch.records import Failure, Reason, Stage
-
-NOBODY = 65534
-JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+from batch.records import Failure, Reason
+from tests.support.discovery import find, find_skipped, put, without_privileges
 
 
 @pytest.fixture(autouse=True)
 def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def put(*names: str, content: bytes = JPEG) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(content)
-
-
-def find(*inputs: str, search: Search = Search(), listing: bytes | None = None) -> list[str]:  # noqa: B008
-    """Paths as text, failures as 'path!reason'."""
-    stream = None if listing is None else io.BytesIO(listing)
-    found = []
-    for item in discover(inputs, search, listing=stream):
-        if isinstance(item, Failure):
-            assert item.stage is Stage.READ
-            found.append(f"{item.path}!{item.reason}")
-        else:
-            found.append(str(item))
-    return found
-
-
-def find_skipped(*inputs: str, search: Search = Search()) -> dict[str, str]:  # noqa: B008
-    told: dict[str, str] = {}
-    for _ in discover(inputs, search, on_skip=lambda path, why: told.update({str(path): why})):
-        pass
-    return told
-
-
-@contextmanager
-def without_privileges(folder: Path) -> Iterator[None]:
-    """Drop root's power to read everything, for as long as the block lasts."""
-    folder.chmod(0o755)
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_walks_in_the_order_of_the_names_bytes() -> None:
@@ -85,7 +41,7 @@ def test_reports_paths_as_they_were_given(tmp_path: Path) -> None:
     assert find(str(tmp_path)) == [str(tmp_path / "photos/x.jpg")]
 
 
-def test_names_that_are_no_text_survive() -> None:
+def test_names_that_are_not_text_survive() -> None:
     name = os.fsdecode(b"photos/caf\xe9\nline.jpg")
     put(name)
     assert find("photos") == [name]
@@ -124,7 +80,7 @@ def test_first_bytes(head: bytes, expected: bool) -> None:
     assert is_image(head) is expected
 
 
-def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
+def test_other_entries_of_a_folder_are_skipped_with_a_reason() -> None:
     put("photos/.trash/x.jpg", "photos/._x.jpg", "photos/sub/x.jpg")
     put("photos/notes.txt", content=b"no photo")
     os.mkfifo("photos/pipe")
@@ -145,14 +101,14 @@ def test_everything_else_in_a_folder_is_told_with_its_reason() -> None:
     }
 
 
-def test_camera_raws_are_left_out_though_they_begin_like_a_tiff() -> None:
+def test_camera_raws_are_skipped_though_they_begin_like_a_tiff() -> None:
     put("photos/DSC_1.NEF", "photos/DSC_1.jpg", content=b"II*\0\x08\0\0\0")
     assert find("photos") == ["photos/DSC_1.jpg"]
     assert find_skipped("photos") == {"photos/DSC_1.NEF": "camera raw"}
     assert find("photos/DSC_1.NEF") == ["photos/DSC_1.NEF"]
 
 
-def test_named_files_are_found_whatever_they_are() -> None:
+def test_files_that_are_inputs_are_found_by_any_name() -> None:
     put("notes.md", ".hidden.md", ".h/x.jpg", content=b"no photo")
     assert find("notes.md", ".hidden.md", ".h") == ["notes.md", ".hidden.md", ".h/x.jpg"]
     assert find("*.md") == ["notes.md"]
@@ -170,27 +126,6 @@ def test_search_options() -> None:
     assert find("photos", search=Search(recursive=False)) == ["photos/z.jpg"]
 
 
-def test_patterns() -> None:
-    put("a/1.jpg", "a/2.png", "a/b/3.jpg", "a/.c/4.jpg", "a/d.jpg/5.png")
-    assert find("a/*.jpg") == ["a/1.jpg", "a/d.jpg/5.png"]
-    assert find("a/**/*.jpg") == ["a/1.jpg", "a/b/3.jpg", "a/d.jpg/5.png"]
-    assert find("a/[12].*") == ["a/1.jpg", "a/2.png"]
-    assert find("a/?/3.jpg") == ["a/b/3.jpg"]
-    assert find(str(Path("a/*.png").absolute())) == [str(Path("a/2.png").absolute())]
-
-
-def test_a_file_of_that_very_name_beats_the_pattern() -> None:
-    put("a[1].jpg", "a1.jpg")
-    assert find("a[1].jpg") == ["a[1].jpg"]
-
-
-def test_a_pattern_ends_where_links_loop() -> None:
-    put("a/x.jpg")
-    Path("a/one").symlink_to(".")
-    Path("a/two").symlink_to(".")
-    assert find("a/**/x.jpg") == ["a/x.jpg"]
-
-
 @pytest.mark.parametrize("text", ["", "missing", "missing/*.jpg", "here.jpg/below", "a**b", "-"])
 def test_wrong_inputs_stop_the_run_before_it_begins(text: str) -> None:
     put("here.jpg")
@@ -200,20 +135,10 @@ def test_wrong_inputs_stop_the_run_before_it_begins(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_to_nothing_is_no_input() -> None:
+def test_a_dangling_link_is_refused_as_an_input() -> None:
     Path("gone.jpg").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"gone\.jpg"):
         discover(["gone.jpg"], Search())
-
-
-def test_lists() -> None:
-    put("a.jpg", "b.jpg", "sub/c.jpg")
-    expected = ["b.jpg", "lost.jpg!vanished", "sub/c.jpg", "a.jpg"]
-    assert find("-", listing=b"b.jpg\nlost.jpg\n\nsub/\r\na.jpg") == expected
-    assert find("-", listing=b"b.jpg\0lost.jpg\0\0sub/\0a.jpg\0") == expected
-    assert find("-", listing=b"") == []
-    put("cr.jpg\r", "two\nlines.jpg")
-    assert find("-", listing=b"cr.jpg\r\0two\nlines.jpg\0") == ["cr.jpg\r", "two\nlines.jpg"]
 
 
 def test_a_folder_in_a_list_is_looked_into_if_it_ends_in_a_slash() -> None:
@@ -232,20 +157,6 @@ def test_a_folder_in_a_list_is_looked_into_if_it_ends_in_a_slash() -> None:
     assert left == {"folder in a list": 6}
 
 
-def test_a_list_of_its_own_is_read_as_one_that_is_piped_in(tmp_path: Path) -> None:
-    put("a.jpg", "sub/b.jpg", "sub/c.jpg")
-    listing = "sub/\ngone.jpg\na.jpg\n"
-    Path("sub/list.txt").write_text(listing, encoding="utf-16")
-    Path("more.LST").write_text("a.jpg\n")
-    expected = ["sub/b.jpg", "sub/c.jpg", "gone.jpg!vanished", "a.jpg"]
-    assert find("sub/list.txt") == find("sub/list.txt", "more.LST") == expected
-    assert find(Path("sub/list.txt").absolute().as_uri()) == expected
-    assert find("-", listing=listing.encode()) == expected
-    # Which its name does not make of a photo.
-    Path("photo.txt").write_bytes(b"\xff\xd8\xff\xe0")
-    assert find("photo.txt") == ["photo.txt"]
-
-
 def test_each_file_comes_once() -> None:
     put("a/x.jpg", "a/b/y.jpg")
     Path("in").symlink_to("a/b")
@@ -260,7 +171,7 @@ def test_each_file_comes_once() -> None:
     ]
 
 
-def test_a_text_left_out_of_a_folder_is_found_when_it_is_named_too() -> None:
+def test_a_text_that_is_skipped_in_a_folder_is_found_if_it_is_named() -> None:
     put("a/notes.md", content=b"no photo")
     assert find("a", "a/notes.md") == ["a/notes.md"]
 
@@ -294,7 +205,7 @@ def test_followed_links_lead_on_once_and_their_loops_end() -> None:
     ]
 
 
-def test_what_is_no_file_is_never_opened() -> None:
+def test_pipes_sockets_and_devices_are_never_opened() -> None:
     Path("a").mkdir()
     os.mkfifo("a/pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
@@ -320,7 +231,7 @@ def test_a_pipe_that_takes_a_files_place_does_not_block_the_walk(
     assert find("a") == []
 
 
-def test_what_may_not_be_read_is_never_lost(tmp_path: Path) -> None:
+def test_unreadable_files_and_folders_are_failures(tmp_path: Path) -> None:
     put("a/1.jpg", "a/locked/2.jpg", "a/photo", "a/z.jpg")
     Path("a/photo").chmod(0)
     Path("a/locked").chmod(0)
@@ -384,8 +295,11 @@ def test_suffixes_are_lower_case_with_a_dot() -> None:
 
 
 def test_the_module_loads_nothing_heavy(repository: Path) -> None:
-    loaded = "import sys, batch.discovery.discover; print(*{'numpy', 'PIL', 'click', 'onnx'} & {*sys.modules})"
+    code = (
+        "import sys, batch.discovery.discover; "
+        "print(*{'numpy', 'PIL', 'click', 'onnx'} & {*sys.modules})"
+    )
     result = subprocess.run(
-        [sys.executable, "-c", loaded], cwd=repository, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""

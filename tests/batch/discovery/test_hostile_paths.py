@@ -1,4 +1,4 @@
-"""Whole runs over folders in which every name and kind of file is as odd as systems allow."""
+"""Whole runs over folders with the oddest names and kinds of files that systems allow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def place(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def odd(place: RunFolder) -> list[Path]:
-    """Photos with odd names, and one that is no photo, in the order of their names' bytes."""
+    """Photos with odd names and a file that is not a photo, in the order of their names' bytes."""
     (photo,) = make_photos(place.folder / "photos", 1).iterdir()
     for name in ODD_NAMES:
         shutil.copy(photo, Path(os.fsdecode(os.fsencode(place.folder) + b"/" + name)))
@@ -49,7 +49,7 @@ def odd(place: RunFolder) -> list[Path]:
 
 
 def is_harmless(shown: str) -> bool:
-    """Tell whether text is valid UTF-8 that does not steer the terminal that shows it."""
+    """Return whether text is valid UTF-8 without control characters for a terminal."""
     shown.encode()
     return not CONTROLS & set(shown)
 
@@ -100,7 +100,7 @@ def test_no_line_that_is_shown_steers_a_terminal(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_list_of_names_is_utf8_whatever_the_terminal_speaks(
+def test_a_list_of_paths_is_utf8_in_any_locale(
     place: RunFolder, odd: list[Path], encoding: str
 ) -> None:
     process = place.start(ODD, "--dry-run", PYTHONIOENCODING=encoding)

@@ -1,4 +1,4 @@
-"""Photos in memory are labelled as the same photos in files are."""
+"""Photos in memory get the same labels as the same photos in files."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         batch.Options(**wrong)
 
 
-def test_what_is_broken_is_a_row(options: batch.Options) -> None:
+def test_a_broken_photo_is_a_row(options: batch.Options) -> None:
     rows = list(batch.label([b"", b"no photo", b"\xff\xd8\xff"], options))
     assert [row.failure and row.failure.reason for row in rows] == [
         "empty", "not_an_image", "truncated",
@@ -105,11 +105,11 @@ def test_what_is_broken_is_a_row(options: batch.Options) -> None:
         (np.zeros((4, 4), dtype=np.uint8), r"array of uint8 \[4, 4\]; give RGB"),
         (np.zeros((4, 4, 3)), "array of float64"),
         (np.zeros((0, 4, 3), dtype=np.uint8), r"\[0, 4, 3\]"),
-        (Image.new("F", (4, 4)), "mode F, whose range is not known"),
-        ("photo.jpg", "is a str; give paths alone"),
+        (Image.new("F", (4, 4)), "mode F, whose range is unknown"),
+        ("photo.jpg", "is a str; give only paths"),
     ],
 )
-def test_what_is_no_photo_is_refused(photo: Picture, words: str) -> None:
+def test_objects_that_are_not_photos_are_refused(photo: Picture, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         list(load_photos([photo]))
 

@@ -14,7 +14,7 @@ from batch.discovery.walk import CHECK_EVERY, FolderWalker
 from batch.errors import ExitCode
 from batch.options import Search
 from batch.records import Reason
-from tests.batch.discovery.test_discover import find, without_privileges
+from tests.support.discovery import find, without_privileges
 from tests.support.runs import REPORT, RunFolder, wait_for, wait_for_end
 
 MANY = 60_000

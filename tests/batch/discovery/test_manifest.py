@@ -1,4 +1,4 @@
-"""A manifest stands for the files that it lists: written by the command, or by anybody."""
+"""Manifests, written by the command or by other programs, are read as the files they list."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _foreign(file: Path, /, **columns: Any) -> str:
     return os.fspath(file)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_files_are_read_back_as_written(tmp_path: Path) -> None:
     failure = Failure(Path("locked"), Stage.READ, Reason.UNREADABLE, "Permission \\ denied\n")
     files = (
         *(FoundFile(os.fspath(Path(name)), 5, 7) for name in ODD),
@@ -126,7 +126,7 @@ def test_the_command_finds_what_labelling_would_find(place: RunFolder) -> None:
     assert set(dry[2].splitlines()) - set(dry[0].splitlines()) == {"photos/.hidden.jpg"}
 
 
-def test_what_could_not_be_looked_at_stays_in_it(place: RunFolder) -> None:
+def test_failures_are_kept(place: RunFolder) -> None:
     locked = make_photos(place.folder / "photos" / "locked", 1)
     locked.chmod(0)
     try:
@@ -190,14 +190,14 @@ def test_other_types_that_mean_the_same_are_welcome(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        ({"name": ["a.jpg"]}, "no column path but name; give one that"),
+        ({"name": ["a.jpg"]}, "no column path among name; make one"),
         ({"path": [1]}, "path is int64, not text"),
         ({"path": ["a"], "size": [0.5]}, "size is double, not whole numbers"),
         ({"path": ["a"], "mtime_ns": ["x"]}, "mtime_ns is string, not whole numbers"),
         ({"path": ["a"], "failure": [1]}, "failure is int64, not text"),
     ],
 )
-def test_a_parquet_file_that_is_none_is_refused_before_anything(
+def test_a_parquet_file_that_is_not_a_manifest_is_refused_at_the_start(
     columns: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
     path = _foreign(tmp_path / "own.parquet", **columns)
@@ -274,12 +274,9 @@ def test_an_interrupted_list_leaves_the_earlier_manifest(place: RunFolder) -> No
         (("photos", "-o", "m.csv"), "is not a .parquet file"),
         (("-o", "m.parquet"), "nothing to list"),
         (("gone", "-o", "m.parquet"), "input 'gone' can't be found"),
-        (("photos", "--inventory", "x.json", "-o", "m.parquet"), "omit PHOTOS"),
     ],
 )
-def test_what_can_t_be_a_manifest_is_refused(
-    place: RunFolder, args: tuple[str, ...], why: str
-) -> None:
+def test_invalid_arguments_are_refused(place: RunFolder, args: tuple[str, ...], why: str) -> None:
     ran = place.command("manifest", *args)
     assert ran.returncode == ExitCode.USAGE
     assert why in ran.stderr

@@ -1,4 +1,4 @@
-"""Names of folders come sorted from bounded memory, whatever their number and the depth."""
+"""Names of folders are sorted in bounded memory, for folders of any size and depth."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rest(stack: NameStack, number: int = 7) -> list[str]:
 
 
 def measure(work: Callable[[], object]) -> int:
-    """Give the most bytes that some work has in memory at a time."""
+    """Return the peak memory of some work in bytes."""
     tracemalloc.start()
     try:
         work()

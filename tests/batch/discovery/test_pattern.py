@@ -1,4 +1,4 @@
-"""What a pattern among the inputs stands for, of what is no plain file."""
+"""Patterns match as in a shell, and skip what a walk of a folder skips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch.options import Search
-from tests.batch.discovery.test_discover import find, find_skipped, put, without_privileges
+from tests.support.discovery import find, find_skipped, put, without_privileges
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,29 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_pattern_ends_where_links_loop() -> None:
+    put("a/x.jpg")
+    Path("a/one").symlink_to(".")
+    Path("a/two").symlink_to(".")
+    assert find("a/**/x.jpg") == ["a/x.jpg"]
+
+
+def test_a_file_of_that_very_name_beats_the_pattern() -> None:
+    put("a[1].jpg", "a1.jpg")
+    assert find("a[1].jpg") == ["a[1].jpg"]
+
+
+def test_patterns() -> None:
+    put("a/1.jpg", "a/2.png", "a/b/3.jpg", "a/.c/4.jpg", "a/d.jpg/5.png")
+    assert find("a/*.jpg") == ["a/1.jpg", "a/d.jpg/5.png"]
+    assert find("a/**/*.jpg") == ["a/1.jpg", "a/b/3.jpg", "a/d.jpg/5.png"]
+    assert find("a/[12].*") == ["a/1.jpg", "a/2.png"]
+    assert find("a/?/3.jpg") == ["a/b/3.jpg"]
+    assert find(str(Path("a/*.png").absolute())) == [str(Path("a/2.png").absolute())]
+
+
 @pytest.mark.parametrize("pattern", ["g/*/a.jpg", "g/**/a.jpg", "g/*/*.jpg", "l/*/a.jpg"])
-def test_a_closed_folder_is_told_by_any_pattern(tmp_path: Path, pattern: str) -> None:
+def test_an_unreadable_folder_is_a_failure_of_any_pattern(tmp_path: Path, pattern: str) -> None:
     put("g/open/a.jpg", "g/secret/a.jpg")
     Path("l").mkdir()
     for name in ("open", "secret"):
@@ -33,13 +54,13 @@ def test_a_closed_folder_is_told_by_any_pattern(tmp_path: Path, pattern: str) ->
     assert found == [f"{top}/open/a.jpg", f"{top}/secret!unreadable"]
 
 
-def test_what_the_system_refuses_to_look_for_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_system_refuses_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     put("g/1/a.jpg", "g/1/b.jpg")
     long = "x" * 300
     assert find(f"g/*/{long}") == [f"g/1/{long}!unreadable"]
 
 
-def test_what_is_no_file_is_left_out_as_in_a_folder() -> None:
+def test_entries_that_are_not_files_are_skipped_as_in_a_folder() -> None:
     put("g/a.jpg", "far.jpg")
     os.mkfifo("g/pipe.jpg")
     Path("g/gone.jpg").symlink_to("nowhere")

@@ -18,8 +18,7 @@ from batch.files.regular_file import (
     read_start,
     try_lock,
 )
-
-NOBODY = 65534
+from tests.support.discovery import without_privileges
 
 
 @pytest.fixture
@@ -78,16 +77,12 @@ def test_a_file_that_may_not_be_written_is_opened_for_reading() -> None:
         folder = Path(text)
         (folder / "readable").touch(mode=0o644)
         (folder / "closed").touch(mode=0o600)
-        folder.chmod(0o755)
-        os.seteuid(NOBODY)
-        try:
+        with without_privileges(folder):
             descriptor = open_lockable(folder / "readable", create=True)
             assert try_lock(descriptor)
             os.close(descriptor)
             with pytest.raises(PermissionError):
                 open_lockable(folder / "closed", create=True)
-        finally:
-            os.seteuid(0)
 
 
 def test_a_lock_is_held_until_its_descriptor_is_closed(file: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.files.lock import hold_lock
-from tests.batch.discovery.test_discover import NOBODY
 from tests.conftest import REPOSITORY
+from tests.support.discovery import NOBODY
 from tests.support.runs import (
     BASE_ARGUMENTS,
     JOURNAL,

@@ -1,4 +1,4 @@
-"""Buckets at Google's and Azure's are listed page by page, read and written like those of S3."""
+"""Buckets on Google Cloud Storage and Azure are listed, read and written like those on S3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.listing import look_up
+from batch.discovery.remote import look_up
 from batch.options import Search
 from batch.records import Failure, Reason
 from batch.stores.download import read_object
@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def full(place: RunFolder, cloud: CloudBucket) -> CloudBucket:
-    """The bucket with the same photos as the folder."""
+    """A bucket with the same photos as the folder."""
     for photo in sorted((place.folder / "photos").iterdir()):
         cloud.write(f"photos/{photo.name}", photo.read_bytes())
     return cloud
@@ -41,7 +41,7 @@ def full(place: RunFolder, cloud: CloudBucket) -> CloudBucket:
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 3)
+    monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 3)
 
 
 NAMES = ("a b?c=d.jpg", "a#1.jpg", "a%41.jpg", "z.jpg", "ä.jpg", "猫.jpg")
@@ -60,18 +60,18 @@ class TestListing:
     def test_without_recursion_does_not_look_into_folders(self, cloud: CloudBucket) -> None:
         for name in (*NAMES, *DEEPER):
             cloud.write(f"p/{name}", name.encode())
-        left_out: list[str] = []
+        skipped: list[str] = []
         search = Search(recursive=False)
-        found = Discovery([cloud.url("p")], search, on_skip=lambda _, why: left_out.append(why))
+        found = Discovery([cloud.url("p")], search, on_skip=lambda _, why: skipped.append(why))
         assert [file.path for file in found] == [cloud.url(f"p/{name}") for name in NAMES]
-        assert left_out == []
+        assert skipped == []
 
-    def test_of_a_whole_bucket(self, cloud: CloudBucket) -> None:
+    def test_of_a_whole_bucket_has_all_objects(self, cloud: CloudBucket) -> None:
         for name in DEEPER:
             cloud.write(name, b"x")
         assert len(list(Discovery([cloud.url()], Search()))) == len(DEEPER)
 
-    def test_says_what_a_look_at_each_object_says(self, full: CloudBucket) -> None:
+    def test_equals_a_lookup_of_each_object(self, full: CloudBucket) -> None:
         found = list(Discovery([full.url("photos")], Search()))
         assert all(file.etag and file.size and file.mtime_ns for file in found)
         assert found == [look_up(file.path).found for file in found]
@@ -103,7 +103,7 @@ class TestListing:
         assert isinstance(last.failure, Failure)
         assert last.failure.reason is Reason.UNREADABLE
 
-    def test_leaves_out_what_stands_for_a_folder(self, full: CloudBucket) -> None:
+    def test_skips_objects_that_stand_for_a_folder(self, full: CloudBucket) -> None:
         if full.scheme == "gs":
             full.write("photos/deeper.jpg/", b"")
         else:
@@ -111,12 +111,12 @@ class TestListing:
             folder = f"{full.name}/photos/deeper.jpg"
             full.store.pipe_file(folder, b"")
             full.store.setxattrs(folder, Hdi_isfolder="true")
-        left_out: list[str] = []
+        skipped: list[str] = []
         found = Discovery(
-            [full.url("photos")], Search(), on_skip=lambda _, why: left_out.append(why)
+            [full.url("photos")], Search(), on_skip=lambda _, why: skipped.append(why)
         )
         assert len(list(found)) == PHOTOS
-        assert left_out == []
+        assert skipped == []
 
     def test_goes_by_a_pattern(self, full: CloudBucket) -> None:
         found = Discovery([full.url("photos/*[12].jpg")], Search())
@@ -133,7 +133,7 @@ class TestListing:
 
 
 class TestReading:
-    def test_what_is_packed_is_unpacked_to_the_limit(self, cloud: CloudBucket) -> None:
+    def test_a_compressed_object_is_decompressed_to_the_limit(self, cloud: CloudBucket) -> None:
         encoded = {
             "gs": {"fixed_key_metadata": {"content_encoding": "gzip"}},
             "az": {"content_settings": {"content_encoding": "gzip"}},
@@ -151,7 +151,7 @@ class TestReading:
             assert read_object(cloud.url("a"), 1024**2) == bytes(size)
             assert read_object(cloud.url("a"), 1000) == bytes(min(size, 1000))
 
-    def test_what_is_not_there(self, cloud: CloudBucket) -> None:
+    def test_a_missing_object(self, cloud: CloudBucket) -> None:
         with pytest.raises(FileNotFoundError):
             read_object(cloud.url("nothing"), 1000)
 
@@ -182,7 +182,7 @@ class TestRuns:
         names = {f"out/{path.relative_to(place.folder).as_posix()}" for path in due}
         assert {key for key in full.keys() if key.startswith("out/r/")} == names  # noqa: SIM118
 
-    def test_leave_alone_what_is_no_dataset(self, place: RunFolder, full: CloudBucket) -> None:
+    def test_leave_other_objects_alone(self, place: RunFolder, full: CloudBucket) -> None:
         pytest.importorskip("pyarrow")
         ran = place.run("photos", "-o", full.url("photos/"))
         assert ran.returncode == 1

@@ -1,4 +1,4 @@
-"""Servers that lie, pack, and never come to an end cost their own row and little memory."""
+"""Servers that lie, compress or never end a reply cost their own row and little memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from pathlib import Path
 import pytest
 
 import batch
-from batch.discovery import fetching, listing
+from batch.discovery import fetcher, remote
 from batch.discovery.discover import Discovery
-from batch.discovery.fetching import FetchedFile, Fetcher
-from batch.discovery.listing import list_urls, read_url_list
+from batch.discovery.fetcher import FetchedFile, Fetcher
+from batch.discovery.remote import list_urls, read_url_list
 from batch.errors import InputError
 from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
-from batch.stores import download
-from batch.stores import http as answers
-from batch.stores import requests as retrying
-from batch.stores.listing_pages import _list_s3
+from batch.stores import download, http, requests
+from batch.stores.page_listers import _list_s3
 from batch.stores.store import open_store
 from tests.support.hostile_server import MEGABYTE, build_head, limit_memory, send_reply, serve_http
 from tests.support.object_store import Bucket, bucket, s3_server
@@ -48,11 +46,11 @@ def place(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(requests, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def fetched(answer: Callable[[socket.socket], None], size: int | None = None) -> bytes | Failure:
-    """Fetch a file that a server answers in this manner."""
+    """Fetch a file from a server whose replies ``answer`` sends."""
     with serve_http(lambda connection, method, path: answer(connection)) as server:
         return Fetcher(MAX).fetch(Url(f"{server}/a.jpg", size=size)).content
 
@@ -100,7 +98,7 @@ class TestABody:
             (b"a photo", "identity"),
         ],
     )
-    def test_that_is_packed_unasked_is_read(self, packed: bytes, encoding: str) -> None:
+    def test_that_is_compressed_unasked_is_read(self, packed: bytes, encoding: str) -> None:
         assert (
             fetched(lambda c: send_reply(c, packed, f"Content-Encoding: {encoding}")) == b"a photo"
         )
@@ -110,11 +108,11 @@ class TestABody:
         [
             (gzip.compress(bytes(10_000), mtime=0)[:-9], "gzip", "gzip data ends too early"),
             (b"no gzip at all", "gzip", "incorrect header check"),
-            (b"a photo", "br", "in the encoding 'br'"),
+            (b"a photo", "br", "the content encoding 'br'"),
             (
                 gzip.compress(gzip.compress(b"", mtime=0), mtime=0),
                 "gzip, gzip",
-                "in the encoding 'gzip, gzip'",
+                "the content encoding 'gzip, gzip'",
             ),
         ],
     )
@@ -126,7 +124,7 @@ class TestABody:
         assert reason is Reason.UNREADABLE
         assert why in detail
 
-    def test_that_is_shorter_than_was_said_is_unreadable(self) -> None:
+    def test_that_is_shorter_than_announced_is_unreadable(self) -> None:
         content = fetched(lambda c: c.sendall(build_head("Content-Length: 1000") + b"ten bytes."))
         assert failure(content)[0] is Reason.UNREADABLE
 
@@ -193,8 +191,8 @@ class TestABody:
 def test_many_bodies_without_an_end_take_no_more_memory_than_is_allowed_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fetching, "ASSUMED_BYTES", 100_000)
-    number, most = fetching.MAX_FETCHES, 5 * MAX
+    monkeypatch.setattr(fetcher, "ASSUMED_BYTES", 100_000)
+    number, most = fetcher.MAX_FETCHES, 5 * MAX
     # Each fetcher has a piece of its file beside what was counted for it.
     with (
         serve_http(lambda c, *asked: send_without_end(c)) as server,
@@ -234,7 +232,7 @@ class TestARedirect:
     [("404 Not Found", Reason.VANISHED), ("410 Gone", Reason.VANISHED),
      ("403 Forbidden", Reason.UNREADABLE), ("503 Unavailable", Reason.UNREADABLE)],
 )  # fmt: skip
-def test_only_what_is_gone_is_said_to_be(status: str, reason: Reason) -> None:
+def test_only_404_and_410_are_vanished(status: str, reason: Reason) -> None:
     with serve_http(
         lambda c, *asked: c.sendall(build_head("Content-Length: 0", status=status))
     ) as server:
@@ -284,7 +282,7 @@ class TestAList:
         assert listed == [(line, "") for line in lines + there]
 
     def test_without_an_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(listing, "MAX_LIST_BYTES", MAX)
+        monkeypatch.setattr(remote, "MAX_LIST_BYTES", MAX)
         with (
             serve_http(lambda c, *asked: send_without_end(c)) as server,
             limit_memory(MAX),
@@ -313,7 +311,7 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
     monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     s3fs = pytest.importorskip("s3fs")
-    monkeypatch.setattr(answers, "MAX_RESPONSE_BYTES", MAX)
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", MAX)
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
         monkeypatch.setenv(f"AWS_{name}", "us-east-1")
     with serve_http(lambda c, *asked: send_without_end(c, status=status)) as server:
@@ -321,6 +319,6 @@ def test_a_page_of_a_listing_without_an_end_is_not_held(
         s3fs.S3FileSystem.clear_instance_cache()
         store, path = open_store("s3://bucket/a")
         store.connect()  # loads what S3's client knows of all services
-        with limit_memory(MAX), pytest.raises(answers.ResponseError, match="than 2,097,152 bytes"):
+        with limit_memory(MAX), pytest.raises(http.ResponseError, match="than 2,097,152 bytes"):
             list(_list_s3(store, path, recursive=True))
     s3fs.S3FileSystem.clear_instance_cache()

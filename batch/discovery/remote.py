@@ -1,4 +1,4 @@
-"""What lies in object stores and on servers: a page or a folder at a time."""
+"""Files in object stores and on web servers: looked up, listed, and matched by patterns."""
 
 from __future__ import annotations
 
@@ -21,25 +21,29 @@ from batch.parallel import thread_map
 from batch.path_text import printable_text
 from batch.stopping import StopCheck, never_stop
 from batch.stores.download import read_object
-from batch.stores.listing_pages import find_page_lister
+from batch.stores.page_listers import find_page_lister
 from batch.stores.requests import call_store, call_with_retries, find_http_status, retry
 from batch.stores.store import build_url, error_text, is_remote, open_store, translate_store_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# Files of a list that are asked about at the same time.
-MAX_LOOKUPS = 16
-# Statuses of what is not there: RFC 9110.
-_GONE_STATUSES = (404, 410)
-# Bytes of a list of URLs, which is held in memory.
-MAX_LIST_BYTES = 128 * 1024**2
-_MAX_SHOWN_CHARS = 200  # characters of a line that is refused
+MAX_LOOKUPS = 16  # requests at the same time
+MAX_LIST_BYTES = 128 * 1024**2  # of a list of URLs, which is held in memory
+_GONE_STATUSES = (404, 410)  # Not Found, Gone: RFC 9110
+_MAX_SHOWN_CHARS = 200  # of a line that is refused
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """Something in a store, with what the store says of it."""
+    """An object or folder in a store.
+
+    Attributes:
+        url: its URL.
+        store: the store.
+        path: its path in the store.
+        info: fsspec's description of it, such as "type" and "size".
+    """
 
     url: str
     store: AbstractFileSystem
@@ -48,15 +52,15 @@ class StoreEntry:
 
     @property
     def found(self) -> FoundFile:
-        """The entry as a file that was found."""
+        """The entry as a found file."""
         return _to_found(self.url, self.info)
 
 
 def look_up(url: str, check: StopCheck = never_stop) -> StoreEntry:
-    """Ask a store what a URL names.
+    """Look up the object or folder that a URL names.
 
     Raises:
-        InputError: there is nothing, or the store does not answer.
+        InputError: it does not exist, or the store does not reply.
         UsageError: a package that the store needs is not installed.
     """
     with _translate_store_errors(url):
@@ -70,7 +74,7 @@ def _request_info(store: AbstractFileSystem, path: str, check: StopCheck) -> dic
         info: dict[str, Any] = call_store(store, "info", path, check=check)
     except FileNotFoundError as error:
         cause = error.__cause__
-        # Of a web server's refusal, whatever it is, fsspec makes this.
+        # fsspec raises this for every error status of a web server.
         if (
             cause is None
             or "http" not in store.protocol
@@ -82,10 +86,13 @@ def _request_info(store: AbstractFileSystem, path: str, check: StopCheck) -> dic
 
 
 def read_url_list(url: str, check: StopCheck = never_stop) -> list[tuple[str, str]]:
-    """Read a list of URLs, one a line; they may be relative to its own.
+    """Read a list of URLs, one per line, absolute or relative to the list's own URL.
 
-    Who writes the list can be anybody, so nothing in it leads to this machine's files: instead of
-    a line that does there is the list's own URL with the line's number, and why.
+    Anybody may have written the list, so lines that lead to files of this machine are refused.
+
+    Returns:
+        For each line the URL and "", or for a refused line the list's URL with the line number, and
+        the reason.
 
     Raises:
         InputError: the list is too large, or as for ``look_up``.
@@ -107,28 +114,34 @@ def read_url_list(url: str, check: StopCheck = never_stop) -> list[tuple[str, st
             lines.append((listed, ""))
         else:
             shown = printable_text(strip_secrets(name))[:_MAX_SHOWN_CHARS]
-            why = f"{shown} is not in an object store or on a web server"
-            lines.append((f"{url}#{number}", why))
+            detail = f"{shown} is not in an object store or on a web server"
+            lines.append((f"{url}#{number}", detail))
     return lines
 
 
 def _resolve_relative(url: str, name: str) -> str:
     if parse_scheme(url).startswith("http"):
-        # What comes before a colon would be a scheme; and it may be the user that has access.
+        # "./" keeps the part before a colon from being read as a scheme. The list's URL is used
+        # with its secrets, as they may contain the user.
         inside = name if name.startswith(("/", "?", "#")) else f"./{name}"
         return urljoin(restore_secrets(url), inside)
-    # Not by urljoin, which knows few schemes, and for which ? and # are no part of a name.
+    # `urljoin` knows few schemes, and does not take ? and # as parts of a name.
     return f"{url.rpartition('/')[0]}/{name}"
 
 
 def expand_url_pattern(pattern: str, hidden: bool, check: StopCheck = never_stop) -> list[str]:
-    """Give the URLs that a pattern stands for, in order; it is no pattern on a web server.
+    """Return the URLs that match a pattern, in the order of their bytes.
 
-    An object that has that very name goes first, as files of this machine do. Without ``hidden``
-    names that begin with a dot are left out.
+    An object of that very name is taken instead, as for local files. URLs of web servers are never
+    patterns.
+
+    Args:
+        pattern: a URL with wildcards.
+        hidden: also match names with a leading dot.
+        check: ends the wait by an exception.
 
     Raises:
-        InputError: there are none, or the store does not answer.
+        InputError: nothing matches, or the store does not reply.
     """
     try:
         look_up(pattern, check)
@@ -155,13 +168,19 @@ def list_urls(
     base: str | None = None,
     enters: bool = True,
 ) -> Iterator[FoundFile]:
-    """Give the files that URLs stand for, in order; those in a folder if they are named as images.
+    """Yield the files that URLs name, and the photos in folders, in order.
 
-    Exclude patterns are relative to ``base``, a URL above; None for each URL itself. First bytes
-    are not looked at, since each would be a request. Folders are left out unless it ``enters``
-    them.
+    In a folder a file is a photo by its suffix; to read its first bytes would take a request each.
+
+    Args:
+        urls: files and folders.
+        search: how folders are searched.
+        on_skip: called with every entry that is skipped and the reason.
+        check: ends the wait by an exception.
+        base: the URL that exclude patterns are relative to; None for each URL itself.
+        enters: list the folders; otherwise they are skipped.
     """
-    for entry in thread_map(lambda url: _look_up_or_fail(url, check), urls, MAX_LOOKUPS):
+    for entry in thread_map(lambda url: _try_look_up(url, check), urls, MAX_LOOKUPS):
         if isinstance(entry, FoundFile):
             yield entry
         elif entry.info["type"] != "directory":
@@ -173,7 +192,7 @@ def list_urls(
             yield from _list_folder(entry, above, search, on_skip, check)
 
 
-def _look_up_or_fail(url: str, check: StopCheck) -> StoreEntry | FoundFile:
+def _try_look_up(url: str, check: StopCheck) -> StoreEntry | FoundFile:
     check()
     try:
         return look_up(url, check)
@@ -188,23 +207,23 @@ def _list_folder(
     start = len(folder.path) + 1
 
     def is_entered(path: str) -> bool:
-        why = search.exclusion.match_path(above + path[start:].rstrip("/"), folder=True)
-        if why:
-            on_skip(Url(build_url(folder.store, path, folder.url)), why)
-        return not why
+        reason = search.exclusion.match_path(above + path[start:].rstrip("/"), folder=True)
+        if reason:
+            on_skip(Url(build_url(folder.store, path, folder.url)), reason)
+        return not reason
 
     try:
         for info in _iter_files(folder, search.recursive, is_entered, check):
             url = build_url(folder.store, info["name"], folder.url)
-            why = search.find_skip_reason(info["name"][start:], above)
-            if why:
-                on_skip(Url(url), why)
+            reason = search.find_skip_reason(info["name"][start:], above)
+            if reason:
+                on_skip(Url(url), reason)
             else:
                 yield _to_found(url, info)
     except BatchLabelError:
         raise
-    except Exception as error:  # stores raise what they like
-        check()  # a request that the end of the run has cancelled is no fault of the store
+    except Exception as error:  # the stores' exceptions share no base class
+        check()  # the request may have been cancelled because the run stops
         yield _to_failed(folder.url, error)
 
 
@@ -224,15 +243,15 @@ def _list_recursively(
     recursive: bool,
     check: StopCheck = never_stop,
 ) -> Iterator[list[dict[str, Any]]]:
-    """List a store folder by folder, in the order of their names' bytes."""
+    """List a store folder by folder, each in the order of its names' bytes."""
     folders = [path]
     while folders:
         folder = folders.pop()
-        inside = call_with_retries(store, "ls", folder, detail=True, check=check)
-        inside = sorted(inside, key=lambda info: os.fsencode(info["name"]), reverse=True)
-        yield [info for info in reversed(inside) if info["type"] != "directory"]
+        entries = call_with_retries(store, "ls", folder, detail=True, check=check)
+        entries = sorted(entries, key=lambda info: os.fsencode(info["name"]), reverse=True)
+        yield [info for info in reversed(entries) if info["type"] != "directory"]
         if recursive:
-            inner = (info["name"] for info in inside if info["type"] == "directory")
+            inner = (info["name"] for info in entries if info["type"] == "directory")
             folders += filter(is_entered, inner)
 
 
@@ -242,25 +261,24 @@ def _to_found(url: str, info: dict[str, Any]) -> FoundFile:
 
 
 def _read_etag(info: dict[str, Any], time: int | None) -> str | None:
-    """Give what a store calls this state of an object.
+    """Return the ETag of an object without quotes; with the time if it is weak.
 
-    A weak ETag may stay the same where bytes change, so that the time counts as well. Servers that
-    compress make weak ones of strong ones, which are the same otherwise.
+    A weak ETag may stay the same when bytes change. Servers that compress turn strong ETags into
+    weak ones.
     Source: https://www.rfc-editor.org/rfc/rfc9110#name-weak-versus-strong
     """
     etag = str(info.get("ETag") or info.get("etag") or "")
-    # In quotes in S3's listings, and without in its inventories.
     opaque = etag.removeprefix("W/").strip('"')
     return f"{opaque} {time}" if opaque and etag.startswith("W/") and time else opaque or None
 
 
 def _read_mtime_ns(info: dict[str, Any]) -> int | None:
-    """Give the time of change in nanoseconds, by whatever name a store gives it."""
+    """Return the time of the last change in nanoseconds; each store has its own name for it."""
     for name in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
         time = to_nanoseconds(info.get(name))
         if time is not None:
             return time
-    try:  # as web servers write it: RFC 9110, section 8.8.2
+    try:  # of a web server: RFC 9110, section 8.8.2
         return to_nanoseconds(parsedate_to_datetime(str(info.get("Last-Modified"))))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

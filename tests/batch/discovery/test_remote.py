@@ -1,21 +1,14 @@
-"""Photos in a bucket or on a web server are found, fetched and labelled like those of a folder."""
+"""Photos in a bucket or on a web server are found and labelled like those in a folder."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from batch.discovery.discover import Discovery
-from batch.discovery.fetching import MAX_FILES_AHEAD, FetchedFile, Fetcher
 from batch.errors import InputError
-from batch.location import Url
 from batch.options import Search
 from batch.records import Failure, Reason
 from tests.support.object_store import (
@@ -27,6 +20,7 @@ from tests.support.object_store import (
     s3_server,
 )
 from tests.support.runs import REPORT, RunFolder, make_photos
+from tests.support.web_server import serve_folder
 
 __all__ = ["bucket", "s3_server"]
 
@@ -41,14 +35,14 @@ def place(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def full(place: RunFolder, bucket: Bucket) -> Bucket:
-    """The bucket with the same photos as the folder."""
+    """A bucket with the same photos as the folder."""
     for photo in sorted((place.folder / "photos").iterdir()):
         bucket.write(f"photos/{photo.name}", photo.read_bytes())
     return bucket
 
 
 def expected(place: RunFolder, full: Bucket) -> str:
-    """The report that is due of the bucket: that of the folder, with other paths."""
+    """Return the expected report of the bucket: that of the folder, with other paths."""
     place.label()
     return place.report.read_text().replace("photos/", full.url("photos/"))
 
@@ -74,7 +68,7 @@ class TestABucket:
         counts = place.counts()
         assert (counts["found"], counts["labelled_now"], counts["reused"]) == (13, 2, 11)
 
-    def test_survives_a_server_that_fails_now_and_then(
+    def test_retries_requests_to_a_server_that_fails_now_and_then(
         self, place: RunFolder, full: Bucket
     ) -> None:
         due = expected(place, full)
@@ -92,7 +86,7 @@ class TestABucket:
         assert len(proxy.asked) > PHOTOS * 4 / 3
         assert place.report.read_text() == due
 
-    def test_object_that_can_never_be_read_costs_its_row_alone(
+    def test_object_that_can_never_be_read_fails_alone(
         self, place: RunFolder, full: Bucket
     ) -> None:
         def one(method: str, path: str) -> int | None:
@@ -108,7 +102,7 @@ class TestABucket:
         place.run(full.url("photos"), "-o", REPORT)
         assert (place.counts()["labelled_now"], place.counts()["reused"]) == (1, PHOTOS - 1)
 
-    def test_object_that_is_deleted_meanwhile_is_said_to_be_gone(
+    def test_object_that_is_deleted_meanwhile_is_reported_as_vanished(
         self, place: RunFolder, full: Bucket
     ) -> None:
         def delete(method: str, path: str) -> int | None:
@@ -141,7 +135,7 @@ class TestABucket:
         )
 
     def test_is_listed_page_by_page(self, full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
+        monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 5)
         full.write("photos/deeper/z.jpg", b"z")
         pages = []
         with run_failing_proxy(full.endpoint, lambda *asked: pages.append(asked)) as proxy:
@@ -188,7 +182,7 @@ class TestABucket:
     def test_listing_that_breaks_off_is_a_failure_and_no_end(
         self, full: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("batch.stores.listing_pages.OBJECTS_PER_PAGE", 5)
+        monkeypatch.setattr("batch.stores.page_listers.OBJECTS_PER_PAGE", 5)
 
         def second_page(method: str, path: str) -> int | None:
             return 403 if "continuation-token" in path else None
@@ -229,23 +223,6 @@ class TestWhatIsNotThere:
         assert "nosuch://bucket/photos" in ran.stderr
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder by HTTP on loopback."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def aiohttp() -> None:
     pytest.importorskip("aiohttp")
@@ -257,7 +234,7 @@ class TestAWebServer:
         place.label()
         due = place.report.read_text()
         names = [f"photos/{n:05}.jpg" for n in range(PHOTOS)]
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             # Half of them relative to the list.
             lines = [name if n % 2 else f"{server}/{name}" for n, name in enumerate(names)]
             (place.folder / "list.txt").write_text("\n".join([*lines, "", "photos/gone.jpg"]))
@@ -269,9 +246,9 @@ class TestAWebServer:
         assert "vanished:" in gone
 
     def test_a_photo_that_was_replaced_is_read_again(self, place: RunFolder) -> None:
-        """The server says Last-Modified and no ETag."""
+        """The server sends Last-Modified but no ETag."""
         photo = place.folder / "photos" / "00000.jpg"
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
 
             def stamp(time: int) -> tuple[int | None, int | None]:
                 os.utime(photo, (time, time))
@@ -282,8 +259,8 @@ class TestAWebServer:
             assert first == stamp(1_700_000_000) == (photo.stat().st_size, 1_700_000_000 * 10**9)
             assert stamp(1_700_000_001) != first
 
-    def test_what_is_not_there_is_named(self, place: RunFolder) -> None:
-        with served(place.folder) as server:
+    def test_a_missing_photo_is_named(self, place: RunFolder) -> None:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/gone.jpg", "-o", REPORT)
         assert ran.returncode == 2
         assert ran.stderr == (
@@ -292,7 +269,7 @@ class TestAWebServer:
         )
 
     def test_one_photo(self, place: RunFolder) -> None:
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/photos/00000.jpg", "-o", REPORT)
         assert ran.returncode == 0, ran.stderr
         assert list(place.rows()) == [f"{server}/photos/00000.jpg"]
@@ -301,7 +278,7 @@ class TestAWebServer:
         import shutil
 
         shutil.make_archive(str(place.folder / "p"), "zip", place.folder, "photos")
-        with served(place.folder) as server:
+        with serve_folder(place.folder) as server:
             ran = place.run(f"{server}/p.zip", "-o", REPORT)
         assert ran.returncode == 0, ran.stderr
         assert len(place.rows()) == PHOTOS
@@ -328,87 +305,15 @@ def test_a_file_url_is_a_path(place: RunFolder) -> None:
         ("", "Sun, 06 Nov 99999 08:49:37 GMT", (None, None)),
     ],
 )
-def test_what_a_web_server_says_of_a_file(
+def test_etag_and_time_of_a_web_server(
     etag: str | None, modified: str | None, expected: tuple[str | None, int | None]
 ) -> None:
-    from batch.discovery.listing import StoreEntry
+    from batch.discovery.remote import StoreEntry
 
     info = {"size": 1, "type": "file", "ETag": etag, "Last-Modified": modified}
     found = StoreEntry("https://h/a.jpg", None, "", info).found
     seconds = None if found.mtime_ns is None else found.mtime_ns // 10**9
     assert (found.etag, seconds) == expected
-
-
-class TestFetcher:
-    def test_keeps_the_order_and_takes_no_more_than_its_window(self, tmp_path: Path) -> None:
-        import fsspec
-
-        store = fsspec.filesystem("memory")
-        for number in range(200):
-            store.pipe_file(f"/window/{number}", str(number).encode())
-        taken = []
-
-        def items() -> Iterator[Url | Path]:
-            for number in range(200):
-                taken.append(number)
-                yield Path("local") if number == 50 else Url(f"memory://window/{number}")
-
-        fetched = Fetcher(1000).prefetch(items())
-        for number, item in enumerate(fetched):
-            assert len(taken) <= number + MAX_FILES_AHEAD
-            if number == 50:
-                assert item == Path("local")
-            else:
-                assert isinstance(item, FetchedFile)
-                assert item.content == str(number).encode()
-        assert len(taken) == 200
-
-    def test_a_slow_file_keeps_no_other_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        is_over = threading.Event()
-
-        def fetch(self: Fetcher, url: Url, room: Callable[[int], bool], *_: object) -> FetchedFile:
-            if url.text.endswith("/0"):
-                assert room(10**9)  # the first of those that are fetched
-                is_over.wait(20)
-            return FetchedFile(url, b"", 0.0)
-
-        monkeypatch.setattr(Fetcher, "fetch", fetch)
-        items = [Url(f"memory://slow/{number}") for number in range(3 * MAX_FILES_AHEAD)]
-        given = []
-        for item in Fetcher(1000).prefetch(items, in_order=False):
-            assert isinstance(item, FetchedFile)
-            given.append(item.url)
-            if len(given) == len(items) - 1:
-                is_over.set()
-        assert given[-1] == items[0]
-        assert set(given) == set(items)
-        assert len(given) == len(items)
-
-    def test_bytes_ahead_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import fsspec
-
-        from batch.discovery import fetching
-
-        monkeypatch.setattr(fetching, "MAX_BYTES_AHEAD", 1000)
-        fsspec.filesystem("memory").pipe_file("/bounded", bytes(400))
-        taken = []
-
-        def items() -> Iterator[Url]:
-            for number in range(20):
-                taken.append(number)
-                yield Url("memory://bounded", size=400)
-
-        for number, _ in enumerate(Fetcher(10_000).prefetch(items())):
-            assert len(taken) <= number + 3
-        assert len(taken) == 20
-
-    def test_what_is_larger_than_was_said_is_not_read_to_its_end(self) -> None:
-        import fsspec
-
-        fsspec.filesystem("memory").pipe_file("/large", bytes(5000))
-        content = Fetcher(1000).fetch(Url("memory://large", size=10)).content
-        assert isinstance(content, Failure)
-        assert content.reason is Reason.TOO_LARGE
 
 
 def test_a_store_without_pages_is_listed_folder_by_folder() -> None:
@@ -417,12 +322,12 @@ def test_a_store_without_pages_is_listed_folder_by_folder() -> None:
     store = fsspec.filesystem("memory")
     for name in ("b/2.jpg", "b/1.jpg", "a.jpg", "b-c/3.jpg", "b/notes.txt"):
         store.pipe_file(f"/tree/{name}", b"x")
-    left_out: list[str] = []
-    found = Discovery(["memory://tree"], Search(), on_skip=lambda path, why: left_out.append(why))
+    skipped: list[str] = []
+    found = Discovery(["memory://tree"], Search(), on_skip=lambda path, why: skipped.append(why))
     assert [file.path for file in found] == [
         "memory:///tree/a.jpg",
         "memory:///tree/b/1.jpg",
         "memory:///tree/b/2.jpg",
         "memory:///tree/b-c/3.jpg",
     ]
-    assert left_out == ["no image"]
+    assert skipped == ["no image"]

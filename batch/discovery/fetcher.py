@@ -1,4 +1,4 @@
-"""What is not on this machine is fetched ahead of those who wait for it."""
+"""Prefetching of files in stores and archives, by threads of the run."""
 
 from __future__ import annotations
 
@@ -30,19 +30,24 @@ from batch.stores.requests import retry
 from batch.stores.store import error_text
 
 Item = TypeVar("Item")
-# They wait for answers nearly all of their time, so there may be many of them for each core.
-MAX_FETCHES = 16
-# Files that are fetched or being fetched, and their bytes, of which one file may have more.
+MAX_FETCHES = 16  # threads, which mostly wait for the network
+# Limits of the files that are prefetched and not yet taken; one file alone may have more bytes.
 MAX_FILES_AHEAD = 4 * MAX_FETCHES
 MAX_BYTES_AHEAD = 256 * 1024**2
-# Of the time that a photo has to be decoded: how long its server may be nearly silent.
+ASSUMED_BYTES = MAX_BYTES_AHEAD // MAX_FETCHES  # of a file of unknown size
+# Multiplied by the decode time-out: how long a server may be nearly silent.
 PATIENCE_FACTOR = 2
-ASSUMED_BYTES = MAX_BYTES_AHEAD // MAX_FETCHES
 
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """The bytes of a file, or why they can't be had, and the seconds that it took."""
+    """A file that was fetched.
+
+    Attributes:
+        url: where it is.
+        content: its bytes, or why it can't be read.
+        seconds: how long the fetch took.
+    """
 
     url: Url
     content: bytes | Failure
@@ -51,17 +56,19 @@ class FetchedFile:
 
 @dataclass(frozen=True, eq=False)
 class _Numbered(Generic[Item]):
-    """An item that waits to be given, and its number among all of them."""
+    """An item that is prefetched and not yet taken, with its position in the input."""
 
     number: int
     item: Future[FetchedFile] | Item
 
 
 class Fetcher:
-    """Fetches what URLs name, files of at most ``max_bytes`` bytes.
+    """Reads files at URLs, one at a time or many ahead, also members of archives.
 
-    ``check`` raises ``StopRequested`` where the run is to end, which no fetching outlasts.
-    ``patience`` is how many seconds a server may be nearly silent: see ``read_object``.
+    Args:
+        max_bytes: the largest file that is read.
+        check: raises ``StopRequested`` once the run is asked to stop, which ends all fetches.
+        patience: seconds that a server may be nearly silent: see ``read_object``.
     """
 
     def __init__(
@@ -75,21 +82,25 @@ class Fetcher:
     def prefetch(
         self, found: Iterable[Item], in_order: bool = True
     ) -> Iterator[Item | FetchedFile]:
-        """Give the same files, but those at URLs with their bytes, as they come or ``in_order``.
+        """Replace each URL in a stream of items by its fetched file.
 
-        Files are taken from ``found`` before they are asked for, as many as the limits of this
-        module allow. A file may have more bytes than were counted for it only while it is the
-        first of those that are fetched. Where the run is asked to end while a file is being
-        fetched, that file and those after it are not given.
+        A file may have more bytes than its listing says only while it is the first of those in
+        flight. Once the run is asked to stop, the stream ends before the first file that is not yet
+        fetched.
+
+        Args:
+            found: URLs and other items, which pass unchanged; they are read ahead of the consumer
+                within the limits of this module.
+            in_order: keep the order; otherwise items come as soon as they are ready.
         """
         waiting: deque[_Numbered[Item]] = deque()
-        pool = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="fetch")  # without a thread yet
+        pool = ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="fetch")  # starts no thread yet
         held = first = 0
         closing = threading.Event()
 
         def check() -> None:
             self._check()
-            if closing.is_set():  # nobody waits for the file any more
+            if closing.is_set():  # the consumer has gone
                 raise CancelledError
 
         def fetch(numbered: tuple[Url, int]) -> FetchedFile:
@@ -132,10 +143,10 @@ class Fetcher:
     def fetch(
         self,
         url: Url,
-        room: Callable[[int], bool] = lambda size: True,
+        may_hold: Callable[[int], bool] = lambda size: True,
         check: StopCheck = never_stop,
     ) -> FetchedFile:
-        """Fetch one file, in several attempts if need be; the rest as for ``read_object``.
+        """Fetch one file, with retries; arguments as for ``read_object``.
 
         Raises:
             StopRequested: ``check`` raised it.
@@ -143,15 +154,15 @@ class Fetcher:
         started = time.perf_counter()
         try:
             check()
-            content = self._fetch_content(url, room, check)
+            content = self._fetch_content(url, may_hold, check)
         except MemoryError:
             content = _make_failure(url, Reason.TOO_LARGE, "not enough memory for the file")
         except ArchiveError as error:
             content = _make_failure(url, error.reason, str(error))
-        except BatchLabelError:  # such as a package that is missing, whatever the file
+        except BatchLabelError:  # not the file's fault, such as a missing package
             raise
-        except Exception as error:  # stores raise what they like
-            check()  # a request that the end of the run has cancelled is no fault of the file
+        except Exception as error:  # the stores' exceptions share no base class
+            check()  # the request may have been cancelled because the run stops
             content = _make_failure(url, *_describe_error(error))
         return FetchedFile(url, content, time.perf_counter() - started)
 
@@ -160,17 +171,17 @@ class Fetcher:
         self._archives.close()
 
     def _fetch_content(
-        self, url: Url, room: Callable[[int], bool], check: StopCheck
+        self, url: Url, may_hold: Callable[[int], bool], check: StopCheck
     ) -> bytes | Failure:
         if url.size is not None and url.size > self._max_bytes:
             return self._make_too_large(url, url.size)
         member = split_member(url.text)
-        # One byte more shows that there is more than was said.
+        # One byte more reveals a file that is larger than listed.
         limit = self._max_bytes + 1
         if member:
             data = retry(lambda: self._archives.read(*member, limit, check), check)
         else:
-            data = read_object(url.text, limit, check, room, self._patience)
+            data = read_object(url.text, limit, check, may_hold, self._patience)
         return data if len(data) < limit else self._make_too_large(url, len(data))
 
     def _make_too_large(self, url: Url, size: int) -> Failure:
@@ -179,7 +190,7 @@ class Fetcher:
 
 
 def _wait_for_any(waiting: Iterable[_Numbered[Item]]) -> _Numbered[Item]:
-    """Wait until one of the files that are fetched is there."""
+    """Wait until one of the files in flight has arrived."""
     by_future = {each.item: each for each in waiting if isinstance(each.item, Future)}
     return by_future[next(iter(wait(by_future, return_when=FIRST_COMPLETED).done))]
 
