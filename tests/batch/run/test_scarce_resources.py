@@ -124,7 +124,7 @@ def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with WorkerPool(WorkerTask(FileLimits())) as workers:
-        with pytest.raises(WorkerError, match=r"does not start .* allow more processes") as caught:
+        with pytest.raises(WorkerError, match=r"did not start .* allow more processes") as caught:
             workers.start()
         assert "--workers" in caught.value.remedy
 

@@ -41,14 +41,14 @@ class TestStart:
     def test_a_program_that_is_missing(self, deed: Deed) -> None:
         with (
             WorkerPool(WorkerTask(FileLimits(), "batch.nowhere")) as decoders,
-            pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
+            pytest.raises(WorkerError, match=r"did not start \(ModuleNotFoundError: .*nowhere"),
         ):
             decoders.process(WorkerRequest(deed("")))
 
     def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         before = open_descriptors()
-        with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
+        with pytest.raises(WorkerError, match=r"No such file.*check that /nowhere/python runs"):
             Worker(WorkerTask(FileLimits()))
         assert open_descriptors() == before
 

@@ -39,13 +39,13 @@ def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[Wor
 def test_a_slow_photo_keeps_no_other_waiting(hostile: WorkerPool, deed: Deed) -> None:
     slow, quick = WorkerRequest(deed("wait")), WorkerRequest(deed(""))
     items = [slow, *[quick] * 20]
-    with closing(hostile.stream([slow, slow, slow], most=2)) as stream:
+    with closing(hostile.stream([slow, slow, slow], max_workers=2)) as stream:
         assert len(list(stream)) == 3  # two workers have started
-    with closing(hostile.stream(items, most=2)) as stream:
+    with closing(hostile.stream(items, max_workers=2)) as stream:
         results = list(stream)
     assert all(decoded_well(worked) for _, worked in results)
     assert [question for question, _ in results].index(slow) > 0
-    with closing(hostile.stream(items, most=2, in_order=True)) as stream:
+    with closing(hostile.stream(items, max_workers=2, in_order=True)) as stream:
         assert [question for question, _ in stream] == items
 
 
@@ -53,10 +53,10 @@ def test_items_that_are_no_questions_are_passed_on_in_their_places(
     hostile: WorkerPool, deed: Deed
 ) -> None:
     items = ["first", WorkerRequest(deed("wait")), "second", WorkerRequest(deed("")), "third"]
-    with closing(hostile.stream(items, most=2, in_order=True)) as stream:
+    with closing(hostile.stream(items, max_workers=2, in_order=True)) as stream:
         results = [item[0] if isinstance(item, tuple) else item for item in stream]
     assert results == items
-    with closing(hostile.stream(items, most=2)) as stream:
+    with closing(hostile.stream(items, max_workers=2)) as stream:
         assert next(stream) == "first"
         assert next(stream) == "second"  # with nothing to wait for
 
@@ -77,7 +77,7 @@ def test_no_more_is_taken_than_what_is_in_flight_or_held(
 
     hostile.start()
     given = 0
-    with closing(hostile.stream(questions(), most=2, in_order=in_order)) as stream:
+    with closing(hostile.stream(questions(), max_workers=2, in_order=in_order)) as stream:
         for given, _ in enumerate(stream, 1):
             assert taken - given <= (5 if in_order else 2)
     assert given == 101
@@ -160,7 +160,7 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
     def refuse_at_times(self: Worker, task: WorkerTask, launched: LaunchedWorker | None) -> None:
         started.append(time.monotonic())
         if len(started) in refused:
-            raise WorkerError("it does not start", "wait")
+            raise WorkerError("it did not start", "wait")
         start(self, task, launched)
 
     monkeypatch.setattr(Worker, "__init__", refuse_at_times)
@@ -168,7 +168,7 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
         assert isinstance(decoders.process(WorkerRequest(deed(""))).content, Photo)
         assert len(started) == 1
         questions = [WorkerRequest(deed("")) for _ in range(50)]
-        with closing(decoders.stream(questions, most=2)) as stream:
+        with closing(decoders.stream(questions, max_workers=2)) as stream:
             assert len(list(stream)) == 50
     assert len(started) == 4
     started.clear()
@@ -177,8 +177,8 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
     with WorkerPool(WorkerTask(FileLimits())) as decoders:
         decoders.start()
         with (
-            closing(decoders.stream([WorkerRequest(deed(""))] * 500, most=2)) as stream,
-            pytest.raises(WorkerError, match="does not start"),
+            closing(decoders.stream([WorkerRequest(deed(""))] * 500, max_workers=2)) as stream,
+            pytest.raises(WorkerError, match="did not start"),
         ):
             list(stream)
 
@@ -213,7 +213,7 @@ def test_a_result_that_waits_for_others_holds_no_data(hostile: WorkerPool, deed:
     data = deed("").read_bytes()
     slow = WorkerRequest(Url("memory://slow.jpg"), b"wait\n" + data)
     quick = [WorkerRequest(Url(f"memory://{n}.jpg"), data) for n in range(5)]
-    with closing(hostile.stream([slow, *quick], most=2, in_order=True)) as stream:
+    with closing(hostile.stream([slow, *quick], max_workers=2, in_order=True)) as stream:
         results = list(stream)
     assert [question.location for question, _ in results] == [slow.location] + [
         question.location for question in quick
@@ -272,6 +272,6 @@ def test_a_worker_that_speaks_out_of_turn_is_tried_again_no_more_than_a_few_time
     monkeypatch.setattr(Worker, "_check_greeting", greet_twice)
     with (
         WorkerPool(WorkerTask(FileLimits())) as decoders,
-        pytest.raises(WorkerError, match="one too many"),
+        pytest.raises(WorkerError, match="a reply without a request"),
     ):
         decoders.process(WorkerRequest(deed("")))
