@@ -188,7 +188,7 @@ class LabellingRun:
                 f"{RESUMED_FRESH_TEXT if plan.continues_fresh else ''}"
                 f"{'' if plan.found else _describe_skipped(tally)}",
                 # Nobody labels nothing on purpose: mostly a disk is not there.
-                Level.INFO if plan.found or tally.left_out_by_reason[TOO_OLD] else Level.WARNING,
+                Level.INFO if plan.found or tally.skipped_by_reason[TOO_OLD] else Level.WARNING,
                 found=plan.found,
                 pending=plan.pending,
                 by_cause=plan.by_cause,
@@ -304,7 +304,7 @@ class LabellingRun:
         journal.find_moved()
         limit, exclusion = self.job.limits.max_gone, self.job.options.search.exclusion
         kept_missing = keep_unavailable(journal, self.coverage, limit.is_off, exclusion)
-        tally.away = kept_missing.total
+        tally.unavailable = kept_missing.total
         if kept_missing.total:
             self.terminal.log(
                 Event.PHOTOS_MISSING,
@@ -471,9 +471,9 @@ def _unusable_error(place: Path, suspicion: JournalDamaged) -> OutputError:
 
 def _describe_skipped(tally: Tally) -> str:
     """Say what was left out where nothing was found, and which option would take it."""
-    if not tally.left_out:
+    if not tally.skipped:
         return ""
-    reasons = [why for why, _ in tally.left_out_by_reason.most_common()]
+    reasons = [why for why, _ in tally.skipped_by_reason.most_common()]
     hints = "; ".join(SKIP_HINTS[why] for why in reasons if why in SKIP_HINTS)
     return f": {tally.skipped_text()}{f'; {hints}' if hints else ''}"
 

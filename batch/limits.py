@@ -108,7 +108,7 @@ class RunTimer:
 
     ``started`` is the time on the wall as the run begins, an aware datetime; ``clock`` tells
     seconds. The deadline is turned into seconds once, at the start, so that setting the
-    machine's clock during the run changes nothing. ``ends`` is when time will be up, an
+    machine's clock during the run changes nothing. ``ends_at`` is when time will be up, an
     aware local datetime or None, and ``why`` names the limit that comes first.
     """
 
@@ -128,11 +128,11 @@ class RunTimer:
             ends.append((moment, f"the time limit {duration_text(limits.time_limit)} is over"))
         self._clock = clock
         self._end: float | None = None
-        self.ends: datetime | None = None
+        self.ends_at: datetime | None = None
         self.why = ""
         if ends:
-            self.ends, self.why = min(ends, key=lambda end: end[0])
-            self._end = clock() + (self.ends - started).total_seconds()
+            self.ends_at, self.why = min(ends, key=lambda end: end[0])
+            self._end = clock() + (self.ends_at - started).total_seconds()
 
     @property
     def is_up(self) -> bool:

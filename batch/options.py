@@ -100,20 +100,20 @@ class Search:
         """The patterns, compiled."""
         return compile_exclusion(self.exclude)
 
-    def skip_older(self, files: Iterable[FoundFile], left_out: OnSkip) -> Iterable[FoundFile]:
+    def skip_older(self, files: Iterable[FoundFile], on_skip: OnSkip) -> Iterable[FoundFile]:
         """Leave out files that were last changed before ``newer_than``; of some it is unknown."""
         if self.newer_than is None:
             return files
-        return self._newer(files, to_nanoseconds(self.newer_than) or 0, left_out)
+        return self._newer(files, to_nanoseconds(self.newer_than) or 0, on_skip)
 
     def _newer(
-        self, files: Iterable[FoundFile], earliest: int, left_out: OnSkip
+        self, files: Iterable[FoundFile], earliest: int, on_skip: OnSkip
     ) -> Iterator[FoundFile]:
         for file in files:
             if file.mtime_ns is None or file.mtime_ns >= earliest:
                 yield file
             else:
-                left_out(file.location, TOO_OLD)
+                on_skip(file.location, TOO_OLD)
 
     def find_skip_reason(self, inside: str, above: str = "") -> str | None:
         """Say why a file in a store or archive is left out, by its path in there.
@@ -228,7 +228,7 @@ class Options:
                 raise UsageError(f"{name} is {number}", "give 1 or more")
 
     @property
-    def place(self) -> Device:
+    def device(self) -> Device:
         """Where the models are to run."""
         return Device(self.provider, self.devices, self.engine_cache)
 

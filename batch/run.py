@@ -55,7 +55,7 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
         ExitStack() as locks,
         Recorder(job, terminal.log) as recorder,
         _translate_memory_errors(),
-        stop.ends(RESUME_HINT),
+        stop.translate_stop(RESUME_HINT),
     ):
         _check_destinations(job, stop, recorder)
         discovery = Discovery(
@@ -72,7 +72,7 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log, launched)) as engine:
             recorder.engine = engine
-            provider = engine.place.provider
+            provider = engine.device.provider
             terminal.log(Event.OPENED, _describe_engine(engine), provider=provider)
             labelling = LabellingRun(job, terminal, stop, recorder, engine, coverage)
             labelling.run(recorder.sharded or coverage)
@@ -165,7 +165,7 @@ def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
     was_told: list[str] = []
 
     def waiting() -> None:
-        if stop:
+        if stop.requested:
             raise stop.make_error("nothing was begun")
         if not was_told:
             was_told.append("waiting")
@@ -184,5 +184,5 @@ def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
 
 def _describe_engine(engine: Engine) -> str:
     note = f" ({engine.provider_note})" if engine.provider_note else ""
-    models, provider = engine.ensemble.describe(), engine.place.provider.value
+    models, provider = engine.ensemble.describe(), engine.device.provider.value
     return f"{models} on {provider}{note}, {engine.workers_text}"

@@ -71,7 +71,9 @@ class Stop:
         """Whether a signal came."""
         return self._signal is not None
 
-    def __bool__(self) -> bool:
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came or time is up."""
         return self.by_signal or self._timer.is_up
 
     def check(self) -> None:
@@ -82,7 +84,7 @@ class Stop:
         Raises:
             StopRequested: it was; ``take_until_stop`` and ``take_until_signal`` end there what they pass on.
         """
-        if self:
+        if self.requested:
             self.stopped_early = True
             raise StopRequested
 
@@ -96,7 +98,7 @@ class Stop:
             self.check()
 
     @contextmanager
-    def ends(self, kept: str) -> Iterator[None]:
+    def translate_stop(self, kept: str) -> Iterator[None]:
         """End the run where the block was ended by ``check``; ``kept`` as for ``make_error``.
 
         Raises:
@@ -109,7 +111,7 @@ class Stop:
 
     def take_until_stop(self, items: Iterable[Item]) -> Iterator[Item]:
         """Pass items on until the run is asked to end."""
-        timed = self._timer.ends is not None
+        timed = self._timer.ends_at is not None
         try:
             for item in items:  # of which there may be millions
                 if self._signal is not None or (timed and self._timer.is_up):

@@ -22,11 +22,11 @@ MAX_FAILURE_CHARS = 160
 class Tally:
     """Counts a run's files from both ends, so that none can get lost in between.
 
-    ``found`` and ``left_out_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
+    ``found`` and ``skipped_by_reason`` are discovery's to count, ``unchanged`` is the journal's,
     which takes those rows from an earlier run, and so is ``by_cause``, why others had to be looked
     at; what this run looked at is counted by ``add_processed``, the
     rows of the report by ``add``. ``seconds`` is how long the run took. ``labels`` are the
-    model's, in its order. ``gone`` counts known photos that left the report, ``away`` those that
+    model's, in its order. ``gone`` counts known photos that left the report, ``unavailable`` those that
     are kept in it as missing, for their folder seems to be away. ``accepted`` of the files that
     failed were accepted earlier, ``failures`` are the first others.
     """
@@ -37,7 +37,7 @@ class Tally:
     by_cause: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     gone: int = 0
-    away: int = 0
+    unavailable: int = 0
     labelled_now: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
     salvaged: int = field(default=0, init=False)
@@ -45,14 +45,14 @@ class Tally:
     failures: list[Failure] = field(default_factory=list, init=False)
     by_reason: Counter[Reason] = field(default_factory=Counter, init=False)
     not_accepted: Counter[Reason] = field(default_factory=Counter, init=False)
-    left_out_by_reason: Counter[str] = field(default_factory=Counter, init=False)
+    skipped_by_reason: Counter[str] = field(default_factory=Counter, init=False)
     _copied: int = field(default=0, init=False)
     _by_status: Counter[Status] = field(default_factory=Counter, init=False)
     _by_label: Counter[str] = field(default_factory=Counter, init=False)
 
     def add_skipped(self, path: Location, why: str) -> None:
         """Count what discovery passed over in a folder."""
-        self.left_out_by_reason[why] += 1
+        self.skipped_by_reason[why] += 1
 
     def add_processed(self, finished: FinishedFile) -> None:
         """Count a file that this run looked at: labelled, or found to repeat another."""
@@ -105,16 +105,16 @@ class Tally:
         self.salvaged = int(outcomes["salvaged"])
 
     @property
-    def left_out(self) -> int:
+    def skipped(self) -> int:
         """What discovery passed over in folders, stores and archives."""
-        return self.left_out_by_reason.total()
+        return self.skipped_by_reason.total()
 
     def skipped_text(self) -> str:
         """Tell how much was left out and why: ``3 left out (2 hidden, 1 archive)``."""
         counts = ", ".join(
-            f"{count:,} {why}" for why, count in self.left_out_by_reason.most_common()
+            f"{count:,} {why}" for why, count in self.skipped_by_reason.most_common()
         )
-        return f"{self.left_out:,} left out{f' ({counts})' if counts else ''}"
+        return f"{self.skipped:,} left out{f' ({counts})' if counts else ''}"
 
     @property
     def done(self) -> int:
@@ -140,7 +140,7 @@ class Tally:
     def exit_code(self) -> ExitCode:
         """How a run that got through all its files ends."""
         failed = self._by_status[Status.FAILED] - self.accepted
-        return ExitCode.INCOMPLETE if failed or self.away else ExitCode.OK
+        return ExitCode.INCOMPLETE if failed or self.unavailable else ExitCode.OK
 
     def describe_failures(self) -> str:
         """Name the first files that failed and were not accepted, each with the reason."""

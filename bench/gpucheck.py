@@ -49,11 +49,11 @@ def main() -> int:
         try:
             photos = photos_of(given.photos, given.count, Path(folder) / "photos")
             pipeline = LocalEngine(options)
-            place = pipeline.place
+            device = pipeline.device
             found["answers"] = compared(photos, pipeline)
             found["decoding"] = decoding(photos, given.runs)
-            found["command"] = commands(photos, place, given.runs, given.workers)
-            found["search"] = searches(pipeline.ensemble.models, place, given.runs)
+            found["command"] = commands(photos, device, given.runs, given.workers)
+            found["search"] = searches(pipeline.ensemble.models, device, given.runs)
         except BatchLabelError as error:
             print(f"no check: {error}", file=sys.stderr)
             return 1
@@ -133,10 +133,10 @@ def compared(photos: list[Path], pipeline: LocalEngine) -> dict[str, Any]:
         max(abs(cpu.probabilities[name] - own.probabilities[name]) for name in cpu.probabilities)
         for cpu, own in pairs
     ]
-    place = pipeline.place
+    device = pipeline.device
     return {
-        "provider": place.provider.value,
-        "devices": list(place.devices),
+        "provider": device.provider.value,
+        "devices": list(device.devices),
         "photos": len(rows),
         # A row without an answer on one side alone would be a difference of 1.
         "answered_by_one": sum((cpu.answer is None) != (own.answer is None) for cpu, own in rows),

@@ -154,7 +154,7 @@ def _list_files(job: Job, log: Log) -> None:
         Event.FOUND,
         f"{count_text(tally.found, 'file')} would be labelled, {tally.skipped_text()}",
         found=tally.found,
-        left_out=tally.left_out,
+        left_out=tally.skipped,
     )
 
 

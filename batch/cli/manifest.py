@@ -80,7 +80,7 @@ def _run(
         Level.WARNING if failed else Level.INFO,
         found=tally.found,
         failed=failed,
-        left_out=tally.left_out,
+        left_out=tally.skipped,
         exit_code=code,
     )
     return code

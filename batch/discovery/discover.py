@@ -115,7 +115,7 @@ class Discovery:
     ``search`` or the pattern's end says so. A manifest (a file whose name ends in ``.parquet``)
     stands for the files that it lists, in its order, if all inputs are lists or manifests. What is
     named by itself is found whatever it holds. In a folder a file is found for its suffix or its
-    first bytes, and any other entry is told to ``left_out`` with the reason. What the search
+    first bytes, and any other entry is passed to ``on_skip`` with the reason. What the search
     excludes is left out wherever it comes from, but for junk folders that are named by themselves.
     A folder's entries come in the order of their names' bytes. Hard links are files of their own.
     Every iteration looks anew. ``check`` is called again and again, and may end it all by an

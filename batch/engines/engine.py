@@ -26,7 +26,7 @@ class Engine(Protocol):
     """
 
     ensemble: Ensemble
-    place: Device
+    device: Device
     provider_note: str
     timings: Timings
     workers_text: str

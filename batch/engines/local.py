@@ -70,17 +70,17 @@ class LocalEngine:
         self.ensemble = ensemble or load_ensemble(options)
         first = self.ensemble.models[0]
         warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-        self.place, self.provider_note = choose_device(options.place, first.graph, warm_up)
+        self.device, self.provider_note = choose_device(options.device, first.graph, warm_up)
         self.timings = Timings()
         self._salvage, self._check = options.salvage, check
         detector = build_detector_graph() if self.ensemble.face else b""
         plan = LabellingPlan(self.ensemble, detector, options.batch_size)
         cores = available_cores()
-        if self.place.devices:
+        if self.device.devices:
             # Here, as it loads ONNX Runtime, which a run on the CPU leaves to its workers.
             from batch.vision.labeller import Labeller
 
-            self._labeller = Labeller(plan, self.place)
+            self._labeller = Labeller(plan, self.device)
             self.timings = self._labeller.timings
             cores *= WORKERS_PER_CORE_ON_GPU
             task, launched = WorkerTask(options.file_limits), None
@@ -97,7 +97,7 @@ class LocalEngine:
         patience = PATIENCE_FACTOR * limits.decode_timeout
         self._fetcher = Fetcher(limits.max_file_size, check, patience)
         self._workers = WorkerPool(task, launched)
-        if check_now or self.place.devices:
+        if check_now or self.device.devices:
             self.check_models()
 
     def check_models(self) -> None:
@@ -142,7 +142,7 @@ class LocalEngine:
             self._make_request(item, known is not None)
             for item in self._fetcher.prefetch(map(_unwrap_remote, found), in_order)
         )
-        if self.place.devices:
+        if self.device.devices:
             results = thread_map(partial(self._process_item, known), items, self.workers, in_order)
             with closing(results):
                 yield from results

@@ -92,9 +92,9 @@ def _photo_error(
 def _make_labeller(ensemble: Ensemble, options: Options) -> Labeller:
     first = ensemble.models[0]
     warm_up = np.zeros((1, first.height, first.width, first.channels), dtype=np.uint8)
-    place, _ = choose_device(options.place, first.graph, warm_up)
+    device, _ = choose_device(options.device, first.graph, warm_up)
     detector = build_detector_graph() if ensemble.face else b""
-    return Labeller(LabellingPlan(ensemble, detector, options.batch_size), place)
+    return Labeller(LabellingPlan(ensemble, detector, options.batch_size), device)
 
 
 class _Explainer:

@@ -1,4 +1,4 @@
-"""Models opened on a place that was proved to work."""
+"""Models opened on a device that was proved to work."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["Array", "Session", "open_session"]
 
 @dataclass(frozen=True)
 class Session:
-    """An open model, safe to share between threads; ``place`` is where it really runs.
+    """An open model, safe to share between threads; ``device`` is where it runs.
 
     On devices ``batcher`` runs it, at its fastest for inputs of ``shapes``.
     """
 
     inference: ort.InferenceSession
-    place: Device
+    device: Device
     shapes: tuple[Shape, ...] = ()
     batcher: DynamicBatcher | None = None
 
     @property
     def provider(self) -> Provider:
         """What runs the model."""
-        return self.place.provider
+        return self.device.provider
 
     def run(self, inputs: Array) -> list[Array]:
         """Run the model on inputs [n, ...] and return all its outputs.
@@ -75,11 +75,11 @@ class Session:
 
 
 def open_session(
-    graph: bytes, place: Device | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
+    graph: bytes, device: Device | Provider, *warm_ups: Array, batch: int = DEFAULT_BATCH_SIZE
 ) -> Session:
     """Open a model on exactly one provider and run it on each of the warm-ups.
 
-    ``place`` may be a provider alone; that of CUDA and TensorRT is their first device. On devices
+    ``device`` may be a provider alone; that of CUDA and TensorRT is their first device. On devices
     inputs are gathered into batches of ``batch``, and the warm-ups' shapes are those made ready.
 
     ONNX Runtime falls back to the CPU without a word when a provider does not load, and
@@ -89,16 +89,16 @@ def open_session(
     Raises:
         ProviderError: the provider is not in this build, does not load, or fails to run.
     """
-    place = add_default_device(place)
-    provider = place.provider
+    device = add_default_device(device)
+    provider = device.provider
     if PROVIDER_NAMES[provider] not in ort.get_available_providers():
         raise ProviderError(
             f"{provider.value} is not in the installed ONNX Runtime", PROVIDER_REMEDIES[provider]
         )
     try:
-        if place.devices:
-            return _open_on_devices(graph, place, warm_ups, batch)
-        session = Session(open_ort_session(graph, place), place)
+        if device.devices:
+            return _open_on_devices(graph, device, warm_ups, batch)
+        session = Session(open_ort_session(graph, device), device)
         for warm_up in warm_ups:
             session.run(warm_up)
     except ProviderError:
@@ -111,11 +111,13 @@ def open_session(
     return session
 
 
-def _open_on_devices(graph: bytes, place: Device, warm_ups: Sequence[Array], batch: int) -> Session:
-    models = [DeviceModel(graph, place, device, batch) for device in place.devices]
+def _open_on_devices(
+    graph: bytes, device: Device, warm_ups: Sequence[Array], batch: int
+) -> Session:
+    models = [DeviceModel(graph, device, number, batch) for number in device.devices]
     for model in models:
         for warm_up in warm_ups:
             model.run([warm_up[:batch]])
     first = models[0]
     gathering = DynamicBatcher([model.run for model in models], batch)
-    return Session(first.inference, place, first.shapes, gathering)
+    return Session(first.inference, device, first.shapes, gathering)

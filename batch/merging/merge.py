@@ -287,7 +287,7 @@ def merge(merging: MergeJob, stdout: BinaryIO, stop: Stop) -> Tally:
             raise stop.make_error("nothing was published: run the same command again")
         tally.found = succession.found
         counts = [part.record.counts for part in parts if part.record]
-        tally.away = sum(count.away for count in counts)
+        tally.unavailable = sum(count.away for count in counts)
         tally.accepted = sum(count.accepted for count in counts)
         report.publish()
     return tally

@@ -218,14 +218,14 @@ def test_a_time_that_comes_twice_counts_both_times() -> None:
 def test_without_limits_time_is_never_up() -> None:
     timer = RunTimer(Limits())
     assert not timer.is_up
-    assert timer.ends is None
+    assert timer.ends_at is None
 
 
 @pytest.mark.usefixtures("berlin")
 def test_a_deadline_comes_after_the_seconds_that_were_left_at_the_start() -> None:
     clock = Clock()
     timer = RunTimer(Limits(deadline=HALF_PAST_FIVE), local(2024, 5, 1, 22, 0), clock)
-    assert timer.ends == local(2024, 5, 2, 5, 30)
+    assert timer.ends_at == local(2024, 5, 2, 5, 30)
     clock.now += 7.5 * 3600 - 1
     assert not timer.is_up
     clock.now += 1
@@ -241,7 +241,7 @@ def test_a_time_limit_counts_from_the_start() -> None:
     assert not timer.is_up
     clock.now += 1
     assert timer.is_up
-    assert timer.ends == datetime(2024, 5, 1, 1, 30, tzinfo=zone)
+    assert timer.ends_at == datetime(2024, 5, 1, 1, 30, tzinfo=zone)
     assert timer.why == "the time limit 1h30m is over"
 
 
@@ -251,12 +251,12 @@ def test_the_limit_that_comes_first_ends_the_run(seconds: int, why: str) -> None
     limits = Limits(deadline=HALF_PAST_FIVE, time_limit=seconds)
     timer = RunTimer(limits, local(2024, 5, 1, 22, 0), Clock())
     assert why in timer.why
-    assert timer.ends is not None
-    assert timer.ends <= local(2024, 5, 2, 5, 30)
+    assert timer.ends_at is not None
+    assert timer.ends_at <= local(2024, 5, 2, 5, 30)
 
 
 def test_the_real_clocks_serve_without_being_given() -> None:
     timer = RunTimer(Limits(time_limit=3600))
     assert not timer.is_up
-    assert timer.ends is not None
-    assert timer.ends.tzinfo is not None
+    assert timer.ends_at is not None
+    assert timer.ends_at.tzinfo is not None

@@ -32,9 +32,9 @@ def test_a_signal_stops_the_flow_and_sets_the_exit_code(
 
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
-        assert not stop
+        assert not stop.requested
         assert list(stop.take_until_stop(items())) == [1]
-        assert stop
+        assert stop.requested
         error = stop.make_error("all is kept")
     assert error.exit_code is code
     assert number.name in str(error)
@@ -42,7 +42,7 @@ def test_a_signal_stops_the_flow_and_sets_the_exit_code(
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("passing", ["until", "until_signal"])
+@pytest.mark.parametrize("passing", ["take_until_stop", "take_until_signal"])
 def test_a_long_step_ends_where_it_checks(passing: str) -> None:
     with stop_on_signals() as stop:
 
@@ -60,7 +60,7 @@ def test_a_long_step_ends_where_it_checks(passing: str) -> None:
 def test_without_a_signal_everything_flows() -> None:
     with stop_on_signals() as stop:
         assert list(stop.take_until_stop(range(5))) == list(range(5))
-        assert not stop
+        assert not stop.requested
 
 
 def test_what_is_worth_finishing_goes_on_when_time_is_up() -> None:
@@ -81,7 +81,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
     try:
         with stop_on_signals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop
+            assert not stop.requested
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -108,10 +108,10 @@ def test_a_signal_changes_no_outcome_that_is_on_record(
 ) -> None:
     late = f"""
 import os, signal
-from batch.stopping import end_at_once, make_final
-signal.signal(signal.SIGTERM, end_at_once)
+from batch.stopping import exit_by_signal, mark_record_written
+signal.signal(signal.SIGTERM, exit_by_signal)
 if {is_final}:
-    make_final()
+    mark_record_written()
 os.kill(os.getpid(), signal.SIGTERM)
 """
     ended = subprocess.run([sys.executable, "-c", late], cwd=repository)

@@ -101,7 +101,7 @@ def map_blocks(
     idle = 0
     try:
         while True:
-            if stop and ends_at is None:
+            if stop.requested and ends_at is None:
                 ends_at = time.monotonic() + grace
                 orders.parts.write(stop_name(orders.run), b"")
             # Each actor that has nothing in hand any more gives its next block back untouched.

@@ -137,7 +137,7 @@ class RayEngine:
         self.timings = Timings()
         self.workers_text = "actors on Ray"
         self._options = options = set_actor_defaults(job.options)
-        self.place = Device(options.provider)
+        self.device = Device(options.provider)
         self._cluster, self._stop, self._log = job.cluster, stop, log
         self._basis = compute_basis(self.ensemble.models, options)
         place, self._is_own_place = find_parts_folder(job)
