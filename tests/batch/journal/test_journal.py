@@ -417,7 +417,7 @@ def test_times_of_any_year_are_told_apart_from_others(path: Path, time: int) -> 
 def test_rows_are_on_disk_after_a_while_without_a_close(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch.journal.journal, "COMMIT_EVERY", 0.0)
+    monkeypatch.setattr(batch.journal.journal, "COMMIT_SECONDS", 0.0)
     journal = Journal(path, BASIS)
     journal.add(_finished(A))
     with sqlite3.connect(path) as reader:
@@ -432,10 +432,10 @@ import os, signal, sys
 from pathlib import Path
 from batch.journal.journal import Journal
 journal = Journal(Path(sys.argv[1]), b"basis")
-journal.note("kept", "yes")
+journal.write_note("kept", "yes")
 journal.commit()
 for number in range(50_000):  # more than SQLite holds in memory
-    journal.note(f"lost {number}", "x" * 100)
+    journal.write_note(f"lost {number}", "x" * 100)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     _die(program, path, repository)

@@ -69,7 +69,7 @@ def test_a_journal_that_can_t_be_kept_up_is_told(tmp_path: Path) -> None:
 
 
 # By a note the journal says that it knows of no report that is up to date any more.
-@pytest.mark.parametrize("method", ["note", "add"])
+@pytest.mark.parametrize("method", ["write_note", "add"])
 def test_rows_that_are_not_on_disk_publish_nothing(tmp_path: Path, method: str) -> None:
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)

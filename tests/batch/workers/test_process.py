@@ -73,15 +73,15 @@ sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
 from pathlib import Path
 import PIL.Image
 import batch.vision.decode
-from batch.workers.worker import Task
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
+from batch.workers.worker import WorkerTask
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
 from batch.options import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")
-with Workers(Task(FileLimits())) as decoders:
-    print(decoders.work(Question(Path({str(photo)!r}))).content.pixels.shape)
+with WorkerPool(WorkerTask(FileLimits())) as decoders:
+    print(decoders.process(WorkerRequest(Path({str(photo)!r}))).content.pixels.shape)
 """
         script = tmp_path / "script.py"
         script.write_text(code)
@@ -109,8 +109,8 @@ class TestSignals:
             signal.signal(signal.SIGINT, lambda *_: None)
             for delay in (0, 5, 10, 20, 40, 80):
                 threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
-                with Workers(Task(TIGHT, HOSTILE)) as decoders:
-                    print(decoders.work(Question(photo)).content.pixels.shape, flush=True)
+                with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
+                    print(decoders.process(WorkerRequest(photo)).content.pixels.shape, flush=True)
             """,
             deed(""),
         )
@@ -139,7 +139,7 @@ class TestSignals:
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.work(Question(photo)).content.pixels.shape)", deed("wait"))
+        ran = script("print(decoders.process(WorkerRequest(photo)).content.pixels.shape)", deed("wait"))
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
@@ -153,7 +153,7 @@ class TestSignals:
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
         ran = script(
-            "decoders.work(Question(photo)); print('done', flush=True); signal.pause()", deed(word)
+            "decoders.process(WorkerRequest(photo)); print('done', flush=True); signal.pause()", deed(word)
         )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
@@ -171,15 +171,15 @@ def script(code: str, photo: Path) -> subprocess.Popen[str]:
     start = f"""
 import os, signal, threading
 from pathlib import Path
-from batch.workers.worker import Task
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
+from batch.workers.worker import WorkerTask
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
 from tests.support.hostile_photos import HOSTILE, TIGHT
 photo = Path({str(photo)!r})
 """
-    if "with Workers" not in code:
+    if "with WorkerPool" not in code:
         start += """
-decoders = Workers(Task(TIGHT, HOSTILE))
+decoders = WorkerPool(WorkerTask(TIGHT, HOSTILE))
 decoders.start()
 print(decoders._idle[0].pid, flush=True)
 """
