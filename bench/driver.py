@@ -23,7 +23,7 @@ from batch.engines.ray import ray_engine as engine
 from batch.engines.ray.actor import LabelActor
 from batch.engines.ray.blocks import Block
 from batch.found import FoundFile
-from batch.journal.gone import InputCoverage
+from batch.journal.missing import InputCoverage
 from batch.labelling import LabellingRun, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import ClusterOptions, EngineKind, Job, Options, Provider

@@ -89,6 +89,8 @@ class Recorder:
     ) -> None:
         if isinstance(error, LockedError):
             return  # the record is that of the run which holds the lock
+        if not (self.has_destination or self.has_metrics):
+            return  # nothing can be written
         record = self._make_record(error)
         if self.has_destination and not is_streamed(self._job.output):
             self._write_best_effort(lambda: write_record(record_file(self._report), record))

@@ -1,8 +1,8 @@
 """Starts worker processes, shares files with them and limits their resources.
 
 The run starts a process, which inherits a socket and a file without a name. ``launch_early`` does
-so before the run knows its models: the process loads its libraries meanwhile, then ``announce_plan``
-tells it that the plan is in the file. ``protocol.py`` describes what follows.
+so before the run knows its models: the process loads its libraries meanwhile, and ``announce_plan``
+tells it that its plan is in the file. ``protocol.py`` describes what follows.
 """
 
 from __future__ import annotations

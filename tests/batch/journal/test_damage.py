@@ -13,12 +13,12 @@ from batch.found import FoundFile
 from batch.journal.damage import (
     APPLICATION_ID_OFFSET,
     SQLITE_MAGIC,
-    JournalDamaged,
     find_damage,
     rename_damaged,
 )
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.records import (
     Answer,
     Box,

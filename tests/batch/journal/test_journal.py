@@ -13,7 +13,7 @@ import pytest
 
 import batch.journal.journal
 from batch.found import FoundFile
-from batch.journal.damage import JournalDamaged, find_damage
+from batch.journal.damage import find_damage
 from batch.journal.journal import (
     CHUNK_ROWS,
     FRESH_NOTE,
@@ -23,6 +23,7 @@ from batch.journal.journal import (
     RunPlan,
 )
 from batch.journal.schema import SCHEMA
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.location import Location, Url
 from batch.records import (
     Answer,
@@ -264,12 +265,12 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
     _do_all(path, C, B, A, D)
     journal = Journal(path, BASIS)
     journal.plan_run([B], fresh=False, verify=False)
-    missing = list(journal.read_missing())
+    missing = list(journal.read_missing_rows())
     assert [row.path.name for row in missing] == ["a.jpg", "c.jpg"]
     assert all(row.missing for row in missing)
     assert not any(row.missing for row in journal.rows())
     journal.forget_missing()
-    assert list(journal.read_missing()) == []
+    assert list(journal.read_missing_rows()) == []
     assert [row.path.name for row in journal.rows()] == ["b.jpg"]
     journal.close()
 
@@ -277,11 +278,11 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
 def test_what_is_kept_is_not_forgotten(path: Path) -> None:
     _do_all(path, A, B, C)
     with Journal(path, BASIS) as journal:
-        assert journal.plan_run([C], fresh=False, verify=False).find_known == 3
-        assert list(journal.read_gone()) == [A.path, B.path]
+        assert journal.plan_run([C], fresh=False, verify=False).known == 3
+        assert list(journal.read_missing_paths()) == [A.path, B.path]
         journal.mark_kept([A.path])
-        assert (list(journal.read_gone()), journal.count_gone()) == ([B.path], 1)
-        assert [row.path.name for row in journal.read_missing(all_gone=False)] == ["a.jpg"]
+        assert (list(journal.read_missing_paths()), journal.count_missing()) == ([B.path], 1)
+        assert [row.path.name for row in journal.read_missing_rows(include_all=False)] == ["a.jpg"]
         journal.forget_missing()
     assert _plan(path, A, B, C) == RunPlan(found=3, pending=1)
 
@@ -302,16 +303,16 @@ def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: b
     with Journal(path, BASIS) as journal:
         journal.plan_run([moved, B], fresh=False, verify=False)
         journal.add(copy)
-        assert list(journal.read_gone()) == [A.path]
+        assert list(journal.read_missing_paths()) == [A.path]
         journal.find_moved()
-        assert list(journal.read_gone()) == []
+        assert list(journal.read_missing_paths()) == []
         if published:
             journal.forget_missing(all_kept=True)
     # A run that was cut off leaves it new to the next; a report makes it an old one.
     with Journal(path, BASIS) as journal:
         journal.plan_run([moved, B], fresh=False, verify=False)
         journal.find_moved()
-        assert journal.count_gone() == int(published)
+        assert journal.count_missing() == int(published)
 
 
 def test_files_that_failed_do_not_count_as_gone(path: Path) -> None:
@@ -319,7 +320,10 @@ def test_files_that_failed_do_not_count_as_gone(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         journal.plan_run([], fresh=False, verify=False)
         # But their folder may be away, and then they are kept like others.
-        assert (list(journal.read_gone()), journal.count_gone()) == ([A.path, D.path], 1)
+        assert (list(journal.read_missing_paths()), journal.count_missing()) == (
+            [A.path, D.path],
+            1,
+        )
 
 
 def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(path: Path) -> None:
@@ -327,7 +331,7 @@ def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(pa
     for basis, fresh in ((b"another", False), (BASIS, True)):
         with Journal(path, basis) as journal:
             journal.plan_run([B], fresh=fresh, verify=False)
-            assert [row.path.name for row in journal.read_missing()] == ["a.jpg"]
+            assert [row.path.name for row in journal.read_missing_rows()] == ["a.jpg"]
     assert find_damage(path) is None
     assert _plan(path, A, B).pending == 2
 
@@ -340,7 +344,7 @@ def test_a_fresh_start_hides_no_damage(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         journal.plan_run([B], fresh=True, verify=False)
         with pytest.raises(JournalDamaged):
-            list(journal.read_missing())
+            list(journal.read_missing_rows())
 
 
 def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.batch.journal.test_journal import BASIS, A, path
 
 __all__ = ["path"]
 
-PER_PHOTO = ("KNOWN", "IS_ACCEPTED", "KEEP", "KEEP_ANSWER", "DROP_ANSWER")
+PER_PHOTO = ("FIND_KNOWN", "IS_ACCEPTED", "MARK_KEPT", "KEEP_ANSWER", "DROP_ANSWER")
 QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
 
 
@@ -67,7 +67,13 @@ def test_of_many_copies_one_is_looked_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.DELETE_GONE, schema.DELETE_GONE_ANSWERS]
+    "query",
+    [
+        schema.FIND_MISSING,
+        schema.COUNT_MISSING,
+        schema.DELETE_MISSING,
+        schema.DELETE_MISSING_UNREADABLE,
+    ],
 )
 def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
     path: Path, query: str

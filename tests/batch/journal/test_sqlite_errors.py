@@ -12,9 +12,10 @@ import pytest
 
 from batch.errors import OutputError
 from batch.found import FoundFile
-from batch.journal.damage import JournalDamaged, find_damage
+from batch.journal.damage import find_damage
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID, JOURNAL_VERSION
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.records import FileState, FinishedFile, Row, Status
 
 BASIS = b"basis"
@@ -91,7 +92,7 @@ def test_damage_shows_in_rows_that_are_missing_or_known_too(path: Path) -> None:
     journal = Journal(path, BASIS)
     journal.plan_run([A], fresh=False, verify=False)
     with pytest.raises(JournalDamaged):
-        list(journal.read_missing())
+        list(journal.read_missing_rows())
     with pytest.raises(JournalDamaged):
         journal.find_known(Path("copy.jpg"), FileState(A.size, None, A.path.encode()))
     journal.close()

@@ -32,7 +32,7 @@ from tests.support.hostile_photos import (
     open_descriptors,
     wait_until_gone,
 )
-from tests.support.hostile_worker import GRACE, SLOW
+from tests.support.hostile_worker import GRACE_SECONDS, SLOW
 
 __all__ = ["deed", "hostile"]
 
@@ -139,7 +139,9 @@ class TestSignals:
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.process(WorkerRequest(photo)).content.pixels.shape)", deed("wait"))
+        ran = script(
+            "print(decoders.process(WorkerRequest(photo)).content.pixels.shape)", deed("wait")
+        )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
@@ -153,7 +155,8 @@ class TestSignals:
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
         ran = script(
-            "decoders.process(WorkerRequest(photo)); print('done', flush=True); signal.pause()", deed(word)
+            "decoders.process(WorkerRequest(photo)); print('done', flush=True); signal.pause()",
+            deed(word),
         )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
@@ -163,7 +166,7 @@ class TestSignals:
             assert ran.stdout.readline() == "done\n"
         ran.kill()
         ran.communicate()
-        wait_until_gone(pid, TIGHT.decode_timeout + GRACE + 2)
+        wait_until_gone(pid, TIGHT.decode_timeout + GRACE_SECONDS + 2)
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.found import FoundFile
-from batch.journal.gone import InputCoverage
+from batch.journal.missing import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.support.object_store import Bucket, bucket, s3_server
 from tests.support.runs import REPORT, Place, as_mortal, make_photos
