@@ -9,25 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from batch.engines.ray.blocks import (
+from batch.engines.ray.exchange import (
     MAX_BLOCK_FILES,
     MIN_FILES_PER_WORKER,
     PIECES_PER_LOST_BLOCK,
-    pack_block,
-    split_into_blocks,
-    split_lost_block,
-    unpack_block,
-)
-from batch.engines.ray.parts import (
     BasisMismatch,
     PartError,
     PartStore,
     block_name,
     find_parts_folder,
     make_run_name,
+    pack_block,
     pack_part,
     part_name,
+    split_into_blocks,
+    split_lost_block,
     stop_name,
+    unpack_block,
     unpack_part,
 )
 from batch.errors import OutputError
@@ -257,10 +255,10 @@ def test_notes_of_parts_last_as_long_as_the_parts(
     monkeypatch.chdir(tmp_path)
     job = Job((), "r.csv", cluster=ClusterOptions(EngineKind.RAY, parts=parts))
     engine = RayEngine(job, Stop(), open_log(None, LogFormat.TEXT))
-    place, is_own = find_parts_folder(job)
+    folder, is_own = find_parts_folder(job)
     names = [part_name(make_run_name(), number) for number in range(3)]
     for name in names:
-        PartStore(place, is_own).write(name, pack_part([FAILED], engine._basis))
+        PartStore(folder, is_own).write(name, pack_part([FAILED], engine._basis))
     with Journal(tmp_path / "journal", engine._basis) as journal:
         journal.write_note("other", "")
         assert len(list(engine.recover_finished(journal))) == len(names)
@@ -269,8 +267,8 @@ def test_notes_of_parts_last_as_long_as_the_parts(
             (tmp_path / "parts" / names[0]).unlink()
         engine.clean_up(journal)
         left = [name for name in names if journal.read_note(PART_NOTE_PREFIX + name) is not None]
-        assert left == ([] if is_own else names[1:]) == PartStore(place, is_own).list_parts()
-        if not is_own:  # whose place may be away
+        assert left == ([] if is_own else names[1:]) == PartStore(folder, is_own).list_parts()
+        if not is_own:  # the folder may be unavailable
             (tmp_path / "parts").rename("away")
             engine.clean_up(journal)
             assert journal.read_note(PART_NOTE_PREFIX + names[1]) is not None
