@@ -54,10 +54,10 @@ def test_what_photos_wait_for_the_run_is_no_stage_s_time(photos: Path) -> None:
     def known(path: Location, state: FileState) -> None:
         time.sleep(3)
 
-    with closing(LocalEngine(replace(FACES, workers=1))) as pipeline:
-        (finished,) = pipeline.label([photos / "astronaut.jpg"], known)
+    with closing(LocalEngine(replace(FACES, workers=1))) as engine:
+        (finished,) = engine.label([photos / "astronaut.jpg"], known)
     assert finished.row.status is Status.OK
-    seconds = pipeline.timings.seconds()
+    seconds = engine.timings.seconds()
     assert seconds["decode"] > 0
     assert sum(seconds.values()) < 3
 
@@ -299,10 +299,10 @@ def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
 
 
 def test_a_pipeline_labels_more_than_once(photos: Path) -> None:
-    with closing(LocalEngine(CPU)) as pipeline:
+    with closing(LocalEngine(CPU)) as engine:
         first, second = (
-            [finished.row for finished in pipeline.label([photos / "astronaut.jpg"])]
+            [finished.row for finished in engine.label([photos / "astronaut.jpg"])]
             for _ in range(2)
         )
         assert first == second
-        assert pipeline.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}
+        assert engine.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}

@@ -138,7 +138,7 @@ def test_an_interrupt_while_it_starts_is_no_failure() -> None:
     program = """
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests ignores it
-from batch import cli
+from batch.cli import main as cli
 cli.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 cli.main()
 """

@@ -74,14 +74,14 @@ def test_no_worker_starts_where_there_is_nothing_to_label(
     # A program of this name is what workers run: without it, none of them could.
     package = place.folder / "package"
     shutil.copytree(REPOSITORY / "batch", package / "batch")
-    (package / "batch" / "workers" / "labelling_program.py").unlink()
+    (package / "batch" / "workers" / "labelling_child.py").unlink()
     shutil.copytree(REPOSITORY / "models", package / "models")
     ran = place.run("photos", "-o", REPORT, PYTHONPATH=str(package))
     assert ran.returncode == ExitCode.OK, ran.stderr
     make_photos(place.folder / "photos", 1, first=NUMBER)
     ran = place.run("photos", "-o", REPORT, PYTHONPATH=str(package))
     assert ran.returncode == ExitCode.FAILED
-    assert "labelling_program" in ran.stderr
+    assert "labelling_child" in ran.stderr
 
 
 def _edit(place: Place) -> None:

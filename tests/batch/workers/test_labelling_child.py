@@ -202,11 +202,11 @@ def test_a_worker_that_was_started_early_is_the_first_to_label(
     launched: LaunchedWorker, tmp_path: Path, photo: Path
 ) -> None:
     options = Options(model=str(save(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU)
-    with closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline:
-        pipeline.check_models()
-        (worker,) = pipeline._workers._idle
+    with closing(LocalEngine(options, launched=launched, check_now=False)) as engine:
+        engine.check_models()
+        (worker,) = engine._workers._idle
         assert worker.pid == launched.process.pid
-        (finished,) = pipeline.label([photo])
+        (finished,) = engine.label([photo])
         assert finished.row.answer
     assert launched.process.poll() == 0
 
@@ -218,10 +218,10 @@ def test_a_worker_that_was_started_early_opens_no_model_that_answers_wrongly(
     wrong = bright_model(bright_spec(golden=GoldenSamples(golden.inputs, golden.outputs[::-1])))
     options = Options(model=str(save(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
     with (
-        closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline,
+        closing(LocalEngine(options, launched=launched, check_now=False)) as engine,
         pytest.raises(ModelError, match="golden samples wrongly"),
     ):
-        pipeline.check_models()
+        engine.check_models()
 
 
 def test_a_worker_that_was_started_early_ends_with_a_run_that_needs_none(
