@@ -169,7 +169,7 @@ class RayEngine:
                 for result in results:
                     yield from self._record_result(result)
                     lost.discard(result.number)
-            if self._stop or not lost:
+            if self._stop.requested or not lost:
                 return
             if len(lost) == blocks and blocks > 1:
                 raise EngineError("all actors died, with all blocks of files", LOGS_REMEDY)
