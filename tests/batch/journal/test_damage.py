@@ -1,4 +1,4 @@
-"""A journal that seems damaged gets a second look, and only a damaged one is put aside."""
+"""Damage of a journal is found, and only a damaged journal is renamed."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, sound: bytes) -> N
     assert [row.status for row in _read(path)] == [row.status for row in ROWS]
 
 
-def test_what_discovery_raises_is_not_laid_on_the_journal(tmp_path: Path) -> None:
+def test_errors_of_discovery_are_not_translated(tmp_path: Path) -> None:
     def found() -> list[FoundFile]:
         raise PermissionError(13, "Permission denied", "photos/x.jpg")
 
@@ -175,7 +175,7 @@ JOURNAL_HEAD = SQLITE_MAGIC.ljust(APPLICATION_ID_OFFSET, b"?") + APPLICATION_ID.
 
 
 @pytest.mark.parametrize("content", [b"", JOURNAL_HEAD, JOURNAL_HEAD + b"damaged"])
-def test_one_that_was_given_is_renamed_if_it_was_a_journal(tmp_path: Path, content: bytes) -> None:
+def test_a_given_file_is_renamed_if_it_was_a_journal(tmp_path: Path, content: bytes) -> None:
     journal = tmp_path / "j"
     journal.write_bytes(content)
     assert rename_damaged(journal, DAMAGE, given=True).read_bytes() == content
@@ -184,7 +184,7 @@ def test_one_that_was_given_is_renamed_if_it_was_a_journal(tmp_path: Path, conte
 @pytest.mark.parametrize(
     "content", [b"\xff\xd8\xff\xe0 a JPEG", b"x", SQLITE_MAGIC, SQLITE_MAGIC.ljust(100, b"?")]
 )
-def test_anything_else_that_was_given_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_any_other_given_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(content)
     with pytest.raises(OutputError, match=r"photo\.jpg is not a journal .*--state"):

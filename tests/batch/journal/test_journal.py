@@ -104,7 +104,7 @@ def _plan(path: Path, *found: FoundFile, **how: bool) -> RunPlan:
         journal.close()
 
 
-def test_the_first_run_has_everything_to_do_and_the_second_nothing(path: Path) -> None:
+def test_all_files_are_pending_in_the_first_run_and_none_in_the_second(path: Path) -> None:
     _do_all(path, A, B, C)
     assert _plan(path, A, B, C) == RunPlan(found=3, pending=0)
 
@@ -164,7 +164,7 @@ def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
     journal.close()
 
 
-def test_a_fresh_start_goes_on_until_a_report_is_published(path: Path) -> None:
+def test_a_fresh_start_is_resumed_until_a_report_is_published(path: Path) -> None:
     _do_all(path, A, B)
     assert _plan(path, A, B, fresh=True) == RunPlan(found=2, pending=2)
     _do_all(path, A)
@@ -275,7 +275,7 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
     journal.close()
 
 
-def test_what_is_kept_is_not_forgotten(path: Path) -> None:
+def test_kept_rows_are_not_forgotten(path: Path) -> None:
     _do_all(path, A, B, C)
     with Journal(path, BASIS) as journal:
         assert journal.plan_run([C], fresh=False, verify=False).known == 3
@@ -287,7 +287,7 @@ def test_what_is_kept_is_not_forgotten(path: Path) -> None:
     assert _plan(path, A, B, C) == RunPlan(found=3, pending=1)
 
 
-def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
+def test_all_missing_rows_may_be_kept(path: Path) -> None:
     _do_all(path, A, B)
     with Journal(path, BASIS) as journal:
         journal.plan_run([A], fresh=False, verify=False)
@@ -296,7 +296,7 @@ def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: bool) -> None:
+def test_bytes_with_a_new_path_have_moved(path: Path, published: bool) -> None:
     moved = FoundFile("photos/new/a.jpg", 100, 1_000)
     copy = FinishedFile(_row(moved.path), FileState(100, 1_000, A.path.encode()))
     _do_all(path, A, B)
@@ -315,7 +315,7 @@ def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: b
         assert journal.count_missing() == int(published)
 
 
-def test_files_that_failed_do_not_count_as_gone(path: Path) -> None:
+def test_failed_files_do_not_count_as_missing(path: Path) -> None:
     _do_all(path, A, D)
     with Journal(path, BASIS) as journal:
         journal.plan_run([], fresh=False, verify=False)
@@ -347,7 +347,7 @@ def test_a_fresh_start_hides_no_damage(path: Path) -> None:
             list(journal.read_missing_rows())
 
 
-def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Path) -> None:
+def test_accepted_failures_are_identified_by_bytes_or_by_path_and_state(path: Path) -> None:
     def failed(name: str, size: int | None, time: int | None, digest: bytes | None) -> FinishedFile:
         failure = Failure(Path(name), Stage.READ, Reason.CORRUPT, "broken")
         row = Row(Path(name), Status.FAILED, failure=failure)
@@ -402,7 +402,7 @@ def test_notes_are_kept_and_replaced(path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [b"caf\xe9.jpg", b"line\nbreak.jpg", "日本.jpg".encode(), b"a" * 255]
 )
-def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
+def test_paths_of_any_bytes_are_kept(journal: Journal, name: bytes) -> None:
     path = os.fsdecode(name)
     journal.plan_run([FoundFile(path, 1, 1)], fresh=False, verify=False)
     assert _locations(journal) == [Path(path)]
@@ -411,16 +411,14 @@ def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
 
 
 @pytest.mark.parametrize("time", [-(10**18), 0, 2**63 - 1, 2**63, 10**19])
-def test_times_of_any_year_are_told_apart_from_others(path: Path, time: int) -> None:
+def test_times_of_any_year_are_distinguished(path: Path, time: int) -> None:
     photo = A._replace(mtime_ns=time)
     _do_all(path, photo)
     assert _plan(path, photo).pending == 0
     assert _plan(path, A).pending == 1
 
 
-def test_rows_are_on_disk_after_a_while_without_a_close(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_committed_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch.journal.journal, "COMMIT_SECONDS", 0.0)
     journal = Journal(path, BASIS)
     journal.add(_finished(A))
@@ -430,7 +428,7 @@ def test_rows_are_on_disk_after_a_while_without_a_close(
     journal.close()
 
 
-def test_what_was_not_committed_before_a_kill_is_not_there(path: Path, repository: Path) -> None:
+def test_uncommitted_notes_are_lost_by_a_kill(path: Path, repository: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
@@ -449,7 +447,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     journal.close()
 
 
-def test_a_journal_that_died_at_its_birth_is_born_again(path: Path, repository: Path) -> None:
+def test_a_journal_whose_first_commit_was_killed_is_created_again(
+    path: Path, repository: Path
+) -> None:
     _die(DIE_IN_THE_FIRST_COMMIT, path, repository)
     assert path.stat().st_size > 0
     _do_all(path, A)

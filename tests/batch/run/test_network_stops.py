@@ -1,4 +1,4 @@
-"""A run that is asked to end waits for no server, and takes what it has not done for undone."""
+"""A run that is asked to stop waits for no server, and labels unfinished photos next time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or robbed of their disk, and what the next run makes of it."""
+"""Runs that are killed, stopped or run out of disk space, and the runs that resume them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _kill(place: Place, moment: float, publishing: bool) -> End:
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
+def test_a_run_that_is_killed_repeatedly_ends_with_the_same_report(
     crowd: Crowd, place: Place, tmp_path_factory: pytest.TempPathFactory, kills: int
 ) -> None:
     chance, ends, aside = random.Random(kills), Counter[End](), tmp_path_factory.mktemp("aside")
@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
         (signal.SIGHUP, ExitCode.HUNG_UP),
     ],
 )
-def test_a_run_that_was_stopped_by_a_signal_goes_on_with_the_next(
+def test_the_next_run_resumes_one_that_a_signal_stopped(
     crowd: Crowd, place: Place, number: signal.Signals, code: ExitCode
 ) -> None:
     process = place.begin()
@@ -134,7 +134,7 @@ def test_a_hang_up_that_is_ignored_stops_nothing(crowd: Crowd, place: Place) -> 
     assert place.report.read_bytes() == crowd.report
 
 
-def test_an_interrupt_while_it_starts_is_no_failure() -> None:
+def test_an_interrupt_during_the_start_ends_by_the_signal() -> None:
     program = """
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests ignores it
@@ -162,7 +162,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_goes_on(
+def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_resumes(
     tmp_path: Path,
 ) -> None:
     place = Place(tmp_path)

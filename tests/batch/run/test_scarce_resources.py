@@ -1,4 +1,4 @@
-"""Threads, processes, files in memory: what the system refuses ends a run in words."""
+"""Threads, processes and shared memory: if they run short, the run ends with a remedy."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_limit_on_the_size_of_files_is_named(command: Command, photo: Path) ->
 
 
 @pytest.mark.parametrize("refusal", [errno.EMFILE, errno.ENOMEM])
-def test_a_photo_that_can_t_be_handed_over_ends_the_run(
+def test_a_photo_that_can_t_be_sent_ends_the_run(
     refusal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:

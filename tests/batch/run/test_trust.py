@@ -1,4 +1,4 @@
-"""What an input is taken for depends on who has named it."""
+"""How an input is treated depends on where its name comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report of which nothing would change is not written again, and any other is."""
+"""A report that would not change is not written again."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_report_stays_as_it_is_and_the_record_is_that_of_one_that_is_written(
     assert _is_kept(place)
 
 
-def test_no_worker_starts_where_there_is_nothing_to_label(
+def test_no_worker_starts_if_there_is_nothing_to_label(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A program of this name is what workers run: without it, none of them could.
@@ -132,7 +132,7 @@ def _alter_note(place: Place, alter: Callable[[dict[str, dict[str, str]]], None]
     "change",
     [_edit, _delete_photo, _rename_photo, _touch_photo, _have_another_version, _damage_note],
 )
-def test_a_report_is_written_where_anything_differs(
+def test_a_report_is_written_if_anything_differs(
     place: Place, change: Callable[[Place], None]
 ) -> None:
     change(place)
@@ -195,7 +195,7 @@ def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: Place) -
 
 
 @pytest.mark.parametrize("options", [(), ("--min-confidence", "0.9")])
-def test_what_was_labelled_for_a_report_that_was_not_published_gets_into_the_next(
+def test_rows_of_an_unpublished_report_get_into_the_next(
     place: Place, options: tuple[str, ...]
 ) -> None:
     """Then nothing is left to label, and yet the report has an old row."""
@@ -233,7 +233,7 @@ def test_a_run_that_was_killed_leaves_no_report_that_is_taken_for_the_last(place
     assert set(place.rows()) == set(paths)
 
 
-def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: Place) -> None:
+def test_a_streamed_report_and_a_dataset_are_always_written(place: Place) -> None:
     for output in ("-", "dataset/"):
         for _ in range(2):
             ran = place.run("photos", "-o", output, "--state", "other.journal")
@@ -243,7 +243,7 @@ def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: Place) 
                 assert ran.stdout.count("\n") == NUMBER + 1
 
 
-def test_a_pipe_in_the_report_s_place_is_not_read(place: Place) -> None:
+def test_a_pipe_in_place_of_the_report_is_not_read(place: Place) -> None:
     place.report.unlink()
     os.mkfifo(place.report)
     process = place.start("photos", "-o", REPORT)

@@ -1,4 +1,4 @@
-"""What a run writes and where: its own files beside the report, and nothing else."""
+"""The files that a run writes: beside the report, and nowhere else."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_run_leaves_the_photos_as_they_are(place: Place) -> None:
     assert {path.name for path in place.folder.iterdir()} == {"photos", "out", "bright.onnx"}
 
 
-def test_no_system_call_changes_anything_elsewhere(place: Place) -> None:
+def test_no_system_call_writes_to_other_files(place: Place) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
@@ -100,7 +100,7 @@ def test_new_files_have_the_rights_that_the_umask_leaves(place: Place, umask: in
     assert set(rights.values()) == {0o666 & ~umask}
 
 
-def test_what_a_run_writes_among_the_photos_is_no_photo(place: Place) -> None:
+def test_files_that_a_run_writes_among_the_photos_are_not_photos(place: Place) -> None:
     rows = []
     for name in ("r.csv", "r.csv", "r.jsonl", "r.parquet", "r.csv"):
         options = ("-o", f"photos/{name}", "--metrics-file", "photos/labels.prom", "--hidden")

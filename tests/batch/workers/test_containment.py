@@ -1,4 +1,4 @@
-"""What becomes of a whole run when its decoding processes die, hang, or are signalled with it."""
+"""Whole runs whose workers die, hang or receive signals."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
         (None, "timeout", "not read and decoded within --decode-timeout 1s"),
     ],
 )
-def test_a_decoder_that_is_lost_costs_a_row_and_the_next_run_makes_up_for_it(
+def test_a_lost_worker_costs_one_row_and_the_next_run_labels_it(
     number: signal.Signals | None, reason: str, detail: str, place: Place
 ) -> None:
     process = place.begin("--decode-timeout", "1s")
@@ -101,7 +101,7 @@ def test_a_signal_to_the_whole_group_costs_no_photo(number: signal.Signals, plac
     assert place.label()["labelled_now"] == NUMBER - record["counts"]["labelled_now"]
 
 
-def test_the_limits_of_a_file_are_the_user_s(tmp_path: Path) -> None:
+def test_the_limits_of_the_options_apply(tmp_path: Path) -> None:
     place = Place(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (101, 100)).save(tmp_path / "photos" / "large.png")

@@ -1,4 +1,4 @@
-"""Workers that label photos all the way, as real processes."""
+"""Workers that label photos, as real processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_worker_labels_as_this_process_does(
     assert worked.state.digest is None
 
 
-def test_a_worker_may_answer_that_a_photo_has_no_label(tmp_path: Path) -> None:
+def test_a_worker_may_reply_that_a_photo_has_no_label(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "black").save(tmp_path / "dark.png")
     plan = _plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
     with _workers(plan) as workers:
@@ -116,7 +116,7 @@ def test_a_known_file_is_not_labelled(workers: WorkerPool, photo: Path) -> None:
     assert asked == [second.state.digest] * 3
 
 
-def test_what_the_journal_has_to_say_ends_the_run(workers: WorkerPool, photo: Path) -> None:
+def test_an_error_of_the_journal_ends_the_run(workers: WorkerPool, photo: Path) -> None:
     def known(path: Location, state: FileState) -> Row | None:
         raise OutputError("the journal is full", "make room")
 
@@ -171,7 +171,7 @@ def test_a_worker_has_one_thread_and_needs_no_package_onnx(
 
 
 @pytest.mark.parametrize("size", [1, 2 * SMALL_FILE_BYTES])
-def test_broken_and_known_files_by_turns_keep_their_rows(
+def test_alternating_broken_and_known_files_get_their_own_rows(
     workers: WorkerPool, photo: Path, tmp_path: Path, size: int
 ) -> None:
     broken = tmp_path / "broken.jpg"
@@ -235,7 +235,7 @@ def test_a_worker_that_was_started_early_ends_with_a_run_that_needs_none(
     assert other.process.poll() is not None
 
 
-def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: Path) -> None:
+def test_a_worker_is_started_early_if_there_is_something_to_label(tmp_path: Path) -> None:
     def is_launched(provider: Provider, fresh: bool) -> bool:
         options, memory = Options(provider=provider), JournalOptions(fresh=fresh)
         job = Job(("photos",), str(tmp_path / "r.csv"), options=options, journal=memory)
@@ -252,7 +252,7 @@ def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: P
 
 
 @linux
-def test_no_worker_can_change_what_later_ones_are_given(plan: LabellingPlan) -> None:
+def test_no_worker_can_change_the_plan(plan: LabellingPlan) -> None:
     with create_shared_file() as file:
         write_plan(plan, file)
         for change in (

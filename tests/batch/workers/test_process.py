@@ -1,4 +1,4 @@
-"""How workers start, and what signals do to them: real processes and signals."""
+"""How workers start, and how they handle signals: real processes and signals."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ with WorkerPool(WorkerTask(FileLimits())) as decoders:
 
 class TestSignals:
     @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
-    def test_photos_in_hand_are_finished(
+    def test_current_photos_are_finished(
         self, number: signal.Signals, hostile: WorkerPool, deed: Deed
     ) -> None:
         hostile.process(WorkerRequest(deed("")))

@@ -1,4 +1,4 @@
-"""Many photos in flight: what comes when, what a lost worker costs, and how much is taken ahead."""
+"""Streams of many photos: order, lost workers and the limit on photos in flight."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _questions(photo: Path, number: int, may_be_known: bool = False) -> list[Wor
     return [WorkerRequest(name, digest=True, may_be_known=may_be_known) for name in names]
 
 
-def test_a_slow_photo_keeps_no_other_waiting(hostile: WorkerPool, deed: Deed) -> None:
+def test_a_slow_photo_does_not_delay_others(hostile: WorkerPool, deed: Deed) -> None:
     slow, quick = WorkerRequest(deed("wait")), WorkerRequest(deed(""))
     items = [slow, *[quick] * 20]
     with closing(hostile.stream([slow, slow, slow], max_workers=2)) as stream:
@@ -49,7 +49,7 @@ def test_a_slow_photo_keeps_no_other_waiting(hostile: WorkerPool, deed: Deed) ->
         assert [question for question, _ in stream] == items
 
 
-def test_items_that_are_no_questions_are_passed_on_in_their_places(
+def test_items_that_are_not_requests_are_passed_on_in_order(
     hostile: WorkerPool, deed: Deed
 ) -> None:
     items = ["first", WorkerRequest(deed("wait")), "second", WorkerRequest(deed("")), "third"]
@@ -62,7 +62,7 @@ def test_items_that_are_no_questions_are_passed_on_in_their_places(
 
 
 @pytest.mark.parametrize("in_order", [False, True])
-def test_no_more_is_taken_than_what_is_in_flight_or_held(
+def test_the_number_of_items_in_flight_and_held_is_limited(
     in_order: bool, hostile: WorkerPool, deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "MAX_HELD_RESULTS", 5)
@@ -83,7 +83,7 @@ def test_no_more_is_taken_than_what_is_in_flight_or_held(
     assert given == 101
 
 
-def test_a_lost_worker_costs_one_photo_and_no_other(workers: WorkerPool, photo: Path) -> None:
+def test_a_lost_worker_costs_one_photo(workers: WorkerPool, photo: Path) -> None:
     workers.start()
     (worker,) = workers._idle
     asked: list[Location] = []
@@ -120,7 +120,7 @@ def test_photos_behind_one_that_crashes_are_labelled(workers: WorkerPool, photo:
     assert sum(isinstance(worked.content, Row) for _, worked in results) >= len(questions) - 1
 
 
-def test_rows_come_with_their_text_and_only_those_are_asked_for_that_may_be_known(
+def test_rows_come_with_their_text_and_only_files_that_may_be_known_are_looked_up(
     workers: WorkerPool, photo: Path
 ) -> None:
     asked = []
@@ -149,7 +149,7 @@ def test_a_stream_that_is_not_read_to_its_end_leaves_no_photo_to_the_next(
     assert content.path == missing
 
 
-def test_workers_start_as_they_are_needed_and_again_after_a_while(
+def test_workers_start_when_needed_and_failed_starts_are_retried(
     deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "RETRY_SECONDS", 0.0)
@@ -183,9 +183,7 @@ def test_workers_start_as_they_are_needed_and_again_after_a_while(
             list(stream)
 
 
-def test_what_was_done_counts_although_the_worker_is_lost_by_then(
-    workers: WorkerPool, photo: Path
-) -> None:
+def test_replies_that_a_lost_worker_has_sent_count(workers: WorkerPool, photo: Path) -> None:
     """A reader that is slow finds the results of a worker that has crashed in the meantime."""
     questions = _questions(photo, MAX_IN_FLIGHT - 1)
     workers.start()
@@ -209,7 +207,7 @@ def test_what_was_done_counts_although_the_worker_is_lost_by_then(
     assert all(isinstance(worked.content, Row) for _, worked in results)
 
 
-def test_a_result_that_waits_for_others_holds_no_data(hostile: WorkerPool, deed: Deed) -> None:
+def test_a_held_result_does_not_hold_data(hostile: WorkerPool, deed: Deed) -> None:
     data = deed("").read_bytes()
     slow = WorkerRequest(Url("memory://slow.jpg"), b"wait\n" + data)
     quick = [WorkerRequest(Url(f"memory://{n}.jpg"), data) for n in range(5)]
@@ -222,7 +220,7 @@ def test_a_result_that_waits_for_others_holds_no_data(hostile: WorkerPool, deed:
     assert all(question.data is None for question, _ in results)
 
 
-def test_once_the_run_stops_nothing_behind_the_photos_in_hand_is_begun(
+def test_once_the_run_stops_only_current_photos_are_finished(
     workers: WorkerPool, photo: Path
 ) -> None:
     is_stopping = False
@@ -259,7 +257,7 @@ def test_a_start_that_hangs_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -
         assert time.monotonic() < started + 5
 
 
-def test_a_worker_that_speaks_out_of_turn_is_tried_again_no_more_than_a_few_times(
+def test_a_worker_that_replies_without_a_request_is_retried_a_few_times(
     deed: Deed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "RETRY_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""Actors that die, refuse or are told to stop: real ones, with labels that cost nothing."""
+"""Actors that die, refuse or are told to stop: real ones, with trivial labels."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished
     )
 
 
-def test_a_file_that_kills_every_actor_costs_its_own_row(
+def test_a_file_that_kills_every_actor_costs_only_its_row(
     ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
     names = [f"{number}.jpg" for number in range(7)]
@@ -89,7 +89,7 @@ def test_a_file_that_kills_every_actor_costs_its_own_row(
     assert "actors died with deadly.jpg" in ran.stderr
 
 
-def test_actors_that_die_of_everything_end_the_run(ray_cluster: RayCluster, tmp_path: Path) -> None:
+def test_the_run_ends_if_all_actors_die(ray_cluster: RayCluster, tmp_path: Path) -> None:
     ran = _run(ray_cluster, tmp_path, [f"{number}/deadly.jpg" for number in range(20)])
     assert ran.returncode == 1
     assert "all actors died" in ran.stderr.splitlines()[-1]
@@ -166,13 +166,13 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ),
     ],
 )
-def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
+def test_options_that_a_cluster_does_not_support_are_refused(job: Job, words: str) -> None:
     on_ray = replace(job, cluster=ClusterOptions(EngineKind.RAY))
     with pytest.raises(UsageError, match=words):
         open_engine(on_ray, Stop(), open_log(None, LogFormat.TEXT))
 
 
-def test_a_run_on_this_machine_loads_nothing_of_it() -> None:
+def test_a_run_on_this_machine_does_not_load_ray() -> None:
     program = """
 import sys, batch.cli.main, batch.run
 heavy = ("ray", "pyarrow", "batch.engines.ray")

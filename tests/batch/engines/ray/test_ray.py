@@ -1,4 +1,4 @@
-"""Whole runs on a real Ray cluster: the same report as without one, whatever is killed."""
+"""Whole runs on a real Ray cluster: the same report as without one, also if actors are killed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_an_actor_that_is_killed_costs_nothing(
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
-def test_a_run_that_was_killed_goes_on_from_the_parts(
+def test_a_killed_run_resumes_from_the_parts(
     ray_cluster: RayCluster, place: Place, expected: bytes, has_journal: bool
 ) -> None:
     process = _begun(place, ray_cluster)
@@ -159,7 +159,7 @@ def test_a_time_limit_ends_the_run_within_a_block(ray_cluster: RayCluster, place
     assert place.record()["outcome"] == "time_is_up"
 
 
-def test_parts_that_are_torn_or_foreign_are_passed_over(
+def test_truncated_and_foreign_parts_are_skipped(
     ray_cluster: RayCluster, place: Place, expected: bytes
 ) -> None:
     process = _begun(place, ray_cluster, "--per-face")
@@ -206,7 +206,7 @@ def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) ->
     ("hidden", "words"),
     [("photos", "does not find photos/"), ("out", ".r.csv.parts can't be read")],
 )
-def test_what_actors_can_not_see_ends_the_run(
+def test_files_that_actors_do_not_find_end_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str
 ) -> None:
     """A folder that is mounted for the command alone stands for a disk that nodes lack."""
@@ -229,7 +229,7 @@ def test_what_actors_can_not_see_ends_the_run(
     assert "share" in ran.stderr.splitlines()[-1]
 
 
-def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_unreachable_cluster(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", 1)
@@ -238,7 +238,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "the Ray cluster 127.0.0.1:1 can't be used" in ran.stderr.splitlines()[-1]
 
 
-def test_a_cluster_is_started_where_none_is_named(tmp_path: Path) -> None:
+def test_a_cluster_is_started_by_default(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     place = Place(tmp_path)
     make_photos(tmp_path / "photos", 40)
