@@ -54,7 +54,7 @@ ROWS = [_row(number) for number in range(len(FILES))]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a journal that knows FILES."""
+    """The bytes of a journal with rows of FILES."""
     path = tmp_path_factory.mktemp("sound") / "journal"
     with Journal(path, BASIS) as journal:
         journal.plan_run(FILES, fresh=False, verify=False)
@@ -66,7 +66,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def _read(path: Path) -> list[Row]:
-    """Read all rows as a run does that finds nothing new."""
+    """Read all rows, as a run without new files does."""
     with Journal(path, BASIS) as journal:
         journal.plan_run(FILES, fresh=False, verify=False)
         journal.read_note("profile")

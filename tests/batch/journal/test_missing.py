@@ -124,7 +124,7 @@ def test_photos_that_were_moved_are_not_missing(place: Place) -> None:
 def test_a_folder_that_can_t_be_read_stays_in_the_report(place: Place) -> None:
     (place.folder / "b" / "disk").chmod(0)
     try:
-        # Not even those who want no guard have said anything about it.
+        # This holds with --max-gone 0, too.
         for more in ((), ("--max-gone", "0")):
             ran = place.run(*RUN, *more, before=as_mortal())
             assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
@@ -268,7 +268,7 @@ def test_max_gone(place: Place, limit: str, deleted: int, code: ExitCode) -> Non
     _delete(place, deleted)
     ran = place.run(*RUN, "--max-gone", limit)
     assert ran.returncode == code, ran.stderr
-    # Rows that stay are none that are gone.
+    # Kept rows do not count as gone.
     assert place.run(*RUN, "--max-gone", limit, "--keep-missing").returncode == ExitCode.OK
 
 

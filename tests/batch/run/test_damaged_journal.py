@@ -30,7 +30,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 def place(labelled: Place, tmp_path: Path) -> Place:
-    """A copy of it, to be spoilt."""
+    """A copy of it, to damage."""
     shutil.copytree(labelled.folder, tmp_path, dirs_exist_ok=True)
     return Place(tmp_path)
 

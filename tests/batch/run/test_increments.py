@@ -29,14 +29,14 @@ def place(tmp_path: Path) -> Place:
 
 
 def _fresh(place: Place, *args: str) -> bytes:
-    """Give the report of a run elsewhere that knows nothing of earlier ones."""
+    """Return the report of a run with a new journal."""
     ran = place.run("photos", "-o", "fresh.csv", "--fresh", *args)
     assert ran.returncode in (0, 3), ran.stderr
     return (place.folder / "fresh.csv").read_bytes()
 
 
 def _replace(photo: Path, number: int) -> None:
-    """Put another photo in the place of one."""
+    """Replace a photo by another one."""
     make_photos(photo.parent / "new", 1, first=number)
     (photo.parent / "new" / f"{number:05}.jpg").replace(photo)
     (photo.parent / "new").rmdir()

@@ -47,7 +47,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
 
 @pytest.fixture
 def place(crowd: Crowd, tmp_path: Path) -> Place:
-    """A folder with the crowd's photos and a report of earlier days."""
+    """A folder with the crowd's photos and an earlier report."""
     place = crowd.place(tmp_path)
     place.report.write_bytes(EARLIER)
     return place
@@ -137,7 +137,7 @@ def test_a_hang_up_that_is_ignored_stops_nothing(crowd: Crowd, place: Place) -> 
 def test_an_interrupt_during_the_start_ends_by_the_signal() -> None:
     program = """
 import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored in the tests
 from batch.cli import main as cli
 cli.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 cli.main()
@@ -192,7 +192,7 @@ def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_resumes(
 
 
 def _moved_out(crowd: Crowd, folder: Path) -> tuple[Place, Path, subprocess.Popen[str]]:
-    """Begin a run whose report lies in a folder of its own."""
+    """Start a run whose report lies in a separate folder."""
     place, out = crowd.place(folder), folder / "out"
     out.mkdir()
     process = place.start("photos", "-o", "out/r.csv", before=as_mortal())

@@ -131,5 +131,5 @@ def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_numpy_starts_no_thread_for_each_core(tmp_path: Path) -> None:
-    """One that can't be started would end the process as if by Ctrl-C."""
+    """OpenBLAS sends the process a SIGINT if it can't start a thread."""
     assert "threads: 1" in spoiled(tmp_path, COUNT_THREADS, "model").stderr

@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def _is_kept(place: Place, *args: str, photos: str = "photos", report: str = REPORT) -> bool:
-    """Run again and tell whether the report is the same file as before."""
+    """Run again; return whether the report is the same file as before."""
     before = place.folder / report
     inode = before.stat().st_ino if before.exists() else None
     ran = place.run(photos, "-o", report, "--log-format", "json", *args)
@@ -71,7 +71,7 @@ def test_a_report_stays_as_it_is_and_the_record_is_that_of_one_that_is_written(
 def test_no_worker_starts_if_there_is_nothing_to_label(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A program of this name is what workers run: without it, none of them could.
+    # The program of labelling workers: without it, no worker starts.
     package = place.folder / "package"
     shutil.copytree(REPOSITORY / "batch", package / "batch")
     (package / "batch" / "workers" / "labelling_child.py").unlink()
@@ -104,7 +104,7 @@ def _touch_photo(place: Place) -> None:
 
 
 def _have_another_version(place: Place) -> None:
-    """What an older program has noted is no longer what this one would write."""
+    """Make the note one of another version of the program."""
 
     def alter(note: dict[str, dict[str, str]]) -> None:
         assert note["made_of"]["version"] != "0.0.1"
@@ -198,7 +198,7 @@ def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: Place) -
 def test_rows_of_an_unpublished_report_get_into_the_next(
     place: Place, options: tuple[str, ...]
 ) -> None:
-    """Then nothing is left to label, and yet the report has an old row."""
+    """Nothing is pending then, but the report has an old row."""
     photos, report = place.folder / "photos", place.report.read_bytes()
     make_photos(place.folder / "other", 1, first=NUMBER)
     (place.folder / "other" / f"{NUMBER:05}.jpg").replace(place.folder / FIRST)

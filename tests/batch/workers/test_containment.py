@@ -39,7 +39,7 @@ def place(tmp_path: Path, many: Path) -> Place:
 
 
 def decoders(pid: int) -> list[int]:
-    """Number the processes that decode for a run and have come to the end of their start."""
+    """Return the process IDs of a run's workers that are ready."""
     return [child for child in children(pid) if oom_score(child) > oom_score(pid)]
 
 
@@ -51,7 +51,7 @@ def oom_score(pid: int) -> int:
 
 
 def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
-    """Have a run's decoder hang with a photo in hand and, if a signal is given, die of that."""
+    """Stop a run's worker while it decodes a photo, and send it a signal if one is given."""
     wait_for(lambda: bool(decoders(process.pid)), process)
     (decoder,) = decoders(process.pid)
     os.kill(decoder, signal.SIGSTOP)

@@ -56,7 +56,7 @@ def decoders() -> Iterator[WorkerPool]:
 
 
 def unknown(path: Location, state: FileState) -> None:
-    """Know no row of any file."""
+    """Find no row."""
 
 
 def _question(path: Path) -> WorkerRequest:
@@ -359,5 +359,5 @@ class TestProcesses:
 
 
 def page_faults(stat: Path) -> int:
-    """Count them as proc_pid_stat(5) says: the eighth field after the command in parentheses."""
+    """Count page faults: the eighth field after the command, see proc_pid_stat(5)."""
     return int(stat.read_text().rpartition(")")[2].split()[7])

@@ -62,7 +62,7 @@ class TestStart:
 
     @pytest.mark.parametrize("how", ["script", "-c"])
     def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
-        """A user's script, without a guard of its main part, run where the photos lie."""
+        """A user's script without a ``__main__`` guard, run in the folder of the photos."""
         photo, folder = deed(""), tmp_path / "here"
         folder.mkdir()
         for name in ("PIL", "struct", "socket", "batch", "hashlib", "mmap"):
@@ -170,7 +170,7 @@ class TestSignals:
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:
-    """Run lines of Python, which first print the number of the process that decodes."""
+    """Run lines of Python after a start that prints the process ID of the worker."""
     start = f"""
 import os, signal, threading
 from pathlib import Path

@@ -42,7 +42,7 @@ FIELDS = (
 
 
 def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> WorkerReply:
-    """Read a reply that is all there, once its parts have come one after the other."""
+    """Read a reply whose bytes arrive in parts."""
     question = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
     for size in (0, 1, REPLY_HEADER.size - 1, REPLY_HEADER.size, len(data) - 1):
         if size < len(data):

@@ -65,7 +65,7 @@ def test_no_row_is_lost_or_repeated_if_servers_and_actors_fail(
 
 
 def _actor(run: int) -> int:
-    """Number the process of an actor on the cluster that a run has started."""
+    """Return the process ID of an actor of the run's own cluster."""
     found = [
         process
         for process in tree(run)

@@ -84,7 +84,7 @@ def test_the_report_is_the_same_and_a_second_run_needs_no_cluster(
     (place.folder / "photos").unlink()
     make_photos(place.folder / "photos", 3)
     place.label("--engine", "ray", "--ray-address", ray_cluster.address, "--max-gone", "0")
-    # With nothing to do, nobody is asked: there is no cluster at this address.
+    # With nothing to label the run does not connect: there is no cluster at this address.
     assert place.label("--engine", "ray", "--ray-address", "127.0.0.1:1")["labelled_now"] == 0
 
 
@@ -133,7 +133,7 @@ def test_a_killed_run_resumes_from_the_parts(
 
 
 def wait_for_nobody(cluster: RayCluster) -> None:
-    """Wait until the actors of a run that was killed are gone."""
+    """Wait until the actors of a killed run have ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as clock:
         wait_for(lambda: not cluster.actors(), clock)  # type: ignore[arg-type]
         clock.kill()
@@ -209,7 +209,7 @@ def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) ->
 def test_files_that_actors_do_not_find_end_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str
 ) -> None:
-    """A folder that is mounted for the command alone stands for a disk that nodes lack."""
+    """A file system that is mounted for the command only stands for a disk that nodes lack."""
     place = Place(tmp_path)
     for name in ("photos", "out"):
         (tmp_path / name).mkdir()
