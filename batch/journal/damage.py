@@ -17,7 +17,7 @@ from batch.journal.schema import (
     APPLICATION_ID,
     JOURNAL_VERSION,
     TABLES,
-    checksum_of,
+    compute_checksum,
 )
 from batch.journal.sqlite_errors import (
     STATE_REMEDY,
@@ -145,7 +145,7 @@ def check_photo(*values: object) -> tuple[bytes, bytes]:
         ValueError: the checksum differs.
     """
     path, *_, row, checksum = values
-    if checksum_of(*values[:-1]) != checksum:  # type: ignore[arg-type]
+    if compute_checksum(*values[:-1]) != checksum:  # type: ignore[arg-type]
         raise ValueError("a row does not match its checksum")
     assert isinstance(path, bytes)
     assert isinstance(row, bytes)
@@ -158,7 +158,7 @@ def check_note(name: object, value: object, checksum: object) -> str:
     Raises:
         ValueError: the checksum differs.
     """
-    if checksum_of(name, value) != checksum:  # type: ignore[arg-type]
+    if compute_checksum(name, value) != checksum:  # type: ignore[arg-type]
         raise ValueError("a note does not match its checksum")
     return str(value)
 

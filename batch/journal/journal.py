@@ -30,7 +30,7 @@ from batch.journal.schema import (
     COUNT_MISSING,
     DELETE_MISSING,
     DELETE_MISSING_UNREADABLE,
-    DROP_ANSWER,
+    DROP_UNREADABLE,
     FIND_KNOWN,
     FIND_MISSING,
     FIND_MOVED,
@@ -39,7 +39,7 @@ from batch.journal.schema import (
     INSERT_ARRIVALS,
     INSERT_PENDING,
     IS_ACCEPTED,
-    KEEP_ANSWER,
+    KEEP_UNREADABLE,
     MARK_KEPT,
     NEXT_MISSING_PATHS,
     NEXT_MISSING_ROWS,
@@ -50,9 +50,9 @@ from batch.journal.schema import (
     SCHEMA,
     SELECT_FAILED,
     START_OVER,
-    checksum_of,
-    checksum_of_fresh,
-    failure_key,
+    compute_checksum,
+    compute_failure_key,
+    compute_fresh_checksum,
 )
 from batch.journal.sqlite_errors import JournalDamaged, check_regular, translate_sqlite_errors
 from batch.location import Location, Url, parse_location
@@ -172,7 +172,7 @@ class Journal:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
-        self._database.create_function("checksum_of", 10, checksum_of_fresh)
+        self._database.create_function("compute_checksum", 10, compute_fresh_checksum)
         self._database.executescript(RUN_TABLES)
         run("BEGIN IMMEDIATE")
         run("DELETE FROM notes WHERE 0")  # fails for a read-only file; BEGIN does not
@@ -296,9 +296,9 @@ class Journal:
         )
         if has_failed and state.digest is None:
             with self._lock_database() as run:  # inserts all rows before this one
-                run(KEEP_ANSWER, values[:1])
+                run(KEEP_UNREADABLE, values[:1])
         with self._lock:
-            self._added.append((*values, checksum_of(*values)))
+            self._added.append((*values, compute_checksum(*values)))
             is_full = len(self._added) >= ADD_CHUNK_ROWS
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
@@ -310,7 +310,7 @@ class Journal:
         added, self._added = self._added, []
         failed_at = PHOTO_COLUMNS.index("failed")
         answered = ((values[0],) for values in added if not values[failed_at])
-        self._database.executemany(DROP_ANSWER, answered)
+        self._database.executemany(DROP_UNREADABLE, answered)
         self._database.executemany(ADD_PHOTO, added)
 
     def commit(self) -> None:
@@ -377,17 +377,17 @@ class Journal:
     def accept_failures(self) -> None:
         """Accept the failures of this run until their files change."""
         with self._lock_database() as run:
-            keys = ((failure_key(*values),) for values in run(SELECT_FAILED).fetchall())
+            keys = ((compute_failure_key(*values),) for values in run(SELECT_FAILED).fetchall())
             self._database.executemany(INSERT_ACCEPTED, keys)
 
     def _is_accepted(self, *values: Any) -> bool:
         with self._lock_database() as run:
-            return run(IS_ACCEPTED, (failure_key(*values),)).fetchone() is not None
+            return run(IS_ACCEPTED, (compute_failure_key(*values),)).fetchone() is not None
 
     def write_note(self, name: str, value: str) -> None:
         """Store a text under a name, for later runs."""
         with self._lock_database() as run:
-            checksum = checksum_of(name, value)
+            checksum = compute_checksum(name, value)
             run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, value, checksum))
 
     def read_note(self, name: str) -> str | None:

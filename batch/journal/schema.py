@@ -15,7 +15,7 @@ JOURNAL_VERSION = 4
 
 # `stamp` is the ETag as text if a store gives one, which is more reliable, else the mtime in
 # nanoseconds. `ctime_ns` and `inode` are NULL for files that are not in a file system. `checksum`
-# covers the other columns: see `checksum_of`.
+# covers the other columns: see `compute_checksum`.
 _ROW = """
     path BLOB PRIMARY KEY, size INTEGER, stamp, ctime_ns INTEGER, inode INTEGER, digest BLOB,
     basis BLOB NOT NULL, failed INTEGER NOT NULL, row BLOB NOT NULL, checksum BLOB NOT NULL
@@ -38,7 +38,7 @@ TABLES = {
 )""",
     # Paths that are not in a published report yet.
     "arrivals": "CREATE TABLE arrivals (path BLOB PRIMARY KEY) WITHOUT ROWID",
-    # Accepted failures, by `failure_key`. A damaged one counts as not accepted.
+    # Accepted failures, by `compute_failure_key`. A damaged one counts as not accepted.
     "accepted": "CREATE TABLE accepted (failure BLOB PRIMARY KEY) WITHOUT ROWID",
 }
 SCHEMA = f"""
@@ -67,11 +67,11 @@ FIND_KNOWN = f"""
 SELECT {PHOTO} FROM photos WHERE {_SAME_BYTES} AND NOT failed
 UNION ALL SELECT {PHOTO} FROM unreadable WHERE {_SAME_BYTES} LIMIT 1
 """
-KEEP_ANSWER = f"""
+KEEP_UNREADABLE = f"""
 INSERT OR REPLACE INTO unreadable SELECT {PHOTO} FROM photos
 WHERE path = ? AND NOT failed AND digest IS NOT NULL
 """
-DROP_ANSWER = "DELETE FROM unreadable WHERE path = ?"
+DROP_UNREADABLE = "DELETE FROM unreadable WHERE path = ?"
 # Why a file is pending, NULL if it is not. `IS NOT` treats NULL as a value; `<>` does not, since an
 # unknown inode is not a changed one.
 CAUSE_EXPRESSION = """CASE
@@ -142,7 +142,7 @@ DELETE_MISSING = "DELETE FROM photos WHERE path IN (SELECT path FROM missing WHE
 # For a fresh start: no row is reused, but the rows of missing files are kept.
 START_OVER = """
 UPDATE photos SET basis = x'',
-checksum = checksum_of(
+checksum = compute_checksum(
     checksum, path, size, stamp, ctime_ns, inode, digest, basis, failed, row
 )
 WHERE in_shard(path)
@@ -161,7 +161,7 @@ ALL_UNREADABLE = f"SELECT {PHOTO} FROM unreadable"
 ALL_NOTES = "SELECT name, value, checksum FROM notes"
 
 
-def checksum_of(*values: SqlValue) -> bytes:
+def compute_checksum(*values: SqlValue) -> bytes:
     """Return the checksum of a row's values and their types: 8 bytes of BLAKE2b (RFC 7693).
 
     SQLite detects damage to its structure, but not to values.
@@ -169,15 +169,15 @@ def checksum_of(*values: SqlValue) -> bytes:
     return blake2b(repr(values).encode(errors="replace"), digest_size=CHECKSUM_BYTES).digest()
 
 
-def checksum_of_fresh(checksum: bytes, *values: SqlValue) -> bytes:
+def compute_fresh_checksum(checksum: bytes, *values: SqlValue) -> bytes:
     """Return the checksum of a row once its basis is cleared; a wrong checksum stays wrong."""
     *file, _, failed, row = values
-    if checksum_of(*values) != checksum:
+    if compute_checksum(*values) != checksum:
         return checksum
-    return checksum_of(*file, b"", failed, row)
+    return compute_checksum(*file, b"", failed, row)
 
 
-def failure_key(path: bytes, size: SqlValue, stamp: SqlValue, digest: SqlValue) -> bytes:
+def compute_failure_key(path: bytes, size: SqlValue, stamp: SqlValue, digest: SqlValue) -> bytes:
     """Return the key of a failed file in its present state: 32 bytes.
 
     It is the SHA-256 of the bytes if that is known, else of path, size and stamp. Empty files are

@@ -13,7 +13,7 @@ from tests.batch.journal.test_journal import BASIS, A, path
 
 __all__ = ["path"]
 
-PER_PHOTO = ("FIND_KNOWN", "IS_ACCEPTED", "MARK_KEPT", "KEEP_ANSWER", "DROP_ANSWER")
+PER_PHOTO = ("FIND_KNOWN", "IS_ACCEPTED", "MARK_KEPT", "KEEP_UNREADABLE", "DROP_UNREADABLE")
 QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
 
 
