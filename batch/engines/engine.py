@@ -51,14 +51,14 @@ class Engine(Protocol):
     def label(
         self,
         found: Iterable[Failure | PendingFile],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         in_order: bool = False,
     ) -> Iterator[FinishedFile]:
         """Label files, one row each.
 
         Args:
             found: files, and failures to pass on as rows.
-            known: finds the row of a file with the same bytes.
+            find_known: finds the row of a file with the same bytes.
             in_order: yield in the order of ``found``, instead of as soon as they are ready.
         """
 

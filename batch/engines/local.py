@@ -130,21 +130,23 @@ class LocalEngine:
     def label(
         self,
         found: Iterable[Location | Failure | InMemoryFile | PendingFile],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         in_order: bool = False,
     ) -> Iterator[FinishedFile]:
         """Label files, one row each; see ``Engine``."""
         items = (
-            self._make_request(item, known is not None)
+            self._make_request(item, find_known is not None)
             for item in self._fetcher.prefetch(map(_unwrap_remote, found), in_order)
         )
         if self.device.devices:
-            rows = thread_map(partial(self._process_item, known), items, self.workers, in_order)
+            rows = thread_map(
+                partial(self._process_item, find_known), items, self.workers, in_order
+            )
             with closing(rows):
                 yield from rows
             return
         with closing(
-            self._workers.stream(items, known, self.workers, in_order, self._check)
+            self._workers.stream(items, find_known, self.workers, in_order, self._check)
         ) as results:
             for item in results:
                 yield item if isinstance(item, FinishedFile) else self._to_finished(*item)
@@ -171,11 +173,11 @@ class LocalEngine:
         return WorkerRequest(location, data, has_lookup, may_be_known, self._salvage)
 
     def _process_item(
-        self, known: KnownRowLookup | None, item: WorkerRequest | FinishedFile
+        self, find_known: KnownRowLookup | None, item: WorkerRequest | FinishedFile
     ) -> FinishedFile:
         if isinstance(item, FinishedFile):
             return item
-        return self._to_finished(item, self._workers.process(item, known))
+        return self._to_finished(item, self._workers.process(item, find_known))
 
     def _to_finished(self, request: WorkerRequest, result: WorkerResult) -> FinishedFile:
         """Make the row of a result; on a GPU, run the models on its photo."""

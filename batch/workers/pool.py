@@ -95,7 +95,7 @@ class WorkerPool:
     def stream(
         self,
         items: Iterable[WorkerRequest | PassedItem],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         max_workers: int = 1,
         in_order: bool = False,
         check: StopCheck = never_stop,
@@ -107,7 +107,7 @@ class WorkerPool:
 
         Args:
             items: requests; other items are passed on.
-            known: looks up the row of a file with the same bytes, before a file is decoded whose
+            find_known: looks up the row of a file with the same bytes, before a file is decoded whose
                 request says ``may_be_known``.
             max_workers: the concurrency limit.
             in_order: yield in the order of ``items``, with at most ``MAX_HELD_RESULTS`` waiting,
@@ -119,7 +119,7 @@ class WorkerPool:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
         max_held = MAX_HELD_RESULTS if in_order else None
-        stream = _WorkStream(self, items, known, max_workers, max_held, check)
+        stream = _WorkStream(self, items, find_known, max_workers, max_held, check)
         with closing(stream.results()) as results:
             if not in_order:
                 for _, result in results:
@@ -132,13 +132,15 @@ class WorkerPool:
                     yield held.pop(stream.given)
                     stream.given += 1
 
-    def process(self, request: WorkerRequest, known: KnownRowLookup | None = None) -> WorkerResult:
+    def process(
+        self, request: WorkerRequest, find_known: KnownRowLookup | None = None
+    ) -> WorkerResult:
         """Process one file, as ``stream`` does; a decoded photo can load its detail.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        with closing(self.stream([request], known)) as results:
+        with closing(self.stream([request], find_known)) as results:
             ((_, result),) = results
         content = result.content
         if isinstance(content, Photo) and not request.in_detail:
@@ -201,7 +203,7 @@ class _WorkStream(Generic[PassedItem]):
         self,
         workers: WorkerPool,
         items: Iterable[WorkerRequest | PassedItem],
-        known: KnownRowLookup | None,
+        find_known: KnownRowLookup | None,
         max_workers: int,
         max_held: int | None,
         check: StopCheck,
@@ -209,7 +211,7 @@ class _WorkStream(Generic[PassedItem]):
         self.given = self._taken = 0
         self._workers = workers
         self._items = enumerate(items)
-        self._known = known
+        self._find_known = find_known
         self._max_workers = max_workers
         self._max_held = max_held
         self._check, self._has_stopped = check, False
@@ -312,7 +314,7 @@ class _WorkStream(Generic[PassedItem]):
     def _receive(self, worker: Worker) -> Iterator[NumberedResult[PassedItem]]:
         is_new = not worker.has_replied
         try:
-            for asked, result in worker.receive(self._known, self._clock):
+            for asked, result in worker.receive(self._find_known, self._clock):
                 if is_new:
                     self._failed_starts, self._workers.has_started = 0, True
                 yield asked.number, (_drop_data(asked.request), result)

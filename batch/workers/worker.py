@@ -197,11 +197,11 @@ class Worker:
             self.in_flight.pop()
 
     def receive(
-        self, known: KnownRowLookup | None, clock: CappedClock
+        self, find_known: KnownRowLookup | None, clock: CappedClock
     ) -> Iterator[tuple[NumberedRequest, WorkerResult]]:
         """Read what the process has sent, and yield the complete results.
 
-        Call it when the socket is readable. The time of ``known`` does not count towards the
+        Call it when the socket is readable. The time of ``find_known`` does not count towards the
         photo's time limit.
 
         Raises:
@@ -232,7 +232,7 @@ class Worker:
                 if parsed is None:
                     break
                 reply, at = parsed
-                worked = self._handle_reply(asked.request, reply, known)
+                worked = self._handle_reply(asked.request, reply, find_known)
                 if worked is None:
                     continue
                 self.in_flight.popleft()
@@ -361,12 +361,12 @@ class Worker:
         self._received, self.is_ready = rest, True
 
     def _handle_reply(
-        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+        self, request: WorkerRequest, reply: WorkerReply, find_known: KnownRowLookup | None
     ) -> WorkerResult | None:
         """Make the result of a reply; None if the worker now labels or decodes the photo."""
         content = reply.content
         if content is None:
-            row = self._send_verdict(request, reply, known)
+            row = self._send_verdict(request, reply, find_known)
             if row is None:
                 return None
             return WorkerResult(row, reply.state, reply.read_seconds, copied=True)
@@ -382,14 +382,14 @@ class Worker:
         raise InvalidReply("a row instead of pixels, or pixels instead of a row")
 
     def _send_verdict(
-        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+        self, request: WorkerRequest, reply: WorkerReply, find_known: KnownRowLookup | None
     ) -> Row | None:
         state = reply.state
-        if known is None or not request.may_be_known or self._has_verdict:
+        if find_known is None or not request.may_be_known or self._has_verdict:
             raise InvalidReply("it asks for a verdict without need")
         assert state is not None
         started = time.perf_counter()
-        row = known(request.location, state)
+        row = find_known(request.location, state)
         self._verdict_seconds = time.perf_counter() - started
         self._has_verdict = True
         self._send(VERDICT_LABEL if row is None else VERDICT_SKIP)

@@ -170,11 +170,11 @@ class LabelActor:
         """Label files, and files with the same bytes once."""
         rows: dict[bytes, Row] = {}
 
-        def known(path: Location, state: FileState) -> Row | None:
+        def find_known(path: Location, state: FileState) -> Row | None:
             row = rows.get(state.digest or b"")
             return replace(row, path=path) if row else None
 
-        for finished in engine.label(self._take_until_stopped(block), known):
+        for finished in engine.label(self._take_until_stopped(block), find_known):
             digest = finished.state.digest if finished.state else None
             if digest and finished.row.status is not Status.FAILED:
                 rows[digest] = finished.row

@@ -120,12 +120,12 @@ class RayEngine:
     def label(
         self,
         found: Iterable[Failure | PendingFile],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         in_order: bool = False,
     ) -> Iterator[FinishedFile]:
         """Label files on the cluster, and yield them as soon as they are ready.
 
-        ``known`` and ``in_order`` are ignored: actors do not have the journal.
+        ``find_known`` and ``in_order`` are ignored: actors do not have the journal.
         """
         files = iter(found)
         first = next(files, None)
