@@ -107,8 +107,8 @@ class WorkerPool:
 
         Args:
             items: requests; other items are passed on.
-            find_known: looks up the row of a file with the same bytes, before a file is decoded whose
-                request says ``may_be_known``.
+            find_known: finds the row of a file with the same bytes; called before a file is decoded
+                if its request says ``may_be_known``.
             max_workers: the concurrency limit.
             in_order: yield in the order of ``items``, with at most ``MAX_HELD_RESULTS`` waiting,
                 instead of as soon as they are ready.
