@@ -15,6 +15,7 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from tests.support.runs import REPORT, Place, children, ended, make_photos, wait_for
+from tests.support.worker_processes import linux
 
 NUMBER = 1200
 LOST = 2
@@ -24,7 +25,6 @@ GROUP = (
     "-c",
     "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])",
 )
-linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,15 @@ from batch.cli.label import _launch_early
 from batch.engines.local import LocalEngine
 from batch.errors import ModelError, OutputError
 from batch.location import Location
-from batch.models.ensemble import LabellingPlan, load_ensemble
+from batch.models.ensemble import LabellingPlan
 from batch.models.model import GoldenSamples
 from batch.options import Device, FileLimits, Job, JournalOptions, Options, Provider
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.vision.decode import decode
 from batch.vision.labeller import Labeller
-from batch.vision.yunet_graph import build_detector_graph
 from batch.workers.child import SMALL_FILE_BYTES
 from batch.workers.pool import WorkerPool
 from batch.workers.process import (
-    LABELLING_PROGRAM,
     LaunchedWorker,
     create_shared_file,
     launch_early,
@@ -33,49 +31,23 @@ from batch.workers.process import (
     write_plan,
 )
 from batch.workers.protocol import WorkerRequest
-from batch.workers.worker import WorkerTask
-from tests.batch.workers.test_pool import linux
 from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.worker_processes import (
+    linux,
+    make_plan,
+    make_workers,
+    photo,
+    plan,
+    workers,
+)
+
+__all__ = ["photo", "plan", "workers"]
 
 KNOWN = Row(Path("known.jpg"), Status.NO_FACE, width=1, height=1)
 
 
-def _plan(folder: Path, **changes: object) -> LabellingPlan:
-    model = save(bright_model(bright_spec(**changes)), folder / "bright.onnx")
-    return LabellingPlan(
-        load_ensemble(Options(model=str(model))), build_detector_graph(), batch_size=4
-    )
-
-
-def _workers(plan: LabellingPlan) -> WorkerPool:
-    file = create_shared_file()
-    write_plan(plan, file)
-    return WorkerPool(
-        WorkerTask(
-            FileLimits(), LABELLING_PROGRAM, file, plan.ensemble.labels, plan.ensemble.outputs
-        )
-    )
-
-
-def _question(path: Path) -> WorkerRequest:
+def _request(path: Path) -> WorkerRequest:
     return WorkerRequest(path, digest=True, may_be_known=True)
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> LabellingPlan:
-    return _plan(tmp_path)
-
-
-@pytest.fixture
-def workers(plan: LabellingPlan) -> Iterator[WorkerPool]:
-    with _workers(plan) as workers:
-        yield workers
-
-
-@pytest.fixture
-def photo(tmp_path: Path, astronaut: Image.Image) -> Path:
-    astronaut.save(tmp_path / "photo.jpg")
-    return tmp_path / "photo.jpg"
 
 
 def test_a_worker_labels_as_this_process_does(
@@ -92,8 +64,8 @@ def test_a_worker_labels_as_this_process_does(
 
 def test_a_worker_may_reply_that_a_photo_has_no_label(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "black").save(tmp_path / "dark.png")
-    plan = _plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
-    with _workers(plan) as workers:
+    plan = make_plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    with make_workers(plan) as workers:
         row = workers.process(WorkerRequest(tmp_path / "dark.png")).content
     assert isinstance(row, Row)
     assert row.answer is not None
@@ -107,7 +79,7 @@ def test_a_known_file_is_not_labelled(workers: WorkerPool, photo: Path) -> None:
         asked.append(state.digest)
         return KNOWN if len(asked) == 2 else None
 
-    first, second, third = (workers.process(_question(photo), known) for _ in range(3))
+    first, second, third = (workers.process(_request(photo), known) for _ in range(3))
     assert first.content == third.content != KNOWN
     assert (first.copied, second.copied, third.copied) == (False, True, False)
     assert second.content == KNOWN
@@ -121,7 +93,7 @@ def test_an_error_of_the_journal_ends_the_run(workers: WorkerPool, photo: Path) 
         raise OutputError("the journal is full", "make room")
 
     with pytest.raises(OutputError):
-        workers.process(_question(photo), known)
+        workers.process(_request(photo), known)
     assert isinstance(workers.process(WorkerRequest(photo)).content, Row)
 
 
@@ -137,7 +109,7 @@ def test_models_that_answer_wrongly_start_no_worker(tmp_path: Path) -> None:
     golden = bright_spec().golden
     golden.outputs[0] = (0.9, 0.1)
     with (
-        _workers(_plan(tmp_path, golden=golden)) as workers,
+        make_workers(make_plan(tmp_path, golden=golden)) as workers,
         pytest.raises(ModelError, match="golden samples wrongly"),
     ):
         workers.start()
@@ -152,7 +124,7 @@ def test_a_worker_that_is_killed_is_replaced(workers: WorkerPool, photo: Path) -
         os.kill(worker.pid, signal.SIGKILL)
         return None
 
-    content = workers.process(_question(photo), known).content
+    content = workers.process(_request(photo), known).content
     assert isinstance(content, Failure)
     assert content.reason is Reason.CRASHED
     assert isinstance(workers.process(WorkerRequest(photo)).content, Row)
@@ -182,7 +154,7 @@ def test_alternating_broken_and_known_files_get_their_own_rows(
 
     turns = iter((True, False, True, False))
     contents = [
-        workers.process(_question(path), known).content for path in (broken, broken, photo, photo)
+        workers.process(_request(path), known).content for path in (broken, broken, photo, photo)
     ]
     assert contents[0] == contents[2] == KNOWN
     assert isinstance(contents[1], Failure)

@@ -43,10 +43,9 @@ from tests.support.hostile_photos import (
     wait_until_gone,
 )
 from tests.support.hostile_worker import GRACE_SECONDS, SLOW
+from tests.support.worker_processes import linux
 
 __all__ = ["deed", "hostile"]
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def unknown(path: Location, state: FileState) -> None:
     """Find no row."""
 
 
-def _question(path: Path) -> WorkerRequest:
+def _request(path: Path) -> WorkerRequest:
     return WorkerRequest(path, digest=True, may_be_known=True)
 
 
@@ -117,7 +116,7 @@ class TestSoundFiles:
         assert state == FileState(len(data), 1_600_000_000_123_456_789, None, None, *change)
         plain, digested = (
             decoders.process(WorkerRequest(path)),
-            decoders.process(_question(path), unknown),
+            decoders.process(_request(path), unknown),
         )
         assert plain.state == state
         assert digested.state == replace(state, digest=hashlib.sha256(data).digest())
@@ -232,7 +231,7 @@ class TestBadFiles:
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
-        worked = hostile.process(_question(path), known)
+        worked = hostile.process(_request(path), known)
         assert decoded_well(worked)
         assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
 
@@ -245,7 +244,7 @@ class TestBadFiles:
         path = deed("spin")
         path.write_bytes(path.read_bytes() + bytes(200_000))
         started = time.monotonic()
-        worked = hostile.process(_question(path), known)
+        worked = hostile.process(_request(path), known)
         assert failed(worked).reason is Reason.TIMEOUT
         passed = time.monotonic() - started
         assert TIGHT.decode_timeout + 0.4 < passed < 5

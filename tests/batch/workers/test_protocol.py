@@ -43,11 +43,11 @@ FIELDS = (
 
 def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> WorkerReply:
     """Read a reply whose bytes arrive in parts."""
-    question = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
+    request = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
     for size in (0, 1, REPLY_HEADER.size - 1, REPLY_HEADER.size, len(data) - 1):
         if size < len(data):
-            assert unpack_reply(question, bytearray(data[:size]), 0) is None
-    parsed = unpack_reply(question, bytearray(b"before" + data + b"behind"), 6)
+            assert unpack_reply(request, bytearray(data[:size]), 0) is None
+    parsed = unpack_reply(request, bytearray(b"before" + data + b"behind"), 6)
     assert parsed is not None
     reply, end = parsed
     assert end == 6 + len(data)
