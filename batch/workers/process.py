@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from batch.models.ensemble import LabellingPlan
 
 FEWER_WORKERS = "or use fewer --workers"
-DEFAULT_START_REMEDY = (
-    f"check that {sys.executable} runs, and that memory and processes are not exhausted"
-)
 START_REMEDIES = {
     errno.EAGAIN: f"allow more processes (ulimit -u, TasksMax or pids.max), {FEWER_WORKERS}",
     errno.ENOMEM: f"free some memory, {FEWER_WORKERS}",
@@ -237,14 +234,18 @@ def describe_exit(code: int) -> str:
 
 def make_start_error(why: str) -> WorkerError:
     """Make the exception for a process that did not start."""
-    return WorkerError(f"a worker process did not start ({why})", DEFAULT_START_REMEDY)
+    return WorkerError(f"a worker process did not start ({why})", _default_remedy())
 
 
 def make_system_error(problem: str, error: OSError) -> WorkerError:
     """Make the exception for an ``OSError``, with the remedy for its cause."""
     why = error.strerror or str(error)
-    remedy = START_REMEDIES.get(error.errno or 0, DEFAULT_START_REMEDY)
+    remedy = START_REMEDIES.get(error.errno or 0, _default_remedy())
     return WorkerError(f"{problem} ({why})", remedy)
+
+
+def _default_remedy() -> str:
+    return f"check that {sys.executable} runs, and that memory and processes are not exhausted"
 
 
 @contextmanager
