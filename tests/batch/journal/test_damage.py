@@ -132,7 +132,7 @@ def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, sound: bytes) -> N
     path.write_bytes(sound)
     for _ in range(2):
         with (  # noqa: PT012 - what fails first is what is raised in the end
-            pytest.raises(OutputError, match=r"No space left .* temporary files.*free some space"),
+            pytest.raises(OutputError, match=r"No space left .* temporary folder.*free some space"),
             Journal(path, BASIS) as journal,
         ):
             journal.add(FinishedFile(ROWS[0], FileState(1, 1)))
