@@ -167,7 +167,7 @@ def test_nothing_found_at_all_keeps_the_earlier_report(place: Place, more: tuple
     for _ in range(2):
         ran = place.run(*RUN, *more, "--quiet")
         assert ran.returncode == ExitCode.FAILED
-        assert "no photos found in a, b, where 17 photos were known" in ran.stderr
+        assert "no photos found in a, b, but 17 photos were known" in ran.stderr
         assert "--max-gone 0" in ran.stderr
         assert place.report.read_bytes() == report
         assert not place.record()["published"]

@@ -252,7 +252,7 @@ def test_a_fresh_start_that_is_killed_is_resumed(place: Place) -> None:
     broken.unlink()
     ran = place.run(*args)
     assert ran.returncode == ExitCode.OK
-    assert "goes on" in ran.stderr
+    assert "resuming an earlier run with --fresh" in ran.stderr
     assert place.counts()["labelled_now"] == 0
     assert place.report.read_bytes() == report
     assert place.label("--fresh")["labelled_now"] == NUMBER
