@@ -19,13 +19,13 @@ from batch.vision.yunet_graph import build_detector_graph
 from batch.workers.pool import WorkerPool
 from batch.workers.process import LABELLING_PROGRAM, create_shared_file, write_plan
 from batch.workers.worker import WorkerTask
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 def make_plan(folder: Path, **changes: object) -> LabellingPlan:
-    model = save(bright_model(bright_spec(**changes)), folder / "bright.onnx")
+    model = save_model(bright_model(bright_spec(**changes)), folder / "bright.onnx")
     return LabellingPlan(
         load_ensemble(Options(model=str(model))), build_detector_graph(), batch_size=4
     )

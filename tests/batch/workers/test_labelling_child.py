@@ -31,7 +31,7 @@ from batch.workers.process import (
     write_plan,
 )
 from batch.workers.protocol import WorkerRequest
-from tests.support.tiny_models import bright_model, bright_spec, save
+from tests.support.tiny_models import bright_model, bright_spec, save_model
 from tests.support.worker_processes import (
     linux,
     make_plan,
@@ -173,7 +173,9 @@ def launched() -> Iterator[LaunchedWorker]:
 def test_a_worker_that_was_started_early_is_the_first_to_label(
     launched: LaunchedWorker, tmp_path: Path, photo: Path
 ) -> None:
-    options = Options(model=str(save(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU)
+    options = Options(
+        model=str(save_model(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU
+    )
     with closing(LocalEngine(options, launched=launched, check_now=False)) as engine:
         engine.check_models()
         (worker,) = engine._workers._idle
@@ -188,7 +190,7 @@ def test_a_worker_that_was_started_early_opens_no_model_that_answers_wrongly(
 ) -> None:
     golden = bright_spec().golden
     wrong = bright_model(bright_spec(golden=GoldenSamples(golden.inputs, golden.outputs[::-1])))
-    options = Options(model=str(save(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
+    options = Options(model=str(save_model(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
     with (
         closing(LocalEngine(options, launched=launched, check_now=False)) as engine,
         pytest.raises(ModelError, match="golden samples wrongly"),

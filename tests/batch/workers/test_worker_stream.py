@@ -23,7 +23,7 @@ from batch.workers.pool import WorkerPool
 from batch.workers.process import LaunchedWorker
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import MAX_IN_FLIGHT, Worker, WorkerTask
-from tests.support.hostile_photos import Deed, decoded_well, deed, hostile, wait_until_gone
+from tests.support.hostile_photos import Deed, deed, hostile, is_decoded, wait_for_process_end
 from tests.support.worker_processes import photo, plan, workers
 
 __all__ = ["deed", "hostile", "photo", "plan", "workers"]
@@ -43,7 +43,7 @@ def test_a_slow_photo_does_not_delay_others(hostile: WorkerPool, deed: Deed) -> 
         assert len(list(stream)) == 3  # two workers have started
     with closing(hostile.stream(items, max_workers=2)) as stream:
         results = list(stream)
-    assert all(decoded_well(worked) for _, worked in results)
+    assert all(is_decoded(worked) for _, worked in results)
     assert [request for request, _ in results].index(slow) > 0
     with closing(hostile.stream(items, max_workers=2, in_order=True)) as stream:
         assert [request for request, _ in stream] == items
@@ -198,7 +198,7 @@ def test_replies_that_a_lost_worker_has_sent_count(workers: WorkerPool, photo: P
             with suppress(BlockingIOError):
                 waiting = bytearray(worker._connection.recv(1 << 20, socket.MSG_PEEK))
         os.kill(worker.pid, signal.SIGKILL)
-        wait_until_gone(worker.pid, 5)
+        wait_for_process_end(worker.pid, 5)
         yield WorkerRequest(photo)
 
     with closing(workers.stream(items())) as stream:
@@ -216,7 +216,7 @@ def test_a_held_result_does_not_hold_data(hostile: WorkerPool, deed: Deed) -> No
     assert [request.location for request, _ in results] == [slow.location] + [
         request.location for request in quick
     ]
-    assert all(decoded_well(worked) for _, worked in results)
+    assert all(is_decoded(worked) for _, worked in results)
     assert all(request.data is None for request, _ in results)
 
 
