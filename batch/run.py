@@ -1,4 +1,4 @@
-"""A whole run of the command: from what was asked for to the published report."""
+"""One run of the command, from a job to the published report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from batch.engines.engine import Engine, open_engine
 from batch.errors import BatchLabelError, OutputError, UsageError, WorkerError
 from batch.files.lock import hold_lock, lock_path
 from batch.files.publish import is_streamed, resolve_path
-from batch.journal.damage import COMPANION_SUFFIXES
-from batch.journal.damage import STATE_REMEDY as ANOTHER_STATE
-from batch.journal.gone import InputCoverage
+from batch.journal.missing import InputCoverage
 from batch.journal.path import find_journal_path
+from batch.journal.sqlite_errors import COMPANION_SUFFIXES, STATE_REMEDY
 from batch.labelling import RESUME_HINT, LabellingRun, Terminal
 from batch.limits import RunTimer
 from batch.location import Url, parse_location
@@ -39,36 +38,29 @@ from batch.workers.process import LaunchedWorker
 
 
 def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) -> Tally:
-    """Label photos and publish the report; return what became of every file.
+    """Label photos and publish the report.
 
-    Things are done in the order in which they can fail: the cheap checks first. A worker may be
-    ``launched`` already.
+    Args:
+        job: what to label, and how.
+        terminal: the streams of the run.
+        launched: the first worker, if it was started early.
+
+    Returns:
+        The number of files by outcome.
 
     Raises:
-        BatchLabelError: the run can't go on, or a signal or the time ended it. An earlier
-            report is left as it was.
+        BatchLabelError: the run can't go on, or a signal or time limit stopped it. An earlier
+            report stays as it was.
     """
-    check_output_name(job.output)
-    _check_distinct_files(job, terminal.listing)
-    # The record is written last, whatever ends the run, and while its locks are still held.
     with (
         stop_on_signals(RunTimer(job.limits)) as stop,
-        ExitStack() as locks,
+        ExitStack() as locks,  # released after the recorder has written
         Recorder(job, terminal.log) as recorder,
         _translate_memory_errors(),
         stop.translate_stop(RESUME_HINT),
     ):
-        _check_destinations(job, stop, recorder)
-        discovery = Discovery(
-            job.photos,
-            job.options.search,
-            listing=terminal.listing,
-            on_skip=lambda path, why: recorder.tally.add_skipped(path, why),
-            check=stop.check,
-        )
-        shard = job.options.shard
-        coverage = InputCoverage(discovery, job.photos)
-        recorder.sharded = ShardedFiles(coverage, shard) if shard else None
+        _check_destinations(job, terminal.listing, stop, recorder)
+        coverage = _find_inputs(job, terminal, stop, recorder)
         _take_locks(job, stop, terminal.log, locks)
         started = time.monotonic()
         with closing(open_engine(job, stop, terminal.log, launched)) as engine:
@@ -82,68 +74,30 @@ def run(job: Job, terminal: Terminal, launched: LaunchedWorker | None = None) ->
 
 
 def record_refusal(job: Job, error: UsageError, log: Log) -> None:
-    """Put on record that a command line was refused, as far as its own words say where.
+    """Record that a command line was refused, if its destinations can be written.
 
-    ``job`` has what could be read of it. A place that does not do gets no record.
+    ``job`` has the options that could be read.
     """
-    with suppress(BatchLabelError):
-        check_output_name(job.output)
-        _check_distinct_files(job, BytesIO())
-        with stop_on_signals() as stop, Recorder(job, log) as recorder:
-            recorder.settings = {}
-            _check_destinations(job, stop, recorder)
-            raise error
+    with suppress(BatchLabelError), stop_on_signals() as stop, Recorder(job, log) as recorder:
+        recorder.settings = {}
+        _check_destinations(job, BytesIO(), stop, recorder)
+        raise error
 
 
-def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
-    """Make sure that no two files of a run have one name, and that none is a list that is read.
+def _check_destinations(job: Job, listing: BinaryIO, stop: Stop, recorder: Recorder) -> None:
+    """Check that all files of the run differ and can be written, the cheap checks first.
 
     Raises:
-        UsageError: one is.
+        UsageError, OutputError: one of them can't be written. The recorder knows which records can.
     """
-    places: dict[str, Path | None] = {
-        "the journal": find_journal_path(job),
-        "the metrics file": resolve_path(job.metrics_file) if job.metrics_file else None,
-    }
-    if journal := places["the journal"]:
-        places |= {
-            f"the journal's {end} file": journal.with_name(journal.name + end)
-            for end in COMPANION_SUFFIXES
-        }
-    report = parse_location(job.output)
-    if isinstance(report, Path) and not is_streamed(job.output):
-        report = resolve_path(report)
-        places |= {
-            "the report": report,
-            "its record": local_record_file(report).path,
-            "its lock": lock_path(report),
-        }
-    named = {noun: place for noun, place in places.items() if place is not None}
-    for (one, place), (other, again) in combinations(named.items(), 2):
-        if place == again:
-            raise UsageError(
-                f"{one} and {other} would be the same file, {path_text(place)}",
-                "give each a name of its own",
-            )
-    with suppress(OSError, ValueError):  # no list, or one in memory
-        status = os.fstat(listing.fileno()) if STDIN_LIST in job.photos else None
-        for noun, place in named.items():
-            if status and place.exists() and os.path.samestat(status, place.stat()):
-                raise UsageError(f"{noun} {path_text(place)} is the list", "name another file")
-
-
-def _check_destinations(job: Job, stop: Stop, recorder: Recorder) -> None:
-    """Find out before the work whether all that a run writes could be written.
-
-    Raises:
-        UsageError, OutputError: something could not; what could is noted for the record.
-    """
+    check_output_name(job.output)
+    _check_distinct_files(job, listing)
     refusal: OutputError | None = None
     try:
         if job.metrics_file is not None:
             metrics_file(job.metrics_file).check()
         recorder.has_metrics = True
-    except OutputError as error:  # which the record is to tell, so the report's place comes first
+    except OutputError as error:  # raised below, so that run.json can tell it
         refusal = error
     check_output(job.output, stop.check)
     check_not_input(job.output, "an input", *job.photos)
@@ -152,38 +106,93 @@ def _check_destinations(job: Job, stop: Stop, recorder: Recorder) -> None:
         raise refusal
 
 
-@contextmanager
-def _translate_memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise WorkerError(
-            "memory does not suffice for the models", "free some, or raise its limit (ulimit -v)"
-        ) from error
+def _check_distinct_files(job: Job, listing: BinaryIO) -> None:
+    """Check that the files of a run have different names, and none is the list of inputs.
+
+    Raises:
+        UsageError: two have the same, or one is the list.
+    """
+    paths: dict[str, Path | None] = {
+        "the journal": find_journal_path(job),
+        "the metrics file": resolve_path(job.metrics_file) if job.metrics_file else None,
+    }
+    if journal := paths["the journal"]:
+        paths |= {
+            f"the journal's {suffix} file": journal.with_name(journal.name + suffix)
+            for suffix in COMPANION_SUFFIXES
+        }
+    report = parse_location(job.output)
+    if isinstance(report, Path) and not is_streamed(job.output):
+        report = resolve_path(report)
+        paths |= {
+            "the report": report,
+            "its record": local_record_file(report).path,
+            "its lock": lock_path(report),
+        }
+    named = {noun: path for noun, path in paths.items() if path is not None}
+    for (one, path), (other, again) in combinations(named.items(), 2):
+        if path == again:
+            raise UsageError(
+                f"{one} and {other} would be the same file, {path_text(path)}",
+                "give each a different name",
+            )
+    with suppress(OSError, ValueError):  # no list, or one in memory
+        status = os.fstat(listing.fileno()) if STDIN_LIST in job.photos else None
+        for noun, path in named.items():
+            if status and path.exists() and os.path.samestat(status, path.stat()):
+                raise UsageError(
+                    f"{noun} {path_text(path)} is the list of inputs", "choose another file"
+                )
+
+
+def _find_inputs(job: Job, terminal: Terminal, stop: Stop, recorder: Recorder) -> InputCoverage:
+    """Resolve the inputs; their files are listed once they are iterated over."""
+    discovery = Discovery(
+        job.photos,
+        job.options.search,
+        listing=terminal.listing,
+        on_skip=lambda path, why: recorder.tally.add_skipped(path, why),
+        check=stop.check,
+    )
+    coverage = InputCoverage(discovery, job.photos)
+    if job.options.shard:
+        recorder.sharded = ShardedFiles(coverage, job.options.shard)
+    return coverage
 
 
 def _take_locks(job: Job, stop: Stop, log: Log, locks: ExitStack) -> None:
+    """Lock the report and the journal for this run, or wait for another run with ``--wait``."""
     was_told: list[str] = []
 
-    def waiting() -> None:
+    def on_wait() -> None:
         if stop.requested:
-            raise stop.make_error("nothing was begun")
+            raise stop.make_error("no work was started")
         if not was_told:
             was_told.append("waiting")
-            log(Event.WAITING, "another run is at work on this report: waiting for it to end")
+            log(Event.WAITING, "another run is writing this report: waiting for its end")
 
-    wait = waiting if job.wait else None
+    wait = on_wait if job.wait else None
     report = job.output if isinstance(parse_location(job.output), Url) else None
     locks.enter_context(hold_lock(job.output, wait, report))
     if job.journal.state:
         state = str(job.journal.state)
-        if report:  # whose lock is that of its journal
+        if report:  # a report at a URL has no lock but that of its journal
             locks.enter_context(hold_lock(state, wait, report))
         else:
-            locks.enter_context(hold_lock(state, wait, None, "journal", ANOTHER_STATE))
+            locks.enter_context(hold_lock(state, wait, None, "journal", STATE_REMEDY))
 
 
 def _describe_engine(engine: Engine) -> str:
     note = f" ({engine.provider_note})" if engine.provider_note else ""
     models, provider = engine.ensemble.describe(), engine.device.provider.value
     return f"{models} on {provider}{note}, {engine.workers_text}"
+
+
+@contextmanager
+def _translate_memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise WorkerError(
+            "not enough memory for the models", "free some, or raise its limit (ulimit -v)"
+        ) from error

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batch.engines.local import LocalEngine
-from batch.engines.ray import mapping
-from batch.engines.ray import ray_engine as engine
-from batch.engines.ray.actor import LabelActor
-from batch.engines.ray.blocks import Block
+from batch.engines.ray import actors
+from batch.engines.ray.actors import LabelActor
+from batch.engines.ray.exchange import Block
+from batch.engines.ray.ray_engine import RayEngine
 from batch.found import FoundFile
-from batch.journal.gone import InputCoverage
+from batch.journal.missing import InputCoverage
 from batch.labelling import LabellingRun, Terminal
 from batch.log import LogFormat, open_log
 from batch.options import ClusterOptions, EngineKind, Job, Options, Provider
@@ -57,7 +57,7 @@ class DriverRun:
 class SyntheticActor(LabelActor):
     """An actor whose rows are all alike."""
 
-    def _label_files(self, pipeline: LocalEngine, block: Block) -> Iterator[FinishedFile]:
+    def _label_files(self, engine: LocalEngine, block: Block) -> Iterator[FinishedFile]:
         answer = Answer(Status.OK, "happy", 0.8731, {"happy": 0.8731, "sad": 0.1269}, BOX)
         for number, file in enumerate(block):
             state = FileState(20_000, number, os.urandom(32))
@@ -86,7 +86,7 @@ def _files(number: int) -> Iterator[FoundFile]:
 
 
 def _measure_run(files: int, folder: Path) -> DriverRun:
-    vars(mapping)["LabelActor"] = SyntheticActor
+    vars(actors)["LabelActor"] = SyntheticActor
     log = open_log(sys.stderr, LogFormat.TEXT, quiet=True)
     job = Job(
         (),
@@ -101,7 +101,7 @@ def _measure_run(files: int, folder: Path) -> DriverRun:
         while not ended.wait(SAMPLE_SECONDS):
             watched.append(read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024)
 
-    ray = engine.RayEngine(job, stop, log)
+    ray = RayEngine(job, stop, log)
     before = read_kibibytes(os.getpid(), "smaps_rollup", "Pss") / 1024
     watcher = threading.Thread(target=watch)
     watcher.start()

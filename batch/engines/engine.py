@@ -1,4 +1,4 @@
-"""What labels files for a run: this machine, or a cluster of them."""
+"""The interface of a labelling backend, and the choice of one: this machine or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ from batch.workers.worker import KnownRowLookup
 
 
 class Engine(Protocol):
-    """Models, and whatever applies them to any number of files.
+    """Interface of a labelling backend.
 
-    ``workers_text`` says for people who does the work; the rest is as ``LocalEngine`` has it.
+    Attributes:
+        ensemble: the models.
+        device: where they run.
+        provider_note: why that is not CUDA with ``--provider auto``, or empty.
+        timings: seconds by stage, so far.
+        workers_text: the number and kind of workers, for people.
     """
 
     ensemble: Ensemble
@@ -32,38 +37,49 @@ class Engine(Protocol):
     workers_text: str
 
     def check_models(self) -> None:
-        """Make sure that the models work, before there is anything of a report.
+        """Check that the models work, before the first photo.
 
         Raises:
-            ModelError, ProviderError, WorkerError: as ``Pipeline.prove`` does.
+            ModelError: a model gives wrong answers for its golden samples.
+            ProviderError: a model does not run.
+            WorkerError: no worker starts.
         """
 
     def recover_finished(self, journal: Journal) -> Iterable[FinishedFile]:
-        """Give what earlier runs finished and this journal has not taken in."""
+        """Yield the rows of earlier runs that the journal does not have."""
 
     def label(
         self,
         found: Iterable[Failure | PendingFile],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         in_order: bool = False,
     ) -> Iterator[FinishedFile]:
-        """Label files, one row each, as they are ready or ``in_order``.
+        """Label files, one row each.
 
-        Rows that are ``known`` are taken over.
+        Args:
+            found: files, and failures to pass on as rows.
+            find_known: finds the row of a file with the same bytes.
+            in_order: yield in the order of ``found``, instead of as soon as they are ready.
         """
 
     def clean_up(self, journal: Journal) -> None:
-        """Clear away, once the report is published, what the journal has as well."""
+        """Remove files that the journal replaces, once the report is published."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 def open_engine(job: Job, stop: Stop, log: Log, launched: LaunchedWorker | None = None) -> Engine:
-    """Open the engine that a run asks for; a worker of this machine may be ``launched`` already.
+    """Open the engine of a job.
+
+    Args:
+        job: the job.
+        stop: requests to stop.
+        log: the log.
+        launched: the first worker of this machine, if it was started early.
 
     Raises:
-        UsageError: it is not installed, or can't do what is asked.
+        UsageError: the engine is not installed, or does not support the job's options.
         ModelError, ProviderError, WorkerError: as ``LocalEngine`` does.
     """
     if job.cluster.engine is EngineKind.LOCAL:
@@ -75,7 +91,7 @@ def open_engine(job: Job, stop: Stop, log: Log, launched: LaunchedWorker | None 
 
 
 def _log_stop_once(stop: Stop, log: Log) -> StopCheck:
-    """Have a run tell once that it stops, as a photo in hand may take a while."""
+    """Make a check that logs the first stop, as the current photos may take a while."""
     told: list[bool] = []
 
     def check() -> None:
@@ -84,27 +100,29 @@ def _log_stop_once(stop: Stop, log: Log) -> StopCheck:
         except StopRequested:
             if not told:
                 told.append(True)
-                log(
-                    Event.STOPPING, "stopping: no more photos are begun, those in hand are finished"
-                )
+                log(Event.STOPPING, "stopping after the photos in flight")
             raise
 
     return check
 
 
 def _check_cluster_options(job: Job) -> None:
-    """Refuse what a cluster can't do, before anything is begun."""
+    """Check that a cluster supports the options.
+
+    Raises:
+        UsageError: it does not.
+    """
     if find_journal_path(job) is None:
         raise UsageError(
-            "--engine ray needs a journal, and a report that is streamed has none",
-            "name a report file with -o, or a journal with --state",
+            "--engine ray needs a journal, which a streamed report does not have",
+            "choose a report file with -o, or a journal with --state",
         )
     if job.options.devices:
         raise UsageError(
-            "--devices is not for --engine ray, which hands out GPUs itself", "leave it out"
+            "--engine ray does not support --devices: Ray assigns the GPUs", "remove --devices"
         )
     if job.journal.verify_hash:
         raise UsageError(
-            "--verify-hash is not for --engine ray, whose actors do not have the journal",
-            "leave one of the two out",
+            "--engine ray does not support --verify-hash: actors do not have the journal",
+            "remove one of them",
         )

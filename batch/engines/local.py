@@ -1,4 +1,4 @@
-"""The way of a photo, from the file that was found to its row, and how many go it at once."""
+"""The labelling backend of this machine: worker processes, and the models on a CPU or GPUs."""
 
 from __future__ import annotations
 
@@ -32,27 +32,32 @@ from batch.workers.process import LABELLING_PROGRAM, LaunchedWorker, create_shar
 from batch.workers.protocol import WorkerRequest
 from batch.workers.worker import KnownRowLookup, WorkerTask
 
-# A worker leaves its core alone while a device looks at what it has decoded.
+# A worker leaves its core idle while the GPU runs the models on its photo.
 WORKERS_PER_CORE_ON_GPU = 2
 
 
 class LocalEngine:
-    """Models and workers, opened and proved, ready for any number of photos.
+    """Models and workers of this machine, ready for any number of photos; see ``Engine``.
 
-    On the CPU a worker takes a photo all the way to its row: then all cores are busy whatever
-    stage is slow, nothing waits for a batch, and workers share nothing that could hold them up. On
-    devices workers decode, and threads of this process ask the models, which gather batches.
+    On the CPU a worker takes a photo from its file to its row. So all cores are busy whichever
+    stage is slow, and no photo waits for a batch. On GPUs workers decode, and threads of this
+    process run the models, which gather batches. The workers end with ``close``, or when the engine
+    is collected.
 
-    ``place`` is where the models run; ``provider_note`` says why that is not CUDA where it could
-    have been, else it is empty. ``timings`` grow as photos pass, and ``workers_text`` says who works. The
-    workers end with ``close``, or when nobody holds this any more. ``ensemble`` is read as the
-    options say unless it is given. Once ``check`` raises ``StopRequested``, no more photos are
-    begun. A worker that was ``launched`` is the first. Unless it ``is_proved`` at once, a model on
-    the CPU is by ``check_models``, which must come before ``label``; on devices all is proved here.
+    Args:
+        options: how to label.
+        ensemble: the models; None to load those of the options.
+        check: once it raises ``StopRequested``, no more photos are started.
+        launched: the first worker, if it was started early.
+        check_now: check models on the CPU now; otherwise call ``check_models`` before ``label``.
+            Models on GPUs are always checked now.
+
+    Attributes:
+        workers: the concurrency limit.
 
     Raises:
-        ModelError: a model is missing, breaks the contract or answers wrongly.
-        ProviderError: the provider that was asked for does not work.
+        ModelError: a model is missing, not valid or gives wrong answers for its golden samples.
+        ProviderError: the requested provider does not work.
         WorkerError: no worker starts.
     """
 
@@ -71,7 +76,7 @@ class LocalEngine:
         plan = make_plan(self.ensemble, options.batch_size)
         cores = available_cores()
         if self.device.devices:
-            # Here, as it loads ONNX Runtime, which a run on the CPU leaves to its workers.
+            # Here, as it loads ONNX Runtime, which only the workers need on a CPU.
             from batch.vision.labeller import Labeller
 
             self._labeller = Labeller(plan, self.device)
@@ -95,21 +100,15 @@ class LocalEngine:
             self.check_models()
 
     def check_models(self) -> None:
-        """Start a worker and wait for it, so that what keeps it from working shows.
-
-        Raises:
-            ModelError: a model answers its golden samples wrongly.
-            ProviderError: a model does not run.
-            WorkerError: no worker starts.
-        """
+        """Start a worker, which checks the models; see ``Engine``."""
         self._workers.start(self._check)
 
     def recover_finished(self, journal: Journal) -> Iterable[FinishedFile]:
-        """Give nothing: what a run here has finished is in its journal."""
+        """Return nothing: the journal has all rows."""
         return ()
 
     def clean_up(self, journal: Journal) -> None:
-        """Do nothing: there is only the journal."""
+        """Do nothing: there are no files besides the journal."""
 
     def close(self) -> None:
         """End the workers."""
@@ -117,7 +116,7 @@ class LocalEngine:
         self._fetcher.close()
 
     def label_in_order(self, found: Iterable[Location | Failure | InMemoryFile]) -> Iterator[Row]:
-        """Label files, one row each, in the order they come, and end the workers."""
+        """Label files, one row each, in order, and then end the workers."""
         with closing(self):
             for finished in self.label(found, in_order=True):
                 yield finished.row
@@ -125,34 +124,31 @@ class LocalEngine:
     def label(
         self,
         found: Iterable[Location | Failure | InMemoryFile | PendingFile],
-        known: KnownRowLookup | None = None,
+        find_known: KnownRowLookup | None = None,
         in_order: bool = False,
     ) -> Iterator[FinishedFile]:
-        """Label files, one row each, as they are ready or ``in_order``.
-
-        Rows that are ``known`` are taken over.
-        """
+        """Label files, one row each; see ``Engine``."""
         items = (
-            self._make_request(item, known is not None)
+            self._make_request(item, find_known is not None)
             for item in self._fetcher.prefetch(map(_unwrap_remote, found), in_order)
         )
         if self.device.devices:
-            results = thread_map(partial(self._process_item, known), items, self.workers, in_order)
-            with closing(results):
-                yield from results
+            process = partial(self._process_item, find_known)
+            with closing(thread_map(process, items, self.workers, in_order)) as finished:
+                yield from finished
             return
         with closing(
-            self._workers.stream(items, known, self.workers, in_order, self._check)
-        ) as worked:
-            for item in worked:
+            self._workers.stream(items, find_known, self.workers, in_order, self._check)
+        ) as results:
+            for item in results:
                 yield item if isinstance(item, FinishedFile) else self._to_finished(*item)
 
     def _make_request(
-        self, item: Location | Failure | InMemoryFile | PendingFile | FetchedFile, is_asked: bool
+        self, item: Location | Failure | InMemoryFile | PendingFile | FetchedFile, has_lookup: bool
     ) -> WorkerRequest | FinishedFile:
-        """Make the question to a worker of a file; a row if there is nothing to ask."""
+        """Make the request for a file; a row if it has failed already."""
         location: Location
-        data, may_be_known = None, is_asked
+        data, may_be_known = None, has_lookup
         if isinstance(item, FetchedFile):
             self.timings.add(READ, item.seconds)
             if isinstance(item.content, Failure):
@@ -161,37 +157,37 @@ class LocalEngine:
         elif isinstance(item, InMemoryFile):
             location, data = item.url, item.data
         elif isinstance(item, PendingFile):
-            location, may_be_known = item.location, is_asked and item.may_be_known
+            location, may_be_known = item.location, has_lookup and item.may_be_known
         elif isinstance(item, Failure):
             return FinishedFile(make_failed_row(item))
         else:
             location = item
-        return WorkerRequest(location, data, is_asked, may_be_known, self._salvage)
+        return WorkerRequest(location, data, has_lookup, may_be_known, self._salvage)
 
     def _process_item(
-        self, known: KnownRowLookup | None, item: WorkerRequest | FinishedFile
+        self, find_known: KnownRowLookup | None, item: WorkerRequest | FinishedFile
     ) -> FinishedFile:
         if isinstance(item, FinishedFile):
             return item
-        return self._to_finished(item, self._workers.process(item, known))
+        return self._to_finished(item, self._workers.process(item, find_known))
 
-    def _to_finished(self, request: WorkerRequest, worked: WorkerResult) -> FinishedFile:
-        """Make the row of a result, on devices by asking the models."""
-        self.timings.add_all({READ: worked.read_seconds, **worked.seconds})
-        content, state = worked.content, worked.state
+    def _to_finished(self, request: WorkerRequest, result: WorkerResult) -> FinishedFile:
+        """Make the row of a result; on a GPU, run the models on its photo."""
+        self.timings.add_all({READ: result.read_seconds, **result.seconds})
+        content, state = result.content, result.state
         if isinstance(content, Photo):
             content = self._labeller.label(content)
         row = make_failed_row(content) if isinstance(content, Failure) else content
         url = request.location
-        if isinstance(url, Url):  # which knows what the listing said, and the worker does not
+        if isinstance(url, Url):  # size, mtime and ETag are those of the listing
             state = FileState(url.size, url.mtime_ns, state.digest if state else None, url.etag)
-        return FinishedFile(row, state, worked.copied, worked.text)
+        return FinishedFile(row, state, result.copied, result.text)
 
 
 def _unwrap_remote(
     item: Location | Failure | InMemoryFile | PendingFile,
 ) -> Location | Failure | InMemoryFile | PendingFile:
-    """Give the URL alone of a file that is to be fetched: then it is worth to look for its row."""
+    """Return the URL alone of a remote file: once it is fetched, looking for its row is cheap."""
     return (
         item.location if isinstance(item, PendingFile) and isinstance(item.location, Url) else item
     )

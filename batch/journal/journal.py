@@ -1,8 +1,8 @@
-"""The journal: what is known of every file, on disk, so that no work is done twice.
+"""The journal: an SQLite database with the row and state of every file, beside the report.
 
-An SQLite database beside the report. Every finished file's row goes into it and is on disk a
-second later; a run that was killed goes on from there, and the next night's run labels only
-what is new or changed. The order of the report comes from here, not from memory.
+A row is committed about a second after its file is labelled. So a killed run resumes from the
+journal, and the next run labels only new and changed files. ``plan_run`` compares the files that
+were found with the known ones, ``add`` stores rows, and ``rows`` reads the report's rows in order.
 """
 
 from __future__ import annotations
@@ -23,33 +23,26 @@ from typing import Any
 
 from batch.errors import OutputError
 from batch.found import FoundFile, clamp_time
-from batch.journal.damage import (
-    JournalDamaged,
-    check_note,
-    check_photo,
-    check_regular,
-    check_schema,
-    translate_sqlite_errors,
-)
+from batch.journal.damage import check_note, check_photo, check_schema
 from batch.journal.schema import (
     ADD_PHOTO,
     COUNT_CAUSES,
-    COUNT_GONE,
-    DELETE_GONE,
-    DELETE_GONE_ANSWERS,
-    DROP_ANSWER,
-    FIND_GONE,
+    COUNT_MISSING,
+    DELETE_MISSING,
+    DELETE_MISSING_UNREADABLE,
+    DROP_UNREADABLE,
     FIND_KNOWN,
+    FIND_MISSING,
     FIND_MOVED,
     INDEX_FOUND,
     INSERT_ACCEPTED,
     INSERT_ARRIVALS,
     INSERT_PENDING,
     IS_ACCEPTED,
-    KEEP_ANSWER,
+    KEEP_UNREADABLE,
     MARK_KEPT,
-    NEXT_GONE,
-    NEXT_MISSING,
+    NEXT_MISSING_PATHS,
+    NEXT_MISSING_ROWS,
     NEXT_PENDING,
     NEXT_ROWS,
     PHOTO_COLUMNS,
@@ -57,31 +50,35 @@ from batch.journal.schema import (
     SCHEMA,
     SELECT_FAILED,
     START_OVER,
-    checksum_of,
-    checksum_of_fresh,
-    failure_key,
+    compute_checksum,
+    compute_failure_key,
+    compute_fresh_checksum,
 )
+from batch.journal.sqlite_errors import JournalDamaged, check_regular, translate_sqlite_errors
 from batch.location import Location, Url, parse_location
 from batch.records import Failure, FileState, FinishedFile, PendingFile, Row, Status
 from batch.row_json import pack_failure, pack_row, unpack_failure, unpack_row
 from batch.shard import Shard
 
-# Seconds between commits: what a kill can cost.
+# Seconds between commits: the work that a kill can cost.
 COMMIT_SECONDS = 1.0
-# Rows that are taken from the database at a time.
-CHUNK_ROWS = 1_000
-INSERT_CHUNK_ROWS = 200
-ADD_CHUNK_ROWS = 250  # rows that are labelled
-# Under this name a note says that a run has started over, and no report was published since.
+CHUNK_ROWS = 1_000  # rows per query
+INSERT_CHUNK_ROWS = 200  # found files per insert
+ADD_CHUNK_ROWS = 250  # labelled rows per insert
+# Name of a note, not empty from a run with --fresh until a report is published.
 FRESH_NOTE = "fresh"
 
 
 class PendingCause(StrEnum):
-    """Why a file is pending; the first that holds counts.
+    """Why a file is pending; the first that applies counts.
 
-    ``basis``: it is known under other models or settings. ``verify`` and ``inode``: it is read, and
-    labelled only if its bytes are others, because ``--verify-hash`` asks for it, or because its
-    ctime or inode changed.
+    Attributes:
+        NEW: it is not in the journal.
+        FAILED: it failed before.
+        BASIS: its row is of other models or settings.
+        CHANGED: its size, mtime or ETag differs.
+        VERIFY: ``--verify-hash`` is given. It is read, and labelled only if its bytes differ.
+        INODE: its ctime or inode differs. It is read, and labelled only if its bytes differ.
     """
 
     NEW = "new"
@@ -94,27 +91,28 @@ class PendingCause(StrEnum):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run has found and has to do.
+    """The number of files that were found and that are pending.
 
     Attributes:
         found: files that were found.
-        pending: those of them that are to be labelled.
-        continues_fresh: whether the run goes on with a fresh start of an earlier one.
-        find_known: files that an earlier run found, whether or not this one did.
-        gone: those of them that this run did not find.
-        order: digest of the paths that were found and of their positions, in order.
+        pending: found files to label.
+        continues_fresh: whether the run resumes an earlier one with ``--fresh``.
+        by_cause: pending files by cause.
+        known: files that an earlier run found.
+        missing: known files that this run did not find.
+        order: SHA-256 of the paths that were found and of their positions, in order.
     """
 
     found: int
     pending: int
     continues_fresh: bool = False
     by_cause: Mapping[PendingCause, int] = field(default_factory=dict, compare=False)
-    find_known: int = field(default=0, compare=False)
-    gone: int = field(default=0, compare=False)
+    known: int = field(default=0, compare=False)
+    missing: int = field(default=0, compare=False)
     order: bytes = field(default=b"", compare=False)
 
     def describe(self, change: str) -> str:
-        """Tell what is to be done and why; ``change`` is what the basis differs in."""
+        """Describe the pending files by cause; ``change`` says how the basis differs."""
         count = {cause: self.by_cause.get(cause, 0) for cause in PendingCause}
         again = count[PendingCause.VERIFY] + count[PendingCause.INODE]
         causes = (
@@ -131,21 +129,22 @@ class RunPlan:
         if count[PendingCause.INODE]:
             text += (
                 f", {count[PendingCause.INODE]:,} to be read again as their ctime or inode changed "
-                "(if that is so on every run, use --ignore-inode)"
+                "(if this happens in every run, use --ignore-inode)"
             )
         return text
 
 
 class Journal:
-    """One run's view of the database; ``basis`` is what its answers depend on.
+    """A run's connection to its journal. Threads may share it.
 
-    What is known of files of other shards than ``shard`` is kept as it is, None for a run of all.
-    Safe to share between threads.
+    Args:
+        path: the database.
+        basis: digest of models and settings, see ``vision.basis``.
+        shard: the run's shard; rows of other shards are left as they are. None: all files.
 
     Raises:
-        JournalDamaged: the database is not what this version of the program wrote; all
-            methods may raise it.
-        OutputError: the system refuses, or another program holds the database; likewise.
+        JournalDamaged: the database seems to be damaged; all methods may raise it.
+        OutputError: the database can't be read or written; all methods may raise it.
     """
 
     def __init__(self, path: Path, basis: bytes, shard: Shard | None = None) -> None:
@@ -154,7 +153,7 @@ class Journal:
         self._in_shard = shard.contains if shard else lambda path: True
         self._lock = threading.Lock()
         self._found = 0
-        self._added: list[tuple[Any, ...]] = []  # rows that are not in the database yet
+        self._added: list[tuple[Any, ...]] = []  # rows to insert
         check_regular(path)
         with translate_sqlite_errors(path):
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -173,10 +172,10 @@ class Journal:
             self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         check_schema(self._database)
         self._database.create_function("in_shard", 1, self._in_shard)
-        self._database.create_function("checksum_of", 10, checksum_of_fresh)
+        self._database.create_function("compute_checksum", 10, compute_fresh_checksum)
         self._database.executescript(RUN_TABLES)
         run("BEGIN IMMEDIATE")
-        run("DELETE FROM notes WHERE 0")  # fails in a file that may only be read, as BEGIN does not
+        run("DELETE FROM notes WHERE 0")  # fails for a read-only file; BEGIN does not
 
     def __enter__(self) -> Journal:
         return self
@@ -190,12 +189,11 @@ class Journal:
         if error is None:
             self.close()
             return
-        # What went wrong first is what counts, and may be why nothing can be written now.
-        with suppress(OutputError, JournalDamaged):
+        with suppress(OutputError, JournalDamaged):  # the first error counts
             self.close()
 
     def close(self) -> None:
-        """Put everything on disk and let go of the database."""
+        """Commit and close the database."""
         try:
             with self._lock_database() as run:
                 if self._database.in_transaction:
@@ -206,42 +204,44 @@ class Journal:
     def plan_run(
         self, found: Iterable[FoundFile], *, fresh: bool, verify: bool, ignore_inode: bool = False
     ) -> RunPlan:
-        """Take in what discovery found, in its order, and find out what is to be done.
+        """Store the found files and find out which are pending and which are missing.
 
-        With ``fresh`` no earlier answer counts, but only once until a report is published
-        (``write_note(FRESH, "")``): a run that starts over and is cut off goes on. With ``verify`` no
-        file is taken to be unchanged for its size and time, and with ``ignore_inode`` one is
-        although its ctime or inode differ.
+        Args:
+            found: the files, in the order of the report.
+            fresh: label all files again. Until a report is published, later calls do not start
+                over again, so that a killed run resumes.
+            verify: read all files, also those with unchanged size and time.
+            ignore_inode: do not read files for a changed ctime or inode.
         """
         files = iter(found)
-        goes_on = fresh and bool(self.read_note(FRESH_NOTE))
-        if fresh and not goes_on:
+        resumes = fresh and bool(self.read_note(FRESH_NOTE))
+        if fresh and not resumes:
             self.write_note(FRESH_NOTE, "begun")
             with self._lock_database() as run:
                 run(START_OVER)
                 run("DELETE FROM accepted")
                 run("DELETE FROM unreadable")
         order = sha256()
-        # Discovery runs outside of the lock and of the translation of the database's errors.
+        # Discovery runs outside of the lock and of `translate_sqlite_errors`.
         while chunk := list(islice(files, INSERT_CHUNK_ROWS)):
             with self._lock_database():
                 self._insert_found(chunk, order.update)
         with self._lock_database() as run:
             run(INDEX_FOUND)
             run(INSERT_ARRIVALS)
-            run(FIND_GONE)
+            run(FIND_MISSING)
             run(INSERT_PENDING, {"all": verify, "basis": self._basis, "ignore_inode": ignore_inode})
-            self._found, gone, arrived = (
+            self._found, missing, arrived = (
                 run(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("found", "gone", "arrivals")
+                for table in ("found", "missing", "arrivals")
             )
             by_cause = {PendingCause(cause): count for cause, count in run(COUNT_CAUSES)}
-        known = max(0, self._found - arrived) + gone
+        known = max(0, self._found - arrived) + missing
         pending = sum(by_cause.values())
-        return RunPlan(self._found, pending, goes_on, by_cause, known, gone, order.digest())
+        return RunPlan(self._found, pending, resumes, by_cause, known, missing, order.digest())
 
     def _insert_found(self, chunk: list[FoundFile], see: Callable[[bytes], None]) -> None:
-        # One statement for many rows takes half of the time of as many statements.
+        # One statement for many rows takes half the time of one per row.
         values: list[object] = []
         for path, size, mtime_ns, _, etag, position, ctime_ns, inode in chunk:
             stamp = clamp_time(mtime_ns) if etag is None else etag
@@ -260,10 +260,10 @@ class Journal:
                 run("UPDATE found SET failure = ? WHERE position = ?", (failure, own))
 
     def pending(self) -> Iterator[Failure | PendingFile]:
-        """Give the files that are to be labelled, in order.
+        """Yield the pending files, in order.
 
-        A file may be known if a row is known of one of its size, or if one of its size comes just
-        before it, whose row is not here yet.
+        A file ``may_be_known`` if the journal has the row of a file of the same size, or if a file
+        of the same size was yielded shortly before, whose row may not be stored yet.
         """
         before: set[int | None] = set()
         sizes: set[int | None] = set()
@@ -279,7 +279,7 @@ class Journal:
             sizes.add(size)
 
     def find_known(self, path: Location, state: FileState) -> Row | None:
-        """Look for the row of a file with the same bytes, and give it to ``path``."""
+        """Find the row of a file with the same bytes, and return it for ``path``."""
         size = path.size if isinstance(path, Url) else state.size
         values = {"size": size, "digest": state.digest, "basis": self._basis}
         with self._lock_database() as run:
@@ -287,7 +287,7 @@ class Journal:
             return unpack_row(path, check_photo(*found)[1]) if found else None
 
     def add(self, finished: FinishedFile) -> None:
-        """Keep a file's row; it is on disk about a second later."""
+        """Store a file's row; it is committed about a second later."""
         row, state = finished.row, finished.state or FileState()
         has_failed = row.status is Status.FAILED
         values = (
@@ -295,26 +295,26 @@ class Journal:
             *(state.digest, self._basis, int(has_failed), finished.text or pack_row(row)),
         )
         if has_failed and state.digest is None:
-            with self._lock_database() as run:  # which adds all rows before this one
-                run(KEEP_ANSWER, values[:1])
+            with self._lock_database() as run:  # inserts all rows before this one
+                run(KEEP_UNREADABLE, values[:1])
         with self._lock:
-            self._added.append((*values, checksum_of(*values)))
+            self._added.append((*values, compute_checksum(*values)))
             is_full = len(self._added) >= ADD_CHUNK_ROWS
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
         elif is_full:
-            with self._lock_database():  # which puts them into the database
+            with self._lock_database():  # inserts them
                 pass
 
     def _insert_added(self) -> None:
         added, self._added = self._added, []
         failed_at = PHOTO_COLUMNS.index("failed")
         answered = ((values[0],) for values in added if not values[failed_at])
-        self._database.executemany(DROP_ANSWER, answered)
+        self._database.executemany(DROP_UNREADABLE, answered)
         self._database.executemany(ADD_PHOTO, added)
 
     def commit(self) -> None:
-        """Put everything on disk."""
+        """Commit all rows and notes."""
         with self._lock_database() as run:
             if self._database.in_transaction:
                 run("COMMIT")
@@ -322,10 +322,10 @@ class Journal:
             self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
-        """Give the rows of all files that were found, in order.
+        """Yield the rows of all files that were found, in order.
 
         Raises:
-            JournalDamaged: one that was there or was added is not, besides what all methods raise.
+            JournalDamaged: a row is missing.
         """
         given = 0
         for position, size, stamp, *values in self._query_chunks(NEXT_ROWS, -1):
@@ -339,72 +339,69 @@ class Journal:
             raise JournalDamaged(f"it has rows for {given} of {self._found} files")
 
     def find_moved(self) -> None:
-        """Find out which of the files that are gone lie elsewhere now: once all are labelled."""
+        """Find the missing files that have moved; call it once all files are labelled."""
         with self._lock_database() as run:
             run(FIND_MOVED)
 
-    def count_gone(self) -> int:
-        """Count the photos that an earlier run labelled, and that are nowhere now.
-
-        Those that are kept or lie elsewhere are not among them, nor files that failed.
-        """
+    def count_missing(self) -> int:
+        """Count the missing files, without moved, kept and failed ones."""
         with self._lock_database() as run:
-            return int(run(COUNT_GONE).fetchone()[0])
+            return int(run(COUNT_MISSING).fetchone()[0])
 
-    def read_gone(self) -> Iterator[str]:
-        """Give the paths of these photos and of files that failed, in order."""
-        for (path,) in self._query_chunks(NEXT_GONE, b""):
+    def read_missing_paths(self) -> Iterator[str]:
+        """Yield the paths of the missing files in order, without moved and kept ones."""
+        for (path,) in self._query_chunks(NEXT_MISSING_PATHS, b""):
             yield os.fsdecode(path)
 
     def mark_kept(self, paths: Iterable[str]) -> None:
-        """Keep what is known of files that are gone, for they may come back."""
+        """Keep the rows of missing files."""
         with self._lock_database():
             self._database.executemany(MARK_KEPT, ((os.fsencode(path),) for path in paths))
 
-    def read_missing(self, all_gone: bool = True) -> Iterator[Row]:
-        """Give the last rows of files that were not found, or only of those that are kept.
+    def read_missing_rows(self, include_all: bool = True) -> Iterator[Row]:
+        """Yield the last rows of the missing files, in the order of their paths.
 
-        They come in their paths' order. Rows of other models and settings are among them.
+        They may be of other models and settings. Without ``include_all``: of kept files only.
         """
-        for _, *values in self._query_chunks(NEXT_MISSING, b"", all=all_gone):
+        for _, *values in self._query_chunks(NEXT_MISSING_ROWS, b"", all=include_all):
             yield self._unpack_row(*values, missing=True)
 
     def forget_missing(self, all_kept: bool = False) -> None:
-        """Forget the shard's files that are gone and not kept, and that files are new."""
+        """Delete the rows of missing files that are not kept, and forget which files are new."""
         with self._lock_database() as run:
             run("DELETE FROM arrivals")
             if not all_kept:
-                run(DELETE_GONE_ANSWERS)
-                run(DELETE_GONE)
+                run(DELETE_MISSING_UNREADABLE)
+                run(DELETE_MISSING)
 
     def accept_failures(self) -> None:
-        """Take the failures of this run for known ones, until their files change."""
+        """Accept the failures of this run until their files change."""
         with self._lock_database() as run:
-            keys = ((failure_key(*values),) for values in run(SELECT_FAILED).fetchall())
+            keys = ((compute_failure_key(*values),) for values in run(SELECT_FAILED).fetchall())
             self._database.executemany(INSERT_ACCEPTED, keys)
 
     def _is_accepted(self, *values: Any) -> bool:
         with self._lock_database() as run:
-            return run(IS_ACCEPTED, (failure_key(*values),)).fetchone() is not None
+            return run(IS_ACCEPTED, (compute_failure_key(*values),)).fetchone() is not None
 
     def write_note(self, name: str, value: str) -> None:
-        """Keep a text under a name for later runs."""
+        """Store a text under a name, for later runs."""
         with self._lock_database() as run:
-            checksum = checksum_of(name, value)
+            checksum = compute_checksum(name, value)
             run("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, value, checksum))
 
     def read_note(self, name: str) -> str | None:
-        """Give the text that was kept under a name."""
+        """Return the text of a note; None if there is none."""
         with self._lock_database() as run:
             query = "SELECT name, value, checksum FROM notes WHERE name = ?"
             values = run(query, (name,)).fetchone()
             return check_note(*values) if values else None
 
-    def delete_notes(self, start: str, but: Collection[str]) -> None:
-        """Forget the notes whose names start like this (no wildcards), ``but`` for some."""
+    def delete_notes(self, prefix: str, keep: Collection[str]) -> None:
+        """Delete the notes whose names begin with ``prefix``, except those in ``keep``."""
         with self._lock_database() as run:
-            names = run("SELECT name FROM notes WHERE name GLOB ?", (f"{start}*",)).fetchall()
-            old = [name for name in names if name[0] not in but]
+            names = run("SELECT name FROM notes WHERE name GLOB ?", (f"{prefix}*",)).fetchall()
+            old = [name for name in names if name[0] not in keep]
             self._database.executemany("DELETE FROM notes WHERE name = ?", old)
 
     def _unpack_row(self, *values: Any, position: int | None = None, missing: bool = False) -> Row:
@@ -417,7 +414,7 @@ class Journal:
     def _query_chunks(
         self, query: str, start: int | bytes, **more: object
     ) -> Iterator[tuple[Any, ...]]:
-        """Run a query from one key on to the next, so that writing in between disturbs nothing."""
+        """Run a query in chunks by key, so that rows may be written in between."""
         after = start
         while True:
             values = {"after": after, "chunk": CHUNK_ROWS, **more}
@@ -437,7 +434,7 @@ class Journal:
 
 
 def _change_stamp(file: FoundFile | FileState) -> int | str | None:
-    """Give what tells a file from its old self, beside its size."""
+    """Return the ETag or the mtime of a file: with the size, the sign of a change."""
     return clamp_time(file.mtime_ns) if file.etag is None else file.etag
 
 

@@ -1,4 +1,4 @@
-"""Where a run's journal lies."""
+"""The path of a run's journal."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from batch.files.publish import is_streamed, resolve_path
 from batch.location import Url, parse_location
 from batch.options import Job
 
-# Of a journal's name, the characters that a URL and its digest give.
+# Characters of the URL and of its digest in a journal's name.
 READABLE_LENGTH = 80
 DIGEST_LENGTH = 12
 
 
 def find_journal_path(job: Job) -> Path | None:
-    """Name the journal: what was asked for, or hidden beside the report.
+    """Return ``--state``, or a hidden file beside the report.
 
-    None for a report that is streamed or at a URL, unless one was asked for: see
-    ``find_url_journal_path``.
+    None without ``--state`` for a report that is streamed or at a URL: the CLI gives the latter a
+    path by ``find_url_journal_path``.
     """
     if job.journal.state is not None:
         return resolve_path(job.journal.state)
@@ -32,10 +32,7 @@ def find_journal_path(job: Job) -> Path | None:
 
 
 def find_url_journal_path(url: str, folder: Path) -> Path:
-    """Name the journal of a report at a URL, which no other URL has, in a folder for such.
-
-    SQLite needs a disk, so it can't lie beside the report.
-    """
+    """Return the path of the journal of a report at a URL: a unique name in ``folder``."""
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", url.partition("://")[2]).strip("-.")
     digest = hashlib.sha256(os.fsencode(url)).hexdigest()[:DIGEST_LENGTH]
     return folder / f"{readable[-READABLE_LENGTH:]}-{digest}.journal"

@@ -98,6 +98,8 @@ class Recorder:
     ) -> None:
         if isinstance(error, LockedError):
             return  # the record belongs to the run that holds the lock
+        if not (self.has_destination or self.has_metrics):
+            return  # nothing can be written
         record = self._make_record(error)
         if self.has_destination and not is_streamed(self._job.output):
             with self._log_output_error():

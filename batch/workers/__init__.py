@@ -1,1 +1,1 @@
-"""The processes that work on photos, and what is said to them."""
+"""The worker processes that decode and label photos, and the messages between them and a run."""

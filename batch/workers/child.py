@@ -1,7 +1,8 @@
-"""What a worker runs, a process of its own: see ``worker.py`` for the run's side.
+"""The program of a worker process that reads and decodes photos.
 
-It may be killed at any moment, by a file or by the run, so it owns nothing that lasts. Here it
-hands over a photo's pixels; ``labelling_program.py`` goes on and hands over its label.
+``protocol.py`` describes the conversation with the run. The process may be killed at any moment, by
+a malicious file or by the run, so it writes nothing to disk. ``labelling_child.py`` adds the
+models: a module of its own, as importing it loads ONNX Runtime, which decoding does not need.
 """
 
 from __future__ import annotations
@@ -36,41 +37,45 @@ from batch.workers.protocol import (
     pack_start_error,
 )
 
-# For what does not grow with the picture: libraries that are loaded late, and their threads.
+# Memory that does not grow with the picture: libraries that are loaded late, and their threads.
 HEADROOM_BYTES = 256 * 1024**2
-# Bytes of a file that is decoded while the run looks whether it knows it: as quickly done as asked.
+# Size of a file up to which it is decoded while the run decides the verdict: both take as long.
 SMALL_FILE_BYTES = 128 * 1024
-# Seconds after which it ends by itself: later than the run, if there is still one, ends it.
+# Seconds beyond ``decode_timeout`` after which the process ends itself if the run has not.
 GRACE_SECONDS = 5
-# Makes of a decoded photo what an answer holds.
+# Builds the reply payload from a decoded photo.
 PayloadBuilder = Callable[[Location, DecodedImage], DecodedImage | TimedRow]
 
 
 def main(connection: int, pixels: int, *limits: int) -> None:
-    """Answer questions until nobody is left to ask.
+    """Decode photos into shared memory until the run closes the connection.
 
-    ``connection`` and ``pixels`` are descriptors, of a socket and of a file of
-    ``MAX_SHARED_BYTES``; ``limits`` are those of ``FileLimits``, in its order.
+    Args:
+        connection: descriptor of the socket to the run.
+        pixels: descriptor of a file of ``MAX_SHARED_BYTES``.
+        limits: the fields of ``FileLimits``, in order.
     """
     with mmap.mmap(pixels, MAX_SHARED_BYTES) as shared:
 
-        def hand_over(_: Location, photo: DecodedImage) -> DecodedImage:
+        def share_pixels(_: Location, photo: DecodedImage) -> DecodedImage:
             data = photo.image.tobytes()
             shared[: len(data)] = data
             return photo
 
-        serve(connection, lambda: hand_over, FileLimits(*limits))
+        serve(connection, lambda: share_pixels, FileLimits(*limits))
 
 
 def serve(connection: int, open_builder: Callable[[], PayloadBuilder], limits: FileLimits) -> None:
-    """Get ready and say so, or what keeps it from that; then answer questions until the end.
+    """Send the greeting, then serve requests until the run closes the connection.
 
-    ``open_builder`` makes the function that turns a decoded photo into the rest of an answer.
+    Args:
+        connection: descriptor of the socket to the run.
+        open_builder: makes the payload builder; a ``BatchLabelError`` goes into the greeting.
+        limits: limits on memory, file size and time.
     """
     with (
         socket.socket(fileno=connection) as run_socket,
-        # The run may be gone, and then nobody needs the answer.
-        suppress(BrokenPipeError, ConnectionResetError),
+        suppress(BrokenPipeError, ConnectionResetError),  # the run is gone
     ):
         try:
             build_payload = open_builder()
@@ -83,14 +88,14 @@ def serve(connection: int, open_builder: Callable[[], PayloadBuilder], limits: F
 
 
 def compute_memory_limit(limits: FileLimits) -> int:
-    """Bytes that decoding a file may take, besides what the process takes to start."""
+    """Return the bytes that decoding may take, besides those of the started process."""
     return limits.max_pixels * MAX_BYTES_PER_PIXEL + limits.max_file_size + HEADROOM_BYTES
 
 
 def serve_requests(
     run_socket: socket.socket, build_payload: PayloadBuilder, limits: FileLimits
 ) -> None:
-    """Answer one question after the other, until the other side hangs up."""
+    """Serve requests one by one until the run closes the connection."""
     while head := _receive_bytes(run_socket, REQUEST_HEADER.size):
         length, digest, may_be_known, salvage, in_detail = REQUEST_HEADER.unpack(head)
         path = parse_location(os.fsdecode(_receive_bytes(run_socket, length)))
@@ -102,7 +107,7 @@ def serve_requests(
             _send_failure(run_socket, path, Reason.TOO_LARGE, "not enough memory to decode it")
         except ConnectionError:
             raise
-        except Exception as error:  # one photo must not end a run, whatever is wrong with it
+        except Exception as error:  # a photo must not end the run
             _send_failure(run_socket, path, Reason.INTERNAL, f"{type(error).__name__}: {error}")
         signal.alarm(0)
 
@@ -118,10 +123,10 @@ def _receive_bytes(run_socket: socket.socket, size: int) -> bytes:
 
 
 def _receive_file(run_socket: socket.socket) -> tuple[bytes, FileState]:
-    """Take the bytes of a file that the run has fetched."""
+    """Receive the bytes of a file that the run has fetched."""
     _, descriptors, _, _ = socket.recv_fds(run_socket, 1, 1)
     with os.fdopen(descriptors[0], "rb") as file:
-        file.seek(0)  # where the run, which wrote it, left off is the end
+        file.seek(0)  # the run, which shares the position, has written to the end
         data = file.read()
     return data, FileState(len(data))
 
@@ -154,10 +159,10 @@ def _serve_request(
     if request.may_be_known:
         run_socket.sendall(pack_reply(None, state, seconds))
         if len(data) <= SMALL_FILE_BYTES:
-            # What goes wrong goes wrong again below, once it is known that it matters.
+            # An error occurs again below, if the verdict is to label the photo.
             with suppress(Exception), decoding.of(DECODE):
                 photo = decode_image(path, data, limits.max_pixels, salvage, in_detail)
-        # The photo is not to blame for what the run takes to find out whether it is known.
+        # Stop the alarm: the time of the verdict does not count towards the photo's time limit.
         left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         verdict = _receive_bytes(run_socket, 1)
         signal.setitimer(signal.ITIMER_REAL, left)

@@ -1,6 +1,6 @@
-"""What a worker runs that labels photos all the way, with models of its own.
+"""The program of a worker process that decodes and labels photos on the CPU.
 
-Its models come from the run, and not from disk, so that all workers have the very same.
+The models come from the run, not from disk, so that all workers use the same.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from batch.workers.protocol import TimedRow
 
 
 def main(connection: int, plan: int, *limits: int) -> None:
-    """Label photos until nobody is left to ask.
+    """Label photos until the run closes the connection.
 
-    ``connection`` and ``plan`` are descriptors, of a socket and of a file with a ``Plan``, which
-    the run has written once it says so; ``limits`` are those of ``FileLimits``, in its order.
+    Args:
+        connection: descriptor of the socket to the run.
+        plan: descriptor of a file; it holds a ``LabellingPlan`` once ``PLAN_WRITTEN`` arrives.
+        limits: the fields of ``FileLimits``, in order.
     """
-    if os.read(connection, 1) != PLAN_WRITTEN:  # the run needs no worker
+    if os.read(connection, 1) != PLAN_WRITTEN:  # the run does not need a worker after all
         return
 
     def open_builder() -> PayloadBuilder:
@@ -32,7 +34,7 @@ def main(connection: int, plan: int, *limits: int) -> None:
 
 
 class RowBuilder:
-    """Turns decoded photos into labels."""
+    """Labels decoded photos."""
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller = labeller

@@ -1,4 +1,9 @@
-"""Photos are worked on in processes of their own, so that a bad file costs a row and no run."""
+"""The pool of worker processes: distributes requests, replaces lost workers, collects results.
+
+Photos are decoded in processes of their own, so that a malicious file ends a process and not the
+run. ``WorkerPool`` owns the processes; each call of ``stream`` or ``process`` uses some of them
+through a ``_WorkStream``, which talks to each process by a ``Worker`` (``worker.py``).
+"""
 
 from __future__ import annotations
 
@@ -33,21 +38,24 @@ from batch.workers.worker import (
 )
 
 PassedItem = TypeVar("PassedItem")
-# Of an item by its number.
+# The number of an item, and its result.
 NumberedResult: TypeAlias = tuple[int, PassedItem | tuple[WorkerRequest, WorkerResult]]
 
-# The time limit is waited for in so many parts at least, see ``CappedClock``.
+# Checks of the clock within a photo's time limit, see ``CappedClock``.
 CHECKS_PER_TIMEOUT = 50
-# Results that wait for one before them, where they are given in order.
+# Results in order that wait for an earlier one.
 MAX_HELD_RESULTS = 1_000
 
 
 class WorkerPool:
-    """Processes that read, decode and perhaps label photos.
+    """Worker processes for one task.
 
-    They are started as they are needed, and one that was lost is replaced. Safe to share
-    between threads, each of which uses its own processes at a time. They end with ``close``, or
-    when nobody holds this any more. The first may be ``launched`` already.
+    Processes are started when needed, and replaced when lost. Threads may share a pool: each call
+    uses processes of its own. The processes end with ``close`` or when the pool is collected.
+
+    Args:
+        task: the program and limits of the workers.
+        launched: the first worker, if it was started early.
     """
 
     def __init__(self, task: WorkerTask, launched: LaunchedWorker | None = None) -> None:
@@ -69,11 +77,11 @@ class WorkerPool:
         self.close()
 
     def start(self, check: StopCheck = never_stop) -> None:
-        """Start one, so that what keeps it from working shows; ``check`` may end the wait for it.
+        """Start a process, to find errors early; ``check`` may raise an exception to end the wait.
 
         Raises:
-            WorkerError: it does not start.
-            ModelError, ProviderError: its models do not work.
+            WorkerError: it did not start.
+            ModelError, ProviderError: a model does not work.
         """
         worker = self.acquire()
         try:
@@ -87,26 +95,31 @@ class WorkerPool:
     def stream(
         self,
         items: Iterable[WorkerRequest | PassedItem],
-        known: KnownRowLookup | None = None,
-        most: int = 1,
+        find_known: KnownRowLookup | None = None,
+        max_workers: int = 1,
         in_order: bool = False,
         check: StopCheck = never_stop,
     ) -> Generator[PassedItem | tuple[WorkerRequest, WorkerResult], None, None]:
-        """Have files worked on by up to ``most`` processes, and give each with its result.
+        """Process files and yield each request with its result.
 
-        Items that are no questions are passed on. Results come as they are ready or ``in_order``,
-        then at most ``MAX_HELD_RESULTS`` of them wait for one before them. ``known`` is asked for files
-        that may be known with the state of the file, before it is decoded. A file that takes too
-        long, or that the process does not survive, is a Failure. Once ``check`` raises
-        ``StopRequested``, no file is begun any more, and those in hand are finished. Closing the
-        iterator drops what is in flight.
+        A file that takes too long or crashes its process is a ``Failure``. Closing the iterator
+        drops the requests in flight.
+
+        Args:
+            items: requests; other items are passed on.
+            find_known: finds the row of a file with the same bytes; called before a file is decoded
+                if its request says ``may_be_known``.
+            max_workers: the concurrency limit.
+            in_order: yield in the order of ``items``, with at most ``MAX_HELD_RESULTS`` waiting,
+                instead of as soon as they are ready.
+            check: once it raises ``StopRequested``, current photos are finished and no others
+                started.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        stream = _WorkStream(
-            self, items, known, most, MAX_HELD_RESULTS if in_order else None, check
-        )
+        max_held = MAX_HELD_RESULTS if in_order else None
+        stream = _WorkStream(self, items, find_known, max_workers, max_held, check)
         with closing(stream.results()) as results:
             if not in_order:
                 for _, result in results:
@@ -119,31 +132,33 @@ class WorkerPool:
                     yield held.pop(stream.given)
                     stream.given += 1
 
-    def process(self, request: WorkerRequest, known: KnownRowLookup | None = None) -> WorkerResult:
-        """Have one file worked on, see ``stream``; a decoded photo can load its detail.
+    def process(
+        self, request: WorkerRequest, find_known: KnownRowLookup | None = None
+    ) -> WorkerResult:
+        """Process one file, as ``stream`` does; a decoded photo can load its detail.
 
         Raises:
             WorkerError, ModelError, ProviderError: as for ``start``.
         """
-        with closing(self.stream([request], known)) as results:
-            ((_, worked),) = results
-        content = worked.content
+        with closing(self.stream([request], find_known)) as results:
+            ((_, result),) = results
+        content = result.content
         if isinstance(content, Photo) and not request.in_detail:
             # Here, as it loads Pillow, which a run on the CPU leaves to its workers.
             from batch.vision.decode import choose_detail_loader
 
-            load = functools.partial(self._load_detail, request, worked.state)
-            side, most = max(content.image.size), self.task.limits.max_pixels
-            loader = choose_detail_loader(content, side, most, load)
-            worked = replace(worked, content=replace(content, load_detail=loader))
-        return worked
+            load = functools.partial(self._load_detail, request, result.state)
+            side, max_pixels = max(content.image.size), self.task.limits.max_pixels
+            loader = choose_detail_loader(content, side, max_pixels, load)
+            result = replace(result, content=replace(content, load_detail=loader))
+        return result
 
     def _load_detail(self, request: WorkerRequest, state: FileState | None) -> Photo | Failure:
         again = replace(request, digest=False, may_be_known=False, in_detail=True)
-        worked = self.process(again)
-        content = worked.content
-        if isinstance(content, Photo) and state and worked.state:
-            same = (worked.state.size, worked.state.mtime_ns) == (state.size, state.mtime_ns)
+        result = self.process(again)
+        content = result.content
+        if isinstance(content, Photo) and state and result.state:
+            same = (result.state.size, result.state.mtime_ns) == (state.size, state.mtime_ns)
             if not same:
                 detail = "it has changed while it was labelled"
                 return Failure(request.location, Stage.READ, Reason.UNREADABLE, detail)
@@ -151,13 +166,13 @@ class WorkerPool:
         return content
 
     def close(self) -> None:
-        """End all processes; those in use end as they are given back."""
+        """End all processes; those in use end when they are released."""
         with self._lock:
             self._is_closed = True
         self._end()
 
     def acquire(self) -> Worker:
-        """Give an idle process, or start one, which may not be ready yet."""
+        """Take an idle process, or start one, which may not be ready yet."""
         while True:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -166,10 +181,10 @@ class WorkerPool:
                 return Worker(self.task, launched)
             if worker.is_alive:
                 return worker
-            worker.kill()  # somebody else did, between two photos
+            worker.kill()  # it was killed while idle
 
     def release(self, worker: Worker) -> None:
-        """Take back a process that has nothing in hand."""
+        """Return an idle process to the pool."""
         with self._lock:
             if not self._is_closed:
                 self._idle.append(worker)
@@ -178,30 +193,29 @@ class WorkerPool:
 
 
 class _WorkStream(Generic[PassedItem]):
-    """One caller's use of some workers: what is asked of which, and what comes back.
+    """One call of ``WorkerPool.stream``: its workers, queued requests and results.
 
-    ``given`` is how many results the caller has been given in order, if ``most_held`` counts.
+    Attributes:
+        given: results that the caller has yielded in order, to limit the held ones.
     """
 
     def __init__(
         self,
         workers: WorkerPool,
         items: Iterable[WorkerRequest | PassedItem],
-        known: KnownRowLookup | None,
-        most: int,
-        most_held: int | None,
+        find_known: KnownRowLookup | None,
+        max_workers: int,
+        max_held: int | None,
         check: StopCheck,
     ) -> None:
         self.given = self._taken = 0
         self._workers = workers
         self._items = enumerate(items)
-        self._known = known
-        self._most = most
-        self._most_held = most_held
+        self._find_known = find_known
+        self._max_workers = max_workers
+        self._max_held = max_held
         self._check, self._has_stopped = check, False
-        self._queued: deque[NumberedRequest] = (
-            deque()
-        )  # not asked yet, or of a worker that was lost
+        self._queued: deque[NumberedRequest] = deque()  # new, or of a lost worker
         self._active: list[Worker] = []
         self._in_flight = workers.task.in_flight
         self._selector = selectors.DefaultSelector()
@@ -213,7 +227,7 @@ class _WorkStream(Generic[PassedItem]):
         self._failed_starts, self._start_at = 0, 0.0
 
     def results(self) -> Generator[NumberedResult[PassedItem], None, None]:
-        """Give numbered results until all that was asked is answered."""
+        """Yield numbered results until all items have one."""
         try:
             while True:
                 self._check_stop()
@@ -237,7 +251,7 @@ class _WorkStream(Generic[PassedItem]):
                     worker.kill()
 
     def _check_stop(self) -> None:
-        """If the run is to end, let the workers finish what they have in hand, and nothing else."""
+        """If the run is to stop, drop all requests but the workers' current ones."""
         if not self._queued and not any(len(worker.in_flight) > 1 for worker in self._active):
             return
         try:
@@ -249,7 +263,7 @@ class _WorkStream(Generic[PassedItem]):
                 worker.drop_queued()
 
     def _dispatch(self) -> Iterator[NumberedResult[PassedItem]]:
-        """Ask all workers that have room, the idle ones first, and start others if none has."""
+        """Send requests to workers with room, idle ones first; if none has room, start others."""
         while not self._has_stopped:
             for level in range(1, self._in_flight + 1):
                 for worker in tuple(self._active):
@@ -260,17 +274,17 @@ class _WorkStream(Generic[PassedItem]):
                         if worker.send_request(self._queued[0], self._clock.now):
                             self._queued.popleft()
             starting = sum(not worker.is_ready for worker in self._active)
-            if len(self._active) >= self._most or self._clock.now < self._start_at:
+            if len(self._active) >= self._max_workers or self._clock.now < self._start_at:
                 return
-            # One for each file that waits.
+            # Start one worker per queued request.
             yield from self._take_items(starting + 1)
             if len(self._queued) <= starting or not self._add_worker():
                 return
 
     def _take_items(self, count: int) -> Iterator[NumberedResult[PassedItem]]:
-        """Take items until so many questions wait; others are results already."""
+        """Take items until ``count`` requests are queued; yield those that are not requests."""
         while len(self._queued) < count:
-            if self._most_held is not None and self._taken >= self.given + self._most_held:
+            if self._max_held is not None and self._taken >= self.given + self._max_held:
                 return
             for number, item in self._items:
                 self._taken = number + 1
@@ -283,7 +297,11 @@ class _WorkStream(Generic[PassedItem]):
                 return
 
     def _add_worker(self) -> bool:
-        """Add a worker; False if it does not start."""
+        """Add a worker.
+
+        Returns:
+            False if it did not start.
+        """
         try:
             worker = self._workers.acquire()
         except WorkerError as error:
@@ -296,12 +314,12 @@ class _WorkStream(Generic[PassedItem]):
     def _receive(self, worker: Worker) -> Iterator[NumberedResult[PassedItem]]:
         is_new = not worker.has_replied
         try:
-            for asked, worked in worker.receive(self._known, self._clock):
+            for asked, result in worker.receive(self._find_known, self._clock):
                 if is_new:
                     self._failed_starts, self._workers.has_started = 0, True
-                yield asked.number, (_drop_data(asked.request), worked)
+                yield asked.number, (_drop_data(asked.request), result)
                 if self._has_stopped:
-                    self._remove_worker(worker)  # which begins with the next
+                    self._remove_worker(worker)  # it has started its next request
                     return
         except WorkerLost as lost:
             yield from self._replace_lost(worker, lost)
@@ -321,13 +339,13 @@ class _WorkStream(Generic[PassedItem]):
     def _replace_lost(
         self, worker: Worker, lost: WorkerLost
     ) -> Iterator[NumberedResult[PassedItem]]:
-        """Let go of a lost worker: the file in hand fails, and others get those behind it."""
+        """Fail the current photo of a lost worker, and queue its other requests again."""
         self._remove_worker(worker)
         if worker.in_flight:
-            asked, worked = worker.fail_current(lost)
+            asked, result = worker.fail_current(lost)
             if not self._has_stopped:
                 self._queued.extendleft(reversed(worker.in_flight))
-            yield asked.number, (_drop_data(asked.request), worked)
+            yield asked.number, (_drop_data(asked.request), result)
         elif not worker.has_replied:
             self._count_failed_start(make_start_error(f"{lost}, before its first photo"))
 
@@ -337,10 +355,10 @@ class _WorkStream(Generic[PassedItem]):
         worker.kill()
 
     def _count_failed_start(self, error: WorkerError) -> None:
-        """Try again in a while: once a process has started, others do unless something runs short.
+        """Schedule another attempt after ``RETRY_SECONDS``.
 
         Raises:
-            WorkerError: that has not helped, or none has ever started.
+            WorkerError: no process has ever started, or ``MAX_START_ATTEMPTS`` failed in a row.
         """
         self._failed_starts += 1
         if not self._workers.has_started or self._failed_starts == MAX_START_ATTEMPTS:
@@ -349,7 +367,7 @@ class _WorkStream(Generic[PassedItem]):
 
 
 def _drop_data(request: WorkerRequest) -> WorkerRequest:
-    """Let go of a photo's data, which a result that waits for others needs no more."""
+    """Drop the photo's data, so that a held result does not keep it in memory."""
     return request if request.data is None else replace(request, data=None)
 
 

@@ -1,4 +1,9 @@
-"""What keeps a process that reads what anybody may have made from harming any other."""
+"""Starts worker processes, shares files with them and limits their resources.
+
+The run starts a process, which inherits a socket and a file without a name. ``launch_early`` does
+so before the run knows its models: the process loads its libraries meanwhile, and ``announce_plan``
+tells it that its plan is in the file. ``protocol.py`` describes what follows.
+"""
 
 from __future__ import annotations
 
@@ -25,72 +30,48 @@ if TYPE_CHECKING:
     # It loads numpy, and a worker is started before the run has time for that.
     from batch.vision.plan import LabellingPlan
 
-# Added to how gladly the kernel kills it when memory runs short, in thousandths of that memory.
-OOM_SCORE = 500
-
-
-def limit_process(memory: int, largest_file: int) -> None:
-    """Limit what this process may take besides what it has, and let it die before any other does.
-
-    Args:
-        memory: bytes of memory.
-        largest_file: bytes of a file that it writes.
-    """
-    # Should the run have been started with the alarm blocked or ignored.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    _lower_limit(resource.RLIMIT_CORE, 0)
-    _lower_limit(resource.RLIMIT_FSIZE, largest_file)
-    with suppress(OSError):  # there is no /proc on macOS, nor does it enforce the limit
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _lower_limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
-    with suppress(OSError):
-        score = Path("/proc/self/oom_score_adj")
-        score.write_text(str(min(1000, int(score.read_text()) + OOM_SCORE)))
-
-
-def _lower_limit(kind: int, most: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(kind, (most, most))
-
-
-# == How a worker, a process of its own, is started, and how it can end.
-
-FEWER_WORKERS = "or ask for fewer --workers"
+FEWER_WORKERS = "or use fewer --workers"
 START_REMEDIES = {
     errno.EAGAIN: f"allow more processes (ulimit -u, TasksMax or pids.max), {FEWER_WORKERS}",
     errno.ENOMEM: f"free some memory, {FEWER_WORKERS}",
     errno.EMFILE: f"raise the limit on open files (ulimit -n), {FEWER_WORKERS}",
     errno.ENFILE: f"raise the system's limit on open files (fs.file-max), {FEWER_WORKERS}",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f), which holds for memory too",
-    errno.ENOSPC: f"free some memory, or space in the folder for temporary files, {FEWER_WORKERS}",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), which applies to memory too",
+    errno.ENOSPC: f"free some memory, or space in the temporary folder, {FEWER_WORKERS}",
 }
-# Once a process has started, others do too, unless memory or processes run short for a while.
+# After the first process has started, a failure is mostly a temporary shortage of memory or
+# processes.
 MAX_START_ATTEMPTS = 3
-RETRY_SECONDS = 1.0  # seconds between them
-EXIT_TIMEOUT_SECONDS = 2.0  # seconds for a process to be gone; a disk that hangs can hold it longer
+RETRY_SECONDS = 1.0  # between these attempts
+EXIT_TIMEOUT_SECONDS = 2.0  # for a process to exit, which disk I/O that hangs can delay further
 DECODING_PROGRAM = "batch.workers.child"
 LABELLING_PROGRAM = "batch.workers.labelling_child"
 PLAN_WRITTEN = b"\1"
+# Added to the process's OOM score (0 to 1000), so that the kernel kills it before the run.
+OOM_SCORE = 500
 PACKAGE = Path(__file__).parent.parent
 START_SCRIPT = Path(__file__).with_name("start.py")
-# They come to a whole group of processes, but the run alone decides what becomes of them, and
-# finishes what it has in hand.
+# Signals to the whole process group, which workers ignore: the run decides when they end.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
 WORKER_ENVIRONMENT = {
-    # glibc: keep what one photo took for the next. To ask the kernel for it anew costs 0.3 ms for
+    # glibc: keep freed memory for the next photo. To get it from the kernel again costs 0.3 ms for
     # a portrait of 350 pixels, which is decoded in 0.45 ms.
     "MALLOC_MMAP_THRESHOLD_": str(8 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(32 * 1024**2),
-    # Numpy's sums, where numpy is needed at all, are not worth a thread a core.
+    # NumPy's few sums are not worth a thread per core.
     "OPENBLAS_NUM_THREADS": "1",
 }
 
 
 @dataclass(frozen=True)
 class LaunchedWorker:
-    """A process that was started and loads its program: ``file`` is shared with it."""
+    """A worker process that was started and loads its program.
+
+    Attributes:
+        process: the process.
+        connection: the run's end of the socket.
+        file: the file that the process has inherited, for the plan or for pixels.
+    """
 
     process: subprocess.Popen[bytes]
     connection: socket.socket
@@ -98,13 +79,13 @@ class LaunchedWorker:
 
     def announce_plan(self) -> None:
         """Tell the process that its plan is in the file."""
-        with suppress(ConnectionError):  # it is gone, which shows as its answer is waited for
+        with suppress(ConnectionError):  # it is gone, which shows when its greeting is due
             self.connection.sendall(PLAN_WRITTEN)
 
     def close(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self.process.kill()
-        # One that a disk holds is buried by `subprocess` when another one starts.
+        # `subprocess` reaps a process that hangs in disk I/O when it starts another one.
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(EXIT_TIMEOUT_SECONDS)
         self.connection.close()
@@ -112,10 +93,10 @@ class LaunchedWorker:
 
 
 def launch_worker(program: str, file: BinaryIO, limits: FileLimits) -> LaunchedWorker:
-    """Start a process that runs ``main`` of the module ``program``, and do not wait for it.
+    """Start a process that runs ``main`` of the module ``program``, without waiting for it.
 
     Raises:
-        WorkerError: it does not start.
+        WorkerError: the process can't be started.
     """
     try:
         with ExitStack() as undo:
@@ -124,14 +105,15 @@ def launch_worker(program: str, file: BinaryIO, limits: FileLimits) -> LaunchedW
             theirs.close()
             undo.pop_all()
     except OSError as error:
-        raise make_system_error("a worker process does not start", error) from error
+        raise make_system_error("a worker process did not start", error) from error
     return LaunchedWorker(process, ours, file)
 
 
 def launch_early(limits: FileLimits) -> LaunchedWorker | None:
-    """Start a worker that labels, and give it its plan later; None if it does not start.
+    """Start a labelling worker before its plan is known.
 
-    Then whoever needs one is told why.
+    Returns:
+        The worker; None if it can't be started, which the start of the next worker reports.
     """
     file = None
     try:
@@ -148,16 +130,15 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Start a process that runs ``main`` of the module ``program``.
 
-    Of this process it inherits two descriptors and nothing else: ``connection``, a socket,
-    and ``file``, what the program reads or writes.
+    It inherits two descriptors only: ``connection``, a socket, and ``file``, which the program
+    reads or writes.
     """
     flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
     command = [
         *(sys.executable, *flags, str(START_SCRIPT)),
         *(str(PACKAGE), program, str(connection), str(file)),
         ",".join(map(str, astuple(limits))),
-        # "" is wherever somebody stands.
-        *(entry for entry in sys.path if entry),
+        *(entry for entry in sys.path if entry),  # "" is the working directory
     ]
     with _block_signals(GROUP_SIGNALS):
         return subprocess.Popen(
@@ -171,10 +152,10 @@ def start_process(
 
 
 def create_shared_file(size: int = 0) -> BinaryIO:
-    """Make a file of ``size`` bytes without a name, in memory where the system has such files.
+    """Make a file of ``size`` bytes without a name, in memory if the system supports it.
 
     Raises:
-        WorkerError: the system refuses.
+        WorkerError: memory, disk space or descriptors run short.
     """
     with translate_sharing_errors():
         descriptor = _open_nameless_file()
@@ -187,28 +168,43 @@ def create_shared_file(size: int = 0) -> BinaryIO:
 
 
 def write_shared(file: BinaryIO, data: bytes) -> None:
-    """Write all of what workers are to read into such a file.
+    """Write all of the data to a file from ``create_shared_file``.
 
     Raises:
-        WorkerError: the system refuses.
+        WorkerError: memory or disk space runs short.
     """
     with translate_sharing_errors():
         rest = memoryview(data)
-        while rest:  # the system takes 2 GiB at a time at most
+        while rest:  # a call writes 2 GiB at most
             rest = rest[file.write(rest) :]
 
 
 def seal_file(file: BinaryIO) -> None:
-    """Let nobody change such a file any more, if it is in memory."""
+    """Make a file from ``create_shared_file`` read-only for good, if it is in memory."""
     if sys.platform == "linux":
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        with suppress(OSError):  # a file on disk, where the system has no others
+        with suppress(OSError):  # a file on disk
             fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, seals)
+
+
+def write_plan(plan: LabellingPlan, file: BinaryIO) -> None:
+    """Write a plan to a file from ``create_shared_file``, and make it read-only."""
+    write_shared(file, pickle.dumps(plan))
+    seal_file(file)
+
+
+def read_plan(descriptor: int) -> LabellingPlan:
+    """Read the plan from an inherited file, whose position other processes share.
+
+    Unpickling is safe, as only the run writes the file.
+    """
+    plan: LabellingPlan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    return plan
 
 
 @contextmanager
 def translate_sharing_errors() -> Iterator[None]:
-    """Turn what the system refuses of a file for workers into a ``WorkerError``."""
+    """Raise a ``WorkerError`` for an ``OSError`` of a shared file."""
     try:
         yield
     except OSError as error:
@@ -220,14 +216,14 @@ def _open_nameless_file() -> int:
         try:
             return os.memfd_create("shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):  # as sandboxes have it
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # refused by a sandbox
                 raise
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
 def describe_exit(code: int) -> str:
-    """Say in words how a process ended, from its return code."""
+    """Describe how a process ended, by its return code."""
     if code >= 0:
         return f"ended with exit status {code}"
     if code == -signal.SIGKILL:
@@ -237,23 +233,24 @@ def describe_exit(code: int) -> str:
 
 
 def make_start_error(why: str) -> WorkerError:
-    """Make the exception for a process that can't be started."""
-    return WorkerError(
-        f"a worker process does not start ({why})",
-        f"look whether {sys.executable} runs, and whether memory and processes are left",
-    )
+    """Make the exception for a process that did not start."""
+    return WorkerError(f"a worker process did not start ({why})", _default_remedy())
 
 
-def make_system_error(what: str, error: OSError) -> WorkerError:
-    """Make the exception for what the system refuses; ``what`` says what can't be done."""
+def make_system_error(problem: str, error: OSError) -> WorkerError:
+    """Make the exception for an ``OSError``, with the remedy for its cause."""
     why = error.strerror or str(error)
-    default = f"look whether {sys.executable} runs, and whether memory and processes are left"
-    return WorkerError(f"{what} ({why})", START_REMEDIES.get(error.errno or 0, default))
+    remedy = START_REMEDIES.get(error.errno or 0, _default_remedy())
+    return WorkerError(f"{problem} ({why})", remedy)
+
+
+def _default_remedy() -> str:
+    return f"check that {sys.executable} runs, and that memory and processes are not exhausted"
 
 
 @contextmanager
 def _block_signals(signals: set[signal.Signals]) -> Iterator[None]:
-    """Keep signals from this thread, and for good from the processes that it starts."""
+    """Block signals in this thread, and for good in the processes that it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -261,19 +258,27 @@ def _block_signals(signals: set[signal.Signals]) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# == What a worker needs to label photos, as the run hands it over.
+def limit_process(memory: int, largest_file: int) -> None:
+    """Set resource limits and the OOM score of this process.
 
-
-def write_plan(plan: LabellingPlan, file: BinaryIO) -> None:
-    """Write a plan into a file that workers inherit, and that none of them can change."""
-    write_shared(file, pickle.dumps(plan))
-    seal_file(file)
-
-
-def read_plan(descriptor: int) -> LabellingPlan:
-    """Read the plan in an inherited file, from its start wherever others have read to.
-
-    It is unpickled: only the run can have written it.
+    Args:
+        memory: bytes of memory, besides those in use.
+        largest_file: bytes of a file that the process may write.
     """
-    plan: LabellingPlan = pickle.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
-    return plan
+    # The process may have inherited a blocked or ignored alarm.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    _lower_limit(resource.RLIMIT_CORE, 0)
+    _lower_limit(resource.RLIMIT_FSIZE, largest_file)
+    with suppress(OSError):  # macOS has no /proc and does not enforce the limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _lower_limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+    with suppress(OSError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(min(1000, int(score.read_text()) + OOM_SCORE)))
+
+
+def _lower_limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(kind, (most, most))

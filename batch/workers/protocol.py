@@ -1,7 +1,26 @@
-"""What passes between a run and its workers: questions, perhaps a verdict, and replies.
+r"""The messages between a run and a worker process, and their checks.
 
-A file may have taken over the process that replies, so that nothing is believed that was not
-checked, and nothing is unpickled.
+    run: worker.py                                      worker: child.py, labelling_child.py
+    --------------                                      ------------------------------------
+    start a process with a socket and a file      --->  import the program (start.py)
+    [labelling] write the plan to the file; b"\1" --->  read the plan, open the models
+                                                  <---  greeting: b"\n", or a line with the error
+
+    for each photo:
+    request: REQUEST_HEADER, path                 --->  read the file
+    [URL] b"\0" with a descriptor of the data     --->  read the data instead
+    [may_be_known]                                <---  READ reply: size, times, digest
+    [may_be_known] VERDICT_LABEL or VERDICT_SKIP  --->  skip: send no other reply
+                                                  <---  reply: REPLY_HEADER and a text (a failure,
+                                                        a row or what is missing of a picture)
+    close the socket                              --->  exit
+
+The pixels of a decoded picture lie in the file, which both sides share. A labelling worker uses the
+file for its plan and sends rows only; it gets up to ``MAX_IN_FLIGHT`` requests ahead and replies in
+their order.
+
+A malicious photo may control the worker process. So every reply is checked before it is used, and
+nothing from a worker is unpickled.
 """
 
 from __future__ import annotations
@@ -32,30 +51,28 @@ from batch.timings import CLASSIFY, CROP, DECODE, FACES
 if TYPE_CHECKING:  # Pillow costs start-up time, and a run on the CPU needs none of it
     from batch.vision.decode import DecodedImage
 
-# Asks for a photo: the length of its path in bytes, which follow; whether a digest, a verdict
-# before it is decoded, what is there of a truncated photo, and the photo's detail are wanted. If
-# the path is a URL, a zero byte comes next, and with it the descriptor of a file with its bytes.
+# Length of the path in bytes, then the flags ``digest``, ``may_be_known``, ``salvage`` and
+# ``in_detail`` of a ``WorkerRequest``. The path follows.
 REQUEST_HEADER = struct.Struct("<I????")
-# Of a reply: its kind; whether the file was read, its size, mtime, ctime, inode and digest; seconds
-# of reading and of STAGES; rows, columns, width and height of a picture; and the length of its
-# text, which follows: a failure, a row or what is wrong with a picture. The mtime is in seconds and
-# nanoseconds, as 64 bits of nanoseconds end in 2262 and files do not.
+# Kind; whether the file was read; its size, mtime (seconds, nanoseconds), ctime, inode and SHA-256;
+# seconds of reading and of REPLY_STAGES; rows, columns, file width and file height of a picture;
+# length of the text in bytes. The text follows: a failure, a row, or why a picture is incomplete.
+# The mtime has two fields, as 64 bits of nanoseconds end in 2262 and file systems go beyond that.
 REPLY_HEADER = struct.Struct("<B ?qqIqq32s d4d IIII I")
-# The verdict on a file that was read: whether it is to be labelled.
+# The stages, besides reading, with seconds in a reply.
+REPLY_STAGES = (DECODE, FACES, CROP, CLASSIFY)
 VERDICT_LABEL, VERDICT_SKIP = b"\1", b"\0"
-# Room for a detail. Of the file, which is in memory, only what was written so far takes any.
+# Size of the file for pixels, enough for a detail. It takes memory only for the bytes written.
 MAX_SHARED_BYTES = max(MAX_SIDE * MAX_SIDE, MAX_DETAIL_PIXELS) * 3
-
+# Errors that a worker may report in its greeting, by name.
 START_ERRORS = {kind.__name__: kind for kind in (ModelError, ProviderError)}
 
 _NO_DIGEST, _NO_SIZE = bytes(32), (0, 0, 0, 0)
 _NS_PER_SECOND = 1_000_000_000
-# Those whose seconds are in a reply, besides reading.
-REPLY_STAGES = (DECODE, FACES, CROP, CLASSIFY)
 
 
 class ReplyKind(IntEnum):
-    """What a reply holds; after ``READ`` a worker waits for the verdict."""
+    """The content of a reply; after ``READ`` a worker waits for the verdict."""
 
     FAILURE = 0
     READ = 1
@@ -64,22 +81,21 @@ class ReplyKind(IntEnum):
 
 
 class InvalidReply(Exception):
-    """A reply that no sound process sends."""
+    """A reply that an intact worker does not send."""
 
 
 @dataclass(frozen=True)
 class WorkerRequest:
-    """What a worker is asked for a file.
+    """A request to process one file.
 
     Attributes:
-        location: where the file lies. A worker reads paths itself.
-        data: the bytes of a file at a URL: a worker lacks what it takes to fetch them, and what
-            may take it over shall not have that either.
-        digest: whether the SHA-256 of its bytes is wanted.
-        may_be_known: whether its row may be known, by the digest: the worker then asks before it
-            decodes the file.
-        salvage: whether the readable part of a truncated photo will do, see ``decode_upright``.
-        in_detail: whether the photo's detail is wanted.
+        location: path or URL of the file. A worker reads paths itself.
+        data: the bytes of a file at a URL. A worker never has the credentials to fetch them.
+        digest: whether to reply with the SHA-256 of the bytes.
+        may_be_known: whether the run may have a row for these bytes: the worker then sends a READ
+            reply and waits for the verdict.
+        salvage: whether to accept the readable part of a truncated photo, see ``decode_image``.
+        in_detail: whether to decode the photo at the size of a detail.
     """
 
     location: Location
@@ -92,9 +108,14 @@ class WorkerRequest:
 
 @dataclass(frozen=True)
 class SharedPixels:
-    """The pixels that were handed over: rows, columns, and the file's width and height.
+    """The shape of a decoded picture in the shared file: RGB ``uint8`` [rows, columns, 3].
 
-    ``salvaged`` is as in ``DecodedImage``.
+    Attributes:
+        rows: rows of pixels.
+        columns: columns of pixels.
+        width: width of the photo in its file, in pixels.
+        height: height of the photo in its file, in pixels.
+        salvaged: why the picture is incomplete, as in ``DecodedImage``.
     """
 
     rows: int
@@ -106,7 +127,7 @@ class SharedPixels:
 
 @dataclass(frozen=True)
 class TimedRow:
-    """A photo's row, and the seconds that each stage took."""
+    """A photo's row and the seconds of each stage."""
 
     row: Row
     seconds: Mapping[str, float]
@@ -114,10 +135,14 @@ class TimedRow:
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What a worker says of one file.
+    """A worker's reply about one file.
 
-    ``content`` is None if it waits for a verdict, a picture whose pixels are in the memory that is
-    shared with it, a failure, or a row as text. ``seconds`` are those of each stage.
+    Attributes:
+        content: the shape of the picture in the shared file, a failure, or a row as text; None if
+            the worker waits for the verdict.
+        state: size, times, inode and digest of the file; None if it could not be read.
+        read_seconds: seconds of reading.
+        seconds: seconds by stage.
     """
 
     content: SharedPixels | Failure | bytes | None
@@ -127,13 +152,13 @@ class WorkerReply:
 
 
 def pack_start_error(error: BatchLabelError) -> bytes:
-    """Write what keeps a worker from working as its first line."""
+    """Write the greeting of a worker that can't start."""
     words = [type(error).__name__, error.problem, error.remedy]
     return json.dumps(words).encode() + b"\n"
 
 
 def unpack_start_error(line: bytes) -> BatchLabelError | None:
-    """Read a worker's first line, if it says what keeps it from working."""
+    """Read the error in a greeting; None if the line is not from ``pack_start_error``."""
     try:
         name, problem, remedy = map(str, json.loads(line))
         return START_ERRORS[name](problem, remedy)
@@ -142,7 +167,7 @@ def unpack_start_error(line: bytes) -> BatchLabelError | None:
 
 
 def pack_request(request: WorkerRequest) -> bytes:
-    """Write a question, without the descriptor of its data."""
+    """Write a request; the descriptor of its data is sent separately."""
     path = os.fsencode(request.location)
     flags = (request.digest, request.may_be_known, request.salvage, request.in_detail)
     return REQUEST_HEADER.pack(len(path), *flags) + path
@@ -154,7 +179,7 @@ def pack_reply(
     read_seconds: float = 0.0,
     decode_seconds: float = 0.0,
 ) -> bytes:
-    """Write a reply; its content is None to ask for the verdict."""
+    """Write a reply; content None asks for the verdict."""
     known = state or FileState()
     mtime = divmod(known.mtime_ns or 0, _NS_PER_SECOND)
     inode = (known.ctime_ns or 0, known.inode or 0)
@@ -171,17 +196,20 @@ def pack_reply(
         kind, size = ReplyKind.PICTURE, (rows, columns, content.width, content.height)
         text = content.salvaged.encode(errors="replace")
     passed = [by_stage.get(stage, 0.0) for stage in REPLY_STAGES]
-    passed[0] += decode_seconds  # besides what the labeller has decoded
+    passed[0] += decode_seconds  # the labeller may have decoded as well
     return REPLY_HEADER.pack(kind, *read, read_seconds, *passed, *size, len(text)) + text
 
 
 def unpack_reply(
     request: WorkerRequest, data: bytearray, start: int
 ) -> tuple[WorkerReply, int] | None:
-    """Read the reply that begins at ``start``, and give where it ends; None until all is there.
+    """Read the reply that begins at ``start``.
+
+    Returns:
+        The reply and the position of its end; None if the reply is not complete yet.
 
     Raises:
-        BadReply: it can't be true.
+        InvalidReply: a value is out of its range or does not answer the request.
     """
     at = start + REPLY_HEADER.size
     if len(data) < at:
@@ -196,7 +224,7 @@ def unpack_reply(
     end = at + length
     if len(data) < end:
         return None
-    # Which is False for what is no number.
+    # Also rejects NaN.
     if not all(0 <= each < 1e9 for each in rest[:5]):
         raise InvalidReply(f"{read_seconds} and {passed} seconds")
     if size < 0 or nanoseconds >= _NS_PER_SECOND:
@@ -205,7 +233,7 @@ def unpack_reply(
         raise InvalidReply(f"a reply of kind {kind}")
     state = None
     if is_known:
-        # Zero if it is unknown, such as that of a photo that the run has fetched.
+        # Zero means unknown, as for data that the run has fetched.
         change = (ctime or None, inode or None)
         digest = sha256 if request.digest else None
         state = FileState(size, mtime * _NS_PER_SECOND + nanoseconds, digest, None, *change)
@@ -241,16 +269,16 @@ def _unpack_content(
 def unpack_checked_row(
     path: Location, text: bytes, labels: tuple[str, ...], outputs: tuple[str, ...]
 ) -> Row:
-    """Read a photo's row and check that the models can have given it.
+    """Read a row and check it against the models' labels and outputs.
 
     Args:
         path: the photo.
         text: the row, as ``pack_row`` writes it.
         labels: the models' labels.
-        outputs: the labels and then the abstain outputs; a face may lack some of the latter.
+        outputs: the labels, then the abstain outputs; a face may lack some of the latter.
 
     Raises:
-        BadReply: it is not such a row.
+        InvalidReply: the text is not a row, or not one of these models.
     """
     try:
         row = unpack_row(path, text)

@@ -1,7 +1,7 @@
-"""The first lines of a process that decodes photos, run by their file's name.
+"""The script that starts a worker process: imports a program and runs its ``main``.
 
-Whatever folder it is started in, it finds the modules that the run has found: this very
-package, without what ``__init__`` offers to users, and by the run's own path all else.
+It takes ``batch`` from the run's own package, without the imports of ``batch/__init__.py``, and all
+else from the run's ``sys.path``, in any working directory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from types import ModuleType
 
 
 def main(package: str, program: str, connection: str, pixels: str, limits: str, *path: str) -> None:
-    """Run a module's ``main``; what keeps it from being imported is said on ``connection``."""
+    """Run a module's ``main``; an import error is sent on ``connection``.
+
+    Args:
+        package: folder of the package ``batch``.
+        program: name of the module.
+        connection: descriptor of the socket to the run.
+        pixels: descriptor of the file that the run shares with the process.
+        limits: the fields of ``FileLimits``, joined by commas.
+        path: entries of ``sys.path``.
+    """
     sys.path[:] = path
     sys.modules["batch"] = batch = ModuleType("batch")
     batch.__path__ = [package]
-    # Nothing that is loaded becomes garbage: not to look for any takes a twentieth of the time.
-    gc.disable()
+    gc.disable()  # imports leave no garbage; this saves a twentieth of their time
     try:
         module = importlib.import_module(program)
     except BaseException as error:
@@ -28,8 +36,7 @@ def main(package: str, program: str, connection: str, pixels: str, limits: str, 
     gc.freeze()
     gc.enable()
     module.main(int(connection), int(pixels), *map(int, limits.split(",")))
-    # Nothing is buffered, and to take all libraries apart would take longer than a photo does.
-    os._exit(0)
+    os._exit(0)  # nothing is buffered, and unloading the libraries would take longer than a photo
 
 
 if __name__ == "__main__":

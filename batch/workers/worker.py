@@ -1,4 +1,7 @@
-"""One worker, a process, seen from the run: see ``program.py`` for its side."""
+"""The run's side of one worker process: sends requests, checks replies, enforces the time limit.
+
+``protocol.py`` describes the conversation, ``child.py`` is the process's side.
+"""
 
 from __future__ import annotations
 
@@ -46,22 +49,22 @@ from batch.workers.protocol import (
     unpack_start_error,
 )
 
-# Gives a file the row of another one with the same bytes (their SHA-256), if there is one.
+# Finds the row of a file with the same bytes (by SHA-256) for a path; None if there is none.
 KnownRowLookup = Callable[[Location, FileState], Row | None]
 
-START_TIMEOUT_SECONDS = 60.0  # seconds, for a machine that is busy with much else
-# Photos that a worker has in hand and before it: it never waits for the next one, even while the
+START_TIMEOUT_SECONDS = 60.0  # enough for a busy machine
+# Requests that a labelling worker holds, so that it never waits for the next one, even while the
 # run commits its journal.
 MAX_IN_FLIGHT = 4
-_READ_BYTES = 1 << 18  # bytes
-_EXIT_WAIT_SECONDS = 0.5  # seconds from the end of a connection to that of its process
-_STOP_CHECK_SECONDS = 0.5  # seconds between two looks whether the start of a process is waited for
-# Times that there is nothing to read although the system says so, as out-of-band data make it.
+_READ_BYTES = 1 << 18
+_EXIT_WAIT_SECONDS = 0.5  # from the end of a connection to the end of its process
+_STOP_CHECK_SECONDS = 0.5  # between checks for a stop while a process starts
+# Empty reads of a socket that the system reports as readable, which out-of-band data cause.
 _MAX_IDLE_READS = 100
 
 
 class WorkerLost(Exception):
-    """The process is gone or of no more use, and the photo that it had in hand is not decoded."""
+    """The worker process crashed, timed out or sent an invalid reply; its current photo fails."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -71,10 +74,14 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker is to do: the module whose ``main`` it runs, and within which limits.
+    """The program and limits of a worker.
 
-    Without a ``plan`` it hands over pixels. With one, an open file that the program reads, it hands
-    over labels, which are out of ``labels``; ``outputs`` are these and the abstain outputs.
+    Attributes:
+        limits: limits on a file's size, pixels and decoding time.
+        program: the module with the worker's ``main``.
+        plan: open file with a ``LabellingPlan``; None for a worker that only decodes.
+        labels: the models' labels, if the worker labels.
+        outputs: the labels, then the abstain outputs.
     """
 
     limits: FileLimits
@@ -85,25 +92,28 @@ class WorkerTask:
 
     @property
     def in_flight(self) -> int:
-        """The most photos in flight: one if their pixels take turns in one place."""
+        """Requests that a worker holds at most: one if it shares its file for pixels."""
         return MAX_IN_FLIGHT if self.plan else 1
 
 
 class NumberedRequest(NamedTuple):
-    """A question and its number, which the caller chooses."""
+    """A request and the number that its caller gave it."""
 
     number: int
     request: WorkerRequest
 
 
 class Worker:
-    """A process that reads, decodes and perhaps labels photos, one after the other.
+    """A process that reads and decodes photos, and labels them if its task has a plan.
 
-    It is asked for several at a time, and replies in the same order. Times are those of a
-    ``CappedClock``.
+    It holds several requests and replies in their order. Times are seconds of a ``CappedClock``.
+
+    Args:
+        task: the program and limits of the worker.
+        launched: a process of this task that was started early.
 
     Raises:
-        WorkerError: the system refuses to start it.
+        WorkerError: the process can't be started.
     """
 
     def __init__(self, task: WorkerTask, launched: LaunchedWorker | None = None) -> None:
@@ -122,21 +132,21 @@ class Worker:
             undo.pop_all()
         self._connection.setblocking(False)
         self.is_ready = self.has_replied = False
-        self._is_gone = False  # of which ``receive`` tells once all is read
+        self._is_gone = False  # ``receive`` reports it after it has read all replies
         self._idle_reads = 0
-        self.in_flight: deque[NumberedRequest] = deque()
+        self.in_flight: deque[NumberedRequest] = deque()  # the current photo first
         self._received = bytearray()
-        self._has_verdict = False  # on the photo in hand
-        self._since = 0.0  # when that photo was begun, or the process started
-        self._started = self._verdict_seconds = 0.0  # the same by the real clock
+        self._has_verdict = False  # whether the verdict on the current photo was sent
+        self._since = 0.0  # when the current photo or the process was started
+        self._started = self._verdict_seconds = 0.0  # the same by ``perf_counter``
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process ID."""
         return self._process.pid
 
     def fileno(self) -> int:
-        """Give the descriptor that can be read when the process has something to say."""
+        """Return the descriptor of the socket, for selectors."""
         return self._connection.fileno()
 
     @property
@@ -145,9 +155,9 @@ class Worker:
         return self._process.poll() is None
 
     def has_room(self, most: int) -> bool:
-        """Whether the worker, with so many photos in flight at most, can be asked for another.
+        """Whether the worker can take a request and then holds ``most`` at most.
 
-        While a verdict is to come nothing else is sent: the two would be mixed up.
+        Not while a verdict is due: the worker would read the request as the verdict.
         """
         if not self.is_ready or self._is_gone or len(self.in_flight) >= most:
             return False
@@ -156,12 +166,13 @@ class Worker:
         return len(self.in_flight) == 1 and self._has_verdict
 
     def send_request(self, asked: NumberedRequest, now: float) -> bool:
-        """Send a question; False if the process is gone, of which ``receive`` then tells.
+        """Send a request.
 
-        What it has said before is still to be read.
+        Returns:
+            False if the process is gone: ``receive`` gives its last replies, then reports it.
 
         Raises:
-            WorkerError: the photo's data can't be handed over.
+            WorkerError: the photo's data can't be shared.
         """
         data = asked.request.data
         try:
@@ -174,37 +185,36 @@ class Worker:
             self._is_gone = True
             return False
         except OSError as error:
-            raise make_system_error("a photo can't be handed to a worker process", error) from error
+            raise make_system_error("a photo can't be sent to a worker process", error) from error
         self.in_flight.append(asked)
         if len(self.in_flight) == 1:
             self._begin_next(now)
         return True
 
     def drop_queued(self) -> None:
-        """Forget the questions behind the photo in hand, whose replies nobody waits for."""
+        """Forget all requests but the current one; their replies are not wanted."""
         while len(self.in_flight) > 1:
             self.in_flight.pop()
 
     def receive(
-        self, known: KnownRowLookup | None, clock: CappedClock
+        self, find_known: KnownRowLookup | None, clock: CappedClock
     ) -> Iterator[tuple[NumberedRequest, WorkerResult]]:
-        """Take what the process says now, and give the results that are complete.
+        """Read what the process has sent, and yield the complete results.
 
-        Call it when there is something to read. What ``known`` takes is not charged to the photo.
+        Call it when the socket is readable. The time of ``find_known`` does not count towards the
+        photo's time limit.
 
         Raises:
-            Lost: the process crashed or sent an invalid reply, while the first of ``in_flight`` was
-                in hand.
-            WorkerError, ModelError, ProviderError: it does not start.
+            WorkerLost: the process crashed or sent an invalid reply; the current photo is the first
+                of ``in_flight``.
+            WorkerError, ModelError, ProviderError: the process did not start.
         """
         try:
             part = self._read()
         except BlockingIOError:
             self._idle_reads += 1
             if self._idle_reads > _MAX_IDLE_READS:
-                raise WorkerLost(
-                    Reason.CRASHED, "its worker sent nothing again and again"
-                ) from None
+                raise WorkerLost(Reason.CRASHED, "its worker sent out-of-band data") from None
             return
         if not part:
             raise self._explain_loss()
@@ -216,13 +226,13 @@ class Worker:
         try:
             while at < len(self._received):
                 if not self.in_flight:
-                    raise InvalidReply("one too many")
+                    raise InvalidReply("a reply without a request")
                 asked = self.in_flight[0]
                 parsed = unpack_reply(asked.request, self._received, at)
                 if parsed is None:
                     break
                 reply, at = parsed
-                worked = self._handle_reply(asked.request, reply, known)
+                worked = self._handle_reply(asked.request, reply, find_known)
                 if worked is None:
                     continue
                 self.in_flight.popleft()
@@ -238,23 +248,23 @@ class Worker:
         del self._received[:at]
 
     def check_timeout(self, now: float) -> None:
-        """Make sure that neither the photo in hand nor the start takes too long.
+        """Check the time of the current photo, or of the start.
 
         Raises:
-            Lost: the photo does.
-            WorkerError: the start does.
+            WorkerLost: the photo takes longer than ``--decode-timeout``.
+            WorkerError: the start takes longer than ``START_TIMEOUT_SECONDS``.
         """
         if not self.is_ready:
             if now - self._since > START_TIMEOUT_SECONDS:
-                raise make_start_error(f"not within {START_TIMEOUT_SECONDS:.0f} s")
+                raise make_start_error(f"no greeting within {START_TIMEOUT_SECONDS:.0f} s")
         elif self.in_flight and now - self._since > self._task.limits.decode_timeout:
             raise self._make_timeout()
 
     def wait_until_ready(self, check: StopCheck = never_stop) -> None:
-        """Wait for the process's greeting; ``check`` may end that by an exception.
+        """Wait for the greeting; ``check`` may raise an exception to end the wait.
 
         Raises:
-            WorkerError, ModelError, ProviderError: it does not start.
+            WorkerError, ModelError, ProviderError: the process did not start.
         """
         clock = CappedClock(START_TIMEOUT_SECONDS)
         while not self.is_ready:
@@ -270,27 +280,27 @@ class Worker:
             self._check_greeting()
 
     def fail_current(self, lost: WorkerLost) -> tuple[NumberedRequest, WorkerResult]:
-        """Give the photo in hand, the first of ``in_flight``, the failure of a lost process."""
+        """Remove the current photo from ``in_flight`` and give it the failure of a lost process."""
         asked = self.in_flight.popleft()
         seconds = time.perf_counter() - self._started - self._verdict_seconds
         failure = Failure(asked.request.location, Stage.DECODE, lost.reason, lost.detail)
         return asked, WorkerResult(failure, seconds={DECODE: seconds})
 
     def disconnect(self) -> None:
-        """Tell the process to end, and do not wait for it."""
+        """Tell the process to exit, without waiting for it."""
         self._connection.close()
 
     def end(self) -> None:
-        """Wait for the end of a process that has nothing in hand."""
+        """Tell an idle process to exit, and wait for it."""
         self.disconnect()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_TIMEOUT_SECONDS)
         self.kill()
 
     def kill(self) -> None:
-        """End the process at once, whatever it does."""
+        """Kill the process."""
         self._process.kill()
-        # One that a disk holds is buried by `subprocess` when another one starts.
+        # `subprocess` reaps a process that hangs in disk I/O when it starts another one.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_TIMEOUT_SECONDS)
         self._connection.close()
@@ -298,10 +308,10 @@ class Worker:
             self._pixels.close()
 
     def _read(self) -> bytes:
-        """Read what the process has sent; empty if it is gone.
+        """Read from the socket; empty if the process is gone.
 
         Raises:
-            BlockingIOError: nothing is there yet.
+            BlockingIOError: the process has sent nothing yet.
         """
         try:
             return self._connection.recv(_READ_BYTES)
@@ -309,11 +319,11 @@ class Worker:
             return b""
 
     def _send(self, data: bytes, descriptor: int | None = None) -> None:
-        """Send all of the data, the first part of it with a descriptor.
+        """Send all of the data, with a descriptor if one is given.
 
         Raises:
-            TimeoutError: the process does not take it within the time of a photo.
-            OSError: the system refuses.
+            TimeoutError: the process does not read it within ``--decode-timeout``.
+            OSError: sending failed.
         """
         rest = memoryview(data)
         while rest:
@@ -339,11 +349,11 @@ class Worker:
         self._has_verdict, self._verdict_seconds = False, 0.0
 
     def _check_greeting(self) -> None:
-        """Take the process's first line: empty, or what keeps it from working."""
+        """Read the greeting: an empty line, or a line with the error."""
         line, end, rest = self._received.partition(b"\n")
         if not end:
             if len(line) > MAX_ROW_BYTES:
-                raise make_start_error("it sends a greeting without an end")
+                raise make_start_error("its greeting is too long")
             return
         if line:
             why = bytes(line)
@@ -351,12 +361,12 @@ class Worker:
         self._received, self.is_ready = rest, True
 
     def _handle_reply(
-        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+        self, request: WorkerRequest, reply: WorkerReply, find_known: KnownRowLookup | None
     ) -> WorkerResult | None:
-        """Make the result of a reply; None if a verdict was asked for and the photo goes on."""
+        """Make the result of a reply; None if the worker now labels or decodes the photo."""
         content = reply.content
         if content is None:
-            row = self._send_verdict(request, reply, known)
+            row = self._send_verdict(request, reply, find_known)
             if row is None:
                 return None
             return WorkerResult(row, reply.state, reply.read_seconds, copied=True)
@@ -369,30 +379,29 @@ class Worker:
             return WorkerResult(photo, reply.state, reply.read_seconds, reply.seconds)
         if isinstance(content, Failure):
             return WorkerResult(content, reply.state, reply.read_seconds, reply.seconds)
-        raise InvalidReply("it is not what was asked for")
+        raise InvalidReply("a row instead of pixels, or pixels instead of a row")
 
     def _send_verdict(
-        self, request: WorkerRequest, reply: WorkerReply, known: KnownRowLookup | None
+        self, request: WorkerRequest, reply: WorkerReply, find_known: KnownRowLookup | None
     ) -> Row | None:
         state = reply.state
-        if known is None or not request.may_be_known or self._has_verdict:
-            raise InvalidReply("a verdict is asked for that is not needed")
+        if find_known is None or not request.may_be_known or self._has_verdict:
+            raise InvalidReply("it asks for a verdict without need")
         assert state is not None
         started = time.perf_counter()
-        row = known(request.location, state)
+        row = find_known(request.location, state)
         self._verdict_seconds = time.perf_counter() - started
         self._has_verdict = True
         self._send(VERDICT_LABEL if row is None else VERDICT_SKIP)
         return row
 
     def _read_photo(self, path: Location, picture: SharedPixels, shared: BinaryIO) -> Photo:
-        # Read and not mapped: a file that the other side has cut short kills who has mapped it.
+        # Read, not mapped: access to a mapped file that the worker has truncated raises SIGBUS.
         shape = (picture.rows, picture.columns, 3)
         data = os.pread(shared.fileno(), picture.rows * picture.columns * 3, 0)
         if len(data) < picture.rows * picture.columns * 3:
             raise InvalidReply(f"{len(data)} bytes of {shape}")
-        # Here, as a run on the CPU gets no pixels.
-        from PIL import Image
+        from PIL import Image  # here, as a run on the CPU reads no pixels
 
         image = Image.frombytes("RGB", (picture.columns, picture.rows), data)
         return Photo(path, image, picture.width, picture.height, picture.salvaged)
@@ -403,7 +412,7 @@ class Worker:
         try:
             code = self._process.wait(_EXIT_WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return WorkerLost(Reason.CRASHED, "its worker hung up")
+            return WorkerLost(Reason.CRASHED, "its worker closed the connection")
         if code == -signal.SIGALRM:
             return self._make_timeout()
         return WorkerLost(Reason.CRASHED, f"its worker {describe_exit(code)}")
@@ -412,7 +421,7 @@ class Worker:
         try:
             return make_start_error(f"it {describe_exit(self._process.wait(EXIT_TIMEOUT_SECONDS))}")
         except subprocess.TimeoutExpired:
-            return make_start_error("it hung up")
+            return make_start_error("it closed the connection")
 
     def _make_timeout(self) -> WorkerLost:
         limit = duration_text(self._task.limits.decode_timeout)
@@ -420,9 +429,9 @@ class Worker:
 
 
 class CappedClock:
-    """Seconds that pass for a run's workers, of which no more than ``most`` pass at a time.
+    """A clock that advances by at most ``most`` seconds per tick.
 
-    So a run that is stopped and goes on, as by Ctrl-Z, takes its photos in hand no more than that.
+    Time limits measured by it survive a pause of the run, as by Ctrl-Z.
     """
 
     def __init__(self, most: float) -> None:
@@ -431,6 +440,6 @@ class CappedClock:
         self._last = time.monotonic()
 
     def tick(self) -> None:
-        """Let pass what has passed since the last time."""
+        """Advance by the time since the last tick."""
         last, self._last = self._last, time.monotonic()
         self.now += min(self._last - last, self._most)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from batch.errors import OutputError
 from batch.found import FoundFile
-from batch.journal.damage import JournalDamaged
 from batch.journal.journal import Journal
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.records import (
     Answer,
     Box,
@@ -105,7 +105,7 @@ def _use(place: Path) -> str:
         for row in given:
             expected = make_rows()[str(row.path)]
             assert _plain(row) == _plain(expected), f"another answer for {row.path}"
-        list(journal.read_missing())
+        list(journal.read_missing_rows())
         journal.read_note("profile")
         journal.forget_missing()
     finally:

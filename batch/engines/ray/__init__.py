@@ -1,1 +1,1 @@
-"""Labelling on a Ray cluster."""
+"""The labelling backend of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster, or to one that is started for a single run."""
+"""The connection to a Ray cluster, or to one on this machine that ends with the run."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 RAY_PACKAGES = ("ray", "pyarrow")
-# Ray's daemons read it as they start; those of a cluster that others started have their own.
+# Environment for Ray on this machine and the daemons that it starts.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Its C++ would write on standard error what the run says in its own words.
+    # Keep Ray's C++ from logging to standard error what the run reports itself.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # Else what is left of an iteration that nobody reads to its end connects anew by itself.
+    # An iterator that was not read to its end would connect again.
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
-# What its C++ says of that even so, in a line that is none of the run's log.
+# A line that Ray's C++ writes to standard error at any log level.
 GREETING = b"Set ray log level from environment variable"
-STDERR = 2  # its descriptor, on every system
-CONNECT_TIMEOUT_SECONDS = 10.0  # seconds until a cluster's address answers
+STDERR = 2  # file descriptor
+CONNECT_TIMEOUT_SECONDS = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def check_ray_installed() -> None:
-    """Make sure that Ray is there.
+    """Check that Ray is installed.
 
     Raises:
         UsageError: it is not.
@@ -53,7 +53,7 @@ def check_ray_installed() -> None:
 
 
 class _NullStream(io.TextIOBase):
-    """Takes text and forgets it."""
+    """Text stream that discards what is written."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -61,13 +61,17 @@ class _NullStream(io.TextIOBase):
 
 @contextmanager
 def connect_to_ray(address: str | None, cores: int) -> Iterator[ModuleType]:
-    """Connect to the cluster at an address, without one to a new one on this machine.
+    """Connect to a cluster for the length of the block, unless this process is connected already.
 
-    That one ends with the block; it has all cores of the machine, and at least ``cores``. Gives
-    the module ``ray``. Where this process is connected already, it stays so.
+    Args:
+        address: the cluster; None to start one on this machine, which ends with the block.
+        cores: the least number of cores of a new cluster.
+
+    Yields:
+        The module ``ray``.
 
     Raises:
-        EngineError: there is no cluster, or it is not to be had.
+        EngineError: the cluster can't be reached or started.
     """
     os.environ.update(RAY_ENVIRONMENT)
     import ray
@@ -75,7 +79,7 @@ def connect_to_ray(address: str | None, cores: int) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
-    # Ray writes what it has to say of actors that died where a report may go.
+    # Ray prints messages about dead actors to standard output, where a report may go.
     with redirect_stdout(_NullStream()):
         with _keep_signal_handlers(), _hide_greeting():
             _init_ray(ray, address, cores)
@@ -95,20 +99,18 @@ def _init_ray(ray: ModuleType, address: str | None, cores: int) -> None:
         else:
             number = max(available_cores(), cores)
             ray.init(address="local", num_cpus=number, include_dashboard=False, **quiet)
-    except Exception as error:  # Ray raises many kinds, and they have no base in common
-        where = (
-            f"the Ray cluster {printable_text(address)}" if address else "a Ray cluster of its own"
-        )
-        raise EngineError(
-            f"{where} can't be used ({error_text(error)})",
-            "check RAY_ADDRESS, and that Ray and Python have the same versions everywhere"
-            if address
-            else "see /tmp/ray/session_latest/logs, and whether memory is left",
-        ) from error
+    except Exception as error:  # Ray's exceptions have no common base
+        if address:
+            cluster = f"the Ray cluster {printable_text(address)}"
+            remedy = "check RAY_ADDRESS, and that Ray and Python have the same versions everywhere"
+        else:
+            cluster = "a Ray cluster on this machine"
+            remedy = "see /tmp/ray/session_latest/logs, and check that enough memory is free"
+        raise EngineError(f"{cluster} can't be used ({error_text(error)})", remedy) from error
 
 
 def _check_reachable(address: str) -> None:
-    """Connect once to an address of a machine, where Ray would try for minutes."""
+    """Try to connect to the address once; Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection(
@@ -118,11 +120,11 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def _hide_greeting() -> Iterator[None]:
-    """Hold what goes to standard error until the end of the block, then pass on all but GREETING.
+    """Hold back standard error during the block, then write it without the line GREETING.
 
-    Ray's C++ knows nothing of ``sys.stderr``, so its descriptor is turned elsewhere.
+    This replaces the file descriptor, as Ray's C++ does not use ``sys.stderr``.
     """
-    if sys.stderr is None:  # which the system's descriptor is not either
+    if sys.stderr is None:  # the descriptor is closed, too
         yield
         return
     sys.stderr.flush()
@@ -134,18 +136,18 @@ def _hide_greeting() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr.fileno(), STDERR)
             held.seek(0)
-            with suppress(OSError):  # nobody may be listening any more
+            with suppress(OSError):  # its reader may be gone
                 stderr.writelines(line for line in held if GREETING not in line)
 
 
 @contextmanager
 def _keep_signal_handlers() -> Iterator[None]:
-    """Keep the run's own ways with signals, of which Ray replaces one."""
+    """Restore the run's signal handlers after the block, as Ray replaces one."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
-        with suppress(ValueError):  # outside of the main thread, where Ray replaces nothing
+        with suppress(ValueError):  # not in the main thread: Ray has replaced none
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)

@@ -159,7 +159,7 @@ def test_a_run_that_finds_nothing_names_options_that_find_more(
     assert ran.returncode == ExitCode.OK
     assert (
         "0 photos found, 0 to be labelled: 3 skipped (2 symbolic link, 1 camera raw); "
-        "follow links with --follow-symlinks; take camera raws, by their previews, with --raws"
+        "follow links with --follow-symlinks; include camera raws, by their previews, with --raws"
     ) in ran.stderr
     record = json.loads((tmp_path / "r.csv.run.json").read_text())
     assert record["counts"]["left_out_by_reason"] == {"symbolic link": 2, "camera raw": 1}

@@ -50,14 +50,14 @@ def test_the_astronaut_is_happy(photos: Path) -> None:
     assert rows["coffee.jpg"].status is Status.NO_FACE
 
 
-def test_what_photos_wait_for_the_run_is_no_stage_s_time(photos: Path) -> None:
+def test_waiting_for_the_run_is_not_the_time_of_a_stage(photos: Path) -> None:
     def known(path: Location, state: FileState) -> None:
         time.sleep(3)
 
-    with closing(LocalEngine(replace(FACES, workers=1))) as pipeline:
-        (finished,) = pipeline.label([photos / "astronaut.jpg"], known)
+    with closing(LocalEngine(replace(FACES, workers=1))) as engine:
+        (finished,) = engine.label([photos / "astronaut.jpg"], known)
     assert finished.row.status is Status.OK
-    seconds = pipeline.timings.seconds()
+    seconds = engine.timings.seconds()
     assert seconds["decode"] > 0
     assert sum(seconds.values()) < 3
 
@@ -140,7 +140,7 @@ def test_two_models_answer_together(photos: Path, tmp_path: Path) -> None:
         assert row.faces == one.faces
 
 
-def test_models_that_do_not_go_together_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_models_that_do_not_match_are_refused(photos: Path, tmp_path: Path) -> None:
     fusion = bright_fusion()
     with pytest.raises(ModelError, match="fitted to no face model"):
         batch.label([photos], _pair(tmp_path, None))
@@ -153,7 +153,7 @@ def test_models_that_do_not_go_together_are_refused(photos: Path, tmp_path: Path
         batch.label([photos], twice)
 
 
-def test_the_threshold_is_the_model_s_unless_it_is_given(photos: Path, bright: str) -> None:
+def test_the_threshold_is_the_model_s_by_default(photos: Path, bright: str) -> None:
     def status(min_confidence: float | None) -> Status:
         options = Options(model=bright, provider=Provider.CPU, min_confidence=min_confidence)
         (row,) = batch.label([photos / "astronaut.jpg"], options)
@@ -176,7 +176,7 @@ def _mixed(folder: Path) -> Path:
     return folder / "mixed"
 
 
-def test_a_model_may_abstain_and_always_answer_has_it_answer(tmp_path: Path) -> None:
+def test_a_model_may_abstain_unless_always_answer_is_set(tmp_path: Path) -> None:
     abstain = {"neither": 0.5, "no_person": 0.5}
     spec = bright_spec(region=Region.IMAGE, abstain_from=abstain)
     model = str(save_model(bright_model(spec), tmp_path / "whole.onnx"))
@@ -241,7 +241,7 @@ def test_a_wrong_golden_answer_stops_the_run(photos: Path, tmp_path: Path) -> No
         batch.label([photos], Options(model=str(model), provider=Provider.CPU))
 
 
-def test_what_is_wrong_shows_before_the_first_row(photos: Path) -> None:
+def test_errors_are_raised_before_the_first_row(photos: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         batch.label([photos, "nowhere"])
     with pytest.raises(UsageError, match="gloomy"):
@@ -290,7 +290,7 @@ def test_rows_are_values(photos: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
-def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
+def test_an_iterator_that_is_not_used_leaves_no_process(photos: Path) -> None:
     before = len(list_children(os.getpid()))
     rows = batch.label([photos], CPU)
     assert len(list_children(os.getpid())) > before
@@ -298,11 +298,11 @@ def test_rows_that_nobody_asks_for_leave_no_process(photos: Path) -> None:
     assert len(list_children(os.getpid())) == before
 
 
-def test_a_pipeline_labels_more_than_once(photos: Path) -> None:
-    with closing(LocalEngine(CPU)) as pipeline:
+def test_an_engine_labels_more_than_once(photos: Path) -> None:
+    with closing(LocalEngine(CPU)) as engine:
         first, second = (
-            [finished.row for finished in pipeline.label([photos / "astronaut.jpg"])]
+            [finished.row for finished in engine.label([photos / "astronaut.jpg"])]
             for _ in range(2)
         )
         assert first == second
-        assert pipeline.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}
+        assert engine.timings.seconds().keys() >= {"read", "decode", "faces", "crop", "classify"}

@@ -22,7 +22,7 @@ LIMITED_RUN = """
 import io, resource
 from batch.errors import OutputError
 from batch.reports.output import open_destination
-from batch.files.publish import translate_write_errors
+from batch.os_errors import translate_write_errors
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 output = open_destination("memory://outputs/r.csv", io.BytesIO())
 try:

@@ -1,4 +1,4 @@
-"""A journal that seems damaged gets a second look, and only a damaged one is put aside."""
+"""Damage of a journal is found, and only a damaged journal is renamed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from batch.found import FoundFile
 from batch.journal.damage import (
     APPLICATION_ID_OFFSET,
     SQLITE_MAGIC,
-    JournalDamaged,
     find_damage,
     rename_damaged,
 )
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.records import (
     Answer,
     Box,
@@ -54,7 +54,7 @@ ROWS = [_row(number) for number in range(len(FILES))]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a journal that knows FILES."""
+    """The bytes of a journal with rows of FILES."""
     path = tmp_path_factory.mktemp("sound") / "journal"
     with Journal(path, BASIS) as journal:
         journal.plan_run(FILES, fresh=False, verify=False)
@@ -66,7 +66,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def _read(path: Path) -> list[Row]:
-    """Read all rows as a run does that finds nothing new."""
+    """Read all rows, as a run without new files does."""
     with Journal(path, BASIS) as journal:
         journal.plan_run(FILES, fresh=False, verify=False)
         journal.read_note("profile")
@@ -132,7 +132,7 @@ def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, sound: bytes) -> N
     path.write_bytes(sound)
     for _ in range(2):
         with (  # noqa: PT012 - what fails first is what is raised in the end
-            pytest.raises(OutputError, match=r"No space left .* temporary files.*free some space"),
+            pytest.raises(OutputError, match=r"No space left .* temporary folder.*free some space"),
             Journal(path, BASIS) as journal,
         ):
             journal.add(FinishedFile(ROWS[0], FileState(1, 1)))
@@ -144,7 +144,7 @@ def test_a_full_temporary_folder_is_no_damage(tmp_path: Path, sound: bytes) -> N
     assert [row.status for row in _read(path)] == [row.status for row in ROWS]
 
 
-def test_what_discovery_raises_is_not_laid_on_the_journal(tmp_path: Path) -> None:
+def test_errors_of_discovery_are_not_translated(tmp_path: Path) -> None:
     def found() -> list[FoundFile]:
         raise PermissionError(13, "Permission denied", "photos/x.jpg")
 
@@ -175,7 +175,7 @@ JOURNAL_HEAD = SQLITE_MAGIC.ljust(APPLICATION_ID_OFFSET, b"?") + APPLICATION_ID.
 
 
 @pytest.mark.parametrize("content", [b"", JOURNAL_HEAD, JOURNAL_HEAD + b"damaged"])
-def test_one_that_was_given_is_renamed_if_it_was_a_journal(tmp_path: Path, content: bytes) -> None:
+def test_a_given_file_is_renamed_if_it_was_a_journal(tmp_path: Path, content: bytes) -> None:
     journal = tmp_path / "j"
     journal.write_bytes(content)
     assert rename_damaged(journal, DAMAGE, given=True).read_bytes() == content
@@ -184,7 +184,7 @@ def test_one_that_was_given_is_renamed_if_it_was_a_journal(tmp_path: Path, conte
 @pytest.mark.parametrize(
     "content", [b"\xff\xd8\xff\xe0 a JPEG", b"x", SQLITE_MAGIC, SQLITE_MAGIC.ljust(100, b"?")]
 )
-def test_anything_else_that_was_given_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_any_other_given_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(content)
     with pytest.raises(OutputError, match=r"photo\.jpg is not a journal .*--state"):

@@ -13,7 +13,7 @@ import pytest
 
 import batch.journal.journal
 from batch.found import FoundFile
-from batch.journal.damage import JournalDamaged, find_damage
+from batch.journal.damage import find_damage
 from batch.journal.journal import (
     CHUNK_ROWS,
     FRESH_NOTE,
@@ -23,6 +23,7 @@ from batch.journal.journal import (
     RunPlan,
 )
 from batch.journal.schema import SCHEMA
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.location import Location, Url
 from batch.records import (
     Answer,
@@ -103,7 +104,7 @@ def _plan(path: Path, *found: FoundFile, **how: bool) -> RunPlan:
         journal.close()
 
 
-def test_the_first_run_has_everything_to_do_and_the_second_nothing(path: Path) -> None:
+def test_all_files_are_pending_in_the_first_run_and_none_in_the_second(path: Path) -> None:
     _do_all(path, A, B, C)
     assert _plan(path, A, B, C) == RunPlan(found=3, pending=0)
 
@@ -163,7 +164,7 @@ def test_fresh_forgets_the_rows_and_verify_does_not(path: Path) -> None:
     journal.close()
 
 
-def test_a_fresh_start_goes_on_until_a_report_is_published(path: Path) -> None:
+def test_a_fresh_start_is_resumed_until_a_report_is_published(path: Path) -> None:
     _do_all(path, A, B)
     assert _plan(path, A, B, fresh=True) == RunPlan(found=2, pending=2)
     _do_all(path, A)
@@ -264,29 +265,29 @@ def test_missing_rows_are_marked_in_order_until_they_are_forgotten(path: Path) -
     _do_all(path, C, B, A, D)
     journal = Journal(path, BASIS)
     journal.plan_run([B], fresh=False, verify=False)
-    missing = list(journal.read_missing())
+    missing = list(journal.read_missing_rows())
     assert [row.path.name for row in missing] == ["a.jpg", "c.jpg"]
     assert all(row.missing for row in missing)
     assert not any(row.missing for row in journal.rows())
     journal.forget_missing()
-    assert list(journal.read_missing()) == []
+    assert list(journal.read_missing_rows()) == []
     assert [row.path.name for row in journal.rows()] == ["b.jpg"]
     journal.close()
 
 
-def test_what_is_kept_is_not_forgotten(path: Path) -> None:
+def test_kept_rows_are_not_forgotten(path: Path) -> None:
     _do_all(path, A, B, C)
     with Journal(path, BASIS) as journal:
-        assert journal.plan_run([C], fresh=False, verify=False).find_known == 3
-        assert list(journal.read_gone()) == [A.path, B.path]
+        assert journal.plan_run([C], fresh=False, verify=False).known == 3
+        assert list(journal.read_missing_paths()) == [A.path, B.path]
         journal.mark_kept([A.path])
-        assert (list(journal.read_gone()), journal.count_gone()) == ([B.path], 1)
-        assert [row.path.name for row in journal.read_missing(all_gone=False)] == ["a.jpg"]
+        assert (list(journal.read_missing_paths()), journal.count_missing()) == ([B.path], 1)
+        assert [row.path.name for row in journal.read_missing_rows(include_all=False)] == ["a.jpg"]
         journal.forget_missing()
     assert _plan(path, A, B, C) == RunPlan(found=3, pending=1)
 
 
-def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
+def test_all_missing_rows_may_be_kept(path: Path) -> None:
     _do_all(path, A, B)
     with Journal(path, BASIS) as journal:
         journal.plan_run([A], fresh=False, verify=False)
@@ -295,31 +296,34 @@ def test_everything_that_is_missing_may_be_kept(path: Path) -> None:
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_bytes_that_lie_in_a_new_place_have_moved_there(path: Path, published: bool) -> None:
+def test_bytes_with_a_new_path_have_moved(path: Path, published: bool) -> None:
     moved = FoundFile("photos/new/a.jpg", 100, 1_000)
     copy = FinishedFile(_row(moved.path), FileState(100, 1_000, A.path.encode()))
     _do_all(path, A, B)
     with Journal(path, BASIS) as journal:
         journal.plan_run([moved, B], fresh=False, verify=False)
         journal.add(copy)
-        assert list(journal.read_gone()) == [A.path]
+        assert list(journal.read_missing_paths()) == [A.path]
         journal.find_moved()
-        assert list(journal.read_gone()) == []
+        assert list(journal.read_missing_paths()) == []
         if published:
             journal.forget_missing(all_kept=True)
     # A run that was cut off leaves it new to the next; a report makes it an old one.
     with Journal(path, BASIS) as journal:
         journal.plan_run([moved, B], fresh=False, verify=False)
         journal.find_moved()
-        assert journal.count_gone() == int(published)
+        assert journal.count_missing() == int(published)
 
 
-def test_files_that_failed_do_not_count_as_gone(path: Path) -> None:
+def test_failed_files_do_not_count_as_missing(path: Path) -> None:
     _do_all(path, A, D)
     with Journal(path, BASIS) as journal:
         journal.plan_run([], fresh=False, verify=False)
         # But their folder may be away, and then they are kept like others.
-        assert (list(journal.read_gone()), journal.count_gone()) == ([A.path, D.path], 1)
+        assert (list(journal.read_missing_paths()), journal.count_missing()) == (
+            [A.path, D.path],
+            1,
+        )
 
 
 def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(path: Path) -> None:
@@ -327,7 +331,7 @@ def test_rows_of_other_settings_and_from_before_a_fresh_start_are_missing_too(pa
     for basis, fresh in ((b"another", False), (BASIS, True)):
         with Journal(path, basis) as journal:
             journal.plan_run([B], fresh=fresh, verify=False)
-            assert [row.path.name for row in journal.read_missing()] == ["a.jpg"]
+            assert [row.path.name for row in journal.read_missing_rows()] == ["a.jpg"]
     assert find_damage(path) is None
     assert _plan(path, A, B).pending == 2
 
@@ -340,10 +344,10 @@ def test_a_fresh_start_hides_no_damage(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         journal.plan_run([B], fresh=True, verify=False)
         with pytest.raises(JournalDamaged):
-            list(journal.read_missing())
+            list(journal.read_missing_rows())
 
 
-def test_accepted_failures_are_told_by_their_bytes_or_by_path_and_state(path: Path) -> None:
+def test_accepted_failures_are_identified_by_bytes_or_by_path_and_state(path: Path) -> None:
     def failed(name: str, size: int | None, time: int | None, digest: bytes | None) -> FinishedFile:
         failure = Failure(Path(name), Stage.READ, Reason.CORRUPT, "broken")
         row = Row(Path(name), Status.FAILED, failure=failure)
@@ -398,7 +402,7 @@ def test_notes_are_kept_and_replaced(path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [b"caf\xe9.jpg", b"line\nbreak.jpg", "日本.jpg".encode(), b"a" * 255]
 )
-def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
+def test_paths_of_any_bytes_are_kept(journal: Journal, name: bytes) -> None:
     path = os.fsdecode(name)
     journal.plan_run([FoundFile(path, 1, 1)], fresh=False, verify=False)
     assert _locations(journal) == [Path(path)]
@@ -407,17 +411,15 @@ def test_names_of_any_bytes_come_back(journal: Journal, name: bytes) -> None:
 
 
 @pytest.mark.parametrize("time", [-(10**18), 0, 2**63 - 1, 2**63, 10**19])
-def test_times_of_any_year_are_told_apart_from_others(path: Path, time: int) -> None:
+def test_times_of_any_year_are_distinguished(path: Path, time: int) -> None:
     photo = A._replace(mtime_ns=time)
     _do_all(path, photo)
     assert _plan(path, photo).pending == 0
     assert _plan(path, A).pending == 1
 
 
-def test_rows_are_on_disk_after_a_while_without_a_close(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch.journal.journal, "COMMIT_EVERY", 0.0)
+def test_rows_are_committed_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch.journal.journal, "COMMIT_SECONDS", 0.0)
     journal = Journal(path, BASIS)
     journal.add(_finished(A))
     with sqlite3.connect(path) as reader:
@@ -426,16 +428,16 @@ def test_rows_are_on_disk_after_a_while_without_a_close(
     journal.close()
 
 
-def test_what_was_not_committed_before_a_kill_is_not_there(path: Path, repository: Path) -> None:
+def test_uncommitted_notes_are_lost_by_a_kill(path: Path, repository: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
 from batch.journal.journal import Journal
 journal = Journal(Path(sys.argv[1]), b"basis")
-journal.note("kept", "yes")
+journal.write_note("kept", "yes")
 journal.commit()
 for number in range(50_000):  # more than SQLite holds in memory
-    journal.note(f"lost {number}", "x" * 100)
+    journal.write_note(f"lost {number}", "x" * 100)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     _die(program, path, repository)
@@ -445,7 +447,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     journal.close()
 
 
-def test_a_journal_that_died_at_its_birth_is_born_again(path: Path, repository: Path) -> None:
+def test_a_journal_whose_first_commit_was_killed_is_created_again(
+    path: Path, repository: Path
+) -> None:
     _die(DIE_IN_THE_FIRST_COMMIT, path, repository)
     assert path.stat().st_size > 0
     _do_all(path, A)

@@ -1,4 +1,4 @@
-"""Damage to a journal, which is mended, is told apart from what the system refuses."""
+"""Errors of SQLite: damage is distinguished from errors of the system."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from batch.errors import OutputError
 from batch.found import FoundFile
-from batch.journal.damage import JournalDamaged, find_damage
+from batch.journal.damage import find_damage
 from batch.journal.journal import Journal
 from batch.journal.schema import APPLICATION_ID, JOURNAL_VERSION
+from batch.journal.sqlite_errors import JournalDamaged
 from batch.records import FileState, FinishedFile, Row, Status
 
 BASIS = b"basis"
@@ -67,7 +68,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_what_this_version_did_not_write_is_damage(
+def test_a_database_of_another_version_is_damaged(
     path: Path, spoil: Callable[[Path], None]
 ) -> None:
     _do_all(path, A, B)
@@ -91,7 +92,7 @@ def test_damage_shows_in_rows_that_are_missing_or_known_too(path: Path) -> None:
     journal = Journal(path, BASIS)
     journal.plan_run([A], fresh=False, verify=False)
     with pytest.raises(JournalDamaged):
-        list(journal.read_missing())
+        list(journal.read_missing_rows())
     with pytest.raises(JournalDamaged):
         journal.find_known(Path("copy.jpg"), FileState(A.size, None, A.path.encode()))
     journal.close()
@@ -109,13 +110,13 @@ def test_a_database_that_another_program_holds_is_no_damage(
     holder.close()
 
 
-def test_a_folder_in_its_place_is_named(path: Path) -> None:
+def test_the_error_names_a_folder_in_place_of_the_database(path: Path) -> None:
     path.mkdir()
     with pytest.raises(OutputError, match=r"journal .*journal can't be written \(Is a directory"):
         Journal(path, BASIS)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"No such file or directory.*create its folder"):
         Journal(tmp_path / "no" / "journal", BASIS)
 
@@ -130,16 +131,14 @@ def test_a_folder_that_goes_away_is_no_damage(tmp_path: Path) -> None:
         journal.close()
 
 
-def test_why_a_database_can_t_be_opened_is_told(path: Path) -> None:
+def test_the_error_has_the_cause(path: Path) -> None:
     path.symlink_to(path)
     with pytest.raises(OutputError, match=r"Too many levels of symbolic links.*--state"):
         Journal(path, BASIS)
 
 
 @pytest.mark.parametrize("suffix", ["", "-journal", "-wal"])
-def test_a_pipe_in_the_place_of_a_database_s_file_is_not_waited_for(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_pipe_in_place_of_a_database_file_is_an_error(tmp_path: Path, suffix: str) -> None:
     journal = tmp_path / "j"
     if suffix:
         Journal(journal, b"basis").close()

@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import pvariance
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from batch.labelling import LabellingRun
 from batch.models.ensemble import load_ensemble
-from batch.options import Options
+from batch.options import Job, Options
 from batch.recording.drift import (
     MIN_PHOTOS,
     Baseline,
@@ -28,6 +25,7 @@ from batch.recording.drift import (
     read_baseline,
     total_variation,
 )
+from batch.recording.drift_check import DriftCheck
 from batch.records import Answer, Failure, Reason, Row, Source, Stage, Status
 from tests.support.abstaining import save_abstaining
 
@@ -390,7 +388,6 @@ def test_a_run_that_always_answers_has_no_abstain_counts(
     save_abstaining(tmp_path)
     model = f"{tmp_path}/face.onnx+{tmp_path}/image.onnx"
     ensemble = load_ensemble(Options(model=model, always_answer=always_answer))
-    labelling: Any = SimpleNamespace(engine=SimpleNamespace(ensemble=ensemble))
-    profile = LabellingRun._new_profile(labelling).profile()
+    profile = DriftCheck(Job((), "r.csv"), ensemble).new_profile().profile()
     assert profile.by_label == {"happy": 0, "sad": 0}
     assert profile.by_abstain == ({} if always_answer else {"neither": 0, "no_person": 0})

@@ -1,4 +1,4 @@
-"""A run that fails before its first photo is on record as well."""
+"""A run that fails before its first photo is recorded as well."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _exit_code(place: RunFolder) -> int:
         ("photos", ("--metrics-file", "photos"), ExitCode.FAILED, "metrics file"),
     ],
 )
-def test_what_ended_a_run_early_is_on_record(
+def test_the_error_that_ended_a_run_early_is_recorded(
     place: RunFolder, photos: str, more: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
     report = place.report.read_bytes()
@@ -66,14 +66,14 @@ def test_what_ended_a_run_early_is_on_record(
         assert _exit_code(place) == code
 
 
-def test_a_report_s_folder_that_is_missing_shows_in_the_metrics(place: RunFolder) -> None:
+def test_a_missing_folder_of_the_report_shows_in_the_metrics(place: RunFolder) -> None:
     ran = place.run("photos", "-o", "gone/r.csv", "--metrics-file", METRICS)
     assert ran.returncode == ExitCode.FAILED
     assert len(ran.stderr.splitlines()) == 1
     assert _exit_code(place) == ExitCode.FAILED
 
 
-def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: RunFolder) -> None:
+def test_metrics_are_written_even_if_the_record_can_t_be(place: RunFolder) -> None:
     record = place.folder / f"{REPORT}.run.json"
     record.unlink()
     record.mkdir()
@@ -82,7 +82,7 @@ def test_a_record_that_can_t_be_written_keeps_no_metrics_back(place: RunFolder) 
     assert _exit_code(place) == ExitCode.USAGE
 
 
-def test_a_run_that_is_refused_leaves_the_record_of_the_one_at_work(place: RunFolder) -> None:
+def test_a_locked_out_run_leaves_the_record_of_the_active_run(place: RunFolder) -> None:
     before = place.record()
     with hold_lock(str(place.report)):
         assert place.run("photos", "-o", REPORT).returncode == ExitCode.LOCKED
@@ -121,7 +121,7 @@ def test_a_name_without_a_format_leaves_nothing(place: RunFolder) -> None:
         (("--metrics-file", f".{REPORT}.journal"), "the journal and the metrics file"),
     ],
 )
-def test_two_files_of_one_name_are_refused(
+def test_two_files_with_the_same_path_are_refused(
     place: RunFolder, args: tuple[str, ...], words: str
 ) -> None:
     before = place.report.read_bytes()
@@ -161,7 +161,7 @@ def test_a_pipe_for_metrics_is_refused_and_stays(place: RunFolder) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of another's")
 @pytest.mark.parametrize("name", [JOURNAL, f".{REPORT}.lock"])
-def test_what_another_user_s_run_left_is_told_with_its_owner(place: RunFolder, name: str) -> None:
+def test_the_error_names_the_owner_of_another_user_s_file(place: RunFolder, name: str) -> None:
     (place.folder / name).touch()
     (place.folder / name).chmod(0o600)
     os.chown(place.folder / name, NOBODY, NOBODY)
@@ -178,7 +178,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_beyond_the_limit(place: RunF
     assert ran.returncode == ExitCode.TIME_IS_UP
 
 
-def test_memory_that_does_not_suffice_is_told(place: RunFolder) -> None:
+def test_a_lack_of_memory_is_an_error_message(place: RunFolder) -> None:
     make_photos(place.folder / "photos", 1, first=2)
     limits = ("sh", "-c", 'ulimit -v 160000; exec "$@"', "sh")
     ran = place.run("photos", "-o", REPORT, before=limits)
@@ -202,7 +202,7 @@ def test_a_folder_that_is_gone_is_no_traceback(place: RunFolder, tmp_path: Path)
     assert "Traceback" not in ran.stderr
 
 
-def test_a_current_folder_that_may_not_be_read_is_no_trouble(place: RunFolder) -> None:
+def test_an_unreadable_working_directory_does_not_matter(place: RunFolder) -> None:
     closed = place.folder / "closed"
     closed.mkdir(mode=0)
     program = [sys.executable, "-c", "import batch.cli.main; batch.cli.main.main()"]

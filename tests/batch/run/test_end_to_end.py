@@ -1,4 +1,4 @@
-"""Whole runs of the command over hundreds of real photos, which lie outside the repository."""
+"""Whole runs of the command over hundreds of real photos from outside the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a second run does with a folder in which this or that has changed since the first."""
+"""A second run after photos, options or models have changed."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def place(tmp_path: Path) -> RunFolder:
 
 
 def _fresh(place: RunFolder, *args: str) -> bytes:
-    """Give the report of a run elsewhere that knows nothing of earlier ones."""
+    """Return the report of a run with a new journal."""
     ran = place.run("photos", "-o", "fresh.csv", "--fresh", *args)
     assert ran.returncode in (0, 3), ran.stderr
     return (place.folder / "fresh.csv").read_bytes()
 
 
 def _replace(photo: Path, number: int) -> None:
-    """Put another photo in the place of one."""
+    """Replace a photo by another one."""
     make_photos(photo.parent / "new", 1, first=number)
     (photo.parent / "new" / f"{number:05}.jpg").replace(photo)
     (photo.parent / "new").rmdir()
 
 
-def test_nothing_is_labelled_where_nothing_has_changed(place: RunFolder) -> None:
+def test_nothing_is_labelled_if_nothing_has_changed(place: RunFolder) -> None:
     report = place.report.read_bytes()
     counts = place.label()
     assert (counts["labelled_now"], counts["reused"]) == (0, NUMBER)
@@ -65,7 +65,7 @@ def test_only_what_is_new_or_has_changed_is_labelled(place: RunFolder) -> None:
     assert not {SECOND, LAST} & set(place.rows())
 
 
-def test_a_photo_that_was_gone_for_a_night_is_labelled_again(place: RunFolder) -> None:
+def test_a_photo_that_was_missing_in_one_run_is_labelled_again(place: RunFolder) -> None:
     (place.folder / FIRST).rename(place.folder / "away.jpg")
     assert place.label()["found"] == NUMBER - 1
     (place.folder / "away.jpg").rename(place.folder / FIRST)
@@ -171,14 +171,14 @@ def test_photos_that_are_gone_can_be_kept_and_are_marked(place: RunFolder) -> No
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_fresh_labels_everything_anew(place: RunFolder) -> None:
+def test_fresh_labels_everything_again(place: RunFolder) -> None:
     report = place.report.read_bytes()
     assert place.label("--fresh")["labelled_now"] == NUMBER
     assert place.report.read_bytes() == report
     assert place.label()["labelled_now"] == 0
 
 
-def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: RunFolder) -> None:
+def test_verify_hash_finds_other_bytes_of_the_same_size_and_time(place: RunFolder) -> None:
     report, photo = place.report.read_bytes(), place.folder / LAST
     status = photo.stat()
     _replace(photo, 112)
@@ -195,7 +195,7 @@ def test_other_bytes_of_the_same_size_and_time_show_to_those_who_look(place: Run
 
 
 @pytest.mark.parametrize("args", [("-m", "other.onnx"), ("--salvage",), ("--per-face",)])
-def test_what_changes_answers_labels_everything_anew(
+def test_options_that_change_answers_label_everything_again(
     place: RunFolder, args: tuple[str, ...]
 ) -> None:
     save_model(bright_model(bright_spec(unsure_below=0.9)), place.folder / "other.onnx")
@@ -204,7 +204,7 @@ def test_what_changes_answers_labels_everything_anew(
     assert place.report.read_bytes() == _fresh(place, *args)
 
 
-def test_the_log_says_why_known_photos_are_labelled_anew(place: RunFolder) -> None:
+def test_the_log_says_why_known_photos_are_labelled_again(place: RunFolder) -> None:
     save_model(bright_model(bright_spec(version="2.0.0")), place.folder / "other.onnx")
     make_photos(place.folder / "photos", 2, first=200)
     (place.folder / FIRST).write_bytes(b"")
@@ -220,7 +220,7 @@ def test_the_log_says_why_known_photos_are_labelled_anew(place: RunFolder) -> No
     ), ran.stderr
 
 
-def test_one_journal_does_for_reports_of_any_kind(place: RunFolder) -> None:
+def test_one_journal_serves_reports_of_any_format(place: RunFolder) -> None:
     state = ("--state", "photos.journal")
     assert place.label(*state)["labelled_now"] == NUMBER
     for name in ("again.csv", "r.jsonl", "r.parquet"):
@@ -233,7 +233,7 @@ def test_one_journal_does_for_reports_of_any_kind(place: RunFolder) -> None:
         assert not (place.folder / f".{name}.journal").exists()
 
 
-def test_names_that_are_no_text_are_found_again(place: RunFolder) -> None:
+def test_paths_that_are_not_utf_8_are_found_again(place: RunFolder) -> None:
     odd = os.fsencode(place.folder) + b"/photos/caf\xe9\n.jpg"
     shutil.copy(os.fsencode(place.folder / FIRST), odd)
     shutil.copy(place.folder / SECOND, place.folder / "photos" / "日本.jpg")
@@ -244,7 +244,7 @@ def test_names_that_are_no_text_are_found_again(place: RunFolder) -> None:
     assert place.report.read_bytes() == _fresh(place)
 
 
-def test_a_fresh_start_that_is_cut_off_goes_on(place: RunFolder) -> None:
+def test_a_fresh_start_that_is_killed_is_resumed(place: RunFolder) -> None:
     report = place.report.read_bytes()
     broken = place.folder / "photos" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
@@ -254,7 +254,7 @@ def test_a_fresh_start_that_is_cut_off_goes_on(place: RunFolder) -> None:
     broken.unlink()
     ran = place.run(*args)
     assert ran.returncode == ExitCode.OK
-    assert "goes on" in ran.stderr
+    assert "resuming an earlier run with --fresh" in ran.stderr
     assert place.counts()["labelled_now"] == 0
     assert place.report.read_bytes() == report
     assert place.label("--fresh")["labelled_now"] == NUMBER

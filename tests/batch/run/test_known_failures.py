@@ -1,4 +1,4 @@
-"""Files that fail are named, and can be accepted until they change."""
+"""Failed files are named, and can be accepted until they change."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_too_many_failures_are_named_with_where_to_see_all(place: RunFolder) -> 
     assert (place.folder / "all.csv").read_text().count("failed") == BROKEN
 
 
-def test_accepted_failures_count_no_more_until_files_change(place: RunFolder) -> None:
+def test_accepted_failures_do_not_count_until_files_change(place: RunFolder) -> None:
     metrics = place.folder / "label.prom"
     assert place.run(*RUN, "--accept-failures", "--max-failures", "0").returncode == ExitCode.OK
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_one_accepted_empty_file_is_not_every_empty_file(place: RunFolder) -> No
         assert place.run(*RUN, "--accept-failures").returncode == ExitCode.OK
 
 
-def test_what_can_t_be_opened_is_accepted_as_long_as_it_does_not_change(place: RunFolder) -> None:
+def test_an_accepted_unreadable_file_counts_again_once_it_changes(place: RunFolder) -> None:
     photo = place.folder / "photos" / "00000.jpg"
     photo.chmod(0)
     command = ("photos", "-o", REPORT)

@@ -1,4 +1,4 @@
-"""A run that is asked to end waits for no server, and takes what it has not done for undone."""
+"""A run that is asked to stop waits for no server, and labels unfinished photos next time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def place(tmp_path: Path) -> RunFolder:
 def serve(
     folder: Path, stalls: Callable[[str, str], bool]
 ) -> Iterator[tuple[str, threading.Event]]:
-    """Serve a folder but stall where asked to, once half of the body is sent; tell when."""
+    """Serve a folder; stall at some paths once half of the body is sent, and record when."""
     stalled = threading.Event()
 
     def answer(connection: socket.socket, method: str, path: str) -> None:
@@ -135,7 +135,7 @@ class TestARunAtAServerThatStalls:
 
 
 class TestARunAtAStoreThatStalls:
-    """Half of its answers come late, by the method and path of the question."""
+    """Half of the responses are late, by method and path of the request."""
 
     @contextmanager
     def stalling(
@@ -192,7 +192,7 @@ class TestARunAtAStoreThatStalls:
 
 
 class Ended(BaseException):
-    """What a check raises here."""
+    """Raised by the checks of these tests."""
 
 
 def end_after(seconds: float) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Odd nights: a disk that is away, answers that drift, times that no clock should show."""
+"""Unusual runs: an unmounted disk, answers that drift, and odd mtimes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_drift_since_the_last_run_fails_on_demand(
     assert (ran.returncode, "warning" in ran.stderr) == (ExitCode.OK, False)
 
 
-def test_a_camera_that_shows_nobody_any_more_is_drift(tmp_path: Path, command: Command) -> None:
+def test_a_camera_that_shows_no_person_any_more_is_drift(tmp_path: Path, command: Command) -> None:
     save_abstaining(tmp_path)
     for folder, grey in (("bright", 200), ("black", 0)):
         (tmp_path / folder).mkdir()
@@ -110,7 +110,7 @@ def test_a_camera_that_shows_nobody_any_more_is_drift(tmp_path: Path, command: C
     assert record(tmp_path)["drift"]["from_last_run"] == 1
 
 
-def test_odd_times_are_times_too(many: Path, tmp_path: Path, command: Command) -> None:
+def test_odd_mtimes(many: Path, tmp_path: Path, command: Command) -> None:
     os.utime(many / "000.jpg", (0, -1e9))
     os.utime(many / "001.jpg", (0, 9.6e9))  # after 2262, where 64 bits of nanoseconds end
     assert command(*RUN).returncode == ExitCode.OK

@@ -1,4 +1,4 @@
-"""No photo and no input is replaced by a mistaken name, and one process at a time writes a file."""
+"""No photo or input is overwritten by mistake, and one process at a time writes a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fails once the report is published is told apart from a run that published nothing."""
+"""An error after the report is published has an exit code of its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _run(place: RunFolder, method: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_journal_that_can_t_be_kept_up_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_can_t_be_updated_is_an_error(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     place.label()
@@ -69,8 +69,8 @@ def test_a_journal_that_can_t_be_kept_up_is_told(tmp_path: Path) -> None:
 
 
 # By a note the journal says that it knows of no report that is up to date any more.
-@pytest.mark.parametrize("method", ["note", "add"])
-def test_rows_that_are_not_on_disk_publish_nothing(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("method", ["write_note", "add"])
+def test_nothing_is_published_if_rows_can_t_be_written(tmp_path: Path, method: str) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", NUMBER)
     place.label()

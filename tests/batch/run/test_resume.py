@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or robbed of their disk, and what the next run makes of it."""
+"""Runs that are killed, stopped or run out of disk space, and the runs that resume them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> BusyPhotos:
 
 @pytest.fixture
 def place(crowd: BusyPhotos, tmp_path: Path) -> RunFolder:
-    """A folder with the crowd's photos and a report of earlier days."""
+    """A folder with the crowd's photos and an earlier report."""
     place = crowd.place(tmp_path)
     place.report.write_bytes(EARLIER)
     return place
@@ -78,7 +78,7 @@ def _kill(place: RunFolder, moment: float, publishing: bool) -> End:
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
+def test_a_run_that_is_killed_repeatedly_ends_with_the_same_report(
     crowd: BusyPhotos, place: RunFolder, tmp_path_factory: pytest.TempPathFactory, kills: int
 ) -> None:
     chance, ends, aside = random.Random(kills), Counter[End](), tmp_path_factory.mktemp("aside")
@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_report(
         (signal.SIGHUP, ExitCode.HUNG_UP),
     ],
 )
-def test_a_run_that_was_stopped_by_a_signal_goes_on_with_the_next(
+def test_the_next_run_resumes_one_that_a_signal_stopped(
     crowd: BusyPhotos, place: RunFolder, number: signal.Signals, code: ExitCode
 ) -> None:
     process = place.begin()
@@ -134,11 +134,11 @@ def test_a_hang_up_that_is_ignored_stops_nothing(crowd: BusyPhotos, place: RunFo
     assert place.report.read_bytes() == crowd.report
 
 
-def test_an_interrupt_while_it_starts_is_no_failure() -> None:
+def test_an_interrupt_during_the_start_ends_by_the_signal() -> None:
     program = """
 import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests ignores it
-from batch import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored in the tests
+from batch.cli import main as cli
 cli.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 cli.main()
 """
@@ -162,7 +162,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_goes_on(
+def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_resumes(
     tmp_path: Path,
 ) -> None:
     place = RunFolder(tmp_path)
@@ -192,7 +192,7 @@ def test_a_full_disk_ends_the_run_with_the_remedy_and_the_next_one_goes_on(
 
 
 def _moved_out(crowd: BusyPhotos, folder: Path) -> tuple[RunFolder, Path, subprocess.Popen[str]]:
-    """Begin a run whose report lies in a folder of its own."""
+    """Start a run whose report lies in a separate folder."""
     place, out = crowd.place(folder), folder / "out"
     out.mkdir()
     process = place.start("photos", "-o", "out/r.csv", before=unprivileged_prefix())

@@ -1,4 +1,4 @@
-"""Threads, processes, files in memory: what the system refuses ends a run in words."""
+"""Threads, processes and shared memory: if they run short, the run ends with a remedy."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_limit_on_the_size_of_files_is_named(command: Command, photo: Path) ->
 
 
 @pytest.mark.parametrize("refusal", [errno.EMFILE, errno.ENOMEM])
-def test_a_photo_that_can_t_be_handed_over_ends_the_run(
+def test_a_photo_that_can_t_be_sent_ends_the_run(
     refusal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
@@ -124,12 +124,12 @@ def test_processes_that_can_t_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with WorkerPool(WorkerTask(FileLimits())) as workers:
-        with pytest.raises(WorkerError, match=r"does not start .* allow more processes") as caught:
+        with pytest.raises(WorkerError, match=r"did not start .* allow more processes") as caught:
             workers.start()
         assert "--workers" in caught.value.remedy
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_numpy_starts_no_thread_for_each_core(tmp_path: Path) -> None:
-    """One that can't be started would end the process as if by Ctrl-C."""
+    """OpenBLAS sends the process a SIGINT if it can't start a thread."""
     assert "threads: 1" in spoiled(tmp_path, COUNT_THREADS, "model").stderr

@@ -1,4 +1,4 @@
-"""What an input is taken for depends on who has named it."""
+"""How an input is treated depends on where its name comes from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "/etc/passwd"
 
 @pytest.fixture(autouse=True)
 def _planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put beside photos what others would like the run to open."""
+    """Put files beside the photos that an attacker would like the run to open."""
     monkeypatch.chdir(tmp_path)
     make_photos(Path("photos"), 2)
     pq.write_table(pa.table({"path": [SECRET, "http://127.0.0.1:9/x"]}), "photos/z.parquet")

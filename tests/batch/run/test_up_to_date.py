@@ -1,4 +1,4 @@
-"""A report of which nothing would change is not written again, and any other is."""
+"""A report that would not change is not written again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def place(tmp_path: Path) -> RunFolder:
 
 
 def _is_kept(place: RunFolder, *args: str, photos: str = "photos", report: str = REPORT) -> bool:
-    """Run again and tell whether the report is the same file as before."""
+    """Run again; return whether the report is the same file as before."""
     before = place.folder / report
     inode = before.stat().st_ino if before.exists() else None
     ran = place.run(photos, "-o", report, "--log-format", "json", *args)
@@ -76,20 +76,20 @@ def test_a_report_stays_as_it_is_and_the_record_is_that_of_one_that_is_written(
     assert _is_kept(place)
 
 
-def test_no_worker_starts_where_there_is_nothing_to_label(
+def test_no_worker_starts_if_there_is_nothing_to_label(
     place: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A program of this name is what workers run: without it, none of them could.
+    # The program of labelling workers: without it, no worker starts.
     package = place.folder / "package"
     shutil.copytree(REPOSITORY / "batch", package / "batch")
-    (package / "batch" / "workers" / "labelling_program.py").unlink()
+    (package / "batch" / "workers" / "labelling_child.py").unlink()
     shutil.copytree(REPOSITORY / "models", package / "models")
     ran = place.run("photos", "-o", REPORT, PYTHONPATH=str(package))
     assert ran.returncode == ExitCode.OK, ran.stderr
     make_photos(place.folder / "photos", 1, first=NUMBER)
     ran = place.run("photos", "-o", REPORT, PYTHONPATH=str(package))
     assert ran.returncode == ExitCode.FAILED
-    assert "labelling_program" in ran.stderr
+    assert "labelling_child" in ran.stderr
 
 
 def _edit(place: RunFolder) -> None:
@@ -112,7 +112,7 @@ def _touch_photo(place: RunFolder) -> None:
 
 
 def _have_another_version(place: RunFolder) -> None:
-    """What an older program has noted is no longer what this one would write."""
+    """Make the note one of another version of the program."""
 
     def alter(note: dict[str, dict[str, str]]) -> None:
         assert note["made_of"]["version"] != "0.0.1"
@@ -140,7 +140,7 @@ def _alter_note(place: RunFolder, alter: Callable[[dict[str, dict[str, str]]], N
     "change",
     [_edit, _delete_photo, _rename_photo, _touch_photo, _have_another_version, _damage_note],
 )
-def test_a_report_is_written_where_anything_differs(
+def test_a_report_is_written_if_anything_differs(
     place: RunFolder, change: Callable[[RunFolder], None]
 ) -> None:
     change(place)
@@ -203,10 +203,10 @@ def test_a_photo_that_fails_or_is_missing_has_the_report_written(place: RunFolde
 
 
 @pytest.mark.parametrize("options", [(), ("--min-confidence", "0.9")])
-def test_what_was_labelled_for_a_report_that_was_not_published_gets_into_the_next(
+def test_rows_of_an_unpublished_report_get_into_the_next(
     place: RunFolder, options: tuple[str, ...]
 ) -> None:
-    """Then nothing is left to label, and yet the report has an old row."""
+    """Nothing is pending then, but the report has an old row."""
     photos, report = place.folder / "photos", place.report.read_bytes()
     make_photos(place.folder / "other", 1, first=NUMBER)
     (place.folder / "other" / f"{NUMBER:05}.jpg").replace(place.folder / FIRST)
@@ -244,7 +244,7 @@ def test_a_run_that_was_killed_leaves_no_report_that_is_taken_for_the_last(
     assert set(place.rows()) == set(paths)
 
 
-def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: RunFolder) -> None:
+def test_a_streamed_report_and_a_dataset_are_always_written(place: RunFolder) -> None:
     for output in ("-", "dataset/"):
         for _ in range(2):
             ran = place.run("photos", "-o", output, "--state", "other.journal")
@@ -254,7 +254,7 @@ def test_a_report_that_is_streamed_or_a_dataset_is_always_written(place: RunFold
                 assert ran.stdout.count("\n") == NUMBER + 1
 
 
-def test_a_pipe_in_the_report_s_place_is_not_read(place: RunFolder) -> None:
+def test_a_pipe_in_place_of_the_report_is_not_read(place: RunFolder) -> None:
     place.report.unlink()
     os.mkfifo(place.report)
     process = place.start("photos", "-o", REPORT)

@@ -1,4 +1,4 @@
-"""What a run writes and where: its own files beside the report, and nothing else."""
+"""The files that a run writes: beside the report, and nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = ("-o", f"out/{REPORT}", "--state", "out/state.db", "--metrics-file", "
 
 @pytest.fixture
 def place(tmp_path: Path) -> RunFolder:
-    """A folder of sound and broken photos, and an empty one for what is written."""
+    """A folder of intact and broken photos, and an empty one for the output."""
     photos = make_photos(tmp_path / "photos" / "sub", 3).parent
     for number in range(40):
         made = case(5, number)
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> RunFolder:
 
 
 def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Digest all that a folder holds, but for the times at which files were read."""
+    """Digest a folder's content and metadata, except access times."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -52,7 +52,7 @@ def test_a_run_leaves_the_photos_as_they_are(place: RunFolder) -> None:
     assert {path.name for path in place.folder.iterdir()} == {"photos", "out", "bright.onnx"}
 
 
-def test_no_system_call_changes_anything_elsewhere(place: RunFolder) -> None:
+def test_no_system_call_writes_to_other_files(place: RunFolder) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
@@ -67,14 +67,14 @@ def test_no_system_call_changes_anything_elsewhere(place: RunFolder) -> None:
     written = changed_paths(log.read_text(errors="replace"))
     inside = {path for path in written if (place.folder / path).parent.name == "out"}
     assert {f"out/.{REPORT}.lock", "out/state.db"} <= {path[path.find("out/") :] for path in inside}
-    # The folder itself is opened for a file without a name, to see whether it takes any, and a
+    # The folder itself is opened for a file without a name, to check that it is writable, and a
     # process that decodes offers itself to the kernel for when memory runs short.
     harmless = {"/dev/null", str(place.folder / "out"), "/proc/self/oom_score_adj"}
     assert written - inside <= harmless
 
 
 def changed_paths(trace: str) -> set[str]:
-    """Find the paths that system calls opened for writing, made, renamed or removed."""
+    """Find the paths that system calls opened for writing, created, renamed or removed."""
     found: set[str] = set()
     for line in trace.splitlines():
         call = re.match(r"\d+ +(\w+)\((.*)\) += \d+", line)
@@ -95,12 +95,12 @@ def test_new_files_have_the_rights_that_the_umask_leaves(place: RunFolder, umask
     rights = {path.name: stat.S_IMODE(path.stat().st_mode)
               for path in (place.folder / "out").iterdir()}  # fmt: skip
     assert set(rights) == OWN
-    # SQLite gives nobody more than 0644, whatever the umask would leave.
+    # SQLite creates files with 0644 at most, for any umask.
     assert rights.pop("state.db") == 0o644 & ~umask
     assert set(rights.values()) == {0o666 & ~umask}
 
 
-def test_what_a_run_writes_among_the_photos_is_no_photo(place: RunFolder) -> None:
+def test_files_that_a_run_writes_among_the_photos_are_not_photos(place: RunFolder) -> None:
     rows = []
     for name in ("r.csv", "r.csv", "r.jsonl", "r.parquet", "r.csv"):
         options = ("-o", f"photos/{name}", "--metrics-file", "photos/labels.prom", "--hidden")

@@ -1,4 +1,4 @@
-"""What becomes of a whole run when its decoding processes die, hang, or are signalled with it."""
+"""Whole runs whose workers die, hang or receive signals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from batch.errors import ExitCode
 from tests.support.runs import REPORT, RunFolder, list_children, make_photos, wait_for, wait_for_end
+from tests.support.worker_processes import linux
 
 NUMBER = 1200
 LOST = 2
@@ -24,7 +25,6 @@ GROUP = (
     "-c",
     "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])",
 )
-linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def place(tmp_path: Path, many: Path) -> RunFolder:
 
 
 def decoders(pid: int) -> list[int]:
-    """Number the processes that decode for a run and have come to the end of their start."""
+    """Return the process IDs of a run's workers that are ready."""
     return [child for child in list_children(pid) if oom_score(child) > oom_score(pid)]
 
 
@@ -51,7 +51,7 @@ def oom_score(pid: int) -> int:
 
 
 def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
-    """Have a run's decoder hang with a photo in hand and, if a signal is given, die of that."""
+    """Stop a run's worker while it decodes a photo, and send it a signal if one is given."""
     wait_for(lambda: bool(decoders(process.pid)), process)
     (decoder,) = decoders(process.pid)
     os.kill(decoder, signal.SIGSTOP)
@@ -70,7 +70,7 @@ def lose(process: subprocess.Popen[str], number: signal.Signals | None) -> None:
         (None, "timeout", "not read and decoded within --decode-timeout 1s"),
     ],
 )
-def test_a_decoder_that_is_lost_costs_a_row_and_the_next_run_makes_up_for_it(
+def test_a_lost_worker_costs_one_row_and_the_next_run_labels_it(
     number: signal.Signals | None, reason: str, detail: str, place: RunFolder
 ) -> None:
     process = place.begin("--decode-timeout", "1s")
@@ -103,7 +103,7 @@ def test_a_signal_to_the_whole_group_costs_no_photo(
     assert place.label()["labelled_now"] == NUMBER - record["counts"]["labelled_now"]
 
 
-def test_the_limits_of_a_file_are_the_user_s(tmp_path: Path) -> None:
+def test_the_limits_of_the_options_apply(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (101, 100)).save(tmp_path / "photos" / "large.png")

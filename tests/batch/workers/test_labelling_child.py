@@ -1,4 +1,4 @@
-"""Workers that label photos all the way, as real processes."""
+"""Workers that label photos, as real processes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from batch.cli.label import _launch_early
 from batch.engines.local import LocalEngine
 from batch.errors import ModelError, OutputError
 from batch.location import Location
-from batch.models.ensemble import load_ensemble
 from batch.models.model import GoldenSamples
 from batch.options import Device, FileLimits, Job, JournalOptions, Options, Provider
 from batch.records import Failure, FileState, Photo, Reason, Region, Row, Status
 from batch.vision.decode import decode
 from batch.vision.labeller import Labeller
-from batch.vision.plan import LabellingPlan, make_plan
+from batch.vision.plan import LabellingPlan
 from batch.workers.child import SMALL_FILE_BYTES
 from batch.workers.pool import WorkerPool
 from batch.workers.process import (
-    LABELLING_PROGRAM,
     LaunchedWorker,
     create_shared_file,
     launch_early,
@@ -33,47 +31,23 @@ from batch.workers.process import (
     write_plan,
 )
 from batch.workers.protocol import WorkerRequest
-from batch.workers.worker import WorkerTask
-from tests.batch.workers.test_pool import linux
 from tests.support.tiny_models import bright_model, bright_spec, save_model
+from tests.support.worker_processes import (
+    linux,
+    make_plan,
+    make_workers,
+    photo,
+    plan,
+    workers,
+)
+
+__all__ = ["photo", "plan", "workers"]
 
 KNOWN = Row(Path("known.jpg"), Status.NO_FACE, width=1, height=1)
 
 
-def _plan(folder: Path, **changes: object) -> LabellingPlan:
-    model = save_model(bright_model(bright_spec(**changes)), folder / "bright.onnx")
-    return make_plan(load_ensemble(Options(model=str(model))), batch_size=4)
-
-
-def _workers(plan: LabellingPlan) -> WorkerPool:
-    file = create_shared_file()
-    write_plan(plan, file)
-    return WorkerPool(
-        WorkerTask(
-            FileLimits(), LABELLING_PROGRAM, file, plan.ensemble.labels, plan.ensemble.outputs
-        )
-    )
-
-
-def _question(path: Path) -> WorkerRequest:
+def _request(path: Path) -> WorkerRequest:
     return WorkerRequest(path, digest=True, may_be_known=True)
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> LabellingPlan:
-    return _plan(tmp_path)
-
-
-@pytest.fixture
-def workers(plan: LabellingPlan) -> Iterator[WorkerPool]:
-    with _workers(plan) as workers:
-        yield workers
-
-
-@pytest.fixture
-def photo(tmp_path: Path, astronaut: Image.Image) -> Path:
-    astronaut.save(tmp_path / "photo.jpg")
-    return tmp_path / "photo.jpg"
 
 
 def test_a_worker_labels_as_this_process_does(
@@ -88,10 +62,10 @@ def test_a_worker_labels_as_this_process_does(
     assert worked.state.digest is None
 
 
-def test_a_worker_may_answer_that_a_photo_has_no_label(tmp_path: Path) -> None:
+def test_a_worker_may_reply_that_a_photo_has_no_label(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "black").save(tmp_path / "dark.png")
-    plan = _plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
-    with _workers(plan) as workers:
+    plan = make_plan(tmp_path, region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
+    with make_workers(plan) as workers:
         row = workers.process(WorkerRequest(tmp_path / "dark.png")).content
     assert isinstance(row, Row)
     assert row.answer is not None
@@ -105,7 +79,7 @@ def test_a_known_file_is_not_labelled(workers: WorkerPool, photo: Path) -> None:
         asked.append(state.digest)
         return KNOWN if len(asked) == 2 else None
 
-    first, second, third = (workers.process(_question(photo), known) for _ in range(3))
+    first, second, third = (workers.process(_request(photo), known) for _ in range(3))
     assert first.content == third.content != KNOWN
     assert (first.copied, second.copied, third.copied) == (False, True, False)
     assert second.content == KNOWN
@@ -114,12 +88,12 @@ def test_a_known_file_is_not_labelled(workers: WorkerPool, photo: Path) -> None:
     assert asked == [second.state.digest] * 3
 
 
-def test_what_the_journal_has_to_say_ends_the_run(workers: WorkerPool, photo: Path) -> None:
+def test_an_error_of_the_journal_ends_the_run(workers: WorkerPool, photo: Path) -> None:
     def known(path: Location, state: FileState) -> Row | None:
         raise OutputError("the journal is full", "make room")
 
     with pytest.raises(OutputError):
-        workers.process(_question(photo), known)
+        workers.process(_request(photo), known)
     assert isinstance(workers.process(WorkerRequest(photo)).content, Row)
 
 
@@ -135,7 +109,7 @@ def test_models_that_answer_wrongly_start_no_worker(tmp_path: Path) -> None:
     golden = bright_spec().golden
     golden.outputs[0] = (0.9, 0.1)
     with (
-        _workers(_plan(tmp_path, golden=golden)) as workers,
+        make_workers(make_plan(tmp_path, golden=golden)) as workers,
         pytest.raises(ModelError, match="golden samples wrongly"),
     ):
         workers.start()
@@ -150,7 +124,7 @@ def test_a_worker_that_is_killed_is_replaced(workers: WorkerPool, photo: Path) -
         os.kill(worker.pid, signal.SIGKILL)
         return None
 
-    content = workers.process(_question(photo), known).content
+    content = workers.process(_request(photo), known).content
     assert isinstance(content, Failure)
     assert content.reason is Reason.CRASHED
     assert isinstance(workers.process(WorkerRequest(photo)).content, Row)
@@ -169,7 +143,7 @@ def test_a_worker_has_one_thread_and_needs_no_package_onnx(
 
 
 @pytest.mark.parametrize("size", [1, 2 * SMALL_FILE_BYTES])
-def test_broken_and_known_files_by_turns_keep_their_rows(
+def test_alternating_broken_and_known_files_get_their_own_rows(
     workers: WorkerPool, photo: Path, tmp_path: Path, size: int
 ) -> None:
     broken = tmp_path / "broken.jpg"
@@ -180,7 +154,7 @@ def test_broken_and_known_files_by_turns_keep_their_rows(
 
     turns = iter((True, False, True, False))
     contents = [
-        workers.process(_question(path), known).content for path in (broken, broken, photo, photo)
+        workers.process(_request(path), known).content for path in (broken, broken, photo, photo)
     ]
     assert contents[0] == contents[2] == KNOWN
     assert isinstance(contents[1], Failure)
@@ -202,11 +176,11 @@ def test_a_worker_that_was_started_early_is_the_first_to_label(
     options = Options(
         model=str(save_model(bright_model(), tmp_path / "m.onnx")), provider=Provider.CPU
     )
-    with closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline:
-        pipeline.check_models()
-        (worker,) = pipeline._workers._idle
+    with closing(LocalEngine(options, launched=launched, check_now=False)) as engine:
+        engine.check_models()
+        (worker,) = engine._workers._idle
         assert worker.pid == launched.process.pid
-        (finished,) = pipeline.label([photo])
+        (finished,) = engine.label([photo])
         assert finished.row.answer
     assert launched.process.poll() == 0
 
@@ -218,10 +192,10 @@ def test_a_worker_that_was_started_early_opens_no_model_that_answers_wrongly(
     wrong = bright_model(bright_spec(golden=GoldenSamples(golden.inputs, golden.outputs[::-1])))
     options = Options(model=str(save_model(wrong, tmp_path / "m.onnx")), provider=Provider.CPU)
     with (
-        closing(LocalEngine(options, launched=launched, check_now=False)) as pipeline,
+        closing(LocalEngine(options, launched=launched, check_now=False)) as engine,
         pytest.raises(ModelError, match="golden samples wrongly"),
     ):
-        pipeline.check_models()
+        engine.check_models()
 
 
 def test_a_worker_that_was_started_early_ends_with_a_run_that_needs_none(
@@ -235,7 +209,7 @@ def test_a_worker_that_was_started_early_ends_with_a_run_that_needs_none(
     assert other.process.poll() is not None
 
 
-def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: Path) -> None:
+def test_a_worker_is_started_early_if_there_is_something_to_label(tmp_path: Path) -> None:
     def is_launched(provider: Provider, fresh: bool) -> bool:
         options, memory = Options(provider=provider), JournalOptions(fresh=fresh)
         job = Job(("photos",), str(tmp_path / "r.csv"), options=options, journal=memory)
@@ -252,7 +226,7 @@ def test_a_worker_is_started_early_where_there_is_something_to_label(tmp_path: P
 
 
 @linux
-def test_no_worker_can_change_what_later_ones_are_given(plan: LabellingPlan) -> None:
+def test_no_worker_can_change_the_plan(plan: LabellingPlan) -> None:
     with create_shared_file() as file:
         write_plan(plan, file)
         for change in (

@@ -1,4 +1,4 @@
-"""A file that crashes, hangs or eats memory costs a row: real processes, signals and files."""
+"""Files that crash, hang or exhaust memory cost one row: real processes, signals and files."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ from tests.support.hostile_photos import (
     open_descriptors,
     wait_for_process_end,
 )
-from tests.support.hostile_worker import GRACE, SLOW
+from tests.support.hostile_worker import GRACE_SECONDS, SLOW
+from tests.support.worker_processes import linux
 
 __all__ = ["deed", "hostile"]
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +55,16 @@ def decoders() -> Iterator[WorkerPool]:
 
 
 def unknown(path: Location, state: FileState) -> None:
-    """Know no row of any file."""
+    """Find no row."""
 
 
-def _question(path: Path) -> WorkerRequest:
+def _request(path: Path) -> WorkerRequest:
     return WorkerRequest(path, digest=True, may_be_known=True)
 
 
 class TestSoundFiles:
     @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-    def test_the_very_same_pixels(
+    def test_pixels_are_those_of_the_decoder(
         self, form: str, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         path = tmp_path / "photo"
@@ -80,7 +79,7 @@ class TestSoundFiles:
             assert not there.pixels.flags.writeable
             assert there.pixels.flags.c_contiguous
 
-    def test_sixteen_bits_a_pixel(self, decoders: WorkerPool, tmp_path: Path) -> None:
+    def test_sixteen_bits_per_pixel(self, decoders: WorkerPool, tmp_path: Path) -> None:
         ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
         Image.fromarray(ramp).save(tmp_path / "grey.png")
         photo = decoders.process(WorkerRequest(tmp_path / "grey.png")).content
@@ -117,7 +116,7 @@ class TestSoundFiles:
         assert state == FileState(len(data), 1_600_000_000_123_456_789, None, None, *change)
         plain, digested = (
             decoders.process(WorkerRequest(path)),
-            decoders.process(_question(path), unknown),
+            decoders.process(_request(path), unknown),
         )
         assert plain.state == state
         assert digested.state == replace(state, digest=hashlib.sha256(data).digest())
@@ -140,7 +139,7 @@ class TestSoundFiles:
 
 
 class TestBadFiles:
-    def test_what_can_not_be_read(self, decoders: WorkerPool, tmp_path: Path) -> None:
+    def test_unreadable_files(self, decoders: WorkerPool, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "empty").touch()
         reasons = {
@@ -191,7 +190,7 @@ class TestBadFiles:
             ("stop", Reason.TIMEOUT, "not read and decoded within --decode-timeout 1s"),
         ],
     )
-    def test_one_that_its_process_does_not_survive(
+    def test_a_file_that_ends_its_process(
         self, word: str, reason: Reason, detail: str, hostile: WorkerPool, deed: Deed
     ) -> None:
         (before,) = self.processes(hostile, deed)
@@ -214,7 +213,7 @@ class TestBadFiles:
             ("eat", Reason.TOO_LARGE, "not enough memory to decode it"),
         ],
     )
-    def test_one_that_its_process_survives(
+    def test_a_file_that_its_process_survives(
         self, word: str, reason: Reason, detail: str, hostile: WorkerPool, deed: Deed
     ) -> None:
         if word == "eat" and sys.platform != "linux":
@@ -225,26 +224,28 @@ class TestBadFiles:
         assert self.processes(hostile, deed) == before
 
     @pytest.mark.parametrize("size", [0, 200_000])  # decoded before the verdict, and after it
-    def test_a_wait_for_the_run_is_not_charged(
+    def test_a_wait_for_the_verdict_does_not_count_as_decoding(
         self, size: int, hostile: WorkerPool, deed: Deed
     ) -> None:
         def known(path: Location, state: FileState) -> None:
-            time.sleep(TIGHT_LIMITS.decode_timeout + GRACE + 0.7)
+            time.sleep(TIGHT_LIMITS.decode_timeout + GRACE_SECONDS + 0.7)
 
         path = deed("")
         path.write_bytes(path.read_bytes() + bytes(size))
-        worked = hostile.process(_question(path), known)
+        worked = hostile.process(_request(path), known)
         assert is_decoded(worked)
         assert sum(worked.seconds.values()) + worked.read_seconds < 0.7
 
-    def test_a_wait_for_the_run_gives_no_more_time(self, hostile: WorkerPool, deed: Deed) -> None:
+    def test_a_wait_for_the_verdict_does_not_extend_the_time_limit(
+        self, hostile: WorkerPool, deed: Deed
+    ) -> None:
         def known(path: Location, state: FileState) -> None:
             time.sleep(0.5)
 
         path = deed("spin")
         path.write_bytes(path.read_bytes() + bytes(200_000))
         started = time.monotonic()
-        worked = hostile.process(_question(path), known)
+        worked = hostile.process(_request(path), known)
         assert get_failure(worked).reason is Reason.TIMEOUT
         passed = time.monotonic() - started
         assert TIGHT_LIMITS.decode_timeout + 0.4 < passed < 5
@@ -256,7 +257,7 @@ class TestBadFiles:
 
 
 class TestProcesses:
-    def test_one_that_was_killed_while_it_was_idle_costs_no_row(
+    def test_a_process_that_is_killed_while_idle_costs_no_row(
         self, hostile: WorkerPool, deed: Deed
     ) -> None:
         assert is_decoded(hostile.process(WorkerRequest(deed(""))))
@@ -265,7 +266,7 @@ class TestProcesses:
         wait_for_process_end(pid, 5)
         assert is_decoded(hostile.process(WorkerRequest(deed(""))))
 
-    def test_threads_have_one_each(
+    def test_each_thread_has_its_own_process(
         self, decoders: WorkerPool, tmp_path: Path, astronaut: Image.Image
     ) -> None:
         paths = [tmp_path / f"{n}.png" for n in range(24)]
@@ -302,7 +303,7 @@ class TestProcesses:
             with pytest.raises(ProcessLookupError):  # a zombie would still have its number
                 os.kill(pid, 0)
 
-    def test_one_in_use_while_all_are_closed_ends_afterwards(self, deed: Deed) -> None:
+    def test_a_process_in_use_ends_when_it_is_released_to_a_closed_pool(self, deed: Deed) -> None:
         decoders = WorkerPool(WorkerTask(TIGHT_LIMITS, HOSTILE))
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(decoders.process, WorkerRequest(deed("wait")))
@@ -312,7 +313,7 @@ class TestProcesses:
         assert not decoders._idle
 
     @linux
-    def test_nothing_is_inherited_and_the_kernel_knows_whom_to_kill(
+    def test_no_descriptor_is_inherited_and_the_oom_score_is_raised(
         self, hostile: WorkerPool, deed: Deed
     ) -> None:
         with deed("").open("rb") as file:
@@ -358,5 +359,5 @@ class TestProcesses:
 
 
 def page_faults(stat: Path) -> int:
-    """Count them as proc_pid_stat(5) says: the eighth field after the command in parentheses."""
+    """Count page faults: the eighth field after the command, see proc_pid_stat(5)."""
     return int(stat.read_text().rpartition(")")[2].split()[7])

@@ -1,4 +1,4 @@
-"""How workers start, and what signals do to them: real processes and signals."""
+"""How workers start, and how they handle signals: real processes and signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.hostile_photos import (
     open_descriptors,
     wait_for_process_end,
 )
-from tests.support.hostile_worker import GRACE, SLOW
+from tests.support.hostile_worker import GRACE_SECONDS, SLOW
 
 __all__ = ["deed", "hostile"]
 
@@ -41,14 +41,14 @@ class TestStart:
     def test_a_program_that_is_missing(self, deed: Deed) -> None:
         with (
             WorkerPool(WorkerTask(FileLimits(), "batch.nowhere")) as decoders,
-            pytest.raises(WorkerError, match=r"does not start \(ModuleNotFoundError: .*nowhere"),
+            pytest.raises(WorkerError, match=r"did not start \(ModuleNotFoundError: .*nowhere"),
         ):
             decoders.process(WorkerRequest(deed("")))
 
     def test_a_python_that_is_missing(self, deed: Deed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         before = open_descriptors()
-        with pytest.raises(WorkerError, match=r"No such file.*look whether /nowhere/python runs"):
+        with pytest.raises(WorkerError, match=r"No such file.*check that /nowhere/python runs"):
             Worker(WorkerTask(FileLimits()))
         assert open_descriptors() == before
 
@@ -62,7 +62,7 @@ class TestStart:
 
     @pytest.mark.parametrize("how", ["script", "-c"])
     def test_a_folder_that_shadows_modules(self, how: str, deed: Deed, tmp_path: Path) -> None:
-        """A user's script, without a guard of its main part, run where the photos lie."""
+        """A user's script without a ``__main__`` guard, run in the folder of the photos."""
         photo, folder = deed(""), tmp_path / "here"
         folder.mkdir()
         for name in ("PIL", "struct", "socket", "batch", "hashlib", "mmap"):
@@ -73,15 +73,15 @@ sys.path[:] = [{str(REPOSITORY)!r}, *sys.path[1:]]
 from pathlib import Path
 import PIL.Image
 import batch.vision.decode
-from batch.workers.worker import Task
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
+from batch.workers.worker import WorkerTask
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
 from batch.options import FileLimits
 sys.path.remove({str(REPOSITORY)!r})
 if {how == "-c"}:
     sys.path.insert(0, "")
-with Workers(Task(FileLimits())) as decoders:
-    print(decoders.work(Question(Path({str(photo)!r}))).content.pixels.shape)
+with WorkerPool(WorkerTask(FileLimits())) as decoders:
+    print(decoders.process(WorkerRequest(Path({str(photo)!r}))).content.pixels.shape)
 """
         script = tmp_path / "script.py"
         script.write_text(code)
@@ -93,7 +93,7 @@ with Workers(Task(FileLimits())) as decoders:
 
 class TestSignals:
     @pytest.mark.parametrize("number", sorted(GROUP_SIGNALS))
-    def test_photos_in_hand_are_finished(
+    def test_current_photos_are_finished(
         self, number: signal.Signals, hostile: WorkerPool, deed: Deed
     ) -> None:
         hostile.process(WorkerRequest(deed("")))
@@ -109,8 +109,8 @@ class TestSignals:
             signal.signal(signal.SIGINT, lambda *_: None)
             for delay in (0, 5, 10, 20, 40, 80):
                 threading.Timer(delay / 1000, os.killpg, (0, signal.SIGINT)).start()
-                with Workers(Task(TIGHT, HOSTILE)) as decoders:
-                    print(decoders.work(Question(photo)).content.pixels.shape, flush=True)
+                with WorkerPool(WorkerTask(TIGHT, HOSTILE)) as decoders:
+                    print(decoders.process(WorkerRequest(photo)).content.pixels.shape, flush=True)
             """,
             deed(""),
         )
@@ -139,7 +139,9 @@ class TestSignals:
         assert vanished.reason is Reason.VANISHED
 
     def test_the_time_for_which_a_run_is_stopped_does_not_count(self, deed: Deed) -> None:
-        ran = script("print(decoders.work(Question(photo)).content.pixels.shape)", deed("wait"))
+        ran = script(
+            "print(decoders.process(WorkerRequest(photo)).content.pixels.shape)", deed("wait")
+        )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
         time.sleep(SLOW / 2)
@@ -153,7 +155,8 @@ class TestSignals:
     @pytest.mark.parametrize("word", ["", "spin"])
     def test_a_run_that_is_killed_leaves_no_process_behind(self, word: str, deed: Deed) -> None:
         ran = script(
-            "decoders.work(Question(photo)); print('done', flush=True); signal.pause()", deed(word)
+            "decoders.process(WorkerRequest(photo)); print('done', flush=True); signal.pause()",
+            deed(word),
         )
         assert ran.stdout is not None
         pid = int(ran.stdout.readline())
@@ -163,23 +166,23 @@ class TestSignals:
             assert ran.stdout.readline() == "done\n"
         ran.kill()
         ran.communicate()
-        wait_for_process_end(pid, TIGHT_LIMITS.decode_timeout + GRACE + 2)
+        wait_for_process_end(pid, TIGHT_LIMITS.decode_timeout + GRACE_SECONDS + 2)
 
 
 def script(code: str, photo: Path) -> subprocess.Popen[str]:
-    """Run lines of Python, which first print the number of the process that decodes."""
+    """Run lines of Python after a start that prints the process ID of the worker."""
     start = f"""
 import os, signal, threading
 from pathlib import Path
-from batch.workers.worker import Task
-from batch.workers.pool import Workers
-from batch.workers.protocol import Question
+from batch.workers.worker import WorkerTask
+from batch.workers.pool import WorkerPool
+from batch.workers.protocol import WorkerRequest
 from tests.support.hostile_photos import HOSTILE, TIGHT
 photo = Path({str(photo)!r})
 """
-    if "with Workers" not in code:
+    if "with WorkerPool" not in code:
         start += """
-decoders = Workers(Task(TIGHT, HOSTILE))
+decoders = WorkerPool(WorkerTask(TIGHT, HOSTILE))
 decoders.start()
 print(decoders._idle[0].pid, flush=True)
 """

@@ -1,4 +1,4 @@
-"""What a process that decodes may answer, and what it is not believed."""
+"""Replies of workers: which are accepted, and which are invalid."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ FIELDS = (
 
 
 def _read(data: bytes, digest: bool = False, in_detail: bool = False) -> WorkerReply:
-    """Read a reply that is all there, once its parts have come one after the other."""
-    question = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
+    """Read a reply whose bytes arrive in parts."""
+    request = WorkerRequest(PATH, digest=digest, in_detail=in_detail)
     for size in (0, 1, REPLY_HEADER.size - 1, REPLY_HEADER.size, len(data) - 1):
         if size < len(data):
-            assert unpack_reply(question, bytearray(data[:size]), 0) is None
-    parsed = unpack_reply(question, bytearray(b"before" + data + b"behind"), 6)
+            assert unpack_reply(request, bytearray(data[:size]), 0) is None
+    parsed = unpack_reply(request, bytearray(b"before" + data + b"behind"), 6)
     assert parsed is not None
     reply, end = parsed
     assert end == 6 + len(data)
@@ -61,7 +61,7 @@ def test_a_photo() -> None:
     assert (answer.state, answer.read_seconds) == (STATE, 0.5)
 
 
-def test_the_digest_counts_only_where_it_was_asked_for() -> None:
+def test_the_digest_counts_only_if_it_was_requested() -> None:
     upright = DecodedImage(Image.new("RGB", (1, 1)), 1, 1)
     answer = _read(pack_reply(upright, STATE), digest=False)
     assert answer.state == replace(STATE, digest=None)
@@ -91,7 +91,7 @@ def test_the_longest_detail_is_cut() -> None:
     assert content.detail == "é" * 997 + "..."
 
 
-def test_the_largest_picture_fits_into_what_is_shared() -> None:
+def test_the_largest_picture_fits_into_the_shared_file() -> None:
     assert MAX_SHARED_BYTES >= MAX_SIDE * MAX_SIDE * 3
     upright = DecodedImage(Image.new("RGB", (MAX_SIDE, MAX_SIDE)), MAX_SIDE, MAX_SIDE)
     _read(pack_reply(upright, STATE), digest=False)
@@ -101,7 +101,7 @@ def test_the_largest_picture_fits_into_what_is_shared() -> None:
         _read(pack_reply(detail, STATE), digest=False)
 
 
-def test_a_detail_is_no_larger_than_what_is_shared() -> None:
+def test_a_detail_fits_into_the_shared_file() -> None:
     larger = DecodedImage(
         Image.new("RGB", (MAX_SHARED_BYTES // 3000 + 1, 1000)), MAX_SIDE, MAX_SIDE
     )
@@ -133,7 +133,7 @@ def test_a_detail_is_no_larger_than_what_is_shared() -> None:
         {"kind": ReplyKind.READ, "is_known": False},
     ],
 )
-def test_what_can_not_be_is_refused(changed: dict[str, Any]) -> None:
+def test_impossible_replies_are_invalid(changed: dict[str, Any]) -> None:
     sound = pack_reply(DecodedImage(Image.new("RGB", (30, 20)), 300, 200), STATE)
     fields = dict(zip(FIELDS, REPLY_HEADER.unpack(sound), strict=True))
     with pytest.raises(InvalidReply):
@@ -201,7 +201,7 @@ OTHER_ORDER = Answer(
         Row(PATH, Status.FAILED, failure=Failure(PATH, Stage.CLASSIFY, Reason.INTERNAL, "a")),
     ],
 )
-def test_every_row_that_models_give_is_believed(row: Row) -> None:
+def test_every_row_of_the_models_is_accepted(row: Row) -> None:
     assert unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS) == row
 
 
@@ -246,7 +246,7 @@ def _of(answer: Answer, row_status: Status | None = None, **changes: Any) -> Row
         _of(NEITHER, confidence=-0.5),
     ],
 )
-def test_rows_that_no_model_gives_are_refused(row: Row) -> None:
+def test_rows_that_the_models_can_not_give_are_invalid(row: Row) -> None:
     with pytest.raises(InvalidReply):
         unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS)
 
@@ -293,7 +293,7 @@ def test_a_label_that_is_called_like_a_status_is_none() -> None:
         {"faces": [7]},
     ],
 )
-def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
+def test_rows_with_values_of_wrong_types_are_invalid(changed: dict[str, Any]) -> None:
     sound = json.loads(pack_row(replace(ROW, faces=())))
     assert unpack_checked_row(PATH, json.dumps(sound).encode(), LABELS, OUTPUTS)
     with pytest.raises(InvalidReply):
@@ -312,7 +312,7 @@ def test_rows_of_odd_types_are_refused(changed: dict[str, Any]) -> None:
         replace(ROW, height=None),
     ],
 )
-def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
+def test_impossible_labels_are_invalid(row: Row) -> None:
     with pytest.raises(InvalidReply):
         unpack_checked_row(PATH, pack_row(row), LABELS, OUTPUTS)
 
@@ -320,12 +320,12 @@ def test_a_label_that_can_not_be_is_refused(row: Row) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"status": "fine"}', b"[" * 100_000, b"\xff"]
 )
-def test_bytes_that_are_no_row_are_refused(text: bytes) -> None:
+def test_bytes_that_are_not_a_row_are_invalid(text: bytes) -> None:
     with pytest.raises(InvalidReply):
         unpack_checked_row(PATH, text, LABELS, OUTPUTS)
 
 
-def test_what_keeps_a_worker_from_working() -> None:
+def test_start_errors_in_a_greeting() -> None:
     refusal = unpack_start_error(pack_start_error(ModelError("it is broken", "mend it")))
     assert isinstance(refusal, ModelError)
     assert str(refusal) == "it is broken; mend it"

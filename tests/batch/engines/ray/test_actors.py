@@ -1,4 +1,4 @@
-"""Actors that die, refuse or are told to stop: real ones, with labels that cost nothing."""
+"""Actors that die, refuse or are told to stop: real ones, with trivial labels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from PIL import Image
 import batch
 from batch.cli.main import cli
 from batch.engines.engine import open_engine
-from batch.engines.ray.actor import ActorConfig, BlockResult, LabelActor, unpack_results
-from batch.engines.ray.blocks import Block, BlockStore
+from batch.engines.ray.actors import ActorConfig, BlockResult, LabelActor, unpack_results
 from batch.engines.ray.connection import check_ray_installed
-from batch.engines.ray.parts import PartStore, unpack_part
+from batch.engines.ray.exchange import Block, BlockStore, PartStore, unpack_part
 from batch.errors import UsageError
 from batch.log import LogFormat, open_log
 from batch.models.ensemble import load_ensemble
@@ -38,9 +37,9 @@ __all__ = ["ray_cluster"]
 
 
 class Deadly(LabelActor):
-    """Dies of every file that is called so, and says of all others that they are empty."""
+    """Aborts for files named ``deadly.jpg``, and fails all others as empty."""
 
-    def _finished(self, pipeline: Any, block: Block) -> Iterator[FinishedFile]:
+    def _label_files(self, engine: Any, block: Block) -> Iterator[FinishedFile]:
         for file in block:
             if file.name == "deadly.jpg":
                 os.abort()
@@ -48,22 +47,23 @@ class Deadly(LabelActor):
 
 
 def _run(cluster: RayCluster, folder: Path, files: list[str]) -> subprocess.CompletedProcess[str]:
-    """Label files with deadly actors in a process of its own, and print their reasons."""
+    """Label files with ``Deadly`` actors in a separate process, and print their reasons."""
     program = f"""
 import json, sys
 from pathlib import Path
-from batch.cluster import engine, mapping
+from batch.engines.ray import actors
+from batch.engines.ray.ray_engine import RayEngine
 from batch.log import LogFormat, open_log
-from batch.options import Cluster, EngineKind, Job, Options, Provider
-from batch.records import Pending
+from batch.options import ClusterOptions, EngineKind, Job, Options, Provider
+from batch.records import PendingFile
 from batch.stopping import Stop
 from tests.batch.engines.ray.test_actors import Deadly
-mapping.LabelActor = Deadly
-cluster = Cluster(EngineKind.RAY, {cluster.address!r}, actors=2)
+actors.LabelActor = Deadly
+cluster = ClusterOptions(EngineKind.RAY, {cluster.address!r}, actors=2)
 options = Options(model="bright.onnx", provider=Provider.CPU)
 job = Job((), "r.csv", options=options, cluster=cluster)
-ray = engine.RayEngine(job, Stop(), open_log(sys.stderr, "text"))
-finished = ray.label(Pending(Path(file), False) for file in {files!r})
+ray = RayEngine(job, Stop(), open_log(sys.stderr, "text"))
+finished = ray.label(PendingFile(Path(file), False) for file in {files!r})
 print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished}}))
 """
     save_model(bright_model(), folder / "bright.onnx")
@@ -79,7 +79,7 @@ print(json.dumps({{str(one.row.path): one.row.failure.reason for one in finished
     )
 
 
-def test_a_file_that_kills_every_actor_costs_its_own_row(
+def test_a_file_that_kills_every_actor_costs_only_its_row(
     ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
     names = [f"{number}.jpg" for number in range(7)]
@@ -89,14 +89,14 @@ def test_a_file_that_kills_every_actor_costs_its_own_row(
     assert "actors died with deadly.jpg" in ran.stderr
 
 
-def test_actors_that_die_of_everything_end_the_run(ray_cluster: RayCluster, tmp_path: Path) -> None:
+def test_the_run_ends_if_all_actors_die(ray_cluster: RayCluster, tmp_path: Path) -> None:
     ran = _run(ray_cluster, tmp_path, [f"{number}/deadly.jpg" for number in range(20)])
     assert ran.returncode == 1
-    assert "actors die, whatever they are given" in ran.stderr.splitlines()[-1]
+    assert "all actors died" in ran.stderr.splitlines()[-1]
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> ActorConfig:
+def config(tmp_path: Path) -> ActorConfig:
     from importlib.metadata import version
 
     save_model(bright_model(), tmp_path / "bright.onnx")
@@ -109,14 +109,14 @@ def orders(tmp_path: Path) -> ActorConfig:
     )
 
 
-def test_a_node_with_another_version_refuses(orders: ActorConfig) -> None:
-    (answer,) = _answers(replace(orders, version="0.0.1"))
-    assert "and this is 0.0.1" in answer.problem
+def test_a_node_with_another_version_refuses(config: ActorConfig) -> None:
+    (result,) = _label_first_block(replace(config, version="0.0.1"))
+    assert "here it has 0.0.1" in result.problem
 
 
-def test_a_node_that_would_answer_differently_refuses(orders: ActorConfig) -> None:
-    (answer,) = _answers(replace(orders, basis=b"another"))
-    assert "would answer differently" in answer.problem
+def test_a_node_that_would_answer_differently_refuses(config: ActorConfig) -> None:
+    (result,) = _label_first_block(replace(config, basis=b"another"))
+    assert "preprocessing of photos differs" in result.problem
 
 
 @pytest.mark.parametrize(
@@ -124,29 +124,29 @@ def test_a_node_that_would_answer_differently_refuses(orders: ActorConfig) -> No
     [(False, ["ok", "no_person"]), (True, ["ok", "unsure"])],
 )
 def test_an_actor_abstains_as_this_machine_does(
-    orders: ActorConfig, tmp_path: Path, always_answer: bool, statuses: list[str]
+    config: ActorConfig, tmp_path: Path, always_answer: bool, statuses: list[str]
 ) -> None:
     spec = bright_spec(region=Region.IMAGE, abstain_from={"neither": 0.5, "no_person": 0.5})
     save_model(bright_model(spec), tmp_path / "bright.onnx")
     files = [tmp_path / "bright.png", tmp_path / "dark.png"]
     for file, grey in zip(files, (250, 0), strict=True):
         Image.new("L", (64, 48), grey).save(file)
-    options = replace(orders.options, always_answer=always_answer)
+    options = replace(config.options, always_answer=always_answer)
     ensemble = load_ensemble(options)
     basis = compute_basis(ensemble.models, options)
-    asked = replace(orders, options=options, ensemble=lambda: ensemble, basis=basis)
+    asked = replace(config, options=options, ensemble=lambda: ensemble, basis=basis)
     BlockStore(asked.parts, asked.run).write([files], 0)
-    (answer,) = _answers(asked)
-    assert (answer.problem, answer.unstarted) == ("", 0)
-    rows = [finished.row for finished in unpack_part(answer.data, basis)]
+    (result,) = _label_first_block(asked)
+    assert (result.problem, result.unstarted) == ("", 0)
+    rows = [finished.row for finished in unpack_part(result.data, basis)]
     assert [row.status for row in rows] == statuses
     assert rows == list(batch.label(files, options))
 
 
-def _answers(orders: ActorConfig) -> list[BlockResult]:
+def _label_first_block(config: ActorConfig) -> list[BlockResult]:
     import pyarrow as pa
 
-    return unpack_results(LabelActor(orders)(pa.table({"number": [0]})))
+    return unpack_results(LabelActor(config)(pa.table({"number": [0]})))
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,20 +159,24 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     ("job", "words"),
     [
         (Job((), "-"), "needs a journal"),
-        (Job((), "r.csv", options=Options(devices=(1,))), "--devices is not for"),
-        (Job((), "r.csv", journal=JournalOptions(verify_hash=True)), "--verify-hash is not for"),
+        (Job((), "r.csv", options=Options(devices=(1,))), "does not support --devices"),
+        (
+            Job((), "r.csv", journal=JournalOptions(verify_hash=True)),
+            "does not support --verify-hash",
+        ),
     ],
 )
-def test_what_a_cluster_can_not_do_is_refused(job: Job, words: str) -> None:
+def test_options_that_a_cluster_does_not_support_are_refused(job: Job, words: str) -> None:
     on_ray = replace(job, cluster=ClusterOptions(EngineKind.RAY))
     with pytest.raises(UsageError, match=words):
         open_engine(on_ray, Stop(), open_log(None, LogFormat.TEXT))
 
 
-def test_a_run_on_this_machine_loads_nothing_of_it() -> None:
+def test_a_run_on_this_machine_does_not_load_ray() -> None:
     program = """
 import sys, batch.cli.main, batch.run
-assert not {name for name in sys.modules if name.startswith(("ray", "pyarrow", "batch.cluster"))}
+heavy = ("ray", "pyarrow", "batch.engines.ray")
+assert not {name for name in sys.modules if name.startswith(heavy)}
 """
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
 

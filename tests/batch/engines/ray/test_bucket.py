@@ -1,4 +1,4 @@
-"""A Ray cluster labels a bucket whose server fails, and whose actors die."""
+"""A Ray cluster labels a bucket while its server fails and actors die."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ GONE = f"{PHOTOS - 1:05}.jpg"
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
-def test_nothing_is_lost_or_doubled_whatever_fails(tmp_path: Path, bucket: Bucket) -> None:
+def test_no_row_is_lost_or_repeated_if_servers_and_actors_fail(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     place = RunFolder(tmp_path)
     photos = make_photos(tmp_path / "photos", PHOTOS)
     for photo in sorted(photos.iterdir()):
@@ -63,7 +65,7 @@ def test_nothing_is_lost_or_doubled_whatever_fails(tmp_path: Path, bucket: Bucke
 
 
 def _actor(run: int) -> int:
-    """Number the process of an actor on the cluster that a run has started."""
+    """Return the process ID of an actor of the run's own cluster."""
     found = [
         process
         for process in list_process_tree(run)

@@ -1,4 +1,4 @@
-"""Whole runs on a real Ray cluster: the same report as without one, whatever is killed."""
+"""Whole runs on a real Ray cluster: the same report as without one, also if actors are killed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_report_is_the_same_and_a_second_run_needs_no_cluster(
     (place.folder / "photos").unlink()
     make_photos(place.folder / "photos", 3)
     place.label("--engine", "ray", "--ray-address", ray_cluster.address, "--max-gone", "0")
-    # With nothing to do, nobody is asked: there is no cluster at this address.
+    # With nothing to label the run does not connect: there is no cluster at this address.
     assert place.label("--engine", "ray", "--ray-address", "127.0.0.1:1")["labelled_now"] == 0
 
 
@@ -121,7 +121,7 @@ def test_an_actor_that_is_killed_costs_nothing(
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
-def test_a_run_that_was_killed_goes_on_from_the_parts(
+def test_a_killed_run_resumes_from_the_parts(
     ray_cluster: RayCluster, place: RunFolder, expected: bytes, has_journal: bool
 ) -> None:
     process = _begun(place, ray_cluster)
@@ -141,7 +141,7 @@ def test_a_run_that_was_killed_goes_on_from_the_parts(
 
 
 def wait_for_nobody(cluster: RayCluster) -> None:
-    """Wait until the actors of a run that was killed are gone."""
+    """Wait until the actors of a killed run have ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as clock:
         wait_for(lambda: not cluster.actors(), clock)  # type: ignore[arg-type]
         clock.kill()
@@ -169,7 +169,7 @@ def test_a_time_limit_ends_the_run_within_a_block(
     assert place.record()["outcome"] == "time_is_up"
 
 
-def test_parts_that_are_torn_or_foreign_are_passed_over(
+def test_truncated_and_foreign_parts_are_skipped(
     ray_cluster: RayCluster, place: RunFolder, expected: bytes
 ) -> None:
     process = _begun(place, ray_cluster, "--per-face")
@@ -181,8 +181,8 @@ def test_parts_that_are_torn_or_foreign_are_passed_over(
     ran = place.run("photos", "-o", REPORT, *_on(ray_cluster))
     assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
     assert f"{torn.name} in " in ran.stderr
-    assert "torn" in ran.stderr
-    assert "of other models or settings are passed over" in ran.stderr
+    assert "truncated" in ran.stderr
+    assert "of other models or settings are skipped" in ran.stderr
     assert place.report.read_bytes() == expected
     assert torn.exists(), "what is not understood is nobody's to remove"
 
@@ -214,12 +214,12 @@ def test_parts_may_be_kept_elsewhere(ray_cluster: RayCluster, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("hidden", "words"),
-    [("photos", "does not see photos/"), ("out", ".r.csv.parts can't be read")],
+    [("photos", "does not find photos/"), ("out", ".r.csv.parts can't be read")],
 )
-def test_what_actors_can_not_see_ends_the_run(
+def test_files_that_actors_do_not_find_end_the_run(
     ray_cluster: RayCluster, tmp_path: Path, hidden: str, words: str
 ) -> None:
-    """A folder that is mounted for the command alone stands for a disk that nodes lack."""
+    """A file system that is mounted for the command only stands for a disk that nodes lack."""
     place = RunFolder(tmp_path)
     for name in ("photos", "out"):
         (tmp_path / name).mkdir()
@@ -239,7 +239,7 @@ def test_what_actors_can_not_see_ends_the_run(
     assert "share" in ran.stderr.splitlines()[-1]
 
 
-def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_unreachable_cluster(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 1)
@@ -248,7 +248,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "the Ray cluster 127.0.0.1:1 can't be used" in ran.stderr.splitlines()[-1]
 
 
-def test_a_cluster_is_started_where_none_is_named(tmp_path: Path) -> None:
+def test_a_cluster_is_started_by_default(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", 40)

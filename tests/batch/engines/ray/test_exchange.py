@@ -1,4 +1,4 @@
-"""Blocks, and the parts that actors leave: what is written is read, and nothing else is."""
+"""Blocks and parts: round trips, invalid files, and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from batch.engines.ray.blocks import (
+from batch.engines.ray.exchange import (
     MAX_BLOCK_FILES,
     MIN_FILES_PER_WORKER,
     PIECES_PER_LOST_BLOCK,
-    pack_block,
-    split_into_blocks,
-    split_lost_block,
-    unpack_block,
-)
-from batch.engines.ray.parts import (
     BasisMismatch,
     PartError,
     PartStore,
     block_name,
     find_parts_folder,
     make_run_name,
+    pack_block,
     pack_part,
     part_name,
+    split_into_blocks,
+    split_lost_block,
     stop_name,
+    unpack_block,
     unpack_part,
 )
 from batch.errors import OutputError
@@ -91,12 +89,12 @@ def test_a_time_beyond_the_journal_s_is_kept_as_the_journal_keeps_it() -> None:
     assert read.state == FileState(1, 2**63 - 1)
 
 
-def test_a_part_of_another_basis_is_told_from_a_bad_one() -> None:
+def test_a_part_of_another_basis_is_a_mismatch() -> None:
     with pytest.raises(BasisMismatch):
         unpack_part(pack_part([LABELLED], b"c" * 32), BASIS)
 
 
-def test_no_torn_part_is_read() -> None:
+def test_no_truncated_part_is_read() -> None:
     data = pack_part([LABELLED, FAILED], BASIS)
     for end in range(0, len(data), 37):
         with pytest.raises(PartError):
@@ -145,7 +143,7 @@ class TestPlace:
         assert parts.list_parts() == []
         assert [path.name for path in (tmp_path / "deep" / "parts").iterdir()] == ["notes.txt"]
 
-    def test_a_part_that_is_being_written_is_none(self, tmp_path: Path) -> None:
+    def test_a_draft_is_not_listed(self, tmp_path: Path) -> None:
         run, other = make_run_name(), make_run_name()
         for name in (part_name(run, 1), block_name(run, 1), part_name(other, 1)):
             (tmp_path / make_draft_name(f".{name}")).write_bytes(b"half")
@@ -159,13 +157,15 @@ class TestPlace:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("is_own", [True, False])
-    def test_a_folder_goes_that_no_user_has_named(self, tmp_path: Path, is_own: bool) -> None:
+    def test_only_a_folder_that_the_user_has_not_named_is_removed(
+        self, tmp_path: Path, is_own: bool
+    ) -> None:
         parts = PartStore(tmp_path / "parts", is_own)
         parts.write(part_name(make_run_name(), 1), b"data")
         parts.remove(parts.list_parts())
         assert (tmp_path / "parts").exists() is not is_own
 
-    def test_what_others_have_in_the_folder_is_not_removed(self, tmp_path: Path) -> None:
+    def test_other_files_in_the_folder_are_not_removed(self, tmp_path: Path) -> None:
         run = make_run_name()
         mine = {".photos.parquet.tmp", ".x-000000001.parquet.tmp", "photos.parquet", "a.block",
                 "a.stop", f"{run}.block", f".{part_name(run, 1)}.tmp",
@@ -192,12 +192,12 @@ class TestPlace:
         parts.remove([one, "mine.parquet"])
         assert parts.list_parts() == sorted([two, "mine.parquet"])
 
-    def test_what_the_system_refuses_names_the_place(self, tmp_path: Path) -> None:
+    def test_errors_name_the_folder(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(OutputError, match="file/parts can't be written"):
             PartStore(tmp_path / "file" / "parts").write("a.parquet", b"")
 
-    def test_they_lie_beside_the_report_unless_a_place_is_named(self, tmp_path: Path) -> None:
+    def test_parts_lie_beside_the_report_by_default(self, tmp_path: Path) -> None:
         def place(output: str, parts: str | None = None) -> tuple[object, bool]:
             return find_parts_folder(
                 Job((), output, cluster=ClusterOptions(EngineKind.RAY, parts=parts))
@@ -219,12 +219,12 @@ class TestBlocks:
         assert sizes == sorted(sizes)
         assert (sizes[0], sizes[-1]) == (MIN_FILES_PER_WORKER, MAX_BLOCK_FILES)
 
-    def test_files_are_taken_as_blocks_are(self) -> None:
+    def test_files_are_taken_lazily(self) -> None:
         files = (Path(str(number)) for number in range(100))
         next(split_into_blocks(files, actors=1, workers=2))
         assert next(files) == Path(str(2 * MIN_FILES_PER_WORKER))
 
-    def test_they_come_back_with_what_listings_said(self) -> None:
+    def test_blocks_keep_size_time_and_etag(self) -> None:
         here, there = Path(os.fsdecode(b"a\xff.jpg")), Url("s3://b/c.jpg", 20, None, "abc")
         first, second = unpack_block(pack_block([here, there]))
         assert first == here
@@ -257,10 +257,10 @@ def test_notes_of_parts_last_as_long_as_the_parts(
     monkeypatch.chdir(tmp_path)
     job = Job((), "r.csv", cluster=ClusterOptions(EngineKind.RAY, parts=parts))
     engine = RayEngine(job, Stop(), open_log(None, LogFormat.TEXT))
-    place, is_own = find_parts_folder(job)
+    folder, is_own = find_parts_folder(job)
     names = [part_name(make_run_name(), number) for number in range(3)]
     for name in names:
-        PartStore(place, is_own).write(name, pack_part([FAILED], engine._basis))
+        PartStore(folder, is_own).write(name, pack_part([FAILED], engine._basis))
     with Journal(tmp_path / "journal", engine._basis) as journal:
         journal.write_note("other", "")
         assert len(list(engine.recover_finished(journal))) == len(names)
@@ -269,8 +269,8 @@ def test_notes_of_parts_last_as_long_as_the_parts(
             (tmp_path / "parts" / names[0]).unlink()
         engine.clean_up(journal)
         left = [name for name in names if journal.read_note(PART_NOTE_PREFIX + name) is not None]
-        assert left == ([] if is_own else names[1:]) == PartStore(place, is_own).list_parts()
-        if not is_own:  # whose place may be away
+        assert left == ([] if is_own else names[1:]) == PartStore(folder, is_own).list_parts()
+        if not is_own:  # the folder may be unavailable
             (tmp_path / "parts").rename("away")
             engine.clean_up(journal)
             assert journal.read_note(PART_NOTE_PREFIX + names[1]) is not None

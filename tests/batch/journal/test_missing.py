@@ -1,4 +1,4 @@
-"""Nights on which photos are gone: deleted, moved, or away with their disk."""
+"""Runs that do not find known photos: deleted, moved, or on an unmounted disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from batch.errors import ExitCode
 from batch.found import FoundFile
-from batch.journal.gone import InputCoverage
+from batch.journal.missing import InputCoverage
 from batch.records import Failure, Reason, Stage
 from tests.support.object_store import Bucket, bucket, s3_server
 from tests.support.runs import REPORT, RunFolder, make_photos, unprivileged_prefix
@@ -53,7 +53,7 @@ def _labels(place: RunFolder) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("folder", ["b", "b/disk"])
-def test_a_disk_that_is_away_stays_in_the_report(place: RunFolder, folder: str) -> None:
+def test_photos_of_an_unmounted_disk_stay_in_the_report(place: RunFolder, folder: str) -> None:
     before, photos = _labels(place), place.folder / folder
     of_folder = {path for path in before if path.startswith(f"{folder}/")}
     _unmount(photos)
@@ -75,7 +75,7 @@ def test_a_disk_that_is_away_stays_in_the_report(place: RunFolder, folder: str) 
     assert (place.counts()["labelled_now"], _missing(place)) == (0, [])
 
 
-def test_an_input_that_holds_other_things_alone_is_away_as_well(place: RunFolder) -> None:
+def test_an_input_without_photos_is_unavailable(place: RunFolder) -> None:
     _unmount(place.folder / "a")
     (place.folder / "a" / "READ ME.txt").write_text("the disk goes here")
     assert place.run(*RUN).returncode == ExitCode.INCOMPLETE
@@ -124,7 +124,7 @@ def test_photos_that_were_moved_are_not_missing(place: RunFolder) -> None:
 def test_a_folder_that_can_t_be_read_stays_in_the_report(place: RunFolder) -> None:
     (place.folder / "b" / "disk").chmod(0)
     try:
-        # Not even those who want no guard have said anything about it.
+        # This holds with --max-gone 0, too.
         for more in ((), ("--max-gone", "0")):
             ran = place.run(*RUN, *more, before=unprivileged_prefix())
             assert ran.returncode == ExitCode.INCOMPLETE, ran.stderr
@@ -139,7 +139,7 @@ def test_a_folder_that_can_t_be_read_stays_in_the_report(place: RunFolder) -> No
 
 
 @pytest.mark.parametrize("folder", ["a", "b/disk"])
-def test_archives_that_are_away_or_empty_stay_in_the_report(place: RunFolder, folder: str) -> None:
+def test_missing_and_empty_archives_stay_in_the_report(place: RunFolder, folder: str) -> None:
     archive = place.folder / folder / "more.zip"
     make_photos(place.folder / "packed", 2, first=300)
     with zipfile.ZipFile(archive, "w") as packed:
@@ -167,7 +167,7 @@ def test_nothing_found_at_all_keeps_the_earlier_report(place: RunFolder, more: t
     for _ in range(2):
         ran = place.run(*RUN, *more, "--quiet")
         assert ran.returncode == ExitCode.FAILED
-        assert "no photos found in a, b, where 17 photos were known" in ran.stderr
+        assert "no photos found in a, b, but 17 photos were known" in ran.stderr
         assert "--max-gone 0" in ran.stderr
         assert place.report.read_bytes() == report
         assert not place.record()["published"]
@@ -177,7 +177,7 @@ def test_nothing_found_at_all_keeps_the_earlier_report(place: RunFolder, more: t
     assert place.counts()["labelled_now"] == (17 if "--fresh" in more else 0)
 
 
-def test_an_empty_report_can_be_had(place: RunFolder) -> None:
+def test_an_empty_report_is_possible_with_max_gone_0(place: RunFolder) -> None:
     for name in ("a", "b"):
         _unmount(place.folder / name)
     ran = place.run(*RUN, "--max-gone", "0")
@@ -187,7 +187,7 @@ def test_an_empty_report_can_be_had(place: RunFolder) -> None:
     assert place.run(*RUN).returncode == ExitCode.OK  # there was nothing last time
 
 
-def test_an_empty_folder_is_told_on_standard_output_too(place: RunFolder) -> None:
+def test_an_empty_folder_is_logged_for_a_streamed_report(place: RunFolder) -> None:
     (place.folder / "empty").mkdir()
     ran = place.run("empty", "--quiet")
     assert ran.returncode == ExitCode.OK
@@ -217,7 +217,7 @@ def test_a_prefix_without_photos_stays_in_the_report(place: RunFolder, bucket: B
     assert (place.folder / "s3.csv").read_text() == kept
 
 
-def test_inputs_and_failures_are_told_by_the_paths_of_files() -> None:
+def test_coverage_has_inputs_and_failures_as_prefixes_of_paths() -> None:
     urls = ["s3://b/one/", "s3://b/two", "c.zip", "d/", ".", "file:///e"]
     failure = Failure(Path("x"), Stage.READ, Reason.UNREADABLE, "no")
     files = [
@@ -264,17 +264,15 @@ def test_more_photos_gone_than_allowed_publish_nothing_and_forget_nothing(place:
         ("3", 4, ExitCode.FAILED),
     ],
 )
-def test_how_many_photos_may_be_gone(
-    place: RunFolder, limit: str, deleted: int, code: ExitCode
-) -> None:
+def test_max_gone(place: RunFolder, limit: str, deleted: int, code: ExitCode) -> None:
     _delete(place, deleted)
     ran = place.run(*RUN, "--max-gone", limit)
     assert ran.returncode == code, ran.stderr
-    # Rows that stay are none that are gone.
+    # Kept rows do not count as gone.
     assert place.run(*RUN, "--max-gone", limit, "--keep-missing").returncode == ExitCode.OK
 
 
-def test_what_an_option_passes_over_is_not_away(place: RunFolder) -> None:
+def test_photos_that_an_option_skips_are_not_unavailable(place: RunFolder) -> None:
     make_photos(place.folder / "c" / "deep", 1, first=500)
     run = ("a", "c", "-o", REPORT)
     assert place.run(*run).returncode == ExitCode.OK
@@ -283,7 +281,7 @@ def test_what_an_option_passes_over_is_not_away(place: RunFolder) -> None:
     assert (place.counts()["missing"], len(place.rows())) == (0, 2)
 
 
-def test_members_that_are_excluded_are_not_away(tmp_path: Path) -> None:
+def test_excluded_members_are_not_unavailable(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "raw", NUMBER)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
@@ -317,7 +315,7 @@ def test_a_list_that_is_cut_short_is_not_taken_for_another_command(place: RunFol
         assert place.run(*command).returncode == code, number
 
 
-def test_a_folder_in_which_all_has_failed_is_away_as_well(tmp_path: Path) -> None:
+def test_a_folder_whose_files_all_failed_is_unavailable_when_empty(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "good", 1)
     (tmp_path / "bad").mkdir()
@@ -330,7 +328,7 @@ def test_a_folder_in_which_all_has_failed_is_away_as_well(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("rest", ["@eaDir", "Thumbs.db"])
-def test_what_file_managers_leave_does_not_fill_a_folder(place: RunFolder, rest: str) -> None:
+def test_files_of_file_managers_do_not_count(place: RunFolder, rest: str) -> None:
     _unmount(place.folder / "b" / "disk")
     (place.folder / "b" / "disk" / rest).mkdir()
     assert place.run(*RUN).returncode == ExitCode.INCOMPLETE

@@ -1,4 +1,9 @@
-"""Known photos that a run does not find: whether they are deleted, or their disk is away."""
+"""Missing photos: files that the journal knows and a run does not find.
+
+A missing photo is *unavailable* if its folder, archive or input can't be read or is empty, as a
+mount point without its disk: ``keep_unavailable`` keeps its row in the report. All others are
+*gone* and leave the report; the run fails if there are more than ``--max-gone``.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +25,21 @@ from batch.log import count_text
 from batch.path_text import path_text, printable_text
 from batch.tally import MAX_NAMED
 
-# With fewer photos gone than this, no percentage of --max-gone is exceeded.
+# Fewer gone photos than this never exceed a percentage of --max-gone.
 MIN_GONE = 10
-DISK_REMEDY = "see whether their disk is mounted; if they are meant to be gone"
-# Files that file managers leave in a folder without photos, besides hidden ones.
+DISK_REMEDY = "check that their disk is mounted; if they were deleted on purpose"
+# Files that file managers create, besides hidden ones: a folder with nothing else counts as empty.
 JUNK_FILES = ("Thumbs.db", "desktop.ini")
 EMPTY, UNREADABLE = "no photos in it", "can't be read"
 _CHUNK_PATHS = 1_000
 
 
 class InputCoverage(Iterable[FoundFile]):
-    """Passes on what is found, and notes which inputs have no photos and what can't be read.
+    """Passes found files on, and records the inputs that are empty or unreadable.
 
     Attributes:
-        empty: inputs in which nothing was found, written as paths of files in them would begin.
-        unreadable: paths of folders, archives and files that could not be looked at.
+        empty: inputs without a found file, as prefixes of the paths of their files.
+        unreadable: paths of folders, archives and files that can't be read.
     """
 
     def __init__(self, found: Iterable[FoundFile], inputs: Sequence[str]) -> None:
@@ -51,7 +56,7 @@ class InputCoverage(Iterable[FoundFile]):
                 self.unreadable.add(file.path.rstrip("/") or "/")
             elif self.empty:
                 folder = next(_iter_containers(file.path), "")
-                if folder != last:  # once for each folder
+                if folder != last:  # once per folder
                     self.empty.difference_update(_iter_containers(file.path))
                     last = folder
             yield file
@@ -59,25 +64,30 @@ class InputCoverage(Iterable[FoundFile]):
 
 @dataclass
 class UnavailablePhotos:
-    """Photos that are missing with the folder, archive or input that they were in."""
+    """Missing photos whose folder, archive or input is unavailable.
+
+    Attributes:
+        photos: the number of photos by unavailable folder, archive or input.
+        why: the reason, by the same.
+    """
 
     photos: Counter[str] = field(default_factory=Counter)
     why: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """All these photos."""
+        """The number of photos."""
         return self.photos.total()
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """The remedy for people."""
         if EMPTY in self.why.values():
             return f"{DISK_REMEDY}, remove the empty folder or run once with --max-gone 0"
-        return "see to their permissions and their disk"
+        return "check their permissions and their disk"
 
     def describe(self) -> str:
-        """Name the places with the most photos: ``photos/a (3 photos: no photos in it)``."""
+        """Name the folders with the most photos: ``photos/a (3 photos: no photos in it)``."""
         named = [
             f"{path_text(parse_location(place))} ({count_text(count, 'photo')}: {self.why[place]})"
             for place, count in self.photos.most_common(MAX_NAMED)
@@ -89,35 +99,38 @@ class UnavailablePhotos:
 def keep_unavailable(
     journal: Journal, coverage: InputCoverage, unreadable_only: bool, exclusion: Exclusion
 ) -> UnavailablePhotos:
-    """Keep what the journal knows of photos whose folder, archive or input seems to be away.
+    """Keep the rows of missing photos whose folder, archive or input is unavailable.
 
-    It is away if it can't be read or, unless ``unreadable_only``, if it still stands and is empty,
-    as a mount point is without its disk, and if no photo is found in an input.
+    Args:
+        journal: the journal, after ``find_moved``.
+        coverage: the run's inputs.
+        unreadable_only: do not keep the rows of empty folders and inputs.
+        exclusion: what the run skips.
     """
-    missing = UnavailablePhotos()
+    unavailable = UnavailablePhotos()
     is_empty = lru_cache(1024)(partial(_is_empty, exclusion))
     last, place, why = "", "", ""
-    paths = journal.read_gone()
+    paths = journal.read_missing_paths()
     while chunk := list(islice(paths, _CHUNK_PATHS)):
         kept = []
         for path in chunk:
             folder = next(_iter_containers(path), "")
-            if folder != last:  # once for each folder
+            if folder != last:  # once per folder
                 last = folder
                 place, why = _find_unavailable(path, coverage, is_empty)
-            is_away = why == UNREADABLE or (why == EMPTY and not unreadable_only)
-            if is_away and not (why == EMPTY and _is_skipped(path, exclusion)):
+            is_unavailable = why == UNREADABLE or (why == EMPTY and not unreadable_only)
+            if is_unavailable and not (why == EMPTY and _is_skipped(path, exclusion)):
                 kept.append(path)
-                missing.photos[place] += 1
-                missing.why[place] = why
+                unavailable.photos[place] += 1
+                unavailable.why[place] = why
         journal.mark_kept(kept)
-    return missing
+    return unavailable
 
 
 def _find_unavailable(
     path: str, coverage: InputCoverage, is_empty: Callable[[str], bool | None]
 ) -> tuple[str, str]:
-    """Find the folder, archive or input that is away, and why it seems so; both "" if none is."""
+    """Find the unavailable folder, archive or input of a file, and the reason; "" if none is."""
     for place in _iter_containers(path):
         if place in coverage.unreadable:
             return place, UNREADABLE
@@ -128,57 +141,60 @@ def _find_unavailable(
     if not is_url(local):
         for place in _iter_folders(local):
             empty = is_empty(place)
-            if empty is not None:  # the innermost folder that is still there
+            if empty is not None:  # the innermost folder that exists
                 return (place, EMPTY) if empty else ("", "")
     return "", ""
 
 
 def check_any_found(known: int, inputs: Sequence[str]) -> None:
-    """Make sure, where nothing at all was found, that there was nothing before either.
+    """Check that no photos were known before, for a run that found none.
 
     Raises:
-        BatchLabelError: there were photos.
+        BatchLabelError: photos were known.
     """
     if known:
         named = ", ".join(map(printable_text, inputs[:MAX_NAMED]))
         raise BatchLabelError(
-            f"no photos found in {named}, where {count_text(known, 'photo')} were known; "
+            f"no photos found in {named}, but {count_text(known, 'photo')} were known; "
             "no report is published, and an earlier one stays",
             f"{DISK_REMEDY}, run once with --max-gone 0",
         )
 
 
 def check_report_count(found: int, reported: int, limit: CountLimit) -> None:
-    """Make sure that a run without a journal found about as many photos as the report has.
+    """Check the number of photos against an earlier report, for a run without a journal.
 
     Raises:
-        BatchLabelError: more than the limit allows are gone.
+        BatchLabelError: so many fewer were found that more are gone than the limit allows.
     """
     gone = reported - found
     if gone > 0 and not limit.is_off and _exceeds_limit(limit, gone, reported):
         raise BatchLabelError(
-            f"the earlier report has {reported} photos and {found} were found, so that more are "
-            f"gone than --max-gone {limit} allows; no report is published, and the earlier one "
-            "stays",
-            f"{DISK_REMEDY}, or the report is one of other photos, run once with --max-gone 0",
+            f"the earlier report has {reported} photos and {found} were found, so more are gone "
+            f"than --max-gone {limit} allows; no report is published, and the earlier one stays",
+            f"{DISK_REMEDY}, or if the report is of other photos, run once with --max-gone 0",
         )
 
 
 def check_gone(
-    journal: Journal, limit: CountLimit, known: int | None, passes: Exclusion | None
+    journal: Journal, limit: CountLimit, known: int | None, skipping: Exclusion | None
 ) -> int:
-    """Make sure that no more photos are gone than the limit allows; return how many are.
+    """Check that no more photos are gone than the limit allows, and count them.
 
-    ``known`` is how many there were, None if no report has told of them yet. Photos that still
-    exist and what ``passes`` excludes are not missed, unless it is None: then all are.
+    Args:
+        journal: the journal, after ``keep_unavailable``.
+        limit: ``--max-gone``.
+        known: the number of known photos; None if no report of them was published.
+        skipping: what the run skips: missing photos that exist or are excluded do not count. None
+            to count all.
 
     Raises:
         BatchLabelError: more are gone.
     """
-    gone = journal.count_gone()
+    gone = journal.count_missing()
     if known is None or limit.is_off or not _exceeds_limit(limit, gone, known):
         return gone
-    deleted = journal.read_gone() if passes is None else _iter_deleted(journal, passes)
+    deleted = journal.read_missing_paths() if skipping is None else _iter_deleted(journal, skipping)
     named = [path_text(parse_location(path)) for path in islice(deleted, MAX_NAMED)]
     count = len(named) + sum(1 for _ in deleted)
     if _exceeds_limit(limit, count, known):
@@ -191,14 +207,14 @@ def check_gone(
 
 
 def _iter_deleted(journal: Journal, exclusion: Exclusion) -> Iterator[str]:
-    """Give the photos that are gone, but for those that options or other inputs pass over."""
-    for path in journal.read_gone():
+    """Yield the missing photos that the run does not skip."""
+    for path in journal.read_missing_paths():
         if not _is_skipped(path, exclusion):
             yield path
 
 
 def _is_skipped(path: str, exclusion: Exclusion) -> bool:
-    # In stores and archives it would take a request each to see what is there, so patterns tell.
+    # In stores and archives only the patterns count, as each look would take a request.
     return (not is_url(path) and os.path.lexists(path)) or bool(exclusion.match_path(path))
 
 
@@ -207,10 +223,9 @@ def _exceeds_limit(limit: CountLimit, gone: int, known: int) -> bool:
 
 
 def _is_empty(exclusion: Exclusion, folder: str) -> bool | None:
-    """Tell whether a folder is empty, None if it is not there.
+    """Whether a folder has no files but hidden and junk ones; None if it does not exist.
 
-    What is left on a mount point or by a file manager does not count: hidden names, junk folders.
-    One that can't be read is not called empty: the run has found that out if it was to look there.
+    An unreadable folder is not empty: ``InputCoverage`` records those that belong to the run.
     """
     try:
         with os.scandir(folder) as entries:
@@ -227,13 +242,13 @@ def _is_empty(exclusion: Exclusion, folder: str) -> bool | None:
 
 
 def _normalize_input(text: str) -> str:
-    """Write an input as the paths of the files in it begin."""
+    """Return an input as the prefix of the paths of its files."""
     location = parse_location(text)
     return os.fspath(location) if isinstance(location, Path) else text.rstrip("/")
 
 
 def _iter_containers(path: str) -> Iterator[str]:
-    """Give the paths of a file's archive and of all folders above, the innermost first."""
+    """Yield the archive of a file and all folders above, the innermost first."""
     member = split_member(path)
     if member:
         path = member[0]
@@ -242,7 +257,7 @@ def _iter_containers(path: str) -> Iterator[str]:
 
 
 def _iter_folders(path: str) -> Iterator[str]:
-    """Give the folders above a file, the innermost first; ``.`` or ``/`` is the last."""
+    """Yield the folders above a file, the innermost first; ``.`` or ``/`` is the last."""
     if is_url(path):
         start = path.index("://") + 3
         while (end := path.rfind("/", start)) > 0:

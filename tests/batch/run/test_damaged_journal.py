@@ -1,4 +1,4 @@
-"""A journal that is damaged or none at all costs the labelling of a night, and nothing else."""
+"""A run with a damaged journal labels all photos again, and loses nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture
 def place(labelled: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of it, to be spoilt."""
+    """A copy of it, to damage."""
     shutil.copytree(labelled.folder, tmp_path, dirs_exist_ok=True)
     return RunFolder(tmp_path)
 
@@ -83,7 +83,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_journal_is_put_aside_and_built_anew(
+def test_a_damaged_journal_is_renamed_and_built_again(
     place: RunFolder, spoil: Callable[[Path], None]
 ) -> None:
     report = place.report.read_bytes()
@@ -99,7 +99,7 @@ def test_a_damaged_journal_is_put_aside_and_built_anew(
     assert place.label()["labelled_now"] == 0
 
 
-def test_damage_that_shows_in_mid_run_is_mended_as_well(tmp_path: Path) -> None:
+def test_damage_that_shows_during_the_run_is_handled_too(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", MANY)
     place.label()
@@ -114,7 +114,7 @@ def test_damage_that_shows_in_mid_run_is_mended_as_well(tmp_path: Path) -> None:
         assert place.report.read_bytes() == report
 
 
-def test_a_journal_that_is_spoilt_while_a_run_works_is_no_traceback(tmp_path: Path) -> None:
+def test_a_journal_that_is_overwritten_during_the_run_causes_no_traceback(tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     make_photos(tmp_path / "photos", MANY)
     place.label()
@@ -130,7 +130,7 @@ def test_a_journal_that_is_spoilt_while_a_run_works_is_no_traceback(tmp_path: Pa
     assert place.report.read_bytes() == (tmp_path / "fresh.csv").read_bytes()
 
 
-def test_a_folder_in_the_journal_s_place_is_named(place: RunFolder) -> None:
+def test_the_error_names_a_folder_in_place_of_the_journal(place: RunFolder) -> None:
     report = place.report.read_bytes()
     place.journal.unlink()
     place.journal.mkdir()
@@ -141,7 +141,7 @@ def test_a_folder_in_the_journal_s_place_is_named(place: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("length", [None, 10, 3_000])
-def test_a_photo_that_is_named_as_the_journal_is_left_alone(
+def test_a_photo_that_is_given_as_the_journal_is_left_alone(
     place: RunFolder, length: int | None
 ) -> None:
     photo = place.folder / "photos" / "00000.jpg"

@@ -1,4 +1,4 @@
-"""What the journal asks again and again is searched by an index: plans of real SQLite."""
+"""Query plans of the journal: queries per photo search by an index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.batch.journal.test_journal import BASIS, A, path
 
 __all__ = ["path"]
 
-PER_PHOTO = ("KNOWN", "IS_ACCEPTED", "KEEP", "KEEP_ANSWER", "DROP_ANSWER")
+PER_PHOTO = ("FIND_KNOWN", "IS_ACCEPTED", "MARK_KEPT", "KEEP_UNREADABLE", "DROP_UNREADABLE")
 QUERIES = {name: query for name, query in vars(schema).items() if name.startswith("NEXT_")}
 
 
@@ -22,7 +22,7 @@ QUERIES = {name: query for name, query in vars(schema).items() if name.startswit
     [*QUERIES.values(), *(vars(schema)[name] for name in PER_PHOTO)],
     ids=[*QUERIES, *PER_PHOTO],
 )
-def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query: str) -> None:
+def test_queries_per_photo_and_per_chunk_search_by_an_index(path: Path, query: str) -> None:
     values = {
         "after": b"",
         "basis": BASIS,
@@ -35,7 +35,7 @@ def test_what_is_asked_again_and_again_is_searched_by_an_index(path: Path, query
         _plan_steps(journal, query, values if ":" in query else (b"",) * query.count("?"))
 
 
-def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
+def test_known_files_are_searched_by_path(path: Path) -> None:
     values = {"all": False, "basis": BASIS, "ignore_inode": False}
     with Journal(path, BASIS) as journal:
         plan = journal._database.execute(f"EXPLAIN QUERY PLAN {INSERT_PENDING}", values).fetchall()
@@ -45,7 +45,7 @@ def test_what_is_known_of_a_file_is_searched_by_its_path(path: Path) -> None:
     assert len(steps) == 2
 
 
-def test_of_many_copies_one_is_looked_at(path: Path) -> None:
+def test_of_many_copies_one_is_read(path: Path) -> None:
     with Journal(path, BASIS) as journal:
         values = {"size": 1, "digest": b"", "basis": BASIS, "after": 0, "chunk": 1}
         searches = {
@@ -67,11 +67,15 @@ def test_of_many_copies_one_is_looked_at(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [schema.FIND_GONE, schema.COUNT_GONE, schema.DELETE_GONE, schema.DELETE_GONE_ANSWERS]
+    "query",
+    [
+        schema.FIND_MISSING,
+        schema.COUNT_MISSING,
+        schema.DELETE_MISSING,
+        schema.DELETE_MISSING_UNREADABLE,
+    ],
 )
-def test_what_is_asked_once_is_searched_by_an_index_but_for_one_table(
-    path: Path, query: str
-) -> None:
+def test_queries_per_run_scan_one_table_at_most(path: Path, query: str) -> None:
     with Journal(path, BASIS) as journal:
         journal.plan_run([A], fresh=False, verify=False)
         _plan_steps(journal, query, (), scans=1)
