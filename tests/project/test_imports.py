@@ -110,6 +110,7 @@ def test_batch_imports_neither_the_trainer_nor_pytorch() -> None:
 def test_an_arrow_upwards_and_a_late_import_are_found(tmp_path: Path) -> None:
     package = tmp_path / "batch"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "low.py").write_text("def f() -> None:\n    from batch.high import g\n")
     (package / "high.py").write_text("from batch import low\n")
 
