@@ -174,6 +174,15 @@ pictures: $(VENV)/dev.done ## Make the README's pictures anew, of real runs (nee
 wheel: $(VENV)/dev.done ## Build the wheel, models included, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
+# What the site shows, in the same folders, so that links between the documents hold.
+SITE := README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md LICENSE bench deploy docs examples models
+
+.PHONY: docs
+docs: $(VENV)/docs.done ## Build the documentation into site/ and check its links
+	rm -rf build/docs && mkdir -p build/docs
+	tar -c --exclude='*.onnx' --exclude=__pycache__ $(SITE) | tar -x -C build/docs
+	$(BIN)/mkdocs build --quiet --strict
+
 .PHONY: format
 format: $(VENV)/dev.done ## Bring the code into its one format
 	$(BIN)/ruff format .
@@ -181,7 +190,7 @@ format: $(VENV)/dev.done ## Bring the code into its one format
 
 .PHONY: clean
 clean: ## Remove environments, caches and builds; models, runs and reports stay
-	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -204,6 +213,11 @@ $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing batch-label with all that its development needs into $(VENV) ...'
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/label.done $(VENV)/train.done
+
+$(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing what builds the documentation into $(VENV) ...'
+	@$(PIP) -e '.[docs]'
+	@touch $@
 
 # --no-deps, as fer asks for PyTorch and a video editor, which it does not use for photos, and both
 # for packages that exist under several names.
