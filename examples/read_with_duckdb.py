@@ -1,6 +1,6 @@
 """Read a dataset of batch-label with DuckDB: python read_with_duckdb.py RESULTS/ [EARLIER/].
 
-For any number of photos: DuckDB reads the files that a question needs, and spills to disk.
+For any number of photos: DuckDB reads only the files that a query needs, and spills to disk.
 """
 
 import sys
@@ -9,7 +9,7 @@ import duckdb
 
 
 def open_dataset(database: duckdb.DuckDBPyConnection, name: str, folder: str) -> None:
-    """Make a view of all files; their folders' names become the columns status and label."""
+    """Create a view of all files; the folders' names become the columns status and label."""
     files = database.read_parquet(
         f"{folder.rstrip('/')}/*/*/*.parquet",
         hive_partitioning=True,

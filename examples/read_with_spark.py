@@ -1,6 +1,6 @@
 """Read a dataset of batch-label with Spark: python read_with_spark.py RESULTS/ [EARLIER/].
 
-For any number of photos, on one machine or, by spark-submit, on a cluster.
+For any number of photos, on one machine or, with spark-submit, on a cluster.
 """
 
 import sys
@@ -15,7 +15,7 @@ def show(title: str, table: DataFrame) -> None:
 
 def main(results: str, earlier: str | None = None) -> None:
     spark = SparkSession.builder.appName("batch-label").getOrCreate()
-    # Labels are texts, also where they look like numbers.
+    # Labels are texts even if they look like numbers.
     spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
     now = spark.read.parquet(results)
 
