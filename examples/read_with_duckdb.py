@@ -9,7 +9,7 @@ import duckdb
 
 
 def open_dataset(database: duckdb.DuckDBPyConnection, name: str, folder: str) -> None:
-    """Create a view of all files; the folders' names become the columns status and label."""
+    """Make a view of all files; their folders' names become the columns status and label."""
     files = database.read_parquet(
         f"{folder.rstrip('/')}/*/*/*.parquet",
         hive_partitioning=True,

@@ -12,7 +12,7 @@ COLUMNS = ["path", "confidence", "status", "label"]
 
 
 def read(folder: str) -> pd.DataFrame:
-    # The types must be given: pandas cannot make categories if some labels are missing.
+    # The types must be named: pandas can't make categories of labels of which some are missing.
     types = pyarrow.schema([("status", pyarrow.string()), ("label", pyarrow.string())])
     by_folders = pyarrow.dataset.partitioning(types, flavor="hive")
     return pd.read_parquet(folder, columns=COLUMNS, partitioning=by_folders)

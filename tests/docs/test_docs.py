@@ -69,7 +69,7 @@ def test_explain_names_the_numbers_of_the_code() -> None:
 
 def test_usage_names_the_reserved_commands() -> None:
     (name,) = RESERVED_COMMANDS
-    assert f"The name `{name}` is reserved" in _unwrapped(USAGE)
+    assert f"The name `{name}` is reserved for a future command" in _unwrapped(USAGE)
 
 
 def test_usage_names_the_limits_of_the_code() -> None:
