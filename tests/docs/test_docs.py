@@ -118,6 +118,14 @@ def test_architecture_names_modules_that_exist() -> None:
         assert any(list(program.glob(f"**/{name}")) for program in programs), name
 
 
+def test_contributing_names_files_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "contributing.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:batch|tests|trainer)/[\w/.]+)`", text))
+    assert len(named) > 30
+    for name in named:
+        assert (REPOSITORY / name).exists(), name
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_no_table_is_cut(document: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.M | re.S)
